@@ -1,0 +1,1 @@
+"""What talks to the outside world: the API, the identity provider, AWS."""

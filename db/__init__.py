@@ -1,0 +1,1 @@
+"""The database of CZ GEN EPI: its schema, its sessions, and set-based work on it."""

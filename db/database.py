@@ -1,0 +1,200 @@
+"""Engines and sessions: read-only unless writing is asked for, and never without a time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+
+DRIVER = "postgresql+psycopg2"
+# SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
+_BACKENDS = frozenset({"postgres", "postgresql"})
+_NAME_LIMIT = 63  # bytes; PostgreSQL cuts application_name there (NAMEDATALEN - 1)
+
+
+class InvalidDatabaseUrlError(ValueError):
+    """A database address that cannot be used; its text never repeats the address."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the server may keep a session waiting, in milliseconds; 0 means no limit.
+
+    Attributes:
+        statement_ms: The longest a statement may run (``statement_timeout``).
+        lock_ms: The longest a statement may wait for a lock (``lock_timeout``).
+        idle_ms: The longest a transaction may stay open with nothing to do
+            (``idle_in_transaction_session_timeout``).
+        connect_s: The longest a connection may take to open, in seconds.
+    """
+
+    statement_ms: int = 60_000
+    lock_ms: int = 5_000
+    idle_ms: int = 0
+    connect_s: int = 10
+
+
+class ReadSession(Session):
+    """A session through which the server refuses to write."""
+
+
+class WriteSession(ReadSession):
+    """A session that may write; it commits where its context manager ends."""
+
+
+def normalise_url(address: str | URL) -> URL:
+    """The address with the driver of this program, whatever spelling it came in.
+
+    Raises:
+        InvalidDatabaseUrlError: It is not an address of a PostgreSQL database.
+    """
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError) as error:
+        # The parser's message could repeat a password.
+        raise InvalidDatabaseUrlError(
+            "not a database address; expected postgresql://user:password@host:port/name"
+        ) from error
+    if url.get_backend_name() not in _BACKENDS:
+        raise InvalidDatabaseUrlError(
+            f"a PostgreSQL address is needed, not one of {url.get_backend_name()}"
+        )
+    return url.set(drivername=DRIVER)
+
+
+class Database:
+    """One database of one target, opened when first used.
+
+    The console knows it as ``engine``: ``engine.make_session()``.
+
+    Args:
+        address: Where it is; any spelling of a PostgreSQL address.
+        application_name: What the server's activity views show (63 bytes are kept).
+        writable: Whether ``make_session`` may write.
+        limits: The time limits of each session.
+        schema: The schema that unqualified names are looked up in, before ``public``.
+    """
+
+    def __init__(
+        self,
+        address: str | URL,
+        *,
+        application_name: str = "aspencli",
+        writable: bool = False,
+        limits: Limits | None = None,
+        schema: str = "aspen",
+    ):
+        self._url = normalise_url(address)
+        self.application_name = application_name.encode()[:_NAME_LIMIT].decode(errors="ignore")
+        self.writable = writable
+        self.limits = limits or Limits()
+        self.schema = schema
+
+    def __repr__(self) -> str:
+        mode = "writing" if self.writable else "read-only"
+        return f"<Database {self.display_url} {mode}>"
+
+    @property
+    def url(self) -> URL:
+        """The address; its ``str`` and ``repr`` hide the password."""
+        return self._url
+
+    @property
+    def display_url(self) -> str:
+        """The address as people write it, without the password."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of this database's sessions."""
+        return self._make_engine(writable=self.writable)
+
+    @cached_property
+    def _read_engine(self) -> Engine:
+        return self._make_engine(writable=False) if self.writable else self.engine
+
+    @cached_property
+    def _write_engine(self) -> Engine:
+        return self.engine if self.writable else self._make_engine(writable=True)
+
+    def writing(self) -> Database:
+        """The same database, with sessions that may write."""
+        return Database(
+            self._url,
+            application_name=self.application_name,
+            writable=True,
+            limits=self.limits,
+            schema=self.schema,
+        )
+
+    def with_limits(self, **changes: int) -> Database:
+        """The same database with other time limits (see `Limits`)."""
+        return Database(
+            self._url,
+            application_name=self.application_name,
+            writable=self.writable,
+            limits=replace(self.limits, **changes),
+            schema=self.schema,
+        )
+
+    def make_session(self) -> ReadSession:
+        """A new session; the caller closes it. It may write only where the database may."""
+        kind = WriteSession if self.writable else ReadSession
+        return kind(self.engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadSession]:
+        """A read-only session that is rolled back at the end."""
+        with ReadSession(self._read_engine) as session:
+            yield session
+
+    @contextmanager
+    def begin(self) -> Iterator[WriteSession]:
+        """A writing session: one transaction, committed at the end, rolled back on any error."""
+        with WriteSession(self._write_engine) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        for name in ("engine", "_read_engine", "_write_engine"):
+            engine = self.__dict__.pop(name, None)
+            if engine is not None:
+                engine.dispose()
+
+    def connect_args(self, *, writable: bool) -> dict[str, Any]:
+        """What the driver is told for each new connection (libpq keywords)."""
+        settings = {
+            "search_path": f"{self.schema},public",
+            "default_transaction_read_only": "off" if writable else "on",
+            "statement_timeout": str(self.limits.statement_ms),
+            "lock_timeout": str(self.limits.lock_ms),
+            "idle_in_transaction_session_timeout": str(self.limits.idle_ms),
+        }
+        return {
+            "application_name": self.application_name,
+            "connect_timeout": self.limits.connect_s,
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            # A dead peer is noticed in about a minute instead of two hours.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        }
+
+    def _make_engine(self, *, writable: bool) -> Engine:
+        return sa.create_engine(
+            self._url,
+            connect_args=self.connect_args(writable=writable),
+            pool_size=2,
+            max_overflow=8,
+            pool_pre_ping=True,
+            pool_recycle=1_800,
+            hide_parameters=True,
+        )

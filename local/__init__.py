@@ -1,0 +1,1 @@
+"""A whole deployment on a laptop, without Docker and without a cloud account."""

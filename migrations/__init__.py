@@ -1,0 +1,1 @@
+"""The schema migrations of the `aspen` database, run by Alembic."""
