@@ -62,7 +62,6 @@ BUILT_IN: dict[str, Target] = {
     "staging": Target(
         "staging",
         Safety.SHARED,
-        api_url="https://api.staging.czgenepi.org",
         secret_name="gestaging/genepi-config",
         aws_profile="genepi-dev",
     ),

@@ -1,0 +1,185 @@
+"""What our commands have beyond Typer's: options accepted everywhere, groups loaded late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_group
+
+from aspencli import __version__
+from aspencli.config import OUTPUT_FORMATS
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+
+PANEL = "Global options (before or after the command)"
+EPILOG = "Global options (--env, --output, --yes ...) are accepted here too: aspencli --help"
+
+
+class GlobalOption(NamedTuple):
+    """An option that every group and every command accepts."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str | None = None  # None: a flag
+    constant: tuple[str, str] | None = None  # the option and value it stands for
+    hidden: bool = False
+    completions: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The name that its value is kept under."""
+        return self.constant[0] if self.constant else self.names[0].lstrip("-").replace("-", "_")
+
+
+GLOBAL_OPTIONS = (
+    GlobalOption(
+        ("--env",),
+        "The target: local, rdev, staging, prod, or one of your config file. (env: ASPEN_ENV)",
+        "NAME",
+        completions=("local", "rdev", "staging", "prod"),
+    ),
+    GlobalOption(("--stack",), "The stack, with --env rdev. (env: ASPEN_STACK)", "NAME"),
+    GlobalOption(("--api",), "Another address of the target's API. (env: ASPEN_API)", "URL"),
+    GlobalOption(("--org",), "The group that a command is about. (env: CZGE_ORG)", "ID"),
+    GlobalOption(
+        ("--pathogen-slug",), "The pathogen, such as SC2 or MPX. (env: CZGE_PATHOGEN)", "SLUG"
+    ),
+    GlobalOption(
+        ("--output", "-o"),
+        "table, json, jsonl, csv or tsv. Default: a table on a terminal, else tsv.",
+        "FORMAT",
+        completions=OUTPUT_FORMATS,
+    ),
+    GlobalOption(("--yes", "-y"), "Do not ask before writing (production wants --confirm)."),
+    GlobalOption(("--confirm",), "Confirm a write by the target's name.", "NAME"),
+    GlobalOption(("--no-input",), "Never ask; refuse instead."),
+    GlobalOption(("--debug",), "Show the traceback of an error."),
+    GlobalOption(("--version",), "Show the version and exit."),
+    GlobalOption(("--local",), "", constant=("env", "local"), hidden=True),
+)
+
+
+def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
+    flag = option.metavar is None
+    return TyperOption(
+        # The leading word keeps the parser's name apart from a parameter of the command itself.
+        param_decls=[f"global_{option.names[0].lstrip('-').replace('-', '_')}", *option.names],
+        help=option.help,
+        metavar=option.metavar,
+        is_flag=flag or None,
+        default=False if flag else None,
+        type=None if flag else str,
+        expose_value=False,
+        callback=_keeper(option),
+        hidden=hidden or option.hidden,
+        rich_help_panel=PANEL,
+        autocompletion=(lambda: list(option.completions)) if option.completions else None,
+    )
+
+
+def _keeper(option: GlobalOption) -> Callable[..., None]:
+    def keep(ctx: Any, _param: Any, value: Any) -> None:
+        if value in (None, False) or ctx.resilient_parsing:
+            return
+        if option.key == "version":
+            typer.echo(f"aspencli {__version__}")
+            raise typer.Exit
+        app: AppContext = ctx.find_root().obj
+        app.options.give(option.key, option.constant[1] if option.constant else value)
+
+    return keep
+
+
+class AspenCommand(TyperCommand):
+    """A command that accepts the global options too."""
+
+    def __init__(self, name: str | None, **attrs: Any):
+        super().__init__(name, **attrs)
+        self.params.extend(_free(self.params, hidden=True))
+        self.epilog = self.epilog or EPILOG
+
+
+class AspenGroup(TyperGroup):
+    """A group that accepts the global options, and old spellings of its commands' names."""
+
+    is_root = False
+
+    def __init__(self, **attrs: Any):
+        super().__init__(**attrs)
+        self.params.extend(_free(self.params, hidden=not self.is_root))
+        self.epilog = self.epilog or (None if self.is_root else EPILOG)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name; ``update_public_ids`` finds ``update-public-ids``."""
+        return super().get_command(ctx, cmd_name) or super().get_command(
+            ctx, cmd_name.replace("_", "-")
+        )
+
+
+def _free(params: Sequence[Any], *, hidden: bool = False) -> list[TyperOption]:
+    taken = {name for param in params for name in param.opts}
+    return [
+        _make(option, hidden=hidden)
+        for option in GLOBAL_OPTIONS
+        if not taken.intersection(option.names)
+    ]
+
+
+class Entry(NamedTuple):
+    """A command group of the root: where it lives, and its line in the help."""
+
+    name: str
+    module: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+class RootGroup(AspenGroup):
+    """The root: it lists its groups from a table and loads one only when it is used."""
+
+    is_root = True
+    entries: tuple[Entry, ...] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        """The names of the groups, in the order of the table."""
+        return [entry.name for entry in self.entries]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - same
+        """A stand-in that shows in the help, or None; see `resolve_command`."""
+        entry = self._entry(cmd_name)
+        return TyperCommand(entry.name, help=entry.help) if entry else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The real group, loaded now."""
+        # The names are there for Typer's "Did you mean".
+        self.commands = {entry.name: self.get_command(ctx, entry.name) for entry in self.entries}
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        entry = self._entry(stand_in.name or "") if stand_in else None
+        if entry is None:
+            return name, stand_in, rest
+        command = get_group(import_module(entry.module).app)
+        command.name = entry.name
+        return entry.name, command, rest
+
+    def _entry(self, name: str) -> Entry | None:
+        wanted = name.replace("_", "-")
+        return next((e for e in self.entries if wanted in (e.name, *e.aliases)), None)
+
+
+def group(help_text: str) -> typer.Typer:
+    """A new command group; its commands accept the global options."""
+    return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
+
+
+class AspenTyper(typer.Typer):
+    """A Typer whose commands are `AspenCommand`."""
+
+    def command(self, *args: Any, **attrs: Any) -> Any:
+        """Register a command; as in Typer."""
+        attrs.setdefault("cls", AspenCommand)
+        return super().command(*args, **attrs)

@@ -1,0 +1,252 @@
+"""One setting, one place: flag, then environment, then config file, then default."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aspencli import homes
+from aspencli.errors import BadInputError
+from aspencli.targets import BUILT_IN, Safety, Target
+
+CONFIG_VARIABLE = "ASPEN_CONFIG"
+OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and where it came from."""
+
+    value: str | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """One thing that can be set.
+
+    Attributes:
+        name: Its name in the config file's ``[defaults]`` and among the flags.
+        variables: The environment variables that set it, the first found wins.
+        default: What holds when nobody sets it.
+        choices: The values allowed; empty when any is.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """How it is written on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+KEYS = (
+    Key("env", ("ASPEN_ENV",), "local"),
+    Key("stack", ("ASPEN_STACK",)),
+    Key("api", ("ASPEN_API",)),
+    Key("org", ("CZGE_ORG",)),
+    Key("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
+    Key("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
+)
+_TARGET_KEYS = ("safety", "api_url", "database_url", "secret_name", "aws_profile")
+_STRICTNESS = [Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION]
+
+
+class Config:
+    """What the flags, the environment and the config file say together.
+
+    Args:
+        flags: The values given on the command line; absent or None where not given.
+        environ: The environment variables.
+    """
+
+    def __init__(self, flags: Mapping[str, str | None], environ: Mapping[str, str] = os.environ):
+        self._flags = flags
+        self._environ = environ
+
+    @cached_property
+    def path(self) -> Path:
+        """The config file; it need not exist."""
+        chosen = self._environ.get(CONFIG_VARIABLE)
+        return Path(chosen).expanduser() if chosen else homes.config_dir() / "config.toml"
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The config file, checked; empty when there is none.
+
+        Raises:
+            BadInputError: It cannot be read, or holds a key nobody knows.
+        """
+        try:
+            with self.path.open("rb") as file:
+                document = tomllib.load(file)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise BadInputError(
+                f"the config file {self.path} cannot be read: {error.strerror}",
+                hint="Mend its permissions, or name another file with ASPEN_CONFIG.",
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInputError(
+                f"the config file {self.path} is not valid TOML: {error}",
+                hint="Mend that line, or move the file away.",
+            ) from error
+        self._check(document)
+        return document
+
+    def setting(self, name: str) -> Setting:
+        """The value of a key and its source.
+
+        Raises:
+            BadInputError: The value is none of the key's choices.
+        """
+        key = next(key for key in KEYS if key.name == name)
+        found = self._find(key)
+        if key.choices and found.value is not None and found.value not in key.choices:
+            raise BadInputError(
+                f"{found.value!r} is no value of {name} (from {found.source})",
+                hint=f"Choose one of: {', '.join(key.choices)}.",
+            )
+        return found
+
+    def value(self, name: str) -> str | None:
+        """The value of a key."""
+        return self.setting(name).value
+
+    @cached_property
+    def targets(self) -> dict[str, Target]:
+        """Every target, by name: the built-in ones and those of the config file."""
+        targets = dict(BUILT_IN)
+        for name, table in self.document.get("targets", {}).items():
+            targets[name] = self._merge(targets.get(name), name, table)
+        return targets
+
+    @cached_property
+    def target(self) -> Target:
+        """The target that was chosen.
+
+        Raises:
+            BadInputError: No such target, or a stack is missing.
+        """
+        chosen = self.setting("env")
+        target = self.targets.get(chosen.value or "")
+        if target is None:
+            raise BadInputError(
+                f"there is no target {chosen.value!r} (from {chosen.source})",
+                hint=_nearest(chosen.value or "", self.targets)
+                + f"Targets: {', '.join(self.targets)}.",
+            )
+        if target.is_production and chosen.source.startswith("config"):
+            raise BadInputError(
+                f"{self.path} makes {target.name} the default target",
+                hint="Production is never a default: take it out, and give --env prod when needed.",
+            )
+        return self._complete(target)
+
+    def _complete(self, target: Target) -> Target:
+        stack = self.setting("stack")
+        if target.name == "rdev":
+            if not stack.value:
+                raise BadInputError(
+                    "rdev holds one deployment per stack, and no stack was named",
+                    hint="Add --stack NAME (or set ASPEN_STACK).",
+                )
+            target = replace(target, stack=stack.value)
+        elif stack.value and stack.source.startswith("flag"):
+            raise BadInputError(
+                f"--stack goes with --env rdev, not with {target.name}",
+                hint="Leave --stack out, or give --env rdev.",
+            )
+        api = self.value("api")
+        address = self._environ.get(self.database_variable(target.name)) or target.database_url
+        return replace(
+            target,
+            api_url=(api or target.api_url or "").rstrip("/") or None,
+            database_url=address,
+        )
+
+    @staticmethod
+    def database_variable(name: str) -> str:
+        """The environment variable that holds a target's database address."""
+        return "ASPEN_DATABASE_URL_" + re.sub(r"\W", "_", name).upper()
+
+    def _find(self, key: Key) -> Setting:
+        given = self._flags.get(key.name)
+        if given is not None:
+            return Setting(given, f"flag {key.flag}")
+        for variable in key.variables:
+            if self._environ.get(variable):
+                return Setting(self._environ[variable], f"environment {variable}")
+        defaults = self.document.get("defaults", {})
+        if key.name in defaults:
+            return Setting(str(defaults[key.name]), f"config {self.path}")
+        return Setting(key.default, "default")
+
+    def _check(self, document: dict[str, Any]) -> None:
+        self._only(document, ("defaults", "targets"), "")
+        self._only(self._table(document, "defaults"), [key.name for key in KEYS], "defaults.")
+        for name, table in self._table(document, "targets").items():
+            if not isinstance(table, dict):
+                raise BadInputError(
+                    f"targets.{name} in {self.path} is no table",
+                    hint=f"Write it as [targets.{name}] with its keys below.",
+                )
+            self._only(table, _TARGET_KEYS, f"targets.{name}.")
+
+    def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
+        table = document.get(name, {})
+        if not isinstance(table, dict):
+            raise BadInputError(f"{name} in {self.path} is no table", hint=f"Write it as [{name}].")
+        return table
+
+    def _only(self, table: Mapping[str, Any], known: Any, prefix: str) -> None:
+        for name, value in table.items():
+            if name not in known:
+                raise BadInputError(
+                    f"{self.path} has a key nobody knows: {prefix}{name}",
+                    hint=_nearest(name, known) + f"Known here: {', '.join(known)}.",
+                )
+            if prefix and not isinstance(value, (str, int, dict)):
+                raise BadInputError(
+                    f"{prefix}{name} in {self.path} must be text", hint="Put it in quotes."
+                )
+
+    def _merge(self, base: Target | None, name: str, table: Mapping[str, Any]) -> Target:
+        fields = {key: str(value) for key, value in table.items() if key != "safety"}
+        safety = self._safety(base, name, table.get("safety"))
+        if base is None:
+            return Target(name, safety, **fields)
+        return replace(base, safety=safety, **fields)
+
+    def _safety(self, base: Target | None, name: str, word: object) -> Safety:
+        if word is None:
+            return base.safety if base else Safety.PRODUCTION
+        try:
+            safety = Safety(word)
+        except ValueError:
+            raise BadInputError(
+                f"targets.{name}.safety in {self.path} is {word!r}",
+                hint=f"Choose one of: {', '.join(s.value for s in Safety)}.",
+            ) from None
+        if base and _STRICTNESS.index(safety) < _STRICTNESS.index(base.safety):
+            raise BadInputError(
+                f"{self.path} lowers the safety of {name} from {base.safety.value} to {word}",
+                hint="It can only be raised; give a deployment of your own another name.",
+            )
+        return safety
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]}? " if near else ""

@@ -1,0 +1,142 @@
+"""What a command is handed: its target, its output, and what opens when first used."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from aspencli import __version__
+from aspencli.config import Config
+from aspencli.errors import BadInputError, UnreachableError
+from aspencli.output.console import Output
+from aspencli.safety import Consent, authorise
+from aspencli.targets import Target
+
+if TYPE_CHECKING:
+    import typer
+
+    from db.database import Database
+
+
+class Options:
+    """The global options as they were given, before or after the command."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+
+    def give(self, name: str, value: Any) -> None:
+        """Take an option's value.
+
+        Raises:
+            BadInputError: It was given before with another value.
+        """
+        if self._given.setdefault(name, value) != value:
+            raise BadInputError(
+                f"--{name.replace('_', '-')} was given twice: {self._given[name]} and {value}",
+                hint="Give it once.",
+            )
+
+    def __getitem__(self, name: str) -> Any:
+        return self._given.get(name)
+
+    def values(self) -> dict[str, str | None]:
+        """The options that carry a value, by name."""
+        return {name: value for name, value in self._given.items() if isinstance(value, str)}
+
+
+class AppContext:
+    """One run of the program."""
+
+    def __init__(self) -> None:
+        self.options = Options()
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._exits.close()
+
+    @cached_property
+    def config(self) -> Config:
+        """What the flags, the environment and the config file say."""
+        return Config(self.options.values())
+
+    @cached_property
+    def target(self) -> Target:
+        """The target that was chosen."""
+        return self.config.target
+
+    @cached_property
+    def out(self) -> Output:
+        """Where results and messages go."""
+        return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
+
+    @property
+    def messages(self) -> Output:
+        """Where an error goes, even one in the settings themselves."""
+        return self.__dict__.get("out") or Output()
+
+    def authorise(self, what: str, *, default_yes: bool = False) -> None:
+        """Make sure that a write is wanted, as the target's safety demands.
+
+        Raises:
+            RefusedError: It is not, or nobody is there to say so.
+        """
+        consent = Consent(
+            yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
+        )
+        authorise(self.target, consent, self.out, what)
+
+    def database(self, *, writable: bool = False) -> Database:
+        """The target's database; nothing is opened yet.
+
+        Raises:
+            UnreachableError: Nobody told where it is.
+        """
+        from db.database import Database
+
+        database = Database(
+            self._database_url(), application_name=self._application_name(), writable=writable
+        )
+        self._exits.callback(database.dispose)
+        return database
+
+    def _database_url(self) -> str:
+        target = self.target
+        if target.database_url:
+            return target.database_url
+        if target.name == "local":
+            from aspencli.clients.laptop import database_url
+
+            return database_url()
+        raise UnreachableError(
+            f"nobody told where the database of {target.label} is",
+            hint=f"Set {Config.database_variable(target.name)}, or database_url below "
+            f"[targets.{target.name}] in {self.config.path}.",
+        )
+
+    def _application_name(self) -> str:
+        return f"aspencli/{__version__} {self.target.label} {_user()}"
+
+
+def current(ctx: typer.Context) -> AppContext:
+    """The run that a command belongs to."""
+    app = ctx.find_root().obj
+    assert isinstance(app, AppContext)  # noqa: S101 - run() put it there
+    return app
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

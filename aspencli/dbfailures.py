@@ -1,0 +1,82 @@
+"""What an error of the database means to an operator."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from sqlalchemy.exc import DBAPIError, NoResultFound
+
+from db.database import InvalidDatabaseUrlError
+
+
+class _Rule(NamedTuple):
+    code: int
+    message: str
+    hint: str
+
+
+# By SQLSTATE, or its class of two characters (PostgreSQL, appendix A).
+_STATES = {
+    "08": _Rule(5, "the connection to the database broke", "Try again."),
+    "28": _Rule(4, "the database does not accept this user", "Check the user and the password."),
+    "3D000": _Rule(
+        6, "there is no such database", "Check its name; make it with: aspencli db create"
+    ),
+    "3F000": _Rule(6, "the schema is missing", "Make it with: aspencli db upgrade"),
+    "42P01": _Rule(6, "a table is missing", "Bring the schema up to date: aspencli db upgrade"),
+    "42501": _Rule(4, "this database user may not do that", "Use one that may."),
+    "25006": _Rule(3, "this session is read-only; nothing was written", "Ask for writing: --write"),
+    "57014": _Rule(
+        5, "the database gave up: the statement took too long", "Try again when it is less busy."
+    ),
+    "57P": _Rule(5, "the database is shutting down or was restarted", "Try again in a moment."),
+    "55P03": _Rule(
+        7,
+        "somebody else holds a lock on what was to be changed; nothing was written",
+        "Try again later, or see who it is: aspencli db status",
+    ),
+    "40": _Rule(7, "another transaction got in the way; nothing was written", "Try again."),
+    "23505": _Rule(7, "it exists already", "Choose another value."),
+    "23": _Rule(7, "it contradicts what the database holds", "See the details."),
+    "53": _Rule(5, "the database is short of resources", "Try again later, or free some."),
+}
+_OPENING = (
+    (r"password authentication failed|no password supplied|pg_hba|role .* does not exist", "28"),
+    (r"database .* does not exist", "3D000"),
+    (r"too many (clients|connections)|remaining connection slots", "53"),
+    (r"starting up|shutting down|recovery mode", "57P"),
+)
+
+
+def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
+    """Exit code, message, hint and details; None when it is no error of the database."""
+    if isinstance(error, InvalidDatabaseUrlError):
+        return 2, str(error), "Mend database_url in the config file or the environment.", ()
+    if isinstance(error, NoResultFound):
+        return 6, "not found", None, ()
+    if not isinstance(error, DBAPIError):
+        return None
+    state = getattr(error.orig, "pgcode", None)
+    text = str(error.orig).strip()
+    rule = _by_state(state) if state else _by_text(text, invalidated=error.connection_invalidated)
+    if rule is None:
+        return None
+    return rule.code, rule.message, rule.hint, tuple(text.splitlines()[:6])
+
+
+def _by_state(state: str) -> _Rule | None:
+    for length in (5, 3, 2):
+        if state[:length] in _STATES:
+            return _STATES[state[:length]]
+    return None
+
+
+def _by_text(text: str, *, invalidated: bool) -> _Rule | None:
+    """While a connection opens the driver gives no SQLSTATE, only the server's words."""
+    for pattern, state in _OPENING:
+        if re.search(pattern, text):
+            return _STATES[state]
+    if invalidated or "connection" in text or "could not translate host name" in text:
+        return _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
+    return None

@@ -1,0 +1,108 @@
+"""The one place that turns an error into a message and an exit code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer.exceptions import Abort
+
+from aspencli import __version__, homes
+from aspencli.errors import INTERRUPTED, AspenError
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+
+ISSUES = "Please report it, with that file, to the maintainers of aspencli."
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a run ends that did not succeed."""
+
+    code: int
+    message: str
+    hint: str | None = None
+    details: tuple[str, ...] = ()
+
+
+def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
+    """Run it; say what went wrong; return the exit code."""
+    try:
+        code = invoke()
+    except NoArgsIsHelpError as error:
+        error.show()
+        return UsageError.exit_code
+    except (KeyboardInterrupt, Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception as error:  # noqa: BLE001 - the one place where every error ends
+        return _report(context, error)
+    if code == INTERRUPTED:
+        context.messages.error("interrupted; what was not confirmed as done was not done")
+    return code if isinstance(code, int) else 0
+
+
+def _report(context: AppContext, error: Exception) -> int:
+    if context.options["debug"]:
+        traceback.print_exception(error)
+    failure = explain(error)
+    context.messages.error(failure.message, hint=failure.hint, details=failure.details)
+    return failure.code
+
+
+def explain(error: Exception) -> Failure:
+    """What an error means to an operator."""
+    if isinstance(error, AspenError):
+        return Failure(error.exit_code, error.message, error.hint, error.details)
+    if isinstance(error, ClickException):
+        return _usage(error)
+    if "sqlalchemy" in sys.modules:  # else it can be none of its errors, and need not be loaded
+        from aspencli.dbfailures import explain_database
+
+        found = explain_database(error)
+        if found is not None:
+            return Failure(*found)
+    if isinstance(error, OSError) and error.filename:
+        return Failure(
+            1, f"{error.filename}: {error.strerror}", "Mend it, and run the command again."
+        )
+    return _bug(error)
+
+
+def _usage(error: ClickException) -> Failure:
+    ctx = error.ctx if isinstance(error, UsageError) else None
+    hint = f"See: {ctx.command_path} --help" if ctx else "See: aspencli --help"
+    return Failure(error.exit_code, error.format_message(), hint)
+
+
+def _bug(error: Exception) -> Failure:
+    try:
+        hint = f"The details are in {_crash_file(error)}. {ISSUES}"
+    except OSError:
+        hint = f"Run it again with --debug for the details. {ISSUES}"
+    return Failure(1, f"a bug in aspencli: {type(error).__name__}: {error}", hint)
+
+
+def _crash_file(error: Exception) -> Path:
+    folder = homes.state_dir() / "crashes"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    lines = traceback.format_exception(error)  # frames and messages; no variables, no arguments
+    path.touch(mode=0o600)
+    path.write_text(f"aspencli {__version__}, Python {sys.version}\n\n{''.join(lines)}")
+    return path
+
+
+def _closed_pipe() -> int:
+    # What reads us has had enough (| head); the flush at exit must not complain about it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

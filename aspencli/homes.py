@@ -1,0 +1,38 @@
+"""Where files of the program lie: the platform's folders, or all below ``ASPEN_HOME``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME_VARIABLE = "ASPEN_HOME"
+
+
+def config_dir() -> Path:
+    """The folder of ``config.toml``."""
+    return _home("config")
+
+
+def data_dir() -> Path:
+    """The folder of the local deployment."""
+    return _home("data")
+
+
+def state_dir() -> Path:
+    """The folder of undo files, journals, console history and crash reports."""
+    return _home("state")
+
+
+def cache_dir() -> Path:
+    """The folder of what can be made again."""
+    return _home("cache")
+
+
+def _home(kind: str) -> Path:
+    moved = os.environ.get(HOME_VARIABLE)
+    if moved:
+        return Path(moved).expanduser().absolute() / kind
+    import platformdirs  # not needed, and so not loaded, when the home was moved
+
+    dirs = platformdirs.PlatformDirs("aspencli", appauthor=False)
+    return Path(getattr(dirs, f"user_{kind}_path"))

@@ -1,0 +1,67 @@
+"""The root of the command line: the ordered list of its groups, and how a run ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from aspencli.cli import AspenTyper, Entry, RootGroup
+from aspencli.context import AppContext
+from aspencli.failures import finish
+
+ENTRIES = (
+    Entry(
+        "samples", "aspencli.commands.samples", "List samples and change them in bulk.", ("sample",)
+    ),
+    Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
+    Entry("groups", "aspencli.commands.groups", "List and look into groups.", ("group",)),
+    Entry(
+        "db", "aspencli.commands.db", "Console, psql, schema migrations and state of the database."
+    ),
+    Entry("local", "aspencli.commands.local", "A whole deployment on this machine."),
+    Entry("config", "aspencli.commands.config", "What is set, and where it comes from."),
+)
+
+
+class Root(RootGroup):
+    """The groups of aspencli."""
+
+    entries = ENTRIES
+
+
+app = AspenTyper(
+    cls=Root,
+    help="Administer CZ GEN EPI (Aspen): its database and its API, on the target you choose.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root() -> None:
+    """Administer CZ GEN EPI (Aspen): its database and its API, on the target you choose."""
+
+
+def command() -> TyperGroup:
+    """The whole command line as one command object."""
+    return get_group(app)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    context = AppContext()
+
+    def invoke() -> Any:
+        return command().main(
+            args=list(sys.argv[1:] if args is None else args),
+            prog_name="aspencli",
+            standalone_mode=False,
+            obj=context,
+        )
+
+    with context:
+        return finish(context, invoke)

@@ -1,0 +1,1 @@
+"""What the operator sees: results on stdout, everything else on stderr."""

@@ -1,0 +1,232 @@
+"""Messages, questions, progress and tables: what a person reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from aspencli.errors import RefusedError
+from aspencli.output.rendering import Column, Row, table_cell, write_rows
+from aspencli.output.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_NARROW = 100  # columns; below it a table leaves its secondary columns out
+_STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
+
+
+class Tick(Protocol):
+    """What is called while something long goes on."""
+
+    def __call__(self, done: int, /) -> None:
+        """Say how much is done by now."""
+
+
+@dataclass
+class Output:
+    """The two streams, and how they may be used.
+
+    Attributes:
+        form: ``table``, ``json``, ``jsonl``, ``csv`` or ``tsv``; None means a table on a terminal
+            and ``tsv`` elsewhere.
+        no_input: Whether a question is refused instead of asked.
+        stdout: Where results go.
+        stderr: Where everything else goes.
+    """
+
+    form: str | None = None
+    no_input: bool = False
+    stdout: TextIO | None = None
+    stderr: TextIO | None = None
+
+    @property
+    def out(self) -> TextIO:
+        """Where results go."""
+        return self.stdout or sys.stdout
+
+    @property
+    def err(self) -> TextIO:
+        """Where everything else goes."""
+        return self.stderr or sys.stderr
+
+    @property
+    def chosen_form(self) -> str:
+        """The format of results."""
+        return self.form or ("table" if self.out.isatty() else "tsv")
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody is there to answer a question."""
+        return not self.no_input and sys.stdin.isatty() and self.err.isatty()
+
+    # Results
+
+    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
+        """Show rows on stdout; ``empty`` is said on stderr when there is none."""
+        if self.chosen_form == "table":
+            self._table(columns, list(rows), empty)
+        else:
+            write_rows(self.out, self.chosen_form, columns, rows)
+        self.out.flush()
+
+    def record(self, columns: Sequence[Column], row: Row) -> None:
+        """Show one thing: its fields below each other in a table, else as one row."""
+        if self.chosen_form != "table":
+            return self.rows(columns, [row])
+        from rich.table import Table  # only where a table is drawn
+
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for column in columns:
+            table.add_row(column.title, table_cell(row[column.key]))
+        self._console(self.out).print(table)
+        return self.out.flush()
+
+    def text(self, text: str) -> None:
+        """Show text on stdout as it is."""
+        self.out.write(text if text.endswith("\n") else text + "\n")
+        self.out.flush()
+
+    # Messages
+
+    def info(self, message: str) -> None:
+        """Say what is going on."""
+        self._say("", message)
+
+    def done(self, message: str) -> None:
+        """Say what has been achieved."""
+        self._say(self._styled("done", "✓ ", ""), message)
+
+    def warn(self, message: str) -> None:
+        """Say what the operator should know before relying on the result."""
+        self._say(self._styled("warn", "Warning: "), message)
+
+    def hint(self, message: str) -> None:
+        """Say what to do next."""
+        self._say(self._styled("hint", "→ ", "  "), message)
+
+    def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
+        """Say what failed and why, and what to do next."""
+        self._say(self._styled("error", "Error: "), message)
+        for line in details:
+            self._say("  ", line)
+        if hint:
+            self.hint(hint)
+
+    def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
+        """Show the first rows on stderr, before a question."""
+        shown = list(islice(rows, limit))
+        if shown:
+            self._console(self.err).print(self._make_table(columns, shown, self.err))
+
+    # Questions
+
+    def ask(self, question: str) -> str:
+        """The operator's answer, stripped.
+
+        Raises:
+            RefusedError: Nobody is there to answer.
+        """
+        if not self.interactive:
+            raise RefusedError(
+                f"nobody is there to answer: {question}", hint="Run it on a terminal."
+            )
+        self.err.write(self._styled("strong", visible(question)) + " ")
+        self.err.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            self.err.write("\n")
+        return answer.strip()
+
+    def confirm(self, question: str) -> bool:
+        """Whether the operator says yes; anything else is a no."""
+        return self.ask(f"{question} [y/N]").lower() in {"y", "yes"}
+
+    # Progress
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[Tick]:
+        """A progress bar on stderr for what takes longer than a second; silent off a terminal."""
+        if not self.err.isatty():
+            yield lambda _done: None
+            return
+        from aspencli.output.progress import Bar
+
+        with Bar(self._console(self.err), label, total) as bar:
+            yield bar.update
+
+    # How
+
+    def colour(self, stream: TextIO) -> bool:
+        """Whether a stream takes colours (NO_COLOR and TERM=dumb say no)."""
+        return (
+            stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        )
+
+    def _styled(self, style: str, text: str, otherwise: str | None = None) -> str:
+        if self.colour(self.err):
+            return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return text if otherwise is None or _encodes(self.err, text) else otherwise
+
+    def _say(self, lead: str, message: str) -> None:
+        # The lead is ours and may hold colours; the message may hold text from data.
+        lines = "\n".join(visible(line) for line in message.split("\n"))
+        self.err.write(_encodable(self.err, lead + lines) + "\n")
+        self.err.flush()
+
+    def _table(self, columns: Sequence[Column], rows: list[Row], empty: str) -> None:
+        if rows:
+            self._console(self.out).print(self._make_table(columns, rows, self.out))
+        elif empty:
+            self.info(empty)
+
+    def _make_table(self, columns: Sequence[Column], rows: list[Row], stream: TextIO) -> Table:
+        from rich.table import Table
+
+        narrow = _width(stream) < _NARROW
+        shown = [column for column in columns if not (narrow and column.secondary)]
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in shown:
+            justify = "right" if column.right else "left"
+            table.add_column(column.title, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal, though mypy sees str
+        for row in rows:
+            table.add_row(*(table_cell(row[column.key]) for column in shown))
+        return table
+
+    def _console(self, stream: TextIO) -> Console:
+        from rich.console import Console
+
+        return Console(
+            file=stream,
+            width=_width(stream),
+            no_color=not self.colour(stream),
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+
+def _width(stream: TextIO) -> int:
+    return shutil.get_terminal_size((120, 24)).columns if stream.isatty() else 120
+
+
+def _encodes(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encodable(stream: TextIO, text: str) -> str:
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

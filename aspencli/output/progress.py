@@ -1,0 +1,56 @@
+"""A progress bar that appears only when the work takes longer than a second."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+_PATIENCE = 1.0  # seconds before the bar appears
+
+
+class Bar:
+    """One bar; it is drawn after a second, and removed at the end."""
+
+    def __init__(self, console: Console, label: str, total: int | None):
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(label, total=total)
+        # A timer and not a look at the clock in update(): one long statement sends no updates.
+        self._timer = threading.Timer(_PATIENCE, self._progress.start)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._progress.stop()
+
+    def update(self, done: int) -> None:
+        """Show how much is done by now."""
+        self._progress.update(self._task, completed=done)

@@ -1,0 +1,107 @@
+"""Results in the format that was asked for; the only writer of stdout."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import enum
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from aspencli.output.text import no_formula, tsv_cell, visible
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a result.
+
+    Attributes:
+        key: Its name in every machine format; a contract.
+        title: Its heading in a table.
+        right: Whether a table sets it flush right, as numbers are.
+        secondary: Whether a table leaves it out when the terminal is narrow.
+    """
+
+    key: str
+    title: str
+    right: bool = False
+    secondary: bool = False
+
+
+Row = Mapping[str, Any]
+_Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
+
+
+def write_rows(stream: TextIO, form: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    """Write rows as ``json``, ``jsonl``, ``csv`` or ``tsv``, one by one as they come."""
+    _WRITERS[form](stream, columns, rows)
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: dates in ISO 8601, UTC where they carry a zone."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def cell(value: Any) -> str:
+    """The value as the text of one cell; empty for none."""
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _pick(columns: Sequence[Column], row: Row) -> dict[str, Any]:
+    return {column.key: plain(row[column.key]) for column in columns}
+
+
+def _json(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    lead = "["
+    for row in rows:
+        stream.write(lead + "\n  " + json.dumps(_pick(columns, row), ensure_ascii=False))
+        lead = ","
+    stream.write("[]\n" if lead == "[" else "\n]\n")
+
+
+def _jsonl(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    for row in rows:
+        stream.write(json.dumps(_pick(columns, row), ensure_ascii=False) + "\n")
+
+
+def _csv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([column.key for column in columns])
+    for row in rows:
+        writer.writerow([_guarded(row[column.key]) for column in columns])
+
+
+def _tsv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    stream.write("\t".join(column.key for column in columns) + "\n")
+    for row in rows:
+        stream.write("\t".join(tsv_cell(_guarded(row[c.key])) for c in columns) + "\n")
+
+
+def _guarded(value: Any) -> str:
+    text = cell(value)
+    return no_formula(text) if isinstance(value, str) else text
+
+
+_WRITERS: dict[str, _Writer] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv}
+
+
+def table_cell(value: Any) -> str:
+    """The value as a table shows it: one line, nothing that a terminal would obey."""
+    return visible(cell(value))
