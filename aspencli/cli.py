@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aspencli.context import AppContext
 
 PANEL = "Global options (before or after the command)"
-EPILOG = "Global options (--env, --output, --yes ...) are accepted here too: aspencli --help"
+EPILOG = "Global options (--env, --output, --yes ...): aspencli --help"
 
 
 class GlobalOption(NamedTuple):
