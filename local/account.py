@@ -1,0 +1,99 @@
+"""The operating system's account that a server runs under; PostgreSQL refuses to run as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aspencli.errors import RefusedError
+
+_PREFERRED = ("postgres", "nobody")
+_SHELL = "/bin/sh"
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who a server runs as.
+
+    Attributes:
+        uid: Its user.
+        gid: Its group.
+        name: Its name, for messages.
+        switched: Whether it is another one than that of this process.
+    """
+
+    uid: int
+    gid: int
+    name: str
+    switched: bool
+
+    def run_as(self) -> dict[str, Any]:
+        """The keyword arguments that make ``subprocess`` run a program as this account."""
+        if not self.switched:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def give(self, path: Path) -> None:
+        """Hand a file or folder to this account."""
+        if self.switched:
+            os.chown(path, self.uid, self.gid)
+
+    def can_enter(self, folder: Path) -> bool:
+        """Whether this account gets as far as into a folder, through every folder above it."""
+        if not self.switched:
+            return os.access(folder, os.X_OK)
+        return self._passes('test -x "$1"', str(folder))
+
+    def can_run(self, program: Path) -> bool:
+        """Whether this account may run a program file."""
+        if not self.switched:
+            return os.access(program, os.X_OK)
+        return self._passes('test -r "$1" && test -x "$1"', str(program))
+
+    def works(self) -> bool:
+        """Whether this process can become this account (a container may not map its id)."""
+        try:
+            return self._passes("exit 0")
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+    def _passes(self, script: str, *arguments: str) -> bool:
+        command = [_SHELL, "-c", script, "sh", *arguments]
+        done = subprocess.run(command, cwd="/", check=False, **self.run_as())  # noqa: S603 - our own script
+        return done.returncode == 0
+
+
+def server_account() -> Account:
+    """This process's own account, or for root an unprivileged one.
+
+    Raises:
+        RefusedError: Root finds no other account to run as.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid(), _own_name(), switched=False)
+    for account in _unprivileged():
+        if account.works():
+            return account
+    raise RefusedError(
+        "PostgreSQL does not run as root, and there is no other account to run it as",
+        hint="Run this as an ordinary user, or add an account named postgres.",
+    )
+
+
+def _unprivileged() -> Iterator[Account]:
+    entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
+    first = [entries[name] for name in _PREFERRED if name in entries]
+    for entry in first + [e for name, e in entries.items() if name not in _PREFERRED]:
+        yield Account(entry.pw_uid, entry.pw_gid, entry.pw_name, switched=True)
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container may run under an id that has no name
+        return str(os.geteuid())

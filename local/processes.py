@@ -1,0 +1,118 @@
+"""The processes of a server: found by their command lines, started detached, ended for certain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from aspencli.errors import AspenError, RefusedError
+from local.account import Account
+
+_PROC = Path("/proc")
+# The shell ends at once, so the program becomes a child of init: nobody is left with a zombie,
+# whose number would look like that of a live server.
+_DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+POLL_S = 0.01
+
+
+def running() -> Iterator[tuple[int, str]]:
+    """Every process and its command line, arguments joined by spaces; zombies are left out."""
+    if (_PROC / "self" / "cmdline").exists():
+        for entry in os.listdir(_PROC):  # noqa: PTH208 - half the time of Path.iterdir
+            if entry.isdigit() and (command := _read_command(int(entry))):
+                yield int(entry), command
+        return
+    listing = _ps("-ax", "-o", "pid=,command=")
+    for line in listing.splitlines():
+        number, _, command = line.strip().partition(" ")
+        yield int(number), command.strip()
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty when there is none, or it is a zombie."""
+    if (_PROC / "self" / "cmdline").exists():
+        return _read_command(pid)
+    return _ps("-p", str(pid), "-o", "command=").strip()
+
+
+def spawn_detached(
+    command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
+) -> int:
+    """Start a program that outlives this process and its terminal; returns its process number."""
+    shell = subprocess.run(  # noqa: S603 - our own script, its arguments kept apart
+        ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
+        cwd="/",
+        env=dict(environ),
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        start_new_session=True,
+        **account.run_as(),
+    )
+    if shell.returncode or not shell.stdout.strip().isdigit():
+        raise AspenError(
+            f"{command[0]} could not be started: {shell.stderr.strip() or 'the shell failed'}",
+            hint="Look at the folder's permissions and the free space.",
+        )
+    return int(shell.stdout)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; nothing happens when the process is gone.
+
+    Raises:
+        RefusedError: The process belongs to somebody else.
+    """
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise RefusedError(
+            f"process {pid} belongs to another user of this machine",
+            hint="Run the command as the user who started it.",
+        ) from error
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Whether a condition came true within some seconds; it is tried every 10 ms."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def end(find: Callable[[], list[int]], *, patience: float) -> bool:
+    """End what ``find`` finds: wait, then ask with SIGQUIT, then kill; whether it had to."""
+    if wait_until(lambda: not find(), patience):
+        return False
+    for number in (signal.SIGQUIT, signal.SIGKILL):
+        for pid in find():
+            send(pid, number)
+        if wait_until(lambda: not find(), 5):
+            return True
+    raise AspenError(
+        f"these processes do not end: {', '.join(map(str, find()))}",
+        hint="They may be waiting for a disk; restart the machine when they stay.",
+    )
+
+
+def _read_command(pid: int) -> str:
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+    return words.rstrip(b"\0 ").replace(b"\0", b" ").decode(errors="replace")
+
+
+def _ps(*arguments: str) -> str:
+    command = ["ps", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ps
+    return done.stdout

@@ -1,0 +1,286 @@
+"""One PostgreSQL for the whole run; databases cloned from a template for each test.
+
+The server starts when the first test asks for it, in whichever process that happens, and ends with
+the run. ``ASPEN_TEST_DATABASE_URL`` (a superuser's address) names an existing server instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+from db.database import Database, normalise_url
+from local.locking import file_lock
+from local.postgres import SUPERUSER, Cluster
+
+GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
+# These say where things are on this machine; they are no settings of the program under test.
+_KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})
+_FOLDER = "aspen-tests-"
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_SEEDED_SAMPLES = 60
+
+_run_folder = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Agree on the run's folder; a worker is told it by the process that started it."""
+    if hasattr(config, "workerinput"):
+        config.stash[_run_folder] = Path(config.workerinput["aspen_run_folder"])
+        return
+    _remove_orphans()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
+    folder.chmod(0o711)  # the server's account passes through
+    config.stash[_run_folder] = folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where the run's folder is."""
+    node.workerinput["aspen_run_folder"] = str(node.config.stash[_run_folder])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server, after Ctrl-C too."""
+    if hasattr(config, "workerinput") or _run_folder not in config.stash:
+        return
+    folder = config.stash[_run_folder]
+    if GIVEN_SERVER in os.environ:
+        Server(folder, os.environ[GIVEN_SERVER]).drop_templates()
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    Cluster(folder).reset()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_orphans() -> None:
+    """Tidy up after runs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        pid = int(folder.name.removeprefix(_FOLDER).partition("-")[0])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            _remove(folder)
+        except PermissionError:
+            continue  # another user's run
+
+
+class Server:
+    """The run's PostgreSQL.
+
+    Args:
+        folder: The run's folder.
+        given: The address of an existing server to use instead of one in the folder.
+    """
+
+    def __init__(self, folder: Path, given: str | None = None):
+        self._folder = folder
+        self._prefix = f"aspen_test_{folder.name.removeprefix(_FOLDER).replace('-', '_')}"
+        if given:
+            self._url = normalise_url(given)
+        else:
+            cluster = Cluster(folder, settings=_FAST)
+            cluster.up()
+            self._url = make_url(cluster.url("postgres", SUPERUSER))
+
+    def url(self, database: str) -> str:
+        """The superuser's address of a database."""
+        return self._url.set(database=database).render_as_string(hide_password=False)
+
+    def create(self, *, template: str = "template1") -> str:
+        """Make a database; returns its name."""
+        name = f"{self._prefix}_{uuid.uuid4().hex[:12]}"
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, with whatever is still connected to it."""
+        self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def template(self, kind: str, fill: Callable[[str], None], *, base: str = "template1") -> str:
+        """The name of a template, filled once in the whole run by whoever asks first."""
+        name = f"{self._prefix}_template_{kind}"
+        with file_lock(self._folder / f"{kind}.lock"):
+            if self._execute("SELECT 1 FROM pg_database WHERE datname = %s", name):
+                return name
+            unfinished = self.create(template=base)
+            try:
+                fill(self.url(unfinished))
+            except BaseException:
+                self.drop(unfinished)
+                raise
+            self._execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{name}"')
+        return name
+
+    def drop_templates(self) -> None:
+        """Remove what this run leaves on a server that is not its own."""
+        names = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
+        for (name,) in self._execute(names, self._prefix):
+            self.drop(name)
+
+    def _execute(self, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(self._connect()) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def _connect(self) -> Any:
+        url = self._url
+        return psycopg2.connect(
+            host=url.host,
+            port=url.port,
+            user=url.username,
+            password=url.password,
+            dbname=url.database or "postgres",
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres(pytestconfig: pytest.Config) -> Server:
+    return Server(pytestconfig.stash[_run_folder], os.environ.get(GIVEN_SERVER))
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(postgres: Server) -> str:
+    if find_spec("migrations.runner") is None:
+        pytest.skip("migrations.runner does not exist yet")
+    return postgres.template("migrated", _migrate)
+
+
+@pytest.fixture(scope="session")
+def _seeded_template(postgres: Server, _migrated_template: str) -> str:
+    if find_spec("local.seed") is None:
+        pytest.skip("local.seed does not exist yet")
+    return postgres.template("seeded", _seed, base=_migrated_template)
+
+
+def _migrate(address: str) -> None:
+    from migrations.runner import upgrade
+
+    engine = sa.create_engine(address, poolclass=NullPool)
+    upgrade(engine)
+    engine.dispose()
+
+
+def _seed(address: str) -> None:
+    from local.seed import seed_base, seed_samples
+
+    database = Database(address, application_name="tests")
+    seed_base(database)
+    seed_samples(database, _SEEDED_SAMPLES)
+    database.dispose()
+
+
+@pytest.fixture
+def empty_db(postgres: Server) -> Iterator[str]:
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def migrated_db(postgres: Server, _migrated_template: str) -> Iterator[str]:
+    name = postgres.create(template=_migrated_template)
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def database(migrated_db: str) -> Iterator[Database]:
+    database = Database(migrated_db, application_name="tests")
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def seeded(postgres: Server, _seeded_template: str) -> Iterator[Database]:
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests")
+    yield database
+    database.dispose()
+    postgres.drop(name)
+
+
+@pytest.fixture(autouse=True)
+def aspen_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home of the test's own, and none of the settings of whoever runs the tests."""
+    for name in list(os.environ):
+        foreign = name.startswith(("ASPEN_", "CZGE_", "PG")) or name in {"NO_COLOR", "FORCE_COLOR"}
+        if foreign and name not in _KEPT:
+            monkeypatch.delenv(name)
+    home = tmp_path / "aspen-home"
+    monkeypatch.setenv("ASPEN_HOME", str(home))
+    return home
+
+
+@dataclass(frozen=True)
+class CliResult:
+    """How a command ended: its exit code, and what it wrote to each stream."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CliRunner:
+    """Runs the real command in a process of its own.
+
+    ``run_cli("samples", "list", database=seeded)`` makes the target ``local`` that database.
+    """
+
+    def __call__(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002 - named as in subprocess
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+        database: Database | URL | str | None = None,
+    ) -> CliResult:
+        done = subprocess.run(
+            [sys.executable, "-m", "aspencli", *arguments],
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            env={**os.environ, **cli_environment(database), **(env or {})},
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return CliResult(done.returncode, done.stdout, done.stderr)
+
+
+def cli_environment(database: Database | URL | str | None) -> dict[str, str]:
+    """The variables that make the command's target ``local`` a database."""
+    if database is None:
+        return {}
+    url = database.url if isinstance(database, Database) else make_url(database)
+    return {"ASPEN_DATABASE_URL_LOCAL": url.render_as_string(hide_password=False)}
+
+
+@pytest.fixture
+def run_cli(aspen_home: Path) -> CliRunner:
+    return CliRunner()
+
+
+@pytest.fixture
+def cli_env(aspen_home: Path) -> Callable[[Database | URL | str | None], dict[str, str]]:
+    """The environment that a command needs to work on a database, for a process or a pty."""
+    return lambda database: {**os.environ, **cli_environment(database)}
