@@ -1,0 +1,76 @@
+"""What every model shares: the schema, the constraints' names, the types, the ``repr``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase
+
+from db.models import enums
+
+SCHEMA = "aspen"
+
+NAMING_CONVENTION = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(column_0_label)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+"""How the live schema names its constraints; the models say so where it deviates."""
+
+
+class Base(DeclarativeBase):
+    """The base of every model.
+
+    A deletion never reaches further than what was asked for: no relationship deletes, and none
+    sets a foreign key to NULL (``passive_deletes="all"``), so PostgreSQL refuses to orphan rows.
+    """
+
+    metadata = sa.MetaData(schema=SCHEMA, naming_convention=NAMING_CONVENTION)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        float: sa.Double(),
+        # None means that nothing is known (SQL NULL), never the JSON value null.
+        dict[str, Any]: JSONB(none_as_null=True),
+        **{kind: enums.LookupValue(kind) for kind in enums.LOOKUP_ENUMS},
+    }
+    repr_fields: ClassVar[Mapping[str, str]] = {}
+    """What ``repr`` shows beside the key: label to attribute."""
+
+    def __repr__(self) -> str:
+        key = self._key_attributes()
+        known = self._known_values()
+        parts = [type(self).__name__]
+        if not known.keys() & set(key):
+            parts.append("new")
+        elif len(key) == 1:
+            parts.append(_shown(known[key[0]]))
+        parts += [
+            f"{label}={_shown(known[attribute])}"
+            for label, attribute in self.repr_fields.items()
+            if attribute in known
+        ]
+        return f"<{' '.join(parts)}>"
+
+    @classmethod
+    def _key_attributes(cls) -> list[str]:
+        mapper = sa.inspect(cls)
+        return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+
+    def _known_values(self) -> dict[str, Any]:
+        """What is loaded, and the key; reading attributes would query, or fail when detached."""
+        state = sa.inspect(self)
+        identity = zip(self._key_attributes(), state.identity or (), strict=False)
+        return {**dict(identity), **state.dict}
+
+
+def _shown(value: object) -> str:
+    """The value as text out of which no control character gets."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return repr(value.value if isinstance(value, StrEnum) else value)

@@ -1,0 +1,98 @@
+"""Sequences of samples: as uploaded, aligned, and translated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import TYPE_CHECKING, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.models.base import Base
+from db.models.entities import Entity
+from db.models.enums import EntityType
+
+if TYPE_CHECKING:
+    from db.models.samples import Sample
+
+
+class PathogenGenome(Entity):
+    """A consensus sequence, with counts of its sites."""
+
+    __tablename__ = "pathogen_genomes"
+    __mapper_args__ = {"polymorphic_abstract": True}
+
+    entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
+    sequence: Mapped[str]
+    num_unambiguous_sites: Mapped[int]
+    """How many sites are A, C, G or T."""
+    num_missing_alleles: Mapped[int]
+    """How many sites are N."""
+    num_mixed: Mapped[int]
+    """How many sites are another ambiguity code of IUPAC."""
+    sequencing_date: Mapped[date | None]
+
+
+class UploadedPathogenGenome(PathogenGenome):
+    """The sequence that came with a sample."""
+
+    __tablename__ = "uploaded_pathogen_genomes"
+    __mapper_args__ = {"polymorphic_identity": EntityType.UPLOADED_PATHOGEN_GENOME}
+    repr_fields: ClassVar[Mapping[str, str]] = {"sample": "sample_id", "uploaded": "upload_date"}
+
+    pathogen_genome_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
+    )
+    sequencing_depth: Mapped[float | None]
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    upload_date: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+
+    sample: Mapped[Sample] = relationship(back_populates="uploaded_pathogen_genome")
+
+
+class AlignedPathogenGenome(PathogenGenome):
+    """A sample's sequence, aligned to a reference."""
+
+    __tablename__ = "aligned_pathogen_genome"
+    __mapper_args__ = {"polymorphic_identity": EntityType.ALIGNED_PATHOGEN_GENOME}
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "sample": "sample_id",
+        "reference": "reference_name",
+    }
+
+    pathogen_genome_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
+    )
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    aligned_date: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    reference_name: Mapped[str]
+
+    sample: Mapped[Sample] = relationship(back_populates="aligned_pathogen_genome")
+
+
+class AlignedPeptides(Base):
+    """Where the translated sequences of a sample lie.
+
+    The table has no primary key, and nothing makes its `id` unique; the place in S3 is.
+    """
+
+    __tablename__ = "aligned_peptides"
+    __table_args__ = (
+        sa.UniqueConstraint("s3_bucket", "s3_key", name="uq_aligned_peptides_s3_bucket_key"),
+    )
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "id": "id",
+        "sample": "sample_id",
+        "s3_bucket": "s3_bucket",
+        "s3_key": "s3_key",
+    }
+
+    id: Mapped[int]
+    sample_id: Mapped[int | None] = mapped_column(sa.ForeignKey("samples.id"))
+    s3_bucket: Mapped[str] = mapped_column()
+    s3_key: Mapped[str] = mapped_column()
+
+    __mapper_args__ = {"primary_key": [s3_bucket, s3_key]}
+
+    sample: Mapped[Sample | None] = relationship(back_populates="aligned_peptides")

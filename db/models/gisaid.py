@@ -1,0 +1,109 @@
+"""Dumps of GISAID, from when SARS-CoV-2 was the only pathogen, and their workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base
+from db.models.entities import Entity
+from db.models.enums import EntityType, WorkflowType
+from db.models.workflows import Workflow
+
+
+class RawGisaidDump(Entity):
+    """A dump as it was downloaded."""
+
+    __tablename__ = "raw_gisaid_dump"
+    __table_args__ = (sa.UniqueConstraint("s3_bucket", "s3_key"),)
+    __mapper_args__ = {"polymorphic_identity": EntityType.RAW_GISAID_DUMP}
+    repr_fields: ClassVar[Mapping[str, str]] = {"downloaded": "download_date", "s3_key": "s3_key"}
+
+    entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
+    download_date: Mapped[datetime]
+    s3_bucket: Mapped[str]
+    s3_key: Mapped[str]
+
+
+class ProcessedGisaidDump(Entity):
+    """A dump, split into sequences and metadata."""
+
+    __tablename__ = "processed_gisaid_dump"
+    __table_args__ = (
+        sa.UniqueConstraint(
+            "s3_bucket", "sequences_s3_key", name="uq_processed_gisaid_dump_s3_bucket_sequences"
+        ),
+        sa.UniqueConstraint(
+            "s3_bucket", "metadata_s3_key", name="uq_processed_gisaid_dump_s3_bucket_key"
+        ),
+    )
+    __mapper_args__ = {"polymorphic_identity": EntityType.PROCESSED_GISAID_DUMP}
+    repr_fields: ClassVar[Mapping[str, str]] = {"metadata": "metadata_s3_key"}
+
+    entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
+    s3_bucket: Mapped[str]
+    metadata_s3_key: Mapped[str]
+    sequences_s3_key: Mapped[str]
+
+
+class AlignedGisaidDump(Entity):
+    """A dump, aligned to the reference."""
+
+    __tablename__ = "aligned_gisaid_dump"
+    __table_args__ = (
+        sa.UniqueConstraint(
+            "s3_bucket", "sequences_s3_key", name="uq_aligned_gisaid_dump_s3_bucket_sequences"
+        ),
+        sa.UniqueConstraint(
+            "s3_bucket", "metadata_s3_key", name="uq_aligned_gisaid_dump_s3_bucket_key"
+        ),
+    )
+    __mapper_args__ = {"polymorphic_identity": EntityType.ALIGNED_GISAID_DUMP}
+    repr_fields: ClassVar[Mapping[str, str]] = {"metadata": "metadata_s3_key"}
+
+    entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
+    s3_bucket: Mapped[str]
+    sequences_s3_key: Mapped[str]
+    metadata_s3_key: Mapped[str]
+
+
+class GisaidWorkflow(Workflow):
+    """A job that splits a dump into sequences and metadata."""
+
+    __tablename__ = "gisaid_workflows"
+    __mapper_args__ = {"polymorphic_identity": WorkflowType.PROCESS_GISAID_DUMP}
+
+    workflow_id: Mapped[int] = mapped_column(sa.ForeignKey("workflows.id"), primary_key=True)
+
+
+class GisaidAlignmentWorkflow(Workflow):
+    """A job that aligns a dump."""
+
+    __tablename__ = "gisaid_alignment_workflows"
+    __mapper_args__ = {"polymorphic_identity": WorkflowType.ALIGN_GISAID_DUMP}
+
+    workflow_id: Mapped[int] = mapped_column(sa.ForeignKey("workflows.id"), primary_key=True)
+
+
+class GisaidMetadata(Base):
+    """What GISAID says of one strain."""
+
+    __tablename__ = "gisaid_metadata"
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "isl": "gisaid_epi_isl",
+        "lineage": "pango_lineage",
+    }
+
+    strain: Mapped[str] = mapped_column(primary_key=True)
+    pango_lineage: Mapped[str | None]
+    gisaid_clade: Mapped[str | None]
+    date: Mapped[datetime | None]
+    region: Mapped[str | None]
+    division: Mapped[str | None]
+    location: Mapped[str | None]
+    gisaid_epi_isl: Mapped[str | None]
+    country: Mapped[str | None]
