@@ -1,1 +1,1 @@
-"""The schema migrations of the `aspen` database, run by Alembic."""
+"""The schema's history: Alembic revisions, and what applies, compares and writes them."""

@@ -1,0 +1,144 @@
+"""Alembic, configured from code: no file, no output, no logging of its own."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection, Engine
+
+from migrations import comparison
+from migrations.errors import MigrationError, UnknownRevisionError
+
+HERE = Path(__file__).parent
+VERSIONS = HERE / "versions"
+
+
+def make_config(directory: Path | None = None, *, output: TextIO | None = None) -> Config:
+    """Alembic's configuration.
+
+    Args:
+        directory: A folder of further revisions, beside those of the program.
+        output: Where the SQL of offline mode goes.
+    """
+    config = Config(
+        stdout=io.StringIO(), output_buffer=output, cmd_opts=argparse.Namespace(quiet=True)
+    )
+    locations = [VERSIONS] if directory is None else [VERSIONS, directory.absolute()]
+    options = {
+        "script_location": str(HERE),
+        "version_locations": "\n".join(map(str, locations)),
+        # A newline is the one separator that stands in no path.
+        "path_separator": "newline",
+        "file_template": "%(rev)s_%(slug)s",
+    }
+    for name, value in options.items():
+        config.set_main_option(name, value.replace("%", "%%"))
+    return config
+
+
+def scripts(directory: Path | None = None) -> ScriptDirectory:
+    """The revisions that the program has."""
+    return ScriptDirectory.from_config(make_config(directory))
+
+
+def only_head(script_directory: ScriptDirectory) -> str:
+    """The newest revision.
+
+    Raises:
+        MigrationError: There are several, which no database can stand at.
+    """
+    heads = script_directory.get_heads()
+    if len(heads) != 1:
+        raise MigrationError(
+            f"there are {len(heads)} newest revisions ({', '.join(heads)}) where one is needed",
+            hint="Let the later one say the earlier one as its down_revision.",
+        )
+    return heads[0]
+
+
+def stands_at(connection: Connection) -> str | None:
+    """The revision that the database says it stands at; None where it says nothing.
+
+    Raises:
+        MigrationError: It names several.
+    """
+    context = MigrationContext.configure(
+        connection, opts={"version_table_schema": comparison.VERSION_TABLE_SCHEMA}
+    )
+    heads = context.get_current_heads()
+    if len(heads) > 1:
+        raise MigrationError(
+            f"the database names {len(heads)} revisions at once ({', '.join(heads)})",
+            hint=f"Leave one row in {comparison.VERSION_TABLE_SCHEMA}.alembic_version.",
+        )
+    return heads[0] if heads else None
+
+
+def require_known(current: str | None, script_directory: ScriptDirectory) -> None:
+    """Make sure that the program has the revision that a database stands at.
+
+    Raises:
+        UnknownRevisionError: It has not.
+    """
+    known = {script.revision for script in script_directory.walk_revisions()}
+    if current is not None and current not in known:
+        raise UnknownRevisionError(
+            f"the database stands at revision {current}, which this version of the program does "
+            "not have",
+            hint="A newer version migrated it: update the program and try again.",
+        )
+
+
+def require_revision(revision: str, script_directory: ScriptDirectory) -> None:
+    """Make sure that what was asked for is a revision.
+
+    Raises:
+        UnknownRevisionError: It is not.
+    """
+    if revision.lstrip("+-").isdecimal() and revision[0] in "+-":
+        return  # so many steps from where the database stands
+    try:
+        script_directory.get_revisions(revision)
+    except CommandError as error:
+        raise UnknownRevisionError(
+            f"there is no revision {revision!r}",
+            hint="Ask for one of the history, for head, for base, or for steps such as +1 or -1.",
+        ) from error
+
+
+@contextmanager
+def migration_engine(engine: Engine) -> Iterator[Engine]:
+    """The same database, in an engine whose reflection knows ``public`` as the default schema.
+
+    The program's sessions look into ``aspen`` first. SQLAlchemy would then call that schema by no
+    name at all, and Alembic, comparing it with models that do name it, find every table twice.
+    """
+    private = sa.create_engine(
+        engine.url, pool=engine.pool.recreate(), hide_parameters=engine.hide_parameters
+    )
+    try:
+        with private.connect() as connection:
+            connection.rollback()  # the dialect is known from here on
+        private.dialect.default_schema_name = comparison.VERSION_TABLE_SCHEMA
+        yield private
+    finally:
+        private.dispose()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that looks names up in ``public``, for comparing; nothing stays of it."""
+    with migration_engine(engine) as private, private.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL search_path TO public")
+        yield connection
+        connection.rollback()

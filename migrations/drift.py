@@ -1,0 +1,98 @@
+"""How a database differs from the models, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import Connection
+
+from db.models import SCHEMA, Base
+from migrations import comparison
+
+
+def differences(connection: Connection) -> list[str]:
+    """Every difference, a line each; none where models and database agree."""
+    context = MigrationContext.configure(connection, opts=comparison.options())
+    diffs = list(_flat(compare_metadata(context, Base.metadata)))
+    missing = {diff[1] for diff in diffs if diff[0] == "add_table"}
+    lines = [
+        _described(diff)
+        for diff in diffs
+        # That a missing table's indexes are missing too goes without saying.
+        if not (diff[0] == "add_index" and diff[1].table in missing)
+    ]
+    return sorted([*lines, *_key_differences(connection)])
+
+
+def _flat(diffs: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """Alembic lists what changed of one column as a list inside the list."""
+    for diff in diffs:
+        if isinstance(diff, list):
+            yield from diff
+        else:
+            yield diff
+
+
+def _described(diff: tuple[Any, ...]) -> str:
+    kind, *rest = diff
+    match kind:
+        case "add_table" | "remove_table":
+            return _one_sided(kind, f"table {rest[0].fullname}")
+        case "add_column" | "remove_column":
+            return _one_sided(kind, f"column {rest[0]}.{rest[1]}.{rest[2].name}")
+        case "add_index" | "remove_index":
+            return _one_sided(kind, f"index {rest[0].name} on {rest[0].table.fullname}")
+        case "add_constraint" | "remove_constraint" | "add_fk" | "remove_fk":
+            return _one_sided(kind, f"constraint {rest[0].name} of {rest[0].table.fullname}")
+        case "modify_type" | "modify_nullable" | "modify_default":
+            schema, table, column, _, database, models = rest
+            what = kind.removeprefix("modify_")
+            return (
+                f"column {schema}.{table}.{column}: {what} is {_value(database)} in the database, "
+                f"{_value(models)} in the models"
+            )
+        case _:
+            return f"{kind}: {rest}"
+
+
+def _one_sided(kind: str, what: str) -> str:
+    if kind.startswith("add_"):
+        return f"{what} is missing in the database"
+    return f"{what} is only in the database"
+
+
+def _value(value: object) -> str:
+    """A type, a default or a flag, as SQL has it."""
+    if isinstance(value, sa.DefaultClause):
+        return str(value.arg)
+    return "none" if value is None else str(value)
+
+
+def _key_differences(connection: Connection) -> Iterator[str]:
+    """Primary keys, which Alembic does not compare, of the tables that both sides have."""
+    found = sa.inspect(connection).get_multi_pk_constraint(schema=SCHEMA)
+    for (_, name), key in found.items():
+        table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
+        if table is None:
+            continue
+        database = (key["name"], key["constrained_columns"]) if key["name"] else None
+        models = _key_of(table, connection)
+        if database != models:
+            yield (
+                f"primary key of {table.fullname}: {_key(database)} in the database, "
+                f"{_key(models)} in the models"
+            )
+
+
+def _key_of(table: sa.Table, connection: Connection) -> tuple[str | None, list[str]] | None:
+    columns = [column.name for column in table.primary_key]
+    name = connection.dialect.identifier_preparer.format_constraint(table.primary_key)
+    return (name, columns) if columns else None
+
+
+def _key(key: tuple[str | None, list[str]] | None) -> str:
+    return "none" if key is None else f"{key[0]} ({', '.join(key[1])})"

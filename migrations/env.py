@@ -1,0 +1,53 @@
+"""Alembic's environment: `migrations.runner` hands it the connection, and no file configures it.
+
+What it reads of ``config.attributes``: ``connection`` (a `Connection` or an `Engine`), ``limits``
+(a `MigrationLimits`) and ``journal`` (a `Journal`); the last two may be left out.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from alembic import context
+from sqlalchemy.engine import Connection, Engine
+
+from migrations import comparison
+from migrations.errors import MigrationError
+from migrations.guard import MigrationLimits, guarded
+from migrations.journal import Journal
+
+
+def _run_online() -> None:
+    attributes = context.config.attributes
+    journal = attributes.get("journal") or Journal()
+    with ExitStack() as stack:
+        connectable = attributes.get("connection")
+        if isinstance(connectable, Engine):
+            connectable = stack.enter_context(connectable.connect())
+        if not isinstance(connectable, Connection):
+            raise MigrationError(
+                "no connection was handed to the migrations",
+                hint="Run them through migrations.runner.",
+            )
+        stack.enter_context(guarded(connectable, attributes.get("limits") or MigrationLimits()))
+        context.configure(
+            connection=connectable, on_version_apply=journal.note, **comparison.options()
+        )
+        journal.before = context.get_context().get_current_revision()
+        connectable.rollback()  # reading began a transaction; each revision wants its own
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def _run_offline() -> None:
+    context.configure(dialect_name="postgresql", literal_binds=True, **comparison.options())
+    for name, value in MigrationLimits().settings().items():
+        context.get_context().impl.static_output(f"SET {name} = '{value}';\n")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    _run_offline()
+else:
+    _run_online()

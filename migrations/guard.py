@@ -1,0 +1,111 @@
+"""What keeps a migration from harming a database in use: time limits, and one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from migrations.errors import MigrationLockError
+
+ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number serves that nobody else uses
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+_HOLDER = sa.text(
+    "SELECT pid, application_name, usename FROM pg_catalog.pg_stat_activity"
+    " WHERE pid = (SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+    " AND ((classid::bigint << 32) | objid::bigint) = :key)"
+)
+
+
+@dataclass(frozen=True)
+class MigrationLimits:
+    """How long a migration may keep others, and itself, waiting; milliseconds, 0 for no limit.
+
+    Attributes:
+        lock_ms: The longest a statement waits for a table that is in use. Whoever comes after it
+            waits too, so a busy table is better given up than waited for.
+        statement_ms: The longest one statement may run.
+        turn_ms: The longest to wait until another migration of the same database is over.
+    """
+
+    lock_ms: int = 5_000
+    statement_ms: int = 600_000
+    turn_ms: int = 60_000
+
+    def settings(self) -> dict[str, str]:
+        """The server's settings for the migrating session."""
+        return {
+            # Names are looked up where Alembic expects it: what lies in aspen is written in full.
+            "search_path": "public",
+            "lock_timeout": str(self.lock_ms),
+            "statement_timeout": str(self.statement_ms),
+        }
+
+
+@contextmanager
+def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
+    """Hold the database's migration lock and keep the limits; afterwards all is as before.
+
+    Raises:
+        MigrationLockError: Another migration was not over in time.
+    """
+    before = _change(connection, {**limits.settings(), "lock_timeout": str(limits.turn_ms)})
+    try:
+        _take_turn(connection, limits)
+        try:
+            _change(connection, limits.settings())
+            yield
+        finally:
+            _end(connection, sa.select(sa.func.pg_advisory_unlock(ADVISORY_LOCK)))
+    finally:
+        _end(connection, _setting(before))
+
+
+def _take_turn(connection: Connection, limits: MigrationLimits) -> None:
+    try:
+        connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+        connection.commit()
+    except OperationalError as error:
+        connection.rollback()
+        if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise MigrationLockError(
+            f"another migration of this database{_holder(connection)} was still running after "
+            f"{limits.turn_ms / 1000:g} s",
+            hint="Try again when it is over.",
+        ) from error
+
+
+def _holder(connection: Connection) -> str:
+    holder = connection.execute(_HOLDER, {"key": ADVISORY_LOCK}).first()
+    connection.rollback()
+    return f" ({holder.application_name or holder.usename}, process {holder.pid})" if holder else ""
+
+
+def _setting(values: Mapping[str, str]) -> sa.Select[tuple[str, ...]]:
+    return sa.select(*(sa.func.set_config(name, value, False) for name, value in values.items()))
+
+
+def _change(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
+    """Set the session's settings, and return what they were."""
+    names = list(values)
+    current = connection.execute(sa.select(*(sa.func.current_setting(name) for name in names)))
+    before = dict(zip(names, current.one(), strict=True))
+    connection.execute(_setting(values))
+    connection.commit()
+    return before
+
+
+def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
+    if connection.invalidated:
+        return  # the session is gone, and its lock and settings with it
+    connection.rollback()
+    connection.execute(statement)
+    connection.commit()

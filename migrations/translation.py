@@ -1,0 +1,67 @@
+"""What Alembic and PostgreSQL say when a migration fails, in the operator's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from migrations.errors import MigrationError, MigrationLockError, MigrationPermissionError
+from migrations.guard import MigrationLimits
+
+_EXISTS_ALREADY = frozenset({"42P06", "42P07"})  # duplicate_schema, duplicate_table
+
+
+@contextmanager
+def told_in_words(limits: MigrationLimits) -> Iterator[None]:
+    """Turn the failures of a migration into a `MigrationError`.
+
+    A failure to connect passes through: it is no migration's.
+    """
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(str(error)) from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None)
+        if code is None:
+            raise
+        raise _translated(code, str(error.orig).strip(), limits) from error
+
+
+def _translated(code: str, text: str, limits: MigrationLimits) -> MigrationError:
+    first_line = text.splitlines()[0]
+    match code:
+        case "42501":  # insufficient_privilege
+            return MigrationPermissionError(
+                f"this role may not do that: {first_line}",
+                hint="Migrate as the owner of schema aspen, who may create in schema public too.",
+            )
+        case "25006":  # read_only_sql_transaction
+            return MigrationPermissionError(
+                "the session is read-only", hint="Migrate through a session that may write."
+            )
+        case "55P03":  # lock_not_available
+            return MigrationLockError(
+                f"a table was in use for longer than {limits.lock_ms / 1000:g} s: {first_line}",
+                hint="Nothing of this revision was kept. Try again when the table is quieter.",
+            )
+        case "57014":  # query_canceled
+            return MigrationError(
+                f"a statement ran for longer than {limits.statement_ms / 1000:g} s, or was "
+                f"cancelled: {first_line}",
+                hint="Nothing of this revision was kept. Allow more time, and try again.",
+            )
+        case code if code in _EXISTS_ALREADY:
+            return MigrationError(
+                f"the database has already what the revision makes: {first_line}",
+                hint="No revision is recorded for what is there. Compare it with the models, and "
+                "record one in public.alembic_version when they agree.",
+            )
+        case _:
+            return MigrationError(
+                f"the database refused: {first_line} (SQLSTATE {code})",
+                hint="Nothing of this revision was kept.",
+            )
