@@ -1,0 +1,85 @@
+"""How long each query takes, on the logger ``sqltime``, for one engine or for all.
+
+```
+DEBUG:sqltime:Start Query: SELECT …
+DEBUG:sqltime:Query Complete!
+DEBUG:sqltime:Total Time: 0.012416
+```
+
+The times are of the execution, in seconds: sending the statement and waiting for the server,
+without fetching rows. Parameters are not printed; they may hold personal data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from sqlalchemy.engine import Engine
+
+from db.database import Database
+from db.profiling.hooks import Hooks
+from db.profiling.profiler import Profiler
+from db.profiling.sqltime import LogSink, Visibility
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
+
+Profiled: TypeAlias = "Engine | AsyncEngine | Database | None"
+"""What can be profiled; None stands for every engine of the process."""
+
+_PROFILER = Profiler(Hooks(LogSink()), Visibility())
+
+
+def enable_profiling(engine: Profiled = None) -> None:
+    """Print each query of the engine, and the time of its execution.
+
+    The lines go where the application sends DEBUG records of ``sqltime``, else to standard error.
+    Calls are counted: an engine that was enabled twice is to be disabled twice. An engine that is
+    enabled both by itself and by "all engines" is reported once.
+
+    Raises:
+        TypeError: It is no engine.
+    """
+    _PROFILER.enable(_sync_engine(engine))
+
+
+def disable_profiling(engine: Profiled = None) -> None:
+    """Take back one `enable_profiling` of the same engine; nothing happens when there is none.
+
+    With the last one, no listener is left on the engine, and the logger is as it was found.
+
+    Raises:
+        TypeError: It is no engine.
+    """
+    _PROFILER.disable(_sync_engine(engine))
+
+
+@contextmanager
+def enable_profiling_ctx(engine: Profiled = None) -> Iterator[None]:
+    """Profile the engine for the length of a ``with`` block.
+
+    Raises:
+        TypeError: It is no engine.
+    """
+    target = _sync_engine(engine)
+    _PROFILER.enable(target)
+    try:
+        yield
+    finally:
+        _PROFILER.disable(target)
+
+
+def _sync_engine(engine: Profiled) -> Engine | None:
+    if engine is None or isinstance(engine, Engine):
+        return engine
+    if isinstance(engine, Database):
+        return engine.engine
+    # An AsyncEngine takes listeners on the engine below it; its class is not imported for that.
+    below = getattr(engine, "sync_engine", None)
+    if isinstance(below, Engine):
+        return below
+    raise TypeError(f"an engine is needed, not a {type(engine).__name__}")
