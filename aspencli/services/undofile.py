@@ -1,0 +1,131 @@
+"""Undo files: what a bulk rename wrote, and what was there before."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from aspencli.errors import AspenError, BadInputError
+from aspencli.services.mapping import locate
+from aspencli.services.tables import Fault, open_table
+from db.bulk.renames import Request
+
+COLUMNS = ("private_identifier", "new_public_identifier", "old_public_identifier")
+_MARK = "# aspencli undo "
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where and when the rows of an undo file were written.
+
+    Attributes:
+        target: The target's label.
+        group_id: The submitting group.
+        made: When, ISO 8601, UTC.
+    """
+
+    target: str
+    group_id: int
+    made: str
+
+
+def write_undo(
+    folder: Path, origin: Origin, write_rows: Callable[[IO[bytes]], None], path: Path | None = None
+) -> Path:
+    """Write an undo file, and return only when it is safe on disk.
+
+    Args:
+        folder: Where it goes, under a name of its own, unless ``path`` is given.
+        origin: What its first line tells.
+        write_rows: Writes the header and the rows as CSV.
+        path: A file that must not exist yet.
+
+    Raises:
+        AspenError: It cannot be written; nothing of it is left behind.
+    """
+    target = path or _free_name(folder, origin)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(f"{_MARK}{json.dumps(asdict(origin))}\n".encode())
+            write_rows(file)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(target.parent)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise _unwritable(target, error) from error
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def read_origin(path: str) -> Origin:
+    """What the first line of an undo file tells.
+
+    Raises:
+        BadInputError: It is no undo file.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            first = file.readline()
+        fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
+        return Origin(**fields)
+    except OSError as error:
+        raise BadInputError(
+            f"{path} cannot be read: {error.strerror}", hint="Check its name."
+        ) from error
+    except (ValueError, TypeError):
+        raise BadInputError(
+            f"{path} is no undo file of aspencli",
+            hint="Give the file that the summary of the bulk update named.",
+        ) from None
+
+
+def read_undo(path: str, fault: Callable[[Fault], None]) -> Iterator[Request]:
+    """The rows of an undo file, each as a request to put the old identifier back."""
+    with open_table(path, delimiter=",", preamble=_MARK) as source:
+        private, new, old = locate(source, COLUMNS)
+        for line, record in source.records(fault):
+            if len(record) != len(COLUMNS):
+                fault(Fault(line, "", "is cut short"))
+                continue
+            lab, written, before = (_unguarded(record[i]) for i in (private, new, old))
+            yield Request(line, lab, before, expected=written)
+
+
+def _unguarded(value: str) -> str:
+    # An apostrophe was put before what a spreadsheet would compute (and before an apostrophe).
+    return value[1:] if value[:2] in {"'=", "'+", "'-", "'@", "''"} else value
+
+
+def _free_name(folder: Path, origin: Origin) -> Path:
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    target = origin.target.replace("/", "-")
+    return folder / f"{stamp}-{target}-group{origin.group_id}.csv"
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a crash of the machine may lose the new file's name, though not its content.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> AspenError:
+    return AspenError(
+        f"the undo file {path} cannot be written: {error.strerror}; nothing was changed",
+        hint="Make room or mend permissions, or name another place with --undo-file.",
+    )

@@ -1,0 +1,296 @@
+"""Renaming samples of one group in bulk: staged, planned in SQL, applied in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from db.bulk import rename_sql as sql
+from db.bulk.committing import commit_surely
+from db.bulk.copying import copy_in, copy_out, copy_text
+from db.database import Database
+from db.errors import RowsMovedError
+from db.interrupts import cancellable
+
+_UNIQUE_VIOLATION = "23505"
+_BATCH = 2_000  # rows fetched at once
+
+Values = dict[str, object]
+
+
+class _MovedError(Exception):
+    """A row was not as planned; leaves the transaction."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row of a mapping.
+
+    Attributes:
+        line: Its line in the file.
+        private: The private identifier, which names the sample in its group.
+        public: The public identifier that it shall have.
+        expected: The public identifier that it must have now; None when any will do.
+    """
+
+    line: int
+    private: str
+    public: str
+    expected: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row cannot be applied.
+
+    Attributes:
+        line: Its line in the file.
+        column: The column at fault.
+        reason: What is wrong with it, as the end of a sentence.
+    """
+
+    line: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """What will happen to one row."""
+
+    line: int
+    private_identifier: str
+    before: str
+    after: str
+
+    @property
+    def action(self) -> str:
+        """``change``, or ``same`` where it is so already."""
+        return "same" if self.before == self.after else "change"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a mapping means for the database as it is now.
+
+    Attributes:
+        rows: How many rows the mapping has.
+        to_change: How many will be written.
+        already: How many are so already.
+        detours: How many have to give up their identifier first, because another takes it.
+        problems: How many problems there are; with any, nothing can be applied.
+    """
+
+    rows: int
+    to_change: int
+    already: int
+    detours: int
+    problems: int
+
+
+class RenameRun:
+    """One bulk rename on one connection: `load`, `plan`, and perhaps `apply`.
+
+    Between the three no transaction is open, so that an operator who is asked holds no lock. Memory
+    does not grow with the number of rows: they live in temporary tables of the server.
+
+    Args:
+        database: Where; `apply` needs one that may write.
+        group_id: The submitting group whose samples are renamed.
+    """
+
+    def __init__(self, database: Database, group_id: int):
+        self._database = database
+        self._group = {"group": group_id}
+        self._token = secrets.token_hex(6)
+        self._plan: Plan | None = None
+
+    def __enter__(self) -> Self:
+        self._connection = self._database.engine.connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The temporary tables go with the server's session, so it must not return to the pool.
+        self._connection.invalidate()
+        self._connection.close()
+
+    def group_name(self) -> str | None:
+        """The name of the group; None when there is no such group."""
+        with self._connection.begin():
+            name = self._run(sql.GROUP_EXISTS).scalar()
+        return None if name is None else str(name)
+
+    def load(self, requests: Iterable[Request]) -> int:
+        """Copy the mapping to the server; the number of rows."""
+        count = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal count
+            for row in requests:
+                count += 1
+                expected = "\\N" if row.expected is None else copy_text(row.expected)
+                yield (
+                    f"{row.line}\t{copy_text(row.private)}\t{copy_text(row.public)}\t{expected}\n"
+                )
+
+        with self._staging():
+            self._run(sql.CREATE_MAPPING)
+            cancellable(self._connection, lambda: copy_in(self._connection, sql.MAPPING, lines()))
+            self._run(sql.ANALYZE_MAPPING)
+        return count
+
+    def plan(self, *, skip_moved: bool = False) -> Plan:
+        """Compare the mapping with the database, and find what stands in its way.
+
+        Args:
+            skip_moved: Leave out the rows that do not hold what was expected of them, instead of
+                counting them as problems; see `left_out`.
+        """
+        with self._staging():
+            self._run(sql.CREATE_PLAN)
+            self._run(sql.ANALYZE_PLAN)
+            self._run(sql.CREATE_PROBLEM)
+            counts = self._run(sql.COUNT).one()
+            if counts.moved:
+                self._run(sql.MOVED_OUT if skip_moved else sql.MOVED)
+            if counts.unknown:
+                self._run(sql.LEAVE_UNKNOWN if skip_moved else sql.UNKNOWN)
+            self._find_repeats(texts=bool(counts.unknown))
+            self._find_holders(skip_taken=skip_moved)
+            totals = self._run(sql.TOTALS).one()
+        self._plan = Plan(
+            rows=counts.total,
+            to_change=totals.to_change,
+            already=totals.already,
+            detours=totals.detours,
+            problems=totals.problems,
+        )
+        return self._plan
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that stands in the way, by line."""
+        for row in self._stream(sql.PROBLEMS):
+            yield Problem(row.line, row.column_name, row.reason)
+
+    def left_out(self) -> Iterator[Problem]:
+        """The rows that were left out of the plan, and why, by line."""
+        for row in self._stream(sql.LEFT_OUT):
+            yield Problem(row.line, row.column_name, row.reason)
+
+    def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
+        """The plan, by line of the file."""
+        query = sql.CHANGED_ROWS if changed_only else sql.ROWS
+        for row in self._stream(query, {"limit": limit}):
+            yield PlannedRow(row.line, row.private_identifier, row.old_value, row.new_value)
+
+    def apply(
+        self,
+        write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Write the plan, all of it or nothing.
+
+        Args:
+            write_undo: Is handed a function that writes the undo rows to an open file; it must
+                return only when that file is safe on disk.
+            before_commit: Is called when everything but the commit is done.
+
+        Returns:
+            The undo file.
+
+        Raises:
+            RowsMovedError: Somebody else changed these rows meanwhile; nothing was written.
+            OutcomeUnknownError: The connection was lost at the commit and did not come back.
+        """
+        try:
+            with self._staging():
+                self._run(sql.LOCK_GROUP)
+                if not self._write():
+                    raise _MovedError
+                undo = write_undo(self._write_undo)
+                before_commit()
+                commit_surely(self._connection, self._database)
+        except _MovedError:
+            raise RowsMovedError([row.text for row in self._stream(sql.MOVED_SINCE)]) from None
+        except IntegrityError as error:
+            if getattr(error.orig, "pgcode", None) != _UNIQUE_VIOLATION:
+                raise
+            raise RowsMovedError([row.text for row in self._stream(sql.TAKEN_SINCE)]) from error
+        return undo
+
+    def _write(self) -> bool:
+        """Whether every row was as planned, and is written."""
+        plan = self._known_plan
+        values: Values = {"token": self._token}
+        if plan.detours and self._run(sql.PARK, values).rowcount != plan.detours:
+            return False
+        update = sql.UPDATE_PARKED if plan.detours else sql.UPDATE
+        return bool(self._run(update, values).rowcount == plan.to_change)
+
+    def _write_undo(self, file: IO[bytes]) -> None:
+        cancellable(self._connection, lambda: copy_out(self._connection, sql.UNDO, file))
+
+    @property
+    def _known_plan(self) -> Plan:
+        if self._plan is None or self._plan.problems:
+            raise RuntimeError("apply() needs a plan without problems")
+        return self._plan
+
+    def _find_repeats(self, *, texts: bool) -> None:
+        """Rows of the file that name the same sample or the same new identifier."""
+        # Where every sample is known its number tells repeats, at half the price of the text.
+        if self._run(sql.HAS_REPEATED_TEXT if texts else sql.HAS_REPEATED_ID).scalar():
+            self._run(sql.REPEATED_PRIVATE)
+        if self._run(sql.HAS_REPEATED_PUBLIC).scalar():
+            self._run(sql.REPEATED_PUBLIC)
+
+    def _find_holders(self, *, skip_taken: bool) -> None:
+        """Samples that hold an identifier which a row of the plan wants."""
+        self._run(sql.CREATE_HELD)
+        if not self._run(sql.HAS_HELD).scalar():
+            return
+        self._run(sql.ANALYZE_HELD)
+        if not skip_taken:
+            self._run(sql.TAKEN)
+            return
+        # What is left out keeps its identifier, which may be what another row wants.
+        while self._run(sql.TAKEN_OUT).rowcount:
+            pass
+
+    # Transactions
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """A transaction that makes temporary tables."""
+        with self._connection.begin():
+            self._run(sql.READ_WRITE)
+            self._run(sql.WORK_MEM)
+            yield
+
+    def _run(self, statement: str, values: Values | None = None) -> sa.CursorResult[Any]:
+        clause, bound = self._bind(statement, values)
+        return cancellable(self._connection, lambda: self._connection.execute(clause, bound))
+
+    def _stream(self, statement: str, values: Values | None = None) -> Iterator[sa.Row[Any]]:
+        """Rows as they come, in a transaction of their own."""
+        clause, bound = self._bind(statement, values)
+        with self._connection.begin():
+            yield from self._connection.execute(clause.execution_options(yield_per=_BATCH), bound)
+
+    def _bind(self, statement: str, values: Values | None) -> tuple[sa.TextClause, Values]:
+        clause = sa.text(statement)
+        given = {**self._group, **(values or {})}
+        return clause, {name: given[name] for name in clause.compile().params}
