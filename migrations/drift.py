@@ -18,12 +18,12 @@ def differences(connection: Connection) -> list[str]:
     """Every difference, a line each; none where models and database agree."""
     context = MigrationContext.configure(connection, opts=comparison.options())
     diffs = list(_flat(compare_metadata(context, Base.metadata)))
-    missing = {diff[1] for diff in diffs if diff[0] == "add_table"}
+    missing = {diff[1].fullname for diff in diffs if diff[0] == "add_table"}
     lines = [
         _described(diff)
         for diff in diffs
         # That a missing table's indexes are missing too goes without saying.
-        if not (diff[0] == "add_index" and diff[1].table in missing)
+        if not (diff[0] == "add_index" and diff[1].table.fullname in missing)
     ]
     return sorted([*lines, *_key_differences(connection)])
 

@@ -8,6 +8,7 @@ those of the program. Failures are a `MigrationError`; failures to connect are S
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,8 @@ from migrations.journal import Journal
 from migrations.translation import told_in_words
 
 _DEFAULT_LIMITS = MigrationLimits()
+_ALEMBIC = threading.Lock()
+"""Alembic keeps what it works on in globals, so that one thread at a time may use it."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def revision(
         NotAtHeadError: The database is not at the newest revision.
         MigrationError: The message is empty, or as `upgrade` does.
     """
-    with told_in_words(_DEFAULT_LIMITS):
+    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
         return authoring.write_revision(
             engine, message, autogenerate=autogenerate, directory=directory
         )
@@ -172,7 +175,7 @@ def upgrade_sql(revision: str = "head", *, directory: Path | None = None) -> str
     for end in revision.split(":"):
         alembic_config.require_revision(end, existing)
     text = io.StringIO()
-    with told_in_words(_DEFAULT_LIMITS):
+    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
         command.upgrade(alembic_config.make_config(directory, output=text), revision, sql=True)
     return text.getvalue()
 
@@ -188,6 +191,7 @@ def _migrate(
     alembic_config.require_revision(target, existing)
     config, journal = alembic_config.make_config(directory), Journal()
     with (
+        _ALEMBIC,
         told_in_words(limits),
         alembic_config.migration_engine(engine) as private,
         private.connect() as connection,

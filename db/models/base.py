@@ -11,8 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from db.models import enums
-
 SCHEMA = "aspen"
 
 NAMING_CONVENTION = {
@@ -37,7 +35,6 @@ class Base(DeclarativeBase):
         float: sa.Double(),
         # None means that nothing is known (SQL NULL), never the JSON value null.
         dict[str, Any]: JSONB(none_as_null=True),
-        **{kind: enums.LookupValue(kind) for kind in enums.LOOKUP_ENUMS},
     }
     repr_fields: ClassVar[Mapping[str, str]] = {}
     """What ``repr`` shows beside the key: label to attribute."""

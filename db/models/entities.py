@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
-from db.models.enums import EntityType
+from db.models.enums import EntityType, LookupValue
 
 if TYPE_CHECKING:
     from db.models.accounts import Group
@@ -26,7 +26,9 @@ class Entity(Base):
     }
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    entity_type: Mapped[EntityType] = mapped_column(sa.ForeignKey("entity_types.item_id"))
+    entity_type: Mapped[EntityType] = mapped_column(
+        LookupValue(EntityType), sa.ForeignKey("entity_types.item_id")
+    )
     producing_workflow_id: Mapped[int | None] = mapped_column(sa.ForeignKey("workflows.id"))
     group_id: Mapped[int | None] = mapped_column(sa.ForeignKey("groups.id"))
 

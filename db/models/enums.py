@@ -76,18 +76,6 @@ class WorkflowType(StrEnum):
     PROCESS_GISAID_DUMP = "PROCESS_GISAID_DUMP"
 
 
-LOOKUP_ENUMS: tuple[type[StrEnum], ...] = (
-    AccessionType,
-    EntityType,
-    LineageType,
-    MutationsCaller,
-    QCMetricCaller,
-    TreeType,
-    WorkflowStatus,
-    WorkflowType,
-)
-
-
 class LookupValue(sa.types.TypeDecorator[StrEnum]):
     """A VARCHAR that refers to a look-up table, read and written as a member of an enum.
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
-from db.models.enums import LineageType
+from db.models.enums import LineageType, LookupValue
 
 if TYPE_CHECKING:
     from db.models.pathogens import Pathogen
@@ -53,7 +53,9 @@ class SampleLineage(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     sample_id: Mapped[int | None] = mapped_column(sa.ForeignKey("samples.id"))
     """None where the service deleted the sample: it leaves the lineage behind."""
-    lineage_type: Mapped[LineageType] = mapped_column(sa.ForeignKey("lineage_types.item_id"))
+    lineage_type: Mapped[LineageType] = mapped_column(
+        LookupValue(LineageType), sa.ForeignKey("lineage_types.item_id")
+    )
     lineage_software_version: Mapped[str]
     lineage: Mapped[str]
     lineage_probability: Mapped[float | None]

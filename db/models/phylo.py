@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
 from db.models.entities import Entity
-from db.models.enums import EntityType, TreeType, WorkflowType
+from db.models.enums import EntityType, LookupValue, TreeType, WorkflowType
 from db.models.workflows import Workflow
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class PhyloRun(Workflow):
     )
     """The public samples that were named beside the group's own."""
     tree_type: Mapped[TreeType] = mapped_column(
+        LookupValue(TreeType),
         sa.ForeignKey("tree_types.item_id"),
         default=TreeType.UNKNOWN,
         server_default=sa.text("'UNKNOWN'::character varying"),
@@ -77,6 +78,7 @@ class PhyloTree(Entity):
     s3_key: Mapped[str]
     name: Mapped[str | None]
     tree_type: Mapped[TreeType] = mapped_column(
+        LookupValue(TreeType),
         sa.ForeignKey("tree_types.item_id"),
         default=TreeType.UNKNOWN,
         server_default=sa.text("'UNKNOWN'::character varying"),

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
-from db.models.enums import MutationsCaller, QCMetricCaller
+from db.models.enums import LookupValue, MutationsCaller, QCMetricCaller
 
 if TYPE_CHECKING:
     from db.models.samples import Sample
@@ -35,7 +35,9 @@ class SampleQCMetric(Base):
     reference_dataset_name: Mapped[str | None]
     reference_sequence_accession: Mapped[str | None]
     reference_dataset_tag: Mapped[str | None]
-    qc_caller: Mapped[QCMetricCaller] = mapped_column(sa.ForeignKey("qc_metric_callers.item_id"))
+    qc_caller: Mapped[QCMetricCaller] = mapped_column(
+        LookupValue(QCMetricCaller), sa.ForeignKey("qc_metric_callers.item_id")
+    )
 
     sample: Mapped[Sample] = relationship(back_populates="qc_metrics")
 
@@ -60,7 +62,7 @@ class SampleMutation(Base):
     aa_deletions: Mapped[str | None]
     reference_sequence_accession: Mapped[str | None]
     mutations_caller: Mapped[MutationsCaller] = mapped_column(
-        sa.ForeignKey("mutations_callers.item_id")
+        LookupValue(MutationsCaller), sa.ForeignKey("mutations_callers.item_id")
     )
 
     sample: Mapped[Sample] = relationship(back_populates="mutations")

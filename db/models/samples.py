@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
-from db.models.enums import AccessionType
+from db.models.enums import AccessionType, LookupValue
 
 if TYPE_CHECKING:
     from db.models.accounts import Group, User
@@ -109,7 +109,9 @@ class Accession(Base):
     }
 
     sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"))
-    accession_type: Mapped[AccessionType] = mapped_column(sa.ForeignKey("accession_types.item_id"))
+    accession_type: Mapped[AccessionType] = mapped_column(
+        LookupValue(AccessionType), sa.ForeignKey("accession_types.item_id")
+    )
     accession: Mapped[str]
 
     __mapper_args__ = {"primary_key": [sample_id, accession_type]}

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.models.base import Base
-from db.models.enums import WorkflowStatus, WorkflowType
+from db.models.enums import LookupValue, WorkflowStatus, WorkflowType
 
 if TYPE_CHECKING:
     from db.models.accounts import User
@@ -24,12 +24,14 @@ class Workflow(Base):
     repr_fields: ClassVar[Mapping[str, str]] = {"status": "workflow_status"}
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    workflow_type: Mapped[WorkflowType] = mapped_column(sa.ForeignKey("workflow_types.item_id"))
+    workflow_type: Mapped[WorkflowType] = mapped_column(
+        LookupValue(WorkflowType), sa.ForeignKey("workflow_types.item_id")
+    )
     software_versions: Mapped[Any] = mapped_column(sa.JSON(none_as_null=True), default=dict)
     end_datetime: Mapped[datetime | None]
     start_datetime: Mapped[datetime | None]
     workflow_status: Mapped[WorkflowStatus] = mapped_column(
-        sa.ForeignKey("workflow_status_types.item_id")
+        LookupValue(WorkflowStatus), sa.ForeignKey("workflow_status_types.item_id")
     )
     user_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("users.id", name="fk_workflows_user_id")
