@@ -101,7 +101,7 @@ class AspenCommand(TyperCommand):
     def __init__(self, name: str | None, **attrs: Any):
         super().__init__(name, **attrs)
         self.params.extend(_free(self.params, hidden=True))
-        self.epilog = self.epilog or EPILOG
+        self.epilog = _with_pointer(self.epilog)
 
 
 class AspenGroup(TyperGroup):
@@ -112,13 +112,17 @@ class AspenGroup(TyperGroup):
     def __init__(self, **attrs: Any):
         super().__init__(**attrs)
         self.params.extend(_free(self.params, hidden=not self.is_root))
-        self.epilog = self.epilog or (None if self.is_root else EPILOG)
+        self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name; ``update_public_ids`` finds ``update-public-ids``."""
         return super().get_command(ctx, cmd_name) or super().get_command(
             ctx, cmd_name.replace("_", "-")
         )
+
+
+def _with_pointer(epilog: str | None) -> str:
+    return f"{epilog}\n\n{EPILOG}" if epilog else EPILOG
 
 
 def _free(params: Sequence[Any], *, hidden: bool = False) -> list[TyperOption]:
@@ -169,6 +173,11 @@ class RootGroup(AspenGroup):
     def _entry(self, name: str) -> Entry | None:
         wanted = name.replace("_", "-")
         return next((e for e in self.entries if wanted in (e.name, *e.aliases)), None)
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command: how it is called, and where the global options are told."""
+    return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines, EPILOG])
 
 
 def group(help_text: str) -> typer.Typer:

@@ -18,7 +18,8 @@ from aspencli.targets import Target
 if TYPE_CHECKING:
     import typer
 
-    from db.database import Database
+    from aspencli.clients.laptop import Laptop
+    from db.database import Database, Limits
 
 
 class Options:
@@ -85,8 +86,21 @@ class AppContext:
         """Where an error goes, even one in the settings themselves."""
         return self.__dict__.get("out") or Output()
 
-    def authorise(self, what: str, *, default_yes: bool = False) -> None:
+    def authorise(
+        self,
+        what: str,
+        *,
+        default_yes: bool = False,
+        by_name: bool = False,
+        dry_run: bool = True,
+    ) -> None:
         """Make sure that a write is wanted, as the target's safety demands.
+
+        Args:
+            what: What is about to be done, as a verb phrase.
+            default_yes: Whether ``--yes`` is taken as given.
+            by_name: Whether the target's name must be given or typed, on production or not.
+            dry_run: Whether the command has ``--dry-run``, to be named when it is refused.
 
         Raises:
             RefusedError: It is not, or nobody is there to say so.
@@ -94,10 +108,30 @@ class AppContext:
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
-        authorise(self.target, consent, self.out, what)
+        authorise(self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
 
-    def database(self, *, writable: bool = False) -> Database:
+    @cached_property
+    def laptop(self) -> Laptop:
+        """The deployment on this machine."""
+        from aspencli.clients.laptop import Laptop
+
+        return Laptop()
+
+    @property
+    def is_on_laptop(self) -> bool:
+        """Whether the target's database is that of the deployment on this machine."""
+        return self.target.name == "local" and not self.target.database_url
+
+    def database(
+        self, *, writable: bool = False, limits: Limits | None = None, admin: bool = False
+    ) -> Database:
         """The target's database; nothing is opened yet.
+
+        Args:
+            writable: Whether its sessions may write.
+            limits: Other time limits than the usual ones.
+            admin: Whether to come as one who may make and drop databases. On a target with an
+                address, that is whom the address names.
 
         Raises:
             UnreachableError: Nobody told where it is.
@@ -105,19 +139,20 @@ class AppContext:
         from db.database import Database
 
         database = Database(
-            self._database_url(), application_name=self._application_name(), writable=writable
+            self._database_url(admin=admin),
+            application_name=self._application_name(),
+            writable=writable,
+            limits=limits,
         )
         self._exits.callback(database.dispose)
         return database
 
-    def _database_url(self) -> str:
+    def _database_url(self, *, admin: bool = False) -> str:
         target = self.target
         if target.database_url:
             return target.database_url
-        if target.name == "local":
-            from aspencli.clients.laptop import database_url
-
-            return database_url()
+        if self.is_on_laptop:
+            return self.laptop.database_url(admin=admin)
         raise UnreachableError(
             f"nobody told where the database of {target.label} is",
             hint=f"Set {Config.database_variable(target.name)}, or database_url below "

@@ -22,20 +22,30 @@ class Consent:
     name: str | None = None
 
 
-def authorise(target: Target, consent: Consent, out: Output, what: str) -> None:
+def authorise(
+    target: Target,
+    consent: Consent,
+    out: Output,
+    what: str,
+    *,
+    by_name: bool = False,
+    dry_run: bool = True,
+) -> None:
     """Return only when the write is wanted.
 
-    On production ``--yes`` is not enough: the target's name must be given or typed.
+    On production, and elsewhere where ``by_name`` is set, ``--yes`` is not enough: the target's
+    name must be given or typed. ``dry_run`` says whether the command has ``--dry-run``, which is
+    then named in the hint.
 
     Raises:
         RefusedError: Declined, confirmed by a wrong name, or nobody is there to ask.
     """
     if consent.name is not None:
         _match(target, consent.name)
-    elif target.is_production:
-        _ask_name(target, out, what)
+    elif target.is_production or by_name:
+        _ask_name(target, out, what, _first(dry_run))
     elif not consent.yes:
-        _ask(target, out, what)
+        _ask(target, out, what, _first(dry_run))
 
 
 def _match(target: Target, name: str) -> None:
@@ -47,21 +57,26 @@ def _match(target: Target, name: str) -> None:
         )
 
 
-def _ask_name(target: Target, out: Output, what: str) -> None:
+def _first(dry_run: bool) -> str:
+    return "Look at the plan with --dry-run, then add" if dry_run else "To go on, add"
+
+
+def _ask_name(target: Target, out: Output, what: str, first: str) -> None:
     if not out.interactive:
+        where = f"{target.label} is production, and" if target.is_production else "here"
         raise RefusedError(
-            f"{target.label} is production, and --yes is not enough to {what}; nothing was written",
-            hint=f"Look at the plan with --dry-run, then add --confirm {target.label}.",
+            f"{where} --yes is not enough to {what}; nothing was written",
+            hint=f"{first} --confirm {target.label}.",
         )
     if out.ask(f"Type {target.label} to {what}:") != target.label:
         raise RefusedError("not confirmed; nothing was written")
 
 
-def _ask(target: Target, out: Output, what: str) -> None:
+def _ask(target: Target, out: Output, what: str, first: str) -> None:
     if not out.interactive:
         raise RefusedError(
             f"nobody is there to confirm: {what} on {target.label}; nothing was written",
-            hint="Look at the plan with --dry-run, then add --yes.",
+            hint=f"{first} --yes.",
         )
     if not out.confirm(f"{what[0].upper()}{what[1:]} on {target.label}?"):
         raise RefusedError("declined; nothing was written")
