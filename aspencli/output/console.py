@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from aspencli.errors import RefusedError
-from aspencli.output.rendering import Column, Row, table_cell, write_rows
+from aspencli.output.rendering import Column, Row, record_field, table_cell, write_rows
 from aspencli.output.text import visible
 
 if TYPE_CHECKING:
@@ -71,11 +71,31 @@ class Output:
 
     def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
         """Show rows on stdout; ``empty`` is said on stderr when there is none."""
+        written = 0
+
+        def counted() -> Iterator[Row]:
+            nonlocal written
+            for row in rows:
+                written += 1
+                yield row
+
         if self.chosen_form == "table":
-            self._table(columns, list(rows), empty)
+            self._table(columns, list(counted()))
         else:
-            write_rows(self.out, self.chosen_form, columns, rows)
+            write_rows(self.out, self.chosen_form, columns, counted())
         self.out.flush()
+        if not written and empty:
+            self.info(empty)
+
+    def records(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        """Show several things: in a table one below the other, else as rows."""
+        if self.chosen_form != "table":
+            return self.rows(columns, rows)
+        for number, row in enumerate(rows):
+            if number:
+                self.text("")
+            self.record(columns, row)
+        return None
 
     def record(self, columns: Sequence[Column], row: Row) -> None:
         """Show one thing: its fields below each other in a table, else as one row."""
@@ -87,7 +107,7 @@ class Output:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for column in columns:
-            table.add_row(column.title, table_cell(row[column.key]))
+            table.add_row(column.title, record_field(row[column.key]))
         self._console(self.out).print(table)
         return self.out.flush()
 
@@ -125,8 +145,10 @@ class Output:
     def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
         """Show the first rows on stderr, before a question."""
         shown = list(islice(rows, limit))
-        if shown:
+        if shown and self.err.isatty():
             self._console(self.err).print(self._make_table(columns, shown, self.err))
+        elif shown:
+            write_rows(self.err, "tsv", columns, shown)
 
     # Questions
 
@@ -183,11 +205,9 @@ class Output:
         self.err.write(_encodable(self.err, lead + lines) + "\n")
         self.err.flush()
 
-    def _table(self, columns: Sequence[Column], rows: list[Row], empty: str) -> None:
+    def _table(self, columns: Sequence[Column], rows: list[Row]) -> None:
         if rows:
             self._console(self.out).print(self._make_table(columns, rows, self.out))
-        elif empty:
-            self.info(empty)
 
     def _make_table(self, columns: Sequence[Column], rows: list[Row], stream: TextIO) -> Table:
         from rich.table import Table

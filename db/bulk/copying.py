@@ -8,12 +8,14 @@ from typing import IO, Any
 from sqlalchemy import Connection
 
 _CHUNK = 1 << 16  # bytes; larger ones were not faster
+NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def copy_text(value: str) -> str:
-    """A value as COPY's text format writes it."""
-    return value.translate(_ESCAPES)
+def copy_line(*values: object) -> str:
+    """A row as COPY's text format writes it."""
+    cells = (NULL if value is None else str(value).translate(_ESCAPES) for value in values)
+    return "\t".join(cells) + "\n"
 
 
 class LineReader:

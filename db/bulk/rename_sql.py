@@ -25,7 +25,6 @@ CREATE TEMPORARY TABLE aspencli_mapping (
     expected varchar
 )
 """
-ANALYZE_MAPPING = "ANALYZE pg_temp.aspencli_mapping"
 
 GROUP_EXISTS = "SELECT name FROM aspen.groups WHERE id = :group"
 
@@ -37,7 +36,6 @@ SELECT m.line, m.private_identifier, m.public_identifier AS new_value, m.expecte
   LEFT JOIN aspen.samples s
     ON s.submitting_group_id = :group AND s.private_identifier = m.private_identifier
 """
-ANALYZE_PLAN = "ANALYZE pg_temp.aspencli_plan"
 
 CREATE_PROBLEM = """
 CREATE TEMPORARY TABLE aspencli_problem (
@@ -124,7 +122,6 @@ SELECT p.line, h.id AS holder_id
     ON h.submitting_group_id = :group AND h.public_identifier = p.new_value
  WHERE h.id IS DISTINCT FROM p.id
 """
-ANALYZE_HELD = "ANALYZE pg_temp.aspencli_held"
 HAS_HELD = "SELECT EXISTS (SELECT FROM pg_temp.aspencli_held)"
 _NOT_FREED = """
 NOT EXISTS (SELECT FROM pg_temp.aspencli_plan q

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from db.bulk import rename_sql as sql
 from db.bulk.committing import commit_surely
-from db.bulk.copying import copy_in, copy_out, copy_text
+from db.bulk.copying import copy_in, copy_line, copy_out
 from db.database import Database
 from db.errors import RowsMovedError
 from db.interrupts import cancellable
@@ -30,8 +30,7 @@ class _MovedError(Exception):
     """A row was not as planned; leaves the transaction."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):  # made a million times: three times faster than a frozen dataclass
     """One row of a mapping.
 
     Attributes:
@@ -139,17 +138,17 @@ class RenameRun:
 
         def lines() -> Iterator[str]:
             nonlocal count
-            for row in requests:
+            for line, private, public, expected in requests:
                 count += 1
-                expected = "\\N" if row.expected is None else copy_text(row.expected)
-                yield (
-                    f"{row.line}\t{copy_text(row.private)}\t{copy_text(row.public)}\t{expected}\n"
-                )
+                # Control characters were refused, so only a backslash needs care.
+                if expected is None and "\\" not in private and "\\" not in public:
+                    yield f"{line}\t{private}\t{public}\t\\N\n"
+                else:
+                    yield copy_line(line, private, public, expected)
 
         with self._staging():
             self._run(sql.CREATE_MAPPING)
             cancellable(self._connection, lambda: copy_in(self._connection, sql.MAPPING, lines()))
-            self._run(sql.ANALYZE_MAPPING)
         return count
 
     def plan(self, *, skip_moved: bool = False) -> Plan:
@@ -161,7 +160,6 @@ class RenameRun:
         """
         with self._staging():
             self._run(sql.CREATE_PLAN)
-            self._run(sql.ANALYZE_PLAN)
             self._run(sql.CREATE_PROBLEM)
             counts = self._run(sql.COUNT).one()
             if counts.moved:
@@ -262,7 +260,6 @@ class RenameRun:
         self._run(sql.CREATE_HELD)
         if not self._run(sql.HAS_HELD).scalar():
             return
-        self._run(sql.ANALYZE_HELD)
         if not skip_taken:
             self._run(sql.TAKEN)
             return
