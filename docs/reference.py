@@ -1,0 +1,131 @@
+"""Writes docs/commands.md from the command line itself; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aspencli.cli import GLOBAL_OPTIONS
+from aspencli.main import command
+
+TARGET = Path(__file__).with_name("commands.md")
+INTRODUCTION = """\
+# Command reference
+
+Made from the program's own help by `make docs`; `make check` fails where the two differ.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done or nothing to do; 1 failed; 2
+bad usage or bad input; 3 refused or declined; 4 sign-in or credentials; 5 target unreachable, worth
+a retry; 6 not found; 7 conflict; 130 interrupted (143 after SIGTERM).
+"""
+
+
+def walk(group: Any, context: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each group and command that is not hidden, with the words that call it."""
+    yield path, group
+    if not hasattr(group, "list_commands"):
+        return
+    for name in group.list_commands(context):
+        _name, found, _rest = group.resolve_command(context, [name])
+        if not found.hidden:
+            inner = found.context_class(found, info_name=name, parent=context)
+            yield from walk(found, inner, (*path, name))
+
+
+def render() -> str:
+    """The whole page."""
+    root = command()
+    context = root.context_class(root, info_name="aspencli")
+    sections = [INTRODUCTION, _global_options()]
+    sections += [_section(path, found) for path, found in walk(root, context, ("aspencli",))][1:]
+    return "\n".join(sections)
+
+
+def _global_options() -> str:
+    rows = [
+        (", ".join(option.names) + (f" {option.metavar}" if option.metavar else ""), option.help)
+        for option in GLOBAL_OPTIONS
+        if not option.hidden
+    ]
+    return "## Global options\n\nAccepted before or after the command.\n\n" + _table(rows)
+
+
+def _section(path: tuple[str, ...], found: Any) -> str:
+    title = "#" * min(len(path), 3) + " " + " ".join(path)
+    parts = [title, "", " ".join((found.help or "").split("\n\n")[0].split())]
+    parts += ["\n" + " ".join(part.split()) for part in (found.help or "").split("\n\n")[1:]]
+    if not hasattr(found, "list_commands"):
+        usage = " ".join([*path, *_arguments(found)])
+        parts += ["", f"    {usage}"]
+        rows = list(_rows(found))
+        parts += ["", _table(rows).rstrip()] if rows else []
+        if found.epilog and found.epilog.startswith("Example"):
+            parts += ["", *(f"    {line}" for line in _examples(found.epilog)), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _examples(epilog: str) -> list[str]:
+    body = epilog.partition(":")[2].strip()
+    lines = [line.strip() for line in body.splitlines()]
+    return [line for line in lines if line and not line.startswith("Global options")]
+
+
+def _arguments(found: Any) -> Iterator[str]:
+    if any(not _is_argument(p) and not p.hidden and p.expose_value for p in found.params):
+        yield "[OPTIONS]"
+    for param in found.params:
+        if _is_argument(param) and not param.hidden:
+            word = param.metavar or param.human_readable_name
+            word = word if param.nargs == 1 or word.endswith("...") else f"{word}..."
+            yield word if param.required else f"[{word.strip('[]')}]"
+
+
+def _is_argument(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")
+
+
+def _rows(found: Any) -> Iterator[tuple[str, str]]:
+    for param in found.params:
+        if param.hidden or not param.expose_value:
+            continue
+        names = param.metavar or param.name.upper()
+        if not _is_argument(param):
+            names = ", ".join([*param.opts, *param.secondary_opts])
+            if not param.is_flag:
+                names += f" {param.metavar or param.type.name.upper()}"
+        required = " Required." if param.required else ""
+        yield names, f"{param.help or ''}{required}{_default(param)}"
+
+
+def _default(param: Any) -> str:
+    shown = param.default is not None and not callable(param.default) and not param.required
+    flag = isinstance(param.default, bool)
+    return f" Default: {param.default}." if shown and not flag and param.default != () else ""
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    lines = ["| option | meaning |", "|---|---|"]
+    lines += [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the page, or compare it with what is there."""
+    page = render()
+    if sys.argv[1:] != ["--check"]:
+        TARGET.write_text(page, encoding="utf-8")
+        return 0
+    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == page:
+        return 0
+    sys.stderr.write("docs/commands.md is out of date; run: make docs\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

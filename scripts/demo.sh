@@ -1,0 +1,73 @@
+#!/bin/sh
+# The main job on this machine: samples are renamed in bulk, looked at, and named as before again.
+# It can be run as often as you like; it leaves the local database running.
+set -eu
+
+ROWS=1000
+GROUP=1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+began=$(date +%s)
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m')
+else bold='' plain=''
+fi
+
+title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
+run() { printf '$ aspencli %s\n' "$*"; aspencli "$@"; }
+
+title "1. Start a PostgreSQL of its own, with the service's schema"
+run local up
+
+title "2. Samples to work with"
+have=$(aspencli groups show $GROUP --output jsonl 2>/dev/null | sed -n 's/.*"samples": *\([0-9]*\).*/\1/p')
+if [ "${have:-0}" -lt $ROWS ]; then
+    run local seed --samples $((ROWS - ${have:-0})) --group $GROUP --yes
+else
+    echo "Group $GROUP has $have samples already."
+fi
+run samples list --group $GROUP --limit 5 --output table
+
+title "3. A mapping for $ROWS of them; the first two swap their identifiers"
+aspencli samples list --group $GROUP --limit $ROWS --output tsv |
+    awk -F '\t' 'BEGIN { print "private_identifier,public_identifier" }
+        NR == 2 { lab = $2; public = $3 }
+        NR == 3 { print lab "," $3; print $2 "," public }
+        NR > 3  { printf "%s,hCoV-19/USA/CA-DEMO-%05d/2026\n", $2, NR - 1 }' > "$work/ids.csv"
+head -n 5 "$work/ids.csv"
+echo "..."
+
+title "4. The plan; nothing is written"
+run samples update-public-ids --group-id $GROUP \
+    --private-to-public-id-mapping "$work/ids.csv" --dry-run --output tsv > "$work/plan.tsv"
+head -n 4 "$work/plan.tsv"
+
+title "5. Apply it: one transaction, and an undo file before the commit"
+run samples update-public-ids --group-id $GROUP \
+    --private-to-public-id-mapping "$work/ids.csv" --yes \
+    --undo-file "$work/undo.csv" --output table
+run samples list --group $GROUP --limit 5 --output table
+
+title "6. Apply it again: nothing to do"
+run samples update-public-ids --group-id $GROUP \
+    --private-to-public-id-mapping "$work/ids.csv" --yes --output table
+
+title "7. A mapping with mistakes is refused, and each line is named"
+{ head -n 3 "$work/ids.csv"; echo "NO-SUCH-SAMPLE,hCoV-19/USA/X/2026"; sed -n 3p "$work/ids.csv"; } \
+    > "$work/bad.csv"
+run samples update-public-ids --group-id $GROUP \
+    --private-to-public-id-mapping "$work/bad.csv" --yes || echo "(exit code $?)"
+
+title "8. Take it back"
+run samples undo "$work/undo.csv" --yes --undo-file "$work/redo.csv" --output table
+run samples list --group $GROUP --limit 5 --output table
+
+title "Done in $(($(date +%s) - began)) s. What to try next"
+cat <<'EOF'
+  . .venv/bin/activate            so that `aspencli` is a command
+  aspencli samples list           the samples; --output json, csv ... for other programs
+  aspencli db interact --profile  a Python console with every query printed and timed
+  aspencli db psql                psql on the same database
+  aspencli --help                 all there is
+  aspencli local down             stop the database; the data stay
+EOF
