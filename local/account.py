@@ -68,14 +68,20 @@ class Account:
         return done.returncode == 0
 
 
-def server_account() -> Account:
-    """This process's own account, or for root an unprivileged one.
+def server_account(data: Path) -> Account:
+    """This process's own account; for root the owner of the data, or an unprivileged one.
+
+    Args:
+        data: The data folder; it need not exist yet.
 
     Raises:
         RefusedError: Root finds no other account to run as.
     """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), _own_name(), switched=False)
+        return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)
+    if data.exists() and data.stat().st_uid != 0:
+        owner = data.stat()
+        return Account(owner.st_uid, owner.st_gid, _name(owner.st_uid), switched=True)
     for account in _unprivileged():
         if account.works():
             return account
@@ -92,8 +98,8 @@ def _unprivileged() -> Iterator[Account]:
         yield Account(entry.pw_uid, entry.pw_gid, entry.pw_name, switched=True)
 
 
-def _own_name() -> str:
+def _name(uid: int) -> str:
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:  # a container may run under an id that has no name
-        return str(os.geteuid())
+        return str(uid)

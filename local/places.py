@@ -7,10 +7,10 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from aspencli.errors import AspenError, BadInputError, ConflictError
+from aspencli.errors import AspenError, BadInputError, ConflictError, RefusedError
 from local.account import Account
 from local.binaries import Binaries
 
@@ -26,7 +26,8 @@ class Remembered:
 
     Attributes:
         port: Where the server listens; None before the first start.
-        place: The folder that holds the data folder; None before the first start.
+        place: The folder that holds the data folder; None when it lies beside this file, so that
+            a home can be moved.
     """
 
     port: int | None = None
@@ -63,11 +64,14 @@ class Places:
 
         Raises:
             BadInputError: That is not allowed there.
+            RefusedError: It is there, and belongs to another user.
         """
+        self._check_owner()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # The server's account passes through; it lists nothing here.
-            self.folder.chmod(0o711)
+            if self.folder.stat().st_uid == os.geteuid():
+                # The server's account passes through; it lists nothing here.
+                self.folder.chmod(0o711)
         except OSError as error:
             raise BadInputError(
                 f"the folder {self.folder} cannot be made: {error.strerror}",
@@ -75,7 +79,12 @@ class Places:
             ) from error
 
     def remembered(self) -> Remembered:
-        """What was kept since the last start."""
+        """What was kept since the last start.
+
+        Raises:
+            RefusedError: The folder belongs to another user.
+        """
+        self._check_owner()
         try:
             return Remembered(**json.loads((self.folder / "state.json").read_text()))
         except FileNotFoundError:
@@ -90,10 +99,19 @@ class Places:
         """Keep it for the next start."""
         _write_whole(self.folder / "state.json", json.dumps(asdict(remembered)), 0o644)
 
-    def settle(self, account: Account) -> Path:
-        """The folder that is to hold the data: this one, or one that the account can reach."""
-        if account.can_enter(self.folder):
-            return self.folder
+    def settle(self, account: Account) -> None:
+        """Decide where new data go: into this folder, or where the account can reach them."""
+        place = None if account.can_enter(self.folder) else str(self._reachable_place(account))
+        self.remember(replace(self.remembered(), place=place))
+
+    def _check_owner(self) -> None:
+        if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
+            raise RefusedError(
+                f"the local deployment in {self.folder} belongs to another user",
+                hint="Run the command as that user, or name a home of your own with ASPEN_HOME.",
+            )
+
+    def _reachable_place(self, account: Account) -> Path:
         name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]
         place = SYSTEM_FOLDER / name
         place.mkdir(parents=True, exist_ok=True)

@@ -77,8 +77,7 @@ class Cluster:
         began = time.monotonic()
         with self.lock():
             running = postmaster.read(self.data)
-            if running:
-                self._wait_until_ready(running.pid)
+            if running and self._wait_until_ready(running.pid):
                 return Started(True, self._port(), running.pid, time.monotonic() - began)
             started = self._start(progress or _silent)
             return replace(started, seconds=time.monotonic() - began)
@@ -147,18 +146,15 @@ class Cluster:
         return logs.follow(self.data, until=lambda: postmaster.read(self.data) is None)
 
     def _start(self, progress: Steps) -> Started:
-        account = server_account()
-        remembered = self._places.remembered()
-        if remembered.place is None:
-            remembered.place = str(self._places.settle(account))
-            self._places.remember(remembered)
+        account = server_account(self.data)
+        if not self.data.exists():
+            self._places.settle(account)
         data = self.data
         binaries = reachable_binaries(find_binaries(major=_major(data)), account)
         password = self._places.passwords(make=not data.exists())[SUPERUSER]
         created = not data.exists()
         if created:
             progress("initialising")
-            Path(remembered.place).mkdir(parents=True, exist_ok=True)
             durable = self._settings.get("fsync") != "off"
             initialise(binaries, data, account, password, durable=durable)
         repaired = postmaster.has_crashed(data)

@@ -1,0 +1,158 @@
+"""The test groups and users: between them they cover every case of who may do what."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from aspencli.errors import ConflictError
+from db.database import Database
+from db.models import (
+    Group,
+    GroupRole,
+    PangoLineage,
+    Pathogen,
+    PathogenLineage,
+    Role,
+    User,
+    UserRole,
+)
+from local.seed.lineages import seeded_lineages
+from local.seed.places import Place, add_places, known_places, seeded_places
+from local.seed.records import PATHOGEN_SLUG
+
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BaseResult:
+    """What was added; all zero when everything was there.
+
+    Attributes:
+        groups: How many groups.
+        users: How many users.
+        locations: How many locations.
+        seconds: How long it took.
+    """
+
+    groups: int
+    users: int
+    locations: int
+    seconds: float
+
+
+def seed_base(database: Database) -> BaseResult:
+    """Add the test groups 1 to 3, their users and roles, locations and lineages.
+
+    Running it again adds what is missing and changes nothing.
+
+    Raises:
+        ConflictError: The database has another group under one of these numbers.
+    """
+    began = time.monotonic()
+    text = (files("local.seed") / "base.toml").read_text(encoding="utf-8")
+    document = tomllib.loads(text)
+    with database.begin() as session:
+        locations = add_places(session, seeded_places().items())
+        groups = _add_groups(session, document["groups"])
+        users = _add_users(session, document["users"])
+        _add_roles(session, document["users"], document["grants"])
+        _add_lineages(session)
+    return BaseResult(groups, users, locations, time.monotonic() - began)
+
+
+def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
+    there = dict(session.execute(sa.select(Group.id, Group.prefix)).all())
+    places, added = known_places(session), []
+    for row in rows:
+        taken = there.get(row["id"])
+        if taken == row["prefix"]:
+            continue
+        if taken is not None or row["prefix"] in there.values():
+            raise ConflictError(
+                f"the database has groups of its own (group {row['id']} or {row['prefix']})",
+                hint="Seed the test groups into an empty database: 'aspencli local reset' first.",
+            )
+        home = Place("North America", "USA", row["division"], row["location"])
+        organisation = f"group-{row['prefix'].lower()}"
+        added.append(
+            {**row, "default_tree_location_id": places[home], "auth0_org_id": organisation}
+        )
+    if added:
+        session.execute(sa.insert(Group), added)
+        # The ids were given, so the sequence does not know of them.
+        session.execute(
+            sa.text(
+                "SELECT setval('aspen.groups_id_seq', GREATEST(max(id),"
+                " (SELECT last_value FROM aspen.groups_id_seq))) FROM aspen.groups"
+            )
+        )
+    return len(added)
+
+
+def _add_users(session: Session, rows: Sequence[_Row]) -> int:
+    users = [
+        {
+            "name": row["name"],
+            "email": _email(row),
+            "auth0_user_id": f"auth0|{row['login']}",
+            "system_admin": row.get("system_admin", False),
+            "agreed_to_tos": True,
+            "split_id": _identifier("split", row),
+            "analytics_id": _identifier("analytics", row),
+        }
+        for row in rows
+    ]
+    statement = insert(User).values(users).on_conflict_do_nothing().returning(User.id)
+    return len(session.scalars(statement).all())
+
+
+def _add_roles(session: Session, users: Sequence[_Row], grants: Sequence[_Row]) -> None:
+    roles = dict(session.execute(sa.select(Role.name, Role.id)).all())
+    ids = dict(session.execute(sa.select(User.email, User.id)).all())
+    memberships = [
+        {
+            "user_id": ids[_email(user)],
+            "group_id": held["group"],
+            "role_id": roles[held["role"]],
+        }
+        for user in users
+        for held in user.get("roles", [])
+    ]
+    session.execute(insert(UserRole).values(memberships).on_conflict_do_nothing())
+    granted = [
+        {
+            "role_id": roles[grant["role"]],
+            "grantor_group_id": grant["grantor"],
+            "grantee_group_id": grant["grantee"],
+        }
+        for grant in grants
+    ]
+    session.execute(insert(GroupRole).values(granted).on_conflict_do_nothing())
+
+
+def _add_lineages(session: Session) -> None:
+    names = sorted({lineage.name for lineage in seeded_lineages()})
+    rows = [{"lineage": name} for name in names]
+    session.execute(insert(PangoLineage).values(rows).on_conflict_do_nothing())
+    pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
+    pairs = [{"pathogen_id": pathogen, "lineage": name} for name in names]
+    session.execute(insert(PathogenLineage).values(pairs).on_conflict_do_nothing())
+
+
+def _email(user: _Row) -> str:
+    return f"{user['login']}@example.org"
+
+
+def _identifier(purpose: str, user: _Row) -> str:
+    """An opaque identifier, the same in every local deployment."""
+    return hashlib.sha256(f"{purpose}:{user['login']}".encode()).hexdigest()[:20]

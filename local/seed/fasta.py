@@ -1,0 +1,107 @@
+"""Sequences from a FASTA file, one at a time."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from aspencli.errors import BadInputError
+
+_GZIP = b"\x1f\x8b"
+_GAPS = "-."
+_LETTERS = re.compile(r"[A-Za-z.*-]+")
+
+
+@dataclass(frozen=True)
+class Genome:
+    """A sequence, with counts of its sites.
+
+    Attributes:
+        name: The first word of its header.
+        sequence: Its letters, in upper case.
+        unambiguous: How many are A, C, G or T.
+        missing: How many are N.
+        mixed: How many are another ambiguity code.
+    """
+
+    name: str
+    sequence: str
+    unambiguous: int
+    missing: int
+    mixed: int
+
+
+def genome(name: str, sequence: str) -> Genome:
+    """A sequence with its sites counted."""
+    letters = sequence.upper()
+    unambiguous = sum(letters.count(base) for base in "ACGT")
+    missing = letters.count("N")
+    gaps = sum(letters.count(gap) for gap in _GAPS)
+    mixed = len(letters) - unambiguous - missing - gaps
+    return Genome(name, letters, unambiguous, missing, mixed)
+
+
+def read_fasta(path: Path) -> Iterator[Genome]:
+    """Every sequence of a FASTA file, plain or compressed by gzip.
+
+    Raises:
+        BadInputError: It cannot be read, or is no FASTA file; the message names the line.
+    """
+    with open_text(path) as file:
+        name, parts = "", list[str]()
+        for number, line in enumerate(file, start=1):
+            text = line.strip()
+            if text.startswith(">"):
+                if name:
+                    yield genome(name, "".join(parts))
+                name, parts = _name(path, number, text), []
+            elif text and not name:
+                raise _unfit(path, number, "a sequence before the first header")
+            elif text and not _LETTERS.fullmatch(text):
+                raise _unfit(path, number, "characters that are no sequence")
+            else:
+                parts.append(text)
+        if name:
+            yield genome(name, "".join(parts))
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A text file, decompressed where it is compressed by gzip.
+
+    Raises:
+        BadInputError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as probe:
+            packed = probe.read(2) == _GZIP
+        opener = gzip.open if packed else open
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInputError(
+            f"{path} cannot be read: {reason}", hint="Check the file's name and permissions."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(
+            f"{path} is not UTF-8 text (byte {error.start})", hint="Save it as UTF-8."
+        ) from error
+
+
+def _name(path: Path, number: int, header: str) -> str:
+    words = header[1:].split()
+    if not words:
+        raise _unfit(path, number, "a header without a name")
+    return words[0]
+
+
+def _unfit(path: Path, number: int, what: str) -> BadInputError:
+    return BadInputError(
+        f"{path} is no FASTA file: {what} in line {number}", hint="Name a FASTA file, or a .gz."
+    )
