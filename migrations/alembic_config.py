@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,15 +106,21 @@ def require_revision(revision: str, script_directory: ScriptDirectory) -> None:
     Raises:
         UnknownRevisionError: It is not.
     """
-    if revision.lstrip("+-").isdecimal() and revision[0] in "+-":
-        return  # so many steps from where the database stands
+    if re.fullmatch(r"base|[+-]\d+", revision):
+        return  # nothing at all, or so many steps from where the database stands
+    if not revision:
+        raise _no_such(revision)
     try:
         script_directory.get_revisions(revision)
     except CommandError as error:
-        raise UnknownRevisionError(
-            f"there is no revision {revision!r}",
-            hint="Ask for one of the history, for head, for base, or for steps such as +1 or -1.",
-        ) from error
+        raise _no_such(revision) from error
+
+
+def _no_such(revision: str) -> UnknownRevisionError:
+    return UnknownRevisionError(
+        f"there is no revision {revision!r}",
+        hint="Ask for one of the history, for head, for base, or for steps such as +1 or -1.",
+    )
 
 
 @contextmanager

@@ -53,14 +53,14 @@ def created(revision: str) -> datetime | None:
 
 
 def _title(message: str) -> str:
-    """The message, fit to stand in a docstring on one line."""
-    title = " ".join(message.split()).replace("\\", "/").replace('"', "'").rstrip(".")
-    if not title or not title.isprintable():
+    """The message as the first line of a docstring, out of which it cannot break."""
+    text = " ".join(message.split()).replace("\\", "/").replace('"', "'").rstrip(".")
+    if not text or not text.isprintable():
         raise MigrationError(
             "a revision needs a message that says what it changes",
             hint="For example: add samples.collection_site",
         )
-    return title
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _require_head(current: str | None, existing: ScriptDirectory) -> None:

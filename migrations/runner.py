@@ -2,7 +2,7 @@
 
 Nothing is printed here. Each function takes an engine; to change something, its sessions must be
 allowed to write. Where a `directory` can be given, it is a folder of further revisions beside
-those of the program. Failures are a `MigrationError`; failures to connect are SQLAlchemy's.
+those of the program. Failures are a `MigrationError`; those to connect are SQLAlchemy's.
 """
 
 from __future__ import annotations

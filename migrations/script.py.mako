@@ -23,7 +23,7 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
-    """${message}."""
+    """Change the schema."""
     ${upgrades if upgrades else "pass"}
 
 

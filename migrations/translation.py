@@ -18,7 +18,7 @@ _EXISTS_ALREADY = frozenset({"42P06", "42P07"})  # duplicate_schema, duplicate_t
 def told_in_words(limits: MigrationLimits) -> Iterator[None]:
     """Turn the failures of a migration into a `MigrationError`.
 
-    A failure to connect passes through: it is no migration's.
+    A failure to connect, or a lost connection, passes through: it is no migration's.
     """
     try:
         yield

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
+
+from migrations import runner
+
+
+@pytest.fixture
+def migrated(migrated_db: str) -> Engine:
+    return sa.create_engine(migrated_db, poolclass=NullPool)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DROP TABLE {}.usher_options", ["table aspen.usher_options is missing in the database"]),
+        ("CREATE TABLE {}.sites (id integer)", ["table aspen.sites is only in the database"]),
+        (
+            "ALTER TABLE {}.samples DROP COLUMN host",
+            ["column aspen.samples.host is missing in the database"],
+        ),
+        (
+            "ALTER TABLE {}.samples ADD COLUMN site text",
+            ["column aspen.samples.site is only in the database"],
+        ),
+        (
+            "DROP INDEX {}.uq_users_split_id",
+            ["index uq_users_split_id on aspen.users is missing in the database"],
+        ),
+        (
+            "ALTER TABLE {}.groups DROP CONSTRAINT uq_groups_prefix",
+            ["constraint uq_groups_prefix of aspen.groups is missing in the database"],
+        ),
+        (
+            "ALTER TABLE {}.samples DROP CONSTRAINT fk_samples_locations",
+            ["constraint fk_samples_locations of aspen.samples is missing in the database"],
+        ),
+        (
+            "ALTER TABLE {}.samples ALTER COLUMN private TYPE integer USING private::integer",
+            [
+                (
+                    "column aspen.samples.private: type is INTEGER in the database, "
+                    "BOOLEAN in the models"
+                )
+            ],
+        ),
+        (
+            "ALTER TABLE {}.samples ALTER COLUMN host SET NOT NULL",
+            ["column aspen.samples.host: nullable is False in the database, True in the models"],
+        ),
+        (
+            "ALTER TABLE {}.samples ALTER COLUMN authors DROP DEFAULT",
+            [
+                (
+                    "column aspen.samples.authors: default is none in the database, "
+                    "'[]'::jsonb in the models"
+                )
+            ],
+        ),
+        (
+            "ALTER TABLE {}.accessions ADD PRIMARY KEY (sample_id)",
+            [
+                (
+                    "primary key of aspen.accessions: accessions_pkey (sample_id) in the database, "
+                    "none in the models"
+                )
+            ],
+        ),
+        (
+            "ALTER TABLE {}.roles RENAME CONSTRAINT roles_pkey TO pk_roles",
+            [
+                (
+                    "primary key of aspen.roles: pk_roles (id) in the database, "
+                    "roles_pkey (id) in the models"
+                )
+            ],
+        ),
+    ],
+)
+def test_difference_is_told_in_words(migrated: Engine, change: str, told: list[str]) -> None:
+    with migrated.begin() as connection:
+        connection.exec_driver_sql(change.format("aspen"))
+
+    assert runner.check(migrated) == told
+
+
+def test_what_lies_elsewhere_and_what_is_only_said_of_a_table_is_no_difference(
+    migrated: Engine,
+) -> None:
+    with migrated.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE public.notes (id integer)")
+        connection.exec_driver_sql("CREATE SCHEMA reports CREATE TABLE weekly (id integer)")
+        connection.exec_driver_sql("COMMENT ON TABLE aspen.samples IS 'one a specimen'")
+        connection.exec_driver_sql("COMMENT ON COLUMN aspen.samples.host IS 'the species'")
+
+    assert runner.check(migrated) == []
+
+
+def test_empty_database_lacks_every_table(empty_db: str) -> None:
+    told = runner.check(sa.create_engine(empty_db, poolclass=NullPool))
+
+    assert len(told) == 47
+    assert all(line.endswith("is missing in the database") for line in told)

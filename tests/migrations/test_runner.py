@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from db.database import Database
+from migrations import runner
+from migrations.errors import (
+    MigrationError,
+    MigrationLockError,
+    MigrationPermissionError,
+    UnknownRevisionError,
+)
+from migrations.guard import ADVISORY_LOCK, MigrationLimits, guarded
+from migrations.runner import UpgradeResult
+
+BASELINE = "20230321_232555"
+IMPATIENT = MigrationLimits(lock_ms=200, statement_ms=60_000, turn_ms=200)
+
+REVISION = """
+from alembic import op
+revision, down_revision = "{id}", "{after}"
+def upgrade() -> None:
+    op.execute("{up}")
+def downgrade() -> None:
+    op.execute("{down}")
+"""
+
+UPGRADE = """
+import sqlalchemy as sa, sys
+from migrations import runner
+engine = sa.create_engine(sys.argv[1])
+print(len(runner.upgrade(engine).applied))
+engine.dispose()
+"""
+
+
+def write(folder: Path, number: int, up: str, down: str = "SELECT 1") -> str:
+    """A revision of one statement, written by hand; the first follows the baseline."""
+    name = f"20300101_00000{number}"
+    after = BASELINE if number == 1 else f"20300101_00000{number - 1}"
+    text = REVISION.format(id=name, after=after, up=up, down=down)
+    (folder / f"{name}_by_hand.py").write_text(text)
+    return name
+
+
+def run(engine: Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def ask(engine: Engine, query: str) -> Any:
+    with engine.connect() as connection:
+        return connection.scalar(sa.text(query))
+
+
+@pytest.fixture
+def empty(empty_db: str) -> Engine:
+    return sa.create_engine(empty_db, poolclass=NullPool)
+
+
+@pytest.fixture
+def migrated(migrated_db: str) -> Engine:
+    return sa.create_engine(migrated_db, poolclass=NullPool)
+
+
+def test_empty_database_is_built_from_nothing(empty: Engine) -> None:
+    assert runner.current(empty) is None
+
+    assert runner.upgrade(empty) == UpgradeResult(None, runner.head(), (BASELINE,))
+
+    assert runner.current(empty) == runner.head()
+    assert runner.check(empty) == []
+
+
+def test_upgraded_database_has_nothing_to_do(migrated: Engine) -> None:
+    assert runner.upgrade(migrated) == UpgradeResult(BASELINE, BASELINE, ())
+
+
+def test_live_database_that_only_names_the_baseline_is_left_as_it_is(empty: Engine) -> None:
+    run(empty, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    run(empty, f"INSERT INTO alembic_version VALUES ('{BASELINE}')")
+
+    assert runner.upgrade(empty) == UpgradeResult(BASELINE, BASELINE, ())
+
+    assert ask(empty, "SELECT to_regnamespace('aspen') IS NULL") is True
+
+
+def test_program_session_that_looks_into_aspen_first_will_do(migrated_db: str) -> None:
+    database = Database(migrated_db, writable=True)
+    database.begin().__enter__().close()
+
+    assert runner.check(database.engine) == []
+    assert runner.upgrade(database.engine).applied == ()
+    assert runner.downgrade(database.engine, "base").after is None
+    assert runner.upgrade(database.engine).applied == (BASELINE,)
+    assert runner.check(database.engine) == []
+    database.dispose()
+
+
+def test_downgrade_leaves_an_empty_schema(migrated: Engine) -> None:
+    result = runner.downgrade(migrated, "base")
+
+    assert (result.before, result.after, result.reverted) == (BASELINE, None, (BASELINE,))
+    assert sa.inspect(migrated).get_table_names(schema="aspen") == []
+
+
+def test_two_upgrades_at_once_end_with_one_doing_the_work(empty_db: str) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE, empty_db],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+
+    results = [(process.communicate(timeout=60), process.returncode) for process in processes]
+
+    assert sorted(out.strip() for (out, _), _ in results) == ["0", "1"], results
+    assert [code for _, code in results] == [0, 0]
+
+
+def test_second_upgrade_gives_up_and_names_the_first(empty_db: str) -> None:
+    engine = sa.create_engine(
+        empty_db, poolclass=NullPool, connect_args={"application_name": "the first"}
+    )
+    with engine.connect() as first:
+        first.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+
+        with pytest.raises(MigrationLockError, match=r"another migration .*the first, process"):
+            runner.upgrade(engine, limits=IMPATIENT)
+
+    assert runner.upgrade(engine, limits=IMPATIENT).applied == (BASELINE,)
+
+
+def test_guard_leaves_the_session_as_it_was(migrated_db: str) -> None:
+    database = Database(migrated_db, writable=True)
+    names = ("search_path", "lock_timeout", "statement_timeout")
+    query = sa.select(*(sa.func.current_setting(name) for name in names))
+    locks = sa.text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    )
+    with database.engine.connect() as connection:
+        before = connection.execute(query).one()
+        connection.rollback()
+        with contextlib.suppress(ZeroDivisionError), guarded(connection, IMPATIENT):
+            assert connection.execute(query).one() == ("public", "200ms", "1min")
+            assert connection.scalar(locks) == 1
+            raise ZeroDivisionError
+        assert connection.execute(query).one() == before
+        assert connection.scalar(locks) == 0
+    database.dispose()
+
+
+def test_table_in_use_makes_the_migration_give_up(migrated: Engine, tmp_path: Path) -> None:
+    write(tmp_path, 1, "ALTER TABLE aspen.samples ADD COLUMN site text")
+    with migrated.begin() as reader:
+        reader.exec_driver_sql("SELECT count(*) FROM aspen.samples")
+
+        with pytest.raises(MigrationLockError, match=r"a table was in use for longer than 0\.2 s"):
+            runner.upgrade(migrated, directory=tmp_path, limits=IMPATIENT)
+
+    assert runner.current(migrated) == BASELINE
+
+
+def test_statement_that_takes_too_long_is_given_up(migrated: Engine, tmp_path: Path) -> None:
+    write(tmp_path, 1, "SELECT pg_sleep(20)")
+
+    with pytest.raises(MigrationError, match=r"ran for longer than 0\.2 s"):
+        runner.upgrade(migrated, directory=tmp_path, limits=MigrationLimits(statement_ms=200))
+
+
+def test_lost_connection_is_told_as_one_and_leaves_nothing(
+    migrated: Engine, tmp_path: Path
+) -> None:
+    write(tmp_path, 1, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(OperationalError, match="closed the connection"):
+        runner.upgrade(migrated, directory=tmp_path)
+
+    assert runner.current(migrated) == BASELINE
+
+
+def test_failing_revision_is_undone_and_those_before_it_stay(
+    migrated: Engine, tmp_path: Path
+) -> None:
+    first = write(tmp_path, 1, "CREATE TABLE aspen.sites (id integer)")
+    write(tmp_path, 2, "CREATE TABLE aspen.more (id integer); SELECT 1 / 0")
+
+    with pytest.raises(MigrationError, match=r"division by zero \(SQLSTATE 22012\)"):
+        runner.upgrade(migrated, directory=tmp_path)
+
+    assert runner.current(migrated) == first
+    assert ask(migrated, "SELECT to_regclass('aspen.sites') IS NOT NULL") is True
+    assert ask(migrated, "SELECT to_regclass('aspen.more') IS NULL") is True
+
+
+def test_steps_go_forth_and_back(migrated: Engine, tmp_path: Path) -> None:
+    first = write(tmp_path, 1, "CREATE SCHEMA one", "DROP SCHEMA one")
+    second = write(tmp_path, 2, "CREATE SCHEMA two", "DROP SCHEMA two")
+
+    assert runner.upgrade(migrated, "+1", directory=tmp_path).after == first
+    assert runner.upgrade(migrated, directory=tmp_path).applied == (second,)
+    assert runner.downgrade(migrated, "-1", directory=tmp_path).reverted == (second,)
+    assert runner.downgrade(migrated, BASELINE, directory=tmp_path).reverted == (first,)
+
+
+def test_database_at_a_revision_that_we_do_not_have_is_told(migrated: Engine) -> None:
+    run(migrated, "UPDATE alembic_version SET version_num = '20991231_000000'")
+
+    for attempt in (
+        lambda: runner.upgrade(migrated),
+        lambda: runner.downgrade(migrated, "base"),
+        lambda: runner.history(migrated),
+        lambda: runner.revision(migrated, "anything"),
+    ):
+        with pytest.raises(
+            UnknownRevisionError, match="stands at revision 20991231_000000"
+        ) as told:
+            attempt()
+        assert "update the program" in (told.value.hint or "")
+    assert runner.current(migrated) == "20991231_000000"
+
+
+def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
+    run(migrated, "INSERT INTO alembic_version VALUES ('20991231_000000')")
+
+    with pytest.raises(MigrationError, match="names 2 revisions at once"):
+        runner.current(migrated)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["nonsense", "20991231_000000", "", " ", "base:head:x", "+x", "a@b"]
+)
+def test_asking_for_a_revision_that_does_not_exist_is_told(migrated: Engine, wanted: str) -> None:
+    with pytest.raises(UnknownRevisionError, match="there is no revision"):
+        runner.upgrade(migrated, wanted)
+    with pytest.raises(UnknownRevisionError, match="there is no revision"):
+        runner.upgrade_sql(wanted)
+
+
+def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
+    write(tmp_path, 1, "SELECT 1")
+    other = REVISION.format(id="20300101_000009", after=BASELINE, up="", down="")
+    (tmp_path / "other.py").write_text(other)
+
+    with pytest.raises(MigrationError, match="there are 2 newest revisions"):
+        runner.head(tmp_path)
+
+
+def test_tables_without_a_recorded_revision_are_told(migrated: Engine) -> None:
+    run(migrated, "DELETE FROM alembic_version")
+
+    with pytest.raises(MigrationError, match="has already what the revision makes"):
+        runner.upgrade(migrated)
+
+
+def test_reading_session_may_check_and_not_upgrade(empty_db: str, migrated_db: str) -> None:
+    reader, empty = Database(migrated_db), Database(empty_db)
+
+    assert runner.check(reader.engine) == []
+    assert runner.current(reader.engine) == BASELINE
+    with pytest.raises(MigrationPermissionError, match="read-only"):
+        runner.upgrade(empty.engine)
+    reader.dispose()
+    empty.dispose()
+
+
+@pytest.fixture
+def plain_role(empty_db: str) -> Iterator[Engine]:
+    """A role that may create schemas in its database, and is no superuser."""
+    admin = sa.create_engine(empty_db, poolclass=NullPool)
+    name, database = f"plain_{uuid.uuid4().hex[:8]}", make_url(empty_db).database
+    run(admin, f"CREATE ROLE {name}")
+    run(admin, f'GRANT CREATE ON DATABASE "{database}" TO {name}')
+    run(admin, f"GRANT CREATE ON SCHEMA public TO {name}")
+    yield sa.create_engine(
+        empty_db, poolclass=NullPool, connect_args={"options": f"-c role={name}"}
+    )
+    run(admin, f"DROP OWNED BY {name}")
+    run(admin, f"DROP ROLE {name}")
+
+
+def test_role_that_may_not_create_extensions_is_told_what_to_ask_for(plain_role: Engine) -> None:
+    with pytest.raises(MigrationPermissionError, match="may not create the extension") as told:
+        runner.upgrade(plain_role)
+
+    assert "CREATE EXTENSION earthdistance SCHEMA public;" in (told.value.hint or "")
+    assert runner.current(plain_role) is None
+
+
+def test_role_without_rights_migrates_once_a_superuser_made_the_extensions(
+    plain_role: Engine, empty: Engine
+) -> None:
+    for name in ("cube", "earthdistance", "fuzzystrmatch"):
+        run(empty, f"CREATE EXTENSION {name} SCHEMA public")
+
+    assert runner.upgrade(plain_role).applied == (BASELINE,)
+    assert runner.check(plain_role) == []
+
+
+def test_role_that_may_not_write_in_public_is_told(plain_role: Engine, empty: Engine) -> None:
+    role = ask(plain_role, "SELECT current_user")
+    run(empty, f"REVOKE CREATE ON SCHEMA public FROM {role}, PUBLIC")
+
+    with pytest.raises(MigrationPermissionError, match="permission denied for schema public"):
+        runner.upgrade(plain_role)
+
+
+def test_database_that_does_not_answer_is_no_migration_error(empty: Engine) -> None:
+    nowhere = sa.create_engine(empty.url.set(database="nowhere"), poolclass=NullPool)
+
+    with pytest.raises(OperationalError, match="nowhere"):
+        runner.upgrade(nowhere)
+
+
+def test_history_is_told_from_the_newest(migrated: Engine, tmp_path: Path) -> None:
+    second = write(tmp_path, 1, "SELECT 1")
+
+    newest, baseline = runner.history(migrated, directory=tmp_path)
+
+    assert (newest.revision, newest.down_revision) == (second, BASELINE)
+    assert (newest.is_head, newest.is_current) == (True, False)
+    assert (baseline.revision, baseline.down_revision) == (BASELINE, None)
+    assert (baseline.is_head, baseline.is_current) == (False, True)
+    assert baseline.created == datetime(2023, 3, 21, 23, 25, 55, tzinfo=UTC)
+    assert baseline.message == "The schema of the live service, from nothing."
+    assert [each.is_current for each in runner.history()] == [False]
+
+
+def test_sql_of_an_upgrade_builds_the_same_schema(empty: Engine) -> None:
+    run(empty, runner.upgrade_sql().replace("%", "%%"))
+
+    assert runner.current(empty) == runner.head()
+    assert runner.check(empty) == []
+    assert ask(empty, "SELECT count(*) FROM aspen.pathogens") == 3
+
+
+def test_nothing_is_printed_or_logged(
+    empty: Engine,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    loggers = [logging.getLogger(), logging.getLogger("alembic")]
+    before = [list(logger.handlers) for logger in loggers]
+
+    runner.upgrade(empty)
+    runner.check(empty)
+    runner.revision(empty, "nothing", directory=tmp_path)
+    runner.upgrade_sql()
+    runner.downgrade(empty, "base")
+
+    assert capfd.readouterr() == ("", "")
+    assert [logger.handlers for logger in loggers] == before
