@@ -176,8 +176,8 @@ class RootGroup(AspenGroup):
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command: how it is called, and where the global options are told."""
-    return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines, EPILOG])
+    """The epilog of a command: how it is called."""
+    return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
 def group(help_text: str) -> typer.Typer:

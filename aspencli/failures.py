@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from aspencli.errors import INTERRUPTED, AspenError
 if TYPE_CHECKING:
     from aspencli.context import AppContext
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
 
 
@@ -42,8 +44,11 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
         return UsageError.exit_code
     except (KeyboardInterrupt, Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        return _closed_pipe()
+    except (BrokenPipeError, SystemExit) as error:
+        if not _is_closed_pipe(error):
+            raise
+        _silence_stdout()
+        return 0
     except Exception as error:  # noqa: BLE001 - the one place where every error ends
         return _report(context, error)
     if code == INTERRUPTED:
@@ -54,6 +59,8 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
 def _report(context: AppContext, error: Exception) -> int:
     if context.options["debug"]:
         traceback.print_exception(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
+        _silence_stdout()
     failure = explain(error)
     context.messages.error(failure.message, hint=failure.hint, details=failure.details)
     return failure.code
@@ -71,6 +78,9 @@ def explain(error: Exception) -> Failure:
         found = explain_database(error)
         if found is not None:
             return Failure(*found)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        what = error.filename or "the results"
+        return Failure(1, f"{what}: {error.strerror}", "Make room, and run it again.")
     if isinstance(error, OSError) and error.filename:
         return Failure(
             1, f"{error.filename}: {error.strerror}", "Mend it, and run the command again."
@@ -102,7 +112,11 @@ def _crash_file(error: Exception) -> Path:
     return path
 
 
-def _closed_pipe() -> int:
-    # What reads us has had enough (| head); the flush at exit must not complain about it.
+def _is_closed_pipe(error: BaseException) -> bool:
+    # Typer turns a broken pipe into an exit of its own.
+    return isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
+
+
+def _silence_stdout() -> None:
+    # What is still buffered cannot be written; the flush at exit must not complain about it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

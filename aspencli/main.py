@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 from typer.core import TyperGroup
@@ -54,6 +55,10 @@ def command() -> TyperGroup:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     context = AppContext()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name that the locale cannot spell comes out escaped instead of ending the run.
+            stream.reconfigure(errors="backslashreplace")
 
     def invoke() -> Any:
         return command().main(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import enum
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from aspencli.output.text import no_formula, tsv_cell, visible
+from aspencli.output.text import csv_cell, json_text, no_formula, tsv_cell, visible
 
 
 @dataclass(frozen=True)
@@ -60,32 +58,33 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return json_text(value)
     return str(value)
 
 
-def _pick(columns: Sequence[Column], row: Row) -> dict[str, Any]:
-    return {column.key: plain(row[column.key]) for column in columns}
+def _json_row(stream: TextIO, columns: Sequence[Column], row: Row) -> str:
+    picked = {column.key: plain(row[column.key]) for column in columns}
+    encoding = (stream.encoding or "utf-8").lower()
+    return json_text(picked, ascii_only=encoding not in {"utf-8", "utf8"})
 
 
 def _json(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     lead = "["
     for row in rows:
-        stream.write(lead + "\n  " + json.dumps(_pick(columns, row), ensure_ascii=False))
+        stream.write(lead + "\n  " + _json_row(stream, columns, row))
         lead = ","
     stream.write("[]\n" if lead == "[" else "\n]\n")
 
 
 def _jsonl(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     for row in rows:
-        stream.write(json.dumps(_pick(columns, row), ensure_ascii=False) + "\n")
+        stream.write(_json_row(stream, columns, row) + "\n")
 
 
 def _csv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column.key for column in columns])
+    stream.write(",".join(column.key for column in columns) + "\n")
     for row in rows:
-        writer.writerow([_guarded(row[column.key]) for column in columns])
+        stream.write(",".join(csv_cell(_guarded(row[c.key])) for c in columns) + "\n")
 
 
 def _tsv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
@@ -105,3 +104,19 @@ _WRITERS: dict[str, _Writer] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "ts
 def table_cell(value: Any) -> str:
     """The value as a table shows it: one line, nothing that a terminal would obey."""
     return visible(cell(value))
+
+
+def record_field(value: Any) -> str:
+    """The value as a record shows it: a list takes a line an item, no JSON to decipher."""
+    value = plain(value)
+    items = value if isinstance(value, list) else [value]
+    return "\n".join(visible(_phrase(item)) for item in items)
+
+
+def _phrase(value: Any) -> str:
+    if isinstance(value, dict):
+        parts = ((key, _phrase(item)) for key, item in value.items())
+        return ", ".join(f"{key}: {item}" for key, item in parts if item)
+    if isinstance(value, list):
+        return ", ".join(_phrase(item) for item in value)
+    return cell(value)

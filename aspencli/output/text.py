@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 # C0 and C1 controls, line separators, and the marks that turn the direction of writing:
 # any of them could move the cursor, colour the screen, or show an identifier as another.
@@ -10,6 +12,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_WHITE = "\t\n\r"
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -26,6 +29,37 @@ def no_formula(text: str) -> str:
 def tsv_cell(text: str) -> str:
     """The text with tab, line feed, carriage return and backslash written as escapes."""
     return visible("".join(_TSV.get(char, char) for char in text))
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as people say it: ``7.4 MB`` (powers of 1,000)."""
+    amount, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1_000:  # noqa: PLR2004 - the step from unit to unit
+            break
+        amount, unit = amount / 1_000, larger
+    return f"{size} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def csv_cell(text: str) -> str:
+    """The text as one cell of a CSV file (RFC 4180), nothing in it that a terminal would obey.
+
+    Line breaks and tabs stay as they are, inside quotes; `csv.writer` leaves a bare carriage return
+    unquoted, which no reader takes.
+    """
+    safe = _UNSAFE.sub(lambda match: match[0] if match[0] in _WHITE else _escape(match[0]), text)
+    if any(char in safe for char in ',"\r\n'):
+        return '"' + safe.replace('"', '""') + '"'
+    return safe
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """The value as JSON in one line, nothing in it that a terminal would obey.
+
+    What is escaped reads back as it was. The value is made of what JSON knows.
+    """
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _escape(char: str) -> str:

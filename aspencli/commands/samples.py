@@ -1,0 +1,168 @@
+"""``aspencli samples``: look at samples, straight in the database."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from aspencli import params
+from aspencli.cli import examples
+from aspencli.cli import group as command_group
+from aspencli.commands import samples_bulk
+from aspencli.context import current
+from aspencli.output.paging import show_page
+from aspencli.output.rendering import Column
+from aspencli.services.sample_fields import SampleKey, SampleSort
+
+app = command_group("List samples and change them in bulk.")
+
+LIST_COLUMNS = (
+    Column("id", "Id", right=True),
+    Column("private_identifier", "Private identifier"),
+    Column("public_identifier", "Public identifier"),
+    Column("group", "Group"),
+    Column("pathogen", "Pathogen", secondary=True),
+    Column("collection_date", "Collected"),
+    Column("location", "Location", secondary=True),
+    Column("private", "Private"),
+    Column("uploaded_by", "Uploaded by", secondary=True),
+)
+SHOW_COLUMNS = (
+    Column("id", "Id"),
+    Column("matched_by", "Matched by"),
+    Column("private_identifier", "Private identifier"),
+    Column("public_identifier", "Public identifier"),
+    Column("private", "Private"),
+    Column("group", "Group"),
+    Column("pathogen", "Pathogen"),
+    Column("collection_date", "Collected"),
+    Column("location", "Location"),
+    Column("collection_location", "Location's row"),
+    Column("uploaded_by", "Uploaded by"),
+    Column("organism", "Organism"),
+    Column("host", "Host"),
+    Column("purpose_of_sampling", "Purpose"),
+    Column("specimen_processing", "Processing"),
+    Column("sample_collected_by", "Collected by"),
+    Column("sample_collector_contact_email", "Collector's e-mail"),
+    Column("sample_collector_contact_address", "Collector's address"),
+    Column("authors", "Authors"),
+    Column("genome", "Genome"),
+    Column("aligned_genome", "Aligned genome"),
+    Column("accessions", "Accessions"),
+    Column("lineages", "Lineages"),
+    Column("qc_metrics", "Quality"),
+    Column("mutations", "Mutations"),
+    Column("original_submission", "As submitted"),
+)
+
+
+@app.command(
+    "list", epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01")
+)
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    pathogen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SLUG",
+            help="Only of this pathogen. Default: --pathogen-slug where it is set, else all.",
+            callback=params.checked("the pathogen"),
+        ),
+    ] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private/--public", help="Only those that other groups may not see, or may."
+        ),
+    ] = None,
+    collected_after: Annotated[
+        dt.date | None,
+        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or later."),
+    ] = None,
+    collected_before: Annotated[
+        dt.date | None,
+        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or earlier."),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Part of 'Region / Country / Division / Location', in any case.",
+            callback=params.checked("the location"),
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Part of the private or public identifier, in any case.",
+            callback=params.checked("the text to search"),
+        ),
+    ] = None,
+    sort: Annotated[
+        SampleSort,
+        typer.Option(metavar="FIELD", help=f"The order: {', '.join(SampleSort)}; then id."),
+    ] = SampleSort.ID,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the order round.")] = False,
+    limit: params.LimitOption = None,
+    everything: params.AllOption = False,
+    after: params.AfterOption = None,
+) -> None:
+    """List samples, filtered and sorted."""
+    from aspencli.services.samples import SampleList, SampleQuery
+
+    context = current(ctx)
+    query = SampleQuery(
+        group=params.chosen_group(context, group),
+        pathogen=params.chosen_pathogen(context, pathogen),
+        private=private,
+        collected_after=collected_after,
+        collected_before=collected_before,
+        location=location,
+        search=search,
+        after=after,
+        sort=sort,
+        reverse=reverse,
+    )
+    limit = params.chosen_limit(context.out, limit, everything)
+    with context.database().reading() as session:
+        show_page(context.out, LIST_COLUMNS, SampleList(session, query), limit, noun="samples")
+
+
+@app.command(epilog=examples("aspencli samples show 17 LAB-0017 --group CZI"))
+def show(
+    ctx: typer.Context,
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY...",
+            help="Id, private or public identifier.",
+            callback=params.all_checked("a key"),
+        ),
+    ],
+    group: params.GroupOption = None,
+    by: Annotated[
+        SampleKey | None,
+        typer.Option(
+            metavar="FIELD",
+            help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
+        ),
+    ] = None,
+) -> None:
+    """Show samples with their genomes, accessions, lineages and quality."""
+    from aspencli.services.sample_details import describe_samples
+    from aspencli.services.sample_keys import match_samples
+
+    context = current(ctx)
+    group = params.chosen_group(context, group)
+    with context.database().reading() as session:
+        found = describe_samples(session, match_samples(session, keys, group=group, by=by))
+    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
+
+
+samples_bulk.register(app)

@@ -1,0 +1,106 @@
+"""Options that several commands share, and what they mean where they are left out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.errors import BadInputError
+from aspencli.services.checks import clean_text
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+    from aspencli.output.console import Output
+
+TABLE_LIMIT = 100  # rows; more than a person reads
+
+
+def checked(what: str) -> Callable[[str | None], str | None]:
+    """An option's callback that refuses a text which is blank or cannot be seen."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else clean_text(value, what)
+
+    return check
+
+
+def all_checked(what: str) -> Callable[[list[str]], list[str]]:
+    """The same for an option or argument of several values."""
+    return lambda values: [clean_text(value, what) for value in values]
+
+
+def day(text: str) -> dt.date:
+    """An option's parser: a day as ``2023-05-17``.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise BadInputError(
+            f"{text!r} is no day", hint="Write it as year-month-day: 2023-05-17."
+        ) from None
+
+
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="ID|NAME|PREFIX",
+        help="Only of this group. Default: --org, else all groups.",
+        callback=checked("the group"),
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=0,
+        help=f"At most so many rows; 0: all. Default: {TABLE_LIMIT} in a table, all elsewhere.",
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every row, in a table too.")]
+AfterOption = Annotated[
+    int | None, typer.Option("--after", metavar="ID", help="Go on behind the row of this id.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what would be written; exit code as if done.")
+]
+
+
+def chosen_group(context: AppContext, given: str | None) -> str | None:
+    """The group that a command is about: its own option, else the global ``--org``."""
+    if given is not None:
+        return given
+    org = context.config.setting("org")
+    return clean_text(org.value, f"org ({org.source})") if org.value is not None else None
+
+
+def chosen_pathogen(context: AppContext, given: str | None) -> str | None:
+    """The pathogen that a command is about; the default slug of the settings narrows no list."""
+    if given is not None:
+        return given
+    slug = context.config.setting("pathogen_slug")
+    if slug.value is None or slug.source == "default":
+        return None
+    return clean_text(slug.value, f"pathogen_slug ({slug.source})")
+
+
+def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None:
+    """How many rows to show; None means all.
+
+    Raises:
+        BadInputError: A number was given, and all of them as well.
+    """
+    if everything and limit:
+        raise BadInputError("--all and --limit exclude each other", hint="Give one of them.")
+    if everything or limit == 0:
+        return None
+    if limit is None and out.chosen_form == "table":
+        return TABLE_LIMIT
+    return limit

@@ -1,0 +1,107 @@
+"""Groups: who they are, who works in them, how much they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspencli.services.lookups import PLACE, find_group
+from db.database import ReadSession
+from db.models import Group, Location, Role, Sample, User, UserRole
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """A group in a list.
+
+    Attributes:
+        default_tree_location: Where its trees are about, as ``Region / Country / ...``.
+        users: How many users have a role in it.
+        samples: How many samples it submitted.
+    """
+
+    id: int
+    name: str
+    prefix: str
+    default_tree_location: str | None
+    users: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A user and the roles that the user has in one group."""
+
+    id: int
+    name: str
+    email: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupDetails(GroupSummary):
+    """All there is to a group."""
+
+    address: str | None
+    division: str | None
+    location: str | None
+    submitting_lab: str | None
+    auth0_org_id: str
+    tree_parameters: dict[str, Any] | None
+    members: tuple[Member, ...]
+
+
+def list_groups(session: ReadSession) -> Iterator[GroupSummary]:
+    """Every group, in ascending id."""
+    for row in session.execute(_summaries().order_by(Group.id)):
+        yield GroupSummary(*row)
+
+
+def show_group(session: ReadSession, key: str) -> GroupDetails:
+    """The group of that id, name or prefix, with its members.
+
+    Raises:
+        NotFoundError: There is none.
+        BadInputError: There are several.
+    """
+    group = find_group(session, key)
+    summary = GroupSummary(*session.execute(_summaries().where(Group.id == group.id)).one())
+    return GroupDetails(
+        **vars(summary),
+        address=group.address,
+        division=group.division,
+        location=group.location,
+        submitting_lab=group.submitting_lab,
+        auth0_org_id=group.auth0_org_id,
+        tree_parameters=group.tree_parameters,
+        members=_members(session, group.id),
+    )
+
+
+def _summaries() -> sa.Select[Any]:
+    users = (
+        sa.select(sa.func.count(sa.distinct(UserRole.user_id)))
+        .where(UserRole.group_id == Group.id)
+        .scalar_subquery()
+    )
+    samples = (
+        sa.select(sa.func.count()).where(Sample.submitting_group_id == Group.id).scalar_subquery()
+    )
+    return sa.select(Group.id, Group.name, Group.prefix, PLACE, users, samples).outerjoin(
+        Location, Location.id == Group.default_tree_location_id
+    )
+
+
+def _members(session: ReadSession, group_id: int) -> tuple[Member, ...]:
+    rows = session.execute(
+        sa.select(User.id, User.name, User.email, sa.func.array_agg(Role.name))
+        .join(UserRole, UserRole.user_id == User.id)
+        .join(Role, Role.id == UserRole.role_id)
+        .where(UserRole.group_id == group_id)
+        .group_by(User.id)
+        .order_by(User.name, User.id)
+    )
+    return tuple(Member(id_, name, email, tuple(sorted(roles))) for id_, name, email, roles in rows)

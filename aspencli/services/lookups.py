@@ -1,0 +1,109 @@
+"""What an operator names by id or by word: groups, pathogens, roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import sqlalchemy as sa
+
+from aspencli.errors import BadInputError, NotFoundError
+from aspencli.services.checks import as_id
+from db.database import ReadSession
+from db.models import Group, Location, Pathogen, Role
+
+PLACE = sa.func.nullif(
+    sa.func.concat_ws(
+        " / ", Location.region, Location.country, Location.division, Location.location
+    ),
+    "",
+)
+"""A location as ``Region / Country / Division / Location``; NULL where there is none."""
+
+
+def find_group(session: ReadSession, key: str) -> Group:
+    """The group of that id, name or prefix; the case counts only where it must.
+
+    Raises:
+        NotFoundError: There is none.
+        BadInputError: There are several, such as one of that id and one of that prefix.
+    """
+    exact = sa.or_(Group.id == as_id(key), Group.name == key, Group.prefix == key)
+    folded = sa.or_(
+        sa.func.lower(Group.name) == sa.func.lower(key),
+        sa.func.lower(Group.prefix) == sa.func.lower(key),
+    )
+    for condition in (exact, folded):
+        found = session.scalars(sa.select(Group).where(condition).order_by(Group.id)).all()
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise BadInputError(
+                f"{key!r} means several groups",
+                hint="Give one of their full names.",
+                details=[describe_group(group) for group in found],
+            )
+    raise _no_group(session, key)
+
+
+def describe_group(group: Group) -> str:
+    """The group in one line, with everything that it can be named by."""
+    return f"{group.id}  {group.name} (prefix {group.prefix})"
+
+
+def find_pathogen(session: ReadSession, slug: str) -> Pathogen:
+    """The pathogen of that slug; in another case too.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    slugs = {pathogen.slug: pathogen for pathogen in session.scalars(sa.select(Pathogen))}
+    found = slugs.get(slug) or slugs.get(slug.upper())
+    if found is None:
+        raise not_found("pathogen", slug, slugs)
+    return found
+
+
+def find_role(session: ReadSession, name: str) -> Role:
+    """The role of that name.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    roles = {role.name: role for role in session.scalars(sa.select(Role).order_by(Role.id))}
+    found = roles.get(name.lower())
+    if found is None:
+        raise not_found("role", name, roles)
+    return found
+
+
+def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
+    """The error that names what there is nearly, or, where that is short, all there is."""
+    names = sorted(known)
+    near = _nearest(key, names)
+    lead = f"Did you mean {' or '.join(near)}? " if near else ""
+    return NotFoundError(
+        f"there is no {noun} {key!r}",
+        hint=f"{lead}There are: {', '.join(names)}." if names else "There are none at all.",
+    )
+
+
+def _no_group(session: ReadSession, key: str) -> NotFoundError:
+    groups = session.scalars(sa.select(Group).order_by(Group.id)).all()
+    near = set(_nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
+    return NotFoundError(
+        f"there is no group {key!r}",
+        details=[
+            f"near: {describe_group(group)}"
+            for group in groups
+            if group.name in near or group.prefix in near
+        ],
+        hint="See them all: aspencli groups list",
+    )
+
+
+def _nearest(key: str, names: Sequence[str]) -> list[str]:
+    folded = {name.lower(): name for name in names}
+    near = get_close_matches(key.lower(), folded, n=3)
+    near += [name for name in folded if key.lower() in name and name not in near][:3]
+    return [folded[name] for name in near]

@@ -1,0 +1,183 @@
+"""A new user: planned first, then written with the role in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from aspencli.errors import ConflictError
+from aspencli.services.checks import clean_account, clean_email, clean_text
+from aspencli.services.lookups import find_group, find_role
+from aspencli.services.users import UserDetails, describe_user, details_of
+from db.database import Database, ReadSession
+from db.models import Group, Role, User, UserRole
+
+
+@dataclass(frozen=True)
+class NewUser:
+    """A user as the operator wants it; see `NewUser.checked`.
+
+    Attributes:
+        group: Id, name or prefix of the group to join.
+        role: The name of the role in that group.
+    """
+
+    name: str
+    email: str
+    auth0_user_id: str
+    group: str
+    role: str
+    system_admin: bool = False
+
+    @classmethod
+    def checked(
+        cls, *, name: str, email: str, auth0_user_id: str, group: str, role: str, system_admin: bool
+    ) -> Self:
+        """The user, after a look at every text.
+
+        Raises:
+            BadInputError: One is blank, malformed or holds what cannot be seen.
+        """
+        return cls(
+            clean_text(name, "the name"),
+            clean_email(email),
+            clean_account(auth0_user_id),
+            clean_text(group, "the group"),
+            clean_text(role, "the role"),
+            system_admin,
+        )
+
+
+@dataclass(frozen=True)
+class UserPlan:
+    """What creating a user would do.
+
+    Attributes:
+        wanted: The user, with the group by its name and the role as the database spells it.
+        group_id: The group's id.
+        existing: The very same user with that role, where it is there already.
+    """
+
+    wanted: NewUser
+    group_id: int
+    existing: UserDetails | None
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """The user as the database holds it now, and whether this run made it."""
+
+    user: UserDetails
+    created: bool
+
+
+def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
+    """What creating the user would do.
+
+    Raises:
+        NotFoundError: The group or the role does not exist.
+        ConflictError: Somebody else has the address or the Auth0 id, or the same user is there
+            with another name, role or right.
+    """
+    group, role = find_group(session, wanted.group), find_role(session, wanted.role)
+    existing = _existing(session, wanted, group, role)
+    return UserPlan(
+        NewUser(
+            wanted.name,
+            wanted.email,
+            wanted.auth0_user_id,
+            group.name,
+            role.name,
+            wanted.system_admin,
+        ),
+        group.id,
+        details_of(session, existing) if existing else None,
+    )
+
+
+def create_user(database: Database, wanted: NewUser) -> Onboarded:
+    """Write the user and the role in one transaction; again without harm.
+
+    Raises:
+        NotFoundError: As `plan_user`.
+        ConflictError: As `plan_user`; also when somebody else was faster.
+    """
+    try:
+        with database.begin() as session:
+            return _write(session, wanted)
+    except IntegrityError:
+        # Somebody else wrote between our look and our write. What is there now decides: the same
+        # user is fine, another one is named; neither means that the error was about something else.
+        with database.reading() as session:
+            existing = plan_user(session, wanted).existing
+        if existing is None:
+            raise
+        return Onboarded(existing, created=False)
+
+
+def _write(session: ReadSession, wanted: NewUser) -> Onboarded:
+    group, role = find_group(session, wanted.group), find_role(session, wanted.role)
+    existing = _existing(session, wanted, group, role)
+    if existing is not None:
+        return Onboarded(details_of(session, existing), created=False)
+    user = User(
+        name=wanted.name,
+        email=wanted.email,
+        auth0_user_id=wanted.auth0_user_id,
+        system_admin=wanted.system_admin,
+        roles=[UserRole(group=group, role=role)],
+    )
+    session.add(user)
+    session.flush()
+    return Onboarded(details_of(session, user), created=True)
+
+
+def _existing(session: ReadSession, wanted: NewUser, group: Group, role: Role) -> User | None:
+    """The very same user, or None when nobody stands in the way."""
+    found = session.scalars(
+        sa.select(User)
+        .where(
+            sa.or_(
+                sa.func.lower(User.email) == sa.func.lower(wanted.email),
+                User.auth0_user_id == wanted.auth0_user_id,
+            )
+        )
+        .order_by(User.id)
+    ).all()
+    if not found:
+        return None
+    if len(found) > 1 or _differences(found[0], wanted, group, role):
+        raise _conflict(found, wanted, group, role)
+    return found[0]
+
+
+def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[str]:
+    has = {(each.group_id, each.role_id) for each in user.roles}
+    pairs = (
+        ("e-mail address", user.email.lower(), wanted.email.lower()),
+        ("Auth0 id", user.auth0_user_id, wanted.auth0_user_id),
+        ("name", user.name, wanted.name),
+        ("system_admin", user.system_admin, wanted.system_admin),
+    )
+    lines = [
+        f"its {what} is {there!r}, not {here!r}" for what, there, here in pairs if there != here
+    ]
+    if (group.id, role.id) not in has:
+        lines.append(f"it is no {role.name} of group {group.name}")
+    return lines
+
+
+def _conflict(found: Sequence[User], wanted: NewUser, group: Group, role: Role) -> ConflictError:
+    details = []
+    for user in found:
+        details.append(f"user {describe_user(user)}")
+        details += [f"  {line}" for line in _differences(user, wanted, group, role)]
+    return ConflictError(
+        f"{wanted.email} or {wanted.auth0_user_id} belongs to a user already; nothing was written",
+        hint=f"Look at it: aspencli users show {found[0].id}",
+        details=details,
+    )

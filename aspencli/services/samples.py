@@ -1,0 +1,170 @@
+"""Samples: lists of any length, and a look at one with everything that hangs on it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspencli.errors import BadInputError, NotFoundError
+from aspencli.services.lookups import PLACE, find_group, find_pathogen
+from aspencli.services.sample_fields import SampleSort
+from db.database import ReadSession
+from db.models import Group, Location, Pathogen, Sample, User
+
+_BATCH = 2_000  # rows that the driver fetches at a time; the rest stays with the server
+
+
+@dataclass(frozen=True)
+class SampleQuery:
+    """Which samples are wanted; what is None does not narrow.
+
+    Attributes:
+        group: Id, name or prefix of the group that submitted them.
+        pathogen: The pathogen's slug.
+        private: True for those that other groups may not see, False for the others.
+        collected_after: The first day.
+        collected_before: The last day.
+        location: Part of ``Region / Country / Division / Location``, in any case.
+        search: Part of the private or the public identifier, in any case.
+        after: The id of the sample to go on behind.
+        sort: The order.
+        reverse: Whether the order is turned round.
+    """
+
+    group: str | None = None
+    pathogen: str | None = None
+    private: bool | None = None
+    collected_after: dt.date | None = None
+    collected_before: dt.date | None = None
+    location: str | None = None
+    search: str | None = None
+    after: int | None = None
+    sort: SampleSort = SampleSort.ID
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A sample in a list.
+
+    Attributes:
+        group: The name of the group that submitted it.
+        pathogen: The pathogen's slug.
+        location: Where it was collected, as ``Region / Country / Division / Location``.
+        uploaded_by: The name of the user.
+    """
+
+    id: int
+    private_identifier: str
+    public_identifier: str
+    group: str
+    pathogen: str
+    collection_date: dt.date
+    location: str | None
+    private: bool
+    uploaded_by: str
+
+
+class SampleList:
+    """The samples that a query finds.
+
+    Args:
+        session: Read from while the rows are walked through.
+        query: Which samples.
+
+    Raises:
+        NotFoundError: The group, the pathogen, or the sample to go on behind does not exist.
+        BadInputError: The days are in the wrong order, or the group is ambiguous.
+    """
+
+    def __init__(self, session: ReadSession, query: SampleQuery):
+        self._session = session
+        self._query = query
+        self._conditions = [*_conditions(session, query), *_behind(session, query)]
+
+    def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
+        """The rows one by one, in flat memory; all of them when there is no limit."""
+        statement = (
+            sa.select(
+                Sample.id,
+                Sample.private_identifier,
+                Sample.public_identifier,
+                Group.name,
+                Pathogen.slug,
+                Sample.collection_date,
+                PLACE,
+                Sample.private,
+                User.name,
+            )
+            .join(Sample.submitting_group)
+            .join(Sample.pathogen)
+            .join(Sample.uploaded_by)
+            .outerjoin(Location, Location.id == Sample.location_id)
+            .where(*self._conditions)
+            .order_by(*_order(self._query))
+            .limit(limit)
+        )
+        for row in self._session.execute(statement, execution_options={"yield_per": _BATCH}):
+            yield SampleRow(*row)
+
+    def count(self) -> int:
+        """How many there are in all."""
+        statement = sa.select(sa.func.count()).select_from(Sample).where(*self._conditions)
+        return self._session.scalar(statement) or 0
+
+
+def _conditions(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
+    first, last = query.collected_after, query.collected_before
+    if first and last and first > last:
+        raise BadInputError(
+            f"no sample was collected after {first} and before {last}", hint="Swap the two days."
+        )
+    if query.group is not None:
+        yield Sample.submitting_group_id == find_group(session, query.group).id
+    if query.pathogen is not None:
+        yield Sample.pathogen_id == find_pathogen(session, query.pathogen).id
+    if query.private is not None:
+        yield Sample.private.is_(query.private)
+    if first:
+        yield Sample.collection_date >= first
+    if last:
+        yield Sample.collection_date <= last
+    if query.location is not None:
+        places = sa.select(Location.id).where(_holds(PLACE, query.location))
+        yield Sample.location_id.in_(places)
+    if query.search is not None:
+        yield sa.or_(
+            _holds(Sample.private_identifier, query.search),
+            _holds(Sample.public_identifier, query.search),
+        )
+
+
+def _holds(text: sa.ColumnElement[Any] | Any, part: str) -> sa.ColumnElement[bool]:
+    return sa.type_coerce(text, sa.String).icontains(part, autoescape=True)
+
+
+def _behind(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
+    """Keyset continuation: no row is skipped or seen twice when others come or go meanwhile."""
+    if query.after is None:
+        return
+    column = getattr(Sample, query.sort.value)
+    place = session.execute(sa.select(column, Sample.id).where(Sample.id == query.after)).first()
+    if place is None:
+        raise NotFoundError(
+            f"there is no sample {query.after} to go on behind",
+            hint="Give the id of the last sample that was shown.",
+        )
+    here = sa.tuple_(column, Sample.id)
+    there = sa.tuple_(*(sa.literal(value) for value in place))
+    yield here < there if query.reverse else here > there
+
+
+def _order(query: SampleQuery) -> list[sa.ColumnElement[Any]]:
+    keys = [getattr(Sample, query.sort.value)]
+    if query.sort is not SampleSort.ID:
+        keys.append(Sample.id)
+    return [key.desc() if query.reverse else key.asc() for key in keys]
