@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,15 +86,18 @@ class Config:
             BadInputError: It cannot be read, or holds a key nobody knows.
         """
         try:
-            with self.path.open("rb") as file:
-                document = tomllib.load(file)
+            file = self.path.open("rb")
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise BadInputError(
-                f"the config file {self.path} cannot be read: {error.strerror}",
-                hint="Mend its permissions, or name another file with ASPEN_CONFIG.",
-            ) from error
+            raise self._unreadable(error) from error
+        import tomllib  # only where there is a file to read
+
+        try:
+            with file:
+                document = tomllib.load(file)
+        except OSError as error:  # a folder opens, but does not read
+            raise self._unreadable(error) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(
                 f"the config file {self.path} is not valid TOML: {error}",
@@ -104,6 +105,12 @@ class Config:
             ) from error
         self._check(document)
         return document
+
+    def _unreadable(self, error: OSError) -> BadInputError:
+        return BadInputError(
+            f"the config file {self.path} cannot be read: {error.strerror}",
+            hint="Mend its permissions, or name another file with ASPEN_CONFIG.",
+        )
 
     def setting(self, name: str) -> Setting:
         """The value of a key and its source.
@@ -248,5 +255,7 @@ class Config:
 
 
 def _nearest(name: str, known: Any) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, list(known), n=1)
     return f"Did you mean {near[0]}? " if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 from aspencli import __version__
 from aspencli.config import Config
 from aspencli.errors import BadInputError, UnreachableError
-from aspencli.output.console import Output
-from aspencli.safety import Consent, authorise
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
     import typer
 
     from aspencli.clients.laptop import Laptop
+    from aspencli.output.console import Output
     from db.database import Database, Limits
 
 
@@ -79,11 +77,15 @@ class AppContext:
     @cached_property
     def out(self) -> Output:
         """Where results and messages go."""
+        from aspencli.output.console import Output
+
         return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
 
     @property
     def messages(self) -> Output:
         """Where an error goes, even one in the settings themselves."""
+        from aspencli.output.console import Output
+
         return self.__dict__.get("out") or Output()
 
     def authorise(
@@ -105,6 +107,8 @@ class AppContext:
         Raises:
             RefusedError: It is not, or nobody is there to say so.
         """
+        from aspencli.safety import Consent, authorise
+
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
@@ -139,7 +143,7 @@ class AppContext:
         from db.database import Database
 
         database = Database(
-            self._database_url(admin=admin),
+            self.database_url(admin=admin),
             application_name=self._application_name(),
             writable=writable,
             limits=limits,
@@ -147,7 +151,12 @@ class AppContext:
         self._exits.callback(database.dispose)
         return database
 
-    def _database_url(self, *, admin: bool = False) -> str:
+    def database_url(self, *, admin: bool = False) -> str:
+        """The address of the target's database, with its password; see `database`.
+
+        Raises:
+            UnreachableError: Nobody told where it is.
+        """
         target = self.target
         if target.database_url:
             return target.database_url
@@ -171,6 +180,8 @@ def current(ctx: typer.Context) -> AppContext:
 
 
 def _user() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -13,6 +13,7 @@ from typer.main import get_group
 from aspencli.cli import AspenTyper, Entry, RootGroup
 from aspencli.context import AppContext
 from aspencli.failures import finish
+from aspencli.interrupts import obey_sigterm
 
 ENTRIES = (
     Entry(
@@ -55,6 +56,7 @@ def command() -> TyperGroup:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     context = AppContext()
+    obey_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name that the locale cannot spell comes out escaped instead of ending the run.

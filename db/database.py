@@ -178,6 +178,9 @@ class Database:
             "idle_in_transaction_session_timeout": str(self.limits.idle_ms),
         }
         return {
+            # libpq would take a missing one from PGHOSTADDR or a service file, and that address
+            # would win over the host: another server than the one that the target names.
+            "hostaddr": self._url.query.get("hostaddr", ""),
             "application_name": self.application_name,
             "connect_timeout": self.limits.connect_s,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),

@@ -70,7 +70,7 @@ class Laptop:
         started = self.cluster.up(progress=progress)
         return Up(started, self.prepare(progress))
 
-    def prepare(self, progress: Steps) -> Prepared:
+    def prepare(self, progress: Steps | None = None) -> Prepared:
         """Make the database where it is missing, migrate it, and give the roles their rights."""
         from local.prepare import prepare
 

@@ -1,0 +1,105 @@
+"""A console on a pseudo-terminal, driven as a person drives it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pexpect
+
+DRIVER = Path(__file__).with_name("driver.py")
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][B0]?)")
+_COLOUR = r"(?:\x1b\[[\d;]*m)*"
+_TIMEOUT_S = 30
+
+
+class Terminal:
+    """A console at its prompt.
+
+    Args:
+        address: The database's address.
+        options: Further options of the driver.
+        env: Further environment variables.
+    """
+
+    def __init__(self, address: str, *options: str, env: Mapping[str, str] | None = None):
+        self._number = 1
+        self.seen = ""
+        self._child: Any = pexpect.spawn(
+            sys.executable,
+            [str(DRIVER), address, *options],
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody here answers where the cursor is
+                **(env or {}),
+            },
+            dimensions=(50, 240),
+            encoding="utf-8",
+            timeout=_TIMEOUT_S,
+        )
+        self._child.delaybeforesend = None
+
+    def __enter__(self) -> Self:
+        self.banner = self.until_prompt()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._child.close(force=True)
+
+    @property
+    def pid(self) -> int:
+        return int(self._child.pid)
+
+    def until_prompt(self) -> str:
+        """What is shown until the next prompt stands."""
+        return self.until(rf"In \[{_COLOUR}{self._number}{_COLOUR}\]: ")
+
+    def until(self, pattern: str) -> str:
+        """What is shown until a pattern comes, without colours and movements."""
+        self._child.expect(pattern)
+        raw = self._child.before + self._child.after
+        self.seen += raw
+        return _ESCAPES.sub("", raw).replace("\r", "")
+
+    def run(self, code: str) -> str:
+        """Run a cell; returns what is shown from the end of the input to the next prompt."""
+        self.enter(code)
+        self._number += 1
+        return self.until_prompt()
+
+    def enter(self, code: str) -> None:
+        """Type a cell and press Enter."""
+        self._child.send(code)
+        self._child.expect_exact(code[-1:])
+        self._child.send("\r")
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        self._child.send(keys)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._child.sendintr()
+
+    def leave(self) -> tuple[int, str]:
+        """Type ``exit``; returns the exit code and the last words."""
+        self.enter("exit")
+        return self.end()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; returns the exit code and the last words."""
+        self._child.expect(pexpect.EOF)
+        last = _ESCAPES.sub("", self._child.before).replace("\r", "")
+        self._child.wait()
+        return int(self._child.exitstatus), last
