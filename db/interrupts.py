@@ -28,7 +28,11 @@ def cancellable(connection: Connection, work: Callable[[], T]) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
 
+    turn = threading.Lock()  # whoever takes it first decides whether the work is done at all
+
     def run() -> None:
+        if not turn.acquire(blocking=False):
+            return
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, and raised there
@@ -36,12 +40,18 @@ def cancellable(connection: Connection, work: Callable[[], T]) -> T:
         finally:
             done.set()
 
-    threading.Thread(target=run, name="statement", daemon=True).start()
+    thread = threading.Thread(target=run, name="statement", daemon=True)
+    asked = False
     interrupt: KeyboardInterrupt | None = None
     while not done.is_set():
         try:
+            if not asked:
+                asked = True
+                thread.start()
             done.wait()
         except KeyboardInterrupt as error:
+            if turn.acquire(blocking=False):  # interrupted while the thread was starting
+                raise
             interrupt = error
             driver.cancel()
     if interrupt is not None:
