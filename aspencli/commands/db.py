@@ -1,0 +1,11 @@
+"""``aspencli db``: the console, psql, the schema's revisions, and the database as a whole."""
+
+from __future__ import annotations
+
+from aspencli.cli import group
+from aspencli.commands import db_admin, db_console, db_schema, db_status
+
+app = group("Console, psql, schema migrations and state of the database.")
+
+for module in (db_console, db_schema, db_admin, db_status):
+    module.register(app)

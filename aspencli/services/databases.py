@@ -1,0 +1,228 @@
+"""A whole database on its server: made, looked at, dropped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from aspencli.errors import BadInputError, ConflictError, RefusedError
+from db.database import Database
+
+# Every server has one of these to stand on while another database is made or dropped.
+_MAINTENANCE = ("postgres", "template1")
+_SYSTEM = frozenset({"postgres", "template0", "template1", "rdsadmin"})
+_DUPLICATE_DATABASE = "42P04"
+_OBJECT_IN_USE = "55006"
+_LEAVING_S = 1.0  # a server process needs some milliseconds to end after its client left
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A session of somebody else in the database.
+
+    Attributes:
+        pid: Its server process.
+        user: The database's user.
+        application: What it calls itself.
+        client: Where it comes from; None for a socket on the server's own machine.
+        state: ``active``, ``idle``, ``idle in transaction`` and so on; None when not ours to see.
+    """
+
+    pid: int
+    user: str | None
+    application: str | None
+    client: str | None
+    state: str | None
+
+    def __str__(self) -> str:
+        where = f" from {self.client}" if self.client else ""
+        name = f", {self.application}" if self.application else ""
+        return f"pid {self.pid}: {self.user}{where}{name} ({self.state or 'state hidden'})"
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a database holds, told before it is dropped.
+
+    Attributes:
+        name: Its name.
+        size: Bytes on the server's disk.
+        samples: The number of samples; None when it has no such table.
+        visitors: Who else is connected.
+    """
+
+    name: str
+    size: int
+    samples: int | None
+    visitors: tuple[Visitor, ...]
+
+
+def name_of(database: Database) -> str:
+    """The name in the database's address.
+
+    Raises:
+        BadInputError: The address names none.
+    """
+    name = database.url.database
+    if not name:
+        raise BadInputError(
+            f"the address {database.display_url} names no database",
+            hint="End it with the name: postgresql://user@host:port/aspen_db",
+        )
+    return name
+
+
+def exists(database: Database) -> bool:
+    """Whether the server has the database."""
+    with _beside(database) as connection:
+        return _exists(connection, name_of(database))
+
+
+def create(database: Database) -> bool:
+    """Make the database, empty, in UTF-8; whether it was made now (else it was there)."""
+    name = name_of(database)
+    with _beside(database) as connection:
+        if _exists(connection, name):
+            return False
+        # template0, because a site's template1 may carry another encoding or objects of its own.
+        statement = (
+            f"CREATE DATABASE {_quoted(connection, name)} ENCODING 'UTF8' TEMPLATE template0"
+        )
+        try:
+            connection.exec_driver_sql(statement)
+        except DBAPIError as error:
+            if _state(error) == _DUPLICATE_DATABASE:  # somebody was quicker
+                return False
+            raise
+    return True
+
+
+def holdings(database: Database) -> Holdings | None:
+    """What the database holds; None when there is no such database."""
+    name = name_of(database)
+    with _beside(database) as connection:
+        if not _exists(connection, name):
+            return None
+        size = connection.scalar(sa.select(sa.func.pg_database_size(name)))
+        visitors = _visitors(connection, name)
+    return Holdings(name, int(size or 0), _samples(database), visitors)
+
+
+def require_alone(name: str, visitors: Sequence[Visitor], *, always: bool = False) -> None:
+    """Make sure that nobody else is connected.
+
+    Raises:
+        ConflictError: Somebody is.
+    """
+    if visitors or always:
+        raise ConflictError(
+            f"{len(visitors)} other session(s) use {name}; it was not dropped",
+            hint="Ask them to leave, or end their sessions with --force.",
+            details=[str(visitor) for visitor in visitors[:10]],
+        )
+
+
+def drop(database: Database, *, force: bool = False) -> bool:
+    """Drop the database with all that is in it; whether there was one.
+
+    Args:
+        database: Which.
+        force: End the sessions of others; needs PostgreSQL 13.
+
+    Raises:
+        RefusedError: It is one of the server's own databases.
+        ConflictError: Others are connected, and ``force`` was not given.
+    """
+    name = name_of(database)
+    if name in _SYSTEM:
+        raise RefusedError(
+            f"{name} is a database of the server itself; it is never dropped",
+            hint="Check the database's name in the target's address.",
+        )
+    database.dispose()
+    with _beside(database) as connection:
+        if not _exists(connection, name):
+            return False
+        if not force:
+            require_alone(name, _lasting_visitors(connection, name))
+        clause = " WITH (FORCE)" if force else ""
+        try:
+            connection.exec_driver_sql(f"DROP DATABASE {_quoted(connection, name)}{clause}")
+        except DBAPIError as error:
+            if _state(error) == _OBJECT_IN_USE:  # somebody came meanwhile
+                require_alone(name, _visitors(connection, name), always=True)
+            raise
+    return True
+
+
+def _samples(database: Database) -> int | None:
+    try:
+        with database.reading() as session:
+            if session.scalar(sa.select(sa.func.to_regclass("aspen.samples"))) is None:
+                return None
+            return int(session.scalar(sa.text("SELECT count(*) FROM aspen.samples")) or 0)
+    finally:
+        database.dispose()
+
+
+def _exists(connection: sa.Connection, name: str) -> bool:
+    query = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+    return bool(connection.scalar(query, {"name": name}))
+
+
+def _visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
+    query = sa.text(
+        "SELECT pid, usename, application_name, host(client_addr), state FROM pg_stat_activity"
+        " WHERE datname = :name AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        " ORDER BY pid"
+    )
+    return tuple(Visitor(*row) for row in connection.execute(query, {"name": name}))
+
+
+def _lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
+    """The others, once those who are just leaving (ourselves, a moment ago) have left."""
+    deadline = time.monotonic() + _LEAVING_S
+    while (visitors := _visitors(connection, name)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return visitors
+
+
+@contextmanager
+def _beside(database: Database) -> Iterator[sa.Connection]:
+    """A connection to another database of the same server, each statement for itself.
+
+    Neither CREATE nor DROP DATABASE runs inside a transaction, nor from within the database.
+    """
+    for name in _MAINTENANCE:
+        other = Database(
+            database.url.set(database=name),
+            application_name=database.application_name,
+            writable=True,
+            limits=database.limits,
+        )
+        try:
+            connection = other.engine.connect()
+        except OperationalError as error:
+            other.dispose()
+            if name != _MAINTENANCE[-1] and f'database "{name}" does not exist' in str(error.orig):
+                continue
+            raise
+        try:
+            with connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            other.dispose()
+        return
+
+
+def _quoted(connection: sa.Connection, name: str) -> str:
+    return connection.dialect.identifier_preparer.quote_identifier(name)
+
+
+def _state(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "pgcode", None)

@@ -1,0 +1,145 @@
+"""How psql is started: on the target's database, read-only, with the password out of sight."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from aspencli.errors import UnreachableError
+from aspencli.targets import Safety, Target
+from db.database import Database
+
+# What would lead psql elsewhere than to the target, were it left in the environment.
+# PGCLUSTER is read by Debian's wrapper of psql.
+_MISLEADING = frozenset(
+    {
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"),
+        *("PGSERVICE", "PGSERVICEFILE", "PGTARGETSESSIONATTRS", "PGCLUSTER"),
+    }
+)
+# The parameters of an address that libpq also takes from PG<NAME> (libpq, "Environment Variables").
+# Those that have no variable there only tune the connection (keepalives_idle and its like).
+_PARAMETERS = frozenset(
+    {
+        *("host", "hostaddr", "port", "passfile", "client_encoding", "require_auth"),
+        *("sslmode", "sslnegotiation", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"),
+        *("sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"),
+        *("requirepeer", "gssencmode", "krbsrvname", "gsslib"),
+        *("target_session_attrs", "load_balance_hosts"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class PsqlCall:
+    """One start of psql.
+
+    Attributes:
+        program: The file to run.
+        arguments: Its argv, the program's name first; never a password.
+        environment: The environment to run it in. It may hold the password, so it is left out of
+            ``repr``.
+    """
+
+    program: Path
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | None = None) -> Path:
+    """The psql to run: the system's, else for the local target the bundled one.
+
+    The bundled psql is built without TLS, so it must not speak to a server over a network.
+
+    Args:
+        target: Whose database it is.
+        bundled: Looks for the psql of the local PostgreSQL; None when that is not installed.
+        path: Where to look, as in ``PATH``; the environment's when None.
+
+    Raises:
+        UnreachableError: There is none that can be used.
+    """
+    found = shutil.which("psql", path=path)
+    if found:
+        return Path(found)
+    local = bundled() if target.safety is Safety.LOCAL else None
+    if local:
+        return local
+    raise UnreachableError(
+        f"there is no psql on PATH to reach {target.label} with; the one that comes with the local "
+        "PostgreSQL has no TLS, and serves the local target only",
+        hint="Install PostgreSQL's client (postgresql-client, or libpq of Homebrew), "
+        "or use our own console: aspencli db interact",
+    )
+
+
+def psql_call(
+    program: Path,
+    database: Database,
+    target: Target,
+    arguments: Sequence[str] = (),
+    *,
+    script: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> PsqlCall:
+    """How to start psql on a database, with the limits and the mode of its sessions.
+
+    The password goes through ``PGPASSWORD``: only this user and root can read a process's
+    environment, while everybody can read its arguments. A temporary password file would outlive
+    us, since psql takes the place of this process.
+
+    Args:
+        program: The psql to run.
+        database: Where, and whether its sessions may write.
+        target: Whose database it is.
+        arguments: What the operator hands on to psql; it comes last, and so wins.
+        script: Nobody is at the keyboard: psql then ends at the first error, with exit code 3,
+            instead of going on and ending with 0.
+        environ: The environment to inherit.
+    """
+    stop = ["-v", "ON_ERROR_STOP=1"] if script else []
+    inherited = {name: value for name, value in environ.items() if name not in _MISLEADING}
+    return PsqlCall(
+        program,
+        # Its own path comes first: not on PATH, psql finds its files by that.
+        (str(program), *stop, *_prompts(database, target), *arguments),
+        {**inherited, **dict(_connection(database))},
+    )
+
+
+def _connection(database: Database) -> Iterator[tuple[str, str]]:
+    url = database.url
+    yield "PGDATABASE", url.database or ""
+    for name, value in (("PGHOST", url.host), ("PGPORT", url.port), ("PGUSER", url.username)):
+        if value:
+            yield name, str(value)
+    if url.password:
+        yield "PGPASSWORD", url.password
+    settings = database.connect_args(writable=database.writable)
+    yield "PGOPTIONS", settings["options"]
+    yield "PGAPPNAME", settings["application_name"]
+    yield "PGCONNECT_TIMEOUT", str(settings["connect_timeout"])
+    yield from _parameters(url)
+
+
+def _parameters(url: URL) -> Iterator[tuple[str, str]]:
+    for name, value in url.query.items():
+        if name in _PARAMETERS:
+            text = value if isinstance(value, str) else ",".join(value)
+            yield "PG" + name.upper().replace("_", ""), text
+
+
+def _prompts(database: Database, target: Target) -> list[str]:
+    """On the local target psql's own; elsewhere the target leads, so that nobody mistakes it.
+
+    A ``PROMPT1`` in the operator's psqlrc comes later, and wins.
+    """
+    if target.safety is Safety.LOCAL:
+        return []
+    lead = target.label + (" (writing)" if database.writable else "")
+    return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]

@@ -1,0 +1,212 @@
+"""The state of a database at a glance, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from aspencli.services.activity import Activity, Replication, activity, replication
+from aspencli.services.schema import SchemaState, schema_state
+from db.database import Database, ReadSession
+
+TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
+"""The tables whose rows are counted."""
+# Counting reads the whole table: below this size it takes less than a tenth of a second.
+_EXACT_BYTES = 64 * 1024 * 1024
+_LONG_TRANSACTION_S = 300.0
+# A table that a migration holds must not keep the one who asks what is going on.
+_LOCK_MS = 500
+_STATEMENT_MS = 10_000
+_GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many rows a table has; from the planner's statistics when it is big."""
+
+    rows: int
+    estimated: bool = False
+
+    def __str__(self) -> str:
+        return f"about {self.rows:,}" if self.estimated else f"{self.rows:,}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The one line that matters, and the next step.
+
+    Attributes:
+        word: ``ready``, ``empty``, ``behind``, ``unknown``, ``read-only``, ``blocked`` or ``busy``.
+        message: What it means.
+        step: What to do next; None when nothing is needed.
+    """
+
+    word: str
+    message: str
+    step: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a database.
+
+    Attributes:
+        version: The server's version, such as ``15.4``.
+        host: Where it is; the folder of its socket for one on this machine.
+        port: Its port; None for the default.
+        database: The database's name.
+        user: Whom the server takes us for.
+        size: Bytes on the server's disk.
+        schema: Its revision, and the newest one.
+        counts: The rows of the main tables, by name. Left out: one that is missing, or that is
+            locked and was never analysed.
+        activity: What goes on.
+        replication: Standby or primary.
+        read_only: The server's settings, or its role, refuse writes.
+    """
+
+    version: str
+    host: str
+    port: int | None
+    database: str
+    user: str
+    size: int
+    schema: SchemaState
+    counts: dict[str, Count]
+    activity: Activity
+    replication: Replication
+    read_only: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the operator should know first."""
+        return _schema_verdict(self.schema) or _server_verdict(self) or _ready()
+
+
+def status(database: Database) -> Status:
+    """Ask the server for everything in one read-only session."""
+    patient = database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
+    try:
+        schema = schema_state(patient)
+        with patient.reading() as session:
+            return _status(session, patient, schema)
+    finally:
+        patient.dispose()
+
+
+def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
+    standing = replication(session)
+    return Status(
+        version=_scalar(session, "SHOW server_version").split(" ")[0],
+        host=_host(database),
+        port=database.url.port,
+        database=_scalar(session, "SELECT current_database()"),
+        user=_scalar(session, "SELECT current_user"),
+        size=_scalar(session, "SELECT pg_database_size(current_database())"),
+        schema=schema,
+        counts=_counts(session, database.schema),
+        activity=activity(session),
+        replication=standing,
+        read_only=standing.standby or _set_read_only(session),
+    )
+
+
+def _scalar(session: ReadSession, query: str) -> Any:
+    return session.scalar(sa.text(query))
+
+
+def _host(database: Database) -> str:
+    socket = database.url.query.get("host")
+    return database.url.host or (socket if isinstance(socket, str) else None) or "local socket"
+
+
+def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
+    # The statistics are read, and not the files' sizes: asking for those takes the table's lock.
+    found = session.execute(
+        sa.text(
+            "SELECT relname, reltuples, relpages::bigint * current_setting('block_size')::int"
+            " FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            " WHERE nspname = :schema AND relname = ANY(:tables) AND relkind IN ('r', 'p')"
+        ),
+        {"schema": schema, "tables": list(TABLES)},
+    )
+    known = {name: (tuples, size) for name, tuples, size in found}
+    counts = {
+        name: _count(session, sa.table(name, schema=schema), *known[name])
+        for name in TABLES
+        if name in known
+    }
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int) -> Count | None:
+    estimate = None if tuples < 0 else Count(int(tuples), estimated=True)  # -1: never analysed
+    if estimate and size > _EXACT_BYTES:
+        return estimate
+    try:
+        with session.begin_nested():
+            return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+    except OperationalError as error:
+        if getattr(error.orig, "pgcode", None) in _GAVE_UP:
+            return estimate
+        raise
+
+
+def _set_read_only(session: ReadSession) -> bool:
+    """Whether new sessions begin read-only by a setting of the database or of its user.
+
+    Our own sessions say ``on`` whatever the server thinks, so its settings are looked up.
+    """
+    return bool(
+        _scalar(
+            session,
+            "SELECT EXISTS (SELECT FROM pg_db_role_setting"
+            " WHERE setdatabase IN (0, (SELECT oid FROM pg_database"
+            " WHERE datname = current_database()))"
+            " AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))"
+            " AND 'default_transaction_read_only=on' = ANY(setconfig))",
+        )
+    )
+
+
+def _schema_verdict(schema: SchemaState) -> Verdict | None:
+    if schema.revision is None:
+        return Verdict("empty", "the database has no schema yet", "aspencli db setup")
+    if schema.behind is None:
+        return Verdict(
+            "unknown",
+            f"its revision {schema.revision} is none that this version of aspencli knows",
+            "Use the version of aspencli that migrated it, or a newer one.",
+        )
+    if schema.behind:
+        return Verdict(
+            "behind", f"the schema is {schema.behind} revision(s) behind", "aspencli db upgrade"
+        )
+    return None
+
+
+def _server_verdict(status: Status) -> Verdict | None:
+    seen = status.activity
+    if seen.waiting:
+        pids = ", ".join(map(str, seen.blockers))
+        return Verdict(
+            "blocked",
+            f"{seen.waiting} session(s) wait for a lock that process {pids} holds",
+            "See what it does: aspencli db psql -c 'TABLE pg_stat_activity'",
+        )
+    if status.read_only:
+        return Verdict("read-only", "the server refuses every write", "Ask whoever runs it why.")
+    if seen.longest_s is not None and seen.longest_s > _LONG_TRANSACTION_S:
+        return Verdict(
+            "busy",
+            f"a transaction has been open for {seen.longest_s:.0f} s ({seen.longest})",
+            "Have it committed or rolled back: it holds locks, and hinders a migration.",
+        )
+    return None
+
+
+def _ready() -> Verdict:
+    return Verdict("ready", "ready: the schema is up to date", "aspencli db interact")
