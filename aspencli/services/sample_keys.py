@@ -55,8 +55,11 @@ def match_samples(
             found[match.key].setdefault(match.sample_id, match)
     _demand_found([key for key in keys if key not in found], within=group)
     _demand_single([match for each in found.values() if len(each) > 1 for match in each.values()])
-    single = [next(iter(found[key].values())) for key in keys]
-    return list({match.sample_id: match for match in reversed(single)}.values())[::-1]
+    named: dict[int, Match] = {}
+    for key in keys:
+        match = next(iter(found[key].values()))
+        named.setdefault(match.sample_id, match)
+    return list(named.values())
 
 
 def _matches(

@@ -1,0 +1,81 @@
+"""What tests of commands share: a run inside the test's own process, and samples to run it on."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from aspencli.main import run
+from db.database import Database
+from db.models import Sample
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, and what it wrote to each stream."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def tsv(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.out), dialect="excel-tab"))
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(row["id"]) for row in self.tsv]
+
+
+Cli = Callable[..., Ended]
+AddSample = Callable[..., int]
+
+
+@pytest.fixture
+def cli(
+    seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Cli:
+    """Runs a command line on the seeded database; a tenth of the time of a real process."""
+    address = seeded.url.render_as_string(hide_password=False)
+    for target in ("LOCAL", "STAGING", "PROD"):
+        monkeypatch.setenv(f"ASPEN_DATABASE_URL_{target}", address)
+
+    def call(*arguments: str) -> Ended:
+        capsys.readouterr()
+        code = run(arguments)
+        return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def add_sample(seeded: Database) -> AddSample:
+    def add(**fields: Any) -> int:
+        values: dict[str, Any] = {
+            "submitting_group_id": 1,
+            "private_identifier": "LAB-1",
+            "public_identifier": "PUB-1",
+            "sample_collected_by": "a laboratory",
+            "collection_date": dt.date(2023, 5, 17),
+            "organism": "SARS-CoV-2",
+            "uploaded_by_id": 2,
+            "pathogen_id": 1,
+        }
+        with seeded.begin() as session:
+            sample = Sample(**(values | fields))
+            session.add(sample)
+            session.flush()
+            return sample.id
+
+    return add
