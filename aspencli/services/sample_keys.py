@@ -69,6 +69,8 @@ def _matches(
     wanted: Sequence[Any] = keys
     if kind is SampleKey.ID:
         wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
+    if not wanted:
+        return
     # By way of the groups, since the identifiers' indexes begin with the group.
     statement = (
         sa.select(column, Sample.id, Group.name)
