@@ -85,7 +85,7 @@ def sweep(data: Path) -> None:
     for left in data.parent.glob(f"{_UNFINISHED}*"):
         processes.end(lambda name=str(left): _mentioning(name), patience=0)  # type: ignore[misc]
         if left.is_dir():
-            shutil.rmtree(left)
+            _remove_tree(left)
         else:
             left.unlink(missing_ok=True)
 
@@ -96,6 +96,20 @@ def write_settings(data: Path, account: Account, settings: Mapping[str, str]) ->
     path = data / SETTINGS_FILE
     path.write_text("# Written by aspencli at each start.\n" + "".join(lines))
     account.give(path)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder that a helper of a killed initdb may still be writing to for a moment."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    if not processes.wait_until(is_gone, 10):
+        raise AspenError(
+            f"{folder}, left by an interrupted start, cannot be removed",
+            hint="Remove it by hand, then try again.",
+        )
 
 
 def _quoted(value: str) -> str:

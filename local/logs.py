@@ -36,10 +36,27 @@ def tail(path: Path, lines: int) -> list[str]:
         return []
 
 
-def follow(data: Path, *, until: Callable[[], bool], pause: float = 0.2) -> Iterator[str]:
-    """New messages as they come, over the change of files, until ``until`` says so."""
+def follow(
+    data: Path, lines: int, *, until: Callable[[], bool], pause: float = 0.2
+) -> Iterator[str]:
+    """The last messages, then new ones as they come, until ``until`` says so.
+
+    What is last is settled by the call, not by the first step; the change of files is followed.
+    """
     path = current_log(data)
-    position = path.stat().st_size if path.exists() else 0
+    whole, position = _read_from(path, 0)
+    return _follow(data, path, position, whole[-lines:] if lines else [], until, pause)
+
+
+def _follow(
+    data: Path,
+    path: Path,
+    position: int,
+    last: list[str],
+    until: Callable[[], bool],
+    pause: float,
+) -> Iterator[str]:
+    yield from last
     while True:
         ended = until()
         fresh, position = _read_from(path, position)

@@ -141,9 +141,9 @@ class Cluster:
         """The last messages of the server."""
         return logs.tail(self.log_path, lines)
 
-    def follow(self) -> Iterator[str]:
-        """New messages as they come, until the server ends."""
-        return logs.follow(self.data, until=lambda: postmaster.read(self.data) is None)
+    def follow(self, lines: int = 0) -> Iterator[str]:
+        """The last messages of the server, then new ones as they come, until it ends."""
+        return logs.follow(self.data, lines, until=lambda: postmaster.read(self.data) is None)
 
     def _start(self, progress: Steps) -> Started:
         account = server_account(self.data)

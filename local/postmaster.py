@@ -12,6 +12,8 @@ from pathlib import Path
 from local import processes
 from local.parts import Stopped
 
+_HARD_S = 6.0  # PostgreSQL itself gives its children 5 s, then kills them
+_ORPHANS_S = 3.0  # how long they take to notice that the main process is gone
 _PID_FILE = "postmaster.pid"
 _PID_LINE, _START_LINE = 0, 2  # of that file
 
@@ -65,7 +67,7 @@ def clear(data: Path) -> None:
     PostgreSQL refuses while a process of the dead server lives, and also when the number in the
     stale file happens to belong to another process of the same user.
     """
-    processes.end(lambda: family(data), patience=3)
+    processes.end(lambda: family(data), patience=_ORPHANS_S)
     (data / _PID_FILE).unlink(missing_ok=True)
 
 
@@ -84,7 +86,8 @@ def stop(data: Path, *, patience: float) -> Stopped:
 
     Args:
         data: The data folder.
-        patience: How many seconds an orderly end may take before it is made a hard one.
+        patience: How many seconds an orderly end may take before it is made a hard one; that may
+            take as long again, and then its processes are killed.
     """
     began = time.monotonic()
     members = family(data)
@@ -94,8 +97,10 @@ def stop(data: Path, *, patience: float) -> Stopped:
         if not processes.wait_until(lambda pid=pid: not lives(pid, data), patience):  # type: ignore[misc]
             how = "immediate"
             processes.send(pid, signal.SIGQUIT)
-            processes.wait_until(lambda pid=pid: not lives(pid, data), 5)  # type: ignore[misc]
-    if processes.end(lambda: family(data), patience=3 if members else 0):
+            hard = min(patience, _HARD_S)
+            processes.wait_until(lambda pid=pid: not lives(pid, data), hard)  # type: ignore[misc]
+    kill = how == "immediate"
+    if processes.end(lambda: family(data), patience=0 if kill else _ORPHANS_S, kill=kill):
         how = "killed"
     if how in {"killed", "immediate"}:
         with contextlib.suppress(FileNotFoundError):

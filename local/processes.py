@@ -17,6 +17,7 @@ _PROC = Path("/proc")
 # whose number would look like that of a live server.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
 POLL_S = 0.01
+_HARD_S = 3.0  # how long a signal that ends a process at once may take
 
 
 def running() -> Iterator[tuple[int, str]]:
@@ -89,14 +90,23 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-def end(find: Callable[[], list[int]], *, patience: float) -> bool:
-    """End what ``find`` finds: wait, then ask with SIGQUIT, then kill; whether it had to."""
+def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -> bool:
+    """End what ``find`` finds; whether that took a signal.
+
+    Args:
+        find: The processes that are still there.
+        patience: The seconds to wait before the first signal.
+        kill: Whether to leave out SIGQUIT, and use SIGKILL at once.
+
+    Raises:
+        AspenError: Something is still there.
+    """
     if wait_until(lambda: not find(), patience):
         return False
-    for number in (signal.SIGQUIT, signal.SIGKILL):
+    for number in (signal.SIGKILL,) if kill else (signal.SIGQUIT, signal.SIGKILL):
         for pid in find():
             send(pid, number)
-        if wait_until(lambda: not find(), 5):
+        if wait_until(lambda: not find(), _HARD_S):
             return True
     raise AspenError(
         f"these processes do not end: {', '.join(map(str, find()))}",

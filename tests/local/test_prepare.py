@@ -1,0 +1,70 @@
+"""The roles, the schema and the rights of the local database."""
+
+from __future__ import annotations
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from local.postgres import DATABASE, READER, SUPERUSER, WRITER, Cluster
+from local.prepare import prepare
+from migrations.runner import check, head
+from tests.local.conftest import query
+
+
+@pytest.fixture(scope="module")
+def prepared(shared: Cluster) -> Cluster:
+    assert prepare(shared).created
+    return shared
+
+
+def test_the_schema_is_the_newest_and_stays(prepared: Cluster) -> None:
+    again = prepare(prepared)
+    assert not again.created
+    assert again.revision == head()
+    engine = sa.create_engine(prepared.url(), poolclass=NullPool)
+    assert check(engine) == []
+    engine.dispose()
+
+
+def test_the_writer_may_write_and_change_the_schema(prepared: Cluster) -> None:
+    address = prepared.url(user=WRITER)
+    query(address, "INSERT INTO aspen.locations (region) VALUES ('Nowhere')")
+    query(address, "ALTER TABLE aspen.locations ADD COLUMN note text")
+    query(address, "ALTER TABLE aspen.locations DROP COLUMN note")
+    query(address, "UPDATE public.alembic_version SET version_num = version_num")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO aspen.locations (region) VALUES ('Nowhere')",
+        "DELETE FROM aspen.samples",
+        "CREATE TABLE aspen.made (id int)",
+        "CREATE TABLE public.made (id int)",
+    ],
+)
+def test_the_reader_may_not_write(prepared: Cluster, statement: str) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        query(prepared.url(user=READER), statement)
+
+
+@pytest.mark.parametrize("maker", [WRITER, SUPERUSER])
+def test_the_reader_sees_tables_made_later(prepared: Cluster, maker: str) -> None:
+    query(prepared.url(user=maker), f"CREATE TABLE aspen.by_{maker} AS SELECT 1 AS id")
+    assert query(prepared.url(user=READER), f"SELECT id FROM aspen.by_{maker}") == 1
+    query(prepared.url(user=SUPERUSER), f"DROP TABLE aspen.by_{maker}")
+
+
+def test_statement_statistics_are_there(prepared: Cluster) -> None:
+    counted = query(prepared.url(DATABASE, WRITER), "SELECT count(*) FROM pg_stat_statements")
+    assert counted > 0
+
+
+def test_no_password_is_among_the_statements(prepared: Cluster) -> None:
+    statements = query(
+        prepared.url(user=SUPERUSER), "SELECT string_agg(query, ' ') FROM pg_stat_statements"
+    )
+    assert "ROLE" in statements
+    assert not [word for word in prepared.passwords().values() if word in statements]
