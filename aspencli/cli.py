@@ -78,7 +78,7 @@ def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
         callback=_keeper(option),
         hidden=hidden or option.hidden,
         rich_help_panel=PANEL,
-        autocompletion=(lambda: list(option.completions)) if option.completions else None,
+        autocompletion=(lambda *_: list(option.completions)) if option.completions else None,
     )
 
 

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from typing import Any
 
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command
 
 from aspencli.cli import AspenTyper, Entry, RootGroup
 from aspencli.context import AppContext
@@ -50,7 +50,9 @@ def root() -> None:
 
 def command() -> TyperGroup:
     """The whole command line as one command object."""
-    return get_group(app)
+    found = get_command(app)  # not get_group: that knows no completion
+    assert isinstance(found, TyperGroup)  # noqa: S101 - it has a callback, which makes it one
+    return found
 
 
 def run(args: Sequence[str] | None = None) -> int:

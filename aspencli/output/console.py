@@ -228,7 +228,8 @@ class Output:
         return Console(
             file=stream,
             width=_width(stream),
-            no_color=not self.colour(stream),
+            # Not no_color, which leaves bold type in.
+            color_system="auto" if self.colour(stream) else None,
             highlight=False,
             markup=False,
             emoji=False,
