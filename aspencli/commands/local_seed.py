@@ -1,0 +1,154 @@
+"""``aspencli local seed``: test data for the local database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.context import AppContext, current
+from aspencli.errors import BadInputError
+from aspencli.output.rendering import Column
+
+if TYPE_CHECKING:
+    from aspencli.clients.seeding import Seeded, SeedRequest
+
+COLUMNS = (
+    Column("groups", "Groups", right=True),
+    Column("users", "Users", right=True),
+    Column("locations", "Locations", right=True),
+    Column("samples", "Samples", right=True),
+    Column("genomes", "Genomes", right=True),
+    Column("already", "There already", right=True),
+    Column("rejected", "Rejected", right=True),
+    Column("seconds", "Seconds", right=True),
+)
+
+
+def seed(
+    ctx: typer.Context,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", min=0, help="Make N samples up.")
+    ] = 0,
+    group: Annotated[
+        int, typer.Option("--group", metavar="ID", min=1, help="The group that gets the samples.")
+    ] = 1,
+    number: Annotated[
+        int, typer.Option("--seed", metavar="K", help="Another K makes other samples up.")
+    ] = 0,
+    metadata: Annotated[
+        Path | None,
+        typer.Option("--metadata", metavar="TSV", help="Load a Nextstrain metadata file."),
+    ] = None,
+    sequences: Annotated[
+        Path | None,
+        typer.Option("--sequences", metavar="FASTA", help="Its genomes; may be gzipped."),
+    ] = None,
+    lat_longs: Annotated[
+        Path | None,
+        typer.Option("--lat-longs", metavar="TSV", help="The coordinates of its locations."),
+    ] = None,
+) -> None:
+    """Add test data: the test groups and users, made-up samples, or those of a file.
+
+    The test groups come first in a database without groups; alone without further options. Lines
+    of a file that cannot be used are named, and the others loaded; exit code 2 when none could be.
+    """
+    context = on_laptop(ctx)
+    if metadata is None and (sequences or lat_longs):
+        raise BadInputError(
+            "--sequences and --lat-longs go with --metadata", hint="Name the metadata file, too."
+        )
+    from aspencli.clients.seeding import SeedRequest
+
+    run(context, SeedRequest(group, samples, number, metadata, sequences, lat_longs))
+
+
+def nothing_more() -> SeedRequest:
+    """A request for the test groups alone."""
+    from aspencli.clients.seeding import SeedRequest
+
+    return SeedRequest()
+
+
+def run(context: AppContext, request: SeedRequest) -> None:
+    """Add what is asked for, and show what was added.
+
+    Raises:
+        BadInputError: The file had lines, and none could be used.
+    """
+    from aspencli.clients import seeding
+
+    database = context.database(writable=True)
+    if not context.is_on_laptop:
+        context.authorise(f"add test data to {database.url.database}", dry_run=False)
+    done = seeding.Seeded()
+    if not (request.samples or request.metadata) or seeding.holds_no_group(database):
+        seeding.add_groups(database, done)
+    if request.metadata:
+        with _counting(context, "Loading the file", None) as tell:
+            seeding.add_file(database, request, done, tell)
+    if request.samples:
+        with _counting(context, "Making samples up", request.samples) as tell:
+            seeding.add_samples(database, request, done, tell)
+    _show(context, request, done)
+
+
+def on_laptop(ctx: typer.Context) -> AppContext:
+    """The run, made sure to be about this machine.
+
+    Raises:
+        BadInputError: Another target was chosen.
+    """
+    context = current(ctx)
+    if context.target.name != "local":
+        chosen = context.config.setting("env")
+        raise BadInputError(
+            f"this command is about this machine, and the target is {context.target.label} "
+            f"(from {chosen.source})",
+            hint="Leave --env out, or give --env local.",
+        )
+    return context
+
+
+def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
+    out = context.out
+    for row in done.rejected:
+        column = f", column {row.column}" if row.column else ""
+        out.warn(f"line {row.line}{column}: {row.reason}; left out")
+    counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
+    out.record(COLUMNS, counts)
+    if done.rejected and not (done.samples or done.already):
+        raise BadInputError(
+            f"no line of {request.metadata} could be used", hint="Mend them as told above."
+        )
+    if done.rejected:
+        out.warn(f"{len(done.rejected)} line(s) of {request.metadata} were left out")
+    if done.samples:
+        out.done(f"added {done.samples:,} samples")
+        out.hint("Look at them: aspencli samples list")
+    else:
+        out.done(
+            f"added {done.groups} groups and {done.users} users"
+            if done.users
+            else "nothing was missing"
+        )
+
+
+@contextmanager
+def _counting(
+    context: AppContext, label: str, total: int | None
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar that is told what was done since it was told last."""
+    done = 0
+    with context.out.progress(label, total) as tick:
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            tick(done)
+
+        yield tell

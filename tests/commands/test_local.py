@@ -1,0 +1,169 @@
+"""The deployment on this machine, from the command line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from db.database import Database
+from local.postgres import Cluster
+
+if TYPE_CHECKING:
+    from tests.conftest import CliResult, CliRunner
+
+HEADER = "strain\tgenbank_accession\tdate\tregion\tcountry\tdivision\tlocation\n"
+GOOD = "USA/CA-1/2020\tMT000001\t2020-03-05\tNorth America\tUSA\tCalifornia\tOrange County\n"
+NO_DAY = "USA/CA-2/2020\tMT000002\t2020-03\tNorth America\tUSA\tCalifornia\t\n"
+NO_NAME = "USA/CA-3/2020\t?\t2020-03-07\tNorth America\tUSA\tCalifornia\t\n"
+
+
+@pytest.fixture
+def deployment(aspen_home: Path) -> Iterator[Path]:
+    """The test's own home; whatever runs there is stopped at the end."""
+    yield aspen_home
+    Cluster(aspen_home / "data").reset()
+
+
+def row(result: CliResult) -> dict[str, Any]:
+    (found,) = json.loads(result.out)
+    one: dict[str, Any] = found
+    return one
+
+
+def count(database: Database, table: str) -> int:
+    with database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(sa.table(table))) or 0
+
+
+def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) -> None:
+    first = run_cli("local", "up", "-o", "json", timeout=120)
+    assert first.code == 0, first.err
+    assert "initialising" in first.err
+    assert "aspencli local seed" in first.err
+    part = row(first)
+    assert part["url"] == f"postgresql://user_rw@127.0.0.1:{part['port']}/aspen_db"
+    assert part["state"] == "running"
+
+    assert run_cli("local", "seed", "--samples", "25").code == 0
+    again = run_cli("local", "up", "-o", "json")
+    assert (again.code, again.err, row(again)) == (0, "", part)
+    assert row(run_cli("local", "status", "-o", "json"))["pid"]
+    assert run_cli("local", "status", "--check").code == 0
+    assert "listening" in run_cli("local", "logs").out
+
+    users = run_cli("db", "psql", "--", "-tAc", "SELECT count(*) > 0 FROM users")
+    assert users.out == "t\n"
+    assert row(run_cli("db", "status", "-o", "json"))["samples"] == 25
+
+    drop = run_cli("db", "drop", "--yes")
+    assert drop.code == 0, drop.err
+    assert run_cli("db", "create").code == 0
+    assert run_cli("db", "upgrade").code == 0  # the laptop's own roles get their rights again
+    seed = run_cli("local", "seed", "-o", "json")
+    assert row(seed)["groups"] == 3, seed.err
+
+    refused = run_cli("local", "reset")
+    assert refused.code == 3
+    assert str(deployment) in refused.err or "/var/lib/aspencli" in refused.err
+    assert row(run_cli("local", "down", "-o", "json"))["was_running"] is True
+    assert row(run_cli("local", "down", "-o", "json"))["was_running"] is False
+    assert run_cli("db", "psql").code == 5
+    assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is True
+    assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is False
+    assert row(run_cli("local", "status", "-o", "json"))["state"] == "absent"
+
+
+def test_what_never_ran(run_cli: CliRunner) -> None:
+    status = run_cli("local", "status")
+    assert status.code == 0
+    assert "aspencli local up" in status.err
+    assert run_cli("local", "status", "--check").code == 5
+    assert run_cli("local", "logs").code == 6
+    for words in (["local", "seed"], ["db", "status"], ["db", "interact", "-c", "1"]):
+        result = run_cli(*words)
+        assert result.code == 5
+        assert "aspencli local up" in result.err
+    assert run_cli("local", "down").code == 0
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "reset", "seed", "init"])
+def test_another_target_is_refused(run_cli: CliRunner, command: str) -> None:
+    for settings in ({"ASPEN_ENV": "staging"}, {}):
+        words = ["--env", "prod"] if not settings else []
+        result = run_cli(*words, "local", command, "--yes", env=settings)
+        assert result.code == 2
+        assert "--env local" in result.err
+
+
+def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
+    first = run_cli("local", "seed", "--yes", "-o", "json", database=database)
+    assert row(first)["groups"] == 3
+    again = run_cli("local", "seed", "--yes", "-o", "json", database=database)
+    assert (row(again)["groups"], row(again)["users"]) == (0, 0)
+
+
+def test_another_database_is_seeded_only_with_consent(
+    run_cli: CliRunner, database: Database
+) -> None:
+    assert run_cli("local", "seed", database=database).code == 3
+    assert count(database, "users") == 0
+
+
+def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
+    words = ["local", "seed", "--samples", "15", "--group", "2", "--seed", "7", "--yes"]
+    result = run_cli(*words, "-o", "json", database=seeded)
+    assert row(result)["samples"] == 15
+    assert count(seeded, "samples") == 75
+
+
+def test_an_absent_group_is_not_found(run_cli: CliRunner, seeded: Database) -> None:
+    words = ["local", "seed", "--samples", "1", "--group", "99", "--yes"]
+    assert run_cli(*words, database=seeded).code == 6
+
+
+def test_bad_lines_are_named_and_the_others_loaded(
+    run_cli: CliRunner, seeded: Database, tmp_path: Path
+) -> None:
+    metadata, sequences = tmp_path / "metadata.tsv", tmp_path / "sequences.fasta.gz"
+    metadata.write_text(HEADER + NO_DAY + GOOD + NO_NAME)
+    sequences.write_bytes(gzip.compress(b">USA/CA-1/2020\nACGT\nNN\n"))
+    words = ["local", "seed", "--metadata", str(metadata), "--sequences", str(sequences), "--yes"]
+    result = run_cli(*words, "-o", "json", database=seeded)
+    assert result.code == 0, result.err
+    added = row(result)
+    assert (added["samples"], added["genomes"], added["rejected"]) == (1, 1, 2)
+    assert "line 2, column date" in result.err
+    assert "line 4, column genbank_accession" in result.err
+    again = row(run_cli(*words, "-o", "json", database=seeded))
+    assert (again["samples"], again["already"]) == (0, 1)
+
+
+def test_a_file_of_bad_lines_alone_is_bad_input(
+    run_cli: CliRunner, seeded: Database, tmp_path: Path
+) -> None:
+    metadata = tmp_path / "metadata.tsv"
+    metadata.write_text(HEADER + NO_DAY)
+    result = run_cli("local", "seed", "--metadata", str(metadata), "--yes", database=seeded)
+    assert result.code == 2
+    assert "line 2, column date" in result.err
+    assert count(seeded, "samples") == 60
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sequences", "some.fasta"],
+        ["--metadata", "absent.tsv"],
+        ["--samples", "-1"],
+    ],
+)
+def test_what_cannot_be_meant_is_bad_input(
+    run_cli: CliRunner, seeded: Database, words: list[str]
+) -> None:
+    assert run_cli("local", "seed", *words, "--yes", database=seeded).code == 2
