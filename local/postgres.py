@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,13 +22,10 @@ from local.initialise import server_environment as environment
 from local.locking import file_lock
 from local.parts import PartStatus, Started, State, Steps, Stopped
 from local.places import ROLES, Places, reachable_binaries
+from local.ports import HOST, free_port, is_free
 
-HOST = "127.0.0.1"
 DATABASE = "aspen_db"
 SUPERUSER, WRITER, READER = ROLES
-# Below the range that systems take outgoing connections' ports from (32768 and up), so that the
-# port is still free at the next start.
-_FIRST_PORT, _PORTS = 15432, 1000
 _READY_S = 120.0  # a repair after a crash is part of the start
 _STARTS = 5  # tries, when another program takes the port at the last moment
 
@@ -231,18 +227,10 @@ class Cluster:
     def _choose_port(self, notes: list[str]) -> int:
         """The port of the last start, or a new one with a note when it is taken."""
         remembered = self._places.remembered()
-        if remembered.port is not None and _is_free(remembered.port):
+        if remembered.port is not None and is_free(remembered.port):
             return remembered.port
         # Homes begin at different places, so that two of them seldom want the same port.
-        first = int(postmaster.cluster_name(self.data)[-8:], 16) % _PORTS
-        for step in range(_PORTS):
-            port = _FIRST_PORT + (first + step) % _PORTS
-            if _is_free(port):
-                break
-        else:
-            raise UnreachableError(
-                f"no port is free from {_FIRST_PORT} on", hint="Stop the programs that hold them."
-            )
+        port = free_port(int(postmaster.cluster_name(self.data)[-8:], 16))
         if remembered.port is not None:
             notes.append(f"port {remembered.port} is taken by another program; now {port}")
         self._places.remember(replace(remembered, port=port))
@@ -284,16 +272,6 @@ def _major(data: Path) -> int | None:
         return int((data / "PG_VERSION").read_text().partition(".")[0])
     except FileNotFoundError:
         return None
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL itself does
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _size(folder: Path) -> int:

@@ -17,6 +17,7 @@ from local.seed.records import PUBLIC_PREFIX, RejectedRow
 REQUIRED = ("strain", "genbank_accession", "date", "region", "country")
 _MISSING = frozenset({"", "?"})
 _LONGEST = 128  # characters; the service takes no longer identifier
+_LONGEST_STRAIN = _LONGEST - len(f"{PUBLIC_PREFIX}/")
 _WHOLE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PART_OF_A_DATE = re.compile(r"\d{4}(-(\d{2}|XX))?(-XX)?")
 _COORDINATE_COLUMNS = 4
@@ -133,11 +134,11 @@ def _record(line: int, row: Mapping[str, str | None]) -> Record:
     for column, value in row.items():
         if value and "\0" in value:
             raise _RejectedError(column, "holds a NUL character")
-    strain = _identifier(row, "strain").removeprefix(f"{PUBLIC_PREFIX}/")
+    strain = _identifier(row, "strain", _LONGEST_STRAIN).removeprefix(f"{PUBLIC_PREFIX}/")
     authors = row.get("authors")
     return Record(
         line=line,
-        private_identifier=_identifier(row, "genbank_accession"),
+        private_identifier=_identifier(row, "genbank_accession", _LONGEST),
         public_identifier=f"{PUBLIC_PREFIX}/{strain}",
         strain=strain,
         day=_day(row["date"]),
@@ -150,12 +151,12 @@ def _record(line: int, row: Mapping[str, str | None]) -> Record:
     )
 
 
-def _identifier(row: Mapping[str, str | None], column: str) -> str:
+def _identifier(row: Mapping[str, str | None], column: str, longest: int) -> str:
     value = row[column]
     if value is None:
         raise _RejectedError(column, "is missing")
-    if len(value) > _LONGEST - len(PUBLIC_PREFIX) - 1:
-        raise _RejectedError(column, f"is longer than {_LONGEST} characters")
+    if len(value) > longest:
+        raise _RejectedError(column, f"is longer than {longest} characters")
     return value
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -16,16 +15,14 @@ from sqlalchemy.orm import Session
 
 from aspencli.errors import BadInputError
 from db.database import Database
-from db.models import AccessionType, EntityType, LineageType, QCMetricCaller, Sample
+from db.models import Sample
 from local.seed.lineages import about
+from local.seed.made import Made, write
 from local.seed.places import add_places, known_places, seeded_places
 from local.seed.records import (
-    ORGANISM,
     PUBLIC_PREFIX,
     Owner,
     analyse,
-    copy_rows,
-    next_ids,
     owner_of,
 )
 
@@ -37,17 +34,8 @@ _PRIVATE, _LINEAGE, _ACCESSION = 0.2, 0.9, 0.4  # shares
 _GAPS = 0.3  # share of the sequences that miss some sites
 _BASES = b"ACGT"
 _HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (97, 2, 1)
-_PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
-_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds of its overall score
 _PURPOSES = ("Baseline surveillance", "Cluster investigation", "Travel screening", None)
 _SURNAMES = ("Abe", "Birch", "Cruz", "Diaz", "Eze", "Fox", "Gupta", "Hahn", "Ito", "Jansen")
-
-
-_SAMPLE_COLUMNS = (
-    "id submitting_group_id private_identifier public_identifier original_submission"
-    " sample_collected_by authors collection_date organism host purpose_of_sampling"
-    " private uploaded_by_id location_id pathogen_id"
-)
 
 
 @dataclass(frozen=True)
@@ -65,35 +53,6 @@ class SeedResult:
     first: str | None
     last: str | None
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Made:
-    """One made-up sample, before it has an id."""
-
-    private_identifier: str
-    public_identifier: str
-    day: date
-    place: int
-    private: bool
-    host: str
-    purpose: str | None
-    author: str
-    sequence: str
-    missing: int
-    sequenced: date
-    uploaded: date
-    depth: float
-    lineage: str | None
-    accession: str | None
-    score: float
-
-    @property
-    def quality(self) -> str:
-        """The score in words, as Nextclade has them."""
-        if self.score < _GOOD_QC:
-            return "good"
-        return "mediocre" if self.score < _MEDIOCRE_QC else "bad"
 
 
 def seed_samples(
@@ -131,7 +90,7 @@ def seed_samples(
         start = _next_number(session, owner)
         samples = (_make(n, seed, owner, places) for n in range(start, start + count))
         while batch := list(islice(samples, _BATCH)):
-            _write(session, owner, batch)
+            write(session, owner, batch)
             first, last = first or batch[0].private_identifier, batch[-1].private_identifier
             if progress:
                 progress(len(batch))
@@ -156,13 +115,13 @@ def _next_number(session: Session, owner: Owner) -> int:
     return (highest or 0) + 1
 
 
-def _make(number: int, seed: int, owner: Owner, places: list[int]) -> _Made:
+def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
     chance = random.Random(f"{seed}:{owner.prefix}:{number}")  # noqa: S311 - wanted: repeatable
     day = _FIRST_DAY + timedelta(days=chance.randrange(_DAYS))
     lineages, weights = about(day)
     sequence, missing = _sequence(chance, seed)
     name = f"{owner.prefix}-{number:07d}"
-    return _Made(
+    return Made(
         private_identifier=name,
         public_identifier=f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
         day=day,
@@ -198,86 +157,3 @@ def _sequence(chance: random.Random, seed: int) -> tuple[str, int]:
 @cache
 def _ancestor(seed: int) -> bytes:
     return bytes(random.Random(f"ancestor:{seed}").choices(_BASES, k=_SITES))  # noqa: S311 - same
-
-
-def _write(session: Session, owner: Owner, batch: list[_Made]) -> None:
-    samples = next_ids(session, "samples_id_seq", len(batch))
-    entities = next_ids(session, "entities_id_seq", len(batch))
-    keyed = list(zip(samples, entities, batch, strict=True))
-    for table, columns, rows in _tables(owner, keyed):
-        copy_rows(session, f"aspen.{table}", columns.split(), rows)
-
-
-def _tables(
-    owner: Owner, keyed: list[tuple[int, int, _Made]]
-) -> Iterator[tuple[str, str, Iterator[Sequence[object]]]]:
-    """Each table with its columns and rows, what is referred to first."""
-    yield (
-        "samples",
-        _SAMPLE_COLUMNS,
-        (
-            (
-                key,
-                owner.group,
-                made.private_identifier,
-                made.public_identifier,
-                "{}",
-                owner.laboratory,
-                json.dumps([made.author]),
-                made.day,
-                ORGANISM,
-                made.host,
-                made.purpose,
-                made.private,
-                owner.uploader,
-                made.place,
-                owner.pathogen,
-            )
-            for key, _, made in keyed
-        ),
-    )
-    yield (
-        "entities",
-        "id entity_type group_id",
-        ((key, EntityType.UPLOADED_PATHOGEN_GENOME.value, owner.group) for _, key, _ in keyed),
-    )
-    yield (
-        "pathogen_genomes",
-        "entity_id sequence num_unambiguous_sites num_missing_alleles num_mixed sequencing_date",
-        (
-            (key, made.sequence, _SITES - made.missing, made.missing, 0, made.sequenced)
-            for _, key, made in keyed
-        ),
-    )
-    yield (
-        "uploaded_pathogen_genomes",
-        "pathogen_genome_id sample_id sequencing_depth upload_date",
-        ((entity, key, made.depth, made.uploaded) for key, entity, made in keyed),
-    )
-    yield (
-        "sample_lineages",
-        "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated",
-        (
-            (key, LineageType.PANGOLIN.value, made.lineage, _PANGOLIN, 1.0, made.uploaded)
-            for key, _, made in keyed
-            if made.lineage
-        ),
-    )
-    yield (
-        "sample_qc_metrics",
-        "sample_id qc_caller qc_score qc_software_version qc_status",
-        (
-            (key, QCMetricCaller.NEXTCLADE.value, made.score, _NEXTCLADE, made.quality)
-            for key, _, made in keyed
-            if made.lineage
-        ),
-    )
-    yield (
-        "accessions",
-        "sample_id accession_type accession",
-        (
-            (key, AccessionType.GISAID_ISL.value, made.accession)
-            for key, _, made in keyed
-            if made.accession
-        ),
-    )

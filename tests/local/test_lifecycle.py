@@ -17,7 +17,8 @@ from aspencli.errors import ConflictError, NotFoundError
 from local import postmaster
 from local.account import server_account
 from local.parts import State
-from local.postgres import HOST, SUPERUSER, Cluster
+from local.ports import HOST
+from local.postgres import SUPERUSER, Cluster
 from tests.local.conftest import FAST, Script, query
 
 

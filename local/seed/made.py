@@ -1,0 +1,134 @@
+"""A made-up sample, and how its rows lie in the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy.orm import Session
+
+from db.models import AccessionType, EntityType, LineageType, QCMetricCaller
+from local.seed.records import ORGANISM, Owner, copy_rows, next_ids
+
+_PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
+_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds of its overall score
+_SAMPLE_COLUMNS = (
+    "id submitting_group_id private_identifier public_identifier original_submission"
+    " sample_collected_by authors collection_date organism host purpose_of_sampling"
+    " private uploaded_by_id location_id pathogen_id"
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One made-up sample, before it has an id."""
+
+    private_identifier: str
+    public_identifier: str
+    day: date
+    place: int
+    private: bool
+    host: str
+    purpose: str | None
+    author: str
+    sequence: str
+    missing: int
+    sequenced: date
+    uploaded: date
+    depth: float
+    lineage: str | None
+    accession: str | None
+    score: float
+
+    @property
+    def quality(self) -> str:
+        """The score in words, as Nextclade has them."""
+        if self.score < _GOOD_QC:
+            return "good"
+        return "mediocre" if self.score < _MEDIOCRE_QC else "bad"
+
+
+def write(session: Session, owner: Owner, batch: list[Made]) -> None:
+    """Write samples with all that belongs to them."""
+    samples = next_ids(session, "samples_id_seq", len(batch))
+    entities = next_ids(session, "entities_id_seq", len(batch))
+    keyed = list(zip(samples, entities, batch, strict=True))
+    for table, columns, rows in _tables(owner, keyed):
+        copy_rows(session, f"aspen.{table}", columns.split(), rows)
+
+
+def _tables(
+    owner: Owner, keyed: list[tuple[int, int, Made]]
+) -> Iterator[tuple[str, str, Iterator[Sequence[object]]]]:
+    """Each table with its columns and rows, what is referred to first."""
+    yield (
+        "samples",
+        _SAMPLE_COLUMNS,
+        (
+            (
+                key,
+                owner.group,
+                made.private_identifier,
+                made.public_identifier,
+                "{}",
+                owner.laboratory,
+                json.dumps([made.author]),
+                made.day,
+                ORGANISM,
+                made.host,
+                made.purpose,
+                made.private,
+                owner.uploader,
+                made.place,
+                owner.pathogen,
+            )
+            for key, _, made in keyed
+        ),
+    )
+    yield (
+        "entities",
+        "id entity_type group_id",
+        ((key, EntityType.UPLOADED_PATHOGEN_GENOME.value, owner.group) for _, key, _ in keyed),
+    )
+    yield (
+        "pathogen_genomes",
+        "entity_id sequence num_unambiguous_sites num_missing_alleles num_mixed sequencing_date",
+        (
+            (key, made.sequence, len(made.sequence) - made.missing, made.missing, 0, made.sequenced)
+            for _, key, made in keyed
+        ),
+    )
+    yield (
+        "uploaded_pathogen_genomes",
+        "pathogen_genome_id sample_id sequencing_depth upload_date",
+        ((entity, key, made.depth, made.uploaded) for key, entity, made in keyed),
+    )
+    yield (
+        "sample_lineages",
+        "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated",
+        (
+            (key, LineageType.PANGOLIN.value, made.lineage, _PANGOLIN, 1.0, made.uploaded)
+            for key, _, made in keyed
+            if made.lineage
+        ),
+    )
+    yield (
+        "sample_qc_metrics",
+        "sample_id qc_caller qc_score qc_software_version qc_status",
+        (
+            (key, QCMetricCaller.NEXTCLADE.value, made.score, _NEXTCLADE, made.quality)
+            for key, _, made in keyed
+            if made.lineage
+        ),
+    )
+    yield (
+        "accessions",
+        "sample_id accession_type accession",
+        (
+            (key, AccessionType.GISAID_ISL.value, made.accession)
+            for key, _, made in keyed
+            if made.accession
+        ),
+    )

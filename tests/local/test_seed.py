@@ -1,0 +1,160 @@
+"""The test users, and made-up samples."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from db.database import Database
+from local.seed import seed_base, seed_samples
+
+_ALL_OF_A_SAMPLE = """
+SELECT string_agg(concat_ws('|', s.private_identifier, s.public_identifier, s.collection_date,
+    s.private, s.host, s.purpose_of_sampling, s.authors, l.location, g.sequence,
+    g.num_missing_alleles, g.sequencing_date, u.upload_date, u.sequencing_depth, i.lineage,
+    q.qc_score, a.accession), E'\n' ORDER BY s.private_identifier)
+FROM aspen.samples AS s
+    JOIN aspen.locations AS l ON l.id = s.location_id
+    JOIN aspen.uploaded_pathogen_genomes AS u ON u.sample_id = s.id
+    JOIN aspen.pathogen_genomes AS g ON g.entity_id = u.pathogen_genome_id
+    JOIN aspen.entities AS e ON e.id = g.entity_id AND e.group_id = s.submitting_group_id
+    LEFT JOIN aspen.sample_lineages AS i ON i.sample_id = s.id
+    LEFT JOIN aspen.sample_qc_metrics AS q ON q.sample_id = s.id
+    LEFT JOIN aspen.accessions AS a ON a.sample_id = s.id
+"""
+
+
+@pytest.fixture
+def based(database: Database) -> Database:
+    seed_base(database)
+    return database
+
+
+def test_the_users_have_their_roles(based: Database) -> None:
+    rows = _rows(
+        based,
+        "SELECT split_part(u.email, '@', 1), ur.group_id, r.name FROM aspen.users AS u"
+        " JOIN aspen.user_roles AS ur ON ur.user_id = u.id"
+        " JOIN aspen.roles AS r ON r.id = ur.role_id",
+    )
+    assert set(rows) == {
+        ("gadmin", 1, "admin"),
+        ("member", 1, "member"),
+        ("viewer", 1, "viewer"),
+        ("sysmember", 1, "member"),
+        ("g2admin", 2, "admin"),
+        ("g2member", 2, "member"),
+        ("g3admin", 3, "admin"),
+        ("g3member", 3, "member"),
+        ("multi", 1, "member"),
+        ("multi", 2, "admin"),
+    }
+    admins = _rows(based, "SELECT email FROM aspen.users WHERE system_admin ORDER BY email")
+    assert admins == [("sysadmin@example.org",), ("sysmember@example.org",)]
+
+
+def test_the_groups_trust_each_other_one_way(based: Database) -> None:
+    rows = _rows(
+        based,
+        "SELECT grantor_group_id, name, grantee_group_id FROM aspen.group_roles"
+        " JOIN aspen.roles ON roles.id = role_id ORDER BY 1",
+    )
+    assert rows == [(1, "viewer", 2), (2, "member", 3)]
+
+
+def test_seeding_the_base_again_changes_nothing(based: Database) -> None:
+    again = seed_base(based)
+    assert (again.groups, again.users, again.locations) == (0, 0, 0)
+
+
+def test_a_group_made_afterwards_gets_the_next_number(based: Database) -> None:
+    made = (
+        "INSERT INTO aspen.groups (name, prefix, default_tree_location_id, auth0_org_id)"
+        " SELECT 'New', 'NEW', id, 'group-new' FROM aspen.locations LIMIT 1 RETURNING id"
+    )
+    with based.begin() as session:
+        assert session.scalar(sa.text(made)) == 4
+
+
+def test_groups_of_somebody_else_are_left_alone(database: Database) -> None:
+    with database.begin() as session:
+        session.execute(sa.text("INSERT INTO aspen.locations (region) VALUES ('Asia')"))
+        session.execute(
+            sa.text(
+                "INSERT INTO aspen.groups (name, prefix, default_tree_location_id, auth0_org_id)"
+                " SELECT 'Theirs', 'THEIRS', id, 'group-theirs' FROM aspen.locations"
+            )
+        )
+    with pytest.raises(ConflictError, match="groups of its own"):
+        seed_base(database)
+    assert _rows(database, "SELECT count(*) FROM aspen.users") == [(0,)]
+
+
+def test_the_same_seed_gives_the_same_samples(based: Database) -> None:
+    at_once = _grown(based, 40)
+    with based.begin() as session:
+        session.execute(sa.text("TRUNCATE aspen.samples, aspen.entities CASCADE"))
+    assert _grown(based, 15, 25) == at_once
+    with based.begin() as session:
+        session.execute(sa.text("TRUNCATE aspen.samples, aspen.entities CASCADE"))
+    seed_samples(based, 40, seed=1)
+    assert _rows(based, _ALL_OF_A_SAMPLE)[0][0] != at_once
+
+
+def test_further_samples_go_on_after_the_last(seeded: Database) -> None:
+    told: list[int] = []
+    result = seed_samples(seeded, 5, progress=told.append)
+    assert (result.first, result.last) == ("RCPHL-0000061", "RCPHL-0000065")
+    assert sum(told) == result.samples_added == 5
+
+
+def test_each_group_counts_for_itself(seeded: Database) -> None:
+    assert seed_samples(seeded, 3, group=2).first == "BDPH-0000001"
+
+
+def test_identifiers_look_like_a_laboratorys(seeded: Database) -> None:
+    odd = _rows(
+        seeded,
+        "SELECT private_identifier, public_identifier, collection_date FROM aspen.samples"
+        r" WHERE private_identifier !~ '^RCPHL-\d{7}$'"
+        r" OR public_identifier !~ ('^hCoV-19/USA/CA-RCPHL-\d+/' || extract(year"
+        " FROM collection_date) || '$')",
+    )
+    assert odd == []
+
+
+def test_the_counts_of_sites_fit_the_sequence(seeded: Database) -> None:
+    odd = _rows(
+        seeded,
+        "SELECT entity_id FROM aspen.pathogen_genomes"
+        " WHERE num_missing_alleles <> length(sequence) - length(replace(sequence, 'N', ''))"
+        " OR num_unambiguous_sites + num_missing_alleles <> length(sequence)",
+    )
+    assert odd == []
+
+
+def test_no_samples_are_none(seeded: Database) -> None:
+    result = seed_samples(seeded, 0)
+    assert (result.samples_added, result.first) == (0, None)
+
+
+def test_an_unknown_group_is_told(seeded: Database) -> None:
+    with pytest.raises(NotFoundError, match="no group 99"):
+        seed_samples(seeded, 1, group=99)
+
+
+def test_a_negative_number_is_refused(seeded: Database) -> None:
+    with pytest.raises(BadInputError):
+        seed_samples(seeded, -1)
+
+
+def _grown(database: Database, *counts: int) -> object:
+    for count in counts:
+        seed_samples(database, count)
+    return _rows(database, _ALL_OF_A_SAMPLE)[0][0]
+
+
+def _rows(database: Database, statement: str) -> list[tuple[object, ...]]:
+    with database.reading() as session:
+        return [tuple(row) for row in session.execute(sa.text(statement))]
