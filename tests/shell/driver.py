@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli.errors import AspenError
 from aspencli.shell.console import ConsoleRequest, run
 from aspencli.targets import Safety
 
@@ -27,8 +26,7 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--lazy", action="store_true", help="do not connect at the start")
-    parser.add_argument("arguments", nargs="*")
-    options = parser.parse_args()
+    options, arguments = parser.parse_known_args()
 
     def open_database() -> Database:
         from db.database import Database
@@ -44,16 +42,19 @@ def main() -> int:
         writing=options.write,
         code=options.code,
         script=options.script,
-        arguments=options.arguments,
+        arguments=arguments,
         profile=options.profile,
         connect=not options.lazy,
         debug=options.debug,
     )
     try:
         return run(request)
-    except AspenError as error:
-        sys.stderr.write(f"Error: {error.message}\n")
-        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - as the command line does
+        from aspencli.failures import explain
+
+        failure = explain(error)
+        request.messages.error(failure.message, hint=failure.hint, details=failure.details)
+        return failure.code
 
 
 if __name__ == "__main__":

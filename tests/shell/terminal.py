@@ -63,7 +63,7 @@ class Terminal:
 
     def until_prompt(self) -> str:
         """What is shown until the next prompt stands."""
-        return self.until(rf"In \[{_COLOUR}{self._number}{_COLOUR}\]: ")
+        return self.until(rf"In \[{_COLOUR}{self._number}{_COLOUR}\]:")
 
     def until(self, pattern: str) -> str:
         """What is shown until a pattern comes, without colours and movements."""
@@ -75,6 +75,10 @@ class Terminal:
     def run(self, code: str) -> str:
         """Run a cell; returns what is shown from the end of the input to the next prompt."""
         self.enter(code)
+        return self.next_prompt()
+
+    def next_prompt(self) -> str:
+        """What is shown from the end of the input to the prompt after it."""
         self._number += 1
         return self.until_prompt()
 

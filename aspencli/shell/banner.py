@@ -1,0 +1,48 @@
+"""What is said before the first prompt: where the console is, and what it knows."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from aspencli.targets import Safety
+
+_DANGER = {
+    Safety.LOCAL: "local",
+    Safety.SHARED: "shared with colleagues",
+    Safety.PRODUCTION: "PRODUCTION",
+}
+
+
+def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
+    """The lines of the banner.
+
+    Args:
+        label: What the operator calls the target.
+        safety: How dangerous it is.
+        address: The database's address; its password is left out.
+        writing: Whether the sessions may write.
+    """
+    return [
+        f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
+        f"  {place(address)}",
+        "  engine (also db), session, sa, select, and every model: User, Sample, Group, ...",
+        "  session.scalars(select(Sample).limit(3)).all()",
+        "  %profile on|off: time each query; %write [off]: write, or only read; %tb: traceback",
+    ]
+
+
+def mode(*, writing: bool) -> str:
+    """What the sessions may do, in words."""
+    return "WRITING" if writing else "read-only"
+
+
+def place(address: str) -> str:
+    """Database, server and user of an address, without its password.
+
+    (SQLAlchemy could take the address apart, but is not loaded yet.)
+    """
+    parts = urlsplit(address)
+    query = parse_qs(parts.query)
+    server = parts.netloc.rpartition("@")[2] or query.get("host", ["this machine"])[0]
+    user = unquote(parts.username or query.get("user", ["(default user)"])[0])
+    return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"

@@ -1,0 +1,168 @@
+"""IPython made into the console: its shell, and the application that starts it.
+
+The operator's own IPython profile holds (editing mode, colours, extensions, start-up files); only
+the prompt, the banner and the history are the console's.
+"""
+
+# IPython is typed in parts only:
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+from IPython.terminal.ipapp import TerminalIPythonApp
+
+from aspencli.shell import magics
+from aspencli.shell.banner import banner
+from aspencli.shell.console import ConsoleRequest
+from aspencli.shell.history import ConsoleHistory
+from aspencli.shell.loading import Loading
+from aspencli.shell.prompts import CompleterWhenReady, ConsolePrompts, styles
+
+if TYPE_CHECKING:
+    from aspencli.shell.failures import Brief
+    from aspencli.shell.workspace import Workspace
+
+HOW_TO_WRITE = "Type %write to be asked for it."
+
+
+class ConsoleShell(TerminalInteractiveShell):
+    """IPython's shell, whose names arrive while the prompt stands already."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        app: ConsoleApp = kwargs["parent"]
+        self._request = app.request
+        self._loading = app.loading
+        self._named = False
+        super().__init__(*args, **kwargs)
+        self.magics_manager.register_function(self._profile, magic_name="profile")
+        self.magics_manager.register_function(self._write, magic_name="write")
+
+    # What IPython calls while it starts
+
+    def init_history(self) -> None:
+        """Keep the history in the console's own file."""
+        self.history_manager = ConsoleHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type] # as IPython does
+
+    def init_user_ns(self) -> None:
+        """Fill the namespace, again after ``%reset``."""
+        super().init_user_ns()
+        self._named = False
+
+    def init_prompt_toolkit_cli(self) -> None:
+        """Set up the prompt; loading begins when it is first seen."""
+        self.highlighting_style_overrides = {
+            **self.highlighting_style_overrides,
+            **styles(self._request.safety),
+        }
+        self.prompts = ConsolePrompts(self, self._request.target_label, self._is_writing)
+        super().init_prompt_toolkit_cli()
+        if self.pt_app is not None and self.pt_app.completer is not None:
+            self.pt_app.completer = CompleterWhenReady(self.pt_app.completer, self._settle)
+            self.pt_app.app.after_render += lambda _app: self._loading.start()
+
+    # What happens at the prompt
+
+    def prompt_for_code(self) -> str:
+        """Read a cell; a failure to load ends the wait for it."""
+        if self.pt_app is None:
+            self._loading.start()
+        return str(super().prompt_for_code())
+
+    def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a cell once the names are there, and leave no failed transaction behind it."""
+        workspace = self._ready()
+        result = super().run_cell(raw_cell, *args, **kwargs)
+        if workspace.roll_back_failed():
+            self._request.messages.warn(
+                "rolled back: the statement failed, and with it its transaction"
+            )
+        return result
+
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        """Tell an error of the database in few lines; ``%tb`` shows the whole traceback."""
+        error = sys.exc_info()[1]  # None when %tb asks, long after the error
+        told = None if error is None or self._request.debug else self._brief(error)
+        if told is None:
+            super().showtraceback(*args, **kwargs)
+            return
+        self._get_exc_info()  # remembers it for %tb and %debug
+        self._request.messages.error(told.message, hint=told.hint, details=told.details)
+
+    # Names
+
+    def _ready(self) -> Workspace:
+        """Wait until the names are there.
+
+        Raises:
+            Exception: What the loading ended with; it ends the console.
+        """
+        workspace = self._loading.result()
+        self._give_names(workspace)
+        return workspace
+
+    def _settle(self) -> None:
+        """Wait as `_ready` does, but leave a failure to those who can end the console."""
+        self._loading.start()
+        wait([self._loading.future])
+        workspace = self._loading.loaded()
+        if workspace is not None:
+            self._give_names(workspace)
+
+    def _give_names(self, workspace: Workspace) -> None:
+        # Here and not in the loading thread, because the namespace is walked in this one.
+        if not self._named:
+            self.push(workspace.names(), interactive=False)
+            self._named = True
+
+    def _is_writing(self) -> bool:
+        workspace = self._loading.loaded()
+        return self._request.writing if workspace is None else workspace.writing
+
+    def _brief(self, error: BaseException) -> Brief | None:
+        from aspencli.shell.failures import brief  # knows SQLAlchemy, which a cell has waited for
+
+        return brief(
+            error,
+            how_to_write=HOW_TO_WRITE,
+            is_own=lambda name: name.startswith("<ipython-input-"),
+        )
+
+    # Magics
+
+    def _profile(self, line: str) -> None:
+        """Print each query and its time: ``%profile on``, ``%profile off``."""
+        magics.profile(self._ready(), self._request, line)
+
+    def _write(self, line: str) -> None:
+        """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""
+        workspace = self._ready()
+        magics.write(workspace, self._request, line)
+        self.push(workspace.database_names(), interactive=False)
+
+
+class ConsoleApp(TerminalIPythonApp):
+    """IPython's application with the console's shell.
+
+    Args:
+        request: What the console is to do.
+        loading: What makes the names.
+    """
+
+    def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
+        self.request = request
+        self.loading = loading
+        super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
+
+    def init_banner(self) -> None:
+        """Say where the console is, whatever the profile says; on standard error, as no result."""
+        request = self.request
+        for line in banner(
+            request.target_label, request.safety, request.address, writing=request.writing
+        ):
+            request.messages.info(line)

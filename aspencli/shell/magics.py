@@ -1,0 +1,47 @@
+"""The commands of the console's own: ``%profile`` and ``%write``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+
+from aspencli.shell.banner import mode
+from aspencli.shell.console import ConsoleRequest
+
+if TYPE_CHECKING:
+    from aspencli.shell.workspace import Workspace
+
+
+def profile(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
+    """Print each query and the time of its execution: ``%profile on`` or ``%profile off``."""
+    match line.strip():
+        case "on" | "off" as word:
+            workspace.profile(on=word == "on")
+        case "":
+            """Only say how it is."""
+        case _:
+            raise UsageError("%profile on, or %profile off")
+    request.messages.info(f"profiling is {'on' if workspace.profiled else 'off'}")
+
+
+def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
+    """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""
+    match line.strip():
+        case "" | "on":
+            writable = True
+        case "off":
+            writable = False
+        case _:
+            raise UsageError("%write, or %write off")
+    if writable is workspace.writing:
+        request.messages.info(f"the console is {mode(writing=writable)} already")
+    elif not writable or request.confirm_write():
+        workspace.switch(writable=writable)
+        request.messages.info(
+            f"{mode(writing=writable)} now on {request.target_label}: engine, db and session are "
+            "new; sessions that you made before stay as they are"
+            + ("; end with session.commit()" if writable else "")
+        )
+    else:
+        request.messages.info("not confirmed; the console stays read-only")

@@ -1,0 +1,90 @@
+"""The console at a terminal, from its banner to the operator's leaving."""
+
+# IPython is typed in parts only:
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from traitlets.config import Config
+
+from aspencli.shell.console import ConsoleRequest
+from aspencli.shell.history import history_file
+from aspencli.shell.ishell import HOW_TO_WRITE, ConsoleApp
+from aspencli.shell.loading import Loading
+
+if TYPE_CHECKING:
+    from aspencli.shell.workspace import Workspace
+
+_LAST_WAIT_S = 2.0
+
+
+def interact(request: ConsoleRequest) -> int:
+    """Show the prompt until the operator leaves; returns the exit code.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: The database cannot be reached (only with ``connect``).
+    """
+    loading = Loading(lambda: _load(request))
+    app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
+    app.initialize([])
+    loading.future.add_done_callback(lambda future: _leave_on_failure(app, future))
+    try:
+        app.start()
+    finally:
+        workspace = loading.finish(_LAST_WAIT_S)
+        if workspace is not None:
+            _close(request, workspace)
+    return 0
+
+
+def _load(request: ConsoleRequest) -> Workspace:
+    from aspencli.shell.workspace import Workspace  # SQLAlchemy and the models: 0.3 s
+
+    workspace = Workspace(request, HOW_TO_WRITE)
+    if request.connect:
+        try:
+            workspace.connect()
+        except BaseException:
+            workspace.close()
+            raise
+    return workspace
+
+
+def _close(request: ConsoleRequest, workspace: Workspace) -> None:
+    with workspace:
+        if workspace.unsaved():
+            request.messages.warn("left with uncommitted changes; they are not saved")
+
+
+def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
+    """Take the prompt away when there is nothing to ask; called in the loading thread."""
+    error = future.exception()
+    session = app.shell.pt_app if app.shell is not None else None
+    if error is None or session is None or session.app.loop is None:
+        return
+    prompt = session.app
+
+    def leave() -> None:
+        # Else a cell was entered meanwhile; it meets the same error.
+        if prompt.future is not None and not prompt.future.done():
+            prompt.exit(exception=error)
+
+    prompt.loop.call_soon_threadsafe(leave)
+
+
+def _config(request: ConsoleRequest) -> Config:
+    """What is said to IPython whatever the operator's profile says."""
+    settings: dict[str, dict[str, Any]] = {
+        "HistoryManager": {"hist_file": str(history_file(request.target_label))},
+        "TerminalInteractiveShell": {
+            "enable_tip": False,
+            "term_title_format": f"aspencli: {request.target_label}",
+        },
+    }
+    if os.environ.get("NO_COLOR"):
+        settings["InteractiveShell"] = {"colors": "nocolor"}
+    return Config(settings)

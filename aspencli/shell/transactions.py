@@ -1,0 +1,96 @@
+"""The sessions of the console, and what state their transactions are in."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakKeyDictionary, WeakSet
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session, SessionTransaction
+
+
+class Transactions:
+    """Knows every session that was made or used while it is entered, and holds none of them."""
+
+    def __init__(self) -> None:
+        self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
+
+    def __enter__(self) -> Self:
+        event.listen(Session, "after_begin", self._began)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        event.remove(Session, "after_begin", self._began)
+
+    def watch(self, session: Session) -> None:
+        """Know a session before its first statement."""
+        self._connections.setdefault(session, WeakSet())
+
+    def roll_back_failed(self) -> int:
+        """Roll back each session that a failed statement left unusable; returns how many."""
+        failed = [session for session in list(self._connections) if self._failed(session)]
+        for session in failed:
+            session.rollback()
+        return len(failed)
+
+    def unsaved(self) -> list[Session]:
+        """The sessions that hold changes which nobody committed."""
+        return [session for session in list(self._connections) if self._changed(session)]
+
+    def close(self) -> None:
+        """Close every session; what was not committed is gone."""
+        for session in list(self._connections):
+            session.close()
+
+    def _began(
+        self, session: Session, _transaction: SessionTransaction, connection: Connection
+    ) -> None:
+        # A session below an AsyncSession can only be rolled back by its own event loop.
+        if not connection.dialect.is_async:
+            self._connections.setdefault(session, WeakSet()).add(connection)
+
+    def _open(self, session: Session) -> list[Connection]:
+        return [connection for connection in self._connections[session] if not connection.closed]
+
+    def _failed(self, session: Session) -> bool:
+        if not session.is_active:  # a flush failed
+            return True
+        return any(
+            connection.invalidated or _status(connection) == TRANSACTION_STATUS_INERROR
+            for connection in self._open(session)
+        )
+
+    def _changed(self, session: Session) -> bool:
+        if session.new or session.deleted or any(map(session.is_modified, session.dirty)):
+            return True
+        return any(_wrote(connection) for connection in self._open(session))
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def _status(connection: Connection) -> int:
+    return int(_driver(connection).get_transaction_status())
+
+
+def _wrote(connection: Connection) -> bool:
+    """Whether the open transaction wrote something: only then the server gave it an id."""
+    if connection.invalidated or _status(connection) != TRANSACTION_STATUS_INTRANS:
+        return False
+    # On the driver, so that this question of ours is not profiled.
+    with _driver(connection).cursor() as cursor:
+        try:
+            cursor.execute("SELECT txid_current_if_assigned() IS NOT NULL")
+        except psycopg2.OperationalError:  # the connection is lost, and the changes with it
+            return False
+        return bool(cursor.fetchone()[0])
