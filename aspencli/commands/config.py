@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import typer
 
-from aspencli.cli import group
+from aspencli.cli import examples, group
 from aspencli.config import KEYS, Config
 from aspencli.context import current
 from aspencli.output.rendering import Column, Row
@@ -19,8 +19,12 @@ COLUMNS = (
     Column("source", "From"),
 )
 
+_HARMLESS = frozenset(
+    {"user", "host", "port", "dbname", "options", "sslmode", "sslrootcert", "target_session_attrs"}
+)
 
-@app.command()
+
+@app.command(epilog=examples("aspencli --env staging config show"))
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value and where it came from; secrets are masked."""
     context = current(ctx)
@@ -30,10 +34,11 @@ def show(ctx: typer.Context) -> None:
 def _rows(config: Config) -> Iterator[Row]:
     for key in KEYS:
         found = config.setting(key.name)
-        yield {"name": key.name, "value": found.value, "source": found.source}
+        value = _masked(found.value) if key.name == "api" else found.value
+        yield {"name": key.name, "value": value, "source": found.source}
     target = config.target
     yield {"name": "target", "value": f"{target.label} ({target.safety.value})", "source": "env"}
-    yield {"name": "api_url", "value": target.api_url, "source": "target"}
+    yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
     yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
     yield {"name": "config_file", "value": str(config.path), "source": _exists(config)}
 
@@ -43,8 +48,19 @@ def _exists(config: Config) -> str:
 
 
 def _masked(address: str | None) -> str | None:
+    """The address with ``***`` for whatever is, or might be, a secret."""
     if not address:
         return None
     scheme, separator, rest = address.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}:***@{place}" if at else address
+    place, question, query = rest.partition("?")
+    if not separator or "@" in query:  # a password, or a question mark inside one
+        return f"{scheme}://***" if separator else "***"
+    user, at, place = place.rpartition("@")
+    name, colon, _password = user.partition(":")
+    shown = "&".join(map(_masked_option, query.split("&")))
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{place}{question}{shown}"
+
+
+def _masked_option(option: str) -> str:
+    name, equals, _value = option.partition("=")
+    return option if name in _HARMLESS or not equals else f"{name}=***"

@@ -1,0 +1,281 @@
+"""Settings: where each value comes from, and what a config file may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aspencli.config import Config
+from aspencli.errors import BadInputError
+from aspencli.main import run
+from aspencli.targets import Safety
+
+if TYPE_CHECKING:
+    from tests.conftest import CliRunner
+
+Configured = Callable[..., Config]
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Configured:
+    """Makes the settings of a config file's text, flags and environment variables."""
+
+    def make(
+        text: str = "",
+        *,
+        flags: dict[str, str | None] | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> Config:
+        path = tmp_path / "config.toml"
+        path.write_text(text)
+        return Config(flags or {}, {"ASPEN_CONFIG": str(path), **(environ or {})})
+
+    return make
+
+
+# Precedence
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "option", "default"),
+    [
+        ("env", "ASPEN_ENV", "--env", "local"),
+        ("stack", "ASPEN_STACK", "--stack", None),
+        ("api", "ASPEN_API", "--api", None),
+        ("org", "CZGE_ORG", "--org", None),
+        ("pathogen_slug", "CZGE_PATHOGEN", "--pathogen-slug", "SC2"),
+    ],
+)
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(
+    configured: Configured, name: str, variable: str, option: str, default: str | None
+) -> None:
+    text = f'[defaults]\n{name} = "filed"\n'
+    flags, environ = {name: "flagged"}, {variable: "environed"}
+    found = configured(text, flags=flags, environ=environ).setting(name)
+    assert (found.value, found.source) == ("flagged", f"flag {option}")
+    found = configured(text, environ=environ).setting(name)
+    assert (found.value, found.source) == ("environed", f"environment {variable}")
+    config = configured(text)
+    found = config.setting(name)
+    assert (found.value, found.source) == ("filed", f"config {config.path}")
+    found = configured().setting(name)
+    assert (found.value, found.source) == (default, "default")
+
+
+def test_an_empty_variable_counts_as_not_set(configured: Configured) -> None:
+    assert configured(environ={"ASPEN_ENV": ""}).value("env") == "local"
+
+
+def test_a_number_in_the_file_is_taken_as_text(configured: Configured) -> None:
+    assert configured("[defaults]\norg = 3\n").value("org") == "3"
+
+
+@pytest.mark.parametrize("where", ["flag", "environment", "file"])
+def test_an_unknown_format_is_refused_wherever_it_comes_from(
+    configured: Configured, where: str
+) -> None:
+    config = configured(
+        '[defaults]\noutput = "xml"\n' if where == "file" else "",
+        flags={"output": "xml"} if where == "flag" else {},
+        environ={"ASPEN_OUTPUT": "xml"} if where == "environment" else {},
+    )
+    with pytest.raises(BadInputError, match="'xml' is no value of output") as caught:
+        config.value("output")
+    assert "jsonl" in str(caught.value.hint)
+
+
+def test_the_file_lies_in_the_home_that_was_named(aspen_home: Path, run_cli: CliRunner) -> None:
+    path = aspen_home / "config" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('[defaults]\norg = "7"\n')
+    result = run_cli("config", "show", "-o", "tsv")
+    assert f"org\t7\tconfig {path}\n" in result.out
+    assert f"config_file\t{path}\tread\n" in result.out
+
+
+# Targets
+
+
+def test_there_are_four_targets_to_begin_with(configured: Configured) -> None:
+    targets = configured().targets
+    assert {name: target.safety for name, target in targets.items()} == {
+        "local": Safety.LOCAL,
+        "rdev": Safety.SHARED,
+        "staging": Safety.SHARED,
+        "prod": Safety.PRODUCTION,
+    }
+
+
+def test_a_target_can_be_redefined(configured: Configured) -> None:
+    text = '[targets.staging]\ndatabase_url = "postgresql://db.example.org/aspen_db"\n'
+    target = configured(text, flags={"env": "staging"}).target
+    assert target.database_url == "postgresql://db.example.org/aspen_db"
+    assert target.secret_name == "gestaging/genepi-config"
+    assert target.safety is Safety.SHARED
+
+
+def test_a_target_can_be_added(configured: Configured) -> None:
+    text = '[targets.demo]\nsafety = "shared"\napi_url = "https://demo.example.org/"\n'
+    target = configured(text, flags={"env": "demo"}).target
+    assert (target.label, target.safety) == ("demo", Safety.SHARED)
+    assert target.api_url == "https://demo.example.org"
+
+
+def test_a_target_whose_safety_nobody_told_is_taken_for_production(configured: Configured) -> None:
+    text = '[targets.demo]\napi_url = "https://demo.example.org"\n'
+    assert configured(text, flags={"env": "demo"}).target.is_production
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("prod", "shared"), ("prod", "local"), ("staging", "local")]
+)
+def test_safety_cannot_be_lowered(configured: Configured, name: str, word: str) -> None:
+    config = configured(f'[targets.{name}]\nsafety = "{word}"\n', flags={"env": name})
+    with pytest.raises(BadInputError, match="lowers the safety"):
+        _ = config.target
+
+
+def test_safety_can_be_raised(configured: Configured) -> None:
+    config = configured('[targets.staging]\nsafety = "production"\n', flags={"env": "staging"})
+    assert config.target.is_production
+
+
+def test_an_unknown_safety_is_refused(configured: Configured) -> None:
+    with pytest.raises(BadInputError) as caught:
+        _ = configured('[targets.demo]\nsafety = "none"\n', flags={"env": "demo"}).target
+    assert "local, shared, production" in str(caught.value.hint)
+
+
+def test_production_is_never_a_default(configured: Configured) -> None:
+    with pytest.raises(BadInputError, match="makes prod the default"):
+        _ = configured('[defaults]\nenv = "prod"\n').target
+    assert configured('[defaults]\nenv = "prod"\n', flags={"env": "local"}).target.name == "local"
+    assert configured('[defaults]\nenv = "staging"\n').target.name == "staging"
+    assert configured(flags={"env": "prod"}).target.is_production
+
+
+def test_an_added_target_of_production_is_no_default_either(configured: Configured) -> None:
+    text = '[defaults]\nenv = "live"\n[targets.live]\napi_url = "https://live.example.org"\n'
+    with pytest.raises(BadInputError, match="makes live the default"):
+        _ = configured(text).target
+
+
+def test_the_environment_tells_where_a_database_is(configured: Configured) -> None:
+    text = '[targets.my-lab]\nsafety = "local"\ndatabase_url = "postgresql://filed/db"\n'
+    environ = {"ASPEN_DATABASE_URL_MY_LAB": "postgresql://environed/db"}
+    config = configured(text, flags={"env": "my-lab"}, environ=environ)
+    assert config.target.database_url == "postgresql://environed/db"
+    assert configured(text, flags={"env": "my-lab"}).target.database_url == "postgresql://filed/db"
+
+
+def test_another_address_of_the_api_is_taken(configured: Configured) -> None:
+    config = configured(flags={"env": "prod", "api": "http://localhost:8000/"})
+    assert config.target.api_url == "http://localhost:8000"
+
+
+def test_rdev_wants_a_stack_and_the_others_none(configured: Configured) -> None:
+    with pytest.raises(BadInputError, match="no stack was named"):
+        _ = configured(flags={"env": "rdev"}).target
+    assert configured(flags={"env": "rdev", "stack": "mine"}).target.label == "rdev/mine"
+    with pytest.raises(BadInputError, match="--stack goes with --env rdev"):
+        _ = configured(flags={"env": "staging", "stack": "mine"}).target
+    # One that is set for good does no harm elsewhere.
+    environ = {"ASPEN_STACK": "mine"}
+    assert configured(flags={"env": "staging"}, environ=environ).target.stack is None
+
+
+def test_an_unknown_target_is_met_with_a_suggestion(configured: Configured) -> None:
+    with pytest.raises(BadInputError, match=r"no target 'stagin' \(from flag --env\)") as caught:
+        _ = configured(flags={"env": "stagin"}).target
+    assert "Did you mean staging?" in str(caught.value.hint)
+
+
+# A file that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[default]\n", "a key nobody knows: default", "Did you mean defaults?"),
+        ('[defaults]\nenvv = "local"\n', "defaults.envv", "Did you mean env?"),
+        ('[targets.demo]\napi = "x"\n', "targets.demo.api", "Did you mean api_url?"),
+        ("[defaults]\norg = [1]\n", "defaults.org", "quotes"),
+        ("[defaults\n", "not valid TOML", "Mend that line"),
+        ("targets = 3\n", "targets in", r"[targets]"),
+        ("[targets]\ndemo = 3\n", "targets.demo in", "[targets.demo]"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told(
+    configured: Configured, text: str, message: str, hint: str
+) -> None:
+    with pytest.raises(BadInputError) as caught:
+        configured(text).value("env")
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_a_file_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b'[defaults]\norg = "\xff"\n')
+    with pytest.raises(BadInputError, match="not valid TOML"):
+        Config({}, {"ASPEN_CONFIG": str(path)}).value("org")
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="cannot be read"):
+        Config({}, {"ASPEN_CONFIG": str(tmp_path)}).value("org")
+
+
+def test_a_bad_file_ends_a_command_with_2(
+    aspen_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = aspen_home / "config" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("[defaults\n")
+    assert run(["config", "show"]) == 2
+    assert "not valid TOML" in capsys.readouterr().err
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:hunter2@db.example.org/aspen_db",
+        "postgresql://me:hunter2@odd@db.example.org/aspen_db",
+        "postgresql://me:hunter2?odd@db.example.org/aspen_db",
+        "postgresql://db.example.org/aspen_db?user=me&password=hunter2",
+        "postgresql://me@db.example.org/aspen_db?sslpassword=hunter2&sslmode=require",
+        "host=db.example.org user=me password=hunter2",
+        "hunter2",
+    ],
+)
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_password_is_never_shown(
+    address: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
+    assert run(["config", "show", "-o", form]) == 0
+    out, err = capsys.readouterr()
+    assert "hunter2" not in out + err
+    assert "***" in out
+
+
+def test_an_address_without_a_password_is_shown_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "postgresql://me@db.example.org:5433/aspen_db?sslmode=require"
+    monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
+    run(["config", "show", "-o", "tsv"])
+    assert address in capsys.readouterr().out
+
+
+def test_a_target_keeps_its_address_out_of_its_repr(configured: Configured) -> None:
+    environ = {"ASPEN_DATABASE_URL_LOCAL": "postgresql://me:hunter2@db/aspen_db"}
+    config = configured(environ=environ)
+    assert "hunter2" not in repr(config.target)
+    assert "hunter2" not in str(config.targets)
