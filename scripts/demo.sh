@@ -14,7 +14,7 @@ else bold='' plain=''
 fi
 
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
-run() { printf '$ aspencli %s\n' "$*"; aspencli "$@"; }
+run() { printf '$ aspencli %s\n' "$*" >&2; aspencli "$@"; }
 
 title "1. Start a PostgreSQL of its own, with the service's schema"
 run local up
@@ -39,8 +39,9 @@ echo "..."
 
 title "4. The plan; nothing is written"
 run samples update-public-ids --group-id $GROUP \
-    --private-to-public-id-mapping "$work/ids.csv" --dry-run --output tsv > "$work/plan.tsv"
-head -n 4 "$work/plan.tsv"
+    --private-to-public-id-mapping "$work/ids.csv" --dry-run --output table > "$work/plan.txt"
+head -n 6 "$work/plan.txt"
+echo "..."
 
 title "5. Apply it: one transaction, and an undo file before the commit"
 run samples update-public-ids --group-id $GROUP \

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from migrations.runner import Revision
 
 STEP_COLUMNS = (
-    Column("revision", "Revision"),
+    Column("revision", "Revision", whole=True),
     Column("created", "Written (UTC)", secondary=True),
     Column("message", "Message"),
 )
@@ -29,7 +29,7 @@ HISTORY_COLUMNS = (
     Column("is_head", "Newest"),
 )
 CURRENT_COLUMNS = (
-    Column("revision", "Revision"),
+    Column("revision", "Revision", whole=True),
     Column("head", "Newest"),
     Column("behind", "Behind"),
     Column("state", "State"),

@@ -22,7 +22,7 @@ COLUMNS = (
     Column("database", "Database"),
     Column("user", "User"),
     Column("server_version", "PostgreSQL"),
-    Column("revision", "Revision"),
+    Column("revision", "Revision", whole=True),
     Column("head", "Newest revision"),
     Column("schema", "Schema"),
     Column("size", "Size"),

@@ -16,7 +16,7 @@ from aspencli.output.rendering import Column
 app = command_group("List and look into groups.")
 
 LIST_COLUMNS = (
-    Column("id", "Id", right=True),
+    Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("prefix", "Prefix"),
     Column("default_tree_location", "Trees are about", secondary=True),

@@ -20,9 +20,9 @@ from aspencli.services.sample_fields import SampleKey, SampleSort
 app = command_group("List samples and change them in bulk.")
 
 LIST_COLUMNS = (
-    Column("id", "Id", right=True),
-    Column("private_identifier", "Private identifier"),
-    Column("public_identifier", "Public identifier"),
+    Column("id", "Id", right=True, whole=True),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
     Column("group", "Group"),
     Column("pathogen", "Pathogen", secondary=True),
     Column("collection_date", "Collected"),
@@ -33,8 +33,8 @@ LIST_COLUMNS = (
 SHOW_COLUMNS = (
     Column("id", "Id"),
     Column("matched_by", "Matched by"),
-    Column("private_identifier", "Private identifier"),
-    Column("public_identifier", "Public identifier"),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
     Column("private", "Private"),
     Column("group", "Group"),
     Column("pathogen", "Pathogen"),

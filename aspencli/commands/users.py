@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 app = command_group("List and onboard users.")
 
 LIST_COLUMNS = (
-    Column("id", "Id", right=True),
+    Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
-    Column("email", "E-mail"),
+    Column("email", "E-mail", whole=True),
     Column("auth0_user_id", "Auth0 id", secondary=True),
     Column("system_admin", "System admin", secondary=True),
     Column("groups", "Groups and roles"),

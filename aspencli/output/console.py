@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from aspencli.errors import RefusedError
-from aspencli.output.rendering import Column, Row, record_field, table_cell, write_rows
+from aspencli.output.rendering import Column, Row, record_field, write_rows
 from aspencli.output.text import visible
 
 if TYPE_CHECKING:
@@ -71,20 +71,14 @@ class Output:
 
     def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
         """Show rows on stdout; ``empty`` is said on stderr when there is none."""
-        written = 0
-
-        def counted() -> Iterator[Row]:
-            nonlocal written
-            for row in rows:
-                written += 1
-                yield row
-
+        rows = iter(rows)
+        first = list(islice(rows, 1))  # before a heading is written: a query may fail here
         if self.chosen_form == "table":
-            self._table(columns, list(counted()))
+            self._table(columns, [*first, *rows])
         else:
-            write_rows(self.out, self.chosen_form, columns, counted())
+            write_rows(self.out, self.chosen_form, columns, chain(first, rows))
         self.out.flush()
-        if not written and empty:
+        if not first and empty:
             self.info(empty)
 
     def records(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -210,17 +204,11 @@ class Output:
             self._console(self.out).print(self._make_table(columns, rows, self.out))
 
     def _make_table(self, columns: Sequence[Column], rows: list[Row], stream: TextIO) -> Table:
-        from rich.table import Table
+        from aspencli.output.layout import make_table
 
-        narrow = _width(stream) < _NARROW
-        shown = [column for column in columns if not (narrow and column.secondary)]
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in shown:
-            justify = "right" if column.right else "left"
-            table.add_column(column.title, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal, though mypy sees str
-        for row in rows:
-            table.add_row(*(table_cell(row[column.key]) for column in shown))
-        return table
+        width = _width(stream)
+        shown = [c for c in columns if not (c.secondary and width < _NARROW)]
+        return make_table(shown, rows, width)
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console

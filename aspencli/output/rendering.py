@@ -20,12 +20,14 @@ class Column:
         title: Its heading in a table.
         right: Whether a table sets it flush right, as numbers are.
         secondary: Whether a table leaves it out when the terminal is narrow.
+        whole: Whether a table shows it to the last character, as identifiers are.
     """
 
     key: str
     title: str
     right: bool = False
     secondary: bool = False
+    whole: bool = False
 
 
 Row = Mapping[str, Any]
