@@ -90,6 +90,14 @@ def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.e
     )
 
 
+def major_of(data: Path) -> int | None:
+    """The major version of the PostgreSQL that made a data folder; None when there is none."""
+    try:
+        return int((data / "PG_VERSION").read_text().partition(".")[0])
+    except FileNotFoundError:
+        return None
+
+
 def _wrong_major(major: int, fitting: list[Binaries]) -> ConflictError:
     found = ", ".join(f"{b.version} ({b.bindir})" for b in fitting)
     return ConflictError(

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import psycopg2
 from sqlalchemy.engine import URL
 
-from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
+from aspencli.errors import AspenError, NotFoundError, UnreachableError
 from db.database import DRIVER
 from local import logs, postmaster, processes
 from local.account import server_account
-from local.binaries import Binaries, find_binaries
+from local.binaries import Binaries, find_binaries, major_of
 from local.initialise import LAPTOP, initialise, sweep, write_settings
 from local.initialise import server_environment as environment
 from local.locking import file_lock
 from local.parts import PartStatus, Started, State, Steps, Stopped
 from local.places import ROLES, Places, reachable_binaries
 from local.ports import HOST, free_port, is_free
+from local.readiness import answers
 
 DATABASE = "aspen_db"
 SUPERUSER, WRITER, READER = ROLES
@@ -146,7 +146,7 @@ class Cluster:
         if not self.data.exists():
             self._places.settle(account)
         data = self.data
-        binaries = reachable_binaries(find_binaries(major=_major(data)), account)
+        binaries = reachable_binaries(find_binaries(major=major_of(data)), account)
         password = self._places.passwords(make=not data.exists())[SUPERUSER]
         created = not data.exists()
         if created:
@@ -178,7 +178,7 @@ class Cluster:
     def _wait_until_ready(self, pid: int) -> bool:
         """Whether it takes connections; False when its port was taken, an error when it ended."""
         deadline = time.monotonic() + _READY_S
-        while not self._answers():
+        while not answers(self._port(), SUPERUSER, self._places):
             if not postmaster.lives(pid, self.data):
                 said = logs.tail(self.data / logs.STARTUP_LOG, 5) + self.logs(8)
                 if any("could not bind" in line for line in said):
@@ -194,34 +194,6 @@ class Cluster:
                     hint="It may be repairing its data; see 'aspencli local logs', then try again.",
                 )
             time.sleep(processes.POLL_S)
-        return True
-
-    def _answers(self) -> bool:
-        """Whether it takes connections.
-
-        Raises:
-            ConflictError: It answers, and refuses our password.
-        """
-        port, password = self._port(), self._places.passwords()[SUPERUSER]
-        try:
-            connection = psycopg2.connect(
-                host=HOST,
-                port=port,
-                user=SUPERUSER,
-                password=password,
-                dbname="postgres",
-                connect_timeout=10,
-            )
-        except psycopg2.OperationalError as error:
-            if "password authentication failed" in str(error):
-                raise ConflictError(
-                    f"the local database does not know the password in "
-                    f"{self._places.passwords_file}",
-                    hint="Put the right file back, or give the data up with "
-                    "'aspencli local reset'.",
-                ) from error
-            return False
-        connection.close()
         return True
 
     def _choose_port(self, notes: list[str]) -> int:
@@ -258,20 +230,12 @@ class Cluster:
 
     def _installed(self) -> Binaries | None:
         with contextlib.suppress(AspenError):  # a status is shown without them, too
-            return find_binaries(major=_major(self.data))
+            return find_binaries(major=major_of(self.data))
         return None
 
 
 def _silent(step: str) -> None:
     del step
-
-
-def _major(data: Path) -> int | None:
-    """The major version of the PostgreSQL that made a data folder; None when there is none."""
-    try:
-        return int((data / "PG_VERSION").read_text().partition(".")[0])
-    except FileNotFoundError:
-        return None
 
 
 def _size(folder: Path) -> int:

@@ -28,6 +28,7 @@ from sqlalchemy.pool import NullPool
 from db.database import Database, normalise_url
 from local.locking import file_lock
 from local.postgres import SUPERUSER, Cluster
+from local.processes import command_of
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 # These say where things are on this machine; they are no settings of the program under test.
@@ -76,12 +77,9 @@ def _remove_orphans() -> None:
     """Tidy up after runs that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         pid = int(folder.name.removeprefix(_FOLDER).partition("-")[0])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        mine = folder.stat().st_uid == os.geteuid()
+        if mine and not command_of(pid):
             _remove(folder)
-        except PermissionError:
-            continue  # another user's run
 
 
 class Server:

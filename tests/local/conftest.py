@@ -20,7 +20,8 @@ from local.postgres import Cluster
 # Waiting for the disk is not what these tests are about.
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 _PREAMBLE = f"""
-import os, pwd, sys
+import os, pwd, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pathlib import Path
 from aspencli.errors import AspenError
 from local.postgres import Cluster

@@ -14,17 +14,16 @@ from local.prepare import prepare
 from tests.local.conftest import FAST
 
 
-def _others() -> list[Binaries]:
-    """The PostgreSQL installations of this machine beside the first choice."""
-    first, found = find_binaries(), []
+def _installed() -> list[Binaries]:
+    """The PostgreSQL installations of this machine, one of each major version."""
+    found: dict[int, Binaries] = {}
     for bindir, source in binaries._candidates():
         try:
             candidate = binaries._examine(bindir, source)
         except binaries._UnfitError:
             continue
-        if candidate.major != first.major:
-            found.append(candidate)
-    return found
+        found.setdefault(candidate.major, candidate)
+    return list(found.values())
 
 
 def test_what_is_found_brings_the_extensions() -> None:
@@ -50,20 +49,21 @@ def test_a_machine_without_postgresql_is_told_both_ways_on(
 def test_data_go_on_with_the_version_that_made_them(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = _others()
-    if not others:
+    installed = _installed()
+    if len(installed) == 1:
         pytest.skip("this machine has one PostgreSQL only")
-    monkeypatch.setenv("ASPEN_PG_BINDIR", str(others[0].bindir))
+    first, other = installed[:2]
+    monkeypatch.setenv("ASPEN_PG_BINDIR", str(other.bindir))
     cluster = Cluster(home, settings=FAST)
     assert cluster.up().created
     assert prepare(cluster).created
     cluster.down()
     monkeypatch.delenv("ASPEN_PG_BINDIR")
     assert not cluster.up().created
-    assert cluster.status().version == others[0].version
+    assert cluster.status().version == other.version
     cluster.down()
-    monkeypatch.setenv("ASPEN_PG_BINDIR", str(find_binaries().bindir))
-    with pytest.raises(ConflictError, match=f"made by PostgreSQL {others[0].major}") as caught:
+    monkeypatch.setenv("ASPEN_PG_BINDIR", str(first.bindir))
+    with pytest.raises(ConflictError, match=f"made by PostgreSQL {other.major}") as caught:
         cluster.up()
     assert caught.value.hint is not None
     assert "reset" in caught.value.hint
