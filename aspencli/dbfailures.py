@@ -28,7 +28,9 @@ _STATES = {
     "42501": _Rule(4, "this database user may not do that", "Use one that may."),
     "25006": _Rule(3, "this session is read-only; nothing was written", "Ask for writing: --write"),
     "57014": _Rule(
-        5, "the database gave up: the statement took too long", "Try again when it is less busy."
+        5,
+        "the database gave up the statement: it took too long, or somebody cancelled it",
+        "Try again when it is less busy.",
     ),
     "57P": _Rule(5, "the database is shutting down or was restarted", "Try again in a moment."),
     "55P03": _Rule(

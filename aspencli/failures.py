@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from aspencli.context import AppContext
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+# Where PostgreSQL repeats the statement, with its values, or a row.
+_VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
 
 
@@ -99,7 +102,8 @@ def _bug(error: Exception) -> Failure:
         hint = f"The details are in {_crash_file(error)}. {ISSUES}"
     except OSError:
         hint = f"Run it again with --debug for the details. {ISSUES}"
-    return Failure(1, f"a bug in aspencli: {type(error).__name__}: {error}", hint)
+    words = str(error).partition("\n")[0]
+    return Failure(1, f"a bug in aspencli: {type(error).__name__}: {words}", hint)
 
 
 def _crash_file(error: Exception) -> Path:
@@ -108,7 +112,8 @@ def _crash_file(error: Exception) -> Path:
     path = folder / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     lines = traceback.format_exception(error)  # frames and messages; no variables, no arguments
     path.touch(mode=0o600)
-    path.write_text(f"aspencli {__version__}, Python {sys.version}\n\n{''.join(lines)}")
+    text = _VALUES.sub(r"\1 (left out: it may hold data)", "".join(lines))
+    path.write_text(f"aspencli {__version__}, Python {sys.version}\n\n{text}")
     return path
 
 
