@@ -27,7 +27,7 @@ def running() -> Iterator[tuple[int, str]]:
             if entry.isdigit() and (command := _read_command(int(entry))):
                 yield int(entry), command
         return
-    listing = _ps("-ax", "-o", "pid=,command=")
+    listing = _ps("-ax", "-ww", "-o", "pid=,command=")
     for line in listing.splitlines():
         number, _, command = line.strip().partition(" ")
         yield int(number), command.strip()
@@ -37,7 +37,7 @@ def command_of(pid: int) -> str:
     """The command line of a process; empty when there is none, or it is a zombie."""
     if (_PROC / "self" / "cmdline").exists():
         return _read_command(pid)
-    return _ps("-p", str(pid), "-o", "command=").strip()
+    return _ps("-p", str(pid), "-ww", "-o", "command=").strip()
 
 
 def spawn_detached(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -14,7 +15,7 @@ import psycopg2
 import pytest
 
 from aspencli.errors import ConflictError, NotFoundError
-from local import postmaster
+from local import postmaster, processes
 from local.account import server_account
 from local.parts import State
 from local.ports import HOST
@@ -42,6 +43,17 @@ def test_only_this_machine_can_reach_it(shared: Cluster) -> None:
     address = shared.url("postgres", SUPERUSER)
     assert query(address, "SHOW listen_addresses") == "127.0.0.1"
     assert query(address, "SHOW unix_socket_directories") == ""
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")
+def test_processes_are_found_without_proc_too(
+    shared: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = set(postmaster.family(shared.data))
+    monkeypatch.setattr(processes, "_PROC", tmp_path)  # as on macOS
+    assert shared.status().state is State.RUNNING
+    assert members & set(postmaster.family(shared.data))
+    assert processes.command_of(shared.up().pid).endswith(str(shared.data))
 
 
 def test_a_wrong_password_is_refused(shared: Cluster) -> None:

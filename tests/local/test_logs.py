@@ -1,0 +1,47 @@
+"""The server's messages, over the change of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from local import logs
+
+
+def test_messages_are_followed_into_the_next_days_file(tmp_path: Path) -> None:
+    _current(tmp_path, "monday")
+    (tmp_path / "monday").write_text("old\nlast\n")
+    ended = False
+    messages = logs.follow(tmp_path, 1, until=lambda: ended, pause=0)
+    assert next(messages) == "last"
+    _append(tmp_path / "monday", "before midnight\nhalf a li")
+    assert next(messages) == "before midnight"
+    _append(tmp_path / "monday", "ne\n")
+    (tmp_path / "tuesday").write_text("after midnight\n")
+    _current(tmp_path, "tuesday")
+    ended_after = [next(messages), next(messages)]
+    assert ended_after == ["half a line", "after midnight"]
+    ended = True
+    assert list(messages) == []
+
+
+def test_a_file_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+    _current(tmp_path, "monday")
+    (tmp_path / "monday").write_text("of last week, and long\n")
+    messages = logs.follow(tmp_path, 0, until=lambda: False, pause=0)
+    (tmp_path / "monday").write_text("new\n")
+    assert next(messages) == "new"
+
+
+def test_before_the_log_begins_there_is_nothing(tmp_path: Path) -> None:
+    assert logs.tail(logs.current_log(tmp_path), 10) == []
+    (tmp_path / logs.STARTUP_LOG).write_text("one\ntwo\n")
+    assert logs.tail(logs.current_log(tmp_path), 1) == ["two"]
+
+
+def _current(folder: Path, name: str) -> None:
+    (folder / "current_logfiles").write_text(f"stderr {name}\n")
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
