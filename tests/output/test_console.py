@@ -1,0 +1,276 @@
+"""The two streams: what a person sees, and what is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pexpect
+import pytest
+
+from aspencli.errors import RefusedError
+from aspencli.output.console import Output
+from aspencli.output.rendering import Column
+
+COLUMNS = (
+    Column("id", "Id", right=True),
+    Column("name", "Name"),
+    Column("aside", "Aside", secondary=True),
+)
+ROWS = [{"id": 1, "name": "Ada", "aside": "x"}, {"id": 22, "name": "Bob", "aside": "y"}]
+HOSTILE = "[red]\x1b[31m:smile:\x9b2J\u202e"
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Captured:
+    """An `Output` and what it wrote."""
+
+    def __init__(self, form: str | None = None, *, terminal: bool = False):
+        kind = Terminal if terminal else io.StringIO
+        self.stdout, self.stderr = kind(), kind()
+        self.output = Output(form, stdout=self.stdout, stderr=self.stderr)
+
+    @property
+    def out(self) -> str:
+        return self.stdout.getvalue()
+
+    @property
+    def err(self) -> str:
+        return self.stderr.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+# Formats
+
+
+def test_off_a_terminal_it_is_tsv_and_on_one_a_table() -> None:
+    piped, shown = Captured(), Captured(terminal=True)
+    for each in (piped, shown):
+        each.output.rows(COLUMNS, ROWS)
+    assert piped.out == "id\tname\taside\n1\tAda\tx\n22\tBob\ty\n"
+    lines = [line.rstrip() for line in _plain(shown.out).splitlines()]
+    assert lines == ["Id  Name  Aside", " 1  Ada   x", "22  Bob   y"]
+
+
+def test_a_format_that_was_asked_for_holds_on_a_terminal_too() -> None:
+    shown = Captured("jsonl", terminal=True)
+    shown.output.rows(COLUMNS, ROWS[:1])
+    assert shown.out == '{"id": 1, "name": "Ada", "aside": "x"}\n'
+
+
+@pytest.mark.parametrize(("width", "shown"), [("99", False), ("100", True)])
+def test_a_narrow_terminal_leaves_out_what_is_secondary(
+    width: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    each = Captured(terminal=True)
+    each.output.rows(COLUMNS, ROWS)
+    assert ("Aside" in each.out) is shown
+    assert "Name" in each.out
+    machine = Captured("csv", terminal=True)
+    machine.output.rows(COLUMNS, ROWS)
+    assert machine.out.startswith("id,name,aside\n")
+
+
+NAME = "hCoV-19/USA/CA-RCPHL-0123456789/2023"
+WHOLE = (Column("id", "Id", whole=True), Column("name", "Name", whole=True), Column("aside", "A"))
+
+
+@pytest.mark.parametrize("width", ["20", "60", "140"])
+def test_an_identifier_is_never_cut(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    each = Captured("table", terminal=True)
+    each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": ""}])
+    lines = _plain(each.out).splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert NAME in "".join(line[4:].strip() for line in lines[1:])
+
+
+def test_other_text_is_cut_to_keep_a_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    each = Captured("table", terminal=True)
+    each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": "long " * 20}])
+    (line,) = _plain(each.out).splitlines()[1:]
+    assert NAME in line
+    assert line.rstrip().endswith("…")
+
+
+def test_a_record_shows_its_fields_below_each_other() -> None:
+    each = Captured("table")
+    each.output.records(COLUMNS, ROWS)
+    lines = [line.rstrip() for line in each.out.splitlines()]
+    assert lines == [
+        "Id     1",
+        "Name   Ada",
+        "Aside  x",
+        "",
+        "Id     22",
+        "Name   Bob",
+        "Aside  y",
+    ]
+    machine = Captured("tsv")
+    machine.output.records(COLUMNS, ROWS)
+    assert machine.out.count("\n") == 3
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
+def test_nothing_found_is_said_on_stderr(form: str) -> None:
+    each = Captured(form)
+    each.output.rows(COLUMNS, iter([]), empty="nothing found")
+    assert each.err == "nothing found\n"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
+def test_a_query_that_fails_leaves_stdout_empty(form: str) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"id": 1 // len(each.out), "name": "", "aside": ""}
+
+    each = Captured(form)
+    with pytest.raises(ZeroDivisionError):
+        each.output.rows(COLUMNS, rows())
+    assert each.out == ""
+
+
+# Text from data
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_data_injects_neither_markup_nor_escapes(terminal: bool) -> None:
+    each = Captured("table", terminal=terminal)
+    row = {"id": 1, "name": HOSTILE, "aside": HOSTILE}
+    each.output.rows(COLUMNS, [row])
+    each.output.record(COLUMNS, row)
+    each.output.preview(COLUMNS, [row])
+    for say in (each.output.info, each.output.done, each.output.warn, each.output.hint):
+        say(HOSTILE)
+    each.output.error(HOSTILE, hint=HOSTILE, details=[HOSTILE])
+    for written in (_plain(each.out), _plain(each.err)):
+        assert "[red]\\x1b[31m:smile:\\x9b2J\\u202e" in written
+        assert not set(written) & set("\x1b\x9b\u202e")
+
+
+@pytest.mark.parametrize("wish", [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_colours_means_no_escapes_at_all(
+    wish: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*wish)
+    each = Captured(terminal=True)
+    each.output.rows(COLUMNS, ROWS)
+    each.output.record(COLUMNS, ROWS[0])
+    each.output.error("failed", hint="mend it")
+    assert "\x1b" not in each.out + each.err
+
+
+def test_messages_go_to_stderr_only() -> None:
+    each = Captured()
+    each.output.info("reading")
+    each.output.done("done")
+    each.output.warn("3 rows skipped")
+    each.output.hint("look")
+    each.output.error("failed", hint="mend it", details=["line 2", "line 3"])
+    assert each.out == ""
+    assert each.err == (
+        "reading\n✓ done\nWarning: 3 rows skipped\n→ look\n"
+        "Error: failed\n  line 2\n  line 3\n→ mend it\n"
+    )
+
+
+def test_a_preview_goes_to_stderr_and_stops() -> None:
+    each = Captured("json")
+    each.output.preview(COLUMNS, [ROWS[0]] * 20, limit=3)
+    assert each.out == ""
+    assert each.err.count("Ada") == 3
+
+
+# Questions
+
+
+def test_off_a_terminal_nothing_is_asked() -> None:
+    each = Captured()
+    with pytest.raises(RefusedError, match="nobody is there"):
+        each.output.confirm("Go on?")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [("y", True), ("YES", True), ("n", False), ("", False), ("yep", False), ("\x04", False)],
+)
+def test_only_a_clear_yes_is_one(answer: str, outcome: bool) -> None:
+    script = "from aspencli.output.console import Output; print('said', Output().confirm('Go on?'))"
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+    child.expect(r"Go on\? \[y/N\]")
+    if answer == "\x04":
+        child.sendeof()
+    else:
+        child.sendline(answer)
+    child.expect(f"said {outcome}")
+    child.close()
+
+
+def test_no_input_refuses_on_a_terminal_too() -> None:
+    script = (
+        "from aspencli.output.console import Output\n"
+        "from aspencli.errors import RefusedError\n"
+        "try: Output(no_input=True).confirm('Go on?')\n"
+        "except RefusedError: print('refused')\n"
+    )
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+    child.expect("refused")
+    child.close()
+
+
+# Progress
+
+
+def test_progress_is_silent_off_a_terminal() -> None:
+    each = Captured()
+    with each.output.progress("Reading", total=3) as tick:
+        tick(1)
+        time.sleep(1.2)
+        tick(3)
+    assert each.out + each.err == ""
+
+
+def test_what_is_quick_shows_no_bar() -> None:
+    each = Captured(terminal=True)
+    with each.output.progress("Reading", total=3) as tick:
+        tick(3)
+    assert "Reading" not in each.err
+
+
+def test_what_takes_longer_shows_a_bar_on_stderr() -> None:
+    each = Captured(terminal=True)
+    with each.output.progress("Reading [red]", total=3) as tick:
+        tick(2)
+        time.sleep(1.4)
+    assert "Reading [red]" in _plain(each.err)
+    assert "2/3" in _plain(each.err)
+    assert each.out == ""
+
+
+def test_an_error_ends_the_bar() -> None:
+    each = Captured(terminal=True)
+    with contextlib.suppress(ZeroDivisionError), each.output.progress("Reading") as tick:
+        time.sleep(1.2)
+        tick(1 // 0)
+    assert "\x1b[?25h" in each.err  # the cursor is back
