@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -11,45 +11,42 @@ from aspencli.output.rendering import Column, Row, table_cell
 
 _GAP = 2  # between two columns
 _LEAST = 8  # a column is not cut shorter than this
+_READABLE = 14  # secondary columns go before another is cut shorter than this
 
 
 def make_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Table:
-    """A table that fits the width where that can be done without cutting an identifier."""
-    cells = [[table_cell(row[column.key]) for column in columns] for row in rows]
-    widths = _fit(columns, [_natural(c, i, cells) for i, c in enumerate(columns)], width)
+    """A table that fits the width where that can be done without cutting an identifier.
+
+    Secondary columns are left out before the others are cut beyond recognition.
+    """
+    cells = {c.key: [table_cell(row[c.key]) for row in rows] for c in columns}
+    natural = {c.key: max(map(cell_len, [c.title, *cells[c.key]])) for c in columns}
+    shown = list(columns)
+    if (_cut(shown, natural, width) or 0) < _READABLE:
+        shown = [column for column in columns if not column.secondary]
+    limit = _cut(shown, natural, width)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, limit in zip(columns, widths, strict=True):
+    for column in shown:
+        # Where even the identifiers do not fit, they are folded: no character is lost.
+        fits = limit is not None
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=limit is not None,
-            overflow="ellipsis" if limit is not None else "fold",
-            max_width=limit,
+            no_wrap=fits,
+            overflow="ellipsis" if fits else "fold",
+            max_width=None if column.whole else limit,
         )
-    for row in cells:
-        table.add_row(*row)
+    for number in range(len(rows)):
+        table.add_row(*(cells[column.key][number] for column in shown))
     return table
 
 
-def _natural(column: Column, index: int, cells: list[list[str]]) -> int:
-    return max([cell_len(column.title), *(cell_len(row[index]) for row in cells)])
-
-
-def _fit(columns: Sequence[Column], natural: list[int], width: int) -> list[int | None]:
-    """The width of each column; None where even the identifiers have to be folded."""
-    room = width - _GAP * (len(columns) - 1)
-    kept = sum(n for c, n in zip(columns, natural, strict=True) if c.whole)
-    flexible = [n for c, n in zip(columns, natural, strict=True) if not c.whole]
-    limit = _level(flexible, room - kept)
-    if limit is None:
-        return [None] * len(columns)
-    return [n if c.whole else min(n, limit) for c, n in zip(columns, natural, strict=True)]
-
-
-def _level(widths: list[int], room: int) -> int | None:
-    """The greatest limit with which all widths together fit the room; None when none does."""
-    limit = max(widths, default=_LEAST)
-    while sum(min(w, limit) for w in widths) > room:
+def _cut(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> int | None:
+    """The greatest width to cut the flexible columns to; None when there is none that does."""
+    room = width - _GAP * (len(columns) - 1) - sum(natural[c.key] for c in columns if c.whole)
+    flexible = [natural[column.key] for column in columns if not column.whole]
+    limit = max([_READABLE, *flexible])
+    while sum(min(natural, limit) for natural in flexible) > room:
         limit -= 1
         if limit < _LEAST:
             return None
