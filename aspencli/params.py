@@ -51,7 +51,7 @@ GroupOption = Annotated[
     typer.Option(
         "--group",
         metavar="ID|NAME|PREFIX",
-        help="Only of this group. Default: --org, else all groups.",
+        help="Only what belongs to this group. Default: --org, else all groups.",
         callback=checked("the group"),
     ),
 ]
@@ -68,9 +68,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every row, in a table to
 AfterOption = Annotated[
     int | None, typer.Option("--after", metavar="ID", help="Go on behind the row of this id.")
 ]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only show what would be written; exit code as if done.")
-]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:

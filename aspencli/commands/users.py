@@ -141,13 +141,13 @@ def create(
 ) -> None:
     """Create a user with a role in a group, in one transaction.
 
-    First create the user in Auth0 and note the id it gets there; then run this.
-    It takes the place of the INSERT by hand of old: what was system_admin 't'
-    is --system-admin, what was group_admin 't' is --role admin (and 'f' the
-    default, member).
+    First create the user in Auth0 and note the id that it gets there; then run
+    this. It replaces the INSERT by hand of the old runbook: its system_admin 't'
+    is --system-admin; its group_admin 't' is --role admin, and 'f' --role member,
+    the default.
 
-    Run again, it changes nothing: the very same user is answered. A user that
-    has the address or the id already, but otherwise differs, is a conflict (7).
+    Run again, it changes nothing and answers with the same user. A user who has
+    the address or the Auth0 id already but differs otherwise is a conflict.
     """
     from aspencli.services.onboarding import NewUser, create_user, plan_user
 

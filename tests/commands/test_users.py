@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pexpect
 import pytest
 import sqlalchemy as sa
 
@@ -267,6 +270,44 @@ def test_production_wants_its_name(cli: Cli, seeded: Database) -> None:
         assert _create(cli, "--env", "prod", *flags).code == 3
     assert _users(seeded) == before
     assert _create(cli, "--env", "prod", "--confirm", "prod").code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "question", "answer", "code"),
+    [
+        ("local", r"in group Redwood .* as member on local\? \[y/N\]", "y", 0),
+        ("local", r"on local\? \[y/N\]", "", 3),
+        ("prod", r"Type prod to create user", "prod", 0),
+        ("prod", r"Type prod to create user", "y", 3),
+    ],
+)
+def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
+    seeded: Database,
+    cli_env: Callable[[Database], dict[str, str]],
+    target: str,
+    question: str,
+    answer: str,
+    code: int,
+) -> None:
+    env = cli_env(seeded)
+    env["ASPEN_DATABASE_URL_PROD"] = env["ASPEN_DATABASE_URL_LOCAL"]
+    words = (word for pair in ADA.items() for word in pair)
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "aspencli", "--env", target, "users", "create", *words],
+        env=env | {"TERM": "dumb"},
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(40, 200),
+    )
+    child.expect("ada@lab.example.org")  # the plan comes before the question
+    child.expect(question)
+    child.sendline(answer)
+    rest = child.read()
+    child.close()
+    assert child.exitstatus == code
+    assert ("was created" if code == 0 else "nothing was written") in rest
+    assert len(_users(seeded)) == (12 if code == 0 else 11)
 
 
 def test_what_is_left_out_is_asked_for(cli: Cli) -> None:
