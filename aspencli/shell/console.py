@@ -5,6 +5,7 @@ Nothing heavy is imported here: the prompt stands before SQLAlchemy is loaded.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -71,10 +72,15 @@ def run(request: ConsoleRequest) -> int:
     Raises:
         sqlalchemy.exc.OperationalError: The database cannot be reached (only with ``connect``).
     """
-    if request.interactive:
+    if not request.interactive:
+        from aspencli.shell.script import execute
+
+        return execute(request)
+    # Until the prompt stands: walking over what is being imported takes a tenth of that time.
+    gc.disable()
+    try:
         from aspencli.shell.terminal import interact
 
         return interact(request)
-    from aspencli.shell.script import execute
-
-    return execute(request)
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ the prompt, the banner and the history are the console's.
 
 from __future__ import annotations
 
+import gc
 import sys
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from aspencli.shell.banner import banner
 from aspencli.shell.console import ConsoleRequest
 from aspencli.shell.history import ConsoleHistory
 from aspencli.shell.loading import Loading
-from aspencli.shell.prompts import CompleterWhenReady, ConsolePrompts, styles
+from aspencli.shell.prompts import CompleterWhenReady, ConsolePrompts, LexerWhenTyped, styles
 
 if TYPE_CHECKING:
     from aspencli.shell.failures import Brief
@@ -38,6 +39,7 @@ class ConsoleShell(TerminalInteractiveShell):
         self._request = app.request
         self._loading = app.loading
         self._named = False
+        self._collector_paused = True  # by `aspencli.shell.console.run`
         super().__init__(*args, **kwargs)
         self.magics_manager.register_function(self._profile, magic_name="profile")
         self.magics_manager.register_function(self._write, magic_name="write")
@@ -64,14 +66,19 @@ class ConsoleShell(TerminalInteractiveShell):
         super().init_prompt_toolkit_cli()
         if self.pt_app is not None and self.pt_app.completer is not None:
             self.pt_app.completer = CompleterWhenReady(self.pt_app.completer, self._settle)
-            self.pt_app.app.after_render += lambda _app: self._loading.start()
+            self.pt_app.app.after_render += lambda _app: self._begin_loading()
+
+    def _extra_prompt_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = super()._extra_prompt_options()
+        options["lexer"] = LexerWhenTyped(options["lexer"])
+        return options
 
     # What happens at the prompt
 
     def prompt_for_code(self) -> str:
         """Read a cell; a failure to load ends the wait for it."""
         if self.pt_app is None:
-            self._loading.start()
+            self._begin_loading()
         return str(super().prompt_for_code())
 
     def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
@@ -95,6 +102,12 @@ class ConsoleShell(TerminalInteractiveShell):
         self._request.messages.error(told.message, hint=told.hint, details=told.details)
 
     # Names
+
+    def _begin_loading(self) -> None:
+        self._loading.start()
+        if self._collector_paused:
+            gc.enable()
+            self._collector_paused = False
 
     def _ready(self) -> Workspace:
         """Wait until the names are there.

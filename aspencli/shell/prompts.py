@@ -11,6 +11,8 @@ from typing import Any
 from IPython.terminal.prompts import Prompts
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.lexers import Lexer
 from pygments.token import Token, _TokenType  # type: ignore[import-untyped] # it ships no types
 
 from aspencli.targets import Safety
@@ -50,6 +52,23 @@ class ConsolePrompts(Prompts):
         if self._writing():
             lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
         return [*lead, *super().in_prompt_tokens()]
+
+
+class LexerWhenTyped(Lexer):
+    """A lexer that is left alone until there is something to colour.
+
+    What it loads for the first time would keep the first prompt waiting (30 ms).
+
+    Args:
+        lexer: The one that colours.
+    """
+
+    def __init__(self, lexer: Lexer):
+        self._lexer = lexer
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """The styled text of each line, by its number."""
+        return self._lexer.lex_document(document) if document.text else lambda _line: []
 
 
 class CompleterWhenReady(Completer):

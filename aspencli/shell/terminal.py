@@ -79,7 +79,7 @@ def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
 def _config(request: ConsoleRequest) -> Config:
     """What is said to IPython whatever the operator's profile says."""
     settings: dict[str, dict[str, Any]] = {
-        "HistoryManager": {"hist_file": str(history_file(request.target_label))},
+        "HistoryManager": {"hist_file": _history(request)},
         "TerminalInteractiveShell": {
             "enable_tip": False,
             "term_title_format": f"aspencli: {request.target_label}",
@@ -88,3 +88,11 @@ def _config(request: ConsoleRequest) -> Config:
     if os.environ.get("NO_COLOR"):
         settings["InteractiveShell"] = {"colors": "nocolor"}
     return Config(settings)
+
+
+def _history(request: ConsoleRequest) -> str:
+    try:
+        return str(history_file(request.target_label))
+    except OSError as error:
+        request.messages.warn(f"the history is not kept: {error}")
+        return ":memory:"

@@ -48,6 +48,7 @@ class Transactions:
 
     def close(self) -> None:
         """Close every session; what was not committed is gone."""
+        self.roll_back_failed()
         for session in list(self._connections):
             session.close()
 
@@ -64,10 +65,7 @@ class Transactions:
     def _failed(self, session: Session) -> bool:
         if not session.is_active:  # a flush failed
             return True
-        return any(
-            connection.invalidated or _status(connection) == TRANSACTION_STATUS_INERROR
-            for connection in self._open(session)
-        )
+        return any(map(_is_failed, self._open(session)))
 
     def _changed(self, session: Session) -> bool:
         if session.new or session.deleted or any(map(session.is_modified, session.dirty)):
@@ -79,16 +77,26 @@ def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def _status(connection: Connection) -> int:
-    return int(_driver(connection).get_transaction_status())
+def _is_failed(connection: Connection) -> bool:
+    if connection.invalidated:
+        return True
+    driver = _driver(connection)
+    if driver.closed:
+        # Lost while the driver was used by hand, which SQLAlchemy did not notice.
+        connection.invalidate()
+        return True
+    return bool(driver.get_transaction_status() == TRANSACTION_STATUS_INERROR)
 
 
 def _wrote(connection: Connection) -> bool:
     """Whether the open transaction wrote something: only then the server gave it an id."""
-    if connection.invalidated or _status(connection) != TRANSACTION_STATUS_INTRANS:
+    if connection.invalidated:
+        return False
+    driver = _driver(connection)
+    if driver.closed or driver.get_transaction_status() != TRANSACTION_STATUS_INTRANS:
         return False
     # On the driver, so that this question of ours is not profiled.
-    with _driver(connection).cursor() as cursor:
+    with driver.cursor() as cursor:
         try:
             cursor.execute("SELECT txid_current_if_assigned() IS NOT NULL")
         except psycopg2.OperationalError:  # the connection is lost, and the changes with it

@@ -335,6 +335,20 @@ def test_an_interrupt_cancels_the_statement_on_the_server(migrated_db: str) -> N
     watcher.dispose()
 
 
+def test_a_connection_lost_in_the_codes_own_hands_is_the_codes_error(execute: Execute) -> None:
+    done = execute(
+        """
+        cursor = session.connection().connection.cursor()
+        pid = session.scalar(sa.text("SELECT pg_backend_pid()"))
+        with engine.make_session() as other:
+            other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        cursor.execute("SELECT 1")
+        """
+    )
+    assert done.code == 1
+    assert "terminating connection" in done.err or "server closed" in done.err
+
+
 def test_a_statement_over_its_limit_says_how_to_raise_it(
     request_for: Callable[..., ConsoleRequest],
     migrated_db: str,

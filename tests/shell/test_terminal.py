@@ -173,6 +173,16 @@ def test_the_history_is_the_targets_own_and_holds_no_secret(
         assert "# left out of the history" in console.next_prompt()
 
 
+def test_where_no_history_can_be_kept_the_console_goes_on(
+    migrated_db: str, aspen_home: Path
+) -> None:
+    aspen_home.mkdir()
+    (aspen_home / "state").write_text("in the way")
+    with Terminal(migrated_db) as console:
+        assert "Warning: the history is not kept" in console.banner
+        assert "Out[1]: 2" in console.run("1 + 1")
+
+
 def test_the_operators_own_profile_holds(migrated_db: str, own_ipython: Path) -> None:
     profile = own_ipython / "profile_default"
     (profile / "startup").mkdir(parents=True)
