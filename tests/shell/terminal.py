@@ -55,6 +55,9 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None and self._child.isalive():
+            self.type("exit\r")
+            self.end()  # by itself, so that what it ran is measured
         self._child.close(force=True)
 
     @property
