@@ -10,9 +10,14 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"aspencli {__version__}\n")
         return
-    from aspencli.main import run  # loads the command framework, hence not at the top
+    try:
+        from aspencli.main import run  # loads the command framework, hence not at the top
 
-    sys.exit(run())
+        code = run()
+    except KeyboardInterrupt:  # while that loads, or while connections are closed
+        sys.stderr.write("Error: interrupted\n")
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

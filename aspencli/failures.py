@@ -18,6 +18,7 @@ from typer.exceptions import Abort
 
 from aspencli import __version__, homes
 from aspencli.errors import INTERRUPTED, AspenError
+from aspencli.interrupts import interrupt_code
 
 if TYPE_CHECKING:
     from aspencli.context import AppContext
@@ -56,6 +57,7 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
         return _report(context, error)
     if code == INTERRUPTED:
         context.messages.error("interrupted; what was not confirmed as done was not done")
+        return interrupt_code()
     return code if isinstance(code, int) else 0
 
 

@@ -6,7 +6,13 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from aspencli.errors import INTERRUPTED
+
+TERMINATED = 143
+"""The exit code after SIGTERM (128 + 15), as shells expect it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_was_terminated = False  # the command framework makes an exit code of what is raised
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -15,25 +21,31 @@ class TerminatedError(KeyboardInterrupt):
 
 def obey_sigterm() -> None:
     """Let SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
+    global _was_terminated  # noqa: PLW0603 - a signal is the process's own
+    _was_terminated = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        global _was_terminated  # noqa: PLW0603 - same
+        _was_terminated = True
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, stop)
 
 
+def interrupt_code() -> int:
+    """The exit code of a run that a signal ended: 130, or 143 where it was SIGTERM."""
+    return TERMINATED if _was_terminated else INTERRUPTED
+
+
 class Shield:
     """From `raise_shield` to the end of the ``with`` block, interrupts are noted and not obeyed.
 
-    Raised just before a commit, it makes sure that what was written is also told.
-
-    Attributes:
-        late: Whether an interrupt came while the shield was up.
+    Raised before what must not be left half done, such as a commit and telling of it.
     """
 
     def __init__(self) -> None:
-        self.late = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._noted: list[int] = []
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -47,10 +59,28 @@ class Shield:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def late(self) -> bool:
+        """Whether an interrupt came while the shield was up."""
+        return bool(self._noted)
+
     def raise_shield(self) -> None:
         """Note interrupts from now on."""
+        for number in _SIGNALS:
+            self._before[number] = signal.getsignal(number)
+            signal.signal(number, self._note)
 
-        def note(_number: int, _frame: FrameType | None) -> None:
-            self.late = True
+    def check(self) -> None:
+        """Obey what has been noted so far: the last moment at which that is possible.
 
-        self._before = {number: signal.signal(number, note) for number in _SIGNALS}
+        Raises:
+            KeyboardInterrupt: An interrupt came; the shield stays up, to clean up behind it.
+        """
+        for number in self._noted:
+            handler = self._before[number]
+            if callable(handler):
+                handler(number, None)
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._noted.append(number)

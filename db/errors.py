@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class RowsMovedError(Exception):
     """Rows were changed by somebody else between the plan and the write; nothing was written.
 
     Attributes:
-        rows: A line of text for each row that moved.
+        rows: A line of text for each row that moved; only the first where they are many.
+        total: How many moved.
     """
 
-    def __init__(self, rows: Sequence[str]):
-        super().__init__(f"{len(rows)} rows changed since they were planned")
+    def __init__(self, rows: Sequence[str], total: int):
+        super().__init__(f"{total} rows changed since they were planned")
         self.rows = tuple(rows)
+        self.total = total
 
 
 class OutcomeUnknownError(Exception):
     """The connection was lost at the commit, and the database could not be asked since.
 
     Attributes:
-        transaction: The transaction's id, to ask later with ``pg_xact_status``.
+        transaction: The transaction's id, to ask later with ``txid_status``.
+        undo_file: What takes the change back, if it was written; None where there is no such file.
     """
 
     def __init__(self, transaction: int):
         super().__init__(f"the outcome of transaction {transaction} is not known")
         self.transaction = transaction
+        self.undo_file: Path | None = None

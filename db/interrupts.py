@@ -1,61 +1,193 @@
-"""Long statements that Ctrl-C can stop."""
+"""Long statements that Ctrl-C can stop.
+
+The driver waits inside C, where no signal handler of Python runs until the statement is over. So
+statements go to a thread, and the main thread waits where it hears of an interrupt. (psycopg2's own
+wait callback would do for statements, but it forbids COPY.)
+"""
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection
 
 T = TypeVar("T")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GLANCE = 0.1  # seconds between two looks at whether an interrupt came
+_PIECE = 1 << 16  # bytes; what a pipe holds
+
+
+class Readable(Protocol):
+    """What the driver reads from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes; empty at the end."""
+
 
 def cancellable(connection: Connection, work: Callable[[], T]) -> T:
     """Do the work; an interrupt cancels its statement on the server, at once.
-
-    The driver waits inside C, where no signal handler of Python runs until the statement is over.
-    So the work goes to a thread, and the main thread waits where it can be interrupted. (psycopg2's
-    own wait callback would do for statements, but it forbids COPY.)
 
     Raises:
         KeyboardInterrupt: The work was interrupted; its transaction has failed.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    driver: Any = connection.connection.driver_connection
-    done = threading.Event()
-    outcome: list[T] = []
-    failure: list[BaseException] = []
+    worker = _Worker(connection, work)
+    with _Noted() as interrupts:
+        worker.start()
+        worker.wait(lambda: interrupts.came)
+    return worker.result()
 
-    turn = threading.Lock()  # whoever takes it first decides whether the work is done at all
 
-    def run() -> None:
-        if not turn.acquire(blocking=False):
-            return
+def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readable], T]) -> T:
+    """Do work that reads a file made of pieces; an interrupt ends it even while a piece is awaited.
+
+    The pieces are made in the thread that calls, so what goes wrong there is raised as it is.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted; the transaction has failed.
+    """
+    pipe = _Pipe()
+    worker = _Worker(connection, lambda: work(pipe))
+    try:
+        with _Noted():
+            worker.start()
+        pipe.fill(pieces, worker.has_ended)
+        with _Noted() as interrupts:
+            pipe.end(complete=True)
+            worker.wait(lambda: interrupts.came)
+    except BaseException:
+        with _Noted():
+            pipe.end(complete=False)
+            worker.wait(lambda: True)
+        raise
+    finally:
+        pipe.close()
+    return worker.result()
+
+
+class _Worker(Generic[T]):
+    """Work on a connection, in a thread of its own."""
+
+    def __init__(self, connection: Connection, work: Callable[[], T]):
+        # Asked for now, for the work may lose the connection.
+        self._driver: Any = connection.connection.driver_connection
+        self._work = work
+        self._started = False
+        self._done = threading.Event()
+        self._outcome: list[T] = []
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        self._started = True
+        threading.Thread(target=self._run, name="statement", daemon=True).start()
+
+    def _run(self) -> None:
         try:
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, and raised there
-            failure.append(error)
+            self._outcome.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised by result(), in the main thread
+            self._failure = error
         finally:
-            done.set()
+            self._done.set()
 
-    thread = threading.Thread(target=run, name="statement", daemon=True)
-    asked = False
-    interrupt: KeyboardInterrupt | None = None
-    while not done.is_set():
+    def has_ended(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, unwanted: Callable[[], object]) -> None:
+        """Return when it has ended; cancel its statement as long as it is unwanted."""
+        while self._started and not self._done.wait(_GLANCE):
+            if unwanted():
+                # Again and again, for the first may come before the statement does.
+                with suppress(psycopg2.Error):  # a broken connection ends the work by itself
+                    self._driver.cancel()
+
+    def result(self) -> T:
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome[0]
+
+
+class _Noted:
+    """For the length of a ``with`` block interrupts are noted; at its end they are obeyed."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # interrupts reach the main thread only
         try:
-            if not asked:
-                asked = True
-                thread.start()
-            done.wait()
-        except KeyboardInterrupt as error:
-            if turn.acquire(blocking=False):  # interrupted while the thread was starting
-                raise
-            interrupt = error
-            driver.cancel()
-    if interrupt is not None:
-        raise interrupt
-    if failure:
-        raise failure[0]
-    return outcome[0]
+            for number in _SIGNALS:
+                handler = signal.getsignal(number)
+                if callable(handler):  # else it is ignored, or ends the process at once
+                    self._handlers[number] = handler
+                    signal.signal(number, self._note)
+        except BaseException:
+            self._restore()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+        for number in self.came:
+            self._handlers[number](number, None)
+        if self.came:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.came.append(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+class _Pipe:
+    """The system's pipe: it holds no lock of Python's that an interrupt could leave taken."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._complete = True
+        self._ended = False
+
+    def fill(self, pieces: Iterable[bytes], unread: Callable[[], bool]) -> None:
+        """Write the pieces; stop when nobody will read them, for the result tells why."""
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                if unread():
+                    return
+                if select.select([], [self._writing], [], _GLANCE)[1]:
+                    rest = rest[os.write(self._writing, rest) :]
+
+    def end(self, *, complete: bool) -> None:
+        """Say that nothing follows, and whether that is all there was to read."""
+        if not self._ended:
+            self._ended = True
+            self._complete = complete
+            os.close(self._writing)
+
+    def read(self, _size: int = -1, /) -> bytes:
+        data = os.read(self._reading, _PIECE)
+        if not data and not self._complete:
+            raise EOFError("broken off")
+        return data
+
+    def close(self) -> None:
+        os.close(self._reading)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aspencli.errors import BadInputError
-from aspencli.services.tables import Fault, Source, nearly
-from db.bulk.renames import Request
+from aspencli.services.decoding import Fault
+from aspencli.services.tables import Source, nearly
+from db.bulk.rename_types import Request
 
 PRIVATE = "private_identifier"
 PUBLIC = "public_identifier"
+_SHOWN = 300  # characters of a header
 LONGEST = 128  # characters; what the service's API accepts
 
 # What passes needs no second look; control characters are Unicode's category Cc.
-_GOOD = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}").fullmatch
+_GOOD = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,128}").fullmatch
+_LOST = "\ufffd"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_NAMES = {0: "NUL", 9: "tab", 10: "line feed", 13: "carriage return", 27: "escape"}
+_CONTROL_NAMES = {
+    0x00: "a NUL",
+    0x09: "a tab",
+    0x0A: "a line feed",
+    0x0D: "a carriage return",
+    0x1B: "an escape character",
+}
 
 
 def read_mapping(source: Source, fault: Callable[[Fault], None]) -> Iterator[Request]:
@@ -36,19 +45,26 @@ def read_mapping(source: Source, fault: Callable[[Fault], None]) -> Iterator[Req
             yield Request(line, lab, new)
             continue
         for column, value in ((PRIVATE, lab), (PUBLIC, new)):
-            reason = flaw(value)
+            reason = None if source.text.is_damaged(value) else flaw(value)
             if reason:
                 fault(Fault(line, column, reason))
 
 
-def locate(source: Source, wanted: Sequence[str]) -> list[int]:
+def locate(source: Source, wanted: Sequence[str], kind: str = "a mapping") -> list[int]:
     """The positions of the wanted columns; the further ones are noted.
+
+    Args:
+        source: The file, its header read.
+        wanted: The names of the columns.
+        kind: What such a file is called.
 
     Raises:
         BadInputError: One is missing, or stands there twice.
     """
     found = [name.lower() for name in source.header]
-    problems = [_absent(source, name) for name in wanted if name not in found]
+    problems = [
+        _absent(set(found).difference(wanted), name) for name in wanted if name not in found
+    ]
     problems += [
         f"the column {name} stands there {found.count(name)} times"
         for name in wanted
@@ -56,13 +72,20 @@ def locate(source: Source, wanted: Sequence[str]) -> list[int]:
     ]
     if problems:
         raise BadInputError(
-            f"the header of {source.name} is not that of a mapping: {'; '.join(problems)}",
-            hint=f"The first line must be: {source.delimiter.join(wanted)}",
+            f"line {source.header_line} of {source.name} is not the header of {kind}: "
+            f"{'; '.join(problems)}",
+            hint=f"It must be: {source.delimiter.join(wanted)}",
+            details=[f"found: {_listed(source.header)}"],
         )
-    further = [name or "(no name)" for name in source.header if name.lower() not in wanted]
+    further = [name for name in source.header if name.lower() not in wanted]
     if further:
-        source.notes.append(f"further columns ignored: {', '.join(further)}")
+        source.notes.append(f"further columns ignored: {_listed(further)}")
     return [found.index(name) for name in wanted]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name.replace("\n", " ") or "(no name)" for name in names)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def flaw(value: str) -> str | None:
@@ -72,15 +95,17 @@ def flaw(value: str) -> str | None:
     control = _CONTROL.search(value)
     if control:
         code = ord(control[0])
-        name = _CONTROL_NAMES.get(code, "control character")
-        return f"holds a {name} (U+{code:04X}) at position {control.start() + 1}"
+        name = _CONTROL_NAMES.get(code, "a control character")
+        return f"holds {name} (U+{code:04X}) at position {control.start() + 1}"
+    if _LOST in value:
+        return "holds a replacement character (U+FFFD): an earlier conversion lost a letter there"
     if len(value) > LONGEST:
         return f"has {len(value)} characters; {LONGEST} are allowed"
     return None
 
 
-def _absent(source: Source, name: str) -> str:
-    near = nearly(name, [column.lower() for column in source.header])
+def _absent(further: Iterable[str], name: str) -> str:
+    near = nearly(name, further)
     return f"no column {name}" + (f" (is {near!r} meant?)" if near else "")
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 from typing import IO, Protocol
 
-from aspencli.errors import AspenError, BadInputError, ConflictError, NotFoundError
-from aspencli.services.tables import Fault
-from db.bulk.renames import Plan, PlannedRow, Problem, Request
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+)
+from aspencli.services.decoding import Fault
+from db.bulk.rename_types import AssessedRow, Plan, PlannedRow, Problem, Request
 from db.errors import OutcomeUnknownError, RowsMovedError
+
+WriteRows = Callable[[IO[bytes]], None]
+"""Writes the undo rows to an open file."""
 
 
 class RenameStore(Protocol):
@@ -23,18 +34,21 @@ class RenameStore(Protocol):
     def plan(self, *, skip_moved: bool = False) -> Plan:
         """Compare it with what is there."""
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Generator[Problem, None, None]:
         """What stands in the way."""
 
-    def left_out(self) -> Iterator[Problem]:
+    def left_out(self) -> Generator[Problem, None, None]:
         """What was left out of the plan."""
+
+    def outcomes(self) -> Iterator[AssessedRow]:
+        """Every row of the mapping, with what stands in its way."""
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
         """The plan, row by row."""
 
     def apply(
         self,
-        write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+        write_undo: Callable[[WriteRows], Path],
         before_commit: Callable[[], None],
     ) -> Path:
         """Write all of it or nothing; the undo file."""
@@ -48,20 +62,19 @@ class Faults:
     def __init__(self) -> None:
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
-            self._IN_MEMORY, "w+", encoding="utf-8", errors="surrogateescape", newline="\n"
+            self._IN_MEMORY, "w+", encoding="ascii", newline="\n"
         )
 
     def add(self, fault: Fault) -> None:
         """Take one."""
         self.count += 1
-        cells = (str(fault.line), fault.column, fault.reason.replace("\n", "\\n"))
-        self._file.write("\x1f".join(cells) + "\n")
+        json.dump([fault.line, fault.column, fault.reason], self._file)
+        self._file.write("\n")
 
     def __iter__(self) -> Iterator[Problem]:
         self._file.seek(0)
         for line in self._file:
-            number, column, reason = line.rstrip("\n").split("\x1f")
-            yield Problem(int(number), column, reason)
+            yield Problem(*json.loads(line))
 
     def close(self) -> None:
         """Let the disk go."""
@@ -95,48 +108,69 @@ def assess(
     return Assessment(plan, faults.count)
 
 
-def all_problems(store: RenameStore, faults: Faults) -> Iterator[Problem]:
+def all_problems(store: RenameStore, faults: Faults) -> Generator[Problem, None, None]:
     """Every bad line, whether the file or the database says so, by line."""
-    from heapq import merge
-
-    return merge(faults, store.problems(), key=lambda problem: problem.line)
+    yield from merge(faults, store.problems(), key=lambda problem: problem.line)
 
 
-def refuse(assessment: Assessment, name: str) -> BadInputError:
-    """The error for a mapping with problems; the caller has named them."""
+def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:
+    """The error for a mapping with problems; the caller has named them.
+
+    Args:
+        assessment: What was found.
+        name: What messages call the file.
+        remedy: What to do about it, when it is more than mending lines.
+    """
     count = assessment.problems
     return BadInputError(
         f"{name} cannot be applied: {count:,} {'problem' if count == 1 else 'problems'}; "
         "nothing was written",
-        hint="Mend the lines named above, and run the command again.",
+        hint=remedy or "Mend the lines named above, and run the command again.",
     )
 
 
 def apply(
     store: RenameStore,
-    write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+    write_undo: Callable[[WriteRows], Path],
     before_commit: Callable[[], None],
 ) -> Path:
     """Write the plan, and return the undo file.
 
     Raises:
         ConflictError: Rows changed since the plan; nothing was written.
+        UnreachableError: The connection broke; nothing was written.
         AspenError: It is not known whether it was written.
     """
+    from sqlalchemy.exc import DBAPIError
+
     try:
         return store.apply(write_undo, before_commit)
     except RowsMovedError as error:
-        raise ConflictError(
-            "somebody else changed these samples since the plan was made; nothing was written",
-            hint="Run the command again: it makes a new plan.",
-            details=error.rows,
-        ) from error
+        raise _conflict(error) from error
     except OutcomeUnknownError as error:
         raise AspenError(
             "the connection was lost at the commit: it is not known whether it was written",
             hint="Run the command again: where all was written it changes nothing. "
-            f"Or ask the database: SELECT pg_xact_status('{error.transaction}')",
+            f"Or ask the database: SELECT txid_status({error.transaction})",
+            details=[f"The undo file is {error.undo_file}."],
         ) from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise UnreachableError(
+            "the connection to the database broke; nothing was written",
+            hint="Run the command again.",
+            details=str(error.orig).strip().splitlines(),
+        ) from error
+
+
+def _conflict(error: RowsMovedError) -> ConflictError:
+    more = error.total - len(error.rows)
+    return ConflictError(
+        "somebody else changed samples of this file since the plan was made; nothing was written",
+        hint="Run the command again: it makes a new plan.",
+        details=[*error.rows, f"and {more:,} more"] if more else error.rows,
+    )
 
 
 def require_group(name: str | None, group_id: int) -> str:

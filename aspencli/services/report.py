@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aspencli.errors import AspenError
-from db.bulk.renames import PlannedRow, Problem
+from aspencli.errors import AspenError, BadInputError
+from db.bulk.rename_types import AssessedRow, Problem
 
 COLUMNS = ("line", "private_identifier", "before", "after", "outcome", "reason")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+_Line = tuple[int, str, str, str, str, str]
 
 
 class ReportFile:
-    """A report that appears under its name only when it is complete.
+    """A report that appears under its name only when it is complete, and what it tells is true.
 
     It is opened before anything is done, so that a place which cannot be written to is found out
-    in time.
+    in time; it is written before the change is committed, and published after.
 
     Args:
         path: Where it shall be; what is there is replaced.
+
+    Raises:
+        BadInputError: There is something that is no file.
+        AspenError: Nothing can be written there.
     """
 
     def __init__(self, path: Path):
         self._path = path.expanduser()
+        if self._path.exists() and not self._path.is_file():
+            raise BadInputError(
+                f"the report {path} is no file", hint="Name a file; it is made or replaced."
+            )
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._target = self._path.resolve()  # a link stays a link
+            self._target.parent.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by __exit__
-                "w", encoding="utf-8", newline="", dir=self._path.parent, delete=False
+                "w+", encoding="utf-8", newline="", dir=self._target.parent, delete=False
             )
         except OSError as error:
             raise self._unwritable(error, "nothing was written") from error
@@ -49,40 +63,43 @@ class ReportFile:
         self._file.close()
         Path(self._file.name).unlink(missing_ok=True)
 
-    def write(self, rows: Iterable[PlannedRow], left_out: Iterable[Problem], changed: str) -> Path:
-        """Write the outcome of every row.
+    def write(
+        self,
+        rows: Iterable[AssessedRow],
+        faults: Iterable[Problem],
+        changed: str,
+        *,
+        bad_only: bool = False,
+    ) -> None:
+        """Write the outcome of every line, in place of what was written before.
 
         Args:
-            rows: The plan.
-            left_out: What was left alone, and why.
-            changed: The outcome of the rows that change.
+            rows: The rows of the mapping that could be read, by line.
+            faults: What was wrong with the others, by line.
+            changed: The outcome of the rows that are, or were to be, changed.
+            bad_only: Leave out the rows that have no fault.
         """
-        outcomes = {"change": changed, "same": "already so"}
-        table: list[Iterable[Iterable[object]]] = [
-            (
-                (row.line, row.private_identifier, row.before, row.after, outcomes[row.action], "")
-                for row in rows
-            ),
-            ((p.line, "", "", "", "left alone", p.reason) for p in left_out),
-        ]
-        return self._save(cells for part in table for cells in part)
-
-    def refuse(self, problems: Iterable[Problem]) -> Path:
-        """Write every problem of a mapping that was refused."""
-        return self._save(
-            (p.line, "", "", "", "refused", f"{p.column}: {p.reason}" if p.column else p.reason)
-            for p in problems
+        lines: Iterator[_Line] = (
+            (row.line, row.private_identifier, row.before or "", row.after, *_told(row, changed))
+            for row in rows
+            if row.reason or not bad_only
         )
-
-    def _save(self, table: Iterable[Iterable[object]]) -> Path:
+        bad: Iterator[_Line] = ((p.line, "", "", "", "refused", reason_of(p)) for p in faults)
         try:
-            with self._file as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
-                writer.writerows(map(_guarded, table))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(self._file.name).replace(self._path)
+            self._file.seek(0)
+            self._file.truncate()
+            writer = csv.writer(self._file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(map(_harmless, merge(lines, bad, key=lambda line: line[0])))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error, "nothing was written") from error
+
+    def publish(self) -> Path:
+        """Give it its name."""
+        try:
+            Path(self._file.name).replace(self._target)
         except OSError as error:
             raise self._unwritable(error, "the change itself is complete") from error
         return self._path
@@ -90,11 +107,31 @@ class ReportFile:
     def _unwritable(self, error: OSError, state: str) -> AspenError:
         return AspenError(
             f"the report {self._path} cannot be written: {error.strerror}; {state}",
-            hint="Make room or mend permissions; the same command with --dry-run and --report "
-            "can be run at any time.",
+            hint="Make room or mend permissions, or name another place with --report.",
         )
 
 
-def _guarded(cells: Iterable[object]) -> list[object]:
-    # A spreadsheet would compute such text.
-    return [f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c for c in cells]
+def reason_of(problem: Problem) -> str:
+    """Column and reason as one text."""
+    return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
+
+
+def _told(row: AssessedRow, changed: str) -> tuple[str, str]:
+    """Outcome and reason."""
+    if row.reason:
+        return "left alone" if row.left_out else "refused", row.reason
+    return "already so" if row.before == row.after else changed, ""
+
+
+def _harmless(cells: Iterable[object]) -> list[object]:
+    """What neither a terminal obeys nor a spreadsheet computes."""
+    return [_text(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+def _text(cell: str) -> str:
+    safe = cell if cell.isprintable() else _CONTROL.sub(_escape, cell)
+    return f"'{safe}" if safe.startswith(_FORMULA) else safe
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

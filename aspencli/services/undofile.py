@@ -5,18 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from aspencli.errors import AspenError, BadInputError
+from aspencli.services.decoding import Fault
 from aspencli.services.mapping import locate
-from aspencli.services.tables import Fault, open_table
-from db.bulk.renames import Request
+from aspencli.services.tables import Source, open_table
+from db.bulk.rename_types import Request
 
 COLUMNS = ("private_identifier", "new_public_identifier", "old_public_identifier")
 _MARK = "# aspencli undo "
+_FIELDS = {"target": str, "group_id": int, "made": str, "rows": int}
+_LONGEST_MARK = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -27,47 +31,65 @@ class Origin:
         target: The target's label.
         group_id: The submitting group.
         made: When, ISO 8601, UTC.
+        rows: How many rows the file has, which tells whether it is complete.
     """
 
     target: str
     group_id: int
     made: str
+    rows: int
 
 
 def write_undo(
-    folder: Path, origin: Origin, write_rows: Callable[[IO[bytes]], None], path: Path | None = None
+    folder: Path,
+    origin: Origin,
+    write_rows: Callable[[IO[bytes]], None],
+    path: Path | None = None,
+    before_naming: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write an undo file, and return only when it is safe on disk.
+
+    It has its name only when it is complete.
 
     Args:
         folder: Where it goes, under a name of its own, unless ``path`` is given.
         origin: What its first line tells.
         write_rows: Writes the header and the rows as CSV.
         path: A file that must not exist yet.
+        before_naming: Is called when all is written, and the file is about to get its name.
 
     Raises:
         AspenError: It cannot be written; nothing of it is left behind.
     """
     target = path or _free_name(folder, origin)
+    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(f"{_MARK}{json.dumps(asdict(origin))}\n".encode())
+                write_rows(file)
+                file.flush()
+                os.fsync(file.fileno())
+            before_naming()
+            _name(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(target, error) from error
+    return target
+
+
+def _name(part: Path, target: Path) -> None:
+    # Fails where the name is taken; a link would do that alone, but not every file system has them.
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(f"{_MARK}{json.dumps(asdict(origin))}\n".encode())
-            write_rows(file)
-            file.flush()
-            os.fsync(file.fileno())
+        part.replace(target)
         _sync_folder(target.parent)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise _unwritable(target, error) from error
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return target
 
 
 def read_origin(path: str) -> Origin:
@@ -77,31 +99,43 @@ def read_origin(path: str) -> Origin:
         BadInputError: It is no undo file.
     """
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            first = file.readline()
+        with Path(path).expanduser().open(encoding="utf-8") as file:
+            first = file.readline(_LONGEST_MARK)
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
-        return Origin(**fields)
+        origin = Origin(**fields)
     except OSError as error:
         raise BadInputError(
             f"{path} cannot be read: {error.strerror}", hint="Check its name."
         ) from error
     except (ValueError, TypeError):
-        raise BadInputError(
-            f"{path} is no undo file of aspencli",
-            hint="Give the file that the summary of the bulk update named.",
-        ) from None
+        raise _foreign(path) from None
+    if any(type(fields[name]) is not kind for name, kind in _FIELDS.items()):
+        raise _foreign(path)
+    return origin
 
 
-def read_undo(path: str, fault: Callable[[Fault], None]) -> Iterator[Request]:
+def read_undo(path: str, origin: Origin, fault: Callable[[Fault], None]) -> Iterator[Request]:
     """The rows of an undo file, each as a request to put the old identifier back."""
-    with open_table(path, delimiter=",", preamble=_MARK) as source:
-        private, new, old = locate(source, COLUMNS)
+    with open_table(path, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
+        private, new, old = locate(source, COLUMNS, "an undo file")
+        rows, line = 0, source.header_line
         for line, record in source.records(fault):
-            if len(record) != len(COLUMNS):
-                fault(Fault(line, "", "is cut short"))
-                continue
-            lab, written, before = (_unguarded(record[i]) for i in (private, new, old))
-            yield Request(line, lab, before, expected=written)
+            rows += 1
+            if _is_whole(source, line, record, fault):
+                lab, written, before = (_unguarded(record[i]) for i in (private, new, old))
+                yield Request(line, lab, before, expected=written)
+        if rows != origin.rows:
+            fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
+
+
+def _is_whole(source: Source, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
+    if len(record) != len(COLUMNS):
+        fault(Fault(line, "", "is cut short"))
+    elif any("\x00" in cell for cell in record):
+        fault(Fault(line, "", "holds a NUL"))
+    else:
+        return not any(map(source.text.is_damaged, record))
+    return False
 
 
 def _unguarded(value: str) -> str:
@@ -122,6 +156,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _foreign(path: str) -> BadInputError:
+    return BadInputError(
+        f"{path} is no undo file of aspencli",
+        hint="Give the file that the summary of the bulk update named.",
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> AspenError:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.bulk.rename_sql import TRANSACTION_ID, TRANSACTION_STATUS
+from db.bulk.write_sql import TRANSACTION_ID, TRANSACTION_STATUS
 from db.database import Database
 from db.errors import OutcomeUnknownError
 

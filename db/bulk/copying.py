@@ -7,6 +7,8 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
+from db.interrupts import Readable, cancellable, fed
+
 _CHUNK = 1 << 16  # bytes; larger ones were not faster
 NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -18,38 +20,48 @@ def copy_line(*values: object) -> str:
     return "\t".join(cells) + "\n"
 
 
-class LineReader:
-    """A file that the driver reads, made of lines that come one by one.
-
-    Args:
-        lines: Lines of COPY's text format, each with its line feed.
-    """
-
-    def __init__(self, lines: Iterable[str]):
-        self._lines: Iterator[str] = iter(lines)
-
-    def read(self, _size: int = -1) -> bytes:
-        """The next lines, about 64 KiB; empty at the end."""
-        parts: list[str] = []
-        length = 0
-        for line in self._lines:
-            parts.append(line)
-            length += len(line)
-            if length >= _CHUNK:
-                break
-        return "".join(parts).encode()
-
-
 def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> None:
-    """Send lines of COPY's text format into a table, within the connection's transaction."""
-    with _driver(connection).cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} FROM STDIN", LineReader(lines), _CHUNK)
+    """Send lines of COPY's text format into a table, within the connection's transaction.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted, perhaps while a line was awaited.
+    """
+    statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
+
+    def copy(file: Readable) -> None:
+        with _driver(connection).cursor() as cursor:
+            cursor.copy_expert(statement, file, _CHUNK)
+
+    fed(connection, _pieces(lines), copy)
 
 
 def copy_out(connection: Connection, query: str, file: IO[bytes]) -> None:
-    """Write the rows of a query to a file as CSV with a header."""
-    with _driver(connection).cursor() as cursor:
-        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", file, _CHUNK)
+    """Write the rows of a query to a file as CSV with a header.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted.
+    """
+    statement = f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')"
+
+    def copy() -> None:
+        with _driver(connection).cursor() as cursor:
+            cursor.copy_expert(statement, file, _CHUNK)
+
+    cancellable(connection, copy)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
+    parts: list[str] = []
+    length = 0
+    for line in lines:
+        parts.append(line)
+        length += len(line)
+        if length >= _CHUNK:
+            yield "".join(parts).encode()
+            parts.clear()
+            length = 0
+    if parts:
+        yield "".join(parts).encode()
 
 
 def _driver(connection: Connection) -> Any:

@@ -1,11 +1,9 @@
-"""The statements of a bulk rename.
+"""The statements that stage and plan a bulk rename; those that write it are in `write_sql`.
 
 The stages, each one statement over all rows: the mapping is copied in (`MAPPING`), joined to the
-samples (`CREATE_PLAN`), checked (details are looked for only where a count says that there are
-some), and written by an UPDATE that compares each row with the plan. The unique constraint on
-(submitting_group_id, public_identifier) is checked row by row and cannot be deferred, so samples
-whose identifier another row of the plan takes give it up first (`PARK`); the others do not pay for
-that.
+samples (`CREATE_PLAN`), and checked (details are looked for only where a count says that there are
+some). What a message quotes is written as JSON, so that no identifier can break out of its quotes
+or its line.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ SELECT count(*) AS total,
 UNKNOWN = f"""
 {_PROBLEM}
 SELECT p.line, 'private_identifier',
-       format('the group has no sample %s', quote_literal(p.private_identifier))
+       format('the group has no sample %s', to_json(p.private_identifier))
   FROM pg_temp.aspencli_plan p WHERE p.id IS NULL
 """
 LEAVE_UNKNOWN = f"""
@@ -68,12 +66,12 @@ WITH gone AS (
 )
 {_LEFT_OUT}
 SELECT line, 'private_identifier',
-       format('the group has no sample %s any more', quote_literal(private_identifier)), true
+       format('the group has no sample %s any more', to_json(private_identifier)), true
   FROM gone
 """
 _MOVED_REASON = (
-    "format('%s is named %s now, not %s', quote_literal(private_identifier), "
-    "quote_literal(old_value), quote_literal(expected))"
+    "format('%s is named %s now, not %s', to_json(private_identifier), "
+    "to_json(old_value), to_json(expected))"
 )
 MOVED = f"""
 {_PROBLEM}
@@ -100,7 +98,7 @@ def _repeated(column: str, name: str) -> str:
     return f"""
 {_PROBLEM}
 SELECT line, '{name}',
-       format('%s stands on line %s already', quote_literal(value), first_line)
+       format('%s stands on line %s already', to_json(value), first_line)
   FROM (SELECT line, {column} AS value,
                first_value(line) OVER (PARTITION BY {column} ORDER BY line) AS first_line
           FROM pg_temp.aspencli_plan) repeated
@@ -116,7 +114,7 @@ REPEATED_PUBLIC = _repeated("new_value", "public_identifier")
 
 CREATE_HELD = """
 CREATE TEMPORARY TABLE aspencli_held AS
-SELECT p.line, h.id AS holder_id
+SELECT p.line, p.id, h.id AS holder_id
   FROM pg_temp.aspencli_plan p
   JOIN aspen.samples h
     ON h.submitting_group_id = :group AND h.public_identifier = p.new_value
@@ -128,8 +126,8 @@ NOT EXISTS (SELECT FROM pg_temp.aspencli_plan q
              WHERE q.id = k.holder_id AND q.new_value <> q.old_value)
 """
 _TAKEN_REASON = (
-    "format('%s is held by sample %s, which this file does not rename', "
-    "quote_literal({new}), quote_literal(h.private_identifier))"
+    "format('%s is held by sample %s, which keeps it', "
+    "to_json({new}), to_json(h.private_identifier))"
 )
 TAKEN = f"""
 {_PROBLEM}
@@ -139,13 +137,20 @@ SELECT p.line, 'public_identifier', {_TAKEN_REASON.format(new="p.new_value")}
   JOIN aspen.samples h ON h.id = k.holder_id
  WHERE {_NOT_FREED}
 """
+# A row that is left out keeps its identifier, which may be what another row wants, and so on: a
+# chain can be as long as the file. Hence the walk by index.
+PREPARE_TAKEN_OUT = "CREATE INDEX ON pg_temp.aspencli_held (holder_id)"
 TAKEN_OUT = f"""
-WITH taken AS (
-    DELETE FROM pg_temp.aspencli_plan p USING pg_temp.aspencli_held k
-     WHERE p.line = k.line AND {_NOT_FREED}
-    RETURNING p.line, p.new_value, k.holder_id
+WITH RECURSIVE blocked AS (
+    SELECT k.line, k.id, k.holder_id FROM pg_temp.aspencli_held k WHERE {_NOT_FREED}
+    UNION
+    SELECT k.line, k.id, k.holder_id
+      FROM blocked b JOIN pg_temp.aspencli_held k ON k.holder_id = b.id
+), taken AS (
+    DELETE FROM pg_temp.aspencli_plan p USING blocked b WHERE p.line = b.line
+    RETURNING p.line, p.new_value, b.holder_id
 ), unheld AS (
-    DELETE FROM pg_temp.aspencli_held k USING taken WHERE k.line = taken.line
+    DELETE FROM pg_temp.aspencli_held k USING blocked b WHERE k.line = b.line
 )
 {_LEFT_OUT}
 SELECT taken.line, 'public_identifier', {_TAKEN_REASON.format(new="taken.new_value")}, true
@@ -156,6 +161,7 @@ TOTALS = """
 SELECT (SELECT count(*) FROM pg_temp.aspencli_plan WHERE old_value <> new_value) AS to_change,
        (SELECT count(*) FROM pg_temp.aspencli_plan WHERE old_value = new_value) AS already,
        (SELECT count(DISTINCT holder_id) FROM pg_temp.aspencli_held) AS detours,
+       (SELECT count(*) FROM pg_temp.aspencli_problem WHERE left_out) AS left_out,
        (SELECT count(*) FROM pg_temp.aspencli_problem WHERE NOT left_out) AS problems
 """
 
@@ -167,6 +173,16 @@ LEFT_OUT = """
 SELECT line, column_name, reason FROM pg_temp.aspencli_problem
  WHERE left_out ORDER BY line, column_name
 """
+OUTCOMES = """
+SELECT m.line, m.private_identifier, p.old_value, m.public_identifier AS new_value, f.reason,
+       f.left_out
+  FROM pg_temp.aspencli_mapping m
+  LEFT JOIN pg_temp.aspencli_plan p ON p.line = m.line
+  LEFT JOIN (SELECT line, bool_or(left_out) AS left_out,
+                    string_agg(column_name || ': ' || reason, '; ' ORDER BY column_name) AS reason
+               FROM pg_temp.aspencli_problem GROUP BY line) f ON f.line = m.line
+ ORDER BY m.line
+"""
 ROWS = """
 SELECT line, private_identifier, old_value, new_value
   FROM pg_temp.aspencli_plan WHERE id IS NOT NULL ORDER BY line LIMIT :limit
@@ -174,77 +190,4 @@ SELECT line, private_identifier, old_value, new_value
 CHANGED_ROWS = """
 SELECT line, private_identifier, old_value, new_value
   FROM pg_temp.aspencli_plan WHERE old_value <> new_value ORDER BY line LIMIT :limit
-"""
-
-# One run on a group at a time: the second waits (lock_timeout) and then sees that rows moved. The
-# first key is this program's own: the bytes of "aspe".
-LOCK_GROUP = "SELECT pg_advisory_xact_lock(1634955365, :group)"
-
-# A name that no operator gives: control characters are refused in mappings.
-_PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
-_UNMOVED = "s.submitting_group_id = :group AND s.private_identifier = p.private_identifier"
-PARK = f"""
-UPDATE aspen.samples s SET public_identifier = {_PARKED}
-  FROM pg_temp.aspencli_plan p
- WHERE s.id = p.id AND {_UNMOVED} AND s.public_identifier = p.old_value
-   AND p.old_value <> p.new_value
-   AND p.id IN (SELECT holder_id FROM pg_temp.aspencli_held)
-"""
-UPDATE = f"""
-UPDATE aspen.samples s SET public_identifier = p.new_value
-  FROM pg_temp.aspencli_plan p
- WHERE s.id = p.id AND {_UNMOVED} AND s.public_identifier = p.old_value
-   AND p.old_value <> p.new_value
-"""
-UPDATE_PARKED = f"""
-UPDATE aspen.samples s SET public_identifier = p.new_value
-  FROM pg_temp.aspencli_plan p
-  LEFT JOIN (SELECT DISTINCT holder_id FROM pg_temp.aspencli_held) k ON k.holder_id = p.id
- WHERE s.id = p.id AND {_UNMOVED}
-   AND s.public_identifier = CASE WHEN k.holder_id IS NULL THEN p.old_value ELSE {_PARKED} END
-   AND p.old_value <> p.new_value
-"""
-
-MOVED_SINCE = """
-SELECT format('line %s: sample %s %s', p.line, quote_literal(p.private_identifier),
-              CASE WHEN s.id IS NULL THEN 'is gone'
-                   WHEN s.submitting_group_id <> :group THEN 'is in another group now'
-                   WHEN s.private_identifier <> p.private_identifier
-                   THEN format('is %s now', quote_literal(s.private_identifier))
-                   ELSE format('is named %s now, not %s', quote_literal(s.public_identifier),
-                               quote_literal(p.old_value))
-              END) AS text
-  FROM pg_temp.aspencli_plan p
-  LEFT JOIN aspen.samples s ON s.id = p.id
- WHERE p.old_value <> p.new_value
-   AND (s.public_identifier, s.private_identifier, s.submitting_group_id)
-       IS DISTINCT FROM (p.old_value, p.private_identifier, :group)
- ORDER BY p.line LIMIT 1000
-"""
-TAKEN_SINCE = """
-SELECT format('line %s: %s is held by sample %s now', p.line, quote_literal(p.new_value),
-              quote_literal(h.private_identifier)) AS text
-  FROM pg_temp.aspencli_plan p
-  JOIN aspen.samples h ON h.submitting_group_id = :group AND h.public_identifier = p.new_value
- WHERE h.id <> p.id AND p.old_value <> p.new_value
-   AND NOT EXISTS (SELECT FROM pg_temp.aspencli_plan q
-                    WHERE q.id = h.id AND q.new_value <> q.old_value)
- ORDER BY p.line LIMIT 1000
-"""
-
-TRANSACTION_ID = "SELECT txid_current()"
-TRANSACTION_STATUS = "SELECT txid_status(:transaction)"
-
-
-def _guarded(column: str) -> str:
-    # A spreadsheet would compute what starts like this. An apostrophe in front is doubled, so that
-    # reading the file back can take exactly one away.
-    return f"CASE WHEN {column} ~ '^[=+\\-@'']' THEN '''' || {column} ELSE {column} END"
-
-
-UNDO = f"""
-SELECT {_guarded("private_identifier")} AS private_identifier,
-       {_guarded("new_value")} AS new_public_identifier,
-       {_guarded("old_value")} AS old_public_identifier
-  FROM pg_temp.aspencli_plan WHERE old_value <> new_value ORDER BY line
 """

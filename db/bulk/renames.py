@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from db.bulk import rename_sql as sql
+from db.bulk import write_sql
 from db.bulk.committing import commit_surely
 from db.bulk.copying import copy_in, copy_line, copy_out
+from db.bulk.rename_types import AssessedRow, Plan, PlannedRow, Problem, Request
 from db.database import Database
-from db.errors import RowsMovedError
+from db.errors import OutcomeUnknownError, RowsMovedError
 from db.interrupts import cancellable
 
 _UNIQUE_VIOLATION = "23505"
@@ -28,71 +29,6 @@ Values = dict[str, object]
 
 class _MovedError(Exception):
     """A row was not as planned; leaves the transaction."""
-
-
-class Request(NamedTuple):  # made a million times: three times faster than a frozen dataclass
-    """One row of a mapping.
-
-    Attributes:
-        line: Its line in the file.
-        private: The private identifier, which names the sample in its group.
-        public: The public identifier that it shall have.
-        expected: The public identifier that it must have now; None when any will do.
-    """
-
-    line: int
-    private: str
-    public: str
-    expected: str | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a row cannot be applied.
-
-    Attributes:
-        line: Its line in the file.
-        column: The column at fault.
-        reason: What is wrong with it, as the end of a sentence.
-    """
-
-    line: int
-    column: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """What will happen to one row."""
-
-    line: int
-    private_identifier: str
-    before: str
-    after: str
-
-    @property
-    def action(self) -> str:
-        """``change``, or ``same`` where it is so already."""
-        return "same" if self.before == self.after else "change"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a mapping means for the database as it is now.
-
-    Attributes:
-        rows: How many rows the mapping has.
-        to_change: How many will be written.
-        already: How many are so already.
-        detours: How many have to give up their identifier first, because another takes it.
-        problems: How many problems there are; with any, nothing can be applied.
-    """
-
-    rows: int
-    to_change: int
-    already: int
-    detours: int
-    problems: int
 
 
 class RenameRun:
@@ -140,7 +76,7 @@ class RenameRun:
             nonlocal count
             for line, private, public, expected in requests:
                 count += 1
-                # Control characters were refused, so only a backslash needs care.
+                # Control characters were refused there, so only a backslash needs care.
                 if expected is None and "\\" not in private and "\\" not in public:
                     yield f"{line}\t{private}\t{public}\t\\N\n"
                 else:
@@ -148,7 +84,7 @@ class RenameRun:
 
         with self._staging():
             self._run(sql.CREATE_MAPPING)
-            cancellable(self._connection, lambda: copy_in(self._connection, sql.MAPPING, lines()))
+            copy_in(self._connection, sql.MAPPING, lines())
         return count
 
     def plan(self, *, skip_moved: bool = False) -> Plan:
@@ -173,20 +109,33 @@ class RenameRun:
             rows=counts.total,
             to_change=totals.to_change,
             already=totals.already,
+            left_out=totals.left_out,
             detours=totals.detours,
             problems=totals.problems,
         )
         return self._plan
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> Generator[Problem, None, None]:
         """Everything that stands in the way, by line."""
         for row in self._stream(sql.PROBLEMS):
             yield Problem(row.line, row.column_name, row.reason)
 
-    def left_out(self) -> Iterator[Problem]:
+    def left_out(self) -> Generator[Problem, None, None]:
         """The rows that were left out of the plan, and why, by line."""
         for row in self._stream(sql.LEFT_OUT):
             yield Problem(row.line, row.column_name, row.reason)
+
+    def outcomes(self) -> Generator[AssessedRow, None, None]:
+        """Every row of the mapping, by line, with the reason why it is not applied, if any."""
+        for row in self._stream(sql.OUTCOMES):
+            yield AssessedRow(
+                row.line,
+                row.private_identifier,
+                row.old_value,
+                row.new_value,
+                row.reason,
+                bool(row.left_out),
+            )
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
         """The plan, by line of the file."""
@@ -207,39 +156,68 @@ class RenameRun:
             before_commit: Is called when everything but the commit is done.
 
         Returns:
-            The undo file.
+            The undo file. Where nothing was written there is none.
 
         Raises:
             RowsMovedError: Somebody else changed these rows meanwhile; nothing was written.
-            OutcomeUnknownError: The connection was lost at the commit and did not come back.
+            OutcomeUnknownError: The connection was lost at the commit and did not come back; the
+                undo file stays.
         """
+        if not self._database.writable:
+            raise RuntimeError("apply() needs a database that may write")
         try:
-            with self._staging():
-                self._run(sql.LOCK_GROUP)
-                if not self._write():
-                    raise _MovedError
-                undo = write_undo(self._write_undo)
-                before_commit()
-                commit_surely(self._connection, self._database)
+            return self._transact(write_undo, before_commit)
         except _MovedError:
-            raise RowsMovedError([row.text for row in self._stream(sql.MOVED_SINCE)]) from None
+            raise self._moved(write_sql.MOVED_SINCE) from None
         except IntegrityError as error:
             if getattr(error.orig, "pgcode", None) != _UNIQUE_VIOLATION:
                 raise
-            raise RowsMovedError([row.text for row in self._stream(sql.TAKEN_SINCE)]) from error
+            raise self._moved(write_sql.TAKEN_SINCE) from error
+
+    def _transact(
+        self,
+        write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+        before_commit: Callable[[], None],
+    ) -> Path:
+        undo: Path | None = None
+        try:
+            with self._staging():
+                self._run(write_sql.LOCK_GROUP)
+                self._write()
+                undo = write_undo(self._write_undo)
+                before_commit()
+                commit_surely(self._connection, self._database)
+        except OutcomeUnknownError as error:
+            error.undo_file = undo
+            raise
+        except BaseException:
+            if undo is not None:
+                undo.unlink(missing_ok=True)
+            raise
         return undo
 
-    def _write(self) -> bool:
-        """Whether every row was as planned, and is written."""
+    def _write(self) -> None:
+        """Lock every row, and write those that change.
+
+        Raises:
+            _MovedError: One is not as planned.
+        """
         plan = self._known_plan
         values: Values = {"token": self._token}
-        if plan.detours and self._run(sql.PARK, values).rowcount != plan.detours:
-            return False
-        update = sql.UPDATE_PARKED if plan.detours else sql.UPDATE
-        return bool(self._run(update, values).rowcount == plan.to_change)
+        if plan.already and self._run(write_sql.LOCK_SAME).scalar_one() != plan.already:
+            raise _MovedError
+        if plan.detours and self._run(write_sql.PARK, values).rowcount != plan.detours:
+            raise _MovedError
+        update = write_sql.UPDATE_PARKED if plan.detours else write_sql.UPDATE
+        if self._run(update, values).rowcount != plan.to_change:
+            raise _MovedError
+
+    def _moved(self, query: str) -> RowsMovedError:
+        rows = list(self._stream(query))
+        return RowsMovedError([row.text for row in rows], rows[0].total if rows else 0)
 
     def _write_undo(self, file: IO[bytes]) -> None:
-        cancellable(self._connection, lambda: copy_out(self._connection, sql.UNDO, file))
+        copy_out(self._connection, write_sql.UNDO, file)
 
     @property
     def _known_plan(self) -> Plan:
@@ -263,9 +241,8 @@ class RenameRun:
         if not skip_taken:
             self._run(sql.TAKEN)
             return
-        # What is left out keeps its identifier, which may be what another row wants.
-        while self._run(sql.TAKEN_OUT).rowcount:
-            pass
+        self._run(sql.PREPARE_TAKEN_OUT)
+        self._run(sql.TAKEN_OUT)
 
     # Transactions
 

@@ -6,7 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from aspencli.main import run
 from db.database import Database
 from db.models import Sample
+from tests.commands.mapping_lab import Lab
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,13 @@ def add_sample(seeded: Database) -> AddSample:
             return sample.id
 
     return add
+
+
+@pytest.fixture(scope="module")
+def lab(
+    postgres: Any, _migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """A database for many tests: each makes groups of its own."""
+    name = postgres.create(template=_migrated_template)
+    yield Lab(postgres.url(name), tmp_path_factory.mktemp("lab"))
+    postgres.drop(name)

@@ -1,0 +1,201 @@
+"""From bytes to lines of text: which encoding, and every line that it cannot read."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from aspencli.errors import BadInputError
+from aspencli.services.sniffing import sniff
+
+STDIN = "-"
+_HEAD = 1 << 16  # bytes looked at before anything is read
+_LONGEST_LINE = 1 << 24  # bytes; a longer one is no line, and would have to be held in memory
+# A byte that UTF-8 cannot read is kept as one of these (PEP 383), so that it can be named.
+_KEPT_BYTE = re.compile("[\udc80-\udcff]")
+_LOST = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a line cannot be used.
+
+    Attributes:
+        line: Its number, from 1.
+        column: The column at fault; empty when it is the line as a whole.
+        reason: What is wrong with it.
+    """
+
+    line: int
+    column: str
+    reason: str
+
+
+@dataclass
+class Text:
+    """A text file that is being read.
+
+    Attributes:
+        name: What messages call it.
+        codec: How its bytes are read.
+        head: Its beginning.
+        notes: What the operator should know of how it is read.
+        bad: Lines with bytes that are no text, found by `lines` and not yet told.
+        remedy: What to do about such lines; None as long as there is none.
+    """
+
+    name: str
+    codec: str
+    head: str
+    notes: list[str]
+    _file: io.TextIOWrapper
+    _offset: int  # bytes before the next line
+    bad: list[Fault] = field(default_factory=list)
+    remedy: str | None = None
+
+    def lines(self) -> Iterator[str]:
+        """The lines, each with its end: line feed, carriage return, or both."""
+        number, offset = 0, self._offset
+        for number, line in enumerate(self._file, start=1):
+            if line.isascii():
+                offset += len(line)
+            else:
+                offset += self._weigh(number, offset, line)
+            yield line
+
+    def is_damaged(self, value: str) -> bool:
+        """Whether it holds bytes that could not be read, which `lines` has noted."""
+        if self.codec != "utf-8":
+            return _LOST in value
+        return not value.isascii() and _KEPT_BYTE.search(value) is not None
+
+    def _weigh(self, number: int, offset: int, line: str) -> int:
+        """The line's length in bytes; notes what could not be read."""
+        if self.codec != "utf-8":
+            if _LOST in line:
+                self._note(number, f"holds bytes that are not {self.codec.upper()}")
+            return 0  # offsets are told for UTF-8 only
+        raw = line.encode(errors="surrogateescape")
+        kept = _KEPT_BYTE.search(line)
+        if kept:
+            place = offset + len(line[: kept.start()].encode(errors="surrogateescape"))
+            byte = ord(kept[0]) - 0xDC00
+            more = len(_KEPT_BYTE.findall(line)) - 1
+            others = f", and {more} more" if more else ""
+            self._note(number, f"byte 0x{byte:02X} at offset {place:,} is not UTF-8{others}", raw)
+        return len(raw)
+
+    def _note(self, number: int, reason: str, raw: bytes = b"") -> None:
+        self.bad.append(Fault(number, "", reason))
+        if self.remedy is None:
+            self.remedy = _remedy(self.codec, raw)
+
+
+@contextmanager
+def open_text(path: str, encoding: str | None = None) -> Iterator[Text]:
+    """Open a text file, or standard input for ``-``.
+
+    UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are read.
+
+    Args:
+        path: The file's path.
+        encoding: How its bytes are read, instead of what is found out.
+
+    Raises:
+        BadInputError: It cannot be opened, or is no text.
+    """
+    name = "standard input" if path == STDIN else path
+    with _open(path) as binary:
+        head = _peek(binary)
+        codec, mark, notes = sniff(name, head, encoding)
+        file = io.TextIOWrapper(
+            cast("IO[bytes]", _Rest(name, binary, head[mark:])),
+            encoding=codec,
+            errors="surrogateescape" if codec == "utf-8" else "replace",
+            newline="",
+        )
+        yield Text(name, codec, head[mark:].decode(codec, "replace"), notes, file, mark)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    if path == STDIN:
+        # Python has no such object where the shell has closed it.
+        stdin = cast("io.TextIOWrapper | None", sys.stdin)
+        if stdin is None or stdin.closed or stdin.isatty():
+            state = "the terminal" if stdin and not stdin.closed else "closed"
+            raise BadInputError(
+                f"standard input is {state}", hint="Pipe a file into it, or name a file."
+            )
+        yield cast("IO[bytes]", stdin.buffer)
+        return
+    try:
+        file = Path(path).expanduser().open("rb")
+    except (OSError, RuntimeError, ValueError) as error:  # as for a home that nobody has
+        if isinstance(error, IsADirectoryError):
+            raise BadInputError(f"{path} is a folder", hint="Name a file in it.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInputError(
+            f"{path} cannot be read: {reason}", hint="Check its name and permissions."
+        ) from error
+    with file:
+        yield file
+
+
+def _peek(binary: IO[bytes]) -> bytes:
+    head = b""
+    while len(head) < _HEAD and (piece := binary.read(_HEAD - len(head))):
+        head += piece
+    return head
+
+
+def _remedy(codec: str, raw: bytes) -> str:
+    if codec != "utf-8":
+        return "Check --encoding, or save the file as CSV UTF-8."
+    try:
+        raw.decode("cp1252")
+    except UnicodeDecodeError:
+        other = "latin-1"
+    else:
+        other = "cp1252"
+    return (
+        "If it comes from Excel on Windows, save it as CSV UTF-8, "
+        f"or say how to read it: --encoding {other}"
+    )
+
+
+class _Rest(io.BufferedIOBase):
+    """A binary file whose head has been read already; it gives up on endless lines."""
+
+    def __init__(self, name: str, binary: IO[bytes], head: bytes):
+        self._name = name
+        self._binary = binary
+        self._head = head
+        self._line = 0  # bytes since a line ended
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, _size: int | None = -1, /) -> bytes:
+        data, self._head = self._head or _some(self._binary), b""
+        end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line = len(data) - end if end >= 0 else self._line + len(data)
+        if self._line > _LONGEST_LINE:
+            raise BadInputError(
+                f"{self._name} has a line of more than {_LONGEST_LINE:,} bytes: it is no CSV file",
+                hint="Give a CSV file with a header and rows.",
+            )
+        return data
+
+    read = read1
+
+
+def _some(binary: Any) -> bytes:
+    """What is there, without waiting for more."""
+    return cast("bytes", binary.read1(_HEAD))

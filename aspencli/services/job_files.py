@@ -1,0 +1,51 @@
+"""The files of a bulk rename: none takes another's place."""
+
+from __future__ import annotations
+
+import datetime as dt
+from contextlib import ExitStack
+from pathlib import Path
+
+from aspencli import homes
+from aspencli.errors import BadInputError
+from aspencli.services.decoding import STDIN
+from aspencli.services.report import ReportFile
+
+
+class JobFiles:
+    """The files of one bulk rename: what is read, and what will be written.
+
+    Args:
+        stack: What closes them.
+        source: The file that is read, or ``-``.
+        report: Where the report shall be; None for no report.
+        undo: Where the undo file shall be; None for a place of its own.
+
+    Raises:
+        BadInputError: One of them would take another's place.
+    """
+
+    def __init__(self, stack: ExitStack, source: str, report: Path | None, undo: Path | None):
+        self._stack = stack
+        self.from_stdin = source == STDIN
+        self.undo = undo.expanduser() if undo else None
+        self._check(None if self.from_stdin else Path(source), report)
+        self.report = stack.enter_context(ReportFile(report)) if report else None
+
+    def _check(self, source: Path | None, report: Path | None) -> None:
+        if self.undo and (self.undo.exists() or self.undo.is_symlink()):
+            raise BadInputError(
+                f"the undo file {self.undo} exists already", hint="Name a file that does not."
+            )
+        others = [path.expanduser().resolve() for path in (source, self.undo) if path]
+        if report and report.expanduser().resolve() in others:
+            raise BadInputError(
+                f"the report {report} would take the place of another file of this run",
+                hint="Name another file with --report.",
+            )
+
+    def overflow(self) -> ReportFile:
+        """A report that nobody asked for, of what is too much for the screen."""
+        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        path = homes.state_dir() / "reports" / f"{stamp}.csv"
+        return self._stack.enter_context(ReportFile(path))

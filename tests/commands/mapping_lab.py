@@ -1,0 +1,156 @@
+"""Groups of samples to try mappings on, and what became of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+# Private identifiers and what the samples are named at first.
+SAMPLES = {
+    "L-1": "P-1",
+    "L-2": "P-2",
+    "L-3": "P-3",
+    "L-4": "P-4",
+    "L-5": "P-5",
+    "L-6": "P-6",
+    "comma, lab": "P-comma",
+    'quote " lab': "P-quote",
+    "é-lab": "P-accent",
+    "case": "C-low",
+    "CASE": "C-up",
+    "=1+1": "P-formula",
+    "\\N": "P-null",
+    "NULL": "P-word",
+    "back\\slash\\t": "P-back",
+    "'); DROP TABLE aspen.samples; --": "P-sql",
+}
+_PEOPLE = """
+INSERT INTO aspen.locations (id, region) VALUES (900, 'Nowhere') ON CONFLICT DO NOTHING;
+INSERT INTO aspen.users (id, name, email, auth0_user_id, system_admin, agreed_to_tos, analytics_id)
+VALUES (900, 'Tester', 'tester@example.org', 'auth0|900', false, true, 'a900')
+ON CONFLICT DO NOTHING
+"""
+_GROUP = """
+INSERT INTO aspen.groups (name, prefix, default_tree_location_id, auth0_org_id)
+VALUES ('Laboratory ' || :token, :token, 900, 'org_' || :token) RETURNING id
+"""
+_SAMPLES = """
+INSERT INTO aspen.samples (submitting_group_id, private_identifier, public_identifier,
+    original_submission, sample_collected_by, collection_date, organism, private,
+    uploaded_by_id, pathogen_id)
+SELECT :group, lab, public, '{"as": "sent"}', 'a laboratory', '2023-05-17', 'SARS-CoV-2', true,
+       900, (SELECT min(id) FROM aspen.pathogens)
+  FROM unnest(CAST(:labs AS varchar[]), CAST(:publics AS varchar[])) AS named (lab, public)
+"""
+# What no rename may change: other groups' samples, and everything else of the rows.
+_REST = """
+SELECT md5(string_agg((to_jsonb(s) - 'original_submission' - CASE
+           WHEN s.submitting_group_id = :group THEN 'public_identifier' ELSE '' END)::text,
+       ' ' ORDER BY s.id)) || count(*) || min(s.original_submission::text) FROM aspen.samples s
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and which samples it renamed."""
+
+    code: int
+    out: str
+    err: str
+    written: dict[str, str]
+
+
+class Lab:
+    """A migrated database with groups to try things on.
+
+    Args:
+        address: The database.
+        folder: Where the program and the test put their files.
+    """
+
+    def __init__(self, address: str, folder: Path):
+        self.address = address
+        self.folder = folder
+        self.engine = sa.create_engine(address, poolclass=NullPool)
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(_PEOPLE))
+
+    def group(self, samples: Mapping[str, str] = SAMPLES) -> int:
+        """A new group with samples of these names; its id."""
+        with self.engine.begin() as connection:
+            group = connection.scalar(sa.text(_GROUP), {"token": os.urandom(6).hex()})
+            values = {"group": group, "labs": list(samples), "publics": list(samples.values())}
+            connection.execute(sa.text(_SAMPLES), values)
+        return int(group or 0)
+
+    def names(self, group: int) -> dict[str, str]:
+        """The public identifier of each sample of a group."""
+        query = (
+            "SELECT private_identifier, public_identifier FROM aspen.samples "
+            "WHERE submitting_group_id = :group"
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.text(query), {"group": group}).all()
+        return {row.private_identifier: row.public_identifier for row in rows}
+
+    def rename(self, group: int, lab: str, public: str) -> None:
+        """What somebody else does meanwhile."""
+        statement = (
+            "UPDATE aspen.samples SET public_identifier = :public "
+            "WHERE submitting_group_id = :group AND private_identifier = :lab"
+        )
+        with self.engine.begin() as connection:
+            values = {"group": group, "lab": lab, "public": public}
+            assert connection.execute(sa.text(statement), values).rowcount == 1
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to work on this database as its targets."""
+        targets = {f"ASPEN_DATABASE_URL_{name}": self.address for name in ("LOCAL", "PROD")}
+        return {**os.environ, "ASPEN_HOME": str(self.folder / "home"), **targets}
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        """Run a command; exit code, stdout and stderr."""
+        done = subprocess.run(
+            [sys.executable, "-m", "aspencli", *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            env=self.environment(),
+            timeout=120,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def update(self, group: int, mapping: str, *options: str, stdin: bytes | None = None) -> Ended:
+        """Run the bulk update on a group; nothing else may have changed.
+
+        Args:
+            group: The group.
+            mapping: The mapping's path, or ``-``.
+            options: Further options.
+            stdin: What standard input holds.
+        """
+        words = ["samples", "update-public-ids", "--group-id", str(group)]
+        return self.watch(
+            group, [*words, "--private-to-public-id-mapping", mapping, *options], stdin
+        )
+
+    def watch(self, group: int, words: Sequence[str], stdin: bytes | None = None) -> Ended:
+        """Run a command, and see which samples of the group it renamed."""
+        names, rest = self.names(group), self._rest(group)
+        code, out, err = self.run(*words, stdin=stdin)
+        now = self.names(group)
+        assert self._rest(group) == rest, "more was changed than public identifiers of the group"
+        written = {lab: public for lab, public in now.items() if names[lab] != public}
+        return Ended(code, out, err, written)
+
+    def _rest(self, group: int) -> str:
+        with self.engine.connect() as connection:
+            return str(connection.scalar(sa.text(_REST), {"group": group}))
