@@ -112,23 +112,18 @@ class Laptop:
         """Stop every part and delete its data; whether it had any, by the part's name."""
         return {part.name: part.reset() for part in reversed(self.parts)}
 
-    def logs(self, lines: int) -> list[str]:
-        """The last messages of PostgreSQL.
+    def logs(self, lines: int, *, follow: bool = False) -> Iterator[str]:
+        """The last messages of PostgreSQL, then new ones as they come, until it ends.
 
         Raises:
             NotFoundError: It never ran.
         """
-        found = self.cluster.logs(lines)
-        if not found and not self.cluster.data.exists():
+        if not self.cluster.data.exists():
             raise NotFoundError(
                 "there are no messages: the local deployment was never started",
                 hint="Start it: aspencli local up",
             )
-        return found
-
-    def follow(self) -> Iterator[str]:
-        """New messages of PostgreSQL as they come, until it ends."""
-        return self.cluster.follow()
+        return self.cluster.follow(lines) if follow else iter(self.cluster.logs(lines))
 
     def display_url(self) -> str:
         """The address of the database without its password."""

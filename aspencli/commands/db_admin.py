@@ -110,7 +110,7 @@ def drop(
 
 
 def _described(found: Holdings) -> str:
-    samples = "no schema" if found.samples is None else f"{found.samples:,} samples"
+    samples = "no samples counted" if found.samples is None else f"{found.samples:,} samples"
     return f"{size_text(found.size)}, {samples}, {len(found.visitors)} other session(s)"
 
 

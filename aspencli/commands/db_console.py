@@ -111,7 +111,7 @@ def psql(
     database = context.database(writable=write)
     program = find_psql(context.target, context.laptop.psql)
     _reach(database)
-    _announce(context, write=write)
+    _announce(context, database)
     words = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
     _become(psql_call(program, database, context.target, words, script=not sys.stdin.isatty()))
 
@@ -127,10 +127,11 @@ def _reach(database: Database) -> None:
     database.dispose()
 
 
-def _announce(context: AppContext, *, write: bool) -> None:
+def _announce(context: AppContext, database: Database) -> None:
     if context.out.interactive:
-        mode = "WRITING" if write else "read-only (--write to change that)"
-        context.out.info(f"{context.target.label}, {mode}; statements stop after 60 s")
+        mode = "WRITING" if database.writable else "read-only (--write to change that)"
+        limit = database.limits.statement_ms / 1_000
+        context.out.info(f"{context.target.label}, {mode}; a statement may take {limit:.0f} s")
 
 
 def _become(call: PsqlCall) -> None:

@@ -108,12 +108,10 @@ def logs(
 ) -> None:
     """Show the last messages of PostgreSQL."""
     context = on_laptop(ctx)
-    for line in context.laptop.logs(lines):
-        _show_line(context, line)
-    if follow:
-        with contextlib.suppress(KeyboardInterrupt):  # how one leaves it; nothing is undone
-            for line in context.laptop.follow():
-                _show_line(context, line)
+    # Ctrl-C is how one leaves it, and nothing is undone by that.
+    with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
+        for line in context.laptop.logs(lines, follow=follow):
+            context.out.text(visible(line.expandtabs()))
 
 
 @app.command(epilog=examples("aspencli local reset", "aspencli local reset --yes"))
@@ -186,7 +184,3 @@ def _status_row(context: AppContext, part: PartStatus) -> dict[str, Any]:
         "data": part.data,
         "program": part.program,
     }
-
-
-def _show_line(context: AppContext, line: str) -> None:
-    context.out.text(visible(line.expandtabs()))

@@ -18,6 +18,7 @@ _MAINTENANCE = ("postgres", "template1")
 _SYSTEM = frozenset({"postgres", "template0", "template1", "rdsadmin"})
 _DUPLICATE_DATABASE = "42P04"
 _OBJECT_IN_USE = "55006"
+_GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
 _LEAVING_S = 1.0  # a server process needs some milliseconds to end after its client left
 
 
@@ -52,7 +53,7 @@ class Holdings:
     Attributes:
         name: Its name.
         size: Bytes on the server's disk.
-        samples: The number of samples; None when it has no such table.
+        samples: The number of samples; None when it has no such table, or somebody holds it.
         visitors: Who else is connected.
     """
 
@@ -166,6 +167,10 @@ def _samples(database: Database) -> int | None:
             if session.scalar(sa.select(sa.func.to_regclass("aspen.samples"))) is None:
                 return None
             return int(session.scalar(sa.text("SELECT count(*) FROM aspen.samples")) or 0)
+    except OperationalError as error:
+        if _state(error) in _GAVE_UP:
+            return None
+        raise
     finally:
         database.dispose()
 

@@ -138,6 +138,16 @@ def test_who_is_connected_is_not_thrown_out(
     assert name not in databases(postgres)
 
 
+def test_a_locked_table_does_not_save_it_from_force(
+    run_cli: CliRunner, migrated_db: str, postgres: Server
+) -> None:
+    with connected(migrated_db) as opened:
+        opened.exec_driver_sql("LOCK TABLE aspen.samples")
+        assert run_cli("db", "drop", "--yes", "--force", database=migrated_db).code == 0
+        opened.invalidate()
+    assert make_url(migrated_db).database not in databases(postgres)
+
+
 @pytest.mark.parametrize(
     ("env", "consent", "code"),
     [

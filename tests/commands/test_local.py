@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +64,8 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     assert users.out == "t\n"
     assert row(run_cli("db", "status", "-o", "json"))["samples"] == 25
 
+    follow_until_ctrl_c(run_cli)
+
     drop = run_cli("db", "drop", "--yes")
     assert drop.code == 0, drop.err
     assert run_cli("db", "create").code == 0
@@ -77,6 +82,25 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is True
     assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is False
     assert row(run_cli("local", "status", "-o", "json"))["state"] == "absent"
+
+
+def follow_until_ctrl_c(run_cli: CliRunner) -> None:
+    """New messages come as they are written; Ctrl-C is how one leaves, and no failure."""
+    words = [sys.executable, "-m", "aspencli", "local", "logs", "--follow", "--lines", "1"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        assert child.stderr
+        try:
+            child.stdout.readline()  # an old one
+            run_cli("db", "psql", "-c", 'SELECT 1/0 AS "in vain"')
+            while "in vain" not in child.stdout.readline():
+                pass
+            child.send_signal(signal.SIGINT)
+            assert (child.wait(20), child.stderr.read()) == (0, "")
+        finally:
+            child.kill()
 
 
 def test_what_never_ran(run_cli: CliRunner) -> None:
