@@ -110,7 +110,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, documentation: what ha
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Mend it: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>&1 | tail -n 15; $(BIN)/lint-imports >/dev/null 2>&1
+	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m docs.reference --check
 
 .PHONY: format
