@@ -62,7 +62,8 @@ def _section(path: tuple[str, ...], found: Any) -> str:
         rows = list(_rows(found))
         parts += ["", _table(rows).rstrip()] if rows else []
         if found.epilog and found.epilog.startswith("Example"):
-            parts += ["", *(f"    {line}" for line in _examples(found.epilog)), ""]
+            shown = [line for line in _examples(found.epilog) if line != usage]
+            parts += ["", *(f"    {line}" for line in shown)] if shown else []
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -77,9 +78,13 @@ def _arguments(found: Any) -> Iterator[str]:
         yield "[OPTIONS]"
     for param in found.params:
         if _is_argument(param) and not param.hidden:
-            word = param.metavar or param.human_readable_name
-            word = word if param.nargs == 1 or word.endswith("...") else f"{word}..."
-            yield word if param.required else f"[{word.strip('[]')}]"
+            word = _word(param) + ("" if param.nargs == 1 else "...")
+            yield word if param.required else f"[{word}]"
+
+
+def _word(param: Any) -> str:
+    """What an argument is called, without the brackets that say how often it may be given."""
+    return "".join(char for char in param.metavar or param.name.upper() if char not in "[].")
 
 
 def _is_argument(param: Any) -> bool:
@@ -90,8 +95,8 @@ def _rows(found: Any) -> Iterator[tuple[str, str]]:
     for param in found.params:
         if param.hidden or not param.expose_value:
             continue
-        names = param.metavar or param.name.upper()
-        if not _is_argument(param):
+        names = _word(param) if _is_argument(param) else ""
+        if not names:
             names = ", ".join([*param.opts, *param.secondary_opts])
             if not param.is_flag:
                 names += f" {param.metavar or param.type.name.upper()}"
