@@ -1,0 +1,141 @@
+"""From the journal's events to runs: what is missing is not known, what is new is passed over."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aspencli.services.journal import Event
+from aspencli.services.machine import Process
+from aspencli.services.runs import Counts, InputFile, Outcome, Place, Run
+
+T = TypeVar("T", Place, InputFile, Counts)
+
+_KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
+
+
+def fold(events: Iterable[Event]) -> list[Run]:
+    """One run for each id, the newest first.
+
+    A run that has not told its end is *running* while its process lives, and *unknown* after.
+    """
+    runs: dict[str, Run] = {}
+    for event in events:
+        key, advance = event["run"], _ADVANCES.get(event["event"])
+        if event["event"] == "started":
+            runs[key] = _started(event)
+        elif advance and key in runs:
+            runs[key] = advance(runs[key], event)
+    for run in list(runs.values()):
+        if run.outcome is Outcome.WRITTEN and run.undo_of in runs:
+            undone = runs[run.undo_of]
+            runs[undone.id] = replace(undone, undone_by=(*undone.undone_by, run.id))
+    return sorted(map(_settled, runs.values()), key=lambda run: run.id, reverse=True)
+
+
+def _started(event: Event) -> Run:
+    group = event.get("group")
+    group = group if isinstance(group, dict) else {}
+    return Run(
+        id=event["run"],
+        started_at=_time(event),
+        user=_text(event, "user"),
+        process=Process(
+            _text(event, "host") or "",
+            _number(event, "pid") or 0,
+            _text(event, "process_started") or "",
+        ),
+        version=_text(event, "version"),
+        command=_text(event, "command"),
+        target=_text(event, "target") or "",
+        place=_part(Place, event.get("database")),
+        group_id=_number(group, "id"),
+        group=_text(group, "name"),
+        file=_part(InputFile, event.get("file")),
+        counts=_part(Counts, event.get("counts")),
+        undo_of=_text(event, "undo_of"),
+    )
+
+
+def _writing(run: Run, event: Event) -> Run:
+    return replace(run, transaction=_number(event, "transaction"))
+
+
+def _committing(run: Run, event: Event) -> Run:
+    undo = _text(event, "undo_file")
+    return replace(
+        run,
+        committing=True,
+        transaction=_number(event, "transaction"),
+        counts=_part(Counts, event.get("counts")),
+        undo_file=Path(undo) if undo else None,
+    )
+
+
+def _ended(run: Run, event: Event) -> Run:
+    seconds = event.get("seconds")
+    return replace(
+        run,
+        outcome=_outcome(event),
+        ended_at=_time(event),
+        seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
+        message=_text(event, "message"),
+    )
+
+
+def _checked(run: Run, event: Event) -> Run:
+    return replace(
+        run, outcome=_outcome(event), checked_at=_time(event), basis=_text(event, "basis")
+    )
+
+
+_ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
+    "writing": _writing,
+    "committing": _committing,
+    "ended": _ended,
+    "checked": _checked,
+}
+
+
+def _settled(run: Run) -> Run:
+    if run.outcome is not Outcome.RUNNING or run.process.is_alive:
+        return run
+    stage = "at the commit" if run.committing else "before the commit"
+    message = f"process {run.process.pid} died {stage}"
+    if not run.process.is_here:
+        message = f"it ran on {run.process.host}, whose processes cannot be seen from here"
+    return replace(run, outcome=Outcome.UNKNOWN, message=message)
+
+
+def _part(kind: type[T], values: Any) -> T:
+    found = values if isinstance(values, dict) else {}
+    known = {
+        field.name: found[field.name]
+        for field in fields(kind)
+        if isinstance(found.get(field.name), _KINDS[field.type])
+    }
+    return kind(**known)
+
+
+def _outcome(event: Event) -> Outcome:
+    try:
+        return Outcome(event.get("outcome", ""))
+    except ValueError:  # of a newer version
+        return Outcome.UNKNOWN
+
+
+def _time(event: Event) -> dt.datetime:
+    return dt.datetime.fromisoformat(event["at"])
+
+
+def _text(event: Event, key: str) -> str | None:
+    value = event.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _number(event: Event, key: str) -> int | None:
+    value = event.get(key)
+    return value if isinstance(value, int) else None

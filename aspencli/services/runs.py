@@ -1,0 +1,192 @@
+"""Bulk runs as the journal tells of them; `folding` makes them of its events."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.services.machine import Process
+
+_ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
+_NAMED = 10  # runs that a message names
+NO_ID_HINT = "See: aspencli history"
+
+
+class Outcome(StrEnum):
+    """How a bulk run ended."""
+
+    WRITTEN = "written"
+    NOTHING = "nothing to do"
+    REFUSED = "refused"
+    DECLINED = "declined"
+    ROLLED_BACK = "rolled back"
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The database that a run was made on, as far as it could be told.
+
+    Attributes:
+        host: The server's name in the address.
+        port: Its port.
+        name: The database's name.
+        system: The identifier of the server's data (``pg_control_system``).
+        oid: The database's number within them.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    name: str | None = None
+    system: str | None = None
+    oid: int | None = None
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The file that a run read.
+
+    Attributes:
+        given: Its name as it was given; ``-`` for standard input.
+        path: Its absolute path; None for standard input.
+        size: How many bytes were read.
+        sha256: The checksum of these bytes, in hexadecimal.
+    """
+
+    given: str | None = None
+    path: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a run's plan was, in rows; None where the journal does not tell."""
+
+    rows: int | None = None
+    to_change: int | None = None
+    already: int | None = None
+    left_out: int | None = None
+    problems: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One bulk run.
+
+    Attributes:
+        id: Short, and sorted by time: ``20261124-034012-3f9a``.
+        started_at: When its plan was made, UTC.
+        ended_at: When it ended, if it told that.
+        seconds: How long that took.
+        user: The account on this machine.
+        process: What ran it, or still does.
+        transaction: Its transaction's id on the server, if it came that far.
+        committing: Whether it was about to commit.
+        undo_file: What takes it back, if it came that far.
+        undo_of: The run that it takes back, if any.
+        undone_by: The runs that took it back.
+        outcome: How it ended.
+        message: What was told at its end.
+        checked_at: When `history check` asked the database, if it had to.
+        basis: How that was found out.
+    """
+
+    id: str
+    started_at: dt.datetime
+    user: str | None
+    process: Process
+    version: str | None
+    command: str | None
+    target: str
+    place: Place
+    group_id: int | None
+    group: str | None
+    file: InputFile
+    counts: Counts
+    undo_of: str | None
+    ended_at: dt.datetime | None = None
+    seconds: float | None = None
+    transaction: int | None = None
+    committing: bool = False
+    undo_file: Path | None = None
+    undone_by: tuple[str, ...] = ()
+    outcome: Outcome = Outcome.RUNNING
+    message: str | None = None
+    checked_at: dt.datetime | None = None
+    basis: str | None = None
+
+    @property
+    def changed(self) -> int | None:
+        """How many rows it changed; None where that is not known."""
+        if self.outcome is Outcome.WRITTEN:
+            return self.counts.to_change
+        return None if self.outcome in {Outcome.UNKNOWN, Outcome.RUNNING} else 0
+
+
+def find(runs: Sequence[Run], wanted: str) -> Run:
+    """The run of an id, or of the beginning of one.
+
+    Raises:
+        NotFoundError: There is none.
+        BadInputError: There are several.
+    """
+    found = [run for run in runs if run.id.startswith(wanted)]
+    exact = [run for run in found if run.id == wanted]
+    if not found:
+        raise NotFoundError(f"the history has no run {wanted}", hint=NO_ID_HINT)
+    if len(found) > 1 and not exact:
+        more = [f"and {len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
+        raise BadInputError(
+            f"{len(found):,} runs begin with {wanted}",
+            hint="Give more of the id.",
+            details=[*(run.id for run in found[:_NAMED]), *more],
+        )
+    return (exact or found)[0]
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text is an id, or the beginning of one with its day whole."""
+    return _ID.fullmatch(text) is not None
+
+
+def undo_file_of(run: Run) -> Path:
+    """The file that takes a run back.
+
+    Raises:
+        ConflictError: It is not known whether it wrote anything.
+        BadInputError: It wrote nothing.
+        NotFoundError: The file is gone.
+    """
+    if run.outcome is Outcome.RUNNING:
+        raise ConflictError(f"run {run.id} has not ended", hint="Wait for it, or stop it.")
+    if run.outcome is Outcome.UNKNOWN:
+        raise ConflictError(
+            f"it is not known whether run {run.id} was written",
+            hint=f"Ask the database first: {command_for(run.target, 'history', 'check', run.id)}",
+        )
+    if run.outcome is not Outcome.WRITTEN or run.undo_file is None:
+        raise BadInputError(
+            f"run {run.id} wrote nothing ({run.outcome}), so there is nothing to take back",
+            hint=NO_ID_HINT,
+        )
+    if not run.undo_file.is_file():
+        raise NotFoundError(
+            f"the undo file of run {run.id} is gone: {run.undo_file}",
+            hint="If there is a copy, name it: aspencli samples undo FILE",
+        )
+    return run.undo_file
+
+
+def command_for(target: str, *words: str) -> str:
+    """The command line that does something on a target, given by its label."""
+    name, _, stack = target.partition("/")
+    place = ["--env", name, *(["--stack", stack] if stack else [])]
+    return shlex.join(["aspencli", *place, *words])
