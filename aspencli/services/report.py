@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from aspencli.errors import AspenError, BadInputError
+from aspencli.services.writing import why_not
 from db.bulk.rename_types import AssessedRow, Problem
 
 COLUMNS = ("line", "private_identifier", "before", "after", "outcome", "reason")
@@ -42,8 +43,8 @@ class ReportFile:
             raise BadInputError(
                 f"the report {path} is no file", hint="Name a file; it is made or replaced."
             )
+        self._target = self._path.resolve()  # a link stays a link
         try:
-            self._target = self._path.resolve()  # a link stays a link
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by __exit__
                 "w+", encoding="utf-8", newline="", dir=self._target.parent, delete=False
@@ -106,7 +107,7 @@ class ReportFile:
 
     def _unwritable(self, error: OSError, state: str) -> AspenError:
         return AspenError(
-            f"the report {self._path} cannot be written: {error.strerror}; {state}",
+            f"the report {self._path} cannot be written: {why_not(self._target, error)}; {state}",
             hint="Make room or mend permissions, or name another place with --report.",
         )
 

@@ -15,12 +15,13 @@ from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.mapping import locate
 from aspencli.services.tables import Source, open_table
+from aspencli.services.writing import why_not
 from db.bulk.rename_types import Request
 
 COLUMNS = ("private_identifier", "new_public_identifier", "old_public_identifier")
 _MARK = "# aspencli undo "
 _FIELDS = {"target": str, "group_id": int, "made": str, "rows": int}
-_LONGEST_MARK = 10_000  # characters
+_LONGEST_MARK = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def read_origin(path: str) -> Origin:
         BadInputError: It is no undo file.
     """
     try:
-        with Path(path).expanduser().open(encoding="utf-8") as file:
-            first = file.readline(_LONGEST_MARK)
+        with Path(path).expanduser().open("rb") as file:
+            first = file.readline(_LONGEST_MARK).decode()
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
         origin = Origin(**fields)
     except OSError as error:
@@ -167,6 +168,6 @@ def _foreign(path: str) -> BadInputError:
 
 def _unwritable(path: Path, error: OSError) -> AspenError:
     return AspenError(
-        f"the undo file {path} cannot be written: {error.strerror}; nothing was changed",
+        f"the undo file {path} cannot be written: {why_not(path, error)}; nothing was changed",
         hint="Make room or mend permissions, or name another place with --undo-file.",
     )

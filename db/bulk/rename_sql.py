@@ -12,6 +12,11 @@ MAPPING = "pg_temp.aspencli_mapping"
 
 # A reading database defaults to read-only transactions, which may not even make temporary tables.
 READ_WRITE = "SET TRANSACTION READ WRITE"
+# A server that waits for a lock would not notice that its client is gone (from PostgreSQL 14 on).
+NOTICE_LOSS = """
+SELECT set_config(name, '1s', false) FROM pg_settings
+ WHERE name = 'client_connection_check_interval'
+"""
 # For the hash tables of these statements only; a million identifiers take about this much.
 WORK_MEM = "SET LOCAL work_mem = '64MB'"
 
@@ -138,8 +143,11 @@ SELECT p.line, 'public_identifier', {_TAKEN_REASON.format(new="p.new_value")}
  WHERE {_NOT_FREED}
 """
 # A row that is left out keeps its identifier, which may be what another row wants, and so on: a
-# chain can be as long as the file. Hence the walk by index.
-PREPARE_TAKEN_OUT = "CREATE INDEX ON pg_temp.aspencli_held (holder_id)"
+# chain can be as long as the file. Without the index and the statistics each step reads everything.
+PREPARE_TAKEN_OUT = """
+CREATE INDEX ON pg_temp.aspencli_held (holder_id);
+ANALYZE pg_temp.aspencli_plan, pg_temp.aspencli_held
+"""
 TAKEN_OUT = f"""
 WITH RECURSIVE blocked AS (
     SELECT k.line, k.id, k.holder_id FROM pg_temp.aspencli_held k WHERE {_NOT_FREED}

@@ -50,6 +50,8 @@ class RenameRun:
 
     def __enter__(self) -> Self:
         self._connection = self._database.engine.connect()
+        with self._connection.begin():
+            self._run(sql.NOTICE_LOSS)
         return self
 
     def __exit__(
@@ -98,11 +100,11 @@ class RenameRun:
             self._run(sql.CREATE_PLAN)
             self._run(sql.CREATE_PROBLEM)
             counts = self._run(sql.COUNT).one()
+            self._find_repeats(texts=bool(counts.unknown))
             if counts.moved:
                 self._run(sql.MOVED_OUT if skip_moved else sql.MOVED)
             if counts.unknown:
                 self._run(sql.LEAVE_UNKNOWN if skip_moved else sql.UNKNOWN)
-            self._find_repeats(texts=bool(counts.unknown))
             self._find_holders(skip_taken=skip_moved)
             totals = self._run(sql.TOTALS).one()
         self._plan = Plan(

@@ -128,6 +128,11 @@ class Lab:
         )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
+    def execute(self, statement: str, **values: object) -> None:
+        """Do something else in the database."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement), values)
+
     def update(self, group: int, mapping: str, *options: str, stdin: bytes | None = None) -> Ended:
         """Run the bulk update on a group; nothing else may have changed.
 

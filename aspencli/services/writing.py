@@ -1,0 +1,18 @@
+"""Why a file cannot be written, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def why_not(path: Path, error: OSError) -> str:
+    """What keeps a file from being written.
+
+    Args:
+        path: The file.
+        error: What the system said.
+    """
+    at = Path(error.filename) if isinstance(error.filename, str) else path
+    if at in path.parents and at.exists() and not at.is_dir():
+        return f"{at} is no folder"
+    return error.strerror or str(error)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aspencli.main import run
+from tests.commands.mapping_cases import H
+from tests.commands.mapping_lab import SAMPLES, Ended, Lab
+
+ROWS = {"L-1": "P-2", "L-2": "P-1", "L-3": "N-3", "L-4": "N-4"}
+Undo = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def here(lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands run in this process, off a terminal."""
+    for name, value in lab.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run_here(*words: str, stdin: None) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return run(words), *capsys.readouterr()
+
+    monkeypatch.setattr(lab, "run", run_here)
+
+
+@pytest.fixture
+def group(lab: Lab) -> int:
+    return lab.group()
+
+
+@pytest.fixture
+def file(lab: Lab, group: int, tmp_path: Path) -> Path:
+    """The undo file of a bulk update that was made."""
+    return update(lab, group, ROWS, tmp_path / "undo.csv")
+
+
+@pytest.fixture
+def undo(lab: Lab, group: int, file: Path) -> Undo:
+    return lambda *options: lab.watch(group, ["samples", "undo", str(file), *options])
+
+
+def update(lab: Lab, group: int, rows: dict[str, str], undo_file: Path) -> Path:
+    mapping = undo_file.with_suffix(".mapping")
+    mapping.write_text(H + "".join(f'\n"{lab_id}","{new}"' for lab_id, new in rows.items()))
+    ended = lab.update(group, str(mapping), "--yes", "--undo-file", str(undo_file))
+    assert (ended.code, ended.written) == (0, rows)
+    return undo_file
+
+
+def test_everything_is_put_back(lab: Lab, group: int, undo: Undo) -> None:
+    ended = undo("--yes", "--output", "json")
+    assert ended.code == 0, ended.err
+    assert lab.names(group) == SAMPLES
+    (result,) = json.loads(ended.out)
+    assert (result["rows"], result["changed"], result["left_out"]) == (4, 4, 0)
+    again = undo("--yes")
+    assert (again.code, again.written) == (0, {})
+    assert "Nothing to change: it is so already." in again.err
+
+
+def test_undo_is_undone(lab: Lab, group: int, undo: Undo, tmp_path: Path) -> None:
+    redo = tmp_path / "redo.csv"
+    assert undo("--yes", "--undo-file", str(redo)).code == 0
+    ended = lab.watch(group, ["samples", "undo", str(redo), "--yes"])
+    assert (ended.code, ended.written) == (0, ROWS)
+
+
+def test_undo_asks_like_any_write(undo: Undo) -> None:
+    ended = undo()
+    assert (ended.code, ended.written) == (3, {})
+    assert "--yes" in ended.err
+
+
+def test_dry_run_of_an_undo(undo: Undo) -> None:
+    ended = undo("--dry-run", "--output", "jsonl")
+    assert (ended.code, ended.written) == (0, {})
+    plan = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(row["private_identifier"], row["public_identifier_after"]) for row in plan] == [
+        (lab_id, SAMPLES[lab_id]) for lab_id in ROWS
+    ]
+
+
+def test_what_was_changed_since_is_named_and_left(
+    lab: Lab, group: int, undo: Undo, tmp_path: Path
+) -> None:
+    lab.rename(group, "L-3", "since")
+    lab.execute(
+        "DELETE FROM aspen.samples WHERE submitting_group_id = :g AND private_identifier = 'L-4'",
+        g=group,
+    )
+    names = lab.names(group)
+    report = tmp_path / "report.csv"
+    ended = undo("--yes", "--output", "json", "--report", str(report))
+    assert ended.code == 7
+    assert lab.names(group) == names | {"L-1": "P-1", "L-2": "P-2"}
+    assert 'line 5: public_identifier: "L-3" is named "since" now, not "N-3"' in ended.err
+    assert 'line 6: private_identifier: the group has no sample "L-4" any more' in ended.err
+    assert "left alone, as named above: 2 samples of 4" in ended.err
+    (result,) = json.loads(ended.out)
+    assert (result["rows"], result["changed"], result["left_out"]) == (4, 2, 2)
+    outcomes = [line.split(",")[4] for line in report.read_text().splitlines()[1:]]
+    assert outcomes == ["changed", "changed", "left alone", "left alone"]
+
+
+def test_nothing_left_to_put_back(lab: Lab, group: int, undo: Undo) -> None:
+    for lab_id in ROWS:
+        lab.rename(group, lab_id, f"since {lab_id}")
+    ended = undo("--yes")
+    assert (ended.code, ended.written) == (7, {})
+    assert "Nothing was changed." in ended.err
+
+
+def test_what_waits_for_one_that_is_left_is_left_too(lab: Lab, group: int, tmp_path: Path) -> None:
+    """L-1 to L-4 each took the next one's name; P-1, which was free then, is taken by now."""
+    rows = {"L-1": "P-2", "L-2": "P-3", "L-3": "P-4", "L-4": "N-4", "L-5": "N-5"}
+    file = update(lab, group, rows, tmp_path / "chain.csv")
+    lab.rename(group, "L-6", "P-1")
+    ended = lab.watch(group, ["samples", "undo", str(file), "--yes"])
+    assert (ended.code, ended.written) == (7, {"L-5": "P-5"})
+    for line, name, holder in [(3, "P-1", "L-6"), (4, "P-2", "L-1"), (5, "P-3", "L-2")]:
+        assert f'line {line}: public_identifier: "{name}" is held by sample "{holder}"' in ended.err
+
+
+def test_odd_identifiers_come_back(lab: Lab, tmp_path: Path) -> None:
+    odd = [
+        "=1+1",
+        "'=1",
+        "''",
+        "+x",
+        "-x",
+        "@x",
+        "\\N",
+        " x ",
+        'a,"b"',
+        "é\u2028",
+        "tab\tx",
+        "a\rb",
+    ]
+    names = {f"{text}": f"{text}!" for text in odd}
+    group = lab.group(names)
+    mapping = {text: f"new {n}" for n, text in enumerate(odd) if text.isprintable()}
+    mapping.pop(" x ")
+    mapping['a,"b"'.replace('"', '""')] = mapping.pop('a,"b"')
+    file = tmp_path / "odd.mapping"
+    file.write_text(H + "".join(f'\n"{lab_id}","{new}"' for lab_id, new in mapping.items()))
+    undo_file = tmp_path / "odd.csv"
+    ended = lab.update(group, str(file), "--yes", "--undo-file", str(undo_file))
+    assert (ended.code, len(ended.written)) == (0, len(mapping)), ended.err
+    assert lab.watch(group, ["samples", "undo", str(undo_file), "--yes"]).code == 0
+    assert lab.names(group) == names
+
+
+def test_undo_on_another_target_is_refused(undo: Undo) -> None:
+    ended = undo("--env", "prod", "--confirm", "prod")
+    assert (ended.code, ended.written) == (2, {})
+    assert "was written on local, and the target is prod" in ended.err
+
+
+def edited(change: Callable[[str], str]) -> Callable[[Path], object]:
+    return lambda file: file.write_text(change(file.read_text()))
+
+
+def without_last_line(text: str) -> str:
+    return text.rstrip("\n").rpartition("\n")[0] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (edited(lambda text: text.partition("\n")[2]), "is no undo file of aspencli"),
+        (edited(lambda text: text.replace('"rows": 4', '"rows": "4"')), "is no undo file"),
+        (edited(lambda text: text.replace('"group_id": ', '"group_id": 1.5, "x": ')), "no undo"),
+        (edited(lambda text: f"{text[:60]}\n"), "is no undo file"),
+        (edited(lambda _text: ""), "is no undo file"),
+        (lambda file: file.write_bytes(b"PK\x03\x04\xff\xfe"), "is no undo file"),
+        (Path.unlink, "cannot be read: No such file"),
+        (edited(without_last_line), "line 5: the file ends with 3 rows, and had 4"),
+        (edited(lambda text: text + "L-5,P-5,X\n"), "line 7: the file ends with 5 rows, and had 4"),
+        (edited(lambda text: text[:-5]), "line 6: is cut short"),
+        (edited(lambda text: text.replace("N-3", "N\0")), "line 5: holds a NUL"),
+        (edited(lambda text: text.replace("L-3", "L-4")), '"L-4" stands on line 5 already'),
+        (edited(lambda text: text.replace("P-3", '"P-3')), "line 5: a quote opened on this line"),
+        (edited(lambda text: text.replace("old_p", "new_p")), "not the header of an undo file"),
+        (lambda file: file.write_bytes(file.read_bytes() + b"\xff"), "byte 0xFF"),
+    ],
+    ids=[
+        "no first line",
+        "text for a number",
+        "another field",
+        "first line cut",
+        "empty",
+        "zip",
+        "missing",
+        "row missing",
+        "row added",
+        "row cut",
+        "NUL",
+        "sample twice",
+        "open quote",
+        "header",
+        "no UTF-8",
+    ],
+)
+def test_damaged_file_is_refused(
+    damage: Callable[[Path], object], says: str, file: Path, undo: Undo
+) -> None:
+    damage(file)
+    ended = undo("--yes")
+    assert (ended.code, ended.written) == (2, {})
+    assert says in ended.err
+
+
+def test_mapping_is_no_undo_file(lab: Lab, group: int, file: Path) -> None:
+    mapping = file.with_suffix(".mapping")
+    ended = lab.watch(group, ["samples", "undo", str(mapping), "--yes"])
+    assert (ended.code, ended.written) == (2, {})
+    assert "is no undo file of aspencli" in ended.err
+    assert "the summary of the bulk update" in ended.err
