@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from aspencli.interrupts import Shield, TerminatedError, interrupt_code, obey_sigterm
+from db.bulk.copying import copy_in
+from db.database import Database
+from db.interrupts import cancellable
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    assert signal.getsignal(signal.SIGINT) == before[signal.SIGINT]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    obey_sigterm()
+    signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+
+
+def send(number: signal.Signals, after: float = 0.0) -> threading.Timer:
+    timer = threading.Timer(after, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+def test_shield_notes_and_its_check_obeys() -> None:
+    obey_sigterm()
+    with Shield() as shield:
+        shield.raise_shield()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert shield.late
+        with pytest.raises(TerminatedError):
+            shield.check()
+    assert interrupt_code() == 143
+
+
+def test_shield_lets_nothing_through_after_the_check() -> None:
+    with Shield() as shield:
+        shield.raise_shield()
+        shield.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert shield.late
+    assert interrupt_code() == 130
+
+
+def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
+    began = time.monotonic()
+    with database.engine.connect() as connection:
+        timer = send(signal.SIGINT, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            cancellable(connection, lambda: connection.execute(sa.text("SELECT pg_sleep(30)")))
+        timer.join()
+        connection.rollback()
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_ignored_interrupt_stays_ignored(database: Database) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with database.engine.connect() as connection:
+            timer = send(signal.SIGINT, 0.1)
+            query = sa.text("SELECT 1 FROM pg_sleep(0.3)")
+            assert cancellable(connection, lambda: connection.scalar(query)) == 1
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def table(database: Database) -> Iterator[sa.Connection]:
+    with database.writing().engine.connect() as connection:
+        connection.execute(sa.text("CREATE TEMPORARY TABLE t (line text)"))
+        connection.commit()
+        yield connection
+        connection.invalidate()
+
+
+def test_what_fails_while_lines_are_made_is_raised_as_it_is(table: sa.Connection) -> None:
+    def lines() -> Iterator[str]:
+        yield "a\n" * 100_000
+        raise LookupError("in the middle")
+
+    with pytest.raises(LookupError, match="in the middle"), table.begin():
+        copy_in(table, "t", lines())
+    assert table.scalar(sa.text("SELECT count(*) FROM t")) == 0
+
+
+def test_what_the_server_refuses_is_raised(table: sa.Connection) -> None:
+    with table.begin(), pytest.raises(psycopg2.DataError, match="extra data after last expected"):
+        copy_in(table, "t", ["one\ttoo many\n"] * 100_000)
+
+
+def test_interrupt_reaches_a_copy_that_awaits_its_next_line(table: sa.Connection) -> None:
+    def lines() -> Iterator[str]:
+        yield "a\n"
+        time.sleep(30)
+        yield "b\n"
+
+    began = time.monotonic()
+    timer = send(signal.SIGINT, 0.2)
+    with pytest.raises(KeyboardInterrupt):
+        copy_in(table, "t", lines())
+    timer.join()
+    assert time.monotonic() - began < 5
+
+
+def test_copy_in_another_thread(table: sa.Connection) -> None:
+    thread = threading.Thread(target=copy_in, args=(table, "t", ["a\n", "é\\\\\n"] * 50_000))
+    thread.start()
+    thread.join()
+    assert table.scalar(sa.text("SELECT count(*) FROM t WHERE line IN ('a', 'é\\')")) == 100_000
