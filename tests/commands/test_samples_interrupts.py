@@ -33,7 +33,7 @@ CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON aspen.samples
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION aspen.at_commit()
 """
 _BACKENDS = """
-SELECT state, wait_event_type, query FROM pg_stat_activity
+SELECT state, wait_event_type, wait_event, query FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%'
 """
 
@@ -126,7 +126,11 @@ def test_signal_while_the_mapping_comes_slowly(
         assert process.stdin
         process.stdin.write(f"{H},note\nL-1,N-1,{'x' * 100_000}\n".encode())
         process.stdin.flush()
-        wait_until(lambda: any("COPY" in row.query for row in backends(lab)))
+        wait_until(
+            lambda: any(
+                row.query.startswith("COPY") and row.state == "active" for row in backends(lab)
+            )
+        )
         time.sleep(0.1)
         process.send_signal(number)
         assert process.wait(timeout=5) == code
@@ -161,8 +165,8 @@ def test_signal_while_rows_are_written(
 def test_signal_during_the_commit_comes_too_late(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
-    with at_commit(lab, group, "PERFORM pg_sleep(0.2)"), started(lab, [*words, "--yes"]) as process:
-        wait_until(lambda: any(row.query == "COMMIT" for row in backends(lab)))
+    with at_commit(lab, group, "PERFORM pg_sleep(0.3)"), started(lab, [*words, "--yes"]) as process:
+        wait_until(lambda: any(row.wait_event == "PgSleep" for row in backends(lab)))
         assert (tmp_path / "undo.csv").exists()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 0
@@ -176,7 +180,7 @@ def test_kill_during_the_commit_can_be_undone_or_was_not_done(
     lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     with at_commit(lab, group, "PERFORM pg_sleep(1)"), started(lab, [*words, "--yes"]) as process:
-        wait_until(lambda: any(row.query == "COMMIT" for row in backends(lab)))
+        wait_until(lambda: any(row.wait_event == "PgSleep" for row in backends(lab)))
         process.kill()
         process.wait(timeout=5)
         wait_until(lambda: not backends(lab), seconds=10)
