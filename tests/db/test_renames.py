@@ -210,7 +210,8 @@ def test_connection_killed_before_the_commit(bench: Bench, group: int, undo: Pat
     def kill() -> None:
         bench.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'renames' AND state = 'idle in transaction'"
+            "WHERE application_name = 'renames' AND state = 'idle in transaction' "
+            "AND datname = current_database()"
         )
 
     with (
