@@ -183,6 +183,8 @@ class Database:
             "hostaddr": self._url.query.get("hostaddr", ""),
             "application_name": self.application_name,
             "connect_timeout": self.limits.connect_s,
+            # Whatever PGCLIENTENCODING says: names come in every script.
+            "client_encoding": "utf8",
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             # A dead peer is noticed in about a minute instead of two hours.
             "keepalives_idle": 30,

@@ -65,7 +65,8 @@ class Output:
     @property
     def interactive(self) -> bool:
         """Whether somebody is there to answer a question."""
-        return not self.no_input and sys.stdin.isatty() and self.err.isatty()
+        stdin = sys.stdin  # None where the process was started without one
+        return not self.no_input and stdin is not None and stdin.isatty() and self.err.isatty()
 
     # Results
 
