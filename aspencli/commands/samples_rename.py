@@ -31,10 +31,10 @@ _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between two looks at the progress bar
 
 PLAN_COLUMNS = (
-    Column("line", "Line", right=True),
-    Column("private_identifier", "Private identifier"),
-    Column("public_identifier_before", "Public identifier now"),
-    Column("public_identifier_after", "Public identifier then"),
+    Column("line", "Line", right=True, whole=True),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier_before", "Public identifier now", whole=True),
+    Column("public_identifier_after", "Public identifier then", whole=True),
     Column("action", "Action"),
 )
 RESULT_COLUMNS = (
@@ -44,7 +44,7 @@ RESULT_COLUMNS = (
     Column("changed", "Changed", right=True),
     Column("already", "Already so", right=True),
     Column("left_out", "Left alone", right=True),
-    Column("undo_file", "Undo file"),
+    Column("undo_file", "Undo file", whole=True),
 )
 
 
