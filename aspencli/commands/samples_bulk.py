@@ -14,7 +14,7 @@ from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
     from aspencli.output.console import Output
-    from aspencli.services.tables import Source
+    from aspencli.services.tables import Table
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
@@ -53,7 +53,8 @@ def update_public_ids(
             "--private-to-public-id-mapping",
             "-f",
             metavar="FILE",
-            help="CSV with the columns private_identifier and public_identifier; - for stdin.",
+            help="Table with the columns private_identifier and public_identifier: CSV, TSV, a "
+            "workbook (.xlsx), perhaps compressed (.gz); - for stdin.",
         ),
     ],
     group_id: Annotated[
@@ -68,6 +69,18 @@ def update_public_ids(
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option("--delimiter", help="What separates its cells, if not found out.")
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="HEADER=COLUMN",
+            help="What the file calls a column: 'Lab ID=private_identifier'; may be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Give samples of one group new public identifiers, as a file says: all rows or none.
@@ -85,11 +98,16 @@ def update_public_ids(
     separator = _delimiter(delimiter)
     with ExitStack() as stack:
         files = JobFiles(stack, mapping, report, undo_file)
-        source = stack.enter_context(open_table(mapping, encoding=encoding, delimiter=separator))
+        source = stack.enter_context(
+            open_table(mapping, encoding=encoding, delimiter=separator, sheet=sheet)
+        )
+        said = _say_notes(context.out, source)
         job = Job(context, stack, group, files, dry_run=dry_run)
-        assessment = job.assess(read_mapping(source, job.faults.add))
-        _say_notes(context.out, source)
-        job.go(assessment, source.name, source.text.remedy)
+        assessment = job.assess(read_mapping(source, job.faults.add, names or ()))
+        _say_notes(context.out, source, said)
+        if source.blank_lines:
+            context.out.info(f"Note: blank lines skipped: {source.blank_lines:,}.")
+        job.go(assessment, source.name, source.remedy)
 
 
 def undo(
@@ -150,8 +168,8 @@ def _delimiter(word: str | None) -> str | None:
     return found
 
 
-def _say_notes(out: Output, source: Source) -> None:
-    for note in source.notes:
+def _say_notes(out: Output, source: Table, said: int = 0) -> int:
+    """Say how the file is read, as far as that was not said; how many notes there are."""
+    for note in source.notes[said:]:
         out.info(f"Note: {note}.")
-    if source.blank_lines:
-        out.info(f"Note: blank lines skipped: {source.blank_lines:,}.")
+    return len(source.notes)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from aspencli.errors import BadInputError
+from aspencli.services.opening import Opened
 from aspencli.services.sniffing import sniff
 
-STDIN = "-"
-_HEAD = 1 << 16  # bytes looked at before anything is read
 _LONGEST_LINE = 1 << 24  # bytes; a longer one is no line, and would have to be held in memory
 # A byte that UTF-8 cannot read is kept as one of these (PEP 383), so that it can be named.
 _KEPT_BYTE = re.compile("[\udc80-\udcff]")
-_LOST = "\ufffd"
+# Other encodings have no such codes; a replacement character may well stand in the file.
+_LOST = "\udfff"
+_MARK_LOST = "aspencli.lost"
+codecs.register_error(_MARK_LOST, lambda error: (_LOST, cast("UnicodeDecodeError", error).end))
 
 
 @dataclass(frozen=True)
@@ -97,62 +97,29 @@ class Text:
             self.remedy = _remedy(self.codec, raw)
 
 
-@contextmanager
-def open_text(path: str, encoding: str | None = None) -> Iterator[Text]:
-    """Open a text file, or standard input for ``-``.
+def as_text(opened: Opened, encoding: str | None = None) -> Text:
+    """An opened file as text.
 
     UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are read.
 
     Args:
-        path: The file's path.
+        opened: The file.
         encoding: How its bytes are read, instead of what is found out.
 
     Raises:
-        BadInputError: It cannot be opened, or is no text.
+        BadInputError: It is no text.
     """
-    name = "standard input" if path == STDIN else path
-    with _open(path) as binary:
-        head = _peek(binary)
-        codec, mark, notes = sniff(name, head, encoding)
-        file = io.TextIOWrapper(
-            cast("IO[bytes]", _Rest(name, binary, head[mark:])),
-            encoding=codec,
-            errors="surrogateescape" if codec == "utf-8" else "replace",
-            newline="",
-        )
-        yield Text(name, codec, head[mark:].decode(codec, "replace"), notes, file, mark)
-
-
-@contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
-    if path == STDIN:
-        # Python has no such object where the shell has closed it.
-        stdin = cast("io.TextIOWrapper | None", sys.stdin)
-        if stdin is None or stdin.closed or stdin.isatty():
-            state = "the terminal" if stdin and not stdin.closed else "closed"
-            raise BadInputError(
-                f"standard input is {state}", hint="Pipe a file into it, or name a file."
-            )
-        yield cast("IO[bytes]", stdin.buffer)
-        return
-    try:
-        file = Path(path).expanduser().open("rb")
-    except (OSError, RuntimeError, ValueError) as error:  # as for a home that nobody has
-        if isinstance(error, IsADirectoryError):
-            raise BadInputError(f"{path} is a folder", hint="Name a file in it.") from error
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadInputError(
-            f"{path} cannot be read: {reason}", hint="Check its name and permissions."
-        ) from error
-    with file:
-        yield file
-
-
-def _peek(binary: IO[bytes]) -> bytes:
-    head = b""
-    while len(head) < _HEAD and (piece := binary.read(_HEAD - len(head))):
-        head += piece
-    return head
+    head = opened.stream.peek()
+    codec, mark, notes = sniff(opened.name, head, encoding)
+    opened.stream.read1(mark)
+    file = io.TextIOWrapper(
+        cast("IO[bytes]", _Lines(opened)),
+        encoding=codec,
+        errors="surrogateescape" if codec == "utf-8" else _MARK_LOST,
+        newline="",
+    )
+    beginning = head[mark:].decode(codec, "replace")
+    return Text(opened.name, codec, beginning, [*opened.notes, *notes], file, mark)
 
 
 def _remedy(codec: str, raw: bytes) -> str:
@@ -170,20 +137,19 @@ def _remedy(codec: str, raw: bytes) -> str:
     )
 
 
-class _Rest(io.BufferedIOBase):
-    """A binary file whose head has been read already; it gives up on endless lines."""
+class _Lines(io.BufferedIOBase):
+    """A binary file that gives up on endless lines."""
 
-    def __init__(self, name: str, binary: IO[bytes], head: bytes):
-        self._name = name
-        self._binary = binary
-        self._head = head
+    def __init__(self, opened: Opened):
+        self._name = opened.name
+        self._stream = opened.stream
         self._line = 0  # bytes since a line ended
 
     def readable(self) -> bool:
         return True
 
     def read1(self, _size: int | None = -1, /) -> bytes:
-        data, self._head = self._head or _some(self._binary), b""
+        data = self._stream.read1()
         end = max(data.rfind(b"\n"), data.rfind(b"\r"))
         self._line = len(data) - end if end >= 0 else self._line + len(data)
         if self._line > _LONGEST_LINE:
@@ -194,8 +160,3 @@ class _Rest(io.BufferedIOBase):
         return data
 
     read = read1
-
-
-def _some(binary: Any) -> bytes:
-    """What is there, without waiting for more."""
-    return cast("bytes", binary.read1(_HEAD))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aspencli import homes
 from aspencli.errors import BadInputError
-from aspencli.services.decoding import STDIN
+from aspencli.services.opening import STDIN
 from aspencli.services.report import ReportFile
 
 

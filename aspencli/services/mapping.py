@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
-from aspencli.services.tables import Source, nearly
+from aspencli.services.headers import locate
+from aspencli.services.tables import Table
+from aspencli.services.xlsx.cells import Unusable
 from db.bulk.rename_types import Request
 
 PRIVATE = "private_identifier"
 PUBLIC = "public_identifier"
-_SHOWN = 300  # characters of a header
 LONGEST = 128  # characters; what the service's API accepts
+
+PassOn = Callable[[Iterator[tuple[int, list[str]]]], Iterator[tuple[int, list[str]]]]
+"""Hands rows on as they come, and may do something with them."""
 
 # What passes needs no second look; control characters are Unicode's category Cc.
 _GOOD = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,128}").fullmatch
@@ -28,15 +31,26 @@ _CONTROL_NAMES = {
 }
 
 
-def read_mapping(source: Source, fault: Callable[[Fault], None]) -> Iterator[Request]:
+def read_mapping(
+    source: Table,
+    fault: Callable[[Fault], None],
+    names: Sequence[str] = (),
+    pass_on: PassOn = iter,
+) -> Iterator[Request]:
     """The good rows of a mapping, as they come; what is wrong with the others goes to ``fault``.
+
+    Args:
+        source: The file.
+        fault: Is told of each bad line.
+        names: What the file calls the columns: ``Lab ID=private_identifier``.
+        pass_on: Sees every row on its way.
 
     Raises:
         BadInputError: The header is not that of a mapping.
     """
-    private, public = locate(source, (PRIVATE, PUBLIC))
+    private, public = locate(source, (PRIVATE, PUBLIC), names=names)
     width = len(source.header)
-    for line, record in source.records(fault):
+    for line, record in pass_on(source.records(fault)):
         if len(record) != width:
             fault(_misshapen(line, len(record), width))
             continue
@@ -44,48 +58,16 @@ def read_mapping(source: Source, fault: Callable[[Fault], None]) -> Iterator[Req
         if _GOOD(lab) and _GOOD(new):
             yield Request(line, lab, new)
             continue
-        for column, value in ((PRIVATE, lab), (PUBLIC, new)):
-            reason = None if source.text.is_damaged(value) else flaw(value)
+        for column, cell in ((PRIVATE, record[private]), (PUBLIC, record[public])):
+            reason = _reason(source, cell)
             if reason:
                 fault(Fault(line, column, reason))
 
 
-def locate(source: Source, wanted: Sequence[str], kind: str = "a mapping") -> list[int]:
-    """The positions of the wanted columns; the further ones are noted.
-
-    Args:
-        source: The file, its header read.
-        wanted: The names of the columns.
-        kind: What such a file is called.
-
-    Raises:
-        BadInputError: One is missing, or stands there twice.
-    """
-    found = [name.lower() for name in source.header]
-    problems = [
-        _absent(set(found).difference(wanted), name) for name in wanted if name not in found
-    ]
-    problems += [
-        f"the column {name} stands there {found.count(name)} times"
-        for name in wanted
-        if found.count(name) > 1
-    ]
-    if problems:
-        raise BadInputError(
-            f"line {source.header_line} of {source.name} is not the header of {kind}: "
-            f"{'; '.join(problems)}",
-            hint=f"It must be: {source.delimiter.join(wanted)}",
-            details=[f"found: {_listed(source.header)}"],
-        )
-    further = [name for name in source.header if name.lower() not in wanted]
-    if further:
-        source.notes.append(f"further columns ignored: {_listed(further)}")
-    return [found.index(name) for name in wanted]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name.replace("\n", " ") or "(no name)" for name in names)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+def _reason(source: Table, cell: str) -> str | None:
+    if isinstance(cell, Unusable):
+        return cell.reason
+    return None if source.is_told(cell) else flaw(cell.strip())
 
 
 def flaw(value: str) -> str | None:
@@ -102,11 +84,6 @@ def flaw(value: str) -> str | None:
     if len(value) > LONGEST:
         return f"has {len(value)} characters; {LONGEST} are allowed"
     return None
-
-
-def _absent(further: Iterable[str], name: str) -> str:
-    near = nearly(name, further)
-    return f"no column {name}" + (f" (is {near!r} meant?)" if near else "")
 
 
 def _misshapen(line: int, cells: int, width: int) -> Fault:

@@ -7,16 +7,17 @@ import codecs
 from aspencli.errors import BadInputError
 
 _MAGIC = {
-    b"\x1f\x8b": ("is compressed with gzip", "Unpack it first: gunzip FILE."),
     b"BZh": ("is compressed with bzip2", "Unpack it first: bunzip2 FILE."),
     b"\xfd7zXZ": ("is compressed with xz", "Unpack it first: unxz FILE."),
     b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Unpack it first: unzstd FILE."),
-    b"PK\x03\x04": ("is a workbook or a zip archive", "Save the sheet as CSV UTF-8 first."),
     b"PK\x05\x06": ("is an empty zip archive", "A CSV file is needed."),
-    b"\xd0\xcf\x11\xe0": ("is an old Excel workbook", "Save the sheet as CSV UTF-8 first."),
     b"%PDF": ("is a PDF", "A CSV file is needed."),
     b"SQLite format 3": ("is a SQLite database", "A CSV file is needed."),
 }
+_ZIP = b"PK\x03\x04"
+# Old workbooks, and new ones with a password: both are such a container, with named streams in it.
+_CONTAINER = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -28,6 +29,11 @@ _JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 _JUNK_SHARE = 0.05
 _SOME_JUNK = 8  # bytes; fewer are named with their lines
 _WIDE_SHARE = 0.4  # of the bytes are zero where letters of ASCII take two bytes each
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether it is a zip archive, as workbooks are."""
+    return head.startswith(_ZIP)
 
 
 def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[str]]:
@@ -44,6 +50,8 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
     for magic, (what, remedy) in _MAGIC.items():
         if head.startswith(magic):
             raise BadInputError(f"{name} {what}", hint=remedy)
+    if head.startswith(_CONTAINER):
+        raise _container(name, head)
     length, marked = next(
         ((len(bom), codec) for bom, codec in _BOMS if head.startswith(bom)), (0, "")
     )
@@ -53,6 +61,18 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
         return marked, length, [] if marked == "utf-8" else [f"read as {marked[:6].upper()}"]
     _refuse_binary(name, head[:4096])
     return "utf-8", 0, []
+
+
+def _container(name: str, head: bytes) -> BadInputError:
+    if _ENCRYPTED in head:
+        return BadInputError(
+            f"{name} is protected by a password",
+            hint="Open it, and save it without one; or save the sheet as CSV UTF-8.",
+        )
+    return BadInputError(
+        f"{name} is an old Excel workbook (.xls), or is protected by a password",
+        hint="Open it, and save it as an Excel workbook (.xlsx) without a password.",
+    )
 
 
 def _as_told(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:

@@ -1,21 +1,61 @@
-"""Reading delimited text as operators have it: streamed, and with every bad line named."""
+"""Reading tables as operators have them: streamed, and with every bad line named."""
 
 from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from aspencli.errors import BadInputError
-from aspencli.services.decoding import Fault, Text, open_text
+from aspencli.services.decoding import Fault, Text, as_text
+from aspencli.services.opening import Observer, Opened, open_bytes
+from aspencli.services.sniffing import is_zip
 
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 # Characters; the genome of a poxvirus fits, and an unclosed quote does not take the whole file.
 _LARGEST_CELL = 1 << 20
 _TOO_LARGE = "field larger"  # the words of csv's errors
 _UNCLOSED = "unexpected end of data"
+
+
+class Table(Protocol):
+    """A table that is being read, whatever it is stored as.
+
+    Attributes:
+        header: The names of its columns, stripped.
+        header_line: The line that the header stands on.
+        columns: The positions of the columns that are used, once somebody knows them.
+        blank_lines: How many blank lines were skipped so far.
+    """
+
+    header: list[str]
+    header_line: int
+    columns: Sequence[int]
+    blank_lines: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know of how it is read; complete when all of it is."""
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between its cells, or between their names where those are listed."""
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about the cells that could not be read; None as long as there is none."""
+
+    def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
+        """Each record with the number of its first line; faults go to the function given."""
+
+    def is_told(self, value: str) -> bool:
+        """Whether it holds what could not be read, and a fault has told that already."""
 
 
 class Source:
@@ -30,6 +70,7 @@ class Source:
     Attributes:
         header: The names of its columns, stripped.
         header_line: The line that the header stands on.
+        columns: The positions of the columns that are used, once somebody knows them.
         blank_lines: How many blank lines were skipped so far.
     """
 
@@ -38,6 +79,7 @@ class Source:
         self.delimiter = delimiter
         self.header: list[str] = []
         self.header_line = 1
+        self.columns: Sequence[int] = ()
         self.blank_lines = 0
         self._skip_spaces = skip_spaces
         self._lines = lines
@@ -55,6 +97,15 @@ class Source:
     def notes(self) -> list[str]:
         """What the operator should know of how it is read."""
         return self.text.notes
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about the cells that could not be read; None as long as there is none."""
+        return self.text.remedy
+
+    def is_told(self, value: str) -> bool:
+        """Whether it holds bytes that could not be read, which a fault has told already."""
+        return self.text.is_damaged(value)
 
     def skip_line(self) -> None:
         """Pass the next line over."""
@@ -124,36 +175,65 @@ class Source:
 @contextmanager
 def open_table(
     path: str,
+    observe: Observer | None = None,
+    /,
     *,
     encoding: str | None = None,
     delimiter: str | None = None,
+    sheet: str | None = None,
     preamble: str | None = None,
-) -> Iterator[Source]:
-    """Open a delimited text file, or standard input for ``-``.
+) -> Iterator[Table]:
+    """Open a table, or standard input for ``-``: delimited text or a workbook, by its content.
 
-    Commas, tabs, semicolons or vertical bars may stand between the cells; whatever is not plain CSV
-    is noted. Spaces before a cell are passed over.
+    Commas, tabs, semicolons or vertical bars may stand between the cells of a text; it may be
+    compressed with gzip. Whatever is not plain CSV is noted. Spaces before a cell are passed over.
 
     Args:
         path: The file's path.
-        encoding: How its bytes are read, instead of what is found out.
+        observe: Is handed the file's bytes as they are stored, while they are read.
+        encoding: How the bytes of a text are read, instead of what is found out.
         delimiter: What stands between its cells, instead of what is found out.
-        preamble: How the line starts that stands before the header, and is passed over. Cells of
-            such a file are taken as they are.
+        sheet: The name or number of a workbook's sheet, instead of the one that is shown first.
+        preamble: How the line starts that stands before the header of a text, and is passed over.
+            Cells of such a file are taken as they are.
 
     Raises:
-        BadInputError: It cannot be opened, or is no such text.
+        BadInputError: It cannot be opened, or is no table.
     """
+    with open_bytes(path, observe) as opened:
+        if is_zip(opened.stream.peek()):
+            from aspencli.services.workbook import open_workbook
+
+            _refuse(opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter})
+            with open_workbook(opened, sheet) as table:
+                yield table
+        else:
+            _refuse(opened.name, "is a text", {"sheet": sheet})
+            yield _delimited(opened, encoding, delimiter, preamble)
+
+
+def _delimited(
+    opened: Opened, encoding: str | None, delimiter: str | None, preamble: str | None
+) -> Source:
     csv.field_size_limit(_LARGEST_CELL)
-    with open_text(path, encoding) as text:
-        chosen = delimiter or _guess_delimiter(text.head)
-        if delimiter is None and chosen != ",":
-            text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
-        source = Source(text, chosen, text.lines(), skip_spaces=not preamble)
-        if preamble:
-            source.skip_line()
-        _take_header(source)
-        yield source
+    text = as_text(opened, encoding)
+    chosen = delimiter or _guess_delimiter(text.head)
+    if delimiter is None and chosen != ",":
+        text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
+    source = Source(text, chosen, text.lines(), skip_spaces=not preamble)
+    if preamble:
+        source.skip_line()
+    _take_header(source)
+    return source
+
+
+def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
+    """Refuse options that say how another kind of file is read."""
+    for option, value in options.items():
+        if value is not None:
+            raise BadInputError(
+                f"{name} {what}, and has no {option}", hint=f"Leave --{option} out."
+            )
 
 
 def _take_header(source: Source) -> None:
@@ -197,11 +277,3 @@ def _last_quote(lines: Sequence[str], delimiter: str) -> tuple[int, bool]:
                 closed = False
             begins = not quoted and (char == delimiter or (begins and char == " "))
     return opened, quoted
-
-
-def nearly(name: str, known: Iterable[str]) -> str | None:
-    """The column that was probably meant, if any."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return near[0] if near else None

@@ -13,8 +13,8 @@ from typing import IO
 
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
-from aspencli.services.mapping import locate
-from aspencli.services.tables import Source, open_table
+from aspencli.services.headers import locate
+from aspencli.services.tables import Table, open_table
 from aspencli.services.writing import why_not
 from db.bulk.rename_types import Request
 
@@ -129,13 +129,13 @@ def read_undo(path: str, origin: Origin, fault: Callable[[Fault], None]) -> Iter
             fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
 
 
-def _is_whole(source: Source, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
+def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
     if len(record) != len(COLUMNS):
         fault(Fault(line, "", "is cut short"))
     elif any("\x00" in cell for cell in record):
         fault(Fault(line, "", "holds a NUL"))
     else:
-        return not any(map(source.text.is_damaged, record))
+        return not any(map(source.is_told, record))
     return False
 
 

@@ -321,7 +321,7 @@ BYTES = (
 def _zip() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("xl/workbook.xml", "<workbook/>")
+        archive.writestr("ids.csv", H)
     return file.getvalue()
 
 
@@ -331,8 +331,8 @@ def _unreadable(path: Path) -> None:
 
 
 FILES = (
-    bad("gzip", gzip.compress(f"{H}\nL-1,N-1\n".encode()), "is compressed with gzip", "gunzip"),
-    bad("workbook", _zip(), "is a workbook or a zip archive", "CSV UTF-8"),
+    good("gzip", gzip.compress(f"{H}\nL-1,N-1\n".encode()), ONE, "compressed with gzip"),
+    bad("workbook", _zip(), "is a zip archive that holds no workbook", "Unpack it"),
     bad("PDF", b"%PDF-1.7\n%\xe2\xe3\n1 0 obj\n", "is a PDF"),
     bad("random bytes", random.Random(1).randbytes(5_000), "is binary, not text"),
     bad("zeros", bytes(5_000), "is binary, not text"),

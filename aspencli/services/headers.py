@@ -1,0 +1,137 @@
+"""Which column is which: by the names in the header, or as the operator says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from aspencli.errors import BadInputError
+from aspencli.services.tables import Table
+
+_SHOWN = 300  # characters of a header
+_NEAR = 0.7  # of the letters are the same, from 0 to 1
+
+
+def locate(
+    source: Table, wanted: Sequence[str], kind: str = "a mapping", *, names: Sequence[str] = ()
+) -> list[int]:
+    """The positions of the wanted columns; the further ones are noted.
+
+    Args:
+        source: The file, its header read.
+        wanted: The names of the columns.
+        kind: What such a file is called.
+        names: What the file calls some of them: ``Lab ID=private_identifier``, letter case aside.
+
+    Raises:
+        BadInputError: One is missing, or stands there twice, or the file has no such name.
+    """
+    found = list(map(_plain, source.header))
+    positions = _given(source, wanted, names)
+    problems = []
+    for name in wanted:
+        if name not in positions and found.count(name) == 1:
+            positions[name] = found.index(name)
+        elif name not in positions:
+            problems.append((name, found.count(name)))
+    if problems:
+        raise _foreign(source, wanted, kind, problems)
+    used = [positions[name] for name in wanted]
+    further = [name for place, name in enumerate(source.header) if place not in used]
+    if further:
+        source.notes.append(f"further columns ignored: {_listed(further)}")
+    source.columns = used
+    return used
+
+
+def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """The position of each column that the operator has named."""
+    found = list(map(_plain, source.header))
+    positions: dict[str, int] = {}
+    for words in names:
+        header, is_pair, column = (part.strip() for part in words.rpartition("="))
+        name = column.lower()
+        if not (is_pair and header) or name not in wanted:
+            raise BadInputError(
+                f"--map {words!r} does not say which column is which",
+                hint=f"Write HEADER=COLUMN, with COLUMN one of: {', '.join(wanted)}.",
+            )
+        if name in positions:
+            raise BadInputError(f"--map names {name} twice", hint="Name each column once.")
+        if found.count(_plain(header)) != 1:
+            raise _unknown(source, header, name)
+        positions[name] = found.index(_plain(header))
+    return positions
+
+
+def _unknown(source: Table, header: str, name: str) -> BadInputError:
+    if _plain(header) in map(_plain, source.header):
+        return BadInputError(
+            f"the column {header} stands there more than once in {source.name}",
+            hint="Give the columns different names.",
+        )
+    from difflib import get_close_matches
+
+    headers = {_plain(other): other for other in source.header}
+    near = get_close_matches(_plain(header), list(headers), n=1)
+    return BadInputError(
+        f"{source.name} has no column {header!r}, which --map names",
+        hint=f"Perhaps: {_option(headers[near[0]], name)}" if near else "Look at its header.",
+        details=[f"found: {_listed(source.header)}"],
+    )
+
+
+def _foreign(
+    source: Table, wanted: Sequence[str], kind: str, problems: Sequence[tuple[str, int]]
+) -> BadInputError:
+    near = _nearest(wanted, source.header)
+    told = []
+    for name, count in problems:
+        meant = f" (is {near[name]!r} meant?)" if name in near else ""
+        told.append(
+            f"the column {name} stands there {count} times" if count else f"no column {name}{meant}"
+        )
+    absent = [name for name, count in problems if not count]
+    options = [_option(near.get(name, "YOUR HEADER"), name) for name in absent]
+    hint = f"It must be: {source.delimiter.join(wanted)}"
+    return BadInputError(
+        f"line {source.header_line} of {source.name} is not the header of {kind}: "
+        f"{'; '.join(told)}",
+        hint=f"{hint} - or say which is which: {' '.join(options)}" if options else hint,
+        details=[f"found: {_listed(source.header)}"],
+    )
+
+
+def _nearest(wanted: Sequence[str], header: Sequence[str]) -> Mapping[str, str]:
+    """For each column the header that was probably meant, where there is one."""
+    from difflib import SequenceMatcher
+
+    best: dict[str, tuple[float, str]] = {}
+    for other in header:
+        likeness, name = max(
+            (SequenceMatcher(None, _letters(other), _letters(name)).ratio(), name)
+            for name in wanted
+        )
+        if likeness >= max(_NEAR, best.get(name, (0.0, ""))[0]) and _plain(other) not in wanted:
+            best[name] = likeness, other
+    return {name: other for name, (_likeness, other) in best.items()}
+
+
+def _plain(header: str) -> str:
+    return " ".join(header.split()).lower()
+
+
+def _letters(header: str) -> str:
+    """What is compared: Private ID is nearly private_identifier."""
+    letters = re.sub(r"[\W_]", "", header.lower())
+    return re.sub(r"ids?$", "identifier", letters)
+
+
+def _option(header: str, name: str) -> str:
+    return f"--map {shlex.quote(f'{header}={name}')}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name.replace("\n", " ") or "(no name)" for name in names)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."

@@ -1,0 +1,165 @@
+"""One sheet of a workbook (.xlsx, .xlsm) as a table; what else is in the workbook is said aloud."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO
+
+from aspencli.errors import BadInputError
+from aspencli.services.decoding import Fault
+from aspencli.services.opening import Opened
+from aspencli.services.xlsx.book import Book
+from aspencli.services.xlsx.cells import Unusable, shown
+from aspencli.services.xlsx.package import Package
+from aspencli.services.xlsx.rows import Row, name_of
+
+_LARGEST_FILE = 1 << 28  # bytes, packed
+
+
+class Sheet:
+    """A sheet that is being read; its line numbers are those of its rows.
+
+    Args:
+        name: What messages call the workbook.
+        notes: What the operator should know of how it is read.
+        rows: Its rows.
+
+    Attributes:
+        header: The names of its columns: the first row with anything in it.
+        header_line: The row that they stand in.
+        columns: The positions of the columns that are used, once somebody knows them.
+        blank_lines: How many blank rows were skipped between others.
+        remedy: What to do about cells that cannot be used; None as long as there is none.
+        delimiter: What stands between the columns' names where they are listed.
+    """
+
+    delimiter = ", "
+
+    def __init__(self, name: str, notes: list[str], rows: Iterator[Row]):
+        self.name = name
+        self.notes = notes
+        self.columns: Sequence[int] = ()
+        self.blank_lines = 0
+        self.remedy: str | None = None
+        self._rows = rows
+        self._hidden = 0
+        self._dates = _Count()
+        self._plain = _Count()
+        self._beyond = _Count()
+        header = next((row for row in rows if not _is_blank(row)), None)
+        if header is None:
+            raise BadInputError(f"{name} is empty", hint="Give a sheet with a header and rows.")
+        self.header = [shown(cell).strip() for cell in header.cells]
+        while not self.header[-1]:
+            self.header.pop()
+        self.header_line = header.number
+
+    def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
+        """Each row that is not blank, as wide as the header, with its number."""
+        del fault  # whoever uses a cell asks whether it can be used
+        width, last = len(self.header), self.header_line
+        for row in self._rows:
+            cells = row.cells
+            if _is_blank(row):
+                continue
+            if len(cells) > width:
+                self._look_beyond(row, width)
+                del cells[width:]
+            elif len(cells) < width:
+                cells.extend([""] * (width - len(cells)))
+            self.blank_lines += row.number - last - 1
+            last = row.number
+            self._look_at(row)
+            yield last, cells
+        self._tell()
+
+    def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
+        """Whether a value is damaged in a way that was told with its line: never."""
+        return False
+
+    def _look_at(self, row: Row) -> None:
+        self._hidden += row.is_hidden
+        for column in self.columns:
+            cell, form = row.cells[column], row.formats.get(column)
+            if isinstance(cell, Unusable):
+                self.remedy = self.remedy or cell.remedy
+            elif form and form.is_date:
+                self._dates.add(row.number, column)
+            elif form and not form.is_followed:
+                self._plain.add(row.number, column)
+
+    def _look_beyond(self, row: Row, width: int) -> None:
+        for column, cell in enumerate(row.cells[width:], start=width):
+            if cell.strip():
+                self._beyond.add(row.number, column)
+
+    def _tell(self) -> None:
+        """Note what was met on the way."""
+        told = (
+            (self._dates, "dates are read in ISO 8601"),
+            (self._plain, "numbers are read plainly, not as they are formatted"),
+            (self._beyond, "cells without a column header are ignored"),
+        )
+        self.notes += [f"{what}: {count}" for count, what in told if count.number]
+        if self._hidden:
+            self.notes.append(f"hidden rows are read, too: {self._hidden:,}")
+
+
+def _is_blank(row: Row) -> bool:
+    return not any(shown(cell).strip() for cell in row.cells)
+
+
+class _Count:
+    """How many cells there are of a kind, and which is the first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._first = ""
+
+    def add(self, row: int, column: int) -> None:
+        """Count one."""
+        self.number += 1
+        self._first = self._first or f"{name_of(column + 1)}{row}"
+
+    def __str__(self) -> str:
+        return f"{self.number:,} (the first is {self._first})"
+
+
+@contextmanager
+def open_workbook(opened: Opened, wanted: str | None = None) -> Iterator[Sheet]:
+    """Read one sheet of a workbook.
+
+    Args:
+        opened: The file.
+        wanted: Which sheet: its name or its number; without one, that which is shown first when
+            the workbook is opened.
+
+    Raises:
+        BadInputError: It is no workbook, or has no such sheet.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        _put_aside(opened, file)
+        package = Package(opened.name, file)
+        stack.callback(package.close)
+        book = Book(package)
+        tab = book.choose(wanted)
+        notes = [*opened.notes, f"read as a workbook: {book.describe(tab)}"]
+        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)))
+
+
+def _put_aside(opened: Opened, file: IO[bytes]) -> None:
+    # A zip archive is read from its end, which a pipe does not have, and a file that somebody
+    # saves at this moment may lose.
+    left = _LARGEST_FILE
+    while piece := opened.stream.read1():
+        left -= len(piece)
+        if left < 0:
+            raise BadInputError(
+                f"{opened.name} is too large for a workbook: more than {_LARGEST_FILE:,} bytes",
+                hint="Save the sheet as CSV UTF-8, which may have any size.",
+            )
+        file.write(piece)
+    file.flush()
