@@ -21,6 +21,7 @@ ENTRIES = (
     ),
     Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
     Entry("groups", "aspencli.commands.groups", "List and look into groups.", ("group",)),
+    Entry("history", "aspencli.commands.history", "Bulk runs made from this machine."),
     Entry(
         "db", "aspencli.commands.db", "Console, psql, schema migrations and state of the database."
     ),

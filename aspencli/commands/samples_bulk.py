@@ -22,7 +22,7 @@ _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe":
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
     app.command("update-public-ids", epilog=_UPDATE_EXAMPLES)(update_public_ids)
-    app.command("undo", epilog=_UNDO_EXAMPLE)(undo)
+    app.command("undo", epilog=_UNDO_EXAMPLES)(undo)
 
 
 _UPDATE_EXAMPLES = examples(
@@ -30,7 +30,9 @@ _UPDATE_EXAMPLES = examples(
     "--private-to-public-id-mapping ids.csv --dry-run",
     "aspencli samples update-public-ids --group-id 1 -f - --yes < ids.csv",
 )
-_UNDO_EXAMPLE = examples("aspencli samples undo UNDO.csv --dry-run")
+_UNDO_EXAMPLES = examples(
+    "aspencli samples undo UNDO.csv --dry-run", "aspencli samples undo 20261124-034012-3f9a"
+)
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the whole plan on stdout and write nothing.")
@@ -88,7 +90,7 @@ def update_public_ids(
     Every bad line is named, and nothing is written as long as there is one. Swaps and cycles of
     identifiers within the file are fine. An undo file is on disk before anything is committed.
     """
-    from aspencli.commands.samples_rename import Job
+    from aspencli.commands.samples_rename import Job, Purpose
     from aspencli.services.job_files import JobFiles
     from aspencli.services.mapping import read_mapping
     from aspencli.services.tables import open_table
@@ -98,11 +100,12 @@ def update_public_ids(
     separator = _delimiter(delimiter)
     with ExitStack() as stack:
         files = JobFiles(stack, mapping, report, undo_file)
+        observe = files.fingerprint.take
         source = stack.enter_context(
-            open_table(mapping, encoding=encoding, delimiter=separator, sheet=sheet)
+            open_table(mapping, observe, encoding=encoding, delimiter=separator, sheet=sheet)
         )
         said = _say_notes(context.out, source)
-        job = Job(context, stack, group, files, dry_run=dry_run)
+        job = Job(context, stack, group, files, Purpose("samples update-public-ids", dry_run))
         assessment = job.assess(read_mapping(source, job.faults.add, names or ()))
         _say_notes(context.out, source, said)
         if source.blank_lines:
@@ -112,32 +115,45 @@ def update_public_ids(
 
 def undo(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(help="The undo file of a bulk update.", metavar="FILE")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
+        ),
+    ],
     dry_run: DryRun = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
+    ] = False,
     report: Report = None,
     undo_file: UndoFile = None,
 ) -> None:
     """Put back what a bulk update changed, where it still holds what that update wrote.
 
-    Samples that were changed since are named and left alone; so are those whose old identifier
-    another sample holds by now. The others are put back, all or none; where some were left alone,
-    the exit code is 7. The undo can itself be undone.
+    Samples that were changed since are named and left alone, unless --force is given; so are those
+    whose old identifier another sample holds by now. The others are put back, all or none; where
+    some were left alone, the exit code is 7. The undo can itself be undone.
     """
-    from aspencli.commands.samples_rename import Job
+    from aspencli.commands.samples_rename import Job, Purpose
+    from aspencli.services.folding import fold
     from aspencli.services.job_files import JobFiles
+    from aspencli.services.journal import open_journal
+    from aspencli.services.runs import command_for, undo_source
     from aspencli.services.undofile import read_origin, read_undo
 
     context = current(ctx)
+    file, run = undo_source(what, fold(open_journal().read().events))
     origin = read_origin(file)
     if origin.target != context.target.label:
         raise BadInputError(
             f"{file} was written on {origin.target}, and the target is {context.target.label}",
-            hint="Give the --env (and --stack) that the update was made on.",
+            hint=f"Undo it there: {command_for(origin.target, 'samples', 'undo', what)}",
         )
     with ExitStack() as stack:
         files = JobFiles(stack, file, report, undo_file)
-        job = Job(context, stack, origin.group_id, files, dry_run=dry_run)
-        requests = read_undo(file, origin, job.faults.add)
+        purpose = Purpose("samples undo", dry_run, force, run)
+        job = Job(context, stack, origin.group_id, files, purpose)
+        requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file)
 
 

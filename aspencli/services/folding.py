@@ -33,7 +33,8 @@ def fold(events: Iterable[Event]) -> list[Run]:
         if run.outcome is Outcome.WRITTEN and run.undo_of in runs:
             undone = runs[run.undo_of]
             runs[undone.id] = replace(undone, undone_by=(*undone.undone_by, run.id))
-    return sorted(map(_settled, runs.values()), key=lambda run: run.id, reverse=True)
+    runs_by_time = sorted(runs.values(), key=lambda run: (run.started_at, run.id), reverse=True)
+    return [_settled(run) for run in runs_by_time]
 
 
 def _started(event: Event) -> Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aspencli import homes
 from aspencli.errors import BadInputError
+from aspencli.services.fingerprint import Fingerprint
 from aspencli.services.opening import STDIN
 from aspencli.services.report import ReportFile
 
@@ -28,6 +29,7 @@ class JobFiles:
     def __init__(self, stack: ExitStack, source: str, report: Path | None, undo: Path | None):
         self._stack = stack
         self.from_stdin = source == STDIN
+        self.fingerprint = Fingerprint(source)
         self.undo = undo.expanduser() if undo else None
         self._check(None if self.from_stdin else Path(source), report)
         self.report = stack.enter_context(ReportFile(report)) if report else None
@@ -46,6 +48,10 @@ class JobFiles:
 
     def overflow(self) -> ReportFile:
         """A report that nobody asked for, of what is too much for the screen."""
-        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        path = homes.state_dir() / "reports" / f"{stamp}.csv"
-        return self._stack.enter_context(ReportFile(path))
+        return self._stack.enter_context(ReportFile(spare_path()))
+
+
+def spare_path() -> Path:
+    """A place for a list that nobody asked for, of what is too much for the screen."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return homes.state_dir() / "reports" / f"{stamp}.csv"

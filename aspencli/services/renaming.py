@@ -18,7 +18,7 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.services.decoding import Fault
-from db.bulk.rename_types import AssessedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.rename_types import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.errors import OutcomeUnknownError, RowsMovedError
 
 WriteRows = Callable[[IO[bytes]], None]
@@ -31,7 +31,7 @@ class RenameStore(Protocol):
     def load(self, requests: Iterable[Request]) -> int:
         """Take the mapping."""
 
-    def plan(self, *, skip_moved: bool = False) -> Plan:
+    def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
         """Compare it with what is there."""
 
     def problems(self) -> Generator[Problem, None, None]:
@@ -39,6 +39,9 @@ class RenameStore(Protocol):
 
     def left_out(self) -> Generator[Problem, None, None]:
         """What was left out of the plan."""
+
+    def moved(self) -> Generator[MovedRow, None, None]:
+        """What is in the plan although it does not hold what was expected."""
 
     def outcomes(self) -> Iterator[AssessedRow]:
         """Every row of the mapping, with what stands in its way."""
@@ -50,6 +53,7 @@ class RenameStore(Protocol):
         self,
         write_undo: Callable[[WriteRows], Path],
         before_commit: Callable[[], None],
+        begun: Callable[[int], None],
     ) -> Path:
         """Write all of it or nothing; the undo file."""
 
@@ -100,11 +104,16 @@ class Assessment:
 
 
 def assess(
-    store: RenameStore, requests: Iterable[Request], faults: Faults, *, skip_moved: bool = False
+    store: RenameStore,
+    requests: Iterable[Request],
+    faults: Faults,
+    *,
+    skip_moved: bool = False,
+    force: bool = False,
 ) -> Assessment:
     """Load the whole mapping and plan it, bad lines included, so that all are named at once."""
     store.load(requests)
-    plan = store.plan(skip_moved=skip_moved)
+    plan = store.plan(skip_moved=skip_moved, force=force)
     return Assessment(plan, faults.count)
 
 
@@ -133,8 +142,17 @@ def apply(
     store: RenameStore,
     write_undo: Callable[[WriteRows], Path],
     before_commit: Callable[[], None],
+    begun: Callable[[int], None],
+    ask: str,
 ) -> Path:
     """Write the plan, and return the undo file.
+
+    Args:
+        store: What planned it.
+        write_undo: See `RenameStore.apply`.
+        before_commit: Is called when everything but the commit is done.
+        begun: Is called with the transaction's id before anything is written.
+        ask: The command that finds out later whether it was written.
 
     Raises:
         ConflictError: Rows changed since the plan; nothing was written.
@@ -144,14 +162,13 @@ def apply(
     from sqlalchemy.exc import DBAPIError
 
     try:
-        return store.apply(write_undo, before_commit)
+        return store.apply(write_undo, before_commit, begun)
     except RowsMovedError as error:
         raise _conflict(error) from error
     except OutcomeUnknownError as error:
         raise AspenError(
             "the connection was lost at the commit: it is not known whether it was written",
-            hint="Run the command again: where all was written it changes nothing. "
-            f"Or ask the database: SELECT txid_status({error.transaction})",
+            hint=f"When the database answers again, ask it: {ask}",
             details=[f"The undo file is {error.undo_file}."],
         ) from error
     except DBAPIError as error:

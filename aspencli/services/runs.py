@@ -157,6 +157,28 @@ def looks_like_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def undo_source(what: str, runs: Sequence[Run]) -> tuple[str, str | None]:
+    """The undo file that is meant, and the run that it takes back, where that is known.
+
+    Args:
+        what: A file, or the id of a run; a file that exists comes first.
+        runs: The runs that are known.
+
+    Raises:
+        AspenError: It is a run that cannot be taken back; see `undo_file_of`.
+    """
+    path = Path(what)
+    if path.is_file() or not looks_like_id(what):
+        found = [run.id for run in runs if run.undo_file and _same(run.undo_file, path)]
+        return what, found[0] if found else None
+    run = find(runs, what)
+    return str(undo_file_of(run)), run.id
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def undo_file_of(run: Run) -> Path:
     """The file that takes a run back.
 

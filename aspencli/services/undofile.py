@@ -14,6 +14,7 @@ from typing import IO
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import locate
+from aspencli.services.opening import Observer
 from aspencli.services.tables import Table, open_table
 from aspencli.services.writing import why_not
 from db.bulk.rename_types import Request
@@ -115,9 +116,14 @@ def read_origin(path: str) -> Origin:
     return origin
 
 
-def read_undo(path: str, origin: Origin, fault: Callable[[Fault], None]) -> Iterator[Request]:
+def read_undo(
+    path: str,
+    origin: Origin,
+    fault: Callable[[Fault], None],
+    observe: Observer | None = None,
+) -> Iterator[Request]:
     """The rows of an undo file, each as a request to put the old identifier back."""
-    with open_table(path, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
+    with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
         private, new, old = locate(source, COLUMNS, "an undo file")
         rows, line = 0, source.header_line
         for line, record in source.records(fault):

@@ -8,21 +8,25 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from db.bulk.write_sql import TRANSACTION_ID, TRANSACTION_STATUS
 from db.database import Database
 from db.errors import OutcomeUnknownError
+from db.transactions import STATUS
 
 _PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds between attempts to ask
 
 
-def commit_surely(connection: Connection, database: Database) -> None:
+def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
     """Commit; where the connection is lost meanwhile, ask the server which way it went.
+
+    Args:
+        connection: What the transaction is open on.
+        database: Where to ask.
+        transaction: Its id.
 
     Raises:
         DBAPIError: It was not committed.
         OutcomeUnknownError: The server could not be asked.
     """
-    transaction = int(connection.execute(sa.text(TRANSACTION_ID)).scalar_one())
     try:
         connection.commit()
     except DBAPIError as error:
@@ -38,7 +42,7 @@ def _ask(database: Database, transaction: int) -> str:
         time.sleep(pause)
         try:
             with database.reading() as session:
-                status = session.scalar(sa.text(TRANSACTION_STATUS), {"transaction": transaction})
+                status = session.scalar(sa.text(STATUS), {"transaction": transaction})
         except OperationalError:
             continue
         # The server may take a moment to notice that its client is gone.

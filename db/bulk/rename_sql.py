@@ -165,9 +165,10 @@ SELECT taken.line, 'public_identifier', {_TAKEN_REASON.format(new="taken.new_val
   FROM taken JOIN aspen.samples h ON h.id = taken.holder_id
 """
 
-TOTALS = """
+TOTALS = f"""
 SELECT (SELECT count(*) FROM pg_temp.aspencli_plan WHERE old_value <> new_value) AS to_change,
        (SELECT count(*) FROM pg_temp.aspencli_plan WHERE old_value = new_value) AS already,
+       (SELECT count(*) FROM pg_temp.aspencli_plan WHERE {_HAS_MOVED}) AS moved,
        (SELECT count(DISTINCT holder_id) FROM pg_temp.aspencli_held) AS detours,
        (SELECT count(*) FROM pg_temp.aspencli_problem WHERE left_out) AS left_out,
        (SELECT count(*) FROM pg_temp.aspencli_problem WHERE NOT left_out) AS problems
@@ -194,6 +195,10 @@ SELECT m.line, m.private_identifier, p.old_value, m.public_identifier AS new_val
 ROWS = """
 SELECT line, private_identifier, old_value, new_value
   FROM pg_temp.aspencli_plan WHERE id IS NOT NULL ORDER BY line LIMIT :limit
+"""
+MOVED_ROWS = f"""
+SELECT line, private_identifier, expected, old_value
+  FROM pg_temp.aspencli_plan WHERE {_HAS_MOVED} ORDER BY line
 """
 CHANGED_ROWS = """
 SELECT line, private_identifier, old_value, new_value

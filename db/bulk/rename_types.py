@@ -53,6 +53,23 @@ class PlannedRow:
 
 
 @dataclass(frozen=True)
+class MovedRow:
+    """A row that does not hold what was expected of it.
+
+    Attributes:
+        line: Its line in the file.
+        private_identifier: As in the file.
+        expected: The public identifier that it was to have.
+        found: The one that it has.
+    """
+
+    line: int
+    private_identifier: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
 class AssessedRow:
     """One row of the mapping, whether it can be applied or not.
 
@@ -84,6 +101,7 @@ class Plan:
         left_out: How many are left alone; only where that was asked for.
         detours: How many have to give up their identifier first, because another takes it.
         problems: How many problems there are; with any, nothing can be applied.
+        forced: How many are planned although they do not hold what was expected of them.
     """
 
     rows: int
@@ -92,3 +110,4 @@ class Plan:
     left_out: int
     detours: int
     problems: int
+    forced: int = 0

@@ -16,10 +16,11 @@ from db.bulk import rename_sql as sql
 from db.bulk import write_sql
 from db.bulk.committing import commit_surely
 from db.bulk.copying import copy_in, copy_line, copy_out
-from db.bulk.rename_types import AssessedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.rename_types import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.database import Database
 from db.errors import OutcomeUnknownError, RowsMovedError
 from db.interrupts import cancellable
+from db.transactions import CURRENT, DatabaseIdentity, identify
 
 _UNIQUE_VIOLATION = "23505"
 _BATCH = 2_000  # rows fetched at once
@@ -64,6 +65,10 @@ class RenameRun:
         self._connection.invalidate()
         self._connection.close()
 
+    def identity(self) -> DatabaseIdentity:
+        """Which database it works on."""
+        return identify(self._connection)
+
     def group_name(self) -> str | None:
         """The name of the group; None when there is no such group."""
         with self._connection.begin():
@@ -89,19 +94,20 @@ class RenameRun:
             copy_in(self._connection, sql.MAPPING, lines())
         return count
 
-    def plan(self, *, skip_moved: bool = False) -> Plan:
+    def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
         """Compare the mapping with the database, and find what stands in its way.
 
         Args:
             skip_moved: Leave out the rows that do not hold what was expected of them, instead of
                 counting them as problems; see `left_out`.
+            force: Plan them too, whatever they hold; see `moved`.
         """
         with self._staging():
             self._run(sql.CREATE_PLAN)
             self._run(sql.CREATE_PROBLEM)
             counts = self._run(sql.COUNT).one()
             self._find_repeats(texts=bool(counts.unknown))
-            if counts.moved:
+            if counts.moved and not force:
                 self._run(sql.MOVED_OUT if skip_moved else sql.MOVED)
             if counts.unknown:
                 self._run(sql.LEAVE_UNKNOWN if skip_moved else sql.UNKNOWN)
@@ -114,6 +120,7 @@ class RenameRun:
             left_out=totals.left_out,
             detours=totals.detours,
             problems=totals.problems,
+            forced=totals.moved if force else 0,
         )
         return self._plan
 
@@ -126,6 +133,11 @@ class RenameRun:
         """The rows that were left out of the plan, and why, by line."""
         for row in self._stream(sql.LEFT_OUT):
             yield Problem(row.line, row.column_name, row.reason)
+
+    def moved(self) -> Generator[MovedRow, None, None]:
+        """The rows of the plan that do not hold what was expected of them, by line."""
+        for row in self._stream(sql.MOVED_ROWS):
+            yield MovedRow(row.line, row.private_identifier, row.expected, row.old_value)
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the mapping, by line, with the reason why it is not applied, if any."""
@@ -149,6 +161,7 @@ class RenameRun:
         self,
         write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
         before_commit: Callable[[], None] = lambda: None,
+        begun: Callable[[int], None] = lambda _transaction: None,
     ) -> Path:
         """Write the plan, all of it or nothing.
 
@@ -156,6 +169,7 @@ class RenameRun:
             write_undo: Is handed a function that writes the undo rows to an open file; it must
                 return only when that file is safe on disk.
             before_commit: Is called when everything but the commit is done.
+            begun: Is called with the transaction's id before anything is written or locked.
 
         Returns:
             The undo file. Where nothing was written there is none.
@@ -168,7 +182,7 @@ class RenameRun:
         if not self._database.writable:
             raise RuntimeError("apply() needs a database that may write")
         try:
-            return self._transact(write_undo, before_commit)
+            return self._transact(write_undo, before_commit, begun)
         except _MovedError:
             raise self._moved(write_sql.MOVED_SINCE) from None
         except IntegrityError as error:
@@ -180,15 +194,18 @@ class RenameRun:
         self,
         write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
         before_commit: Callable[[], None],
+        begun: Callable[[int], None],
     ) -> Path:
         undo: Path | None = None
         try:
             with self._staging():
+                transaction = int(self._run(CURRENT).scalar_one())
+                begun(transaction)
                 self._run(write_sql.LOCK_GROUP)
                 self._write()
                 undo = write_undo(self._write_undo)
                 before_commit()
-                commit_surely(self._connection, self._database)
+                commit_surely(self._connection, self._database, transaction)
         except OutcomeUnknownError as error:
             error.undo_file = undo
             raise

@@ -72,9 +72,6 @@ SELECT format('line %s: %s is held by sample %s now', p.line, to_json(p.new_valu
  ORDER BY p.line LIMIT 200
 """
 
-TRANSACTION_ID = "SELECT txid_current()"
-TRANSACTION_STATUS = "SELECT txid_status(:transaction)"
-
 
 def _guarded(column: str) -> str:
     # A spreadsheet would compute what starts like this. An apostrophe in front is doubled, so that

@@ -186,6 +186,7 @@ def test_result_tells_counts_and_undo_file(lab: Lab, group: int, update: Update)
     undo = result.pop("undo_file")
     assert undo == str(undo_files(lab)[-1])
     assert result.pop("group").startswith("Laboratory ")
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", result.pop("run"))
     assert result == {"group_id": group, "rows": 4, "changed": 3, "already": 1, "left_out": 0}
     assert f"aspencli --env local samples undo {undo}" in ended.err
     assert (Path(undo).stat().st_mode & 0o777, Path(undo).parent.stat().st_mode & 0o777) == (

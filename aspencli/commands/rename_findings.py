@@ -1,0 +1,92 @@
+"""What stands in the way of a bulk rename: named on the screen, the rest of it in files."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from aspencli.commands.rename_rows import (
+    MOVED_COLUMNS,
+    moved_row,
+    problem_line,
+    samples,
+    write_moved,
+)
+from aspencli.output.console import Output
+from aspencli.services import renaming
+from aspencli.services.job_files import JobFiles, spare_path
+from aspencli.services.renaming import Faults, RenameStore
+
+SHOWN = 200  # rows on the screen
+
+
+class Findings:
+    """Shows what was found out about a mapping.
+
+    Args:
+        out: Where to.
+        store: What holds the plan.
+        files: Where the rest goes.
+        faults: The bad lines of the file itself.
+    """
+
+    def __init__(self, out: Output, store: RenameStore, files: JobFiles, faults: Faults):
+        self._out = out
+        self._store = store
+        self._files = files
+        self._faults = faults
+
+    def name_problems(self, count: int) -> None:
+        """Name the lines for which the mapping is refused."""
+        with closing(renaming.all_problems(self._store, self._faults)) as problems:
+            for problem in islice(problems, SHOWN):
+                self._out.info(problem_line(problem))
+        self.report("not written")
+        if count > SHOWN:
+            self._out.info(f"and {count - SHOWN:,} more; all are in {self._all_named()}")
+
+    def name_left_out(self, count: int) -> None:
+        """Name the rows that are left alone."""
+        with closing(self._store.left_out()) as problems:
+            for problem in islice(problems, SHOWN):
+                self._out.warn(f"left alone: {problem_line(problem)}")
+        if count > SHOWN:
+            self._out.warn(f"{count - SHOWN:,} more are left alone; all are in {self._all_named()}")
+
+    def show_forced(self, count: int) -> None:
+        """Show the rows that somebody changed since, and that are put back all the same."""
+        if not count:
+            return
+        self._out.warn(f"changed since, and put back all the same (--force): {samples(count)}")
+        with closing(self._store.moved()) as rows:
+            self._out.preview(MOVED_COLUMNS, map(moved_row, rows), limit=SHOWN)
+        if count > SHOWN:
+            with closing(self._store.moved()) as rows:
+                path = write_moved(spare_path(), rows)
+            self._out.warn(f"{count - SHOWN:,} more were changed since; all are in {path}")
+
+    def _all_named(self) -> Path:
+        """Where those stand that are too many for the screen."""
+        report = self._files.overflow()
+        report.write(self._store.outcomes(), self._faults, "not written", bad_only=True)
+        return report.publish()
+
+    def report(self, changed: str) -> None:
+        """Write the report, if one was asked for, and say where it is.
+
+        Args:
+            changed: The outcome of the rows that are, or were to be, changed.
+        """
+        self.prepare_report(changed)
+        self.publish_report()
+
+    def prepare_report(self, changed: str) -> None:
+        """Write it, but not under its name yet; see `report`."""
+        if self._files.report:
+            self._files.report.write(self._store.outcomes(), self._faults, changed)
+
+    def publish_report(self) -> None:
+        """Give it its name, and say where it is."""
+        if self._files.report:
+            self._out.info(f"The report is in {self._files.report.publish()}")

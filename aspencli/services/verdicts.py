@@ -1,0 +1,145 @@
+"""What became of a run that did not tell its end: the database knows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aspencli.errors import AspenError, BadInputError, ConflictError
+from aspencli.services.decoding import Fault
+from aspencli.services.journal import Journal
+from aspencli.services.runs import Outcome, Run, command_for
+from aspencli.services.undofile import read_origin, read_undo
+from db.bulk.comparing import Comparison, compare
+from db.database import Database
+from db.transactions import identify, transaction_status
+
+_NAMED = 10  # bad lines of an undo file
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a run.
+
+    Attributes:
+        outcome: ``written`` or ``rolled back``.
+        basis: How that is known.
+        rows: What its samples hold now, where that was looked at.
+    """
+
+    outcome: Outcome
+    basis: str
+    rows: Comparison | None = None
+
+
+def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdict:
+    """Find out whether an unknown run was written.
+
+    Args:
+        run: The run; its outcome is unknown.
+        label: The target's label.
+        open_database: Opens the target's database.
+
+    Raises:
+        BadInputError: It was made on another target.
+        ConflictError: It has not ended, or its samples tell no single story.
+        AspenError: There is nothing left that could tell.
+    """
+    if run.target != label:
+        raise BadInputError(
+            f"run {run.id} was made on {run.target}, and the target is {label}",
+            hint=f"Ask there: {command_for(run.target, 'history', 'check', run.id)}",
+        )
+    if run.outcome is Outcome.RUNNING:
+        raise ConflictError(
+            f"run {run.id} has not ended: process {run.process.pid} works on it",
+            hint="Wait for it to end, then check again.",
+        )
+    if run.transaction is None:
+        return Verdict(Outcome.ROLLED_BACK, "it ended before it began to write")
+    database = open_database()
+    status = _status(run, run.transaction, database)
+    if status == "in progress":
+        raise ConflictError(
+            f"transaction {run.transaction} of run {run.id} is still open on the server, "
+            "which has not noticed that nobody is there any more",
+            hint="Check again in a moment; or see what it waits for: "
+            + command_for(run.target, "db", "status"),
+        )
+    number = run.transaction
+    if status == "aborted":
+        return Verdict(Outcome.ROLLED_BACK, f"the database rolled transaction {number} back")
+    if not run.committing:
+        return Verdict(Outcome.ROLLED_BACK, "it ended before it asked for the commit")
+    if status == "committed":
+        rows = _compare(run, database) if _has_undo_file(run) else None
+        return Verdict(Outcome.WRITTEN, f"the database committed transaction {number}", rows)
+    return _by_rows(run, database)
+
+
+def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
+    """Write a verdict into the journal.
+
+    Raises:
+        OSError: The journal cannot be written.
+    """
+    at = dt.datetime.now(dt.UTC).isoformat()
+    facts = {"outcome": verdict.outcome.value, "basis": verdict.basis}
+    journal.append({"event": "checked", "run": run.id, "at": at, **facts})
+
+
+def _status(run: Run, transaction: int, database: Database) -> str | None:
+    """What the database says of the transaction; None when it says nothing."""
+    with database.engine.connect() as connection:
+        identity = identify(connection)
+        known = (run.place.oid, run.place.system)
+        for then, now in zip(known, (identity.oid, identity.system), strict=True):
+            if then is not None and now is not None and then != now:
+                return None  # made anew: its transactions have other numbers
+        return transaction_status(connection, transaction)
+
+
+def _has_undo_file(run: Run) -> bool:
+    return run.undo_file is not None and run.undo_file.is_file()
+
+
+def _by_rows(run: Run, database: Database) -> Verdict:
+    if not _has_undo_file(run):
+        raise AspenError(
+            f"the database does not know any more what became of transaction {run.transaction}, "
+            f"and the undo file of run {run.id}, which could tell, is gone: {run.undo_file}",
+            hint="Look at some of its samples: aspencli samples show PRIVATE_IDENTIFIER",
+        )
+    rows = _compare(run, database)
+    total = rows.written + rows.before + rows.otherwise + rows.gone
+    if rows.written == total:
+        return Verdict(Outcome.WRITTEN, "every sample holds what it wrote", rows)
+    if rows.before == total:
+        return Verdict(Outcome.ROLLED_BACK, "every sample holds what it held before", rows)
+    raise ConflictError(
+        f"the database does not know any more what became of transaction {run.transaction}, and "
+        f"the samples of run {run.id} tell no single story",
+        hint=f"Look at each: {command_for(run.target, 'samples', 'undo', str(run.undo_file))} "
+        "--dry-run",
+        details=[
+            f"{rows.written:,} hold what it wrote",
+            f"{rows.before:,} hold what they held before",
+            f"{rows.otherwise:,} hold something else",
+            f"{rows.gone:,} are gone",
+        ],
+    )
+
+
+def _compare(run: Run, database: Database) -> Comparison:
+    path = str(run.undo_file)
+    origin = read_origin(path)
+    faults: list[Fault] = []
+    rows = compare(database, origin.group_id, read_undo(path, origin, faults.append))
+    if faults:
+        raise BadInputError(
+            f"the undo file of run {run.id} is damaged: {path}",
+            hint="If there is a copy of it, put it there.",
+            details=[f"line {fault.line}: {fault.reason}" for fault in faults[:_NAMED]],
+        )
+    return rows

@@ -1,0 +1,112 @@
+"""A wire between a command and PostgreSQL that holds back the commit, or the answer to it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.engine import make_url
+
+_UPDATE, _COMMIT = b"UPDATE aspen.samples", b"COMMIT\x00"
+_PATIENCE_S = 30
+
+
+class CommitProxy:
+    """Passes everything on until samples have been updated and the commit is asked for.
+
+    Then `asked` is set, and nothing comes back to the client before `let_go`.
+
+    Args:
+        address: The database's address.
+        deliver: Whether the server gets the commit; else it never does, and the connection to the
+            server is closed by `let_go`.
+    """
+
+    def __init__(self, address: str, *, deliver: bool):
+        self._server = make_url(address)
+        self._deliver = deliver
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self._threads: list[threading.Thread] = []
+        self._free = threading.Event()
+        self.asked = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """The address that leads through here."""
+        port = self._listener.getsockname()[1]
+        url = self._server.set(host="127.0.0.1", port=port)
+        return url.render_as_string(hide_password=False)
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.cut()
+        for thread in self._threads:
+            thread.join(_PATIENCE_S)
+        for each in self._sockets:
+            each.close()
+
+    def let_go(self) -> None:
+        """Pass the answer on, or close the connection."""
+        self._free.set()
+
+    def cut(self) -> None:
+        """Break every connection, and take no new one."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._free.set()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((self._server.host, self._server.port))
+                self._sockets += [client, server]
+                held = threading.Event()
+                self._spawn(self._up, client, server, held)
+                self._spawn(self._down, server, client, held)
+
+    def _up(self, client: socket.socket, server: socket.socket, held: threading.Event) -> None:
+        updated = False
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                updated = updated or _UPDATE in data
+                if not (updated and _COMMIT in data):
+                    server.sendall(data)
+                    continue
+                held.set()
+                if self._deliver:
+                    server.sendall(data)
+                self.asked.set()
+                self._free.wait(_PATIENCE_S)
+                if not self._deliver:
+                    break
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _down(self, server: socket.socket, client: socket.socket, held: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(1 << 16):
+                if held.is_set():
+                    self._free.wait(_PATIENCE_S)
+                client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+    def _spawn(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
