@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,11 +19,18 @@ from sqlalchemy.engine import make_url
 
 from db.database import Database
 from local import processes
+from local.binaries import find_binaries
 
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
 ADD = "INSERT INTO pathogens (slug, name) VALUES ('XYZ', 'made up')"
+
+
+@pytest.fixture
+def psql_on_path() -> dict[str, str]:
+    """An environment in which the system has a psql, be it the bundled one."""
+    return {"PATH": os.pathsep.join([os.environ["PATH"], str(find_binaries().bindir)])}
 
 
 @pytest.fixture
@@ -82,8 +90,10 @@ def test_confirmed_it_writes(run_cli: CliRunner, database: Database) -> None:
     assert "XYZ" in pathogens(database)
 
 
-def test_on_production_yes_is_not_enough(run_cli: CliRunner, migrated_db: str) -> None:
-    address = {"ASPEN_DATABASE_URL_PROD": migrated_db}
+def test_on_production_yes_is_not_enough(
+    run_cli: CliRunner, migrated_db: str, psql_on_path: dict[str, str]
+) -> None:
+    address = {"ASPEN_DATABASE_URL_PROD": migrated_db, **psql_on_path}
     refused = run_cli("--env", "prod", "db", "psql", "--write", "--yes", "-c", ADD, env=address)
     assert refused.code == 3
     written = run_cli(
@@ -152,9 +162,9 @@ def test_ctrl_c_cancels_the_statement_and_keeps_psql(
 
 
 def test_off_the_laptop_the_target_leads_the_prompt(
-    migrated_db: str, cli_env: Callable[[None], dict[str, str]]
+    migrated_db: str, cli_env: Callable[[None], dict[str, str]], psql_on_path: dict[str, str]
 ) -> None:
-    environ = {**cli_env(None), "ASPEN_DATABASE_URL_STAGING": migrated_db}
+    environ = {**cli_env(None), "ASPEN_DATABASE_URL_STAGING": migrated_db, **psql_on_path}
     words = ["--env", "staging", "db", "psql", "--write", "--", "-X"]
     with at_a_terminal(environ, *words) as child:
         child.expect("Open psql for writing on staging")
