@@ -29,9 +29,9 @@ LIST_COLUMNS = (
     Column("group_id", "Group", right=True),
     Column("group", "Name", secondary=True),
     Column("file", "File"),
-    Column("sha256", "SHA-256", secondary=True),
+    Column("sha256", "SHA-256"),
     Column("rows", "Rows", right=True),
-    Column("to_change", "To change", right=True),
+    Column("to_change", "To change", right=True, secondary=True),
     Column("changed", "Changed", right=True),
     Column("outcome", "Outcome", whole=True),
 )

@@ -419,7 +419,7 @@ def test_a_damaged_undo_file_tells_nothing(desk: Desk, forgotten: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"transaction": 2**40}, {"database": {"oid": 1}}, {"database": {"system": "1"}}]
+    "other", [{"transaction": 10**7}, {"database": {"oid": 1}}, {"database": {"system": "1"}}]
 )
 def test_another_database_is_not_asked_for_its_own_transactions(
     desk: Desk, other: dict[str, Any]
@@ -642,6 +642,26 @@ def test_force_shows_before_it_asks(desk: Desk) -> None:
     assert code == 3
     assert err.index("somebody's") < err.index("nobody is there to confirm")
     assert desk.names["L-1"] == "somebody's"
+
+
+def test_more_forced_samples_than_a_screen_holds_are_in_a_file(desk: Desk) -> None:
+    many = {f"L-{number}": f"P-{number}" for number in range(250)}
+    desk.group = desk.lab.group(many)
+    desk.update("--yes", mapping=desk.write("many.csv", {lab: f"N-{lab}" for lab in many}))
+    for lab in many:
+        desk.lab.rename(desk.group, lab, f"=S-{lab}")
+    run = desk.only()["run"]
+    code, _, err = desk.cli("samples", "undo", run, "--force", "--dry-run")
+    assert code == 0
+    assert err.count("'=S-") == 200
+    name = err.partition("50 more were changed since; all are in ")[2].partition("\n")[0]
+    rows = Path(name).read_text().splitlines()
+    assert rows[:2] == [
+        "private_identifier,public_identifier_written,public_identifier_now",
+        "L-0,N-L-0,'=S-L-0",
+    ]
+    assert len(rows) == 251
+    assert Path(name).stat().st_mode & 0o777 == 0o600
 
 
 def test_force_still_leaves_alone_what_cannot_be_put_back(desk: Desk) -> None:

@@ -25,7 +25,7 @@ def test_what_became_of_a_transaction(database: Database) -> None:
         connection.engine.dispose()
 
 
-@pytest.mark.parametrize("unknown", [3, 2**40])
+@pytest.mark.parametrize("unknown", [3, 10**6, 2**40])
 def test_transactions_too_old_or_never_begun_are_not_known(
     database: Database, unknown: int
 ) -> None:
