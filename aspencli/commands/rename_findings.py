@@ -46,6 +46,16 @@ class Findings:
         if count > SHOWN:
             self._out.info(f"and {count - SHOWN:,} more; all are in {self._all_named()}")
 
+    def put_aside_rejects(self) -> None:
+        """Put the bad rows where they can be mended, if that was asked for; there may be none."""
+        if not self._files.rejects:
+            return
+        with closing(renaming.all_problems(self._store, self._faults)) as problems:
+            done = self._files.rejects.write(problems)
+        self._out.info(f"Bad rows in {done.path}: {done.rows:,}")
+        if done.others:
+            self._out.info(f"Bad lines that are no rows, and so not in it: {done.others:,}")
+
     def name_left_out(self, count: int) -> None:
         """Name the rows that are left alone."""
         with closing(self._store.left_out()) as problems:

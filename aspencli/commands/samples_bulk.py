@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,20 @@ DryRun = Annotated[
 ]
 Report = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE", help="Write each row and its outcome to a CSV file."),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write each row and its outcome to a file: .csv, .json or .xlsx.",
+    ),
+]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="FILE",
+        help="Write the bad rows to a file that can be mended and given again: .csv, .tsv or "
+        ".xlsx.",
+    ),
 ]
 UndoFile = Annotated[
     Path | None,
@@ -65,6 +79,7 @@ def update_public_ids(
     ] = None,
     dry_run: DryRun = False,
     report: Report = None,
+    rejects: Rejects = None,
     undo_file: UndoFile = None,
     encoding: Annotated[
         str | None, typer.Option("--encoding", help="The file's encoding, if it is not UTF-8.")
@@ -99,14 +114,15 @@ def update_public_ids(
     group = _group_id(context, group_id)
     separator = _delimiter(delimiter)
     with ExitStack() as stack:
-        files = JobFiles(stack, mapping, report, undo_file)
+        files = JobFiles(stack, mapping, report, undo_file, rejects)
         observe = files.fingerprint.take
         source = stack.enter_context(
             open_table(mapping, observe, encoding=encoding, delimiter=separator, sheet=sheet)
         )
         said = _say_notes(context.out, source)
         job = Job(context, stack, group, files, Purpose("samples update-public-ids", dry_run))
-        assessment = job.assess(read_mapping(source, job.faults.add, names or ()))
+        keep = partial(files.rejects.keep, source) if files.rejects else iter
+        assessment = job.assess(read_mapping(source, job.faults.add, names or (), keep))
         _say_notes(context.out, source, said)
         if source.blank_lines:
             context.out.info(f"Note: blank lines skipped: {source.blank_lines:,}.")

@@ -132,7 +132,9 @@ class Job:
         """Say what will happen, or why it cannot."""
         if assessment.problems:
             self._findings.name_problems(assessment.problems)
+            self._findings.put_aside_rejects()
             raise renaming.refuse(assessment, name, remedy)
+        self._findings.put_aside_rejects()
         plan = assessment.plan
         self._findings.name_left_out(plan.left_out)
         self._findings.show_forced(plan.forced)

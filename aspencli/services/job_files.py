@@ -10,6 +10,7 @@ from aspencli import homes
 from aspencli.errors import BadInputError
 from aspencli.services.fingerprint import Fingerprint
 from aspencli.services.opening import STDIN
+from aspencli.services.rejects import RejectsFile
 from aspencli.services.report import ReportFile
 
 
@@ -21,30 +22,42 @@ class JobFiles:
         source: The file that is read, or ``-``.
         report: Where the report shall be; None for no report.
         undo: Where the undo file shall be; None for a place of its own.
+        rejects: Where the bad rows of the file shall be; None for nowhere.
 
     Raises:
         BadInputError: One of them would take another's place.
     """
 
-    def __init__(self, stack: ExitStack, source: str, report: Path | None, undo: Path | None):
+    def __init__(
+        self,
+        stack: ExitStack,
+        source: str,
+        report: Path | None,
+        undo: Path | None,
+        rejects: Path | None = None,
+    ):
         self._stack = stack
         self.from_stdin = source == STDIN
         self.fingerprint = Fingerprint(source)
         self.undo = undo.expanduser() if undo else None
-        self._check(None if self.from_stdin else Path(source), report)
+        self._check(None if self.from_stdin else Path(source), report, rejects)
         self.report = stack.enter_context(ReportFile(report)) if report else None
+        self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
 
-    def _check(self, source: Path | None, report: Path | None) -> None:
+    def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
         if self.undo and (self.undo.exists() or self.undo.is_symlink()):
             raise BadInputError(
                 f"the undo file {self.undo} exists already", hint="Name a file that does not."
             )
-        others = [path.expanduser().resolve() for path in (source, self.undo) if path]
-        if report and report.expanduser().resolve() in others:
-            raise BadInputError(
-                f"the report {report} would take the place of another file of this run",
-                hint="Name another file with --report.",
-            )
+        taken = [path.expanduser().resolve() for path in (source, self.undo) if path]
+        for kind, path in (("report", report), ("rejects file", rejects)):
+            place = path.expanduser().resolve() if path else None
+            if place in taken:
+                raise BadInputError(
+                    f"the {kind} {path} would take the place of another file of this run",
+                    hint=f"Name another file with --{kind.split()[0]}.",
+                )
+            taken += [place] if place else []
 
     def overflow(self) -> ReportFile:
         """A report that nobody asked for, of what is too much for the screen."""

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from aspencli.errors import BadInputError
-from aspencli.services.decoding import Fault, Text, as_text
-from aspencli.services.opening import Observer, Opened, open_bytes
+from aspencli.services.decoding import Fault
+from aspencli.services.delimited import open_delimited
+from aspencli.services.opening import Observer, open_bytes
 from aspencli.services.sniffing import is_zip
-
-_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-# Characters; the genome of a poxvirus fits, and an unclosed quote does not take the whole file.
-_LARGEST_CELL = 1 << 20
-_TOO_LARGE = "field larger"  # the words of csv's errors
-_UNCLOSED = "unexpected end of data"
 
 
 class Table(Protocol):
@@ -58,120 +51,6 @@ class Table(Protocol):
         """Whether it holds what could not be read, and a fault has told that already."""
 
 
-class Source:
-    """A delimited text file that is being read.
-
-    Args:
-        text: The file.
-        delimiter: What stands between its cells.
-        lines: The file's lines, or what a test takes for them.
-        skip_spaces: Whether spaces before a cell are no part of it.
-
-    Attributes:
-        header: The names of its columns, stripped.
-        header_line: The line that the header stands on.
-        columns: The positions of the columns that are used, once somebody knows them.
-        blank_lines: How many blank lines were skipped so far.
-    """
-
-    def __init__(self, text: Text, delimiter: str, lines: Iterator[str], *, skip_spaces: bool):
-        self.text = text
-        self.delimiter = delimiter
-        self.header: list[str] = []
-        self.header_line = 1
-        self.columns: Sequence[int] = ()
-        self.blank_lines = 0
-        self._skip_spaces = skip_spaces
-        self._lines = lines
-        self._read = 0  # lines before those of the present reader
-        self._recent: list[str] = []  # the lines of the present record
-        self._again: deque[str] = deque()  # lines that are read a second time
-        self._restart()
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.text.name
-
-    @property
-    def notes(self) -> list[str]:
-        """What the operator should know of how it is read."""
-        return self.text.notes
-
-    @property
-    def remedy(self) -> str | None:
-        """What to do about the cells that could not be read; None as long as there is none."""
-        return self.text.remedy
-
-    def is_told(self, value: str) -> bool:
-        """Whether it holds bytes that could not be read, which a fault has told already."""
-        return self.text.is_damaged(value)
-
-    def skip_line(self) -> None:
-        """Pass the next line over."""
-        next(self._lines, None)
-        self._read += 1
-
-    def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the number of its first line; faults go to the function given."""
-        recent, bad = self._recent, self.text.bad
-        while True:
-            start = self._read + self._reader.line_num + 1
-            recent.clear()
-            try:
-                record = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                fault(self._mend(error, start))
-                continue
-            finally:
-                while bad:
-                    fault(bad.pop(0))
-            if any(map(str.strip, record)):
-                yield start, record
-            else:
-                self.blank_lines += 1
-
-    def _restart(self) -> None:
-        self._reader: Any = csv.reader(
-            self._numbered(),
-            strict=True,
-            delimiter=self.delimiter,
-            skipinitialspace=self._skip_spaces,
-        )
-
-    def _numbered(self) -> Iterator[str]:
-        recent, again = self._recent, self._again
-        while again:
-            recent.append(again[0])
-            yield again.popleft()
-        for line in self._lines:
-            recent.append(line)
-            yield line
-
-    def _mend(self, error: csv.Error, start: int) -> Fault:
-        """What was wrong; where a quote took lines that are not its own, they are read again."""
-        message, last = str(error), start + len(self._recent) - 1
-        offset, is_open = _last_quote(self._recent, self.delimiter)
-        opened = start + offset
-        if _UNCLOSED in message or (_TOO_LARGE in message and is_open):
-            fault = Fault(opened, "", "a quote opened on this line is never closed")
-        elif _TOO_LARGE in message:
-            fault = Fault(opened, "", f"a cell has more than {_LARGEST_CELL:,} characters")
-        elif "expected after" in message:
-            where = (
-                f", which opened on this line and closed on line {last}" if last > opened else ""
-            )
-            fault = Fault(opened, "", f"text stands after the closing quote of a cell{where}")
-        else:
-            fault = Fault(start, "", message)
-        self._again.extendleft(reversed(self._recent[offset + 1 :]))
-        self._read = opened
-        self._restart()
-        return fault
-
-
 @contextmanager
 def open_table(
     path: str,
@@ -209,22 +88,7 @@ def open_table(
                 yield table
         else:
             _refuse(opened.name, "is a text", {"sheet": sheet})
-            yield _delimited(opened, encoding, delimiter, preamble)
-
-
-def _delimited(
-    opened: Opened, encoding: str | None, delimiter: str | None, preamble: str | None
-) -> Source:
-    csv.field_size_limit(_LARGEST_CELL)
-    text = as_text(opened, encoding)
-    chosen = delimiter or _guess_delimiter(text.head)
-    if delimiter is None and chosen != ",":
-        text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
-    source = Source(text, chosen, text.lines(), skip_spaces=not preamble)
-    if preamble:
-        source.skip_line()
-    _take_header(source)
-    return source
+            yield open_delimited(opened, encoding, delimiter, preamble)
 
 
 def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
@@ -234,46 +98,3 @@ def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
             raise BadInputError(
                 f"{name} {what}, and has no {option}", hint=f"Leave --{option} out."
             )
-
-
-def _take_header(source: Source) -> None:
-    faults: list[Fault] = []
-    line, record = next(source.records(faults.append), (0, []))
-    if faults:
-        first = faults[0]
-        raise BadInputError(
-            f"{source.name} cannot be read: line {first.line}: {first.reason}",
-            hint=source.text.remedy or "Mend that line.",
-        )
-    if not record:
-        raise BadInputError(f"{source.name} is empty", hint="Give a file with a header and rows.")
-    source.header = [cell.strip() for cell in record]
-    source.header_line = line
-
-
-def _guess_delimiter(head: str) -> str:
-    line = next((line for line in head.splitlines() if line.strip()), "")
-    # Only what stands outside quotes separates; a header hardly ever has both.
-    bare = "".join(line.split('"')[::2])
-    counts = {delimiter: bare.count(delimiter) for delimiter in _DELIMITERS}
-    best = max(counts, key=lambda delimiter: counts[delimiter])
-    return best if counts[best] else ","
-
-
-def _last_quote(lines: Sequence[str], delimiter: str) -> tuple[int, bool]:
-    """Which of a record's lines opens its last quoted cell, from 0, and whether it stays open."""
-    opened, quoted, closed = 0, False, False
-    begins = True  # a cell begins here
-    for number, line in enumerate(lines):
-        for char in line:
-            if quoted:
-                closed = char == '"'
-                quoted = not closed
-            elif char == '"' and closed:  # a doubled quote, which stands for one
-                quoted, closed = True, False
-            elif char == '"' and begins:
-                opened, quoted = number, True
-            else:
-                closed = False
-            begins = not quoted and (char == delimiter or (begins and char == " "))
-    return opened, quoted

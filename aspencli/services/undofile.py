@@ -13,6 +13,7 @@ from typing import IO
 
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
+from aspencli.services.guards import unguard
 from aspencli.services.headers import locate
 from aspencli.services.opening import Observer
 from aspencli.services.tables import Table, open_table
@@ -129,7 +130,7 @@ def read_undo(
         for line, record in source.records(fault):
             rows += 1
             if _is_whole(source, line, record, fault):
-                lab, written, before = (_unguarded(record[i]) for i in (private, new, old))
+                lab, written, before = (unguard(record[i]) for i in (private, new, old))
                 yield Request(line, lab, before, expected=written)
         if rows != origin.rows:
             fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
@@ -143,11 +144,6 @@ def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Faul
     else:
         return not any(map(source.is_told, record))
     return False
-
-
-def _unguarded(value: str) -> str:
-    # An apostrophe was put before what a spreadsheet would compute (and before an apostrophe).
-    return value[1:] if value[:2] in {"'=", "'+", "'-", "'@", "''"} else value
 
 
 def _free_name(folder: Path, origin: Origin) -> Path:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
+import json
 from pathlib import Path
 
 import openpyxl
 import pytest
 
+from aspencli.services import table_files
+from aspencli.services.guards import guard
+from aspencli.services.tables import open_table
 from tests.commands.mapping_cases import H
 from tests.commands.mapping_lab import Lab
 
@@ -101,3 +106,84 @@ def test_damaged_files_end_in_words(lab: Lab, group: int, tmp_path: Path) -> Non
         assert (ended.code, ended.written, ended.out) == (2, {}, "")
         assert ended.err.startswith(f"Error: {file} is ")
         assert "\n→ " in ended.err
+
+
+# What comes out again
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "xlsx"])
+def test_report_has_the_form_of_its_name(suffix: str, lab: Lab, group: int, tmp_path: Path) -> None:
+    file, report = tmp_path / "ids.csv", tmp_path / f"report.{suffix}"
+    file.write_text(f"{H}\nL-1,N-1\n=1+1,@N\n")
+    ended = lab.update(group, str(file), "--yes", "--report", str(report))
+    assert ended.code == 0
+    if suffix == "json":
+        rows = [tuple(row.values()) for row in json.loads(report.read_text())]
+    elif suffix == "xlsx":
+        _header, *rows = openpyxl.load_workbook(report).active.iter_rows(values_only=True)  # type: ignore[union-attr]
+    else:
+        _header, *rows = map(tuple, csv.reader(report.read_text().splitlines()))
+        assert rows == [
+            ("2", "L-1", "P-1", "N-1", "changed", ""),
+            ("3", "'=1+1", "P-formula", "'@N", "changed", ""),
+        ]
+        return
+    assert rows == [
+        (2, "L-1", "P-1", "N-1", "changed", None),
+        (3, "=1+1", "P-formula", "@N", "changed", None),
+    ]
+
+
+def test_files_of_a_form_nobody_knows_stop_it(lab: Lab, group: int, tmp_path: Path) -> None:
+    file = tmp_path / "ids.csv"
+    file.write_text(f"{H}\nL-1,N-1\n")
+    for option, name, says in (
+        ("--report", "report.pdf", "ends in none of .csv, .json and .xlsx"),
+        ("--rejects", "bad.json", "ends in none of .csv, .tsv and .xlsx"),
+        ("--rejects", "ids.csv", "would take the place of another file of this run"),
+    ):
+        ended = lab.update(group, str(file), "--yes", option, str(tmp_path / name))
+        assert (ended.code, ended.written) == (2, {})
+        assert says in ended.err
+        assert list(tmp_path.glob("*.*")) == [file]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx"])
+def test_rejects_are_mended_and_given_again(
+    suffix: str, lab: Lab, group: int, tmp_path: Path
+) -> None:
+    file, bad = tmp_path / "ids.csv", tmp_path / f"bad.{suffix}"
+    file.write_text(f'{H}\nL-1,N-1\nX-2,00042\n=1+1,\n"L-3,N-3\nL-4,N-1\n')
+    ended = lab.update(group, str(file), "--yes", "--rejects", str(bad))
+    assert (ended.code, ended.written) == (2, {})
+    assert f"Bad rows in {bad}: 3\nBad lines that are no rows, and so not in it: 1\n" in ended.err
+    with open_table(str(bad)) as table:
+        header = table.header
+        rows = [record for _line, record in table.records(lambda _fault: None)]
+    assert [(row[0], *row[2:]) for row in rows] == [
+        ("3", "X-2", "00042"),
+        ("4", "=1+1", ""),
+        ("6", "L-4", "N-1"),
+    ]
+    rows[0][2], rows[1][3], rows[2][3] = "L-2", "-N", "N-4"
+    with bad.open("wb") as mended:
+        if suffix == "xlsx":
+            table_files.write_workbook(mended, header, rows)
+        else:
+            with table_files.as_text(mended, "utf-8") as text:
+                csv.writer(text, delimiter="\t" if suffix == "tsv" else ",").writerows(
+                    [header, *([guard(cell) for cell in row] for row in rows)]
+                )
+    ended = lab.update(group, str(bad), "--yes", "--rejects", str(tmp_path / "more.csv"))
+    assert (ended.code, ended.written) == (0, {"L-2": "00042", "=1+1": "-N", "L-4": "N-4"})
+    assert "Bad rows in" in ended.err
+
+
+def test_rejects_of_standard_input(lab: Lab, group: int, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    content = f"{H}\nL-1,N-1\nL-2\n".encode()
+    ended = lab.update(group, "-", "--dry-run", "--rejects", str(bad), stdin=content)
+    assert (ended.code, ended.written) == (2, {})
+    assert bad.read_text().splitlines()[1:] == [
+        '3,"has too few cells: 1, where the header has 2",L-2'
+    ]
