@@ -8,10 +8,7 @@ nor is a COPY through the driver's own cursor, which SQLAlchemy does not see.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -20,8 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.engine.interfaces import ExecutionContext
 
-QUIET_S = 1.0
-"""How long a removal waits for other threads to leave the hooks, in seconds."""
+from db.profiling.standstill import standstill
 
 
 @dataclass(slots=True)
@@ -71,22 +67,18 @@ class Hooks:
         # Keyed by the execution's own context, so neither threads nor tasks can mix up pairs, and
         # weakly, so an execution that never reaches its end leaks nothing.
         self._running: WeakKeyDictionary[ExecutionContext, Execution] = WeakKeyDictionary()
-        self._inside: set[int] = set()
 
     def attach(self, target: Engine | type[Engine]) -> None:
         """Listen to the target's executions."""
-        for name, listener in self._listeners():
-            event.listen(target, name, listener)
+        with standstill():
+            for name, listener in self._listeners():
+                event.listen(target, name, listener)
 
     def detach(self, target: Engine | type[Engine]) -> None:
         """Stop listening; no listener of ours is left on the target."""
-        # SQLAlchemy walks a deque of listeners, and a removal breaks the walk of another thread
-        # that is inside one of them: the query there would fail.
-        deadline = time.monotonic() + QUIET_S
-        while self._inside and time.monotonic() < deadline:
-            time.sleep(0.0002)
-        for name, listener in self._listeners():
-            event.remove(target, name, listener)
+        with standstill():
+            for name, listener in self._listeners():
+                event.remove(target, name, listener)
 
     def _listeners(self) -> tuple[tuple[str, Any], ...]:
         return (
@@ -95,15 +87,6 @@ class Hooks:
             # On an error the after-hook never runs.
             ("handle_error", self._error),
         )
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        me = threading.get_ident()
-        self._inside.add(me)
-        try:
-            yield
-        finally:
-            self._inside.discard(me)
 
     def _before(
         self,
@@ -116,12 +99,11 @@ class Hooks:
     ) -> None:
         if context is None or context in self._running:
             return
-        with self._busy():
-            execution = Execution(statement, executemany, time.perf_counter())
-            self._running[context] = execution
-            self._sink.started(execution)
-            # What the sink did is no part of the execution.
-            execution.started = time.perf_counter()
+        execution = Execution(statement, executemany, time.perf_counter())
+        self._running[context] = execution
+        self._sink.started(execution)
+        # What the sink did is no part of the execution.
+        execution.started = time.perf_counter()
 
     def _after(
         self,
@@ -136,19 +118,17 @@ class Hooks:
         execution = self._end(context)
         if execution is None:
             return
-        with self._busy():
-            execution.seconds = now - execution.started
-            self._sink.completed(execution)
+        execution.seconds = now - execution.started
+        self._sink.completed(execution)
 
     def _error(self, failure: ExceptionContext) -> None:
         now = time.perf_counter()
         execution = self._end(failure.execution_context)
         if execution is None:
             return
-        with self._busy():
-            execution.seconds = now - execution.started
-            execution.error = _specific(failure)
-            self._sink.failed(execution)
+        execution.seconds = now - execution.started
+        execution.error = _specific(failure)
+        self._sink.failed(execution)
 
     def _end(self, context: ExecutionContext | None) -> Execution | None:
         return None if context is None else self._running.pop(context, None)

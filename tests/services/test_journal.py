@@ -145,7 +145,7 @@ def test_a_run_that_told_nothing_more_is_running_while_its_process_lives() -> No
     ],
 )
 def test_a_run_whose_process_died_is_unknown(events: list[dict[str, Any]], words: str) -> None:
-    with subprocess.Popen(["true"]) as child:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     run = only(started(pid=child.pid), *events)
     assert run.outcome is Outcome.UNKNOWN

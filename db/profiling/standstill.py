@@ -1,0 +1,60 @@
+"""Changing an engine's listeners while other threads run queries on it.
+
+SQLAlchemy walks a deque of listeners for each event, and a listener that is added or removed breaks
+the walk of another thread ("deque mutated during iteration"): the query there would fail.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from sqlalchemy.engine import base
+
+PATIENCE_S = 1.0
+"""How long to wait for a moment in which no other thread walks along listeners, in seconds."""
+_GLANCE_S = 0.0002
+_UNDISTURBED_S = 1.0  # far longer than adding and removing takes
+_ALONE = threading.Lock()
+
+
+@contextmanager
+def standstill() -> Iterator[None]:
+    """Run the block, which must not block, in a moment in which no other thread walks."""
+    deadline = time.monotonic() + PATIENCE_S
+    with _ALONE:
+        interval = sys.getswitchinterval()
+        try:
+            # From the look at the other threads to the end of the block none of them may go on.
+            sys.setswitchinterval(_UNDISTURBED_S)
+            while _somebody_walks() and time.monotonic() < deadline:
+                sys.setswitchinterval(interval)
+                time.sleep(_GLANCE_S)
+                sys.setswitchinterval(_UNDISTURBED_S)
+            yield
+        finally:
+            sys.setswitchinterval(interval)
+
+
+def _somebody_walks() -> bool:
+    me = threading.get_ident()
+    return any(_walks(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001 - documented, underscore and all
+
+
+def _walks(frame: FrameType | None) -> bool:
+    """Whether a thread is between two listeners, or in one.
+
+    The engine's own module calls listeners; where it waits for the driver, in one of the dialect's
+    ``do_...`` functions, it calls none.
+    """
+    called = ""
+    while frame is not None:
+        if frame.f_code.co_filename == base.__file__:
+            return not called.startswith("do_")
+        called = frame.f_code.co_name
+        frame = frame.f_back
+    return False
