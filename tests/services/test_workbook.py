@@ -26,6 +26,7 @@ NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - a spreadsheet knows no zone
 HEADER = ("private_identifier", "public_identifier")
 RICH = """<c t="inlineStr"><is><r><rPr><b/></rPr><t>rich</t></r><r><t xml:space="preserve"> text</t>
 </r><rPh sb="0" eb="1"><t>kana</t></rPh></is></c>"""
+STYLES = "xl/styles.xml"
 STRINGS = "xl/sharedStrings.xml"
 SHEET = "xl/worksheets/sheet1.xml"
 
@@ -200,6 +201,30 @@ def test_dates_since_1904(path: Path) -> None:
     book.epoch = CALENDAR_MAC_1904
     book.save(path)
     assert read(path).rows == [("2024-03-05", "x")]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(-1, "yyyy-mm-dd"), (99_999_999, "yyyy-mm-dd"), (0.5, "yyyy-mm-dd"), (-0.5, "h:mm")],
+)
+def test_dates_that_no_calendar_has_are_named(number: float, code: str, path: Path) -> None:
+    with_rows(path, f'<row><c s="1"><v>{number}</v></c><c><v>1</v></c></row>')
+    styles = (
+        f'<styleSheet><numFmts><numFmt numFmtId="200" formatCode="{code}"/></numFmts>'
+        '<cellXfs><xf numFmtId="0"/><xf numFmtId="200"/></cellXfs></styleSheet>'
+    )
+    rewrite(path, {STYLES: styles.encode()}.get)
+    assert read(path).faults == [Fault(2, HEADER[0], "holds a date that no calendar has (cell A2)")]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1, "45357"), (14, "2024-03-05"), (31, "2024-03-05"), (33, "12:00:00")]
+)
+def test_formats_of_the_standard_are_known_by_number(number: int, text: str, path: Path) -> None:
+    with_rows(path, '<row><c s="1"><v>45356.5</v></c><c><v>1</v></c></row>')
+    styles = f'<styleSheet><cellXfs><xf/><xf numFmtId="{number}"/></cellXfs></styleSheet>'
+    rewrite(path, {STYLES: styles.encode()}.get)
+    assert read(path).rows == [(text, "1")]
 
 
 @pytest.mark.parametrize(
@@ -480,6 +505,17 @@ def test_entities_are_refused(path: Path) -> None:
         rewrite(path, {part: bomb}.get)
         with pytest.raises(BadInputError, match="its XML has a document type"):
             read(path)
+
+
+def test_part_that_is_missing_or_packed_otherwise(path: Path) -> None:
+    save(path)
+    rewrite(path, lambda name, part: None if name == SHEET else part)
+    with pytest.raises(BadInputError, match=f"it has no part {SHEET}"):
+        read(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(BadInputError, match=r"its part xl/workbook.xml is packed in an unknown"):
+        read(path)
 
 
 def test_list_of_parts_that_would_fill_the_memory(path: Path) -> None:
