@@ -62,12 +62,12 @@ class Sheet:
         width, last = len(self.header), self.header_line
         for row in self._rows:
             cells = row.cells
-            if _is_blank(row):
-                continue
             if len(cells) > width:
                 self._look_beyond(row, width)
                 del cells[width:]
-            elif len(cells) < width:
+            if _is_blank(row):
+                continue
+            if len(cells) < width:
                 cells.extend([""] * (width - len(cells)))
             self.blank_lines += row.number - last - 1
             last = row.number

@@ -321,6 +321,7 @@ def test_lines_are_the_rows_of_the_sheet(path: Path) -> None:
         "B7": "L-2",
         "D7": "N-2",
         "B9": "  ",
+        "F9": "far from every row",
     }.items():
         sheet[place] = value
     sheet["Z1000"].number_format = "00000"  # a used range that reaches far beyond the data
@@ -328,7 +329,7 @@ def test_lines_are_the_rows_of_the_sheet(path: Path) -> None:
     reading = read(path)
     assert reading.requests == [Request(4, "L-1", "N-1"), Request(7, "L-2", "N-2")]
     assert (reading.faults, reading.blank_lines) == ([], 2)
-    assert "cells without a column header are ignored: 1 (the first is F4)" in reading.notes
+    assert "cells without a column header are ignored: 2 (the first is F4)" in reading.notes
     assert "further columns ignored: (no name), (no name)" in reading.notes
 
 
