@@ -63,8 +63,13 @@ class Draft:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.file.close()
-        Path(self.file.name).unlink(missing_ok=True)
+        try:
+            self.file.close()
+        except OSError:  # it writes once more what did not find room before
+            if error is None:
+                raise
+        finally:
+            Path(self.file.name).unlink(missing_ok=True)
 
     def publish(self) -> Path:
         """Give it its name."""
