@@ -130,6 +130,14 @@ coverage: $(VENV)/.dev ## Run the tests and show which branches none of them tak
 bench: $(VENV)/.dev ## Measure against hand-written baselines, in one run
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: accidents
+accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by the hundred (minutes)
+	@$(BIN)/python -m tests.accidents $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minutes)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: update-deps
 update-deps: $(VENV)/.dev ## Lock the newest versions that pyproject.toml allows
 	@sh scripts/update-deps.sh $(BIN)/uv

@@ -1,0 +1,1 @@
+"""Accidents that really happen to a bulk rename: the real command, on a real PostgreSQL."""

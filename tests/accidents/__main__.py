@@ -1,0 +1,67 @@
+"""``make accidents``: the long campaign as a table in Markdown; 1 where one ends badly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.accidents.campaign import Tally, meet
+from tests.accidents.kinds import KINDS, UnavailableError
+from tests.accidents.site import Site
+
+_OFTEN, _SELDOM = 200, 12
+
+
+def main() -> int:
+    """Let them happen; 1 where one of them ended badly."""
+    parser = argparse.ArgumentParser(prog="python -m tests.accidents", description=__doc__)
+    parser.add_argument("--times", type=int, help="how many of each kind")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    tallies, began = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="aspen-accidents-") as folder:
+        site = Site(Path(folder))
+        try:
+            sys.stdout.write(_HEAD)
+            for number, kind in enumerate(chosen.kind or KINDS):
+                times = chosen.times or (_SELDOM if number or chosen.kind else _OFTEN)
+                tallies.append(_met(site, kind, times, chosen.seed))
+                sys.stdout.write(_row(tallies[-1]))
+                sys.stdout.flush()
+        finally:
+            site.close()
+    seconds = time.monotonic() - began
+    sys.stdout.write(f"\nSeed {chosen.seed}; an undisturbed run takes {site.duration:.2f} s; ")
+    sys.stdout.write(f"all of it took {seconds:.0f} s.\n")
+    for tally in tallies:
+        for fault in tally.faults:
+            sys.stdout.write(f"\n**{tally.kind}**: {fault}\n")
+    return 1 if any(tally.faults for tally in tallies) else 0
+
+
+def _met(site: Site, kind: str, times: int, seed: int) -> Tally:
+    try:
+        return meet(site, kind, times, seed)
+    except UnavailableError as error:
+        return Tally(kind, unavailable=str(error))
+
+
+_HEAD = (
+    "| kind | times | ended before | ended after | between | completed when run again "
+    "| how far it had come | faults |\n|---|--:|--:|--:|--:|--:|---|--:|\n"
+)
+
+
+def _row(tally: Tally) -> str:
+    stages = ", ".join(f"{name} {count}" for name, count in tally.stages.most_common())
+    counts = (tally.times, tally.before, tally.after, tally.between, tally.completed)
+    cells = [tally.kind, *counts, tally.unavailable or stages, len(tally.faults)]
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Where accidents happen: a server, groups of samples, and a mapping that has everything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from aspencli.errors import ConflictError
+from aspencli.services.folding import fold
+from aspencli.services.journal import Journal
+from aspencli.services.runs import Outcome, Run
+from aspencli.services.verdicts import judge
+from db.database import Database
+from local.postgres import SUPERUSER, Cluster
+from local.prepare import prepare
+from tests.commands.mapping_lab import Lab
+
+SIZE = 1_500  # samples of a group; two thirds of them are renamed
+_PATIENCE_S = 60.0
+_BACKENDS = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start
+"""
+_STATE = """
+SELECT id, private_identifier, public_identifier FROM aspen.samples
+ WHERE submitting_group_id = :group
+"""
+
+State = dict[int, tuple[str, str]]
+
+
+def samples() -> dict[str, str]:
+    """What the samples of a group are named at first."""
+    return {f"L{n}": f"P{n}" for n in range(SIZE)}
+
+
+def mapping() -> dict[str, str]:
+    """A swap, a cycle, a long chain, and plain renames in between; some rows are so already."""
+    chosen = {"L0": "P1", "L1": "P0", "L2": "P3", "L3": "P4", "L4": "P2"}
+    chosen |= {f"L{n}": f"P{n + 1}" for n in range(10, 200)} | {"L200": "end of the chain"}
+    chosen |= {f"L{n}": f"a new name, {n}" for n in range(300, SIZE)}
+    return chosen | {f"L{n}": f"P{n}" for n in range(250, 260)}
+
+
+def wait_until(condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
+    """Wait for something.
+
+    Raises:
+        TimeoutError: It did not come about.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it did not come about")
+        time.sleep(0.005)
+
+
+@dataclass
+class Trial:
+    """One accident: a group of its own, a home of its own, and what became of both."""
+
+    site: Site
+    group: int
+    home: Path
+    before: State
+    after: State
+    options: list[str] = field(default_factory=list)
+    address: str | None = None
+    code: int | None = None
+    said: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """What the command's process is given."""
+        address = self.address or self.site.lab.address
+        return {**os.environ, "ASPEN_HOME": str(self.home), "ASPEN_DATABASE_URL_LOCAL": address}
+
+    def words(self, source: Path | None = None) -> list[str]:
+        """The command line."""
+        update = ["samples", "update-public-ids", "--group-id", str(self.group), "--yes"]
+        file = ["-f", str(source or self.site.mapping)]
+        return [sys.executable, "-m", "aspencli", *update, *file, *self.options]
+
+    @contextmanager
+    def started(self, source: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """The command as a process; at the end of the block it has ended, and is asked how."""
+        with subprocess.Popen(
+            self.words(source),
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                yield process
+                self.said = process.communicate(timeout=_PATIENCE_S)[1].decode()
+            finally:
+                process.kill()
+        self.code = process.returncode
+
+    def state(self) -> State:
+        """What the samples are named now."""
+        return self.site.state(self.group)
+
+    def run(self) -> Run | None:
+        """The first run that the history tells of."""
+        reading = Journal(self.home / "state" / "history").read()
+        runs = fold(reading.events)
+        return runs[-1] if runs else None
+
+    def verdict(self) -> Outcome | None:
+        """What the history says became of it; where it does not know, the database is asked."""
+        run = self.run()
+        if run is None:
+            return None
+        if run.outcome is not Outcome.UNKNOWN:
+            return run.outcome
+        database = Database(self.site.lab.address)
+        end = time.monotonic() + _PATIENCE_S
+        try:
+            while True:
+                try:
+                    return judge(run, "local", lambda: database).outcome
+                except ConflictError:  # the server has not noticed yet
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.05)
+        finally:
+            database.dispose()
+
+    def undo_files(self) -> list[Path]:
+        """The undo files that have their name."""
+        return [p for p in self.home.glob("state/undo/*.csv") if not p.name.startswith(".")]
+
+
+class Site:
+    """A server with its data safe on disk, and a database for every accident.
+
+    Args:
+        folder: Where everything lies; the server's account passes through.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.chmod(0o755)
+        self.cluster = Cluster(folder, settings={"fsync": "on", "deadlock_timeout": "200ms"})
+        self.cluster.up()
+        prepare(self.cluster)
+        self.lab = Lab(self.cluster.url(user=SUPERUSER), folder)
+        self.mapping = self._write("ids.csv", mapping())
+        self.reversed = self._write("reversed.csv", dict(reversed(mapping().items())))
+        self._trials = 0
+        # Another group's samples have the same names, and keep them whatever happens.
+        self._neighbour = self.lab.group(samples())
+        self._neighbours = self.state(self._neighbour)
+        self.duration = sorted(self._undisturbed() for _ in range(3))[1]
+
+    def close(self) -> None:
+        """Stop the server, and delete its data."""
+        self.cluster.reset()
+
+    def trial(self) -> Trial:
+        """A new group, as it is before an accident."""
+        self._trials += 1
+        home = self.folder / f"home-{self._trials}"
+        group = self.lab.group(samples())
+        before, chosen = self.state(group), mapping()
+        after = {key: (lab, chosen.get(lab, public)) for key, (lab, public) in before.items()}
+        return Trial(self, group, home, before, after)
+
+    def state(self, group: int) -> State:
+        """Every sample of a group: its id, and both identifiers."""
+        with self.lab.engine.connect() as connection:
+            rows = connection.execute(sa.text(_STATE), {"group": group})
+            return {row.id: (row.private_identifier, row.public_identifier) for row in rows}
+
+    def neighbour_is_untouched(self) -> bool:
+        """Whether the other group's samples are named as ever."""
+        return self.state(self._neighbour) == self._neighbours
+
+    def backends(self) -> list[int]:
+        """The server's processes that work for the command."""
+        with self.lab.engine.connect() as connection:
+            return list(connection.scalars(sa.text(_BACKENDS)))
+
+    def recover(self) -> None:
+        """Wait until the server answers, and works for no command any more."""
+
+        def is_quiet() -> bool:
+            try:
+                return not self.backends()
+            except DBAPIError:  # it is repairing itself
+                return False
+
+        self.cluster.up()
+        wait_until(is_quiet)
+
+    def _undisturbed(self) -> float:
+        trial, began = self.trial(), time.monotonic()
+        with trial.started():
+            pass
+        seconds = time.monotonic() - began
+        assert (trial.code, trial.state() == trial.after) == (0, True), trial.said
+        return seconds
+
+    def _write(self, name: str, rows: Mapping[str, str]) -> Path:
+        path = self.folder / name
+        lines = "".join(f'"{lab}","{public}"\n' for lab, public in rows.items())
+        path.write_text(f"private_identifier,public_identifier\n{lines}")
+        return path

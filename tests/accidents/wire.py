@@ -1,0 +1,126 @@
+"""A wire between the command and PostgreSQL that can be cut, held, or made to fail at COMMIT."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Literal, Self
+
+from sqlalchemy.engine import make_url
+
+_UPDATE, _COMMIT = b"UPDATE aspen.samples", b"COMMIT\0"
+_GLANCE_S = 0.02
+_PATIENCE_S = 30
+
+AtCommit = Literal["pass", "lose the question", "lose the answer"]
+
+
+class Wire:
+    """Passes everything on, until told otherwise; later connections are served again.
+
+    Args:
+        address: The database's address.
+        at_commit: What happens to the COMMIT that follows an update of samples.
+        edit: What is replaced in what the client says, by something of the same length.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        at_commit: AtCommit = "pass",
+        edit: Mapping[bytes, bytes] | None = None,
+    ):
+        self._server = make_url(address)
+        self._at_commit = at_commit
+        self._edit = dict(edit or {})
+        assert all(len(old) == len(new) for old, new in self._edit.items())
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = []
+        self._cuts = 0
+        self._closed = False
+        self._flows = threading.Event()
+        self._flows.set()
+
+    @property
+    def address(self) -> str:
+        """The address that leads through here."""
+        url = self._server.set(host="127.0.0.1", port=self._listener.getsockname()[1])
+        return url.render_as_string(hide_password=False)
+
+    def cut(self) -> None:
+        """Close every connection that there is now."""
+        self._cuts += 1
+        self._flows.set()
+
+    def stall(self) -> None:
+        """Pass nothing on any more."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Pass on again, and what was held back first."""
+        self._flows.set()
+
+    def __enter__(self) -> Self:
+        self._spawn(threading.Thread(target=self._accept, daemon=True))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(_PATIENCE_S)
+            assert not thread.is_alive()
+
+    def _spawn(self, thread: threading.Thread) -> None:
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._closed:
+                client, _ = self._listener.accept()
+                self._spawn(threading.Thread(target=self._carry, args=(client,), daemon=True))
+
+    def _carry(self, client: socket.socket) -> None:
+        cuts = self._cuts
+        with client, contextlib.suppress(OSError):
+            place = (self._server.host, self._server.port)
+            with socket.create_connection(place) as server:
+                updated = False
+                while self._cuts == cuts:
+                    for end in select.select([client, server], [], [], _GLANCE_S)[0]:
+                        data = end.recv(1 << 16)
+                        while not self._flows.wait(_GLANCE_S) and self._cuts == cuts:
+                            pass
+                        if not data or self._cuts != cuts:
+                            return
+                        updated = updated or (end is client and _UPDATE in data)
+                        if end is client and updated and _COMMIT in data and self._loses(server):
+                            return
+                        self._pass_on(data, server if end is client else client)
+
+    def _pass_on(self, data: bytes, end: socket.socket) -> None:
+        for old, new in self._edit.items():
+            data = data.replace(old, new)
+        end.sendall(data)
+
+    def _loses(self, server: socket.socket) -> bool:
+        """Whether the connection ends here; the COMMIT may have gone to the server before."""
+        how, self._at_commit = self._at_commit, "pass"
+        if how == "lose the answer":
+            server.sendall(b"Q\0\0\0\x0b" + _COMMIT)
+            server.recv(1 << 16)
+        return how != "pass"

@@ -1,0 +1,104 @@
+"""Made-up mappings, planned and applied on a real PostgreSQL, against a plain account of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded_by
+from hypothesis import strategies as st
+
+from db.database import Database
+from local.postgres import Cluster
+from tests.commands.mapping_lab import Lab
+from tests.conftest import Server
+from tests.db.rename_lab import Row, planned, problems, requests, undo_into
+from tests.db.test_renames import ABCDE, ANY_ROWS, SHUFFLED, expected_problems
+
+ROWS = st.one_of(ANY_ROWS, SHUFFLED, SHUFFLED)  # most of the valid ones are permutations
+
+
+class Case:
+    """A group to try mappings on, one after the other.
+
+    Args:
+        lab: The database.
+        database: The same, as the program opens it.
+        undo: Where undo files go.
+
+    Attributes:
+        plans: How many mappings were planned.
+        outcomes: How many of them were written.
+    """
+
+    def __init__(self, lab: Lab, database: Database, undo: Path):
+        self._lab = lab
+        self._database = database
+        self._undo = undo
+        self._group = lab.group(ABCDE)
+        self._names = dict(ABCDE)
+        self.plans = 0
+        self.outcomes = 0
+
+    def check(self, rows: list[Row]) -> None:
+        """Plan a mapping, and write it where it can be; both must be what the rules say."""
+        names = self._names
+        with planned(self._database, self._group, requests(rows)) as (run, plan):
+            self.plans += 1
+            found = {(problem.line, problem.column) for problem in problems(run)}
+            assert found == expected_problems(names, rows)
+            assert (plan.problems > 0) == bool(found)
+            if found:
+                return
+            assert plan.to_change == sum(names[lab] != public for lab, public in rows)
+            assert plan.already == len(rows) - plan.to_change
+            run.apply(undo_into(self._undo))
+        # What a group is named after one mapping is what the next one begins with.
+        self._names = self._lab.names(self._group)
+        assert self._names == names | dict(rows)
+        self.outcomes += 1
+
+
+def campaign(case: Case, cases: int, seed: int | None = None) -> None:
+    """Check so many mappings.
+
+    Raises:
+        AssertionError: One of them did not end as the rules say.
+    """
+
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.explain],  # the group moves on: a smaller case is another one
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(rows=ROWS)
+    def check(rows: list[Row]) -> None:
+        case.check(rows)
+
+    (check if seed is None else seeded_by(seed)(check))()
+
+
+@contextmanager
+def database_of_its_own() -> Iterator[Case]:
+    """A migrated database on a server that is started for it."""
+    from migrations.runner import upgrade
+
+    with tempfile.TemporaryDirectory(prefix="aspen-fuzz-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # the server's account passes through
+        try:
+            server = Server(folder)
+            address = server.url(server.create())
+            engine = sa.create_engine(address, poolclass=sa.NullPool)
+            upgrade(engine)
+            database = Database(address, application_name="fuzz", writable=True)
+            yield Case(Lab(address, folder), database, folder / "undo.csv")
+            database.dispose()
+        finally:
+            Cluster(folder).reset()

@@ -1,0 +1,18 @@
+"""A quick share of the made-up mappings; ``make fuzz`` has them by the ten thousand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from db.database import Database
+from tests.commands.mapping_lab import Lab
+from tests.fuzz.renames import Case, campaign
+
+
+def test_plan_and_outcome_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
+    database = Database(migrated_db, application_name="fuzz", writable=True)
+    case = Case(Lab(migrated_db, tmp_path), database, tmp_path / "undo.csv")
+    campaign(case, 150)
+    database.dispose()
+    assert case.plans >= 150
+    assert case.outcomes > 20
