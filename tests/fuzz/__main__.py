@@ -18,7 +18,7 @@ from tests.fuzz.reader import FILES, LARGEST_MB, peak_of_reading, read_whole, wr
 from tests.fuzz.renames import campaign, database_of_its_own
 
 _LARGE = 12  # files
-_LARGE_MB = 20
+_LARGE_MB = 8
 
 
 def main() -> int:
