@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := aspencli db local migrations tests docs
+SOURCES := aspencli api db local migrations tests docs
 # How many tests run at once.
 WORKERS ?= auto
 

@@ -1,0 +1,1 @@
+"""The service itself: the API that laboratories and operators speak to."""
