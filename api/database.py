@@ -1,0 +1,43 @@
+"""The service's engine: one a process, over asyncpg."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+_POOL, _OVERFLOW, _WAIT_S = 5, 15, 10
+_SERVER_SETTINGS = {
+    "application_name": "aspen-api",
+    "search_path": "aspen,public",
+    "timezone": "UTC",
+    "statement_timeout": "120s",
+    "lock_timeout": "10s",
+    # Somebody who reads a list slowly must not keep a transaction open for ever.
+    "idle_in_transaction_session_timeout": "600s",
+    # It takes longer to compile a query here than to run it.
+    "jit": "off",
+}
+
+
+def make_engine(url: URL) -> AsyncEngine:
+    """The engine of a process; nothing is opened before the first session."""
+    return create_async_engine(
+        url,
+        connect_args={"server_settings": _SERVER_SETTINGS, "timeout": _WAIT_S},
+        pool_size=_POOL,
+        max_overflow=_OVERFLOW,
+        pool_timeout=_WAIT_S,
+        pool_pre_ping=True,
+        pool_recycle=1_800,
+        hide_parameters=True,
+    )
+
+
+def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Makes sessions whose objects stay readable after the commit."""
+    return async_sessionmaker(engine, expire_on_commit=False)

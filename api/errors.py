@@ -1,0 +1,105 @@
+"""What went wrong, in the service's own shapes.
+
+* The application says no: ``{"error": "text"}``, with details beside it.
+* The request does not fit its schema: 422, ``{"detail": [{"loc", "msg", "type"}]}``.
+* No such path or method: ``{"detail": "text"}``, as the framework has it.
+* A bug: 500, ``Internal Server Error`` as plain text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DBAPIError
+
+_log = logging.getLogger(__name__)
+_LOCK_TIMEOUT = "55P03"
+
+
+class ApiError(Exception):
+    """The application says no; ``raise ApiError(404, "sample not found", ids=[7])``.
+
+    Args:
+        status: The HTTP status.
+        message: The text under ``error``; clients compare it, so a change of one is breaking.
+        headers: Headers of the answer.
+        details: Further keys of the body.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, headers: Mapping[str, str] | None = None, **details: Any
+    ):
+        super().__init__(message)
+        self.status, self.message = status, message
+        self.headers, self.details = headers, details
+
+
+def login_failure() -> ApiError:
+    """No token, a bad one, or that of somebody who is not in the database."""
+    return ApiError(401, "Login failure")
+
+
+def not_authorized() -> ApiError:
+    """The gate: no role in the group, or no system administrator."""
+    return ApiError(403, "Not authorized")
+
+
+def unavailable(what: str) -> ApiError:
+    """Something that the service needs does not answer; trying again may help."""
+    return ApiError(503, f"{what} cannot be reached", headers={"Retry-After": "2"})
+
+
+class ErrorResponse(BaseModel):
+    """What the application says when it says no."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error: str
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What to give as ``responses`` so that the documentation tells of these errors."""
+    return {status: {"model": ErrorResponse} for status in statuses}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error leave the service in its shape."""
+
+    @app.exception_handler(ApiError)
+    async def _application(_: Request, error: ApiError) -> JSONResponse:
+        body = {"error": error.message, **error.details}
+        return JSONResponse(body, error.status, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": _described(error)}, 422)
+
+    @app.exception_handler(DBAPIError)
+    async def _database(request: Request, error: DBAPIError) -> JSONResponse:
+        locked = getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT
+        if not (error.connection_invalidated or locked):
+            raise error
+        _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
+        return await _application(request, unavailable("the database"))
+
+
+def _described(error: RequestValidationError) -> list[dict[str, Any]]:
+    """Each finding once, and never the value: it can be large, or somebody's secret."""
+    found: list[dict[str, Any]] = []
+    for entry in error.errors():
+        finding = {"loc": list(entry["loc"]), "msg": entry["msg"], "type": entry["type"]}
+        if context := entry.get("ctx"):
+            finding["ctx"] = {key: _plain(value) for key, value in context.items()}
+        if finding not in found:
+            found.append(finding)
+    return found
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,102 @@
+"""What all requests and answers share.
+
+Requests are read as leniently as the live service reads them: strings are stripped, numbers may
+come as strings, truth as ``"yes"``, ``"on"`` or 1, dates as seconds; unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+_MAX_ID = 2**31 - 1
+_DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d*)?", re.ASCII)
+_MILLISECONDS = 2e10  # a larger number of seconds is one of milliseconds
+
+
+def _read_date(value: Any) -> date:
+    if isinstance(value, str):
+        text = value.strip()
+        if found := _DAY.fullmatch(text):
+            return _calendar(*map(int, found.groups()))
+        if not _NUMBER.fullmatch(text):
+            raise PydanticCustomError("date", "invalid date format")
+        value = float(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("date", "invalid date format")
+    while abs(value) > _MILLISECONDS:
+        value /= 1000
+    try:
+        return datetime.fromtimestamp(value, UTC).date()
+    except (ValueError, OverflowError) as error:  # not a number, or none that a calendar has
+        raise PydanticCustomError("date", "invalid date format") from error
+
+
+def _calendar(year: int, month: int, day: int) -> date:
+    try:
+        return date(year, month, day)
+    except ValueError as error:
+        raise PydanticCustomError("date", "invalid date format") from error
+
+
+def _in_utc(value: datetime) -> datetime:
+    """The database keeps UTC without saying so."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Date = Annotated[
+    date, BeforeValidator(_read_date), WithJsonSchema({"type": "string", "format": "date"})
+]
+"""A day in a request: ``2021-01-31``, or seconds since 1970; no time of day."""
+
+RowId = Annotated[int, Field(le=_MAX_ID, ge=-_MAX_ID - 1)]
+"""The id of a row, in a request: what PostgreSQL's integer can hold."""
+
+StrictText = Annotated[str, StringConstraints(strict=True)]
+"""A string in a request that may not come as a number."""
+
+UtcTime = Annotated[
+    datetime,
+    AfterValidator(_in_utc),
+    PlainSerializer(lambda value: value.isoformat(timespec="seconds"), when_used="json"),
+]
+"""A time in an answer: ``2021-01-31T12:00:00+00:00``."""
+
+
+class BaseRequest(BaseModel):
+    """The base of every request's body."""
+
+    model_config = ConfigDict(
+        extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        """PostgreSQL can hold every character but one."""
+        texts: Iterable[Any] = value if isinstance(value, list) else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise PydanticCustomError("nul", "a NUL character cannot be stored")
+        return value
+
+
+class BaseResponse(BaseModel):
+    """The base of every answer; made from dicts or from rows (``from_attributes``)."""
+
+    model_config = ConfigDict(from_attributes=True)

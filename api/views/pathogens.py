@@ -1,0 +1,19 @@
+"""The pathogens."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from api.deps import Db
+from api.schemas.pathogens import PathogensResponse
+from db.models import Pathogen
+
+router = APIRouter()
+
+
+@router.get("/")
+async def list_pathogens(db: Db) -> PathogensResponse:
+    """All pathogens, in the order of their ids."""
+    found = (await db.scalars(sa.select(Pathogen).order_by(Pathogen.id))).all()
+    return PathogensResponse.model_validate({"pathogens": found})

@@ -1,0 +1,227 @@
+"""The service as it runs: uvicorn on a port, a cloned database, a provider with real keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from joserfc import jwt
+from joserfc.jwk import KeySet, RSAKey
+
+from api.main import create_app
+from api.settings import Settings
+from db.database import Database
+from tests.conftest import Server
+
+CLIENT_ID = "aspencli-local"
+PRINCIPALS = (
+    *("sysadmin", "gadmin", "member", "viewer", "sysmember"),
+    *("g2admin", "g2member", "g3admin", "g3member", "multi", "nogroup"),
+)
+_START_S = 20
+
+
+class Provider:
+    """An identity provider as far as the service needs one to verify tokens.
+
+    Attributes:
+        requests: The path of each request that it got.
+        answering: Whether it answers; else it says 503.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self.answering = True
+        self._keys: list[RSAKey] = []
+        self.rotate()
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                provider.requests.append(self.path)
+                body = json.dumps(provider.documents.get(self.path)).encode()
+                known = provider.answering and self.path in provider.documents
+                self.send_response(200 if known else 503)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def documents(self) -> dict[str, Any]:
+        return {
+            "/.well-known/openid-configuration": {
+                "issuer": f"{self.url}/",
+                "jwks_uri": f"{self.url}/.well-known/jwks.json",
+            },
+            "/.well-known/jwks.json": KeySet([*self._keys]).as_dict(private=False),
+        }
+
+    def rotate(self, *, withdraw: bool = False) -> None:
+        """Sign with a new key from now on; the old ones stay known unless withdrawn."""
+        new = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"})
+        new.ensure_kid()
+        self._keys = [new] if withdraw else [new, *self._keys]
+
+    def token(self, account: str, **changes: Any) -> str:
+        """An id_token; ``changes`` to claims, None to leave one out, ``header`` for the header."""
+        now = int(time.time())
+        header = {"alg": "RS256", "kid": self._keys[0].kid, **changes.pop("header", {})}
+        claims = {
+            "iss": f"{self.url}/",
+            "sub": account,
+            "aud": CLIENT_ID,
+            "iat": now,
+            "exp": now + 3600,
+            **changes,
+        }
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(header, claims, self._keys[0], algorithms=["RS256"])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The application under uvicorn in a thread; yields its address."""
+    config = uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + _START_S
+        while not server.started:
+            assert thread.is_alive(), "the service did not start"
+            assert time.monotonic() < deadline, "the service did not start in time"
+            time.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass
+class Api:
+    """The running service, and what tests need around it.
+
+    ``api("GET", "/v2/pathogens/", "member")`` asks as a principal; ``as_("member")`` is a client.
+    """
+
+    url: str
+    provider: Provider
+    settings: Settings
+    database: Database
+    _clients: dict[str | None, httpx.Client] = field(default_factory=dict)
+
+    def __call__(
+        self, method: str, path: str, principal: str | None = None, **options: Any
+    ) -> httpx.Response:
+        return self.as_(principal).request(method, path, **options)
+
+    def as_(self, principal: str | None) -> httpx.Client:
+        """A client that asks as ``auth0|<principal>``, or as nobody."""
+        if principal not in self._clients:
+            headers = {"Authorization": f"Bearer {self.token(principal)}"} if principal else {}
+            self._clients[principal] = httpx.Client(
+                base_url=self.url, headers=headers, timeout=60, trust_env=False
+            )
+        return self._clients[principal]
+
+    def token(self, principal: str, **changes: Any) -> str:
+        return self.provider.token(f"auth0|{principal}", **changes)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.close()
+
+
+def settings_for(database: Database, provider_url: str, **changes: str) -> Settings:
+    """How the service is configured in tests; ``changes`` by the names of the environment."""
+    environment = {
+        "GENEPI_CONFIG_SECRET_NAME": "",
+        "DEPLOYMENT_STAGE": "local",
+        "API_URL": "http://127.0.0.1:3000",
+        "FRONTEND_URL": "http://127.0.0.1:3000",
+        "DB_DSN": database.url.render_as_string(hide_password=False),
+        "FLASK_SECRET": "a-secret-for-tests",
+        "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(b"k" * 32).decode(),
+        "AUTH0_CLIENT_ID": CLIENT_ID,
+        "AUTH0_CLIENT_SECRET": "client-secret",
+        "AUTH0_DOMAIN": provider_url,
+        "S3_db_bucket": "genepi-db-data",
+        "S3_external_auspice_bucket": "genepi-external-auspice-data",
+        **changes,
+    }
+    return Settings.load(environment)
+
+
+ApiFactory = Callable[..., Api]
+
+
+@contextmanager
+def starting(provider: Provider) -> Iterator[ApiFactory]:
+    """Starts services, which all end with it."""
+    with ExitStack() as stack:
+
+        def make(database: Database, **changes: str) -> Api:
+            settings = settings_for(database, provider.url, **changes)
+            url = stack.enter_context(serving(create_app(settings)))
+            made = Api(url, provider, settings, database)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def make_api(provider: Provider) -> Iterator[ApiFactory]:
+    """Starts the service; ``make_api(seeded, S3_db_bucket="...")`` changes settings."""
+    with starting(provider) as make:
+        yield make
+
+
+@pytest.fixture
+def api(make_api: ApiFactory, seeded: Database) -> Api:
+    """The service on a database with the test groups, users and 60 samples of group 1."""
+    return make_api(seeded)
+
+
+@pytest.fixture(scope="session")
+def shared_api(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
+    """One service for every test that changes nothing: it need not be started for each."""
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests")
+    with starting(provider) as make:
+        yield make(database)
+    database.dispose()
+    postgres.drop(name)

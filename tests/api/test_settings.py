@@ -1,0 +1,143 @@
+"""Settings: where they come from, and what a service says that cannot start."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.settings import Settings, SettingsError
+
+COMPLETE = {
+    "GENEPI_CONFIG_SECRET_NAME": "",
+    "FLASK_SECRET": "flask",
+    "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(b"key").decode(),
+    "AUTH0_CLIENT_ID": "client",
+    "AUTH0_CLIENT_SECRET": "hidden",
+    "AUTH0_DOMAIN": "example.auth0.com",
+    "S3_external_auspice_bucket": "bucket",
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings.load({**COMPLETE, **changes})
+
+
+def test_a_domain_is_spoken_to_by_tls_unless_it_says_otherwise() -> None:
+    assert settings().auth0_url == "https://example.auth0.com"
+    assert settings(AUTH0_DOMAIN="http://127.0.0.1:3031/").auth0_url == "http://127.0.0.1:3031"
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({"DB_DSN": "postgresql://u:p@h:1/d"}, "postgresql+asyncpg://u:p@h:1/d"),
+        ({"DB_URI": "postgresql+psycopg2://u:p@h/d"}, "postgresql+asyncpg://u:p@h/d"),
+        (
+            {"DB_address": "h:5433", "DB_rw_username": "u", "DB_rw_password": "p@:/"},
+            "postgresql+asyncpg://u:p%40%3A%2F@h:5433/aspen_db",
+        ),
+        (
+            {
+                "DB_address": "h",
+                "DB_rw_username": "u",
+                "DB_rw_password": "p",
+                "REMOTE_DEV_PREFIX": "/mystack",
+            },
+            "postgresql+asyncpg://u:p@h/mystack",
+        ),
+    ],
+    ids=str,
+)
+def test_the_databases_address(changes: dict[str, str], url: str) -> None:
+    assert settings(**changes).database_url.render_as_string(hide_password=False) == url
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({}, "/genepi/local/localstack/"),
+        ({"DEPLOYMENT_STAGE": "gestaging"}, "/genepi/gestaging/gestagingstack/"),
+        ({"DEPLOYMENT_STAGE": "dev", "REMOTE_DEV_PREFIX": "/mine"}, "/genepi/dev/mine/"),
+    ],
+    ids=str,
+)
+def test_where_the_parameters_of_jobs_lie(changes: dict[str, str], path: str) -> None:
+    assert settings(**changes).parameters_path == path
+
+
+def test_what_is_missing_is_named_and_no_secret_is_told() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(FLASK_SECRET="", AUSPICE_MAC_KEY="hunter2hunter2!")
+    assert "FLASK_SECRET" in str(caught.value)
+    assert "AUSPICE_MAC_KEY" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "hidden" not in repr(settings())
+
+
+def test_a_secret_that_cannot_be_read_is_named() -> None:
+    away = {
+        "GENEPI_CONFIG_SECRET_NAME": "genepi-config",
+        "BOTO_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_REGION": "us-west-2",
+    }
+    with pytest.raises(SettingsError, match="the secret genepi-config cannot be read"):
+        settings(**away)
+
+
+def test_the_module_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "api", "--port", str(port)],
+            env={**os.environ, **COMPLETE, "DB_DSN": "postgresql://u:p@127.0.0.1:1/d"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            answer = _wait_for(f"http://127.0.0.1:{port}/v2/health/", process)
+            assert answer.json() == {"healthy": True}
+            process.terminate()
+            out, _ = process.communicate(timeout=10)
+            assert out == b""
+            assert process.returncode in {0, -signal.SIGTERM}
+        finally:
+            process.kill()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return httpx.get(url, trust_env=False)
+        except httpx.ConnectError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_module_says_what_keeps_it_from_starting() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "api"],
+        env={**os.environ, **COMPLETE, "AUTH0_DOMAIN": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "The service cannot start" in done.stderr
+    assert "AUTH0_DOMAIN" in done.stderr
+    assert "Traceback" not in done.stderr
