@@ -1,0 +1,101 @@
+"""Serve an identity provider: ``python -m local.identity --port 3031 --folder DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from aspencli.errors import AspenError
+from local.identity.settings import Dialect, Settings, own_address
+from local.ports import HOST
+
+_STOP_SECONDS = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop; returns the exit code."""
+    os.umask(0o077)
+    try:
+        return _serve(_settings(arguments))
+    except AspenError as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - before there is a log
+        if error.hint:
+            print(error.hint, file=sys.stderr)  # noqa: T201 - same
+        return error.exit_code
+
+
+def _serve(settings: Settings) -> int:
+    import uvicorn
+
+    from local.identity.app import create_app
+    from local.identity.audit import audit, log_to_stderr
+
+    # uvicorn ends by raising the signal anew: this makes it an ordinary end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log_to_stderr()
+    app = create_app(settings)
+    audit("provider.started", issuer=settings.issuer, trial=settings.trial)
+    # Its access log would hold the codes that stand in addresses.
+    try:
+        uvicorn.run(
+            app,
+            host=HOST,
+            port=settings.port,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    finally:
+        audit("provider.stopped", issuer=settings.issuer)
+    return 0
+
+
+def _settings(arguments: list[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.identity",
+        description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
+    )
+    parser.add_argument("--port", type=int, required=True, help="where to listen")
+    parser.add_argument("--folder", type=Path, required=True, help="where the state is kept")
+    parser.add_argument("--issuer", help="the address in tokens, where it is not the port's own")
+    parser.add_argument(
+        "--dialect",
+        type=Dialect,
+        choices=list(Dialect),
+        default=Dialect.AUTH0,
+        help="the statuses of errors: 403 for a pending device code (auth0), or 400 (rfc)",
+    )
+    parser.add_argument(
+        "--reuse-seconds",
+        type=float,
+        default=0,
+        metavar="N",
+        help="exchange a refresh token once more for so long, for a client that lost the answer",
+    )
+    parser.add_argument(
+        "--burst", type=int, default=50, metavar="N", help="Management API: requests at once"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=15, metavar="N", help="Management API: requests a second"
+    )
+    parser.add_argument("--trial", action="store_true", help="let tests make hard cases happen")
+    given = parser.parse_args(arguments)
+    issuer = f"{given.issuer.rstrip('/')}/" if given.issuer else own_address(given.port)
+    return Settings(
+        folder=given.folder.expanduser().absolute(),
+        port=given.port,
+        issuer=issuer,
+        dialect=given.dialect,
+        reuse_seconds=given.reuse_seconds,
+        burst=given.burst,
+        rate=given.rate,
+        trial=given.trial,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The provider as a web application."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from local.identity import trial_routes
+from local.identity.errors import OAuthError, PageError
+from local.identity.oauth import device, discovery, ending, token, userinfo
+from local.identity.pages import activate, authorize, signin
+from local.identity.pages.rendering import page, style
+from local.identity.provider import Provider
+from local.identity.settings import Settings
+
+_common = APIRouter()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one provider.
+
+    Raises:
+        BadInputError: Its folder cannot be used.
+        RefusedError: Its folder belongs to another user.
+    """
+    app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
+    app.state.provider = Provider(settings)
+    for part in (discovery, device, token, ending, userinfo, activate, signin, authorize):
+        app.include_router(part.router)
+    app.include_router(_common)
+    if settings.trial:
+        app.include_router(trial_routes.router)
+        app.middleware("http")(trial_routes.throttle)
+    # No other site's name may lead here: a page of that site could then read the answers.
+    hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
+    app.exception_handler(OAuthError)(_answer_client)
+    app.exception_handler(PageError)(_answer_person)
+    app.exception_handler(StarletteHTTPException)(_answer_lost)
+    return app
+
+
+@_common.get("/healthz")
+def health() -> dict[str, bool]:
+    """That it answers."""
+    return {"healthy": True}
+
+
+@_common.get("/assets/style.css")
+def style_sheet() -> Response:
+    """How the pages look."""
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return Response(style(), media_type="text/css", headers=headers)
+
+
+async def _answer_client(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OAuthError)  # noqa: S101 - what it is registered for
+    status = error.status_in(request.app.state.provider.knobs.dialect)
+    headers = {"Cache-Control": "no-store", **error.headers}
+    return JSONResponse(error.body(), status, headers)
+
+
+async def _answer_person(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, PageError)  # noqa: S101 - what it is registered for
+    return page("error", None, status=error.status, error=error)
+
+
+async def _answer_lost(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - same
+    if "text/html" in request.headers.get("accept", ""):
+        lost = PageError("There is nothing here", f"No page has the address {request.url.path}.")
+        return page("error", None, status=error.status_code, error=lost)
+    body: dict[str, Any] = {
+        "statusCode": error.status_code,
+        "error": str(error.detail),
+        "message": str(error.detail),
+    }
+    return JSONResponse(body, error.status_code, error.headers)

@@ -1,0 +1,95 @@
+"""The file that holds an identity provider's state: SQLite, readable by its owner only."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from aspencli.errors import BadInputError, RefusedError
+from local.identity.hashing import new_secret
+
+_FILE = "identity.sqlite3"
+_WAIT_SECONDS = 15.0
+
+
+class Database:
+    """Opens the state in a folder, which is made when it is not there.
+
+    Args:
+        folder: The provider's folder.
+
+    Raises:
+        BadInputError: The folder cannot be made or used.
+        RefusedError: It belongs to another user.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / _FILE
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid != os.geteuid():
+                raise RefusedError(
+                    f"the identity provider's folder {folder} belongs to another user",
+                    hint="Run the command as that user, or name another folder.",
+                )
+            folder.chmod(0o700)
+            # SQLite gives the files beside it the mode of this one.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._path.chmod(0o600)
+            with self._connected() as connection:
+                _make_tables(connection)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise BadInputError(
+                f"the identity provider's state in {folder} cannot be used: {error}",
+                hint="Mend the permissions, or name another folder. 'aspencli local reset' makes"
+                " a damaged local deployment anew.",
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the state."""
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The only writer, across processes, until the end of the block: all of it or nothing."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys = ON")
+            yield connection
+        finally:
+            connection.close()
+
+
+def kept_secret(db: sqlite3.Connection, name: str) -> str:
+    """A secret of the provider's own, made when it is first asked for."""
+    db.execute("INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, new_secret()))
+    row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+    return str(row["value"])
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    schema = (files("local.identity") / "schema.sql").read_text(encoding="utf-8")
+    connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nCOMMIT;")

@@ -1,0 +1,59 @@
+"""The errors that a client is answered with, in the shapes of OAuth 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from local.identity.settings import Dialect
+
+_AUTH0_STATUSES = {
+    "authorization_pending": 403,
+    "slow_down": 429,
+    "expired_token": 403,
+    "access_denied": 403,
+    "invalid_grant": 403,
+    "unauthorized_client": 403,
+}
+
+
+@dataclass
+class OAuthError(Exception):
+    """What went wrong with a request for a token, as RFC 6749 section 5.2 has it.
+
+    Attributes:
+        error: The code that a client decides on.
+        description: What happened, for people.
+        status: The HTTP status by the RFC.
+        headers: Further headers.
+    """
+
+    error: str
+    description: str
+    status: int = 400
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def status_in(self, dialect: Dialect) -> int:
+        """The HTTP status in a dialect."""
+        if dialect is Dialect.AUTH0 and self.status == 400:  # noqa: PLR2004 - the RFC's default
+            return _AUTH0_STATUSES.get(self.error, self.status)
+        return self.status
+
+    def body(self) -> dict[str, str]:
+        """What is sent."""
+        return {"error": self.error, "error_description": self.description}
+
+
+class PageError(Exception):
+    """What went wrong on a page that a person looks at.
+
+    Args:
+        title: What happened, in a few words.
+        text: Why, and what to do next.
+        status: The HTTP status.
+    """
+
+    def __init__(self, title: str, text: str, status: int = 400):
+        super().__init__(title)
+        self.title = title
+        self.text = text
+        self.status = status

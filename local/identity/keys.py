@@ -1,0 +1,67 @@
+"""The keys that tokens are signed with; the old ones stay published for a while."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from functools import lru_cache
+from typing import Any
+
+from joserfc.jwk import KeySet, RSAKey
+
+ALGORITHM = "RS256"
+OVERLAP_SECONDS = 2 * 86400
+"""For how long a retired key is published: longer than any token signed with it is valid."""
+
+
+def ensure_key(db: sqlite3.Connection, now: float) -> None:
+    """Make the first key when there is none."""
+    if not db.execute("SELECT 1 FROM signing_keys WHERE retired_at IS NULL").fetchone():
+        _add_key(db, now)
+
+
+def rotate(db: sqlite3.Connection, now: float) -> str:
+    """Sign with a new key from now on; returns its id."""
+    db.execute("UPDATE signing_keys SET retired_at = ? WHERE retired_at IS NULL", (now,))
+    db.execute("DELETE FROM signing_keys WHERE retired_at < ?", (now - OVERLAP_SECONDS,))
+    return _add_key(db, now)
+
+
+def signing_key(db: sqlite3.Connection) -> RSAKey:
+    """The key that signs now."""
+    row = db.execute("SELECT private_key FROM signing_keys WHERE retired_at IS NULL").fetchone()
+    return _imported(row["private_key"])
+
+
+def published_keys(db: sqlite3.Connection, now: float) -> KeySet:
+    """The keys that a token may be signed with: the present one, and those retired lately."""
+    rows = db.execute(
+        "SELECT private_key FROM signing_keys WHERE revoked_at IS NULL"
+        " AND (retired_at IS NULL OR retired_at > ?) ORDER BY made_at DESC, rowid DESC",
+        (now - OVERLAP_SECONDS,),
+    )
+    return KeySet([_imported(row["private_key"]) for row in rows])
+
+
+def public_documents(db: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
+    """The published keys, their public halves only, as a JWKS lists them."""
+    return [dict(key.as_dict(private=False)) for key in published_keys(db, now).keys]
+
+
+def make_key() -> RSAKey:
+    """A new key."""
+    return RSAKey.generate_key(2048, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
+
+
+def _add_key(db: sqlite3.Connection, now: float) -> str:
+    key = make_key()
+    db.execute(
+        "INSERT INTO signing_keys (kid, private_key, made_at) VALUES (?, ?, ?)",
+        (key.kid, json.dumps(key.as_dict(private=True)), now),
+    )
+    return str(key.kid)
+
+
+@lru_cache(maxsize=16)
+def _imported(private_key: str) -> RSAKey:
+    return RSAKey.import_key(json.loads(private_key))

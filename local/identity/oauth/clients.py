@@ -1,0 +1,129 @@
+"""Which client is asking, and what it may ask for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_plus, urlsplit
+
+from local.identity.errors import OAuthError
+from local.identity.hashing import matches
+from local.identity.store import Grant
+
+_LOOPBACK = {"127.0.0.1", "localhost"}
+
+
+@dataclass(frozen=True)
+class KnownClient:
+    """A client that is registered here; see ``local.identity.store.Client``.
+
+    Attributes:
+        authenticated: Whether it proved itself by its secret.
+    """
+
+    client_id: str
+    name: str
+    public: bool
+    grants: frozenset[str]
+    callbacks: tuple[str, ...]
+    logout_urls: tuple[str, ...]
+    audiences: tuple[str, ...]
+    management_scopes: tuple[str, ...]
+    authenticated: bool = False
+
+    def require(self, grant: Grant) -> None:
+        """Refuse what it may not ask for.
+
+        Raises:
+            OAuthError: It may not.
+        """
+        if grant not in self.grants:
+            raise OAuthError(
+                "unauthorized_client", f"Grant type '{grant}' not allowed for the client."
+            )
+
+
+def find_client(db: sqlite3.Connection, client_id: str) -> KnownClient | None:
+    """The client of an id."""
+    row = db.execute("SELECT * FROM clients WHERE client_id = ?", (client_id,)).fetchone()
+    return None if row is None else _known(row)
+
+
+def authenticate(
+    db: sqlite3.Connection, parameters: Mapping[str, str], authorization: str | None
+) -> KnownClient:
+    """The client that sent a request.
+
+    Args:
+        db: The state.
+        parameters: What was sent; ``client_id`` and ``client_secret`` may be among it.
+        authorization: The header, which may carry them instead.
+
+    Raises:
+        OAuthError: It is unknown, or its secret is not the right one.
+    """
+    client_id, secret = _credentials(parameters, authorization)
+    row = db.execute("SELECT * FROM clients WHERE client_id = ?", (client_id,)).fetchone()
+    if row is None:
+        raise _refused("Unauthorized or unknown client")
+    if secret is None or row["secret_hash"] is None:
+        if not row["public"]:
+            raise _refused("Client authentication is required")
+        return _known(row)
+    if not matches(secret, row["secret_hash"]):
+        raise _refused("Unauthorized")
+    return _known(row, authenticated=True)
+
+
+def allows_address(allowed: tuple[str, ...], address: str) -> bool:
+    """Whether an address is a registered one; on loopback a port may be left open (RFC 8252)."""
+    if address in allowed:
+        return True
+    try:
+        parts = urlsplit(address)
+        open_port = parts._replace(netloc=parts.hostname or "").geturl()
+        has_port = parts.port is not None
+    except ValueError:
+        return False
+    plain = "@" not in parts.netloc and parts.scheme == "http"
+    return plain and has_port and parts.hostname in _LOOPBACK and open_port in allowed
+
+
+def _known(row: sqlite3.Row, *, authenticated: bool = False) -> KnownClient:
+    return KnownClient(
+        client_id=row["client_id"],
+        name=row["name"],
+        public=bool(row["public"]),
+        grants=frozenset(json.loads(row["grants"])),
+        callbacks=tuple(json.loads(row["callbacks"])),
+        logout_urls=tuple(json.loads(row["logout_urls"])),
+        audiences=tuple(json.loads(row["audiences"])),
+        management_scopes=tuple(json.loads(row["management_scopes"])),
+        authenticated=authenticated,
+    )
+
+
+def _credentials(
+    parameters: Mapping[str, str], authorization: str | None
+) -> tuple[str, str | None]:
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        if "client_id" not in parameters:
+            raise OAuthError("invalid_request", "Missing required parameter: client_id")
+        return parameters["client_id"], parameters.get("client_secret")
+    try:
+        name, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError as error:
+        raise _refused("The Authorization header is malformed") from error
+    if parameters.get("client_id", unquote_plus(name)) != unquote_plus(name):
+        raise OAuthError("invalid_request", "The client is named twice, and differently.")
+    return unquote_plus(name), unquote_plus(secret)
+
+
+def _refused(description: str) -> OAuthError:
+    return OAuthError(
+        "invalid_client", description, 401, {"WWW-Authenticate": 'Basic realm="identity"'}
+    )

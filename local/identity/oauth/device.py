@@ -1,0 +1,205 @@
+"""The device authorization grant (RFC 8628): codes for a program, which a person approves."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header
+
+from local.identity.audit import audit
+from local.identity.errors import OAuthError
+from local.identity.hashing import hashed, new_secret
+from local.identity.oauth.clients import KnownClient, authenticate
+from local.identity.oauth.parameters import Parameters, required
+from local.identity.oauth.requests import Wanted, wanted_by
+from local.identity.provider import Provider, ProviderOf
+from local.identity.settings import Dialect
+from local.identity.store import Grant
+from local.identity.tokens import Granted
+
+router = APIRouter()
+
+# No vowels, so that no words come out (RFC 8628 section 6.1).
+_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+_HALF = 4
+_KEPT_SECONDS = 86_400
+# A client that waits as long as it was told may be a little early here: times are not exact.
+_TOLERANCE = 0.25
+_SLOWER_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that a person decides on.
+
+    Attributes:
+        user_code: What they were shown.
+        client_id: Which program asks.
+        client_name: What they know it as.
+        scope: What for.
+        organization_id: To sign in with which organization, if any.
+        status: ``pending``, ``approved`` or ``denied``.
+    """
+
+    user_code: str
+    client_id: str
+    client_name: str
+    scope: str
+    organization_id: str | None
+    status: str
+
+
+@router.post("/oauth/device/code")
+def begin(
+    provider: ProviderOf,
+    parameters: Parameters,
+    authorization: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Give a program a code for itself, and one for the person before it."""
+    with provider.database.writing() as db:
+        client = authenticate(db, parameters, authorization)
+        client.require(Grant.DEVICE_CODE)
+        wanted = wanted_by(db, provider.settings, client, parameters)
+        device_code, user_code = _add_request(provider, db, client, wanted)
+    audit("device.requested", client=client.client_id, scope=wanted.scope)
+    address = f"{provider.issuer}activate"
+    answer: dict[str, Any] = {
+        "device_code": device_code,
+        "user_code": user_code,
+        "verification_uri": address,
+        "verification_uri_complete": f"{address}?{urlencode({'user_code': user_code})}",
+        "expires_in": int(provider.knobs.device_seconds),
+    }
+    if not provider.knobs.omit_interval:
+        interval = provider.knobs.interval
+        answer["interval"] = int(interval) if interval == int(interval) else interval
+    return answer
+
+
+def redeem(
+    provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
+) -> Granted | OAuthError:
+    """What a device code is worth now: the user's grant, once, or the reason why not yet.
+
+    Raises:
+        OAuthError: The code was left out.
+    """
+    device_hash = hashed(required(sent, "device_code"))
+    row = db.execute(
+        "SELECT * FROM device_requests WHERE device_hash = ? AND client_id = ?",
+        (device_hash, client.client_id),
+    ).fetchone()
+    if row is None:
+        return OAuthError("invalid_grant", "Invalid or expired device code.")
+    if provider.now() >= row["expires_at"]:
+        # Told once, as Auth0 does; from then on the code is unknown.
+        _delete(db, device_hash)
+        return OAuthError("expired_token", "The device code has expired.")
+    if provider.trial.take("slow_down") or _too_fast(provider, db, row):
+        return OAuthError(
+            "slow_down",
+            f"You are polling faster than the specified interval of {row['interval']:g} seconds.",
+        )
+    if row["status"] == "pending":
+        return OAuthError("authorization_pending", "User has yet to authorize device code.")
+    if row["status"] == "denied":
+        return OAuthError("access_denied", "User cancelled the confirmation prompt.")
+    _delete(db, device_hash)
+    return Granted(
+        client_id=row["client_id"],
+        user_id=row["user_id"],
+        organization_id=row["organization_id"],
+        scope=row["scope"],
+        audience=row["audience"],
+        auth_time=row["auth_time"],
+        family=new_secret(),
+    )
+
+
+def tidy(typed: str) -> str:
+    """A user code as it is kept, from what a person typed: any case, with or without the dash."""
+    letters = re.sub(r"[\s-]", "", typed).upper()
+    return f"{letters[:_HALF]}-{letters[_HALF:]}"
+
+
+def find_request(db: sqlite3.Connection, user_code: str, now: float) -> Asked | None:
+    """The request of a user code that is still valid."""
+    row = db.execute(
+        "SELECT r.*, c.name FROM device_requests r JOIN clients c USING (client_id)"
+        " WHERE user_code = ? AND expires_at > ?",
+        (user_code, now),
+    ).fetchone()
+    if row is None:
+        return None
+    return Asked(
+        user_code=row["user_code"],
+        client_id=row["client_id"],
+        client_name=row["name"],
+        scope=row["scope"],
+        organization_id=row["organization_id"],
+        status=row["status"],
+    )
+
+
+def decide(
+    db: sqlite3.Connection, user_code: str, user_id: str, auth_time: float, *, approve: bool
+) -> bool:
+    """Note a person's decision; whether there was one to make still."""
+    done = db.execute(
+        "UPDATE device_requests SET status = ?, user_id = ?, auth_time = ?"
+        " WHERE user_code = ? AND status = 'pending'",
+        ("approved" if approve else "denied", user_id, auth_time, user_code),
+    )
+    return done.rowcount == 1
+
+
+def _add_request(
+    provider: Provider, db: sqlite3.Connection, client: KnownClient, wanted: Wanted
+) -> tuple[str, str]:
+    now = provider.now()
+    db.execute("DELETE FROM device_requests WHERE expires_at < ?", (now - _KEPT_SECONDS,))
+    device_code, user_code = new_secret(), _new_user_code()
+    while db.execute("SELECT 1 FROM device_requests WHERE user_code = ?", (user_code,)).fetchone():
+        user_code = _new_user_code()
+    db.execute(
+        "INSERT INTO device_requests (device_hash, user_code, client_id, scope, audience,"
+        " organization_id, interval, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            hashed(device_code),
+            user_code,
+            client.client_id,
+            wanted.scope,
+            wanted.audience,
+            wanted.organization_id,
+            provider.knobs.interval,
+            now + provider.knobs.device_seconds,
+        ),
+    )
+    return device_code, user_code
+
+
+def _too_fast(provider: Provider, db: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    now, before, interval = provider.now(), row["polled_at"], row["interval"]
+    too_fast = before is not None and now - before < interval - _TOLERANCE
+    if too_fast and provider.knobs.dialect is Dialect.RFC:
+        interval += _SLOWER_SECONDS  # RFC 8628 section 3.5; Auth0 keeps to the interval
+    db.execute(
+        "UPDATE device_requests SET polled_at = ?, interval = ? WHERE device_hash = ?",
+        (now, interval, row["device_hash"]),
+    )
+    return too_fast
+
+
+def _delete(db: sqlite3.Connection, device_hash: str) -> None:
+    db.execute("DELETE FROM device_requests WHERE device_hash = ?", (device_hash,))
+
+
+def _new_user_code() -> str:
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(2 * _HALF))
+    return tidy(letters)

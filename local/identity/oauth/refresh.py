@@ -1,0 +1,91 @@
+"""Refresh tokens: each is exchanged once, and a second exchange ends the whole family."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+
+from local.identity.audit import audit
+from local.identity.errors import OAuthError
+from local.identity.hashing import hashed
+from local.identity.oauth.clients import KnownClient
+from local.identity.oauth.parameters import required
+from local.identity.provider import Provider
+from local.identity.tokens import OFFLINE, Granted
+
+_UNKNOWN = "Unknown or invalid refresh token."
+
+
+def exchange(
+    provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
+) -> Granted | OAuthError:
+    """What a refresh token is worth: its grant, and from then on nothing.
+
+    Raises:
+        OAuthError: The token was left out, or more is asked for than was granted.
+    """
+    token_hash, now = hashed(required(sent, "refresh_token")), provider.now()
+    row = db.execute(
+        "SELECT t.*, u.blocked FROM refresh_tokens t JOIN users u USING (user_id)"
+        " WHERE token_hash = ? AND client_id = ?",
+        (token_hash, client.client_id),
+    ).fetchone()
+    if row is None or row["revoked_at"] is not None or now >= row["expires_at"]:
+        return OAuthError("invalid_grant", _UNKNOWN)
+    if row["blocked"]:
+        return OAuthError("invalid_grant", "user is blocked")
+    if row["used_at"] is not None and now - row["used_at"] >= provider.settings.reuse_seconds:
+        # Whoever holds it is not alone in holding it: a thief, or the one who was robbed.
+        revoke_family(db, row["family"], now)
+        audit("refresh.reused", client=client.client_id, user=row["user_id"])
+        return OAuthError("invalid_grant", _UNKNOWN)
+    granted = _narrowed(_granted(row), sent.get("scope"))
+    db.execute(
+        "UPDATE refresh_tokens SET used_at = coalesce(used_at, ?) WHERE token_hash = ?",
+        (now, token_hash),
+    )
+    return granted
+
+
+def revoke(db: sqlite3.Connection, client: KnownClient, token: str, now: float) -> str | None:
+    """End a refresh token and all that came out of its sign-in; returns whose it was."""
+    row = db.execute(
+        "SELECT family, user_id FROM refresh_tokens WHERE token_hash = ? AND client_id = ?",
+        (hashed(token), client.client_id),
+    ).fetchone()
+    if row is None:
+        return None
+    revoke_family(db, row["family"], now)
+    return str(row["user_id"])
+
+
+def revoke_family(db: sqlite3.Connection, family: str, now: float) -> None:
+    """End all refresh tokens of one sign-in."""
+    db.execute(
+        "UPDATE refresh_tokens SET revoked_at = ? WHERE family = ? AND revoked_at IS NULL",
+        (now, family),
+    )
+
+
+def _granted(row: sqlite3.Row) -> Granted:
+    return Granted(
+        client_id=row["client_id"],
+        user_id=row["user_id"],
+        organization_id=row["organization_id"],
+        scope=row["scope"],
+        audience=row["audience"],
+        auth_time=row["auth_time"],
+        family=row["family"],
+    )
+
+
+def _narrowed(granted: Granted, asked: str | None) -> Granted:
+    """The grant with less of its scope, where less is asked for."""
+    if asked is None:
+        return granted
+    wanted = asked.split()
+    if not set(wanted) <= set(granted.scopes):
+        raise OAuthError("invalid_scope", "More is asked for than was granted.")
+    kept = [name for name in granted.scopes if name in wanted or name == OFFLINE]
+    return replace(granted, scope=" ".join(kept))

@@ -1,0 +1,63 @@
+"""What a client asks a user for, checked: scope, audience, organization."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from local.identity.errors import OAuthError
+from local.identity.oauth.clients import KnownClient
+from local.identity.settings import Settings
+from local.identity.store import Grant
+from local.identity.tokens import OFFLINE, USER_SCOPES
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        scope: What of it exists, separated by spaces.
+        audience: The API; None for ``/userinfo`` only.
+        organization_id: Which organization to sign in with, if any.
+    """
+
+    scope: str
+    audience: str | None
+    organization_id: str | None
+
+
+def wanted_by(
+    db: sqlite3.Connection, settings: Settings, client: KnownClient, sent: Mapping[str, str]
+) -> Wanted:
+    """What a request asks for.
+
+    Scopes that are unknown are passed over, and so is ``offline_access`` where the client may not
+    refresh, as Auth0 does.
+
+    Raises:
+        OAuthError: The audience is not one of the client's, or there is no such organization.
+    """
+    asked = sent.get("scope", "openid profile email").split()
+    offline = Grant.REFRESH_TOKEN in client.grants
+    scope = [name for name in USER_SCOPES if name in asked and (offline or name != OFFLINE)]
+    audience = sent.get("audience")
+    if audience == settings.userinfo_audience:
+        audience = None
+    if audience is not None and audience not in client.audiences:
+        raise OAuthError("access_denied", f"Service not found: {audience}")
+    return Wanted(" ".join(scope), audience, _organization(db, sent.get("organization")))
+
+
+def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
+    if named is None:
+        return None
+    found = db.execute(
+        "SELECT id FROM organizations WHERE id = ? OR name = ?", (named, named)
+    ).fetchone()
+    if found is None:
+        raise OAuthError(
+            "invalid_request", f"parameter organization is invalid: no organization {named}"
+        )
+    return str(found["id"])

@@ -1,0 +1,123 @@
+"""The token endpoint: each grant, turned into tokens."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+
+from local.identity.audit import audit
+from local.identity.errors import OAuthError
+from local.identity.oauth import codes, device, refresh
+from local.identity.oauth.clients import KnownClient, authenticate
+from local.identity.oauth.parameters import Parameters, required
+from local.identity.provider import Provider, ProviderOf
+from local.identity.store import Grant
+from local.identity.tokens import Granted, machine_token, token_answer
+
+router = APIRouter()
+
+_Redeem = Callable[
+    [Provider, sqlite3.Connection, KnownClient, Mapping[str, str]], Granted | OAuthError
+]
+_BY_USER: dict[Grant, _Redeem] = {
+    Grant.AUTHORIZATION_CODE: codes.redeem,
+    Grant.DEVICE_CODE: device.redeem,
+    Grant.REFRESH_TOKEN: refresh.exchange,
+}
+_QUIET = {"authorization_pending", "slow_down"}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What goes out, and about whom."""
+
+    body: dict[str, Any]
+    user_id: str | None
+
+
+@router.post("/oauth/token")
+def token(
+    provider: ProviderOf,
+    response: Response,
+    parameters: Parameters,
+    authorization: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Exchange what a client holds for tokens."""
+    grant = _grant(required(parameters, "grant_type"))
+    with provider.database.writing() as db:
+        client = authenticate(db, parameters, authorization)
+        client.require(grant)
+        outcome = _outcome(provider, db, client, grant, parameters)
+    # What a refusal changed stays changed, so it is raised behind the transaction only.
+    if isinstance(outcome, OAuthError):
+        if outcome.error not in _QUIET:
+            audit("token.refused", client=client.client_id, grant=grant, error=outcome.error)
+        raise outcome
+    audit(
+        "token.issued",
+        client=client.client_id,
+        grant=grant,
+        user=outcome.user_id,
+        scope=outcome.body["scope"],
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return outcome.body
+
+
+def _outcome(
+    provider: Provider,
+    db: sqlite3.Connection,
+    client: KnownClient,
+    grant: Grant,
+    sent: Mapping[str, str],
+) -> _Answer | OAuthError:
+    if grant is Grant.CLIENT_CREDENTIALS:
+        return _Answer(_for_machine(provider, db, client, sent), None)
+    granted = _BY_USER[grant](provider, db, client, sent)
+    if isinstance(granted, OAuthError):
+        return granted
+    return _Answer(token_answer(provider, db, granted), granted.user_id)
+
+
+def _grant(named: str) -> Grant:
+    try:
+        return Grant(named)
+    except ValueError as error:
+        raise OAuthError("unsupported_grant_type", f"Unsupported grant type: {named}") from error
+
+
+def _for_machine(
+    provider: Provider,
+    db: sqlite3.Connection,
+    client: KnownClient,
+    sent: Mapping[str, str],
+) -> dict[str, Any]:
+    audience = required(sent, "audience")
+    if _plain(audience) != _plain(provider.settings.management_audience):
+        raise OAuthError("access_denied", f"Service not enabled within domain: {audience}")
+    if not client.management_scopes or not client.authenticated:
+        raise OAuthError(
+            "access_denied",
+            f'Client is not authorized to access "{audience}". You need to create a'
+            ' "client-grant" associated to this API.',
+        )
+    asked = sent.get("scope")
+    allowed = client.management_scopes
+    scope = [s for s in asked.split() if s in allowed] if asked else allowed
+    return {
+        "access_token": machine_token(
+            provider, db, client.client_id, provider.settings.management_audience, " ".join(scope)
+        ),
+        "token_type": "Bearer",
+        "expires_in": provider.knobs.access_token_seconds,
+        "scope": " ".join(scope),
+    }
+
+
+def _plain(audience: str) -> str:
+    """An audience without its scheme, which code written for Auth0 takes to be https."""
+    return audience.partition("://")[2].rstrip("/")

@@ -1,0 +1,172 @@
+"""Signing in from a web application: the authorization code grant, and signing out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import RedirectResponse
+
+from local.identity.audit import audit
+from local.identity.errors import OAuthError, PageError
+from local.identity.oauth.clients import KnownClient, allows_address, find_client
+from local.identity.oauth.codes import CodeRequest, add_code
+from local.identity.oauth.requests import wanted_by
+from local.identity.pages.accounts import find_invitation, is_member
+from local.identity.pages.rendering import onward, page
+from local.identity.pages.signin import sign_in_address
+from local.identity.pages.visits import Person, Visit, VisitOf, end_session
+from local.identity.provider import ProviderOf
+from local.identity.store import Grant
+
+router = APIRouter()
+
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def _read_query(request: Request) -> Mapping[str, str]:
+    pairs = parse_qsl(request.url.query, keep_blank_values=False)
+    if len(dict(pairs)) < len(pairs):
+        raise PageError("The request is unclear", "A parameter is repeated in the address.")
+    return dict(pairs)
+
+
+Query = Annotated[Mapping[str, str], Depends(_read_query)]
+
+
+@router.get("/authorize")
+def authorize(visit: VisitOf, sent: Query) -> Response:
+    """Send the browser back with a code, once somebody is signed in."""
+    client = _client(visit, sent)
+    try:
+        asked = _code_request(visit, client, sent)
+        person = visit.person
+        if person is None or _must_sign_in(visit, person, asked, sent):
+            return _ask_to_sign_in(visit, asked, sent)
+        with visit.provider.database.writing() as db:
+            code = add_code(visit.provider, db, asked, person.user_id, person.auth_time)
+    except OAuthError as error:
+        audit("authorize.refused", client=client.client_id, error=error.error)
+        return _back(sent, error.body())
+    audit(
+        "code.issued",
+        client=client.client_id,
+        user=person.user_id,
+        organization=asked.wanted.organization_id,
+    )
+    return _back(sent, {"code": code})
+
+
+@router.get("/v2/logout")
+def logout(request: Request, provider: ProviderOf, sent: Query) -> Response:
+    """Forget who signed in here, then go to where the client wants."""
+    target = sent.get("returnTo")
+    with provider.database.writing() as db:
+        if target is not None and not _may_return(
+            find_client(db, sent.get("client_id", "")), target
+        ):
+            raise PageError(
+                "That address is not registered",
+                f"Signing out may not lead to {target}, which the client did not register.",
+            )
+        response = _signed_out(target)
+        user_id = end_session(request, db, response)
+    audit("user.signed_out", user=user_id)
+    return response
+
+
+def _signed_out(target: str | None) -> Response:
+    if target is None:
+        return page("signed_out", None)
+    return RedirectResponse(target, 302, headers={"Cache-Control": "no-store"})
+
+
+def _may_return(client: KnownClient | None, target: str) -> bool:
+    return client is not None and allows_address(client.logout_urls, target)
+
+
+def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
+    """The client; nothing is sent to an address before it is known to be the client's."""
+    with visit.provider.database.reading() as db:
+        client = find_client(db, sent.get("client_id", ""))
+    if client is None:
+        raise PageError("The program is unknown", "No client has that client_id.")
+    if not allows_address(client.callbacks, sent.get("redirect_uri", "")):
+        raise PageError(
+            "That address is not registered",
+            f"{client.name} wants to be answered at {sent.get('redirect_uri', 'no address')},"
+            " which it did not register as a callback.",
+        )
+    return client
+
+
+def _code_request(visit: Visit, client: KnownClient, sent: Mapping[str, str]) -> CodeRequest:
+    client.require(Grant.AUTHORIZATION_CODE)
+    if sent.get("response_type") != "code":
+        raise OAuthError("unsupported_response_type", "Only response_type=code is supported.")
+    if sent.get("response_mode", "query") != "query":
+        raise OAuthError("invalid_request", "Only response_mode=query is supported.")
+    with visit.provider.database.reading() as db:
+        wanted = wanted_by(db, visit.provider.settings, client, sent)
+    return CodeRequest(
+        client_id=client.client_id,
+        redirect_uri=sent["redirect_uri"],
+        wanted=wanted,
+        nonce=sent.get("nonce"),
+        challenge=_challenge(sent),
+    )
+
+
+def _challenge(sent: Mapping[str, str]) -> str | None:
+    challenge = sent.get("code_challenge")
+    if challenge is None:
+        return None
+    if sent.get("code_challenge_method") != "S256" or not _CHALLENGE.fullmatch(challenge):
+        raise OAuthError("invalid_request", "Only code_challenge_method=S256 is supported.")
+    return challenge
+
+
+def _must_sign_in(
+    visit: Visit, person: Person, asked: CodeRequest, sent: Mapping[str, str]
+) -> bool:
+    if "invitation" in sent or "login" in sent.get("prompt", ""):
+        return True
+    age = visit.provider.now() - person.auth_time
+    if "max_age" in sent and (not sent["max_age"].isdigit() or age > int(sent["max_age"])):
+        return True
+    organization = asked.wanted.organization_id
+    if organization is None:
+        return False
+    with visit.provider.database.reading() as db:
+        return not is_member(db, organization, person.user_id)
+
+
+def _ask_to_sign_in(visit: Visit, asked: CodeRequest, sent: Mapping[str, str]) -> Response:
+    if sent.get("prompt") == "none":
+        raise OAuthError("login_required", "Login required")
+    organization, invitation = asked.wanted.organization_id, sent.get("invitation")
+    if invitation is not None:
+        with visit.provider.database.reading() as db:
+            find_invitation(db, invitation, organization, visit.provider.now())
+    # What asked for a new sign-in is satisfied by it.
+    rest = {k: v for k, v in sent.items() if k not in {"prompt", "max_age", "invitation"}}
+    return onward(
+        sign_in_address(
+            visit.provider,
+            f"/authorize?{urlencode(rest)}",
+            leads_to=asked.redirect_uri,
+            organization_id=organization,
+            invitation=invitation,
+            hint=sent.get("login_hint"),
+        )
+    )
+
+
+def _back(sent: Mapping[str, str], result: Mapping[str, str]) -> Response:
+    address, state = sent["redirect_uri"], sent.get("state")
+    query = urlencode({**result, **({"state": state} if state is not None else {})})
+    joint = "&" if urlsplit(address).query else "?"
+    return RedirectResponse(f"{address}{joint}{query}", 302, headers={"Cache-Control": "no-store"})

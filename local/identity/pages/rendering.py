@@ -1,0 +1,75 @@
+"""Pages from templates, everything in them escaped, and headers that leave no room for tricks."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from local.identity.pages.visits import Visit
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("local.identity.pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+SCOPE_TEXTS = {
+    "openid": "Know that it is you",
+    "profile": "See your name",
+    "email": "See your e-mail address",
+    "offline_access": "Stay signed in until you sign out there",
+}
+"""What each scope means, for people."""
+
+
+def page(
+    template: str,
+    visit: Visit | None,
+    *,
+    status: int = 200,
+    leads_to: str = "",
+    **values: object,
+) -> HTMLResponse:
+    """A page.
+
+    Args:
+        template: The name of its template, without the suffix.
+        visit: Whose browser it is for; None for a page without a form.
+        status: The HTTP status.
+        leads_to: An address elsewhere that its form ends up at.
+        values: What the template shows.
+    """
+    token = visit.token() if visit else ""
+    text = _TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
+    response = HTMLResponse(text, status, headers=_headers(leads_to))
+    if visit:
+        visit.keep(response)
+    return response
+
+
+def onward(address: str) -> RedirectResponse:
+    """To another page, by GET, whatever this request was."""
+    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+
+
+def style() -> str:
+    """The pages' style sheet."""
+    return _TEMPLATES.get_template("style.css").render()
+
+
+def _headers(leads_to: str) -> dict[str, str]:
+    # Browsers hold "form-action" against what the form's answer redirects to, as well.
+    parts = urlsplit(leads_to)
+    elsewhere = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:;"
+        f" form-action 'self'{elsewhere}; base-uri 'none'; frame-ancestors 'none'",
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }

@@ -1,0 +1,7 @@
+"""A running identity provider for the tests here."""
+
+from __future__ import annotations
+
+from tests.local.identity.fixtures import identity, identity_process
+
+__all__ = ["identity", "identity_process"]

@@ -1,0 +1,27 @@
+"""The fixtures of a running identity provider, for any folder of tests.
+
+Another folder's ``conftest.py`` imports them:
+``from tests.local.identity.fixtures import identity, identity_process``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.local.identity.lab import Identity, running_identity
+
+
+@pytest.fixture(scope="module")
+def identity_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+    """One provider for the tests of a module."""
+    with running_identity(tmp_path_factory.mktemp("identity") / "state", "--trial") as running:
+        yield running
+
+
+@pytest.fixture
+def identity(identity_process: Identity) -> Identity:
+    """The module's provider, with every knob as usual."""
+    identity_process.reset()
+    return identity_process

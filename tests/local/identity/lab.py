@@ -1,0 +1,235 @@
+"""A real identity provider in a process of its own, and a person who uses its pages."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.identity.store import (
+    ALL_MANAGEMENT_SCOPES,
+    Client,
+    Grant,
+    Member,
+    Organization,
+    Role,
+    Seed,
+    User,
+    seed,
+)
+
+CLIENT = "aspencli-local"
+MANAGEMENT, MANAGEMENT_SECRET = "aspen-management", "a made-up secret"
+WEB_SECRET = "another made-up secret"
+CALLBACK = "http://127.0.0.1:9/v2/auth/callback"
+ORGANIZATIONS = ["org_000000000000000" + n for n in "123"]
+_READY_SECONDS = 60
+# Who is what in groups 1 to 3, by their place in ORGANIZATIONS.
+_PEOPLE: dict[str, dict[int, str]] = {
+    "sysadmin": {},
+    "gadmin": {0: "admin"},
+    "member": {0: "member"},
+    "viewer": {0: "viewer"},
+    "sysmember": {0: "member"},
+    "g2admin": {1: "admin"},
+    "g2member": {1: "member"},
+    "g3admin": {2: "admin"},
+    "g3member": {2: "member"},
+    "multi": {0: "member", 1: "admin"},
+    "nogroup": {},
+}
+PRINCIPALS = Seed(
+    clients=[
+        Client(
+            CLIENT,
+            "aspencli",
+            (Grant.DEVICE_CODE, Grant.AUTHORIZATION_CODE, Grant.REFRESH_TOKEN),
+            public=True,
+            secret=WEB_SECRET,
+            callbacks=["http://127.0.0.1/v2/auth/callback"],
+            logout_urls=["http://127.0.0.1/"],
+        ),
+        Client(
+            MANAGEMENT,
+            "The service",
+            (Grant.CLIENT_CREDENTIALS,),
+            secret=MANAGEMENT_SECRET,
+            management_scopes=ALL_MANAGEMENT_SCOPES,
+        ),
+    ],
+    users=[
+        User(f"auth0|{name}", f"{name}@example.org", f"{name.capitalize()} Example")
+        for name in _PEOPLE
+    ],
+    organizations=[
+        Organization(ORGANIZATIONS[0], "group-rcphl", "Redwood County Public Health Laboratory"),
+        Organization(ORGANIZATIONS[1], "group-bdph", "Bayside Department of Public Health"),
+        Organization(ORGANIZATIONS[2], "group-vsuv", "Valley State University Virology"),
+    ],
+    roles=[Role("admin"), Role("member"), Role("viewer")],
+    members=[
+        Member(ORGANIZATIONS[place], f"auth0|{name}", [role])
+        for name, roles in _PEOPLE.items()
+        for place, role in roles.items()
+    ],
+)
+
+
+class Identity:
+    """A provider in a process of its own, for tests.
+
+    Args:
+        folder: Where its state is kept.
+        arguments: Further arguments of ``python -m local.identity``.
+        port: Where it listens; a free port when left out.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, port: int | None = None):
+        self.folder = folder
+        self.port = port or _free_port()
+        self.issuer = f"http://127.0.0.1:{self.port}/"
+        self.process: subprocess.Popen[bytes]
+        self._arguments = arguments
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return (self.folder.parent / f"{self.folder.name}.log").read_text()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "local.identity", "--folder", str(self.folder)]
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port), *self._arguments], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"the identity provider did not start:\n{self.log}")
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Stop it as the supervisor does; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def kill(self) -> None:
+        """End it without a chance to tidy up."""
+        self.process.kill()
+        self.process.wait()
+
+    def client(self, **settings: Any) -> httpx.Client:
+        """A client of its own cookies, as a browser is; it follows redirects."""
+        return httpx.Client(base_url=self.issuer, timeout=30, follow_redirects=True, **settings)
+
+    def turn(self, **knobs: Any) -> None:
+        """Turn knobs (``local.identity.trial.Knobs``); needs ``--trial``."""
+        httpx.patch(f"{self.issuer}trial/knobs", json=knobs).raise_for_status()
+
+    def reset(self) -> None:
+        """Turn all knobs back."""
+        httpx.delete(f"{self.issuer}trial/knobs").raise_for_status()
+
+    def ask(self, **parameters: str) -> dict[str, Any]:
+        """Begin a device authorization, as a program does."""
+        sent = {"client_id": CLIENT, "scope": "openid profile email offline_access", **parameters}
+        answer = httpx.post(f"{self.issuer}oauth/device/code", data=sent).raise_for_status()
+        return dict(answer.json())
+
+    def decide(self, user_code: str, email: str, *, approve: bool = True) -> str:
+        """Open the page of a user code, sign in, and approve or deny; returns the last page."""
+        with self.client() as browser:
+            page = browser.get("activate", params={"user_code": user_code})
+            page = submit(browser, page, email=email)
+            page = submit(browser, page, decision="approve" if approve else "deny")
+            return page.raise_for_status().text
+
+    def poll(self, device_code: str, **parameters: str) -> httpx.Response:
+        """Ask for the tokens of a device code."""
+        return self.token(grant_type=Grant.DEVICE_CODE, device_code=device_code, **parameters)
+
+    def token(self, **parameters: str) -> httpx.Response:
+        """A request to the token endpoint."""
+        return httpx.post(f"{self.issuer}oauth/token", data={"client_id": CLIENT, **parameters})
+
+    def tokens(self, email: str, **parameters: str) -> dict[str, Any]:
+        """Sign in by the device grant: ``id_token``, ``access_token``, ``refresh_token`` ..."""
+        asked = self.ask(**parameters)
+        self.decide(asked["user_code"], email)
+        return dict(self.poll(asked["device_code"]).raise_for_status().json())
+
+    def management(self, **parameters: str) -> httpx.Client:
+        """A client of the Management API, with a token for it."""
+        answer = self.token(
+            **{
+                "grant_type": Grant.CLIENT_CREDENTIALS,
+                "client_id": MANAGEMENT,
+                "client_secret": MANAGEMENT_SECRET,
+                "audience": f"{self.issuer}api/v2/",
+                **parameters,
+            }
+        ).raise_for_status()
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        return httpx.Client(base_url=f"{self.issuer}api/v2", headers=headers, timeout=30)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.issuer}healthz").is_success
+        except httpx.TransportError:
+            return False
+
+
+@contextlib.contextmanager
+def running_identity(
+    folder: Path, *arguments: str, port: int | None = None, seeded: Seed = PRINCIPALS
+) -> Iterator[Identity]:
+    """A running provider that knows the test principals; it is ended behind the block.
+
+    Args:
+        folder: Where its state is kept.
+        arguments: Further arguments of ``python -m local.identity``, such as ``--trial``.
+        port: Where it listens; a free port when left out.
+        seeded: What it knows.
+    """
+    seed(folder, seeded)
+    identity = Identity(folder, *arguments, port=port)
+    identity.start()
+    try:
+        yield identity
+    finally:
+        identity.kill()
+
+
+def submit(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.Response:
+    """Send a page's first form with some fields filled in, as a browser does without scripts."""
+    form = re.search(r'<form method="post" action="([^"]+)".*?</form>', page.text, re.DOTALL)
+    assert form, page.text
+    hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[0])
+    values = {name: html.unescape(value) for name, value in hidden}
+    return browser.post(html.unescape(form[1]), data={**values, **fields})
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a token says, unchecked."""
+    body = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
