@@ -105,22 +105,25 @@ def update_public_ids(
     Every bad line is named, and nothing is written as long as there is one. Swaps and cycles of
     identifiers within the file are fine. An undo file is on disk before anything is committed.
     """
-    from aspencli.commands.samples_rename import Job, Purpose
+    from aspencli.commands.bulk_job import Job, Purpose
+    from aspencli.commands.bulk_views import RENAMING
     from aspencli.services.job_files import JobFiles
     from aspencli.services.mapping import read_mapping
     from aspencli.services.tables import open_table
+    from db.bulk.samples import RENAME
 
     context = current(ctx)
     group = _group_id(context, group_id)
     separator = _delimiter(delimiter)
     with ExitStack() as stack:
-        files = JobFiles(stack, mapping, report, undo_file, rejects)
+        files = JobFiles(stack, mapping, RENAMING.report, report, undo_file, rejects)
         observe = files.fingerprint.take
         source = stack.enter_context(
             open_table(mapping, observe, encoding=encoding, delimiter=separator, sheet=sheet)
         )
         said = _say_notes(context.out, source)
-        job = Job(context, stack, group, files, Purpose("samples update-public-ids", dry_run))
+        purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
+        job = Job(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         assessment = job.assess(read_mapping(source, job.faults.add, names or (), keep))
         _say_notes(context.out, source, said)
@@ -150,7 +153,8 @@ def undo(
     whose old identifier another sample holds by now. The others are put back, all or none; where
     some were left alone, the exit code is 7. The undo can itself be undone.
     """
-    from aspencli.commands.samples_rename import Job, Purpose
+    from aspencli.commands.bulk_job import Job, Purpose
+    from aspencli.commands.bulk_views import CHANGING, RENAMING
     from aspencli.services.folding import fold
     from aspencli.services.job_files import JobFiles
     from aspencli.services.journal import open_journal
@@ -166,8 +170,9 @@ def undo(
             hint=f"Undo it there: {command_for(origin.target, 'samples', 'undo', what)}",
         )
     with ExitStack() as stack:
-        files = JobFiles(stack, file, report, undo_file)
-        purpose = Purpose("samples undo", dry_run, force, run)
+        view = CHANGING if origin.columns else RENAMING
+        files = JobFiles(stack, file, view.report, report, undo_file)
+        purpose = Purpose("samples undo", origin.spec, view, dry_run, force, run)
         job = Job(context, stack, origin.group_id, files, purpose)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file)

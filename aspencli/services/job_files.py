@@ -1,4 +1,4 @@
-"""The files of a bulk rename: none takes another's place."""
+"""The files of a bulk run: none takes another's place."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from aspencli.errors import BadInputError
 from aspencli.services.fingerprint import Fingerprint
 from aspencli.services.opening import STDIN
 from aspencli.services.rejects import RejectsFile
-from aspencli.services.report import ReportFile
+from aspencli.services.report import ReportFile, ReportForm
 
 
 class JobFiles:
-    """The files of one bulk rename: what is read, and what will be written.
+    """The files of one bulk run: what is read, and what will be written.
 
     Args:
         stack: What closes them.
         source: The file that is read, or ``-``.
+        form: The columns of a report.
         report: Where the report shall be; None for no report.
         undo: Where the undo file shall be; None for a place of its own.
         rejects: Where the bad rows of the file shall be; None for nowhere.
@@ -32,16 +33,18 @@ class JobFiles:
         self,
         stack: ExitStack,
         source: str,
+        form: ReportForm,
         report: Path | None,
         undo: Path | None,
         rejects: Path | None = None,
     ):
         self._stack = stack
+        self._form = form
         self.from_stdin = source == STDIN
         self.fingerprint = Fingerprint(source)
         self.undo = undo.expanduser() if undo else None
         self._check(None if self.from_stdin else Path(source), report, rejects)
-        self.report = stack.enter_context(ReportFile(report)) if report else None
+        self.report = stack.enter_context(ReportFile(report, form)) if report else None
         self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
 
     def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
@@ -61,7 +64,7 @@ class JobFiles:
 
     def overflow(self) -> ReportFile:
         """A report that nobody asked for, of what is too much for the screen."""
-        return self._stack.enter_context(ReportFile(spare_path()))
+        return self._stack.enter_context(ReportFile(spare_path(), self._form))
 
 
 def spare_path() -> Path:

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from aspencli import __version__
 from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.services.bulk import Assessment
 from aspencli.services.journal import Journal
 from aspencli.services.machine import this_process, this_user
-from aspencli.services.renaming import Assessment
 from aspencli.services.runs import Counts, InputFile, Outcome, Place
 from db.errors import OutcomeUnknownError
 from db.transactions import DatabaseIdentity
@@ -31,7 +31,7 @@ class Subject:
         command: The command, without its options.
         target: The target's label.
         place: Its database.
-        group_id: The group whose samples are changed.
+        group_id: The group whose rows are changed; None where the run is bound to none.
         group: Its name.
         file: What was read.
         counts: What the plan is.
@@ -41,8 +41,8 @@ class Subject:
     command: str
     target: str
     place: Place
-    group_id: int
-    group: str
+    group_id: int | None
+    group: str | None
     file: InputFile
     counts: Counts
     undo_of: str | None = None

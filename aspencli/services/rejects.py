@@ -20,7 +20,7 @@ from aspencli.services.report import reason_of
 from aspencli.services.table_files import LONGEST_CELL, as_text, write_workbook
 from aspencli.services.tables import Table
 from aspencli.services.xlsx.cells import shown
-from db.bulk.rename_types import Problem
+from db.bulk.rows import Problem
 
 _SUFFIXES = (".csv", ".tsv", ".xlsx")
 _LOST = re.compile("[\ud800-\udfff]")  # bytes that were no text

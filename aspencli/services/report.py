@@ -1,19 +1,53 @@
-"""The report of a bulk change: one row a line, with its outcome."""
+"""The report of a bulk run: each line of its file with its outcome."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
+from typing import Any
 
 from aspencli.services.drafts import Draft
 from aspencli.services.table_files import WRITERS
-from db.bulk.rename_types import AssessedRow, Problem
+from db.bulk.rows import AssessedRow, Problem
 
-COLUMNS = ("line", "private_identifier", "before", "after", "outcome", "reason")
+_Cells = tuple[str | None, ...]
+_Line = tuple[Any, ...]  # the number of the line, then texts or nothing
 
-_Line = tuple[int, str | None, str | None, str | None, str, str | None]
+
+@dataclass(frozen=True)
+class ReportForm:
+    """Which columns a report has between the line and the outcome.
+
+    Attributes:
+        columns: Their names.
+        cells: What stands there: one tuple for each row of the report.
+    """
+
+    columns: tuple[str, ...]
+    cells: Callable[[AssessedRow], Iterable[_Cells]]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of all columns."""
+        return ("line", *self.columns, "outcome", "reason")
+
+
+def _change(row: AssessedRow) -> Iterable[_Cells]:
+    (change,) = row.changes
+    return [(row.key, change.before, change.after)]
+
+
+def _each_change(row: AssessedRow) -> Iterable[_Cells]:
+    return [(row.key, *change) for change in row.changes] or [(row.key, None, None, None)]
+
+
+RENAMES = ReportForm(("private_identifier", "before", "after"), _change)
+"""One row for each line: what a sample was named, and what it is to be named."""
+CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
+"""One row for each value that a line names."""
 
 
 class ReportFile(Draft):
@@ -24,14 +58,16 @@ class ReportFile(Draft):
 
     Args:
         path: Where it shall be; what is there is replaced.
+        form: Its columns.
 
     Raises:
         BadInputError: There is something that is no file, or the suffix is another.
         AspenError: Nothing can be written there.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, form: ReportForm):
         super().__init__(path, "report", tuple(WRITERS))
+        self._form = form
 
     def write(
         self,
@@ -44,22 +80,24 @@ class ReportFile(Draft):
         """Write the outcome of every line, in place of what was written before.
 
         Args:
-            rows: The rows of the mapping that could be read, by line.
+            rows: The rows of the file that could be read, by line.
             faults: What was wrong with the others, by line.
             changed: The outcome of the rows that are, or were to be, changed.
             bad_only: Leave out the rows that have no fault.
         """
         lines: Iterator[_Line] = (
-            (row.line, row.private_identifier, row.before, row.after, *_told(row, changed))
+            (row.line, *cells, *_told(row, changed))
             for row in rows
             if row.reason or not bad_only
+            for cells in self._form.cells(row)
         )
-        bad: Iterator[_Line] = ((p.line, None, None, None, "refused", reason_of(p)) for p in faults)
+        blank = (None,) * len(self._form.columns)
+        bad: Iterator[_Line] = ((p.line, *blank, "refused", reason_of(p)) for p in faults)
         try:
             self.file.seek(0)
             self.file.truncate()
             merged = merge(lines, bad, key=lambda line: line[0])
-            WRITERS[self.suffix](self.file, COLUMNS, merged)
+            WRITERS[self.suffix](self.file, self._form.header, merged)
             self.file.flush()
             os.fsync(self.file.fileno())
         except OSError as error:
@@ -75,4 +113,5 @@ def _told(row: AssessedRow, changed: str) -> tuple[str, str | None]:
     """Outcome and reason."""
     if row.reason:
         return "left alone" if row.left_out else "refused", row.reason
-    return "already so" if row.before == row.after else changed, None
+    is_same = all(change.before == change.after for change in row.changes)
+    return "already so" if is_same else changed, None

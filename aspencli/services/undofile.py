@@ -1,12 +1,13 @@
-"""Undo files: what a bulk rename wrote, and what was there before."""
+"""Undo files: what a bulk run wrote, and what was there before."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -18,11 +19,21 @@ from aspencli.services.headers import locate
 from aspencli.services.opening import Observer
 from aspencli.services.tables import Table, open_table
 from aspencli.services.writing import why_not
-from db.bulk.rename_types import Request
+from db.bulk.rows import KEEP, Cell, Request
+from db.bulk.samples import COLUMNS, RENAME, SAMPLES
+from db.bulk.spec import Column, Spec
 
-COLUMNS = ("private_identifier", "new_public_identifier", "old_public_identifier")
 _MARK = "# aspencli undo "
-_FIELDS = {"target": str, "group_id": int, "made": str, "rows": int}
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "target": (str,),
+    "group_id": (int, type(None)),
+    "made": (str,),
+    "rows": (int,),
+    "of": (str,),
+    "columns": (list,),
+}
+_KINDS = {"samples": (SAMPLES, COLUMNS)}
+"""What undo files of several columns may be of: the table, and the columns by their names."""
 _LONGEST_MARK = 10_000  # bytes
 
 
@@ -32,15 +43,45 @@ class Origin:
 
     Attributes:
         target: The target's label.
-        group_id: The submitting group.
+        group_id: The submitting group; None where the table has no groups.
         made: When, ISO 8601, UTC.
         rows: How many rows the file has, which tells whether it is complete.
+        of: What was changed, such as ``samples``.
+        columns: The names of the columns that were changed; none for a plain rename of samples,
+            whose undo files name neither.
     """
 
     target: str
-    group_id: int
+    group_id: int | None
     made: str
     rows: int
+    of: str = "samples"
+    columns: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> Spec:
+        """How it is taken back."""
+        if not self.columns:
+            return RENAME.restoring()
+        table, columns = _KINDS[self.of]
+        key = columns[table.label]
+        chosen = tuple(columns[name] for name in self.columns)
+        return Spec(table, key, chosen, partial=True).restoring()
+
+    def line(self) -> str:
+        """The first line of the file."""
+        fields = asdict(self)
+        if not self.columns:  # as ever, so that older versions can take it back, too
+            del fields["of"], fields["columns"]
+        return f"{_MARK}{json.dumps(fields)}\n"
+
+
+def origin_of(spec: Spec, target: str, group_id: int | None, made: str, rows: int) -> Origin:
+    """What the first line of an undo file tells of a run of this specification."""
+    if spec.is_plain:
+        return Origin(target, group_id, made, rows)
+    of = next(name for name, (table, _columns) in _KINDS.items() if table == spec.table)
+    return Origin(target, group_id, made, rows, of, tuple(c.name for c in spec.columns))
 
 
 def write_undo(
@@ -71,7 +112,7 @@ def write_undo(
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(f"{_MARK}{json.dumps(asdict(origin))}\n".encode())
+                file.write(origin.line().encode())
                 write_rows(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,15 +146,24 @@ def read_origin(path: str) -> Origin:
         with Path(path).expanduser().open("rb") as file:
             first = file.readline(_LONGEST_MARK).decode()
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
-        origin = Origin(**fields)
+        origin = _origin(fields)
     except OSError as error:
         raise BadInputError(
             f"{path} cannot be read: {error.strerror}", hint="Check its name."
         ) from error
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         raise _foreign(path) from None
-    if any(type(fields[name]) is not kind for name, kind in _FIELDS.items()):
-        raise _foreign(path)
+    return origin
+
+
+def _origin(fields: dict[str, object]) -> Origin:
+    if any(type(value) not in _FIELDS[name] for name, value in fields.items()):
+        raise TypeError
+    columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
+    origin = Origin(**fields, columns=columns)  # type: ignore[arg-type]
+    # What it is of has to be known here: the file may be of a newer version.
+    if (origin.spec.table.scope is None) != (origin.group_id is None):
+        raise TypeError
     return origin
 
 
@@ -122,22 +172,94 @@ def read_undo(
     origin: Origin,
     fault: Callable[[Fault], None],
     observe: Observer | None = None,
+    spec: Spec | None = None,
 ) -> Iterator[Request]:
-    """The rows of an undo file, each as a request to put the old identifier back."""
+    """The rows of an undo file, each as a request to put back what was there before.
+
+    Args:
+        path: The file.
+        origin: What its first line told.
+        fault: Is told of each bad line.
+        observe: Is handed the file's bytes.
+        spec: How it is taken back, if that is not as the first line tells.
+    """
+    spec = spec or origin.spec
+    names = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
     with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
-        private, new, old = locate(source, COLUMNS, "an undo file")
+        places = locate(source, (spec.key.name, *names), "an undo file")
         rows, line = 0, source.header_line
         for line, record in source.records(fault):
             rows += 1
             if _is_whole(source, line, record, fault):
-                lab, written, before = (unguard(record[i]) for i in (private, new, old))
-                yield Request(line, lab, before, expected=written)
+                cells = [unguard(record[place]) for place in places]
+                request = _plain(line, cells) if spec.is_plain else _request(spec, line, cells)
+                if isinstance(request, Request):
+                    yield request
+                else:
+                    fault(request)
         if rows != origin.rows:
             fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
 
 
+def _plain(line: int, cells: Sequence[str]) -> Request:
+    key, written, before = cells
+    return Request(line, key, (before,), (written,))
+
+
+def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
+    key, *sides = cells
+    written = [_value(cell) for cell in sides[::2]]
+    before = [_value(cell) for cell in sides[1::2]]
+    if not _NUMBER(key):
+        return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
+    for column, new, old in zip(spec.columns, written, before, strict=True):
+        if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
+            return Fault(line, column.name, "is damaged")
+    return Request(line, key, tuple(before), tuple(written))
+
+
+def _value(cell: str) -> Cell:
+    """What `db.bulk.write_sql.undo` has written."""
+    if not cell:
+        return KEEP
+    if cell == "\\N":
+        return None
+    return cell.removeprefix("\\")
+
+
+def _fits(column: Column, value: Cell) -> bool:
+    """Whether a column can hold a value."""
+    if not isinstance(value, str):
+        return value is KEEP or column.nullable
+    check = _CHECKS.get(column.type)
+    return check is None or bool(check(value))
+
+
+def _is_date(text: str) -> bool:
+    if _FAR_DATE(text):
+        return True
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_integer(text: str) -> bool:
+    return bool(_NUMBER(text)) and int(text) < 1 << 31
+
+
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
+# What PostgreSQL holds and Python has not.
+_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "date": _is_date,
+    "boolean": {"true", "false"}.__contains__,
+    "integer": _is_integer,
+}
+
+
 def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
-    if len(record) != len(COLUMNS):
+    if len(record) != len(source.header):
         fault(Fault(line, "", "is cut short"))
     elif any("\x00" in cell for cell in record):
         fault(Fault(line, "", "holds a NUL"))

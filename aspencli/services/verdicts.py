@@ -135,7 +135,7 @@ def _compare(run: Run, database: Database) -> Comparison:
     path = str(run.undo_file)
     origin = read_origin(path)
     faults: list[Fault] = []
-    rows = compare(database, origin.group_id, read_undo(path, origin, faults.append))
+    rows = compare(database, origin.spec, origin.group_id, read_undo(path, origin, faults.append))
     if faults:
         raise BadInputError(
             f"the undo file of run {run.id} is damaged: {path}",

@@ -1,4 +1,4 @@
-"""Whether samples hold what a bulk rename wrote, or still what was there before."""
+"""Whether rows hold what a bulk run wrote, or still what was there before."""
 
 from __future__ import annotations
 
@@ -7,33 +7,24 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from db.bulk import rename_sql as sql
-from db.bulk.copying import copy_in, copy_line
-from db.bulk.rename_types import Request
+from db.bulk import compare_sql, plan_sql
+from db.bulk.copying import copy_in
+from db.bulk.lines import lines_of
+from db.bulk.rows import Request
+from db.bulk.spec import Spec
 from db.database import Database
 from db.interrupts import cancellable
-
-_COUNT = """
-SELECT count(*) FILTER (WHERE s.public_identifier = m.expected) AS written,
-       count(*) FILTER (WHERE s.public_identifier = m.public_identifier) AS before,
-       count(*) FILTER (WHERE s.public_identifier NOT IN (m.expected, m.public_identifier))
-           AS otherwise,
-       count(*) FILTER (WHERE s.id IS NULL) AS gone
-  FROM pg_temp.aspencli_mapping m
-  LEFT JOIN aspen.samples s
-    ON s.submitting_group_id = :group AND s.private_identifier = m.private_identifier
-"""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many samples of an undo file hold what.
+    """How many rows of an undo file hold what.
 
     Attributes:
-        written: What the rename wrote.
+        written: What the run wrote.
         before: What was there before it.
         otherwise: Something else.
-        gone: The group has no such sample any more.
+        gone: There is no such row any more.
     """
 
     written: int
@@ -42,19 +33,22 @@ class Comparison:
     gone: int
 
 
-def compare(database: Database, group_id: int, requests: Iterable[Request]) -> Comparison:
+def compare(
+    database: Database, spec: Spec, scope: int | None, requests: Iterable[Request]
+) -> Comparison:
     """Hold the rows of an undo file against the database; nothing is left behind there.
 
     Args:
         database: Where; reading is enough, for the rows go to a temporary table.
-        group_id: The group of the samples.
-        requests: Each row as a request to put the old identifier back where the new one is.
+        spec: What the undo file changes.
+        scope: What its run was bound to.
+        requests: Each row as a request to put the old values back where the new ones are.
     """
-    lines = (copy_line(r.line, r.private, r.public, r.expected) for r in requests)
     with database.engine.connect() as connection:  # rolled back at the end, with the table
-        connection.execute(sa.text(sql.READ_WRITE))
-        connection.execute(sa.text(sql.CREATE_MAPPING))
-        copy_in(connection, sql.MAPPING, lines)
-        count = sa.text(_COUNT)
-        row = cancellable(connection, lambda: connection.execute(count, {"group": group_id}).one())
+        connection.execute(sa.text(plan_sql.READ_WRITE))
+        connection.execute(sa.text(plan_sql.create_rows(spec)))
+        copy_in(connection, plan_sql.ROWS, lines_of(spec, requests))
+        count = sa.text(compare_sql.count(spec))
+        values = {"scope": scope} if spec.table.scope else {}
+        row = cancellable(connection, lambda: connection.execute(count, values).one())
         return Comparison(row.written, row.before, row.otherwise, row.gone)

@@ -1,87 +1,136 @@
-"""The statements that write a bulk rename, once `rename_sql` has planned it.
+"""The statements that write a plan, once `check_sql` has nothing against it.
 
-Each row is locked and compared with the plan by the statement that writes it. The unique constraint
-on (submitting_group_id, public_identifier) is checked row by row and cannot be deferred, so samples
-whose identifier another row of the plan takes give it up first (`PARK`); the others do not pay for
-that.
+Each row is locked and compared with the plan by the statement that writes it. Unique constraints
+are checked row by row and cannot be deferred, so rows whose value another row of the plan takes
+give it up first (`park`); the others do not pay for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from db.bulk.plan_sql import HELD, PLAN, changes, given, in_scope
+from db.bulk.spec import Spec
+
 # One run on a group at a time: the second waits (lock_timeout) and then sees that rows moved. The
 # first key is this program's own: the bytes of "aspe".
-LOCK_GROUP = "SELECT pg_advisory_xact_lock(1634955365, :group)"
+LOCK_SCOPE = "SELECT pg_advisory_xact_lock(1634955365, :scope)"
 
-# A name that no operator gives: control characters are refused in mappings.
+# A value that no file gives: control characters are refused there.
 _PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
-_UNMOVED = "s.submitting_group_id = :group AND s.private_identifier = p.private_identifier"
-PARK = f"""
-UPDATE aspen.samples s SET public_identifier = {_PARKED}
-  FROM pg_temp.aspencli_plan p
- WHERE s.id = p.id AND {_UNMOVED} AND s.public_identifier = p.old_value
-   AND p.old_value <> p.new_value
-   AND p.id IN (SELECT holder_id FROM pg_temp.aspencli_held)
+
+
+def _is_held(number: int) -> str:
+    return f"p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})"
+
+
+def park(spec: Spec, number: int) -> str:
+    """Give up what another row of the plan takes in a column."""
+    column = spec.columns[number]
+    return f"""
+UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
+  FROM {PLAN} p
+ WHERE s.{spec.table.id} = p.id AND {in_scope(spec, "s")} AND s.{column.stored} = p.o{number}
+   AND p.n{number} {column.differs} p.o{number} AND {_is_held(number)}
 """
-# A row that is so already has to stay so until the commit.
-LOCK_SAME = f"""
+
+
+def lock_same(spec: Spec) -> str:
+    """Lock the rows that are so already: they have to stay so until the commit."""
+    return f"""
 SELECT count(*) FROM (
-    SELECT FROM aspen.samples s JOIN pg_temp.aspencli_plan p ON s.id = p.id
-     WHERE {_UNMOVED} AND s.public_identifier = p.new_value AND p.old_value = p.new_value
+    SELECT FROM {spec.table.name} s JOIN {PLAN} p ON s.{spec.table.id} = p.id
+     WHERE {_is_unmoved(spec, ())} AND NOT {changes(spec)}
        FOR SHARE OF s
 ) same
 """
-UPDATE = f"""
-UPDATE aspen.samples s SET public_identifier = p.new_value
-  FROM pg_temp.aspencli_plan p
- WHERE s.id = p.id AND {_UNMOVED} AND s.public_identifier = p.old_value
-   AND p.old_value <> p.new_value
-"""
-UPDATE_PARKED = f"""
-UPDATE aspen.samples s SET public_identifier = p.new_value
-  FROM pg_temp.aspencli_plan p
-  LEFT JOIN (SELECT DISTINCT holder_id FROM pg_temp.aspencli_held) k ON k.holder_id = p.id
- WHERE s.id = p.id AND {_UNMOVED}
-   AND s.public_identifier = CASE WHEN k.holder_id IS NULL THEN p.old_value ELSE {_PARKED} END
-   AND p.old_value <> p.new_value
-"""
 
-# More than anybody reads; the total is told too.
-MOVED_SINCE = """
-SELECT format('line %s: sample %s %s', p.line, to_json(p.private_identifier),
-              CASE WHEN s.id IS NULL THEN 'is gone'
-                   WHEN s.submitting_group_id <> :group THEN 'is in another group now'
-                   WHEN s.private_identifier <> p.private_identifier
-                   THEN format('is %s now', to_json(s.private_identifier))
-                   ELSE format('is named %s now, not %s', to_json(s.public_identifier),
-                               to_json(p.old_value))
-              END) AS text, count(*) OVER () AS total
-  FROM pg_temp.aspencli_plan p
-  LEFT JOIN aspen.samples s ON s.id = p.id
- WHERE (s.public_identifier, s.private_identifier, s.submitting_group_id)
-       IS DISTINCT FROM (p.old_value, p.private_identifier, :group)
- ORDER BY p.line LIMIT 200
-"""
-TAKEN_SINCE = """
-SELECT format('line %s: %s is held by sample %s now', p.line, to_json(p.new_value),
-              to_json(h.private_identifier)) AS text, count(*) OVER () AS total
-  FROM pg_temp.aspencli_plan p
-  JOIN aspen.samples h ON h.submitting_group_id = :group AND h.public_identifier = p.new_value
- WHERE h.id <> p.id AND p.old_value <> p.new_value
-   AND NOT EXISTS (SELECT FROM pg_temp.aspencli_plan q
-                    WHERE q.id = h.id AND q.new_value <> q.old_value)
- ORDER BY p.line LIMIT 200
+
+def update(spec: Spec, parked: Collection[int]) -> str:
+    """Write the rows that change.
+
+    Args:
+        spec: The specification.
+        parked: The columns in which some rows have given up their value.
+    """
+    table = spec.table
+    sets = []
+    for number, column in spec.numbered():
+        value = f"p.n{number}"
+        if spec.partial:  # somebody may change meanwhile what a row does not name
+            value = f"CASE WHEN p.g{number} THEN {value} ELSE s.{column.stored} END"
+        sets.append(f"{column.stored} = {value}")
+    joins = "".join(
+        f"\n  LEFT JOIN (SELECT DISTINCT holder_id FROM {HELD} WHERE number = {number}) k{number}"
+        f" ON k{number}.holder_id = p.id"
+        for number in parked
+    )
+    return f"""
+UPDATE {table.name} s SET {", ".join(sets)}
+  FROM {PLAN} p{joins}
+ WHERE s.{table.id} = p.id AND {_is_unmoved(spec, parked)} AND {changes(spec)}
 """
 
 
-def _guarded(column: str) -> str:
+def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
+    """The condition that a row is as it was planned."""
+    conditions = [in_scope(spec, "s")]
+    if not (spec.by_id or spec.changes_key):
+        conditions.append(f"s.{spec.key.stored} = p.key")
+    for number, column in spec.numbered():
+        before = f"p.o{number}"
+        if number in parked:
+            before = f"CASE WHEN k{number}.holder_id IS NULL THEN {before} ELSE {_PARKED} END"
+        same = f"s.{column.stored} {column.equals} {before}"
+        finds = column.stored == spec.key.stored
+        if spec.partial and not finds:
+            same = f"({same} OR NOT {given(spec, number)})"
+        conditions.append(same)
+    return " AND ".join(conditions)
+
+
+def undo(spec: Spec) -> str:
+    """What takes the plan back, as rows of CSV.
+
+    A simple rename has the key, what is new, and what was before. Others have the number that
+    identifies the row for good, since its key may change, and what messages call it; a column that
+    the row does not change is blank.
+    """
+    if spec.is_plain:
+        (column,) = spec.columns
+        cells = [
+            f"{_guarded('p.key')} AS {spec.key.name}",
+            f"{_guarded('p.n0')} AS new_{column.name}",
+            f"{_guarded('p.o0')} AS old_{column.name}",
+        ]
+    else:
+        cells = [f"p.id AS {spec.table.id}", f"{_guarded(_label_then(spec))} AS {spec.table.label}"]
+        for number, column in spec.numbered():
+            differs = f"p.n{number} {column.differs} p.o{number}"
+            for what, side in (("n", "new"), ("o", "old")):
+                value = _guarded(_escaped(f"p.{what}{number}::text"))
+                cells.append(f"CASE WHEN {differs} THEN {value} END AS {side}_{column.name}")
+    return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
+
+
+def _label_then(spec: Spec) -> str:
+    """What messages call a row once it is written."""
+    for number, column in spec.numbered():
+        if column.stored == spec.table.label:
+            return f"p.n{number}"
+    return "p.key" if spec.key.stored == spec.table.label else "p.label"
+
+
+def _escaped(text: str) -> str:
+    # Blank means "not changed" and \N means nothing; a text that could be taken for either has a
+    # backslash in front.
+    return (
+        f"CASE WHEN {text} IS NULL THEN '\\N' "
+        f"WHEN {text} = '' OR starts_with({text}, '\\') THEN '\\' || {text} ELSE {text} END"
+    )
+
+
+def _guarded(text: str) -> str:
     # A spreadsheet would compute what starts like this. An apostrophe in front is doubled, so that
     # reading the file back can take exactly one away.
-    return f"CASE WHEN {column} ~ '^[=+\\-@'']' THEN '''' || {column} ELSE {column} END"
-
-
-UNDO = f"""
-SELECT {_guarded("private_identifier")} AS private_identifier,
-       {_guarded("new_value")} AS new_public_identifier,
-       {_guarded("old_value")} AS old_public_identifier
-  FROM pg_temp.aspencli_plan WHERE old_value <> new_value ORDER BY line
-"""
+    return f"CASE WHEN {text} ~ '^[=+\\-@'']' THEN '''' || {text} ELSE {text} END"

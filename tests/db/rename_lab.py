@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from db.bulk.rename_types import Plan, Problem, Request
-from db.bulk.renames import RenameRun
+from db.bulk.rows import Plan, Problem, Request
+from db.bulk.run import BulkRun
+from db.bulk.samples import RENAME
+from db.bulk.spec import Spec
 from db.database import Database
 
 Row = tuple[str, str]
@@ -21,20 +23,26 @@ Row = tuple[str, str]
 
 def requests(rows: Sequence[Row]) -> list[Request]:
     """The rows of a mapping, as if they stood in a file below its header."""
-    return [Request(line, lab, public) for line, (lab, public) in enumerate(rows, start=2)]
+    return [Request(line, lab, (public,)) for line, (lab, public) in enumerate(rows, start=2)]
 
 
 @contextmanager
 def planned(
-    database: Database, group: int, asked: Sequence[Request], *, skip_moved: bool = False
-) -> Iterator[tuple[RenameRun, Plan]]:
-    """A run that is ready to be applied."""
-    with RenameRun(database, group) as run:
+    database: Database,
+    group: int,
+    asked: Sequence[Request],
+    *,
+    skip_moved: bool = False,
+    spec: Spec | None = None,
+) -> Iterator[tuple[BulkRun, Plan]]:
+    """A run that is ready to be applied; one that takes another back where rows are expected."""
+    spec = spec or (RENAME.restoring() if asked and asked[0].expected else RENAME)
+    with BulkRun(database, spec, group) as run:
         assert run.load(asked) == len(asked)
         yield run, run.plan(skip_moved=skip_moved)
 
 
-def problems(run: RenameRun) -> list[Problem]:
+def problems(run: BulkRun) -> list[Problem]:
     return list(run.problems())
 
 

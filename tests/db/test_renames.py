@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.bulk import committing
-from db.bulk.rename_types import Request
-from db.bulk.renames import RenameRun
+from db.bulk.rows import Request
+from db.bulk.run import BulkRun
 from db.database import Database, Limits
 from db.errors import OutcomeUnknownError, RowsMovedError
 from tests.commands.mapping_lab import Lab
@@ -137,7 +137,7 @@ def test_odd_texts_survive(bench: Bench, tmp_path: Path) -> None:
     odd = ["\\N", "a\\tb", "=1", "'=1", "''", 'é, "x"', " a ", "x" * 300, "tab\there", "l\nf\r"]
     group = bench.lab.group({f"lab{text}": text for text in odd})
     rows = [(f"lab{text}", f"new{text}") for text in odd]
-    asked = [Request(line, lab, new, new[3:]) for line, (lab, new) in enumerate(rows)]
+    asked = [Request(line, lab, (new,), (new[3:],)) for line, (lab, new) in enumerate(rows)]
     with planned(bench.database, group, asked) as (run, _plan):
         run.apply(undo_into(tmp_path / "undo.csv"))
     assert bench.names(group) == dict(rows)
@@ -402,7 +402,7 @@ def test_second_run_on_a_group_waits_for_the_first(
     patient = Database(bench.lab.address, writable=True, limits=Limits(lock_ms=patience_ms))
     outcome: list[BaseException] = []
 
-    def second(run: RenameRun) -> None:
+    def second(run: BulkRun) -> None:
         try:
             run.apply(undo_into(tmp_path / "second.csv"))
         except error as caught:
@@ -498,7 +498,9 @@ def test_plan_write_and_undo_are_what_the_rules_say(
             bench.lab.rename(group, lab, public)
             names[lab] = public
     wrote = undo_rows(undo)
-    asked = [Request(line, lab, old, new) for line, (lab, new, old) in enumerate(wrote, start=3)]
+    asked = [
+        Request(line, lab, (old,), (new,)) for line, (lab, new, old) in enumerate(wrote, start=3)
+    ]
     with planned(bench.database, group, asked, skip_moved=True) as (run, plan):
         then, alone = expected_undo(names, wrote)
         assert plan.problems == 0
@@ -512,7 +514,7 @@ def test_long_chain_that_cannot_be_undone_is_found_quickly(bench: Bench) -> None
     count = 20_000
     held = {f"L{n}": f"P{n + 1}" for n in range(count)}
     group = bench.lab.group({**held, "other": "P0"})
-    asked = [Request(n + 3, f"L{n}", f"P{n}", f"P{n + 1}") for n in range(count)]
+    asked = [Request(n + 3, f"L{n}", (f"P{n}",), (f"P{n + 1}",)) for n in range(count)]
     began = time.monotonic()
     with planned(bench.database, group, asked, skip_moved=True) as (_run, plan):
         assert (plan.to_change, plan.left_out) == (0, count)

@@ -72,9 +72,10 @@ def read_whole(path: Path) -> tuple[int, int]:
     rows, began = 0, time.monotonic()
     try:
         with open_table(str(path)) as source:
-            for line, private, public, _expected in read_mapping(source, faults.append):
+            for line, private, (public,), _expected in read_mapping(source, faults.append):
                 rows += 1
                 assert line > 1
+                assert isinstance(public, str)
                 assert 0 < len(private) <= LONGEST
                 assert public.isprintable() or not any(map(_is_control, public))
     except BadInputError:

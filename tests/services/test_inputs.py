@@ -26,7 +26,7 @@ def unexpected(fault: Fault) -> None:
 def read(path: Path | str, names: Sequence[str] = (), **options: str) -> list[tuple[str, str]]:
     with open_table(str(path), **options) as table:
         requests = list(read_mapping(table, unexpected, names))
-    return [(request.private, request.public) for request in requests]
+    return [(request.key, str(request.values[0])) for request in requests]
 
 
 def notes(path: Path, names: Sequence[str] = ()) -> list[str]:

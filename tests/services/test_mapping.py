@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aspencli.services.decoding import Fault
 from aspencli.services.mapping import flaw, read_mapping
 from aspencli.services.tables import open_table
-from db.bulk.rename_types import Request
+from db.bulk.rows import Request
 
 H = "private_identifier,public_identifier\n"
 
@@ -44,7 +44,7 @@ def test_what_passes_at_first_sight_has_no_flaw(
     with open_table(str(file)) as source:
         requests = list(read_mapping(source, faults.append))
     reason = flaw(value.strip())
-    assert requests == ([] if reason else [Request(2, value.strip(), "x")])
+    assert requests == ([] if reason else [Request(2, value.strip(), ("x",))])
     assert faults == ([Fault(2, "private_identifier", reason)] if reason else [])
 
 

@@ -6,14 +6,21 @@ from pathlib import Path
 import pytest
 
 from aspencli.errors import AspenError, BadInputError
-from aspencli.services.report import ReportFile
-from db.bulk.rename_types import AssessedRow, Problem
+from aspencli.services.report import RENAMES, ReportFile
+from db.bulk.rows import AssessedRow, Change, Problem
+
+
+def renamed(before: str | None, after: str) -> tuple[Change, ...]:
+    return (Change("public_identifier", before, after),)
+
 
 ROWS = [
-    AssessedRow(2, "A", "1", "2", None, left_out=False),
-    AssessedRow(4, "B", None, "3", "private_identifier: the group has no sample", left_out=False),
-    AssessedRow(6, "C", "4", "4", None, left_out=False),
-    AssessedRow(7, "D", "5", "6", "public_identifier: is held", left_out=True),
+    AssessedRow(2, "A", renamed("1", "2"), None, left_out=False),
+    AssessedRow(
+        4, "B", renamed(None, "3"), "private_identifier: the group has no sample", left_out=False
+    ),
+    AssessedRow(6, "C", renamed("4", "4"), None, left_out=False),
+    AssessedRow(7, "D", renamed("5", "6"), "public_identifier: is held", left_out=True),
 ]
 FAULTS = [Problem(3, "", "has too few cells"), Problem(5, "public_identifier", "is blank")]
 
@@ -24,7 +31,7 @@ def written(path: Path) -> list[str]:
 
 def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    with ReportFile(path) as report:
+    with ReportFile(path, RENAMES) as report:
         report.write(ROWS, FAULTS, "changed")
         assert not path.exists(), "it is true only when it is published"
         assert report.publish() == path
@@ -41,7 +48,7 @@ def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> 
 def test_the_last_thing_written_counts(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     path.write_text("from before")
-    with ReportFile(path) as report:
+    with ReportFile(path, RENAMES) as report:
         report.write(ROWS * 1_000, FAULTS, "changed")
         assert path.read_text() == "from before"
         report.write(ROWS[:1], [], "not written", bad_only=False)
@@ -51,22 +58,24 @@ def test_the_last_thing_written_counts(tmp_path: Path) -> None:
 
 def test_only_what_is_bad(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    with ReportFile(path) as report:
+    with ReportFile(path, RENAMES) as report:
         report.write(ROWS, FAULTS, "changed", bad_only=True)
         report.publish()
     assert [line[0] for line in written(path)] == ["3", "4", "5", "7"]
 
 
 def test_unpublished_report_leaves_nothing(tmp_path: Path) -> None:
-    with ReportFile(tmp_path / "report.csv") as report:
+    with ReportFile(tmp_path / "report.csv", RENAMES) as report:
         report.write(ROWS, FAULTS, "changed")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    row = AssessedRow(2, "=HYPERLINK()", "\x1b[31mred\r\n", "@x\u202e", None, left_out=False)
-    with ReportFile(path) as report:
+    row = AssessedRow(
+        2, "=HYPERLINK()", renamed("\x1b[31mred\r\n", "@x\u202e"), None, left_out=False
+    )
+    with ReportFile(path, RENAMES) as report:
         report.write([row], [], "changed")
         report.publish()
     assert written(path) == ["2,'=HYPERLINK(),\\x1b[31mred\\r\\n,'@x\\u202e,changed,"]
@@ -74,7 +83,7 @@ def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
 
 def test_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real.csv")
-    with ReportFile(tmp_path / "link") as report:
+    with ReportFile(tmp_path / "link", RENAMES) as report:
         report.write(ROWS, [], "changed")
         report.publish()
     assert (tmp_path / "link").is_symlink()
@@ -86,6 +95,6 @@ def test_places_that_take_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
         with pytest.raises(BadInputError, match="is no file"):
-            ReportFile(place)
+            ReportFile(place, RENAMES)
     with pytest.raises(AspenError, match=r"file is no folder; nothing was written"):
-        ReportFile(tmp_path / "file" / "report.csv")
+        ReportFile(tmp_path / "file" / "report.csv", RENAMES)

@@ -14,15 +14,23 @@ from aspencli.services.decoding import Fault
 from aspencli.services.guards import guard, unguard
 from aspencli.services.mapping import read_mapping
 from aspencli.services.rejects import Rejected, RejectsFile
-from aspencli.services.report import COLUMNS, ReportFile
+from aspencli.services.report import RENAMES, ReportFile
 from aspencli.services.tables import open_table
-from db.bulk.rename_types import AssessedRow, Problem, Request
+from db.bulk.rows import AssessedRow, Change, Problem, Request
 
 H = "private_identifier,public_identifier"
+
+
+def renamed(before: str | None, after: str) -> tuple[Change, ...]:
+    return (Change("public_identifier", before, after),)
+
+
 ROWS = [
-    AssessedRow(2, "=1+1", "@old", "-new", None, left_out=False),
-    AssessedRow(4, "00123", None, "_x0041_", "private_identifier: no sample", left_out=False),
-    AssessedRow(5, "\x1b[31m\uffff", "4", "4\u202e", None, left_out=False),
+    AssessedRow(2, "=1+1", renamed("@old", "-new"), None, left_out=False),
+    AssessedRow(
+        4, "00123", renamed(None, "_x0041_"), "private_identifier: no sample", left_out=False
+    ),
+    AssessedRow(5, "\x1b[31m\uffff", renamed("4", "4\u202e"), None, left_out=False),
 ]
 FAULTS = [Problem(3, "", "has too few cells")]
 TOLD: list[tuple[int | str | None, ...]] = [
@@ -33,7 +41,7 @@ TOLD: list[tuple[int | str | None, ...]] = [
 
 
 def report(path: Path, rows: list[AssessedRow], faults: list[Problem]) -> Path:
-    with ReportFile(path) as file:
+    with ReportFile(path, RENAMES) as file:
         file.write(rows[:1], [], "from before")
         file.write(rows, faults, "changed")
         return file.publish()
@@ -58,27 +66,27 @@ def test_json_is_a_list_of_objects_to_the_letter(tmp_path: Path) -> None:
     assert "\u202e" not in text
     found = json.loads(text)
     assert [tuple(row.values()) for row in found[:3]] == TOLD
-    assert (tuple(found[3]), found[3]["private_identifier"]) == (COLUMNS, "\x1b[31m\uffff")
+    assert (tuple(found[3]), found[3]["private_identifier"]) == (RENAMES.header, "\x1b[31m\uffff")
     assert found[3]["after"] == "4\u202e"
     assert json.loads(report(tmp_path / "none.json", [], []).read_text()) == []
 
 
 def test_workbook_holds_texts_that_nothing_computes(tmp_path: Path) -> None:
     ((header, *rows),) = sheets(report(tmp_path / "out.XLSX", ROWS, FAULTS))
-    assert header == COLUMNS
+    assert header == RENAMES.header
     assert rows[:2] == TOLD[:2]
     # openpyxl does not undo the escapes of the format; spreadsheets do, and so do we.
     assert rows[2][3] == "_x005F_x0041_"
     assert rows[3][1:4] == ("\\x1b[31m_xFFFF_", "4", "4\\u202e")
     ((header,),) = sheets(report(tmp_path / "none.xlsx", [], []))
-    assert header == COLUMNS
+    assert header == RENAMES.header
 
 
 def test_rows_beyond_a_sheet_go_to_a_further_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_files, "_MOST_ROWS", 5)
-    rows = [AssessedRow(n, f"L-{n}", "a", "b", None, left_out=False) for n in range(2, 12)]
+    rows = [AssessedRow(n, f"L-{n}", renamed("a", "b"), None, left_out=False) for n in range(2, 12)]
     found = sheets(report(tmp_path / "out.xlsx", rows, []))
     assert [len(sheet) for sheet in found] == [5, 5, 3]
     assert [row[0] for sheet in found for row in sheet[1:]] == list(range(2, 12))
@@ -87,7 +95,7 @@ def test_rows_beyond_a_sheet_go_to_a_further_one(
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.xls", "out.csv.gz"])
 def test_other_suffixes_are_refused_before_anything_is_done(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"ends in none of \.csv, \.json and \.xlsx") as caught:
-        ReportFile(tmp_path / "folder" / name)
+        ReportFile(tmp_path / "folder" / name, RENAMES)
     assert "out" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +145,7 @@ def test_rejects_are_mended_and_read_again(suffix: str, delimiter: str, tmp_path
     done, faults = reject(source, place, taken, gone)
     assert (done, faults) == (Rejected(place, 3, 0), [Fault(6, "public_identifier", "is blank")])
     requests, faults, notes = reread(place)
-    assert [(one.private, one.public) for one in requests] == [("00123", "-N"), ("'=L-3", "N-3")]
+    assert [(one.key, *one.values) for one in requests] == [("00123", "-N"), ("'=L-3", "N-3")]
     assert len(faults) == 1
     assert "further columns ignored: line, reason, note" in notes
     said = "a rejects file: apostrophes before =, +, -, @ and ' are taken away"

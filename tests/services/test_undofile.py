@@ -8,7 +8,7 @@ import pytest
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.undofile import Origin, read_origin, read_undo, write_undo
-from db.bulk.rename_types import Request
+from db.bulk.rows import Request
 
 ORIGIN = Origin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
 ROWS = b"private_identifier,new_public_identifier,old_public_identifier\nA,2,1\n'=B,'@4,''3\n"
@@ -25,8 +25,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_origin(str(path)) == ORIGIN
     faults: list[Fault] = []
     assert list(read_undo(str(path), ORIGIN, faults.append)) == [
-        Request(3, "A", "1", "2"),
-        Request(4, "=B", "'3", "@4"),
+        Request(3, "A", ("1",), ("2",)),
+        Request(4, "=B", ("'3",), ("@4",)),
     ]
     assert faults == []
 

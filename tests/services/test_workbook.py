@@ -20,7 +20,7 @@ from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.mapping import read_mapping
 from aspencli.services.tables import open_table
-from db.bulk.rename_types import Request
+from db.bulk.rows import Request
 
 NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - a spreadsheet knows no zones
 HEADER = ("private_identifier", "public_identifier")
@@ -43,7 +43,7 @@ class Reading:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        return [(request.private, request.public) for request in self.requests]
+        return [(request.key, str(request.values[0])) for request in self.requests]
 
 
 def read(path: Path, sheet: str | None = None) -> Reading:
@@ -327,7 +327,7 @@ def test_lines_are_the_rows_of_the_sheet(path: Path) -> None:
     sheet["Z1000"].number_format = "00000"  # a used range that reaches far beyond the data
     book.save(path)
     reading = read(path)
-    assert reading.requests == [Request(4, "L-1", "N-1"), Request(7, "L-2", "N-2")]
+    assert reading.requests == [Request(4, "L-1", ("N-1",)), Request(7, "L-2", ("N-2",))]
     assert (reading.faults, reading.blank_lines) == ([], 2)
     assert "cells without a column header are ignored: 2 (the first is F4)" in reading.notes
     assert "further columns ignored: (no name), (no name)" in reading.notes

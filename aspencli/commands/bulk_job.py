@@ -1,38 +1,36 @@
-"""A bulk rename as the operator sees it: plan, preview, consent, write, result."""
+"""A bulk run as the operator sees it: plan, preview, consent, write, result."""
 
 from __future__ import annotations
 
 import datetime as dt
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli import homes
-from aspencli.commands.rename_findings import Findings
-from aspencli.commands.rename_rows import (
-    PLAN_COLUMNS,
-    RESULT_COLUMNS,
-    nothing_to_do,
-    plan_row,
-    samples,
-)
+from aspencli.commands.bulk_findings import Findings
+from aspencli.commands.bulk_rows import RESULT_COLUMNS, nothing_to_do
+from aspencli.commands.bulk_views import View
 from aspencli.context import AppContext
 from aspencli.errors import ConflictError, RefusedError
 from aspencli.interrupts import Shield
 from aspencli.output.console import Tick
-from aspencli.services import renaming
+from aspencli.services import bulk
+from aspencli.services.bulk import Assessment, Faults
 from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
 from aspencli.services.recording import Recording, Subject, counts_of, place_of
-from aspencli.services.renaming import Assessment, Faults
 from aspencli.services.runs import Outcome, command_for
-from aspencli.services.undofile import Origin, write_undo
+from aspencli.services.undofile import origin_of, write_undo
 
 if TYPE_CHECKING:
-    from db.bulk.rename_types import Plan, Request
+    from aspencli.output.rendering import Row
+    from db.bulk.rows import Plan, PlannedRow, Request
+    from db.bulk.spec import Spec
 
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between two looks at the progress bar
@@ -40,28 +38,32 @@ _TICK = 1_000  # rows between two looks at the progress bar
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a bulk rename is for.
+    """What a bulk run is for.
 
     Attributes:
         command: What the history calls it.
+        spec: What it changes.
+        view: How it is shown.
         dry_run: Whether to stop at the plan.
-        force: Whether to rename samples, too, that do not hold what is expected of them.
+        force: Whether to change rows, too, that do not hold what is expected of them.
         undo_of: The run that it takes back, if any.
     """
 
     command: str
+    spec: Spec
+    view: View
     dry_run: bool
     force: bool = False
     undo_of: str | None = None
 
 
 class Job:
-    """One bulk rename.
+    """One bulk run.
 
     Args:
         context: The run.
         stack: What closes what the job opens.
-        group_id: The group whose samples are renamed.
+        group_id: The group whose rows are changed; None where the table has no groups.
         files: What it reads and writes.
         purpose: What it is for.
 
@@ -73,11 +75,11 @@ class Job:
         self,
         context: AppContext,
         stack: ExitStack,
-        group_id: int,
+        group_id: int | None,
         files: JobFiles,
         purpose: Purpose,
     ):
-        from db.bulk.renames import RenameRun
+        from db.bulk.run import BulkRun
         from db.database import Limits
 
         self.out = context.out
@@ -89,18 +91,19 @@ class Job:
         self._group_id = group_id
         limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
         self._database = context.database(writable=not purpose.dry_run, limits=limits)
-        self._store = stack.enter_context(RenameRun(self._database, group_id))
-        self._group = renaming.require_group(self._store.group_name(), group_id)
-        self._findings = Findings(self.out, self._store, files, self.faults)
+        self._view = purpose.view
+        self._store = stack.enter_context(BulkRun(self._database, purpose.spec, group_id))
+        self._group: str | None = None
+        if group_id is not None:
+            self._group = bulk.require_group(self._store.scope_name(), group_id)
+        self._findings = Findings(self.out, self._store, files, self._view, self.faults)
 
     def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
-        """Hold the mapping against the database."""
+        """Hold the file against the database."""
         force = self._purpose.force
         with self.out.progress("Reading and planning") as tick:
             rows = _counted(requests, tick)
-            return renaming.assess(
-                self._store, rows, self.faults, skip_moved=skip_moved, force=force
-            )
+            return bulk.assess(self._store, rows, self.faults, skip_moved=skip_moved, force=force)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
         """Refuse, show, or write; the history keeps all but dry runs.
@@ -113,7 +116,7 @@ class Job:
         plan = assessment.plan
         if self._purpose.dry_run:
             self._say(assessment, name, remedy)
-            self.out.rows(PLAN_COLUMNS, map(plan_row, self._store.rows()))
+            self.out.rows(self._view.plan_columns, self._shown(self._store.rows()))
             self._findings.report("would change")
             self.out.hint("Nothing was written (--dry-run).")
         else:
@@ -124,7 +127,7 @@ class Job:
         if plan.left_out:
             force = "" if self._purpose.force else "; --force takes those changed since, too"
             raise ConflictError(
-                f"left alone, as named above: {samples(plan.left_out)} of {plan.rows:,}",
+                f"left alone, as named above: {self._view.count(plan.left_out)} of {plan.rows:,}",
                 hint=f"Look at each: aspencli samples show PRIVATE_IDENTIFIER{force}",
             )
 
@@ -133,7 +136,7 @@ class Job:
         if assessment.problems:
             self._findings.name_problems(assessment.problems)
             self._findings.put_aside_rejects()
-            raise renaming.refuse(assessment, name, remedy)
+            raise bulk.refuse(assessment, name, remedy)
         self._findings.put_aside_rejects()
         plan = assessment.plan
         self._findings.name_left_out(plan.left_out)
@@ -164,8 +167,8 @@ class Job:
 
     def _consent(self, plan: Plan) -> None:
         first = list(self._store.rows(limit=10, changed_only=True))
-        self.out.preview(PLAN_COLUMNS, map(plan_row, first))
-        what = f"rename {samples(plan.to_change)} of group {self._group_id} ({self._group})"
+        self.out.preview(self._view.plan_columns, self._shown(first))
+        what = f"{self._view.verb} {self._view.count(plan.to_change)}{self._of_group}"
         if plan.forced:
             what += f", {plan.forced:,} of them changed since,"
         target, given = self._context.target, self._context.options
@@ -176,21 +179,21 @@ class Job:
         ):
             flag = f"--confirm {shlex.quote(target.label)}" if target.is_production else "--yes"
             raise RefusedError(
-                f"standard input is the mapping, so nobody can be asked there whether to {what} "
-                f"on {target.label}; nothing was written",
+                f"standard input is the {self._view.file}, so nobody can be asked there whether "
+                f"to {what} on {target.label}; nothing was written",
                 hint=f"Look at the plan with --dry-run, then add {flag}.",
             )
         self._context.authorise(what)
 
     def _apply(self, plan: Plan, recording: Recording) -> None:
         label, now = self._context.target.label, dt.datetime.now(dt.UTC).isoformat()
-        origin = Origin(label, self._group_id, now, plan.to_change)
+        origin = origin_of(self._purpose.spec, label, self._group_id, now, plan.to_change)
         self._findings.prepare_report("changed")
         ask = command_for(label, "history", "check", recording.id)
         with Shield() as shield:
             undo: list[Path] = []
 
-            def write(rows: renaming.WriteRows) -> Path:
+            def write(rows: bulk.WriteRows) -> Path:
                 folder = homes.state_dir() / "undo"
                 path = write_undo(folder, origin, rows, self._files.undo, shield.raise_shield)
                 undo.append(path)
@@ -202,13 +205,20 @@ class Job:
 
             try:
                 with self.out.progress("Writing"):
-                    path = renaming.apply(self._store, write, before_commit, recording.writing, ask)
+                    path = bulk.apply(
+                        self._store,
+                        write,
+                        before_commit,
+                        recording.writing,
+                        ask=ask,
+                        noun=self._view.noun,
+                    )
             except ConflictError:
                 self._findings.report("not written")
                 raise
             recording.ended(Outcome.WRITTEN)
             self._findings.publish_report()
-            self.out.done(f"{samples(plan.to_change)} renamed.")
+            self.out.done(f"{self._view.count(plan.to_change)} {self._view.done}.")
             self._show_result(plan, recording, path)
             if shield.late:
                 self.out.warn("the interrupt came after the commit: the change is written.")
@@ -228,15 +238,23 @@ class Job:
             },
         )
         if undo_file:
-            words = ("samples", "undo", str(undo_file.absolute()))
+            words = (*self._view.undo, str(undo_file.absolute()))
             self.out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")
 
     def _say_plan(self, plan: Plan) -> None:
         parts = [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
         if plan.detours:
             parts.append(f"{plan.detours:,} identifiers passed on within the file")
-        group = f"group {self._group_id} ({self._group}) on {self._context.target.label}"
-        self.out.info(f"{plan.rows:,} rows for {group}: {', '.join(parts)}.")
+        group = "" if self._group is None else f"group {self._group_id} ({self._group}) on "
+        where = f"{group}{self._context.target.label}"
+        self.out.info(f"{plan.rows:,} rows for {where}: {', '.join(parts)}.")
+
+    def _shown(self, rows: Iterable[PlannedRow]) -> Iterator[Row]:
+        return chain.from_iterable(map(self._view.plan_rows, rows))
+
+    @property
+    def _of_group(self) -> str:
+        return "" if self._group is None else f" of group {self._group_id} ({self._group})"
 
 
 def _counted(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:

@@ -1,4 +1,4 @@
-"""Renaming samples in bulk: read, plan, apply, undo; by whatever store serves the target."""
+"""Bulk runs: read, plan, apply, undo; by whatever store serves the target."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.services.decoding import Fault
-from db.bulk.rename_types import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.errors import OutcomeUnknownError, RowsMovedError
 
 WriteRows = Callable[[IO[bytes]], None]
 """Writes the undo rows to an open file."""
 
 
-class RenameStore(Protocol):
-    """What plans and applies a rename: the database, or the API."""
+class BulkStore(Protocol):
+    """What plans and applies a bulk run: the database, or the API."""
 
     def load(self, requests: Iterable[Request]) -> int:
-        """Take the mapping."""
+        """Take the rows of the file."""
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
         """Compare it with what is there."""
@@ -41,10 +41,10 @@ class RenameStore(Protocol):
         """What was left out of the plan."""
 
     def moved(self) -> Generator[MovedRow, None, None]:
-        """What is in the plan although it does not hold what was expected."""
+        """What the rows of the plan hold although something else was expected."""
 
     def outcomes(self) -> Iterator[AssessedRow]:
-        """Every row of the mapping, with what stands in its way."""
+        """Every row of the file, with what stands in its way."""
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
         """The plan, row by row."""
@@ -87,7 +87,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A mapping held against what is there.
+    """A file held against what is there.
 
     Attributes:
         plan: What would happen.
@@ -104,26 +104,26 @@ class Assessment:
 
 
 def assess(
-    store: RenameStore,
+    store: BulkStore,
     requests: Iterable[Request],
     faults: Faults,
     *,
     skip_moved: bool = False,
     force: bool = False,
 ) -> Assessment:
-    """Load the whole mapping and plan it, bad lines included, so that all are named at once."""
+    """Load the whole file and plan it, bad lines included, so that all are named at once."""
     store.load(requests)
     plan = store.plan(skip_moved=skip_moved, force=force)
     return Assessment(plan, faults.count)
 
 
-def all_problems(store: RenameStore, faults: Faults) -> Generator[Problem, None, None]:
+def all_problems(store: BulkStore, faults: Faults) -> Generator[Problem, None, None]:
     """Every bad line, whether the file or the database says so, by line."""
     yield from merge(faults, store.problems(), key=lambda problem: problem.line)
 
 
 def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:
-    """The error for a mapping with problems; the caller has named them.
+    """The error for a file with problems; the caller has named them.
 
     Args:
         assessment: What was found.
@@ -139,20 +139,23 @@ def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadI
 
 
 def apply(
-    store: RenameStore,
+    store: BulkStore,
     write_undo: Callable[[WriteRows], Path],
     before_commit: Callable[[], None],
     begun: Callable[[int], None],
+    *,
     ask: str,
+    noun: str,
 ) -> Path:
     """Write the plan, and return the undo file.
 
     Args:
         store: What planned it.
-        write_undo: See `RenameStore.apply`.
+        write_undo: See `BulkStore.apply`.
         before_commit: Is called when everything but the commit is done.
         begun: Is called with the transaction's id before anything is written.
         ask: The command that finds out later whether it was written.
+        noun: What messages call a row.
 
     Raises:
         ConflictError: Rows changed since the plan; nothing was written.
@@ -164,7 +167,7 @@ def apply(
     try:
         return store.apply(write_undo, before_commit, begun)
     except RowsMovedError as error:
-        raise _conflict(error) from error
+        raise _conflict(error, noun) from error
     except OutcomeUnknownError as error:
         raise AspenError(
             "the connection was lost at the commit: it is not known whether it was written",
@@ -181,10 +184,10 @@ def apply(
         ) from error
 
 
-def _conflict(error: RowsMovedError) -> ConflictError:
+def _conflict(error: RowsMovedError, noun: str) -> ConflictError:
     more = error.total - len(error.rows)
     return ConflictError(
-        "somebody else changed samples of this file since the plan was made; nothing was written",
+        f"somebody else changed {noun}s of this file since the plan was made; nothing was written",
         hint="Run the command again: it makes a new plan.",
         details=[*error.rows, f"and {more:,} more"] if more else error.rows,
     )

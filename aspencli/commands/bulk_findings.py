@@ -1,4 +1,4 @@
-"""What stands in the way of a bulk rename: named on the screen, the rest of it in files."""
+"""What stands in the way of a bulk run: named on the screen, the rest of it in files."""
 
 from __future__ import annotations
 
@@ -6,40 +6,37 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from aspencli.commands.rename_rows import (
-    MOVED_COLUMNS,
-    moved_row,
-    problem_line,
-    samples,
-    write_moved,
-)
+from aspencli.commands.bulk_rows import problem_line, write_moved
+from aspencli.commands.bulk_views import View
 from aspencli.output.console import Output
-from aspencli.services import renaming
+from aspencli.services import bulk
+from aspencli.services.bulk import BulkStore, Faults
 from aspencli.services.job_files import JobFiles, spare_path
-from aspencli.services.renaming import Faults, RenameStore
 
 SHOWN = 200  # rows on the screen
 
 
 class Findings:
-    """Shows what was found out about a mapping.
+    """Shows what was found out about a file.
 
     Args:
         out: Where to.
         store: What holds the plan.
         files: Where the rest goes.
+        view: How it is shown.
         faults: The bad lines of the file itself.
     """
 
-    def __init__(self, out: Output, store: RenameStore, files: JobFiles, faults: Faults):
+    def __init__(self, out: Output, store: BulkStore, files: JobFiles, view: View, faults: Faults):
         self._out = out
+        self._view = view
         self._store = store
         self._files = files
         self._faults = faults
 
     def name_problems(self, count: int) -> None:
-        """Name the lines for which the mapping is refused."""
-        with closing(renaming.all_problems(self._store, self._faults)) as problems:
+        """Name the lines for which the file is refused."""
+        with closing(bulk.all_problems(self._store, self._faults)) as problems:
             for problem in islice(problems, SHOWN):
                 self._out.info(problem_line(problem))
         self.report("not written")
@@ -50,7 +47,7 @@ class Findings:
         """Put the bad rows where they can be mended, if that was asked for; there may be none."""
         if not self._files.rejects:
             return
-        with closing(renaming.all_problems(self._store, self._faults)) as problems:
+        with closing(bulk.all_problems(self._store, self._faults)) as problems:
             done = self._files.rejects.write(problems)
         self._out.info(f"Bad rows in {done.path}: {done.rows:,}")
         if done.others:
@@ -68,12 +65,16 @@ class Findings:
         """Show the rows that somebody changed since, and that are put back all the same."""
         if not count:
             return
-        self._out.warn(f"changed since, and put back all the same (--force): {samples(count)}")
+        self._out.warn(
+            f"changed since, and put back all the same (--force): {self._view.count(count)}"
+        )
         with closing(self._store.moved()) as rows:
-            self._out.preview(MOVED_COLUMNS, map(moved_row, rows), limit=SHOWN)
+            self._out.preview(
+                self._view.moved_columns, map(self._view.moved_row, rows), limit=SHOWN
+            )
         if count > SHOWN:
             with closing(self._store.moved()) as rows:
-                path = write_moved(spare_path(), rows)
+                path = write_moved(spare_path(), self._view, rows)
             self._out.warn(f"{count - SHOWN:,} more were changed since; all are in {path}")
 
     def _all_named(self) -> Path:

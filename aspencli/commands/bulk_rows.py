@@ -1,0 +1,49 @@
+"""What every bulk run shows: the result, and words for what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli.commands.bulk_views import View
+from aspencli.output.rendering import Column, write_rows
+from aspencli.output.text import visible
+from aspencli.services.report import reason_of
+
+if TYPE_CHECKING:
+    from db.bulk.rows import MovedRow, Plan, Problem
+
+RESULT_COLUMNS = (
+    Column("group_id", "Group"),
+    Column("group", "Name"),
+    Column("rows", "Rows", right=True),
+    Column("changed", "Changed", right=True),
+    Column("already", "Already so", right=True),
+    Column("left_out", "Left alone", right=True),
+    Column("undo_file", "Undo file", whole=True),
+    Column("run", "Run"),
+)
+
+
+def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
+    """Write what was changed since to a CSV file that only its owner may read; the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        write_rows(file, "csv", view.moved_columns, map(view.moved_row, rows))
+    return path
+
+
+def problem_line(problem: Problem) -> str:
+    """A problem as one line of text."""
+    return visible(f"line {problem.line}: {reason_of(problem)}")
+
+
+def nothing_to_do(plan: Plan) -> str:
+    """Why nothing was changed."""
+    if not plan.rows:
+        return "Nothing to change: the file holds no rows."
+    if plan.left_out:
+        return "Nothing was changed."
+    return "Nothing to change: it is so already."

@@ -1,0 +1,54 @@
+"""Rows of a file on their way to the server, and rows of a plan on their way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from db.bulk.copying import copy_line
+from db.bulk.rows import KEEP, Change, Request
+from db.bulk.spec import Spec
+
+
+def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+    """Each request as COPY's text format writes it, for the table of `plan_sql.create_rows`."""
+    if spec.is_plain and not spec.expects:
+        return _plain_lines(requests)
+    return (copy_line(*_cells(spec, request)) for request in requests)
+
+
+def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
+    for line, key, (value,), _expected in requests:
+        # Control characters were refused before, so only a backslash needs care.
+        if value.__class__ is str and "\\" not in key and "\\" not in value:
+            yield f"{line}\t{key}\t{value}\n"
+        else:
+            yield copy_line(line, key, value)
+
+
+def _cells(spec: Spec, request: Request) -> Iterator[object]:
+    yield request.line
+    yield request.key
+    expected = request.expected or (None,) * len(spec.columns)
+    for value, before in zip(request.values, expected, strict=True):
+        yield None if value is KEEP else value
+        if spec.partial:
+            yield "f" if value is KEEP else "t"
+        if spec.expects:
+            yield None if before is KEEP else before
+
+
+def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
+    """What makes changes of the cells that `read_sql` asks for."""
+    names = [column.name for column in spec.columns]
+    if not spec.partial:
+        return lambda cells: tuple(
+            [Change(name, cells[2 * n], cells[2 * n + 1]) for n, name in enumerate(names)]
+        )
+    return lambda cells: tuple(
+        [
+            Change(name, cells[3 * n + 1], cells[3 * n + 2])
+            for n, name in enumerate(names)
+            if cells[3 * n]
+        ]
+    )

@@ -1,0 +1,219 @@
+"""A bulk run on one table: staged, planned in SQL, applied in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from sqlalchemy.exc import IntegrityError
+
+from db.bulk import plan_sql, read_sql, write_sql
+from db.bulk.committing import commit_surely
+from db.bulk.copying import copy_in, copy_out
+from db.bulk.lines import changes_of, lines_of
+from db.bulk.planning import Made, make_plan
+from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.spec import Spec
+from db.bulk.statements import Statements
+from db.database import Database
+from db.errors import OutcomeUnknownError, RowsMovedError
+from db.transactions import CURRENT, DatabaseIdentity, identify
+
+_UNIQUE_VIOLATION = "23505"
+
+
+class _MovedError(Exception):
+    """A row was not as planned; leaves the transaction."""
+
+
+class BulkRun:
+    """One bulk run on one connection: `load`, `plan`, and perhaps `apply`.
+
+    Between the three no transaction is open, so that an operator who is asked holds no lock. Memory
+    does not grow with the number of rows: they live in temporary tables of the server.
+
+    Args:
+        database: Where; `apply` needs one that may write.
+        spec: What is changed, and how its rows are found.
+        scope: What the run is bound to, such as the id of a group; None where the table has none.
+    """
+
+    def __init__(self, database: Database, spec: Spec, scope: int | None):
+        self._database = database
+        self._spec = spec
+        self._values = {"scope": scope, "token": secrets.token_hex(6)}
+        self._changes_of = changes_of(spec)
+        self._made: Made | None = None
+
+    def __enter__(self) -> Self:
+        self._connection = self._database.engine.connect()
+        self._statements = Statements(self._connection, self._values)
+        with self._connection.begin():
+            self._statements.run(plan_sql.NOTICE_LOSS)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The temporary tables go with the server's session, so it must not return to the pool.
+        self._connection.invalidate()
+        self._connection.close()
+
+    def identity(self) -> DatabaseIdentity:
+        """Which database it works on."""
+        return identify(self._connection)
+
+    def scope_name(self) -> str | None:
+        """The name of the group that it is bound to; None when there is no such group."""
+        with self._connection.begin():
+            name = self._statements.run(plan_sql.GROUP_NAME).scalar()
+        return None if name is None else str(name)
+
+    def load(self, requests: Iterable[Request]) -> int:
+        """Copy the rows of the file to the server; how many they are."""
+        count = 0
+
+        def counted() -> Iterator[Request]:
+            nonlocal count
+            for request in requests:
+                count += 1
+                yield request
+
+        with self._statements.staging():
+            self._statements.run(plan_sql.create_rows(self._spec))
+            copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, counted()))
+        return count
+
+    def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
+        """Compare the rows of the file with the table, and find what stands in their way.
+
+        Args:
+            skip_moved: Leave out the rows that do not hold what was expected of them, instead of
+                counting them as problems; see `left_out`.
+            force: Plan them too, whatever they hold; see `moved`.
+        """
+        with self._statements.staging():
+            self._made = make_plan(self._statements, self._spec, skip_moved=skip_moved, force=force)
+        return self._made.plan
+
+    def problems(self) -> Generator[Problem, None, None]:
+        """Everything that stands in the way, by line."""
+        for row in self._statements.stream(read_sql.PROBLEMS):
+            yield Problem(row.line, row.column_name, row.reason)
+
+    def left_out(self) -> Generator[Problem, None, None]:
+        """The rows that were left out of the plan, and why, by line."""
+        for row in self._statements.stream(read_sql.LEFT_OUT):
+            yield Problem(row.line, row.column_name, row.reason)
+
+    def moved(self) -> Generator[MovedRow, None, None]:
+        """What the rows of the plan hold that was not expected of them, by line."""
+        for row in self._statements.stream(read_sql.moved_cells(self._spec)):
+            yield MovedRow(*row)
+
+    def outcomes(self) -> Generator[AssessedRow, None, None]:
+        """Every row of the file, by line, with the reason why it is not applied, if any."""
+        for line, key, reason, left_out, *cells in self._statements.stream(
+            read_sql.outcomes(self._spec)
+        ):
+            yield AssessedRow(line, key, self._changes_of(cells), reason, bool(left_out))
+
+    def rows(
+        self, *, limit: int | None = None, changed_only: bool = False
+    ) -> Generator[PlannedRow, None, None]:
+        """The plan, by line of the file."""
+        query = read_sql.rows(self._spec, changed_only=changed_only)
+        for row in self._statements.stream(query, limit=limit):
+            yield PlannedRow(row[0], row[1], self._changes_of(row[2:]))
+
+    def apply(
+        self,
+        write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+        before_commit: Callable[[], None] = lambda: None,
+        begun: Callable[[int], None] = lambda _transaction: None,
+    ) -> Path:
+        """Write the plan, all of it or nothing.
+
+        Args:
+            write_undo: Is handed a function that writes the undo rows to an open file; it must
+                return only when that file is safe on disk.
+            before_commit: Is called when everything but the commit is done.
+            begun: Is called with the transaction's id before anything is written or locked.
+
+        Returns:
+            The undo file. Where nothing was written there is none.
+
+        Raises:
+            RowsMovedError: Somebody else changed these rows meanwhile; nothing was written.
+            OutcomeUnknownError: The connection was lost at the commit and did not come back; the
+                undo file stays.
+        """
+        if not self._database.writable:
+            raise RuntimeError("apply() needs a database that may write")
+        try:
+            return self._transact(self._ready(), write_undo, before_commit, begun)
+        except _MovedError:
+            raise self._moved(read_sql.moved_since(self._spec)) from None
+        except IntegrityError as error:
+            if getattr(error.orig, "pgcode", None) != _UNIQUE_VIOLATION:
+                raise
+            raise self._moved(read_sql.taken_since(self._spec)) from error
+
+    def _transact(
+        self,
+        made: Made,
+        write_undo: Callable[[Callable[[IO[bytes]], None]], Path],
+        before_commit: Callable[[], None],
+        begun: Callable[[int], None],
+    ) -> Path:
+        undo: Path | None = None
+        try:
+            with self._statements.staging():
+                transaction = int(self._statements.run(CURRENT).scalar_one())
+                begun(transaction)
+                self._statements.run(write_sql.LOCK_SCOPE)
+                self._write(made)
+                undo = write_undo(self._write_undo)
+                before_commit()
+                commit_surely(self._connection, self._database, transaction)
+        except OutcomeUnknownError as error:
+            error.undo_file = undo
+            raise
+        except BaseException:
+            if undo is not None:
+                undo.unlink(missing_ok=True)
+            raise
+        return undo
+
+    def _write(self, made: Made) -> None:
+        """Lock every row, and write those that change.
+
+        Raises:
+            _MovedError: One is not as planned.
+        """
+        run, spec, plan = self._statements.run, self._spec, made.plan
+        if plan.already and run(write_sql.lock_same(spec)).scalar_one() != plan.already:
+            raise _MovedError
+        for number, rows in made.detours.items():
+            if run(write_sql.park(spec, number)).rowcount != rows:
+                raise _MovedError
+        if run(write_sql.update(spec, made.detours)).rowcount != plan.to_change:
+            raise _MovedError
+
+    def _moved(self, query: str) -> RowsMovedError:
+        rows = list(self._statements.stream(query))
+        return RowsMovedError([row.text for row in rows], rows[0].total if rows else 0)
+
+    def _write_undo(self, file: IO[bytes]) -> None:
+        copy_out(self._connection, write_sql.undo(self._spec), file)
+
+    def _ready(self) -> Made:
+        if self._made is None or self._made.plan.problems:
+            raise RuntimeError("apply() needs a plan without problems")
+        return self._made

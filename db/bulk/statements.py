@@ -1,0 +1,58 @@
+"""Running the statements of a bulk run on its one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from db.bulk.plan_sql import READ_WRITE, WORK_MEM
+from db.interrupts import cancellable
+
+_BATCH = 2_000  # rows fetched at once
+
+Values = dict[str, object]
+
+
+class Statements:
+    """A connection, and what its statements are bound to.
+
+    Args:
+        connection: Where they run.
+        values: What they may name, such as the scope.
+    """
+
+    def __init__(self, connection: Connection, values: Mapping[str, object]):
+        self.connection = connection
+        self._values = values
+
+    @contextmanager
+    def staging(self) -> Iterator[None]:
+        """A transaction that makes temporary tables."""
+        with self.connection.begin():
+            self.run(READ_WRITE)
+            self.run(WORK_MEM)
+            yield
+
+    def run(self, statement: str) -> sa.CursorResult[Any]:
+        """Run one, in the transaction that is open.
+
+        Raises:
+            KeyboardInterrupt: It was interrupted.
+        """
+        clause, bound = self._bind(statement, {})
+        return cancellable(self.connection, lambda: self.connection.execute(clause, bound))
+
+    def stream(self, statement: str, **values: object) -> Iterator[Any]:
+        """Rows as they come, in a transaction of their own."""
+        clause, bound = self._bind(statement, values)
+        with self.connection.begin():
+            yield from self.connection.execute(clause.execution_options(yield_per=_BATCH), bound)
+
+    def _bind(self, statement: str, values: Values) -> tuple[sa.TextClause, Values]:
+        clause = sa.text(statement)
+        known = {**self._values, **values}
+        return clause, {name: known[name] for name in clause.compile().params}
