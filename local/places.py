@@ -13,6 +13,7 @@ from pathlib import Path
 from aspencli.errors import AspenError, BadInputError, ConflictError, RefusedError
 from local.account import Account
 from local.binaries import Binaries
+from local.files import write_whole
 
 SYSTEM_FOLDER = Path("/var/lib/aspencli")
 """Where root's servers keep their data when the home is closed to their account."""
@@ -97,7 +98,7 @@ class Places:
 
     def remember(self, remembered: Remembered) -> None:
         """Keep it for the next start."""
-        _write_whole(self.folder / "state.json", json.dumps(asdict(remembered)), 0o644)
+        write_whole(self.folder / "state.json", json.dumps(asdict(remembered)), 0o644)
 
     def settle(self, account: Account) -> None:
         """Decide where new data go: into this folder, or where the account can reach them."""
@@ -136,7 +137,7 @@ class Places:
         except FileNotFoundError:
             if make:
                 made = {role: secrets.token_urlsafe(24) for role in ROLES}
-                _write_whole(self.passwords_file, json.dumps(made), 0o600)
+                write_whole(self.passwords_file, json.dumps(made), 0o600)
                 return made
             problem = "is missing"
         except (ValueError, KeyError, TypeError):
@@ -205,14 +206,3 @@ def _copy_package(package: Path, copy: Path) -> None:
         if not copy.exists():  # else another process was faster, and its copy is as good
             raise
         shutil.rmtree(unfinished)
-
-
-def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file so that a reader, or a crash, finds the old text or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -27,9 +27,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from db.database import Database, normalise_url
+from local.aws.objects import ObjectFolder
 from local.locking import file_lock
 from local.postgres import SUPERUSER, Cluster
 from local.processes import command_of
+from local.seed import seed_roles
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 # These say where things are on this machine; they are no settings of the program under test.
@@ -172,6 +174,16 @@ def _migrated_template(postgres: Server) -> str:
 
 
 @pytest.fixture(scope="session")
+def _roles_template(postgres: Server, _migrated_template: str, roles_objects: ObjectFolder) -> str:
+    def fill(address: str) -> None:
+        database = Database(address, application_name="tests")
+        seed_roles(database, roles_objects)
+        database.dispose()
+
+    return postgres.template("roles", fill, base=_migrated_template)
+
+
+@pytest.fixture(scope="session")
 def _seeded_template(postgres: Server, _migrated_template: str) -> str:
     if find_spec("local.seed") is None:
         pytest.skip("local.seed does not exist yet")
@@ -219,6 +231,22 @@ def database(migrated_db: str) -> Iterator[Database]:
 @pytest.fixture
 def seeded(postgres: Server, _seeded_template: str) -> Iterator[Database]:
     name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests")
+    yield database
+    database.dispose()
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def roles_objects(pytestconfig: pytest.Config) -> ObjectFolder:
+    """The files in S3 that the database of `roles` speaks of; to be read only."""
+    return ObjectFolder(pytestconfig.stash[_run_folder] / "roles-objects")
+
+
+@pytest.fixture
+def roles(postgres: Server, _roles_template: str) -> Iterator[Database]:
+    """Every role: group 1 with 1,000 samples (200 private), 2 with 20 (4), 3 with 5 (1)."""
+    name = postgres.create(template=_roles_template)
     database = Database(postgres.url(name), application_name="tests")
     yield database
     database.dispose()

@@ -16,6 +16,7 @@ from aspencli.errors import NotFoundError, UnreachableError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from local.aws.objects import ObjectFolder
     from local.parts import Part, PartStatus, Started, Stopped
     from local.postgres import Cluster
     from local.prepare import Prepared
@@ -59,6 +60,13 @@ class Laptop:
         from local.postgres import Cluster  # it needs SQLAlchemy
 
         return Cluster(homes.data_dir())
+
+    @cached_property
+    def objects(self) -> ObjectFolder:
+        """The files that its S3 holds from the start."""
+        from local.aws.objects import OBJECTS, ObjectFolder
+
+        return ObjectFolder(homes.data_dir() / "aws" / OBJECTS)
 
     @property
     def parts(self) -> tuple[Part, ...]:

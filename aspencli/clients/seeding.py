@@ -10,7 +10,15 @@ import sqlalchemy as sa
 
 from db.database import Database
 from db.models import Group
-from local.seed import RejectedRow, seed_base, seed_metadata, seed_samples
+from local.seed import (
+    Objects,
+    RejectedRow,
+    seed_base,
+    seed_metadata,
+    seed_roles,
+    seed_runs,
+    seed_samples,
+)
 
 Told = Callable[[int], None]
 
@@ -22,6 +30,7 @@ class SeedRequest:
     Attributes:
         group: The group's id.
         samples: How many made-up samples; 0 for none.
+        roles: Whether to fill every test group up to its number of samples.
         seed: Chooses among the endless possible sets of made-up samples.
         metadata: A Nextstrain metadata file to load; None for none.
         sequences: The FASTA file of its genomes; None where there is none.
@@ -30,6 +39,7 @@ class SeedRequest:
 
     group: int = 1
     samples: int = 0
+    roles: bool = False
     seed: int = 0
     metadata: Path | None = None
     sequences: Path | None = None
@@ -45,6 +55,8 @@ class Seeded:
         users: How many users.
         locations: How many locations.
         samples: How many samples.
+        runs: How many phylogenetic runs.
+        trees: How many of them have a tree.
         already: How many lines of the file name a sample that was there.
         genomes: How many samples of the file got their sequence.
         rejected: The lines of the file that were left out.
@@ -55,6 +67,8 @@ class Seeded:
     users: int = 0
     locations: int = 0
     samples: int = 0
+    runs: int = 0
+    trees: int = 0
     already: int = 0
     genomes: int = 0
     rejected: tuple[RejectedRow, ...] = ()
@@ -96,6 +110,21 @@ def add_samples(database: Database, request: SeedRequest, so_far: Seeded, progre
     )
     so_far.samples += made.samples_added
     so_far.seconds += made.seconds
+
+
+def add_roles(database: Database, objects: Objects, so_far: Seeded, progress: Told) -> None:
+    """Add the test groups with all that is theirs; ``progress`` is told the samples written."""
+    added = seed_roles(database, objects, progress=progress)
+    for name, count in vars(added).items():
+        setattr(so_far, name, getattr(so_far, name) + count)
+
+
+def add_runs(database: Database, objects: Objects, so_far: Seeded) -> None:
+    """Add the test groups' phylogenetic runs and trees that are missing."""
+    added = seed_runs(database, objects)
+    so_far.runs += added.runs
+    so_far.trees += added.trees
+    so_far.seconds += added.seconds
 
 
 def holds_no_group(database: Database) -> bool:

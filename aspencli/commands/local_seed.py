@@ -21,6 +21,8 @@ COLUMNS = (
     Column("users", "Users", right=True),
     Column("locations", "Locations", right=True),
     Column("samples", "Samples", right=True),
+    Column("runs", "Runs", right=True),
+    Column("trees", "Trees", right=True),
     Column("genomes", "Genomes", right=True),
     Column("already", "There already", right=True),
     Column("rejected", "Rejected", right=True),
@@ -33,6 +35,10 @@ def seed(
     samples: Annotated[
         int, typer.Option("--samples", metavar="N", min=0, help="Make N samples up.")
     ] = 0,
+    roles: Annotated[
+        bool,
+        typer.Option("--roles", help="Fill the test groups up to 1,000, 20 and 5 samples."),
+    ] = False,
     group: Annotated[
         int, typer.Option("--group", metavar="ID", min=1, help="The group that gets the samples.")
     ] = 1,
@@ -54,8 +60,10 @@ def seed(
 ) -> None:
     """Add test data: the test groups and users, made-up samples, or those of a file.
 
-    The test groups come first in a database without groups; alone without further options. Lines
-    of a file that cannot be used are named, and the others loaded; exit code 2 when none could be.
+    The test groups, with their phylogenetic runs and trees, come first in a database without
+    groups; alone without further options. --roles gives them the samples with which it can be
+    seen who may do what: 1,000, 20 and 5, every fifth of them private. Lines of a file that
+    cannot be used are named, and the others loaded; exit code 2 when none could be.
     """
     context = on_laptop(ctx)
     if metadata is None and (sequences or lat_longs):
@@ -64,7 +72,7 @@ def seed(
         )
     from aspencli.clients.seeding import SeedRequest
 
-    run(context, SeedRequest(group, samples, number, metadata, sequences, lat_longs))
+    run(context, SeedRequest(group, samples, roles, number, metadata, sequences, lat_longs))
 
 
 def nothing_more() -> SeedRequest:
@@ -85,8 +93,13 @@ def run(context: AppContext, request: SeedRequest) -> None:
     database = context.database(writable=True)
     if not context.is_on_laptop:
         context.authorise(f"add test data to {database.url.database}", dry_run=False)
-    done = seeding.Seeded()
-    if not (request.samples or request.metadata) or seeding.holds_no_group(database):
+    done, objects = seeding.Seeded(), context.laptop.objects
+    alone = not (request.samples or request.metadata or request.roles)
+    base = alone or seeding.holds_no_group(database)
+    if request.roles:
+        with _counting(context, "Making samples up", None) as tell:
+            seeding.add_roles(database, objects, done, tell)
+    elif base:
         seeding.add_groups(database, done)
     if request.metadata:
         with _counting(context, "Loading the file", None) as tell:
@@ -94,6 +107,8 @@ def run(context: AppContext, request: SeedRequest) -> None:
     if request.samples:
         with _counting(context, "Making samples up", request.samples) as tell:
             seeding.add_samples(database, request, done, tell)
+    if base:
+        seeding.add_runs(database, objects, done)
     _show(context, request, done)
 
 

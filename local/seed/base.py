@@ -25,6 +25,7 @@ from db.models import (
     Role,
     User,
     UserRole,
+    UsherOption,
 )
 from local.seed.lineages import seeded_lineages
 from local.seed.places import Place, add_places, known_places, seeded_places
@@ -67,6 +68,7 @@ def seed_base(database: Database) -> BaseResult:
         users = _add_users(session, document["users"])
         _add_roles(session, document["users"], document["grants"])
         _add_lineages(session)
+        _add_usher_options(session, document["usher_options"])
     return BaseResult(groups, users, locations, time.monotonic() - began)
 
 
@@ -104,7 +106,7 @@ def _add_users(session: Session, rows: Sequence[_Row]) -> int:
         {
             "name": row["name"],
             "email": _email(row),
-            "auth0_user_id": f"auth0|{row['login']}",
+            "auth0_user_id": _auth0(row),
             "system_admin": row.get("system_admin", False),
             "agreed_to_tos": True,
             "split_id": _identifier("split", row),
@@ -118,10 +120,10 @@ def _add_users(session: Session, rows: Sequence[_Row]) -> int:
 
 def _add_roles(session: Session, users: Sequence[_Row], grants: Sequence[_Row]) -> None:
     roles = dict(session.execute(sa.select(Role.name, Role.id)).all())
-    ids = dict(session.execute(sa.select(User.email, User.id)).all())
+    ids = dict(session.execute(sa.select(User.auth0_user_id, User.id)).all())
     memberships = [
         {
-            "user_id": ids[_email(user)],
+            "user_id": ids[_auth0(user)],
             "group_id": held["group"],
             "role_id": roles[held["role"]],
         }
@@ -147,6 +149,24 @@ def _add_lineages(session: Session) -> None:
     pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
     pairs = [{"pathogen_id": pathogen, "lineage": name} for name in names]
     session.execute(insert(PathogenLineage).values(pairs).on_conflict_do_nothing())
+
+
+def _add_usher_options(session: Session, rows: Sequence[_Row]) -> None:
+    pathogens = dict(session.execute(sa.select(Pathogen.slug, Pathogen.id)).all())
+    options = [
+        {
+            "pathogen_id": pathogens[row["pathogen"]],
+            "description": row["description"],
+            "value": row["value"],
+            "priority": row["priority"],
+        }
+        for row in rows
+    ]
+    session.execute(insert(UsherOption).values(options).on_conflict_do_nothing())
+
+
+def _auth0(user: _Row) -> str:
+    return f"auth0|{user['login']}"
 
 
 def _email(user: _Row) -> str:

@@ -9,15 +9,21 @@ from datetime import date
 
 from sqlalchemy.orm import Session
 
-from db.models import AccessionType, EntityType, LineageType, QCMetricCaller
+from db.models import AccessionType, EntityType, LineageType, MutationsCaller, QCMetricCaller
 from local.seed.records import ORGANISM, Owner, copy_rows, next_ids
 
 _PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
+REFERENCE = "MN908947"
+"""The accession that SARS-CoV-2 genomes are compared with."""
 _GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds of its overall score
 _SAMPLE_COLUMNS = (
     "id submitting_group_id private_identifier public_identifier original_submission"
     " sample_collected_by authors collection_date organism host purpose_of_sampling"
     " private uploaded_by_id location_id pathogen_id"
+)
+_MUTATION_COLUMNS = (
+    "sample_id mutations_caller substitutions insertions deletions"
+    " aa_substitutions aa_insertions aa_deletions reference_sequence_accession"
 )
 
 
@@ -35,6 +41,7 @@ class Made:
     author: str
     sequence: str
     missing: int
+    substitutions: str
     sequenced: date
     uploaded: date
     depth: float
@@ -119,6 +126,15 @@ def _tables(
         "sample_id qc_caller qc_score qc_software_version qc_status",
         (
             (key, QCMetricCaller.NEXTCLADE.value, made.score, _NEXTCLADE, made.quality)
+            for key, _, made in keyed
+            if made.lineage
+        ),
+    )
+    yield (
+        "sample_mutations",
+        _MUTATION_COLUMNS,
+        (
+            (key, MutationsCaller.NEXTCLADE.value, made.substitutions, *[""] * 5, REFERENCE)
             for key, _, made in keyed
             if made.lineage
         ),

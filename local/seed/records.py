@@ -23,6 +23,7 @@ TOUCHED = (
     "uploaded_pathogen_genomes",
     "sample_lineages",
     "sample_qc_metrics",
+    "sample_mutations",
     "accessions",
     "locations",
 )

@@ -30,7 +30,8 @@ _BATCH = 10_000
 _FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
 _SITES = 1_000  # the shortest sequence that the service's API takes
 _SUBSTITUTIONS = 8
-_PRIVATE, _LINEAGE, _ACCESSION = 0.2, 0.9, 0.4  # shares
+_PRIVATE_EACH = 5  # so that any 5, 20 or 1,000 in a row hold 1, 4 or 200
+_LINEAGE, _ACCESSION = 0.9, 0.4  # shares
 _GAPS = 0.3  # share of the sequences that miss some sites
 _BASES = b"ACGT"
 _HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (97, 2, 1)
@@ -119,19 +120,22 @@ def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
     chance = random.Random(f"{seed}:{owner.prefix}:{number}")  # noqa: S311 - wanted: repeatable
     day = _FIRST_DAY + timedelta(days=chance.randrange(_DAYS))
     lineages, weights = about(day)
-    sequence, missing = _sequence(chance, seed)
+    sequence, missing, substitutions = _sequence(chance, seed)
     name = f"{owner.prefix}-{number:07d}"
+    place = places[chance.randrange(len(places))]
+    chance.random()  # once decided who is private; the n-th sample stays what it was without it
     return Made(
         private_identifier=name,
         public_identifier=f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
         day=day,
-        place=places[chance.randrange(len(places))],
-        private=chance.random() < _PRIVATE,
+        place=place,
+        private=number % _PRIVATE_EACH == 0,
         host=chance.choices(_HOSTS, _HOST_WEIGHTS)[0],
         purpose=_PURPOSES[chance.randrange(len(_PURPOSES))],
         author=f"{_SURNAMES[chance.randrange(len(_SURNAMES))]} et al",
         sequence=sequence,
         missing=missing,
+        substitutions=substitutions,
         sequenced=day + timedelta(days=chance.randrange(2, 15)),
         uploaded=day + timedelta(days=chance.randrange(15, 45)),
         depth=round(chance.uniform(40, 1200), 1),
@@ -143,17 +147,23 @@ def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
     )
 
 
-def _sequence(chance: random.Random, seed: int) -> tuple[str, int]:
-    """A descendant of the seed's ancestor, and how many of its sites are N."""
-    sites = bytearray(_ancestor(seed))
+def _sequence(chance: random.Random, seed: int) -> tuple[str, int, str]:
+    """A descendant of the seed's ancestor, how many of its sites are N, and what differs."""
+    before = ancestor(seed)
+    sites, touched = bytearray(before), set[int]()
     for _ in range(chance.randrange(_SUBSTITUTIONS)):
-        sites[chance.randrange(_SITES)] = _BASES[chance.randrange(4)]
+        base, site = _BASES[chance.randrange(4)], chance.randrange(_SITES)
+        sites[site] = base
+        touched.add(site)
     missing = chance.randrange(30) if chance.random() < _GAPS else 0
     start = chance.randrange(_SITES - missing)
     sites[start : start + missing] = b"N" * missing
-    return sites.decode(), missing
+    differing = [site for site in sorted(touched) if sites[site] not in (before[site], ord("N"))]
+    named = (f"{before[site]:c}{site + 1}{sites[site]:c}" for site in differing)
+    return sites.decode(), missing, ",".join(named)
 
 
 @cache
-def _ancestor(seed: int) -> bytes:
+def ancestor(seed: int = 0) -> bytes:
+    """The sequence that the made-up ones of a seed come from."""
     return bytes(random.Random(f"ancestor:{seed}").choices(_BASES, k=_SITES))  # noqa: S311 - same

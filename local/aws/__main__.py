@@ -1,0 +1,43 @@
+"""``python -m local.aws --port P --folder D``: the stand-in as a process of its own.
+
+It reads its content and S3's files from the folder, and answers once they are there. Nothing is
+written back: what is put into it later ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from aspencli.errors import AspenError
+from local.aws.content import read_content
+from local.aws.objects import OBJECTS, ObjectFolder
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m local.aws", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="where to answer on 127.0.0.1")
+    parser.add_argument("--folder", type=Path, required=True, help="where the content is kept")
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    try:
+        content = read_content(chosen.folder)
+    except AspenError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+    from local.aws import server  # moto takes a second
+
+    server.fill(content, ObjectFolder(chosen.folder / OBJECTS))
+    listening = server.make(chosen.port)
+    try:
+        listening.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

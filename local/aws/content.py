@@ -1,0 +1,176 @@
+"""What the stand-in holds from the start: the service's secrets, parameters, buckets and jobs.
+
+Names are those of the live service, as far as it runs on one machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aspencli.errors import AspenError
+from local.files import write_whole
+
+REGION = "us-west-2"
+ACCOUNT = "123456789012"
+STAGE = "local"
+CONFIG_NAME = "genepi-config"
+AUSPICE_BUCKET, DB_BUCKET = "genepi-external-auspice-data", "genepi-db-data"
+BUCKETS = (AUSPICE_BUCKET, DB_BUCKET, "genepi-gisaid-data", "genepi-batch")
+JOBS = (
+    "nextstrain-ondemand-sfn",
+    "pangolin-ondemand-sfn",
+    "lineage-qc-ondemand-sfn",
+    "nextstrain-sfn",
+)
+"""The jobs of the service; each has its parameter and its state machine. It starts three."""
+_MADE = "made.json"
+_CONTENT = "content.json"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is there at each start.
+
+    Attributes:
+        secrets: What each secret of Secrets Manager says, by its name.
+        parameters: What each parameter of Parameter Store says, by its name.
+        machines: The names of the state machines of Step Functions.
+        buckets: The names of the buckets of S3.
+    """
+
+    secrets: Mapping[str, Mapping[str, Any]]
+    parameters: Mapping[str, Mapping[str, Any]]
+    machines: tuple[str, ...] = JOBS
+    buckets: tuple[str, ...] = BUCKETS
+
+    def write(self, folder: Path) -> None:
+        """Keep it where the stand-in reads it, for the owner's eyes only."""
+        write_whole(folder / _CONTENT, json.dumps(asdict(self), indent=2), 0o600)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the secret tells of the other parts of the deployment.
+
+    Attributes:
+        database: Where PostgreSQL answers, ``host:port``.
+        passwords: The password of each of its roles.
+        issuer: Where the identity provider answers, without a trailing slash.
+        client: The id of the client that the service and the command line sign in as.
+        management: The id and the secret of the client of the management API.
+    """
+
+    database: str
+    passwords: Mapping[str, str]
+    issuer: str
+    client: str
+    management: tuple[str, str]
+
+
+def standard_content(folder: Path, around: Surroundings) -> Content:
+    """The content of a deployment; what is made up is kept in ``folder`` and stays the same."""
+    return Content(
+        secrets={CONFIG_NAME: _config(made_values(folder), around)},
+        parameters={parameter(name): _job(name) for name in JOBS},
+    )
+
+
+def read_content(folder: Path) -> Content:
+    """The content that was kept in a folder.
+
+    Raises:
+        AspenError: There is none, or it is damaged.
+    """
+    try:
+        kept = json.loads((folder / _CONTENT).read_text())
+        kept["machines"], kept["buckets"] = tuple(kept["machines"]), tuple(kept["buckets"])
+        return Content(**kept)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise AspenError(
+            f"the content of the AWS stand-in cannot be read from {folder / _CONTENT}: {error}",
+            hint="Start the deployment anew: aspencli local down, then aspencli local up",
+        ) from error
+
+
+def parameter(name: str, stage: str = STAGE) -> str:
+    """The path of a parameter of this deployment."""
+    return f"/genepi/{stage}/{stage}stack/{name}"
+
+
+def machine_arn(name: str) -> str:
+    """The ARN of a state machine."""
+    return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}"
+
+
+def made_values(folder: Path) -> dict[str, str]:
+    """The secrets that belong to this deployment alone: made once, then kept."""
+    path = folder / _MADE
+    try:
+        kept: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        kept = {}
+    except ValueError as error:
+        raise AspenError(
+            f"{path} is damaged", hint="Delete that file; its secrets are made anew."
+        ) from error
+    made = {
+        "FLASK_SECRET": secrets.token_urlsafe(32),
+        "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AUTH0_CLIENT_SECRET": secrets.token_urlsafe(32),
+    } | kept
+    if made != kept:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(made, indent=2), 0o600)
+    return made
+
+
+def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
+    issuer = around.issuer
+    return {
+        **made,
+        "DB_address": around.database,
+        "DB_admin_username": "postgres",
+        "DB_admin_password": around.passwords["postgres"],
+        "DB_rw_username": "user_rw",
+        "DB_rw_password": around.passwords["user_rw"],
+        "S3_external_auspice_bucket": AUSPICE_BUCKET,
+        "S3_db_bucket": DB_BUCKET,
+        "AUTH0_CLIENT_ID": around.client,
+        "AUTH0_DOMAIN": issuer,
+        "AUTH0_BASE_URL": issuer,
+        "AUTH0_ACCESS_TOKEN_URL": f"{issuer}/oauth/token",
+        "AUTH0_AUTHORIZE_URL": f"{issuer}/authorize",
+        "AUTH0_USERINFO_URL": f"{issuer}/userinfo",
+        "AUTH0_SERVER_METADATA_URL": f"{issuer}/.well-known/openid-configuration",
+        "AUTH0_CLIENT_KWARGS": {"scope": "openid profile email"},
+        "AUTH0_MANAGEMENT_DOMAIN": issuer,
+        "AUTH0_MANAGEMENT_CLIENT_ID": around.management[0],
+        "AUTH0_MANAGEMENT_CLIENT_SECRET": around.management[1],
+    }
+
+
+def _job(name: str) -> dict[str, Any]:
+    workflow = name.removesuffix("-sfn").removesuffix("-ondemand")
+    return {
+        "Input": {
+            "Run": {
+                "genepi_config_secret_name": CONFIG_NAME,
+                "aws_region": REGION,
+                "docker_image_id": f"genepi-{workflow}:local",
+                "remote_dev_prefix": "",
+            }
+        },
+        "OutputPrefix": f"s3://genepi-batch/{name}/results",
+        "RUN_WDL_URI": f"s3://genepi-batch/{name}/{workflow}.wdl",
+        "RunEC2Memory": 64000,
+        "RunEC2Vcpu": 10,
+        "RunSPOTMemory": 64000,
+        "RunSPOTVcpu": 10,
+        "StateMachineArn": machine_arn(name),
+    }

@@ -1,0 +1,214 @@
+"""Phylogenetic runs of the test groups, with their trees."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, selectinload
+
+from db.database import Database
+from db.models import (
+    AlignedPathogenGenome,
+    Pathogen,
+    PhyloRun,
+    PhyloTree,
+    PublicRepository,
+    Sample,
+    TreeType,
+    UploadedPathogenGenome,
+    User,
+    WorkflowStatus,
+)
+from local.seed.made import REFERENCE
+from local.seed.objects import DB_BUCKET, Objects
+from local.seed.records import PATHOGEN_SLUG, PUBLIC_PREFIX
+from local.seed.trees import Leaf, tree_document
+from local.seed.upstream import add_upstream, newest_dump, strains
+
+_REPOSITORY = "GISAID"
+_CONTEXT_DIFFERENCES = 3  # as many as a made-up sample has on the average
+_KEY = "phylo_runs/{}/tree.json"
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunsResult:
+    """What was added.
+
+    Attributes:
+        runs: How many runs.
+        trees: How many of them have a tree.
+        seconds: How long it took.
+    """
+
+    runs: int
+    trees: int
+    seconds: float
+
+
+def seed_runs(database: Database, objects: Objects) -> RunsResult:
+    """Add the test groups' runs and trees, and the repositories' dumps that runs start from.
+
+    A tree is of the first samples of its group, as many as there are; where there are none, its
+    run is left for the next time. Running it again adds what is missing, files included.
+    """
+    began = time.monotonic()
+    text = (files("local.seed") / "runs.toml").read_text(encoding="utf-8")
+    with database.begin() as session:
+        add_upstream(session, objects)
+        made = [run for row in tomllib.loads(text)["runs"] if (run := _add(session, row))]
+        trees = sum(bool(run.outputs) for run in made)
+        _write_files(session, objects)
+    return RunsResult(len(made), trees, time.monotonic() - began)
+
+
+def _add(session: Session, row: _Row) -> PhyloRun | None:
+    """The run, where it is new and has what it needs."""
+    there = sa.select(PhyloRun.id).where(
+        PhyloRun.group_id == row["group"], PhyloRun.name == row["name"]
+    )
+    samples = _samples(session, row["group"], row.get("samples", 0))
+    if session.scalar(there) is not None or (row.get("samples") and not samples):
+        return None
+    run = _run(session, row)
+    session.add(run)
+    for sample in samples:
+        assert sample.uploaded_pathogen_genome  # noqa: S101 - _samples asks for it
+        run.inputs.append(sample.uploaded_pathogen_genome)
+        if not sample.aligned_pathogen_genome:
+            sample.aligned_pathogen_genome = _aligned(sample.uploaded_pathogen_genome)
+    session.flush()  # the tree's key holds the run's number
+    if samples:
+        run.outputs.append(_tree(run, samples))
+    return run
+
+
+def _samples(session: Session, group: int, count: int) -> list[Sample]:
+    """The first samples of a group that have a genome."""
+    statement = (
+        sa.select(Sample)
+        .join(Sample.uploaded_pathogen_genome)
+        .where(Sample.submitting_group_id == group)
+        .order_by(Sample.id)
+        .limit(count)
+        .options(
+            selectinload(Sample.uploaded_pathogen_genome),
+            selectinload(Sample.aligned_pathogen_genome),
+        )
+    )
+    return list(session.scalars(statement))
+
+
+def _run(session: Session, row: _Row) -> PhyloRun:
+    pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
+    repository = session.scalars(
+        sa.select(PublicRepository.id).where(PublicRepository.name == _REPOSITORY)
+    ).one()
+    dump = newest_dump(session, pathogen, repository)
+    return PhyloRun(
+        user_id=session.scalar(
+            sa.select(User.id).where(User.auth0_user_id == f"auth0|{row['login']}")
+        ),
+        group_id=row["group"],
+        name=row["name"],
+        tree_type=TreeType(row["tree_type"]),
+        workflow_status=WorkflowStatus(row["status"]),
+        start_datetime=row["started"],
+        end_datetime=row.get("ended"),
+        template_args=row.get("arguments", {}),
+        pathogen_id=pathogen,
+        contextual_repository_id=repository,
+        inputs=[dump] if dump else [],
+    )
+
+
+def _aligned(genome: UploadedPathogenGenome) -> AlignedPathogenGenome:
+    """The genome again: a made-up one is as long as the reference, so it is aligned already."""
+    return AlignedPathogenGenome(
+        group_id=genome.group_id,
+        sequence=genome.sequence,
+        num_unambiguous_sites=genome.num_unambiguous_sites,
+        num_missing_alleles=genome.num_missing_alleles,
+        num_mixed=genome.num_mixed,
+        sequencing_date=genome.sequencing_date,
+        reference_name=REFERENCE,
+    )
+
+
+def _tree(run: PhyloRun, samples: list[Sample]) -> PhyloTree:
+    return PhyloTree(
+        group_id=run.group_id,
+        name=run.name,
+        tree_type=run.tree_type,
+        pathogen_id=run.pathogen_id,
+        contextual_repository_id=run.contextual_repository_id,
+        resolved_template_args=run.template_args,
+        s3_bucket=DB_BUCKET,
+        s3_key=_KEY.format(run.id),
+        samples=samples,
+    )
+
+
+def _write_files(session: Session, objects: Objects) -> None:
+    """Write the file of each tree that has none."""
+    trees = session.scalars(
+        sa.select(PhyloTree)
+        .join(PhyloTree.producing_workflow.of_type(PhyloRun))
+        .where(
+            PhyloTree.s3_bucket == DB_BUCKET,
+            PhyloTree.s3_key.like(_KEY.format("%")),
+            PhyloRun.end_datetime.is_not(None),
+        )
+        .options(
+            selectinload(PhyloTree.samples).options(
+                selectinload(Sample.mutations),
+                selectinload(Sample.lineages),
+                selectinload(Sample.collection_location),
+            )
+        )
+    )
+    for tree in trees:
+        if not objects.has(tree.s3_bucket, tree.s3_key):
+            objects.put(tree.s3_bucket, tree.s3_key, _document(tree))
+
+
+def _document(tree: PhyloTree) -> bytes:
+    run = tree.producing_workflow
+    assert run and run.end_datetime  # noqa: S101, PT018 - what was asked for
+    leaves = [_leaf(sample) for sample in tree.samples]
+    if tree.tree_type is not TreeType.NON_CONTEXTUALIZED:
+        leaves += _context()
+    return tree_document(tree.name or "", run.end_datetime.date(), leaves)
+
+
+def _leaf(sample: Sample) -> Leaf:
+    place = sample.collection_location
+    differing = sample.mutations[0].substitutions if sample.mutations else ""
+    return Leaf(
+        name=sample.public_identifier,
+        day=sample.collection_date,
+        lineage=sample.lineages[0].lineage if sample.lineages else None,
+        country=(place and place.country) or "",
+        division=place.division if place else None,
+        differences=len(differing.split(",")) if differing else 0,
+    )
+
+
+def _context() -> list[Leaf]:
+    return [
+        Leaf(
+            f"{PUBLIC_PREFIX}/{strain.strain}",
+            strain.date.date(),
+            strain.lineage,
+            strain.country,
+            strain.division,
+            _CONTEXT_DIFFERENCES,
+        )
+        for strain in strains()
+    ]
