@@ -13,7 +13,7 @@ from aspencli.errors import BadInputError
 from aspencli.services.opening import Opened
 from aspencli.services.sniffing import sniff
 
-_LONGEST_LINE = 1 << 24  # bytes; a longer one is no line, and would have to be held in memory
+_LONGEST_LINE = 1 << 22  # bytes; a longer one is no line, and would have to be held in memory
 # A byte that UTF-8 cannot read is kept as one of these (PEP 383), so that it can be named.
 _KEPT_BYTE = re.compile("[\udc80-\udcff]")
 # Other encodings have no such codes; a replacement character may well stand in the file.

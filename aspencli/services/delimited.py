@@ -15,6 +15,11 @@ from aspencli.services.opening import Opened
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 # Characters; the genome of a poxvirus fits, and an unclosed quote does not take the whole file.
 _LARGEST_CELL = 1 << 20
+# Bytes of a record, whose quoted cells may take any number of lines; all of it is in memory, and
+# each of its lines with what Python needs for a string.
+_LARGEST_RECORD = 1 << 22
+_STRING = 50
+_MOST_COLUMNS = 16_384  # as in a spreadsheet; it is compared with every name that is looked for
 REJECTED = ("line", "reason")
 """The first columns of a rejects file, which hold what is not of the mapping."""
 _TOO_LARGE = "field larger"  # the words of csv's errors
@@ -118,9 +123,21 @@ class Delimited:
         while again:
             recent.append(again[0])
             yield again.popleft()
+        length = 0
         for line in self._lines:
+            length = (length if recent else 0) + len(line) + _STRING
+            if length > _LARGEST_RECORD:
+                raise self._endless()
             recent.append(line)
             yield line
+
+    def _endless(self) -> BadInputError:
+        number = self._read + self._reader.line_num - len(self._recent) + 1
+        return BadInputError(
+            f"line {number:,} of {self.name} begins a row that does not end within "
+            f"{len(self._recent):,} lines",
+            hint="Look for a quote on that line that is opened and never closed.",
+        )
 
     def _mend(self, error: csv.Error, start: int) -> Fault:
         """What was wrong; where a quote took lines that are not its own, they are read again."""
@@ -182,6 +199,11 @@ def _take_header(source: Delimited) -> None:
         )
     if not record:
         raise BadInputError(f"{source.name} is empty", hint="Give a file with a header and rows.")
+    if len(record) > _MOST_COLUMNS:
+        raise BadInputError(
+            f"{source.name} has {len(record):,} columns; {_MOST_COLUMNS:,} are allowed",
+            hint="Give a file with a header and rows.",
+        )
     source.header = [cell.strip() for cell in record]
     source.header_line = line
 
