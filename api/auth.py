@@ -66,7 +66,7 @@ async def _account_by_token(runtime: Runtime, bearer: BearerToken) -> str:
     if bearer is None:
         raise login_failure()
     try:
-        return await runtime.tokens.subject(bearer.credentials)
+        return str((await runtime.tokens.claims(bearer.credentials))["sub"])
     except InvalidTokenError as error:
         raise login_failure() from error
     except ProviderUnavailableError as error:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.aws import Aws
 from api.errors import unavailable
+from api.management import Management
 from api.runtime import Runtime
 from api.settings import Settings
 
@@ -34,6 +35,11 @@ def get_settings(request: Request) -> Settings:
 def get_aws(request: Request) -> Aws:
     """AWS; its clients block, so call them with `asyncio.to_thread`."""
     return get_runtime(request).aws
+
+
+def get_identity(request: Request) -> Management:
+    """The Management API of the identity provider."""
+    return get_runtime(request).identity
 
 
 async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
@@ -66,6 +72,7 @@ async def _session(request: Request, *, readonly: bool) -> AsyncIterator[AsyncSe
 
 AppRuntime = Annotated[Runtime, Depends(get_runtime)]
 AppSettings = Annotated[Settings, Depends(get_settings)]
+Identity = Annotated[Management, Depends(get_identity)]
 AwsClients = Annotated[Aws, Depends(get_aws)]
 Db = Annotated[AsyncSession, Depends(get_db)]
 WritingDb = Annotated[AsyncSession, Depends(get_writing_db)]

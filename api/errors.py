@@ -18,6 +18,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DBAPIError
 
+from api.management import ManagementError, ManagementUnavailableError
+
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT = "55P03"
 
@@ -79,6 +81,18 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": _described(error)}, 422)
+
+    @app.exception_handler(ManagementError)
+    async def _refused(request: Request, error: ManagementError) -> JSONResponse:
+        # Not foreseen where it was asked: we may lack a right there.
+        _log.error("the identity provider said %s: %s", error.status, error.message)
+        refusal = ApiError(502, "the identity provider refused", reason=error.message)
+        return await _application(request, refusal)
+
+    @app.exception_handler(ManagementUnavailableError)
+    async def _away(request: Request, error: ManagementUnavailableError) -> JSONResponse:
+        _log.warning("the identity provider: %s", error)
+        return await _application(request, unavailable("the identity provider"))
 
     @app.exception_handler(DBAPIError)
     async def _database(request: Request, error: DBAPIError) -> JSONResponse:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from joserfc import jwt
@@ -50,8 +51,8 @@ class TokenVerifier:
         self._tried = -_MIN_AGE_S
         self._lock = asyncio.Lock()
 
-    async def subject(self, token: str) -> str:
-        """Whom a token is about (``sub``).
+    async def claims(self, token: str) -> dict[str, Any]:
+        """What a token says; ``sub`` is whom it is about.
 
         Raises:
             InvalidTokenError: It is none of ours, or not valid now.
@@ -70,7 +71,7 @@ class TokenVerifier:
         except InvalidKeyIdError as error:
             raise InvalidTokenError("signed with an unknown key") from error
 
-    def _verify(self, token: str, known: _Keys) -> str:
+    def _verify(self, token: str, known: _Keys) -> dict[str, Any]:
         client = self._settings.auth0_client_id
         required = jwt.JWTClaimsRegistry(
             leeway=0,
@@ -90,7 +91,7 @@ class TokenVerifier:
         # A token for several audiences must say which of them asked for it (OpenID Connect Core).
         if isinstance(claims["aud"], list) and claims.get("azp") != client:
             raise InvalidTokenError("for several audiences, and not asked for by this one")
-        return str(claims["sub"])
+        return claims
 
     async def _keys(self, *, older_than: float) -> _Keys:
         """The keys, fetched anew where they are older than that many seconds."""

@@ -16,7 +16,7 @@ from api.documentation import SPECIFICATION, add_documentation
 from api.errors import add_handlers, documented
 from api.runtime import open_runtime
 from api.settings import Settings
-from api.views import health, pathogens
+from api.views import auth, groups, health, lineages, locations, pathogens, users, usher
 
 SIGNED_IN: dict[str, Any] = {
     "dependencies": [Depends(get_auth_user)],
@@ -70,7 +70,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def add_routers(app: FastAPI) -> None:
     """Put every noun's router where it belongs."""
     app.include_router(health.router, prefix="/v2/health")
+    app.include_router(auth.router, prefix="/v2/auth")
+    app.include_router(users.router, prefix="/v2/users", **SIGNED_IN)
+    app.include_router(groups.router, prefix="/v2/groups", **SIGNED_IN)
     app.include_router(pathogens.router, prefix="/v2/pathogens", **SIGNED_IN)
+    app.include_router(locations.router, prefix="/v2/locations", **SIGNED_IN)
+    app.include_router(lineages.router, prefix="/v2/lineages", **SIGNED_IN)
+    include_for_orgs(app, usher.router, "usher")
 
 
 def include_for_orgs(

@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from api.aws import Aws
 from api.database import make_engine, make_sessions
 from api.keys import TokenVerifier
+from api.management import Management
 from api.settings import Settings
+from api.signin import SignIn
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Runtime:
         sessions: Makes sessions on the one engine.
         http: Speaks to the identity provider.
         tokens: Verifies who asks.
+        sign_in: Lets people sign in with a browser.
+        identity: The Management API of the provider: organizations, members, invitations.
         aws: Storage, parameters and jobs.
     """
 
@@ -30,6 +34,8 @@ class Runtime:
     sessions: async_sessionmaker[AsyncSession]
     http: httpx.AsyncClient
     tokens: TokenVerifier
+    sign_in: SignIn
+    identity: Management
     aws: Aws
 
 
@@ -38,12 +44,15 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     """Everything that the process shares; closed at the end."""
     engine = make_engine(settings.database_url)
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
+        tokens = TokenVerifier(settings, http)
         try:
             yield Runtime(
                 settings=settings,
                 sessions=make_sessions(engine),
                 http=http,
-                tokens=TokenVerifier(settings, http),
+                tokens=tokens,
+                sign_in=SignIn(settings, http, tokens),
+                identity=Management(settings, http),
                 aws=Aws(settings.aws_region, settings.boto_endpoint_url),
             )
         finally:

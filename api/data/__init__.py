@@ -1,0 +1,1 @@
+"""Tables that the service hands out with what the database holds."""

@@ -1,0 +1,102 @@
+"""Groups, their members, and invitations to them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pydantic import Field
+
+from api.schemas.base import BaseRequest, BaseResponse, RowId, StrictText
+from api.schemas.locations import LocationResponse
+
+_SHORT, _LONG, _PREFIX = 128, 1000, 25
+
+
+class GroupCreationRequest(BaseRequest):
+    """A new group."""
+
+    name: StrictText = Field(min_length=3, max_length=_SHORT)
+    submitting_lab: StrictText | None = Field(None, min_length=3, max_length=_SHORT)
+    prefix: StrictText = Field(min_length=2, max_length=_PREFIX)
+    address: StrictText | None = Field(None, min_length=1, max_length=_LONG)
+    division: StrictText | None = Field(None, min_length=1, max_length=_LONG)
+    location: StrictText | None = Field(None, min_length=1, max_length=_LONG)
+    default_tree_location_id: RowId
+
+
+class GroupInfoResponse(BaseResponse):
+    """A group."""
+
+    id: int
+    name: str
+    address: str | None = None
+    prefix: str
+    default_tree_location: LocationResponse
+    submitting_lab: str | None = None
+
+
+class MemberResponse(BaseResponse):
+    """A member of a group; of several roles the strongest."""
+
+    id: int
+    name: str
+    agreed_to_tos: bool = False
+    acknowledged_policy_version: date | None = None
+    email: str
+    role: str
+
+
+class GroupMembersResponse(BaseResponse):
+    """The members of a group."""
+
+    members: list[MemberResponse]
+
+
+class Inviter(BaseResponse):
+    """Who invites."""
+
+    name: str
+
+
+class Invitee(BaseResponse):
+    """Who is invited."""
+
+    email: str
+
+
+class InvitationResponse(BaseResponse):
+    """An invitation, as the identity provider has it."""
+
+    id: str
+    created_at: str
+    expires_at: str
+    inviter: Inviter
+    invitee: Invitee
+
+
+class InvitationsResponse(BaseResponse):
+    """The invitations to a group, expired ones included."""
+
+    invitations: list[InvitationResponse]
+
+
+class GroupInvitationsRequest(BaseRequest):
+    """Whom to invite, and as what."""
+
+    role: str
+    emails: list[str]
+
+
+class GroupInvitationResponse(BaseResponse):
+    """What became of one invitation."""
+
+    email: str
+    success: bool
+    error: str | None = None
+    """What the identity provider said."""
+
+
+class GroupInvitationsResponse(BaseResponse):
+    """What became of each invitation."""
+
+    invitations: list[GroupInvitationResponse]

@@ -1,0 +1,51 @@
+"""Users."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from api.schemas.base import BaseRequest, BaseResponse, Date, RowId
+
+
+class GroupRoleResponse(BaseResponse):
+    """A group, and what the user is there."""
+
+    id: int
+    name: str
+    roles: list[str]
+
+
+class UserMeResponse(BaseResponse):
+    """The user who asks."""
+
+    id: int
+    name: str
+    agreed_to_tos: bool = False
+    acknowledged_policy_version: date | None = None
+    # Users who were inserted by hand may have none; clients want one.
+    split_id: Annotated[str, BeforeValidator(lambda value: value or "")]
+    analytics_id: str
+    gisaid_submitter_id: str | None = None
+    groups: list[GroupRoleResponse]
+
+
+class UserUpdateRequest(BaseRequest):
+    """What the user changes; what is left out or null stays."""
+
+    agreed_to_tos: bool | None = None
+    acknowledged_policy_version: Date | None = None
+    name: str | None = None
+    gisaid_submitter_id: str | None = None
+
+
+class UserPostRequest(BaseRequest):
+    """A new user."""
+
+    name: str = Field(min_length=1)
+    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["somebody@example.org"])
+    group_id: RowId
+    system_admin: bool = False
+    auth0_user_id: str = Field(min_length=1)

@@ -1,0 +1,113 @@
+"""The order of checks, and which group and pathogen a request is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Api
+
+TREES = "usher/tree_versions/"
+
+
+def ask(
+    api: Api, path: str, principal: str | None, method: str = "GET", **options: Any
+) -> tuple[int, Any]:
+    answer = api(method, path, principal, **options)
+    return answer.status_code, answer.json()
+
+
+@pytest.mark.parametrize("prefix", ["", "pathogens/SC2/", "pathogens/HCV/"])
+@pytest.mark.parametrize("principal", ["gadmin", "member", "viewer", "sysmember", "multi"])
+def test_who_has_a_role_in_the_group_may_use_its_paths(
+    shared_api: Api, principal: str, prefix: str
+) -> None:
+    assert ask(shared_api, f"/v2/orgs/1/{prefix}{TREES}", principal)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("principal", "group"),
+    [
+        ("sysadmin", 1),
+        ("nogroup", 1),
+        ("g2admin", 1),
+        ("g3admin", 2),
+        ("member", 2),
+        ("gadmin", 99),
+    ],
+)
+def test_nobody_else_may(shared_api: Api, principal: str, group: int) -> None:
+    refused = (403, {"error": "Not authorized"})
+    assert ask(shared_api, f"/v2/orgs/{group}/{TREES}", principal) == refused
+    # Neither does a wrong pathogen tell more.
+    assert ask(shared_api, f"/v2/orgs/{group}/pathogens/XX/{TREES}", principal) == refused
+
+
+def test_a_group_in_the_query_overrides_the_paths(shared_api: Api) -> None:
+    assert ask(shared_api, f"/v2/orgs/1/{TREES}?group_id=2", "g2admin")[0] == 200
+    assert ask(shared_api, f"/v2/orgs/1/{TREES}?group_id=2", "member")[0] == 403
+    assert ask(shared_api, f"/v2/orgs/99/{TREES}?group_id=1", "member")[0] == 200
+
+
+@pytest.mark.parametrize("slug", ["sc2", "XX", "SC2%00", "%F0%9F%A6%A0"])
+def test_an_unknown_pathogen_is_a_400(shared_api: Api, slug: str) -> None:
+    refused = (400, {"error": "Invalid pathogen slug"})
+    assert ask(shared_api, f"/v2/orgs/1/pathogens/{slug}/{TREES}", "member") == refused
+    assert ask(shared_api, f"/v2/orgs/1/{TREES}?pathogen_slug={slug}", "member") == refused
+
+
+def test_the_pathogen_of_the_long_form_is_the_paths(shared_api: Api) -> None:
+    path = f"/v2/orgs/1/pathogens/XX/{TREES}?pathogen_slug=SC2"
+    assert ask(shared_api, path, "member")[0] == 400
+
+
+def test_nobody_without_a_token_learns_anything_else(shared_api: Api) -> None:
+    refused = (401, {"error": "Login failure"})
+    for path in (
+        f"/v2/orgs/1/{TREES}",
+        f"/v2/orgs/x/{TREES}",
+        f"/v2/orgs/1/pathogens/XX/{TREES}",
+        "/v2/groups/x/",
+    ):
+        assert ask(shared_api, path, None) == refused
+    assert ask(shared_api, "/v2/locations/search/", None, "POST", json={"country": []}) == refused
+
+
+def test_broken_json_is_told_before_anything_else(shared_api: Api) -> None:
+    headers = {"Content-Type": "application/json"}
+    status, body = ask(
+        shared_api, "/v2/locations/search/", None, "POST", content=b'{"country": ', headers=headers
+    )
+    assert status == 422
+    (finding,) = body["detail"]
+    assert finding["loc"][0] == "body"
+    assert {"loc", "msg", "type"} <= set(finding)
+
+
+@pytest.mark.parametrize("number", ["x", "1.5", "", "99999999999", "-99999999999"])
+def test_a_group_that_is_no_number_is_a_422_told_once(shared_api: Api, number: str) -> None:
+    status, body = ask(shared_api, f"/v2/orgs/{number}/{TREES}", "member")
+    if number == "":
+        assert status == 404
+        return
+    assert status == 422
+    (finding,) = body["detail"]
+    assert finding["loc"] == ["path", "org_id"]
+
+
+def test_a_body_without_a_type_is_json_and_a_text_is_none(shared_api: Api) -> None:
+    path, body = "/v2/locations/search/", b'{"country": "usa"}'
+    assert ask(shared_api, path, "member", "POST", content=body)[0] == 200
+    status, answer = ask(
+        shared_api, path, "member", "POST", content=body, headers={"Content-Type": "text/plain"}
+    )
+    assert status == 422
+    assert answer["detail"][0]["loc"] == ["body"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"country": "\\ud800"}', b"[" * 100_000, b"1e999"])
+def test_odd_bodies_are_refused_and_nothing_breaks(shared_api: Api, body: bytes) -> None:
+    answer = shared_api("POST", "/v2/locations/search/", "member", content=body)
+    assert answer.status_code in {400, 422}
+    assert "detail" in answer.json()

@@ -1,0 +1,151 @@
+"""What everybody may read: locations, lineages, pathogens, trees for UShER."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from db.database import Database
+from db.models import Location, Pathogen, UsherOption
+from tests.api.conftest import Api, ApiFactory
+
+
+def locations(api: Api, **query: str) -> list[dict[str, Any]]:
+    answer = api("GET", "/v2/locations/", "nogroup", params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["locations"]
+    return found
+
+
+def search(api: Api, **body: Any) -> list[tuple[str | None, ...]]:
+    answer = api("POST", "/v2/locations/search/", "nogroup", json=body)
+    assert answer.status_code == 200, answer.text
+    return [
+        tuple(found[level] for level in ("region", "country", "division", "location"))
+        for found in answer.json()["locations"]
+    ]
+
+
+def test_the_pathogens(shared_api: Api) -> None:
+    found = shared_api("GET", "/v2/pathogens/", "nogroup").json()["pathogens"]
+    assert [(row["id"], row["slug"]) for row in found] == [(1, "SC2"), (2, "MPX"), (3, "HCV")]
+
+
+def test_every_location_comes_once_in_the_order_of_ids(shared_api: Api) -> None:
+    found = locations(shared_api)
+    assert [row["id"] for row in found] == sorted({row["id"] for row in found})
+    assert set(found[0]) == {"id", "region", "country", "division", "location"}
+
+
+@pytest.mark.parametrize(
+    ("depth", "hidden"),
+    [
+        ("location", set()),
+        ("division", {"location"}),
+        ("country", {"location", "division"}),
+        ("region", {"location", "division", "country"}),
+    ],
+)
+def test_a_depth_keeps_what_is_no_more_exact(shared_api: Api, depth: str, hidden: set[str]) -> None:
+    found = locations(shared_api, max_location_depth=depth)
+    assert found == [
+        row for row in locations(shared_api) if all(row[level] is None for level in hidden)
+    ]
+    assert found
+
+
+def test_an_unknown_depth_is_a_422(shared_api: Api) -> None:
+    answer = shared_api("GET", "/v2/locations/", "member", params={"max_location_depth": "x"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", "max_location_depth"]
+
+
+def test_a_country_comes_with_its_divisions(shared_api: Api) -> None:
+    found = search(shared_api, country="uSs")
+    assert found[0] == ("North America", "USA", None, None)
+    assert len(found) > 1
+    assert all(row[1] == "USA" and row[2] and row[3] is None for row in found[1:])
+
+
+def test_a_division_comes_with_its_locations(shared_api: Api) -> None:
+    found = search(shared_api, country="usa", division=" californa ")
+    assert found[0] == ("North America", "USA", "California", None)
+    assert len(found) > 1
+    assert all(row[2] == "California" and row[3] for row in found[1:])
+
+
+def test_a_region_comes_with_its_countries(shared_api: Api) -> None:
+    found = search(shared_api, region="north amerika")
+    assert found[0] == ("North America", None, None, None)
+    assert {row[1] for row in found[1:]} == {"USA", "Canada", "Mexico"}
+
+
+def test_locations_come_nearest_first(shared_api: Api) -> None:
+    found = search(shared_api, location="humbolt county")
+    assert found[0] == ("North America", "USA", "California", "Humboldt County")
+    assert 1 < len(found) <= 30
+
+
+def test_something_is_always_nearest(shared_api: Api) -> None:
+    assert search(shared_api, country="Uzbek")[0][1] == "USA"
+
+
+@pytest.mark.parametrize("body", [{}, {"country": None}, {"country": "  "}, {"unknown": "x"}])
+def test_a_search_for_nothing_finds_nothing(shared_api: Api, body: dict[str, Any]) -> None:
+    assert search(shared_api, **body) == []
+
+
+@pytest.mark.parametrize("level", ["region", "country", "division", "location"])
+@pytest.mark.parametrize("typed", ["x" * 300, "İ" * 255, "100%_", "'; --", 7], ids=str)
+def test_any_text_can_be_searched_for(shared_api: Api, level: str, typed: Any) -> None:
+    assert search(shared_api, **{level: typed})
+
+
+def test_a_nul_is_refused_with_its_place(shared_api: Api) -> None:
+    answer = shared_api("POST", "/v2/locations/search/", "member", json={"country": "a\0"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "country"]
+
+
+def test_a_place_without_a_row_of_its_own_is_found_by_what_lies_in_it(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    with seeded.begin() as session:
+        session.add(Location(region="Asia", country="Japan", division="Kanto", location="Tokyo"))
+        session.add(Location(region="Asia", country="Japan", division="Kansai"))
+    api = make_api(seeded)
+    assert search(api, country="japan") == [("Asia", "Japan", "Kansai", None)]
+    assert search(api, division="kanto") == [("Asia", "Japan", "Kanto", "Tokyo")]
+
+
+def test_lineages_come_sorted_with_families_and_variants(shared_api: Api) -> None:
+    found = shared_api("GET", "/v2/lineages/pango", "nogroup").json()["lineages"]
+    assert found == sorted(set(found))
+    assert {"B.1.1.7", "BA.2* / 21L", "Omicron"} <= set(found)
+
+
+def test_trees_for_usher_come_in_their_order_and_of_the_pathogen(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    with seeded.begin() as session:
+        pathogens = {row.slug: row for row in session.query(Pathogen)}
+        for n, (slug, priority) in enumerate([("SC2", 2), ("SC2", None), ("SC2", 1), ("MPX", 1)]):
+            session.add(
+                UsherOption(
+                    description=f"tree {n}",
+                    value=f"value-{n}",
+                    priority=priority,
+                    pathogen=pathogens[slug],
+                )
+            )
+    api = make_api(seeded)
+    path = "/v2/orgs/1/usher/tree_versions/"
+    ours = api("GET", path, "viewer").json()["usher_options"]
+    values = [row["value"] for row in ours if row["value"].startswith("value-")]
+    assert values == ["value-2", "value-0", "value-1"]
+    assert set(ours[0]) == {"id", "description", "value", "priority"}
+    other = api("GET", "/v2/orgs/1/pathogens/MPX/usher/tree_versions/", "viewer").json()
+    assert api("GET", f"{path}?pathogen_slug=MPX", "viewer").json() == other
+    assert "value-3" in {row["value"] for row in other["usher_options"]}
+    assert "value-0" not in {row["value"] for row in other["usher_options"]}
