@@ -6,12 +6,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from local.identity import trial_routes
 from local.identity.errors import OAuthError, PageError
+from local.identity.management import invitations, members, organizations, roles, tenant, users
+from local.identity.management.errors import ManagementError, not_valid
+from local.identity.management.limits import PREFIX, Bucket, limit
 from local.identity.oauth import device, discovery, ending, token, userinfo
 from local.identity.pages import activate, authorize, signin
 from local.identity.pages.rendering import page, style
@@ -32,7 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.provider = Provider(settings)
     for part in (discovery, device, token, ending, userinfo, activate, signin, authorize):
         app.include_router(part.router)
+    for managed in (users, organizations, members, invitations, roles, tenant):
+        app.include_router(managed.router, prefix=PREFIX.rstrip("/"))
     app.include_router(_common)
+    app.state.bucket = Bucket(settings.burst, settings.rate)
+    app.middleware("http")(limit)
     if settings.trial:
         app.include_router(trial_routes.router)
         app.middleware("http")(trial_routes.throttle)
@@ -41,6 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
     app.exception_handler(OAuthError)(_answer_client)
     app.exception_handler(PageError)(_answer_person)
+    app.exception_handler(ManagementError)(_answer_manager)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(StarletteHTTPException)(_answer_lost)
     return app
 
@@ -68,6 +78,16 @@ async def _answer_client(request: Request, error: Exception) -> Response:
 async def _answer_person(_request: Request, error: Exception) -> Response:
     assert isinstance(error, PageError)  # noqa: S101 - what it is registered for
     return page("error", None, status=error.status, error=error)
+
+
+async def _answer_manager(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ManagementError)  # noqa: S101 - what it is registered for
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    return await _answer_manager(request, not_valid(error.errors()))
 
 
 async def _answer_lost(request: Request, error: Exception) -> Response:

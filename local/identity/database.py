@@ -14,6 +14,8 @@ from local.identity.hashing import new_secret
 
 _FILE = "identity.sqlite3"
 _WAIT_SECONDS = 15.0
+# To be counted up with every change of schema.sql that is more than a new table.
+_VERSION = 1
 
 
 class Database:
@@ -45,8 +47,8 @@ class Database:
         except (OSError, sqlite3.DatabaseError) as error:
             raise BadInputError(
                 f"the identity provider's state in {folder} cannot be used: {error}",
-                hint="Mend the permissions, or name another folder. 'aspencli local reset' makes"
-                " a damaged local deployment anew.",
+                hint="Mend the permissions, or make the local deployment anew: 'aspencli local"
+                " reset'.",
             ) from error
 
     @contextmanager
@@ -90,6 +92,11 @@ def kept_secret(db: sqlite3.Connection, name: str) -> str:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
+    made_by = connection.execute("PRAGMA user_version").fetchone()[0]
+    if made_by not in {0, _VERSION}:
+        raise sqlite3.DatabaseError("another version of this program made it")
     connection.execute("PRAGMA journal_mode = WAL")
     schema = (files("local.identity") / "schema.sql").read_text(encoding="utf-8")
-    connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nCOMMIT;")
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {_VERSION};\nCOMMIT;"
+    )

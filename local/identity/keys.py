@@ -27,6 +27,19 @@ def rotate(db: sqlite3.Connection, now: float) -> str:
     return _add_key(db, now)
 
 
+def revoke(db: sqlite3.Connection, kid: str, now: float) -> bool:
+    """Publish a key no more, whatever was signed with it; whether there was such a key."""
+    row = db.execute("SELECT retired_at FROM signing_keys WHERE kid = ?", (kid,)).fetchone()
+    if row is None:
+        return False
+    if row["retired_at"] is None:
+        rotate(db, now)
+    db.execute(
+        "UPDATE signing_keys SET revoked_at = coalesce(revoked_at, ?) WHERE kid = ?", (now, kid)
+    )
+    return True
+
+
 def signing_key(db: sqlite3.Connection) -> RSAKey:
     """The key that signs now."""
     row = db.execute("SELECT private_key FROM signing_keys WHERE retired_at IS NULL").fetchone()

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS clients (
   callbacks TEXT NOT NULL,
   logout_urls TEXT NOT NULL,
   audiences TEXT NOT NULL,
+  login_uri TEXT NOT NULL,
   management_scopes TEXT NOT NULL
 ) STRICT;
 

@@ -38,6 +38,7 @@ ALL_MANAGEMENT_SCOPES = tuple(
         "users": ("read", "create", "update", "delete"),
         "users_app_metadata": ("read", "create", "update", "delete"),
         "roles": ("read", "create", "update", "delete"),
+        "connections": ("read",),
         "organizations": ("read", "create", "update", "delete"),
         "organization_members": ("read", "create", "delete"),
         "organization_member_roles": ("read", "create", "delete"),
@@ -64,6 +65,7 @@ class Client:
             ``http://127.0.0.1`` or ``http://localhost`` without a port allows every port.
         logout_urls: The addresses that signing out may lead to, by the same rule.
         audiences: The further APIs that its users' access tokens may be for.
+        login_uri: Where its sign-in begins, for the links of invitations.
         management_scopes: What it may do at the Management API, such as ``read:users``.
     """
 
@@ -75,6 +77,7 @@ class Client:
     callbacks: Sequence[str] = ()
     logout_urls: Sequence[str] = ()
     audiences: Sequence[str] = ()
+    login_uri: str = ""
     management_scopes: Sequence[str] = ()
 
 
@@ -214,6 +217,7 @@ def _put_clients(db: sqlite3.Connection, clients: Iterable[Client]) -> int:
             "callbacks": json.dumps(list(client.callbacks)),
             "logout_urls": json.dumps(list(client.logout_urls)),
             "audiences": json.dumps(list(client.audiences)),
+            "login_uri": client.login_uri,
             "management_scopes": json.dumps(list(client.management_scopes)),
         }
         changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "client_id")

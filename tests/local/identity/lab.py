@@ -60,6 +60,7 @@ PRINCIPALS = Seed(
             secret=WEB_SECRET,
             callbacks=["http://127.0.0.1/v2/auth/callback"],
             logout_urls=["http://127.0.0.1/"],
+            login_uri="http://127.0.0.1:9/v2/auth/login",
         ),
         Client(
             MANAGEMENT,

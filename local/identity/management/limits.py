@@ -1,0 +1,101 @@
+"""How many requests the Management API takes: so many at once, then so many a second."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from local.identity.audit import audit
+from local.identity.management.errors import ManagementError
+
+PREFIX = "/api/v2/"
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left behind one request.
+
+    Attributes:
+        allowed: Whether it may proceed.
+        limit: How many are taken at once.
+        remaining: How many more would be taken now.
+        reset_at: When as many as ever are taken again, in seconds since 1970.
+        retry_after: After how many seconds the next one is taken.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_at: int
+    retry_after: int
+
+    def headers(self) -> dict[str, str]:
+        """How a client is told."""
+        told = {
+            "x-ratelimit-limit": str(self.limit),
+            "x-ratelimit-remaining": str(self.remaining),
+            "x-ratelimit-reset": str(self.reset_at),
+        }
+        return told if self.allowed else {**told, "Retry-After": str(self.retry_after)}
+
+
+class Bucket:
+    """A bucket of tokens: each request takes one, and they flow back at a rate.
+
+    Args:
+        burst: How many it holds.
+        rate: How many flow back in a second.
+    """
+
+    def __init__(self, burst: int, rate: float):
+        self._burst, self._rate = burst, rate
+        self._level, self._at = float(burst), time.monotonic()
+        self._lock = Lock()
+
+    def take(self) -> Allowance:
+        """Take one, if there is one."""
+        with self._lock:
+            now = time.monotonic()
+            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+            self._at = now
+            allowed = self._level >= 1
+            if allowed:
+                self._level -= 1
+            level = self._level
+        full_in = (self._burst - level) / self._rate
+        return Allowance(
+            allowed=allowed,
+            limit=self._burst,
+            remaining=int(level),
+            reset_at=math.ceil(time.time() + full_in),
+            retry_after=max(1, math.ceil((1 - level) / self._rate)),
+        )
+
+
+async def limit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Hold requests to the Management API to their limit; note those that change something."""
+    if not request.url.path.startswith(PREFIX):
+        return await proceed(request)
+    bucket: Bucket = request.app.state.bucket
+    allowance = bucket.take()
+    if allowance.allowed:
+        response = await proceed(request)
+    else:
+        error = ManagementError(429, "Global limit has been reached", "too_many_requests")
+        response = JSONResponse(error.body, error.status)
+    response.headers.update(allowance.headers())
+    if request.method != "GET":
+        audit(
+            "management.called",
+            client=getattr(request.state, "client_id", None),
+            method=request.method,
+            path=request.url.path,
+            status=response.status_code,
+        )
+    return response

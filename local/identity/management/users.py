@@ -1,0 +1,217 @@
+"""Users: found, made, changed, deleted."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from local.identity.hashing import new_identifier
+from local.identity.management.access import needs
+from local.identity.management.bodies import Metadata, NewUser, UserChanges
+from local.identity.management.errors import ManagementError, no_user
+from local.identity.management.listing import Document, Listing, PageOf, iso, listed, parts
+from local.identity.management.organizations import organization_document
+from local.identity.management.user_search import conditions, ordering
+from local.identity.provider import ProviderOf
+
+router = APIRouter()
+
+CONNECTION = "Username-Password-Authentication"
+_PLAIN = ("given_name", "family_name", "nickname", "picture")
+
+
+@router.get("/users", dependencies=[needs("read:users")])
+def search(
+    provider: ProviderOf,
+    page: PageOf,
+    q: str = "",
+    sort: str = "",
+    fields: str = "",
+    include_fields: bool = True,
+) -> list[Document] | Document:
+    """Users, those that a search finds only."""
+    where, values = conditions(q)
+    listing = Listing(
+        "users",
+        f"users WHERE {where}",
+        lambda row: parts(user_document(row), fields, include_fields),
+        order=ordering(sort),
+        values=values,
+        length=True,
+    )
+    with provider.database.reading() as db:
+        return listed(db, listing, page)
+
+
+@router.get("/users-by-email", dependencies=[needs("read:users")])
+def by_email(
+    provider: ProviderOf,
+    email: Annotated[str, Query()],
+    fields: str = "",
+    include_fields: bool = True,
+) -> list[Document]:
+    """The users with an address: one, or none."""
+    with provider.database.reading() as db:
+        rows = db.execute("SELECT * FROM users WHERE email = ?", (email,)).fetchall()
+    return [parts(user_document(row), fields, include_fields) for row in rows]
+
+
+@router.post("/users", status_code=201, dependencies=[needs("create:users")])
+def create(provider: ProviderOf, body: NewUser) -> Document:
+    """Make a user. The password is not kept: nobody is asked for one here."""
+    if body.connection != CONNECTION:
+        raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
+    now = provider.now()
+    user_id = f"auth0|{body.user_id}" if body.user_id else _new_user_id()
+    with provider.database.writing() as db:
+        try:
+            db.execute(
+                "INSERT INTO users (user_id, email, name, email_verified, blocked, details,"
+                " user_metadata, app_metadata, created_at, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    user_id,
+                    body.email,
+                    body.name or body.email,
+                    bool(body.email_verified),
+                    bool(body.blocked),
+                    json.dumps(_details({}, body)),
+                    json.dumps(body.user_metadata or {}),
+                    json.dumps(body.app_metadata or {}),
+                    now,
+                    now,
+                ),
+            )
+        except sqlite3.IntegrityError as error:
+            raise ManagementError(409, "The user already exists.", "auth0_idp_error") from error
+        return user_document(find_user(db, user_id))
+
+
+@router.get("/users/{user_id}", dependencies=[needs("read:users")])
+def get(
+    provider: ProviderOf,
+    user_id: str,
+    fields: str = "",
+    include_fields: bool = True,
+) -> Document:
+    """One user."""
+    with provider.database.reading() as db:
+        return parts(user_document(find_user(db, user_id)), fields, include_fields)
+
+
+@router.patch("/users/{user_id}", dependencies=[needs("update:users")])
+def change(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
+    """Change what is named; metadata are merged, and a null in them takes a name out."""
+    with provider.database.writing() as db:
+        row = find_user(db, user_id)
+        values = {
+            "user_id": user_id,
+            "email": body.email or row["email"],
+            "name": body.name or row["name"],
+            "email_verified": _either(body.email_verified, row["email_verified"]),
+            "blocked": _either(body.blocked, row["blocked"]),
+            "details": json.dumps(_details(json.loads(row["details"]), body)),
+            "user_metadata": _merged(row["user_metadata"], body.user_metadata),
+            "app_metadata": _merged(row["app_metadata"], body.app_metadata),
+            "now": provider.now(),
+        }
+        try:
+            db.execute(
+                "UPDATE users SET email = :email, name = :name, email_verified = :email_verified,"
+                " blocked = :blocked, details = :details, user_metadata = :user_metadata,"
+                " app_metadata = :app_metadata, updated_at = :now WHERE user_id = :user_id",
+                values,
+            )
+        except sqlite3.IntegrityError as error:
+            raise ManagementError(
+                400, "The specified new email already exists", "auth0_idp_error"
+            ) from error
+        return user_document(find_user(db, user_id))
+
+
+@router.delete("/users/{user_id}", status_code=204, dependencies=[needs("delete:users")])
+def delete(provider: ProviderOf, user_id: str) -> Response:
+    """Delete a user with all that hangs on them; 204 also for one that is not there."""
+    with provider.database.writing() as db:
+        db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+    return Response(status_code=204)
+
+
+@router.get("/users/{user_id}/organizations", dependencies=[needs("read:organizations")])
+def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Document] | Document:
+    """The organizations that a user belongs to."""
+    listing = Listing(
+        "organizations",
+        "organizations WHERE id IN (SELECT organization_id FROM members WHERE user_id = :user)",
+        organization_document,
+        order="created_at, id",
+        values={"user": user_id},
+    )
+    with provider.database.reading() as db:
+        find_user(db, user_id)
+        return listed(db, listing, page)
+
+
+def find_user(db: sqlite3.Connection, user_id: str) -> sqlite3.Row:
+    """The row of a user.
+
+    Raises:
+        ManagementError: There is none.
+    """
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM users WHERE user_id = ?", (user_id,)
+    ).fetchone()
+    if row is None:
+        raise no_user()
+    return row
+
+
+def user_document(row: sqlite3.Row) -> Document:
+    """A user as Auth0 tells of one."""
+    provider, _, number = row["user_id"].rpartition("|")
+    identity = {
+        "connection": CONNECTION,
+        "user_id": number,
+        "provider": provider or "auth0",
+        "isSocial": False,
+    }
+    document: Document = {
+        "user_id": row["user_id"],
+        "email": row["email"],
+        "email_verified": bool(row["email_verified"]),
+        "name": row["name"],
+        "nickname": row["email"].partition("@")[0],
+        **json.loads(row["details"]),
+        "identities": [identity],
+        "created_at": iso(row["created_at"]),
+        "updated_at": iso(row["updated_at"]),
+    }
+    for name in ("user_metadata", "app_metadata"):
+        if row[name] != "{}":
+            document[name] = json.loads(row[name])
+    if row["last_login"] is not None:
+        document |= {"last_login": iso(row["last_login"]), "logins_count": row["logins_count"]}
+    if row["blocked"]:
+        document["blocked"] = True
+    return document
+
+
+def _details(there: Metadata, body: NewUser | UserChanges) -> Metadata:
+    told = {name: getattr(body, name) for name in _PLAIN}
+    return {**there, **{name: value for name, value in told.items() if value is not None}}
+
+
+def _merged(there: str, changes: Metadata | None) -> str:
+    merged = {**json.loads(there), **(changes or {})}
+    return json.dumps({name: value for name, value in merged.items() if value is not None})
+
+
+def _either(told: bool | None, there: Any) -> bool:
+    return bool(there) if told is None else told
+
+
+def _new_user_id() -> str:
+    return new_identifier("auth0|", 24).lower()
