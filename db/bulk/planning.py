@@ -35,6 +35,7 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
         force: Plan those that do not hold it all the same.
     """
     run.run(plan_sql.create_plan(spec))
+    run.run(plan_sql.analyse_plan(spec))
     run.run(plan_sql.CREATE_PROBLEM)
     counts = run.run(plan_sql.count(spec)).one()
     is_clean = _find_repeated_keys(run, spec, by_id=not counts.unknown)

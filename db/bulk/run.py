@@ -88,6 +88,7 @@ class BulkRun:
         with self._statements.staging():
             self._statements.run(plan_sql.create_rows(self._spec))
             copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, counted()))
+            self._statements.run(plan_sql.ANALYSE_ROWS)
         return count
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
