@@ -137,6 +137,7 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
     return f"CREATE TEMPORARY TABLE aspencli_held AS {held}"
 
 
+ANALYSE_HELD = f"ANALYZE {HELD}"
 HAS_HELD = f"SELECT EXISTS (SELECT FROM {HELD})"
 
 

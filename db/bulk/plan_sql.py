@@ -4,7 +4,8 @@ The stages, each one statement over all rows: the rows are copied in (`ROWS`), j
 (`create_plan`), and checked (`check_sql`; details are looked for only where a count says that there
 are some). Column number 0 of a specification is ``v0`` among the rows; in the plan it is ``n0``
 (what it shall be) and ``o0`` (what it is). ``g0`` tells whether a row names it at all, and ``e0``
-what it is expected to be.
+what it is expected to be. ``place`` is where the row lay in the table; it may lie elsewhere by now,
+so it tells a good order to visit rows in, and nothing else.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def create_rows(spec: Spec) -> str:
 def create_plan(spec: Spec) -> str:
     """The rows, each with what is there now."""
     table = spec.table
-    columns = ["m.line", "m.key", f"s.{table.id} AS id"]
+    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.ctid AS place"]
     columns += [] if spec.key.stored == table.label else [f"s.{table.label} AS label"]
     for number, column in spec.numbered():
         wanted = f"m.v{number}"

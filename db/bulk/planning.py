@@ -86,6 +86,7 @@ def _find_holders(run: Statements, spec: Spec, *, skip_taken: bool) -> bool:
     run.run(check_sql.create_held(spec))
     if not run.run(check_sql.HAS_HELD).scalar():
         return False
+    run.run(check_sql.ANALYSE_HELD)
     if skip_taken:
         run.run(check_sql.PREPARE_LEAVE_TAKEN)
         run.run(check_sql.leave_taken(spec))

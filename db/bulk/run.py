@@ -199,11 +199,12 @@ class BulkRun:
             _MovedError: One is not as planned.
         """
         run, spec, plan = self._statements.run, self._spec, made.plan
-        if plan.already and run(write_sql.lock_same(spec)).scalar_one() != plan.already:
-            raise _MovedError
         for number, rows in made.detours.items():
             if run(write_sql.park(spec, number)).rowcount != rows:
                 raise _MovedError
+        run(write_sql.IN_ORDER)
+        if plan.already and run(write_sql.lock_same(spec)).scalar_one() != plan.already:
+            raise _MovedError
         if run(write_sql.update(spec, made.detours)).rowcount != plan.to_change:
             raise _MovedError
 

@@ -19,6 +19,11 @@ LOCK_SCOPE = "SELECT pg_advisory_xact_lock(1634955365, :scope)"
 # A value that no file gives: control characters are refused there.
 _PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
 
+# Rows are written in the order in which they lie in the table, each found by its number: every page
+# is visited once, whatever order the file has, and the server needs no memory for a hash table.
+# (The planner expects such visits to be all over the disk.)
+IN_ORDER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+
 
 def _is_held(number: int) -> str:
     return f"p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})"
@@ -39,8 +44,9 @@ def lock_same(spec: Spec) -> str:
     """Lock the rows that are so already: they have to stay so until the commit."""
     return f"""
 SELECT count(*) FROM (
-    SELECT FROM {spec.table.name} s JOIN {PLAN} p ON s.{spec.table.id} = p.id
-     WHERE {_is_unmoved(spec, ())} AND NOT {changes(spec)}
+    SELECT FROM (SELECT * FROM {PLAN} p WHERE NOT {changes(spec)} ORDER BY p.place) p
+      JOIN {spec.table.name} s ON s.{spec.table.id} = p.id
+     WHERE {_is_unmoved(spec, ())}
        FOR SHARE OF s
 ) same
 """
@@ -60,15 +66,10 @@ def update(spec: Spec, parked: Collection[int]) -> str:
         if spec.partial:  # somebody may change meanwhile what a row does not name
             value = f"CASE WHEN p.g{number} THEN {value} ELSE s.{column.stored} END"
         sets.append(f"{column.stored} = {value}")
-    joins = "".join(
-        f"\n  LEFT JOIN (SELECT DISTINCT holder_id FROM {HELD} WHERE number = {number}) k{number}"
-        f" ON k{number}.holder_id = p.id"
-        for number in parked
-    )
     return f"""
 UPDATE {table.name} s SET {", ".join(sets)}
-  FROM {PLAN} p{joins}
- WHERE s.{table.id} = p.id AND {_is_unmoved(spec, parked)} AND {changes(spec)}
+  FROM (SELECT * FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.place) p
+ WHERE s.{table.id} = p.id AND {_is_unmoved(spec, parked)}
 """
 
 
@@ -78,10 +79,9 @@ def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
     if not (spec.by_id or spec.changes_key):
         conditions.append(f"s.{spec.key.stored} = p.key")
     for number, column in spec.numbered():
-        before = f"p.o{number}"
-        if number in parked:
-            before = f"CASE WHEN k{number}.holder_id IS NULL THEN {before} ELSE {_PARKED} END"
-        same = f"s.{column.stored} {column.equals} {before}"
+        same = f"s.{column.stored} {column.equals} p.o{number}"
+        if number in parked:  # what this very transaction has put there, and nobody else can
+            same = f"({same} OR s.{column.stored} = {_PARKED})"
         finds = column.stored == spec.key.stored
         if spec.partial and not finds:
             same = f"({same} OR NOT {given(spec, number)})"
