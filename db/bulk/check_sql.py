@@ -123,6 +123,21 @@ SELECT line, '{name}', format('%s stands on line %s already', {quoted("value")},
 # Rows of the table that hold what a row of the file wants
 
 
+def has_held(spec: Spec, number: int, column: Column) -> str:
+    """Whether any row of the table holds a value of a unique column that a row of the plan wants.
+
+    A row that changes does not hold its new value itself, so whoever holds it is another: the index
+    alone can tell, and where nobody holds any the table itself is not read.
+    """
+    return f"""
+SELECT EXISTS (
+    SELECT FROM {PLAN} p
+      JOIN {spec.table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
+     WHERE p.n{number} IS DISTINCT FROM p.o{number}
+)
+"""
+
+
 def create_held(spec: Spec) -> str:
     """Which rows hold a value of a unique column that a row of the plan wants."""
     held = " UNION ALL ".join(
@@ -138,7 +153,6 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
 
 
 ANALYSE_HELD = f"ANALYZE {HELD}"
-HAS_HELD = f"SELECT EXISTS (SELECT FROM {HELD})"
 
 
 def _not_freed(spec: Spec) -> str:
