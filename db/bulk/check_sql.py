@@ -72,30 +72,16 @@ def _moved_reason(spec: Spec, number: int, column: Column) -> str:
 # Rows of the file that name the same
 
 
-def has_repeated_key(*, by_id: bool) -> str:
-    """Whether two rows of the file name the same row of the table.
-
-    Args:
-        by_id: Tell it by the table's numbers, at half the price of texts; every row must be known.
-    """
-    return _has_repeated(f"SELECT FROM {PLAN} p GROUP BY p.{'id' if by_id else 'key'}")
+# Whether two rows of the file name the same row of the table, which may be there or not.
+HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
 
 
-def has_repeated_value(spec: Spec, number: int, *, changed_only: bool) -> str:
-    """Whether two rows of the file want the same value of a unique column.
-
-    Args:
-        spec: The specification.
-        number: The column.
-        changed_only: Look only at rows that change it.
-    """
-    changed = f" AND p.n{number} IS DISTINCT FROM p.o{number}" if changed_only else ""
-    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}{changed}"
-    return _has_repeated(f"SELECT FROM {PLAN} p WHERE {where} GROUP BY p.n{number}")
-
-
-def _has_repeated(grouped: str) -> str:
-    return f"SELECT EXISTS ({grouped} HAVING count(*) > 1)"
+def has_repeated_value(spec: Spec, number: int) -> str:
+    """Whether two rows of the file want the same value of a unique column."""
+    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}"
+    return f"""
+SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY p.n{number} HAVING count(*) > 1)
+"""
 
 
 def repeated_key(spec: Spec) -> str:

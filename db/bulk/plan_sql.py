@@ -127,13 +127,33 @@ def _any_of(conditions: Iterable[str]) -> str:
 
 def count(spec: Spec) -> str:
     """What the plan comes to."""
+    return f"SELECT {_counts(spec)} FROM {PLAN} p"
+
+
+def count_all(spec: Spec) -> str:
+    """The same, and whether anything stands there twice.
+
+    ``repeated_ids`` is how often a row of the table is named again. ``repeated_0`` is how often a
+    value of column 0 is wanted again, among the rows that change it; hashes are compared, at half
+    the price of texts, so that it may (hardly ever) be too many.
+    """
+    repeated = ["count(p.id) - count(DISTINCT p.id) AS repeated_ids"]
+    for number, _column in spec.unique():
+        value, changed = f"p.n{number}", f"p.n{number} IS DISTINCT FROM p.o{number}"
+        changing = f"FILTER (WHERE {changed} AND {given(spec, number)})"
+        values = f"count({value}) {changing}"
+        distinct = f"count(DISTINCT hashtextextended({value}, 0)) {changing}"
+        repeated.append(f"{values} - {distinct} AS repeated_{number}")
+    return f"SELECT {_counts(spec)}, {', '.join(repeated)} FROM {PLAN} p"
+
+
+def _counts(spec: Spec) -> str:
     return f"""
-SELECT count(*) AS total,
+       count(*) AS total,
        count(*) FILTER (WHERE p.id IS NULL) AS unknown,
        count(*) FILTER (WHERE {has_moved(spec)}) AS moved,
        count(*) FILTER (WHERE {changes(spec)}) AS to_change,
        count(*) FILTER (WHERE p.id IS NOT NULL AND NOT {changes(spec)}) AS already
-  FROM {PLAN} p
 """
 
 

@@ -37,34 +37,44 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
     run.run(plan_sql.create_plan(spec))
     run.run(plan_sql.analyse_plan(spec))
     run.run(plan_sql.CREATE_PROBLEM)
-    counts = run.run(plan_sql.count(spec)).one()
-    is_clean = _find_repeated_keys(run, spec, by_id=not counts.unknown)
+    counts = run.run(plan_sql.count_all(spec)).one()
+    is_clean = _find_repeated_keys(run, spec, counts)
     # A value that two rows want is looked for among the rows that change: one that stays holds its
     # own, and is found as its holder. That is so only where every row is known, and known once.
-    is_clean &= _find_repeated_values(
-        run, spec, changed_only=is_clean and not (counts.unknown or spec.expects)
-    )
+    changed_only = is_clean and not (counts.unknown or spec.expects)
+    is_clean &= _find_repeated_values(run, spec, counts if changed_only else None)
     is_clean &= _find_moved(run, spec, counts, skip_moved=skip_moved, force=force)
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
     if is_held and is_clean:
-        _find_repeated_values(run, spec, changed_only=False)
+        _find_repeated_values(run, spec, None)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
 
 
-def _find_repeated_keys(run: Statements, spec: Spec, *, by_id: bool) -> bool:
+def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
     """Whether no two rows of the file name the same row of the table."""
-    if not run.run(check_sql.has_repeated_key(by_id=by_id)).scalar():
-        return True
-    run.run(check_sql.repeated_key(spec))
-    return False
+    is_repeated = counts.repeated_ids
+    if counts.unknown:
+        is_repeated = run.run(check_sql.HAS_REPEATED_KEY).scalar()
+    if is_repeated:
+        run.run(check_sql.repeated_key(spec))
+    return not is_repeated
 
 
-def _find_repeated_values(run: Statements, spec: Spec, *, changed_only: bool) -> bool:
-    """Whether no two rows of the file want the same value of a unique column."""
+def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
+    """Whether no two rows of the file want the same value of a unique column.
+
+    Args:
+        run: Where the rows are.
+        spec: What is changed.
+        counts: What was counted; None to look at rows, too, that do not change.
+    """
     is_clean = True
     for number, column in spec.unique():
-        has_repeated = check_sql.has_repeated_value(spec, number, changed_only=changed_only)
-        if run.run(has_repeated).scalar():
+        if counts is None:
+            is_repeated = run.run(check_sql.has_repeated_value(spec, number)).scalar()
+        else:
+            is_repeated = getattr(counts, f"repeated_{number}")
+        if is_repeated:
             run.run(check_sql.repeated_value(spec, number, column))
             is_clean = False
     return is_clean
