@@ -5,8 +5,24 @@ Only the standard library is imported here, so that every layer may use it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class ServiceAnswer:
+    """What the API answered where it did not do what was asked.
+
+    Attributes:
+        status: The HTTP status.
+        text: Its own words for it; empty where it said nothing that can be read.
+        extra: What stood beside them, such as the ``ids`` that are missing.
+    """
+
+    status: int
+    text: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AspenError(Exception):
@@ -16,15 +32,24 @@ class AspenError(Exception):
         message: What happened, and why.
         hint: What to do next.
         details: Further lines, such as every bad line of a file.
+        answer: The API's own answer, where it is what the API answered.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, details: Sequence[str] = ()):
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: Sequence[str] = (),
+        answer: ServiceAnswer | None = None,
+    ):
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.details = tuple(details)
+        self.answer = answer
 
 
 class BadInputError(AspenError):
@@ -49,6 +74,10 @@ class UnreachableError(AspenError):
     """The target does not answer; trying again may help."""
 
     exit_code = 5
+
+
+class UncertainError(UnreachableError):
+    """A change was sent, no answer came back, and so nobody knows whether it was made."""
 
 
 class NotFoundError(AspenError):

@@ -1,0 +1,274 @@
+"""Requests to the API: signed in, and each refusal told in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from aspencli.clients.api_errors import FORBIDDEN, UNAUTHORISED, error_of, forbidden, no_api
+from aspencli.clients.caller import Caller
+from aspencli.clients.downloads import BEYOND_END, Downloaded, Landing, Progress
+from aspencli.clients.http import Answer, Request
+from aspencli.clients.json_items import items
+from aspencli.clients.retrying import Patience, SetbackError
+from aspencli.errors import AspenError, CredentialsError
+from aspencli.shapes import Me
+
+T = TypeVar("T")
+QUICK = Patience(read=40, total=120)
+"""For what the service does in a second."""
+HEAVY = Patience(read=150, total=900)
+"""For what it may take two minutes over: long lists, changes in bulk."""
+DOWNLOAD = Patience(read=150, total=3_600)
+"""For files."""
+ME = "/v2/users/me"
+_ERRORS = 300  # statuses from here on; redirects, too, are none that we want
+_COOKIE = "_oauth2_proxy"  # as oauth2-proxy names it where nobody named it otherwise
+
+
+class TokenSource(Protocol):
+    """Who is signed in, as far as a request needs to know."""
+
+    def token(self) -> str:
+        """The token to send; signs in first where that is needed and possible.
+
+        Raises:
+            CredentialsError: Nobody is signed in, and nobody is there to do it.
+        """
+
+    def renew(self, refused: str) -> str | None:
+        """Another token instead of one that was refused; None where there is none."""
+
+    def advice(self) -> str:
+        """What to do when the API refuses the token."""
+
+
+@dataclass(frozen=True)
+class _Call(Generic[T]):
+    """A request that can be made again, with another token.
+
+    Attributes:
+        asking: Makes the request; it may differ from one try to the next.
+        read: Makes something of the answer.
+        patience: How long to wait.
+        safe: See `Caller.call`.
+        settle: See `Caller.call`.
+        takes: A status that is not an error here.
+    """
+
+    asking: Callable[[], Request]
+    read: Callable[[Answer], T]
+    patience: Patience
+    safe: bool | None = None
+    settle: Callable[[], T | None] | None = None
+    takes: int = 200
+
+
+class ApiCalls:
+    """Makes requests to the API of one target.
+
+    Args:
+        caller: Makes requests to its server.
+        tokens: Who is signed in. Tokens go to that server and nowhere else, for the caller speaks
+            to no other.
+        cookie: The value of ``OAUTH2_PROXY_COOKIE``; None where a proxy wants none.
+    """
+
+    def __init__(self, caller: Caller, tokens: TokenSource, cookie: str | None = None):
+        self._caller = caller
+        self._tokens = tokens
+        self._cookie = cookie
+
+    @property
+    def name(self) -> str:
+        """What an operator calls this API."""
+        return self._caller.name
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        pick: Callable[[Any], T],
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        safe: bool | None = None,
+        settle: Callable[[], T | None] | None = None,
+        patience: Patience = QUICK,
+    ) -> T:
+        """Ask for JSON.
+
+        Args:
+            method: The HTTP method.
+            path: The path, from ``/v2`` on.
+            pick: Takes from the answer what is wanted.
+            body: What to send, as JSON.
+            query: What follows the question mark.
+            safe: Whether it may be asked twice. Default: what only reads.
+            settle: What to do when a change was sent and its answer was lost: look whether it was
+                made, and return what it would have given, or None where it was not made; then it
+                is sent again. The server may still be at it when this is called.
+            patience: How long to wait.
+
+        Raises:
+            AspenError: It was refused, or failed; its ``answer`` says how.
+            UncertainError: A change was sent, its answer was lost, and there is no ``settle``.
+        """
+
+        def read(answer: Answer) -> T:
+            try:
+                return pick(json.loads(answer.read()))
+            except (ValueError, LookupError, TypeError) as error:
+                raise no_api(answer, self.name) from error
+
+        request = _request(method, path, body, query)
+        return self._do(_Call(lambda: request, read, patience, safe, settle))
+
+    def list(
+        self, path: str, key: str, keep: Callable[[Any], T], query: Mapping[str, str] | None = None
+    ) -> list[T]:
+        """Ask for a list that may be long; each item is reduced while it comes.
+
+        Args:
+            path: The path.
+            key: What the answer calls the list.
+            keep: Makes of an item what is to be kept of it.
+            query: What follows the question mark.
+
+        Raises:
+            AspenError: See `ask`.
+        """
+
+        def read(answer: Answer) -> list[T]:
+            if answer.kind != "application/json":
+                raise no_api(answer, self.name)
+            try:
+                return [keep(item) for item in items(answer.chunks(), key)]
+            except ValueError as error:
+                raise SetbackError("its answer is no whole list", perhaps_done=False) from error
+
+        request = _request("GET", path, None, query)
+        return self._do(_Call(lambda: request, read, HEAVY))
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        landing: Landing,
+        progress: Progress,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Downloaded:
+        """Ask for a file.
+
+        Args:
+            method: The HTTP method; asking twice does no harm, whichever it is.
+            path: The path.
+            landing: Where the file goes.
+            progress: Told how far it is.
+            body: What to send, as JSON.
+            query: What follows the question mark.
+
+        Raises:
+            AspenError: See `ask`.
+        """
+        request = _request(method, path, body, query).having({"accept-encoding": "identity"})
+        call = _Call(
+            lambda: request.having(landing.headers()),
+            lambda answer: landing.take(answer, progress),
+            DOWNLOAD,
+            safe=True,
+            takes=BEYOND_END,
+        )
+        return self._do(call)
+
+    def _do(self, call: _Call[T]) -> T:
+        token = self._tokens.token()
+        try:
+            return self._once(call, token)
+        except CredentialsError as error:
+            renewed = self._tokens.renew(token) if _status(error) == UNAUTHORISED else None
+            if renewed is None:
+                self._explain(error, call)
+                raise
+        try:
+            return self._once(call, renewed)
+        except CredentialsError as error:
+            self._explain(error, call)
+            raise
+
+    def _once(self, call: _Call[T], token: str) -> T:
+        def read(answer: Answer) -> T:
+            if answer.status >= _ERRORS and answer.status != call.takes:
+                request = call.asking()
+                raise error_of(answer, self.name, f"{request.method} {request.path}")
+            return call.read(answer)
+
+        return self._caller.call(
+            lambda: self._with_credentials(call.asking(), token),
+            read,
+            call.patience,
+            safe=call.safe,
+            settle=call.settle,
+        )
+
+    def _explain(self, error: CredentialsError, call: _Call[Any]) -> None:
+        """Say who is asking, and what to do about the refusal."""
+        if _status(error) == UNAUTHORISED:
+            error.hint = self._tokens.advice()
+        elif _status(error) == FORBIDDEN:
+            path = call.asking().path
+            try:
+                me: Me | None = None if path == ME else self.ask("GET", ME, whole(Me))
+            except AspenError:  # then it is told without saying who
+                me = None
+            error.details, error.hint = forbidden(path, me)
+
+    def _with_credentials(self, request: Request, token: str) -> Request:
+        request = request.having({"authorization": f"Bearer {token}"})
+        if not self._cookie:
+            return request
+        named = self._cookie.startswith(_COOKIE)
+        return request.having({"cookie": self._cookie if named else f"{_COOKIE}={self._cookie}"})
+
+
+def whole(_shape: type[T]) -> Callable[[Any], T]:
+    """Takes an object of that shape; that it is an object is looked at, no more."""
+
+    def pick(body: Any) -> T:
+        if not isinstance(body, dict):
+            raise TypeError("an object was expected")
+        return cast("T", body)
+
+    return pick
+
+
+def under(key: str, kind: type[T]) -> Callable[[Any], T]:
+    """Takes from an object what is under a key, and of that kind."""
+
+    def pick(body: Any) -> T:
+        found = body[key]
+        if not isinstance(found, kind):
+            raise TypeError(f"{key} was expected to be a {kind.__name__}")
+        return found
+
+    return pick
+
+
+def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None) -> Request:
+    if body is None:
+        return Request(method, path, query or {})
+    return Request(
+        method,
+        path,
+        query or {},
+        {"content-type": "application/json"},
+        json.dumps(body, separators=(",", ":")).encode(),
+    )
+
+
+def _status(error: AspenError) -> int | None:
+    return error.answer.status if error.answer else None

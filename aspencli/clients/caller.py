@@ -1,0 +1,111 @@
+"""A request made until it is answered, and what it means when it never is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from aspencli.clients.http import Answer, Http, Request
+from aspencli.clients.retrying import (
+    BUSY,
+    Deadline,
+    Patience,
+    Persistence,
+    SetbackError,
+    UnsettledError,
+    busy,
+)
+from aspencli.errors import ServiceAnswer, UncertainError, UnreachableError
+
+T = TypeVar("T")
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+class Caller:
+    """Makes requests to one server, and tries again what may be tried again.
+
+    Args:
+        http: The connection.
+        name: What an operator calls the server.
+        hint: What to do where it does not answer.
+        persistence: How it is tried again.
+    """
+
+    def __init__(self, http: Http, name: str, *, hint: str, persistence: Persistence | None = None):
+        self.http = http
+        self.name = name
+        self._hint = hint
+        self._persistence = persistence or Persistence()
+
+    def call(
+        self,
+        asking: Callable[[], Request],
+        read: Callable[[Answer], T],
+        patience: Patience,
+        *,
+        safe: bool | None = None,
+        settle: Callable[[], T | None] | None = None,
+    ) -> T:
+        """What ``read`` makes of the answer.
+
+        Args:
+            asking: What to ask; called for each try.
+            read: Makes something of an answer that is not "try again later"; it may be handed
+                another one if the first breaks off.
+            patience: How long to wait.
+            safe: Whether the request may be made twice. Default: those that only read.
+            settle: See `Persistence.run`.
+
+        Raises:
+            UncertainError: A change was sent, and nobody knows whether it was made.
+            UnreachableError: The server does not answer, or asks to come back later.
+        """
+        first = asking()
+        may_repeat = first.method in _SAFE if safe is None else safe
+
+        def attempt(deadline: Deadline) -> T:
+            with self.http.open(asking(), deadline, patience) as answer:
+                if answer.status in BUSY:
+                    answer.read()  # so that the connection can be used again, and for the log
+                    raise busy(answer.status, answer.headers)
+                return read(answer)
+
+        try:
+            return self._persistence.run(attempt, patience, safe=may_repeat, settle=settle)
+        except UnsettledError as error:
+            raise self._uncertain(first, error) from error
+        except SetbackError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: SetbackError) -> UnreachableError:
+        answer = None if error.status is None else ServiceAnswer(error.status)
+        if error.wait is not None and error.wait >= 1:
+            return UnreachableError(
+                f"{self.name} cannot serve this now: {error.reason}",
+                hint=f"It asks to wait {error.wait:,.0f} s; then try again.",
+                answer=answer,
+            )
+        if error.status is not None:
+            return UnreachableError(
+                f"{self.name} cannot serve this now: {error.reason}",
+                hint="Try again in a few minutes.",
+                answer=answer,
+            )
+        place = self.http.origin
+        hint = self._hint
+        if "certificate" in error.reason:
+            hint = (
+                "If your network has its own certificates, name their file with SSL_CERT_FILE; "
+                "and check this machine's clock."
+            )
+        return UnreachableError(
+            f"{self.name} does not answer at {place}: {error.reason}", hint=hint
+        )
+
+    def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:
+        return UncertainError(
+            f"{self.name} was asked for a change, and its answer was lost ({error}): "
+            "it may have been made, or not",
+            hint="Look before you do it again.",
+            details=[f"{request.method} {request.path}"],
+        )

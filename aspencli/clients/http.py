@@ -1,0 +1,264 @@
+"""One server, spoken to over HTTP/1.1; the only module that knows httpx."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import ssl
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from aspencli import __version__
+from aspencli.clients.origins import Origin, origin_of
+from aspencli.clients.retrying import Deadline, Patience, SetbackError, http_date
+from aspencli.clients.wirelog import WireLog
+
+USER_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
+_SAME_REQUEST = frozenset({307, 308})  # redirects that repeat method and body
+# Of these it is certain that the server never saw the request.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+# Shorter than any server keeps an idle connection (uvicorn: 5 s): who closes it first loses no
+# request on it.
+_IDLE_S = 3.0
+
+
+class SlashWarning(ResourceWarning):
+    """A path of ours has a slash too many or too few; not shown to operators, an error in tests."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        method: The HTTP method.
+        path: From the root of the server or of its base, percent-encoded; begins with a slash.
+        query: What follows the question mark.
+        headers: Beyond those that every request has; names in lower case.
+        body: What is sent along.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def having(self, headers: Mapping[str, str]) -> Request:
+        """The same request with more headers."""
+        return replace(self, headers={**self.headers, **headers})
+
+
+class Answer:
+    """What the server answers; its body is still on the way.
+
+    Attributes:
+        status: The HTTP status.
+        headers: With lower-case names.
+        url: What was asked.
+    """
+
+    def __init__(self, response: httpx.Response, deadline: Deadline, log: WireLog):
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.url = str(response.url)
+        self._response = response
+        self._deadline = deadline
+        self._log = log
+
+    @property
+    def kind(self) -> str:
+        """The media type of the body, such as ``application/json``."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def seconds_ahead(self) -> float | None:
+        """How far the server's clock is ahead of this machine's; None where it tells no time."""
+        theirs = http_date(self.headers.get("date", ""))
+        return None if theirs is None else theirs.timestamp() - time.time()
+
+    def chunks(self, *, forever: bool = False) -> Iterator[bytes]:
+        """The body as it comes, decompressed.
+
+        Args:
+            forever: Whether it may take longer than the call, as long as something comes.
+
+        Raises:
+            SetbackError: It breaks off, or takes longer than the call may.
+        """
+        pieces = self._response.iter_bytes()
+        while True:
+            with _in_our_words():  # not around the yield: what the reader raises is the reader's
+                chunk = next(pieces, None)
+            if chunk is None:
+                return
+            yield chunk
+            if not forever and self._deadline.left <= 0:
+                raise SetbackError(
+                    f"the answer was not complete after {self._deadline.seconds:.0f} s",
+                    perhaps_done=True,
+                )
+
+    def read(self) -> bytes:
+        """The whole body."""
+        body = b"".join(self.chunks())
+        self._log.read(self.headers, body)
+        return body
+
+
+class Http:
+    """A connection to one server, kept alive; it never speaks to another.
+
+    Args:
+        base: The server's address; a path in it leads every request's.
+        what: What it is the address of, for messages.
+        log: Where requests are told.
+
+    Raises:
+        BadInputError: The address is none.
+    """
+
+    def __init__(self, base: str, what: str, *, log: WireLog | None = None):
+        self.origin: Origin = origin_of(base, what)
+        self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
+        self._log = log or WireLog()
+        self._client = httpx.Client(
+            headers={"user-agent": USER_AGENT},
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
+            # Loading certificates takes 20 ms, which plain http can do without.
+            verify=self.origin.scheme == "https",
+            # Proxies of the environment are obeyed, but never for this very machine.
+            mounts=self._without_proxy() if self.origin.is_loopback else None,
+        )
+
+    def _without_proxy(self) -> dict[str, httpx.BaseTransport | None]:
+        host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
+        return {f"all://{host}": None}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    @contextmanager
+    def open(self, request: Request, deadline: Deadline, patience: Patience) -> Iterator[Answer]:
+        """Ask once; the answer can be read inside the block.
+
+        Raises:
+            SetbackError: No answer came, or not all of it.
+        """
+        url = self._base + request.path
+        if request.query:
+            url += "?" + urlencode(request.query)
+        timeout = _timeout(patience, deadline)
+        with self._once(request, url, timeout, deadline) as answer:
+            onward = self._mended(answer, url)
+            if onward is None:
+                yield answer
+        if onward is not None:
+            with self._once(request, onward, timeout, deadline) as answer:
+                yield answer
+
+    @contextmanager
+    def _once(
+        self, request: Request, url: str, timeout: httpx.Timeout, deadline: Deadline
+    ) -> Iterator[Answer]:
+        sent = self._client.build_request(
+            request.method,
+            url,
+            headers=dict(request.headers),
+            content=request.body or None,
+            timeout=timeout,
+        )
+        since = self._log.asked(request.method, url, sent.headers, request.body)
+        with _in_our_words():
+            response = self._client.send(sent, stream=True)
+        try:
+            answer = Answer(response, deadline, self._log)
+            self._log.answered(answer.status, answer.headers, since)
+            yield answer
+        finally:
+            response.close()
+
+    def _mended(self, answer: Answer, url: str) -> str | None:
+        """Where to ask instead, when all that is wrong with the path is its last slash.
+
+        Scheme, host and port stay our own: the service, behind its load balancer, points to http.
+        """
+        if answer.status not in _SAME_REQUEST:
+            return None
+        asked, told = urlsplit(url), urlsplit(answer.headers.get("location", ""))
+        same_host = told.hostname in {None, self.origin.host}
+        if not same_host or told.path.rstrip("/") != asked.path.rstrip("/"):
+            return None
+        warnings.warn(
+            f"the service redirected {asked.path} to {told.path}", SlashWarning, stacklevel=2
+        )
+        self._log.note(f"a bug of ours: {asked.path} should be {told.path}")
+        return f"{self.origin}{told.path}" + (f"?{asked.query}" if asked.query else "")
+
+
+def _timeout(patience: Patience, deadline: Deadline) -> httpx.Timeout:
+    left = max(deadline.left, 0.001)
+    return httpx.Timeout(
+        min(patience.read, left),
+        connect=min(patience.connect, left),
+        pool=min(patience.connect, left),
+    )
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Turns the errors of httpx into setbacks."""
+    try:
+        yield
+    except httpx.LocalProtocolError:
+        # Its words repeat what we were about to send, a token maybe.
+        raise SetbackError(
+            "the request is not well formed, and was not sent", perhaps_done=False, hopeless=True
+        ) from None
+    except httpx.TransportError as error:
+        raise _setback(error) from error
+    except httpx.DecodingError as error:
+        raise SetbackError("its answer is garbled", perhaps_done=True) from error
+
+
+def _setback(error: httpx.TransportError) -> SetbackError:
+    reason, hopeless = _reason(error)
+    return SetbackError(reason, perhaps_done=not isinstance(error, _NEVER_SENT), hopeless=hopeless)
+
+
+def _reason(error: httpx.TransportError) -> tuple[str, bool]:
+    """Why there is no answer, and whether it is in vain to try again."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not accepted: {cause.verify_message}", True
+        if isinstance(cause, socket.gaierror):
+            return f"its name is not known here: {cause.strerror}", False
+    for kinds, words in _WORDS:
+        if any(isinstance(cause, kinds) for cause in _causes(error)):
+            return words, False
+    return f"the connection broke: {error}", False
+
+
+_WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((ConnectionRefusedError,), "nothing listens there (connection refused)"),
+    ((ConnectionResetError, BrokenPipeError), "the connection was reset"),
+    ((httpx.ConnectTimeout,), "no connection came about in time"),
+    ((httpx.TimeoutException,), "no answer came in time"),
+    ((httpx.ProxyError,), "the proxy refuses to pass it on"),
+    ((httpx.RemoteProtocolError,), "the connection was closed before the answer was complete"),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__

@@ -1,0 +1,88 @@
+"""What the tests of the clients share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from aspencli.clients.api import Api
+from aspencli.clients.api_calls import ApiCalls
+from aspencli.clients.caller import Caller
+from aspencli.clients.http import Http
+from aspencli.clients.retrying import Persistence
+from aspencli.clients.wirelog import WireLog
+from tests.clients.naughty import Naughty, Reply, Route
+
+Serving = Callable[..., Naughty]
+
+
+@dataclass
+class Tokens:
+    """Tokens in a row; each is the next one after the other was refused."""
+
+    left: list[str] = field(default_factory=lambda: ["first"])
+    refused: list[str] = field(default_factory=list)
+
+    def token(self) -> str:
+        return self.left[0]
+
+    def renew(self, refused: str) -> str | None:
+        self.refused.append(refused)
+        self.left.pop(0)
+        return self.left[0] if self.left else None
+
+    def advice(self) -> str:
+        return "sign in again"
+
+
+@dataclass
+class Client:
+    """The API client on a server, and what it said and did meanwhile."""
+
+    api: Api
+    calls: ApiCalls
+    server: Naughty
+    tokens: Tokens
+    told: list[str]
+    slept: list[float]
+    log: list[str]
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    """Starts servers; they stop with the test."""
+    with ExitStack() as exits:
+
+        def start(*replies: Reply, route: Route | None = None) -> Naughty:
+            return exits.enter_context(Naughty(route or list(replies)))
+
+        yield start
+
+
+@pytest.fixture
+def client(serving: Serving) -> Iterator[Callable[..., Client]]:
+    """Makes a client of a server with those replies; it does not sleep, it notes for how long."""
+    with ExitStack() as exits:
+
+        def make(
+            *replies: Reply,
+            route: Route | None = None,
+            tokens: list[str] | None = None,
+            cookie: str | None = None,
+        ) -> Client:
+            server = serving(*replies, route=route)
+            told: list[str] = []
+            slept: list[float] = []
+            log: list[str] = []
+            http = Http(server.url, "the API", log=WireLog(log.append))
+            exits.callback(http.close)
+            persistence = Persistence(tell=told.append, sleep=slept.append)
+            caller = Caller(http, "the API of mylab", hint="check it", persistence=persistence)
+            source = Tokens(tokens or ["first"])
+            calls = ApiCalls(caller, source, cookie)
+            return Client(Api(calls), calls, server, source, told, slept, log)
+
+        yield make
