@@ -58,7 +58,9 @@ GLOBAL_OPTIONS = (
     GlobalOption(("--yes", "-y"), "Do not ask before writing (production wants --confirm)."),
     GlobalOption(("--confirm",), "Confirm a write by the target's name.", "NAME"),
     GlobalOption(("--no-input",), "Never ask; refuse instead."),
-    GlobalOption(("--debug",), "Show the traceback of an error."),
+    GlobalOption(
+        ("--debug",), "Show requests, without their secrets, and the traceback of an error."
+    ),
     GlobalOption(("--version",), "Show the version and exit."),
     GlobalOption(("--local",), "", constant=("env", "local"), hidden=True),
 )

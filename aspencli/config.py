@@ -55,8 +55,18 @@ KEYS = (
     Key("org", ("CZGE_ORG",)),
     Key("pathogen_slug", ("CZGE_PATHOGEN",), "SC2"),
     Key("output", ("ASPEN_OUTPUT",), None, OUTPUT_FORMATS),
+    Key("via", ("ASPEN_VIA",), None, ("db", "api")),
 )
-_TARGET_KEYS = ("safety", "api_url", "database_url", "secret_name", "aws_profile")
+_SIGN_IN_KEYS = ("auth_url", "auth_client_id", "auth_audience")
+_TARGET_KEYS = (
+    "safety",
+    "api_url",
+    "database_url",
+    "secret_name",
+    "aws_profile",
+    *_SIGN_IN_KEYS,
+)
+_NO_WORD = re.compile(r"\W")
 _STRICTNESS = [Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION]
 
 
@@ -175,18 +185,24 @@ class Config:
                 f"--stack goes with --env rdev, not with {target.name}",
                 hint="Leave --stack out, or give --env rdev.",
             )
-        api = self.value("api")
-        address = self._environ.get(self.database_variable(target.name)) or target.database_url
-        return replace(
-            target,
-            api_url=(api or target.api_url or "").rstrip("/") or None,
-            database_url=address,
-        )
+        api = self.value("api") or target.api_url or ""
+        found: dict[str, Any] = {
+            key: self._environ.get(self.variable(key, target.name)) or getattr(target, key)
+            for key in ("database_url", *_SIGN_IN_KEYS)
+        }
+        # One entry serves every stack.
+        api = api.replace("{stack}", target.stack or "{stack}")
+        return replace(target, api_url=api.rstrip("/") or None, **found)
 
     @staticmethod
-    def database_variable(name: str) -> str:
+    def variable(key: str, target: str) -> str:
+        """The environment variable that sets a key of a target: ``ASPEN_AUTH_URL_STAGING``."""
+        return f"ASPEN_{key}_{_NO_WORD.sub('_', target)}".upper()
+
+    @classmethod
+    def database_variable(cls, target: str) -> str:
         """The environment variable that holds a target's database address."""
-        return "ASPEN_DATABASE_URL_" + re.sub(r"\W", "_", name).upper()
+        return cls.variable("database_url", target)
 
     def _find(self, key: Key) -> Setting:
         given = self._flags.get(key.name)

@@ -15,6 +15,8 @@ from aspencli.targets import Target
 if TYPE_CHECKING:
     import typer
 
+    from aspencli.access import Access
+    from aspencli.clients.api import Api
     from aspencli.clients.laptop import Laptop
     from aspencli.output.console import Output
     from db.database import Database, Limits
@@ -113,6 +115,23 @@ class AppContext:
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
         authorise(self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+
+    @cached_property
+    def access(self) -> Access:
+        """How the target's API is reached, and signed in to."""
+        from aspencli.access import Access
+
+        debug = bool(self.options["debug"])
+        return Access(self.target, self.config, self.out, debug=debug, exits=self._exits)
+
+    def api(self) -> Api:
+        """The target's API; its first request signs in where that is needed.
+
+        Raises:
+            UnreachableError: Nobody told where it is.
+            CredentialsError: Nobody told how to sign in to it.
+        """
+        return self.access.api
 
     @cached_property
     def laptop(self) -> Laptop:

@@ -26,6 +26,7 @@ ENTRIES = (
         "db", "aspencli.commands.db", "Console, psql, schema migrations and state of the database."
     ),
     Entry("local", "aspencli.commands.local", "A whole deployment on this machine."),
+    Entry("auth", "aspencli.commands.auth", "Sign in to a target, and see who is signed in."),
     Entry("config", "aspencli.commands.config", "What is set, and where it comes from."),
 )
 

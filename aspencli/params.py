@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from aspencli.output.console import Output
 
 TABLE_LIMIT = 100  # rows; more than a person reads
+
+
+class Road(enum.Enum):
+    """How a command reaches the data of a target."""
+
+    DB = "db"
+    API = "api"
 
 
 def checked(what: str) -> Callable[[str | None], str | None]:
@@ -68,6 +76,14 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every row, in a table to
 AfterOption = Annotated[
     int | None, typer.Option("--after", metavar="ID", help="Go on behind the row of this id.")
 ]
+ViaOption = Annotated[
+    Road | None,
+    typer.Option(
+        "--via",
+        help="Straight to the database, or through the API. Default: the database of local, the "
+        "API of the others. (env: ASPEN_VIA)",
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
 
 
@@ -102,3 +118,25 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
     if limit is None and out.chosen_form == "table":
         return TABLE_LIMIT
     return limit
+
+
+def chosen_road(context: AppContext, given: Road | None) -> Road:
+    """How a command that knows both roads reaches the target.
+
+    What was given, else what is set, else the database of ``local`` and the API of the others;
+    where only the database's address is known, the database.
+    """
+    if given is not None:
+        return given
+    chosen = context.config.value("via")
+    if chosen is not None:
+        return Road(chosen)
+    target = context.target
+    only_database = target.database_url is not None and target.api_url is None
+    return Road.DB if target.name == "local" or only_database else Road.API
+
+
+def road_words(context: AppContext, road: Road) -> str:
+    """The target and how it is reached, for banners and questions: ``prod, through its API``."""
+    how = "straight in its database" if road is Road.DB else "through its API"
+    return f"{context.target.label}, {how}"

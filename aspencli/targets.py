@@ -30,6 +30,10 @@ class Target:
             is left out of ``repr``.
         secret_name: The name of its secret in AWS Secrets Manager, else None.
         aws_profile: The AWS profile that may read that secret, else None.
+        auth_url: Who signs its users in (the OpenID issuer), such as ``https://x.auth0.com``; None
+            when not known.
+        auth_client_id: The client that its API accepts tokens of; None when not known.
+        auth_audience: What the provider is to make the access token for; usually None.
     """
 
     name: str
@@ -39,6 +43,9 @@ class Target:
     database_url: str | None = None
     secret_name: str | None = None
     aws_profile: str | None = None
+    auth_url: str | None = None
+    auth_client_id: str | None = None
+    auth_audience: str | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.label!r}, {self.safety.value})"

@@ -25,7 +25,11 @@ from db.database import Database
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
-HEAVY = ("sqlalchemy", "psycopg2", "alembic", "boto3", "botocore", "httpx", "IPython", "pydantic")
+SIGN_IN = ("httpx", "joserfc", "keyring", "filelock")
+HEAVY = (
+    *("sqlalchemy", "psycopg2", "alembic", "boto3", "botocore", "IPython", "pydantic"),
+    *SIGN_IN,
+)
 CliEnvironment = Callable[[Database | None], dict[str, str]]
 
 
@@ -61,7 +65,9 @@ def test_every_command_explains_itself(
 
 
 @pytest.mark.parametrize(
-    "words", [words for words in LEAVES if words[0] in {"samples", "users", "groups"}], ids=" ".join
+    "words",
+    [words for words in LEAVES if words[0] in {"samples", "users", "groups", "auth"}],
+    ids=" ".join,
 )
 def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
     epilog = COMMANDS[words].epilog
@@ -162,7 +168,7 @@ def test_two_values_for_one_option_are_bad_usage(
 
 @pytest.mark.parametrize(
     "words",
-    [words for words in LEAVES if words[0] in {"samples", "users", "groups", "config"}],
+    [words for words in LEAVES if words[0] in {"samples", "users", "groups", "config", "auth"}],
     ids=" ".join,
 )
 def test_every_command_takes_every_global_option(words: tuple[str, ...]) -> None:
@@ -347,6 +353,14 @@ def test_a_start_loads_nothing_heavy(arguments: tuple[str, ...], cli_env: CliEnv
     assert _loaded(cli_env(None), *arguments) == set()
 
 
+def test_a_database_command_loads_nothing_of_the_sign_in(
+    cli_env: CliEnvironment, seeded: Database
+) -> None:
+    done = _spawn("groups", "list", env=cli_env(seeded), python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert _among(done.stderr, SIGN_IN) == set()
+
+
 def test_the_version_needs_no_command_framework(cli_env: CliEnvironment) -> None:
     done = _spawn("--version", env=cli_env(None), python=("-X", "importtime"))
     assert "typer" not in done.stderr
@@ -400,8 +414,12 @@ def _loaded(env: dict[str, str], *arguments: str) -> set[str]:
 
 
 def _heavy(importtime: str) -> set[str]:
+    return _among(importtime, HEAVY)
+
+
+def _among(importtime: str, names: tuple[str, ...]) -> set[str]:
     lines = (line for line in importtime.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines} & set(HEAVY)
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines} & set(names)
 
 
 def _spawn(

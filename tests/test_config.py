@@ -279,3 +279,20 @@ def test_a_target_keeps_its_address_out_of_its_repr(configured: Configured) -> N
     config = configured(environ=environ)
     assert "hunter2" not in repr(config.target)
     assert "hunter2" not in str(config.targets)
+
+
+# Signing in
+
+
+def test_where_to_sign_in_comes_from_the_file_and_the_environment(configured: Configured) -> None:
+    text = '[targets.staging]\nauth_url = "https://a.example.org"\nauth_client_id = "from-file"\n'
+    environ = {"ASPEN_AUTH_CLIENT_ID_STAGING": "from-environment"}
+    target = configured(text, flags={"env": "staging"}, environ=environ).target
+    assert (target.auth_url, target.auth_client_id) == ("https://a.example.org", "from-environment")
+    assert target.auth_audience is None
+
+
+def test_one_address_serves_every_stack(configured: Configured) -> None:
+    text = '[targets.rdev]\napi_url = "https://{stack}-api.rdev.example.org/"\n'
+    target = configured(text, flags={"env": "rdev", "stack": "mine"}).target
+    assert target.api_url == "https://mine-api.rdev.example.org"

@@ -39,6 +39,8 @@ def _rows(config: Config) -> Iterator[Row]:
     target = config.target
     yield {"name": "target", "value": f"{target.label} ({target.safety.value})", "source": "env"}
     yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
+    yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
+    yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}
     yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
     yield {"name": "config_file", "value": str(config.path), "source": _exists(config)}
 

@@ -60,7 +60,7 @@ def counted(lab: Database, principal: str, group: int, action: Action) -> dict[i
             .where(access.samples(action))
             .group_by(Sample.submitting_group_id)
         )
-        return {row[0]: row[1] for row in rows}
+        return dict(rows.tuples().all())
 
     found: dict[int, int] = ask(lab, count)
     return found

@@ -1,0 +1,267 @@
+"""The target's API and the sign-in to it, wired together; each opens when first used."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aspencli import homes
+from aspencli.clients.boxes import KeyringBox, KeyringError
+from aspencli.clients.id_tokens import claims_of, sign_in_of
+from aspencli.clients.origins import Origin, origin_of
+from aspencli.clients.sign_in_store import Store
+from aspencli.clients.wirelog import WireLog
+from aspencli.config import Config
+from aspencli.errors import BadInputError, CredentialsError, UnreachableError
+from aspencli.identity import DeviceCode, Place, SignIn
+from aspencli.services.sessions import TOKEN_VARIABLE, Session
+from aspencli.targets import Safety, Target
+
+if TYPE_CHECKING:
+    from aspencli.clients.api import Api
+    from aspencli.clients.provider import Provider
+    from aspencli.output.console import Output
+
+PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
+
+
+class Access:
+    """Reaching the API of one target.
+
+    Args:
+        target: The target, complete.
+        config: Where it comes from.
+        out: Where messages and questions go.
+        debug: Whether requests are shown.
+        exits: Closes what was opened.
+    """
+
+    def __init__(
+        self, target: Target, config: Config, out: Output, *, debug: bool, exits: ExitStack
+    ):
+        self._target = target
+        self._config = config
+        self._out = out
+        self._log = WireLog(out.info if debug else None)
+        self._exits = exits
+        self.folder = homes.state_dir() / "sign-ins"
+
+    @property
+    def name(self) -> str:
+        """What an operator calls the API."""
+        return f"the API of {self._target.label}"
+
+    @property
+    def login_command(self) -> str:
+        """What to type to sign in."""
+        words = ["aspencli", "--env", self._target.name]
+        if self._target.stack:
+            words += ["--stack", self._target.stack]
+        if not self._is_usual_api and self._target.api_url:
+            words += ["--api", self._target.api_url]
+        return shlex.join([*words, "auth", "login"])
+
+    @property
+    def _is_usual_api(self) -> bool:
+        return self._config.setting("api").value is None
+
+    @cached_property
+    def api_url(self) -> str:
+        """Where the API answers.
+
+        Raises:
+            UnreachableError: Nobody told where that is.
+            BadInputError: Tokens would go there without encryption.
+        """
+        target = self._target
+        if not target.api_url:
+            raise UnreachableError(
+                f"nobody told where {self.name} is",
+                hint=f"Give --api URL (or set ASPEN_API), or set api_url below "
+                f"[targets.{target.name}] in {self._config.path}.",
+            )
+        self._private(target.api_url, f"the address of {self.name}")
+        return target.api_url
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its users sign in.
+
+        Raises:
+            CredentialsError: Nobody told where that is.
+            BadInputError: Tokens would go there without encryption.
+        """
+        target = self._target
+        api = origin_of(self.api_url, f"the address of {self.name}")
+        for key in ("auth_url", "auth_client_id"):
+            if not getattr(target, key):
+                raise CredentialsError(
+                    f"nobody told how to sign in to {target.label}: {key} is not set",
+                    hint=f"Set {key} below [targets.{target.name}] in {self._config.path}, or "
+                    f"{Config.variable(key, target.name)}.",
+                )
+        issuer = (target.auth_url or "").rstrip("/")
+        self._private(issuer, f"auth_url of {target.label}")
+        return Place(
+            target.label, str(api), issuer, target.auth_client_id or "", target.auth_audience
+        )
+
+    def _private(self, address: str, what: str) -> Origin:
+        origin = origin_of(address, what)
+        if not origin.is_private and self._target.safety is not Safety.LOCAL:
+            raise BadInputError(
+                f"{what} is not encrypted ({origin}), and tokens would be sent there",
+                hint="Write it with https://",
+            )
+        return origin
+
+    @cached_property
+    def keyring(self) -> KeyringBox:
+        """The keyring of the system."""
+        return KeyringBox(self._out.info)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the sign-in to this target is kept."""
+        return Store(self.folder, self.place, self.keyring)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The identity provider of the target."""
+        from aspencli.clients.provider import Provider
+
+        return self._exits.enter_context(Provider(self.place, self._log, self._out.info))
+
+    @cached_property
+    def given(self) -> SignIn | None:
+        """The sign-in of ``ASPEN_TOKEN``; None where that is not set.
+
+        Raises:
+            CredentialsError: It is no token, or not one for this target.
+        """
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not token:
+            return None
+        try:
+            claims = claims_of(token)
+            found = sign_in_of(token, claims)
+            issuer, audience = str(claims["iss"]).rstrip("/"), claims["aud"]
+        except (ValueError, LookupError, TypeError):
+            raise CredentialsError(
+                f"{TOKEN_VARIABLE} holds no id_token",
+                hint="Give what `aspencli auth token` prints, or unset it and sign in.",
+            ) from None
+        audiences = audience if isinstance(audience, list) else [audience]
+        if issuer != self.place.issuer or self.place.client_id not in audiences:
+            raise CredentialsError(
+                f"the token in {TOKEN_VARIABLE} is not for {self.place.target}, and was not sent "
+                f"there: it comes from {issuer}",
+                hint=f"{self.place.target} wants one from {self.place.issuer} for the client "
+                f"{self.place.client_id}.",
+            )
+        return found
+
+    @cached_property
+    def session(self) -> Session:
+        """The sign-in that requests are made with; off a terminal nobody signs in anew."""
+        return Session(
+            self.place,
+            self.store,
+            lambda: self.provider,
+            sign_in=self._sign_in_now if self._out.interactive else None,
+            given=self.given,
+            use_old=self._is_usual_api,
+            command=self.login_command,
+        )
+
+    @cached_property
+    def api(self) -> Api:
+        """The API; nothing is asked yet."""
+        from aspencli.clients.api import Api
+        from aspencli.clients.api_calls import ApiCalls
+        from aspencli.clients.caller import Caller
+        from aspencli.clients.http import Http
+        from aspencli.clients.retrying import Persistence
+
+        http = Http(self.api_url, f"the address of {self.name}", log=self._log)
+        self._exits.callback(http.close)
+        persistence = Persistence(tell=self._out.info)
+        caller = Caller(http, self.name, hint=self._where_hint(), persistence=persistence)
+        return Api(ApiCalls(caller, self.session, os.environ.get(PROXY_COOKIE)))
+
+    def _where_hint(self) -> str:
+        if self._target.name == "local":
+            return "Start it: aspencli local up"
+        return "Check your network (VPN?), and its address: aspencli config show"
+
+    @property
+    def where(self) -> str:
+        """Where the sign-in that was found is kept, for people."""
+        if self.given is not None:
+            return f"environment ({TOKEN_VARIABLE})"
+        return self.store.where or f"{self.keyring.where('')}, left there by the old tool"
+
+    def choose_store(self, asked: str | None = None) -> str:
+        """In which kind of box a new sign-in is to be kept; made sure of before the sign-in.
+
+        Args:
+            asked: ``keyring`` or ``file``, where the operator said so; it is remembered.
+
+        Raises:
+            CredentialsError: The keyring cannot be used, and nobody chose a file.
+        """
+        ledger = self.store.ledger
+        kind = asked or ledger.choice or "keyring"
+        if kind == "keyring":
+            try:
+                self.keyring.probe()
+            except KeyringError as error:
+                if asked or not self._out.interactive:
+                    raise
+                kind = self._file_instead(error)
+        if kind != ledger.choice:
+            ledger.choose(kind)
+        return kind
+
+    def _file_instead(self, error: KeyringError) -> str:
+        self._out.warn(error.message)
+        question = f"Keep sign-ins in files that only you can read, in {self.folder}?"
+        if not self._out.confirm(question):
+            raise error
+        return "file"
+
+    def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
+        """Sign in on another device, and keep what comes of it in that kind of box.
+
+        Raises:
+            CredentialsError: It was denied, or not approved in time.
+            UnreachableError: The provider does not answer.
+        """
+        from aspencli.services.device_flow import wait_for_approval
+
+        code = self.provider.begin()
+        self._announce(code, browser=browser)
+        label = f"Waiting for your approval ({code.seconds / 60:.0f} minutes at most)"
+        with self._out.progress(label, int(code.seconds)) as passed:
+            found = wait_for_approval(self.provider, code, passed)
+        with self.store.lock():
+            self.store.save(found, kind)
+        if self.provider.skew:
+            self._out.warn(f"{self.provider.skew}; set it right, or tokens will seem to lapse")
+        return found
+
+    def _sign_in_now(self, reason: str) -> SignIn:
+        self._out.info(f"{reason}; signing in ...")
+        return self.sign_in(self.choose_store())
+
+    def _announce(self, code: DeviceCode, *, browser: bool) -> None:
+        from aspencli.clients.browser import has_browser, open_browser
+
+        self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
+        self._out.info(f"  {code.link}")
+        self._out.info(f"and make sure that it shows the code {code.user_code}")
+        if browser and has_browser() and open_browser(code.link):
+            self._out.info("It should open in your browser by itself.")

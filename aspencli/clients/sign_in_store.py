@@ -1,0 +1,223 @@
+"""The sign-ins of this user, each in the box that was chosen for it.
+
+A ledger beside them, which holds no secret, says which box that is: so a keyring is not asked for
+what is in a file, and sign-ins can be listed, which keyrings do not offer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aspencli.clients.boxes import Box, FileBox, KeyringBox, KeyringError
+from aspencli.clients.id_tokens import claims_of, sign_in_of
+from aspencli.clients.private_files import read_private, write_private
+from aspencli.errors import ConflictError, CredentialsError
+from aspencli.identity import Place, SignIn
+
+_LOCK_S = 90  # longer than a refresh may take
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What the ledger says of a sign-in.
+
+    Attributes:
+        place: Where it is for.
+        store: In which kind of box it is; None after it was signed out of.
+    """
+
+    place: Place
+    store: str | None
+
+
+class Ledger:
+    """The list of sign-ins, and which kind of box was chosen for new ones."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / "ledger.json"
+
+    @property
+    def choice(self) -> str | None:
+        """The kind of box that was chosen; None before anybody did."""
+        choice = self._read().get("store")
+        return choice if isinstance(choice, str) else None
+
+    def choose(self, kind: str) -> None:
+        """Remember the kind of box to use from now on."""
+        with locked(self._path):
+            write_private(self._path, _text({**self._read(), "store": kind}))
+
+    def note(self, noted: Noted) -> None:
+        """Note where a sign-in is, or that it is gone."""
+        with locked(self._path):
+            document = self._read()
+            entries = {**document.get("sign_ins", {}), noted.place.key: _entry(noted)}
+            write_private(self._path, _text({**document, "sign_ins": entries}))
+
+    def all(self) -> dict[str, Noted]:
+        """Every sign-in that was ever noted, by its key."""
+        return {key: _noted(entry) for key, entry in self._read().get("sign_ins", {}).items()}
+
+    def _read(self) -> dict[str, Any]:
+        text = read_private(self._path)
+        return {} if text is None else _object(text, str(self._path))
+
+
+class Store:
+    """The sign-in to one place.
+
+    Args:
+        folder: Where ledger, files and locks are.
+        place: The place.
+        keyring: The keyring.
+    """
+
+    def __init__(self, folder: Path, place: Place, keyring: KeyringBox):
+        self._folder = folder
+        self._place = place
+        self._boxes: dict[str, Box] = {"file": FileBox(folder), "keyring": keyring}
+        self.ledger = Ledger(folder)
+
+    @property
+    def where(self) -> str | None:
+        """Where the sign-in is kept, for people; None where there is none."""
+        box = self._box()
+        return box.where(self._place.key) if box else None
+
+    def load(self) -> SignIn | None:
+        """The sign-in; None where there is none.
+
+        Raises:
+            CredentialsError: It cannot be read.
+        """
+        box = self._box()
+        text = box.get(self._place.key) if box else None
+        if text is None:
+            return None
+        found = _object(text, box.where(self._place.key) if box else "")
+        if found.get("place") != asdict(self._place):
+            return None  # of another version, or not ours: it is of no use here
+        try:
+            return SignIn(**found["sign_in"])
+        except (LookupError, TypeError):
+            return None  # same
+
+    def save(self, sign_in: SignIn, kind: str | None = None) -> None:
+        """Keep a sign-in; in the box where it was, if no other is named."""
+        before = self._noted_kind()
+        kind = kind or before or self.ledger.choice or "keyring"
+        secret = _text({"place": asdict(self._place), "sign_in": asdict(sign_in)})
+        self._boxes[kind].put(self._place.key, secret)
+        if before != kind:
+            self.ledger.note(Noted(self._place, kind))
+            if before is not None:
+                self._boxes[before].drop(self._place.key)
+
+    def forget(self) -> None:
+        """Drop the sign-in."""
+        box = self._box()
+        if box is not None:
+            box.drop(self._place.key)
+        self.ledger.note(Noted(self._place, None))
+
+    def drop_refresh_token(self, sign_in: SignIn) -> None:
+        """Keep the sign-in, but not the refresh token, which is of no use any more."""
+        self.save(replace(sign_in, refresh_token=None))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Nobody else renews this sign-in meanwhile, in this process or another."""
+        with locked(self._folder / self._place.key):
+            yield
+
+    def old_tools(self) -> SignIn | None:
+        """The sign-in that the old tool left in the keyring; it is read, and never changed.
+
+        None where there is none, or it cannot be used here, or it was signed out of here.
+        """
+        noted = self.ledger.all().get(self._place.key)
+        if noted is not None:
+            return None
+        parts = urlsplit(self._place.issuer)
+        servers = dict.fromkeys((parts.netloc, f"{parts.hostname}:{parts.port or 443}"))
+        try:
+            texts = [self._boxes["keyring"].get(f"devicetoken-{server}") for server in servers]
+        except KeyringError:  # then there is nothing to be had from it
+            return None
+        return next((found for text in texts if text and (found := _old(text, self._place))), None)
+
+    def _box(self) -> Box | None:
+        kind = self._noted_kind()
+        return self._boxes[kind] if kind else None
+
+    def _noted_kind(self) -> str | None:
+        noted = self.ledger.all().get(self._place.key)
+        return noted.store if noted and noted.store in self._boxes else None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that belongs to a file, across processes.
+
+    Raises:
+        ConflictError: Somebody else holds it for too long.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_S, mode=0o600)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise ConflictError(
+            f"another command has been renewing the sign-in for {_LOCK_S} s",
+            hint=f"Wait for it, or end it; the lock is {path}.lock",
+        ) from None
+
+
+def _old(text: str, place: Place) -> SignIn | None:
+    try:
+        token = json.loads(text)["id_token"]
+        claims = claims_of(token)
+        same = str(claims["iss"]).rstrip("/") == place.issuer
+        if same and place.client_id in _listed(claims["aud"]):
+            return sign_in_of(token, claims)
+    except (ValueError, LookupError, TypeError):  # not as we know it: then it is not for us
+        pass
+    return None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _entry(noted: Noted) -> dict[str, Any]:
+    return {"place": asdict(noted.place), "store": noted.store}
+
+
+def _noted(entry: Mapping[str, Any]) -> Noted:
+    return Noted(Place(**entry["place"]), entry["store"])
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CredentialsError(
+            f"what is kept in {where} cannot be read",
+            hint="Sign out, and in again: aspencli auth logout --forget",
+        )
+    return found
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True)

@@ -1,0 +1,263 @@
+"""``aspencli auth``: sign in to a target, and see who is signed in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli import examples, group
+from aspencli.context import AppContext, current
+from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
+from aspencli.output.rendering import Column, Row
+
+if TYPE_CHECKING:
+    from aspencli.access import Access
+    from aspencli.identity import SignIn
+    from aspencli.shapes import GroupRoles, Me
+
+app = group("Sign in to a target, and see who is signed in.")
+
+STATUS_COLUMNS = (
+    Column("target", "Target", whole=True),
+    Column("state", "State"),
+    Column("name", "Name"),
+    Column("email", "E-mail"),
+    Column("subject", "Auth0 id", secondary=True),
+    Column("user_id", "User id", right=True, secondary=True),
+    Column("groups", "Groups and roles"),
+    Column("expires_at", "Valid until"),
+    Column("renewable", "Renewed by itself", secondary=True),
+    Column("stored", "Kept in"),
+    Column("issuer", "Identity provider", secondary=True),
+    Column("api_url", "API", secondary=True),
+)
+
+
+class StoreKind(enum.Enum):
+    """Where sign-ins are kept."""
+
+    KEYRING = "keyring"
+    FILE = "file"
+
+
+@app.command(
+    epilog=examples("aspencli --env staging auth login", "aspencli auth login --store file")
+)
+def login(
+    ctx: typer.Context,
+    store: Annotated[
+        StoreKind | None,
+        typer.Option(
+            help="Where sign-ins are kept from now on. Default: the keyring of the system; a "
+            "file, which only you can read, is used only when asked for.",
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Sign in anew, as somebody else maybe.")
+    ] = False,
+) -> None:
+    """Sign in to the target, on this device or another.
+
+    Shows a link and a code, and waits until you have approved there. The sign-in
+    is kept for this target and renewed by itself where the identity provider
+    allows that. It is sent to the target's API, and nowhere else.
+    """
+    context = current(ctx)
+    access = context.access
+    if access.given is not None:
+        raise BadInputError(
+            "ASPEN_TOKEN is set, and counts before any sign-in", hint="Unset it, then sign in."
+        )
+    kind = access.choose_store(store.value if store else None)
+    held = None if force else access.session.found(old=False)
+    if held is None:
+        before = access.store.load()
+        held = access.sign_in(kind, browser=browser)
+        _give_up(context, before)
+        return _greet(context, held, "signed in")
+    if store is not None:
+        access.store.save(held, kind)
+    return _greet(context, held, "already signed in")
+
+
+@app.command(epilog=examples("aspencli --env staging auth logout"))
+def logout(
+    ctx: typer.Context,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only forget it here; do not ask the provider.")
+    ] = False,
+) -> None:
+    """Sign out of the target: revoke what can be revoked, and forget the rest."""
+    context = current(ctx)
+    access, out = context.access, context.out
+    before = None if forget else access.store.load()
+    if before is not None and before.refresh_token:
+        _revoke(access, before.refresh_token)
+    known = access.store.where is not None
+    access.store.forget()
+    if not known:
+        out.info(f"nobody was signed in to {context.target.label}")
+    else:
+        out.done(f"signed out of {context.target.label}")
+    if access.given is not None:
+        out.warn("ASPEN_TOKEN is still set, and counts before any sign-in")
+
+
+@app.command(epilog=examples("aspencli --env staging auth status", "aspencli auth status --all"))
+def status(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every target; only what is known on this machine.")
+    ] = False,
+) -> None:
+    """Show who is signed in to the target, with which roles, and until when.
+
+    Ends with 4 where nobody is, or where the API does not accept it.
+    """
+    context = current(ctx)
+    if everything:
+        rows = list(_all_rows(context))
+        return context.out.rows(STATUS_COLUMNS, rows, empty="nobody ever signed in from here")
+    access = context.access
+    held = access.session.found()
+    if held is None:
+        context.out.record(STATUS_COLUMNS, _row(context, access, None))
+        raise CredentialsError(
+            f"nobody is signed in to {context.target.label}",
+            hint=f"Sign in: {access.login_command}",
+        )
+    try:
+        me = context.api().users.me()
+    except AspenError:
+        context.out.record(STATUS_COLUMNS, _row(context, access, held))
+        raise
+    context.out.record(STATUS_COLUMNS, _row(context, access, held, me))
+    return None
+
+
+@app.command(
+    epilog=examples(
+        "aspencli auth token --header | curl --header @- https://api.czgenepi.org/v2/users/me"
+    )
+)
+def token(
+    ctx: typer.Context,
+    header: Annotated[
+        bool, typer.Option("--header", help="As the header of a request, for curl --header @-.")
+    ] = False,
+) -> None:
+    """Print the token that the API accepts.
+
+    Who has it can do whatever you may do, until it expires. Do not write it into
+    a command: others on the machine see that. Hand it on through a pipe.
+    """
+    context = current(ctx)
+    held = context.access.session.current()
+    if context.out.out.isatty():
+        context.out.warn(f"who sees this is you until {_local(held.expires_at)}")
+    context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
+
+
+def _greet(context: AppContext, held: SignIn, did: str) -> None:
+    """Say who is signed in, to the API as well."""
+    until = f"until {_local(held.expires_at)}"
+    if held.refresh_token:
+        until = f"{until}, and renewed by itself"
+    context.out.done(f"{did} to {context.target.label} as {held.who}, {until}")
+    try:
+        me = context.api().users.me()
+    except CredentialsError:  # signed in, but of no use
+        raise
+    except AspenError as error:
+        context.out.warn(f"the API did not tell your roles: {error.message}")
+        return
+    groups = "; ".join(_group_words(group) for group in me["groups"])
+    context.out.info(f"groups: {groups or 'none, so its samples and trees are closed to you'}")
+
+
+def _give_up(context: AppContext, before: SignIn | None) -> None:
+    """Revoke what a new sign-in has replaced."""
+    if before is None or not before.refresh_token:
+        return
+    try:
+        context.access.provider.revoke(before.refresh_token)
+    except AspenError as error:
+        context.out.warn(f"the sign-in before could not be revoked: {error.message}")
+
+
+def _revoke(access: Access, refresh_token: str) -> None:
+    try:
+        access.provider.revoke(refresh_token)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"the sign-in could not be revoked, and was left as it is: {error.message}",
+            hint="Try again; or only forget it here, with --forget.",
+        ) from error
+
+
+def _all_rows(context: AppContext) -> Any:
+    import time
+
+    from aspencli.clients.sign_in_store import Ledger, Store
+
+    access: Access = context.access
+    for noted in Ledger(access.folder).all().values():
+        if noted.store is None:
+            continue
+        store = Store(access.folder, noted.place, access.keyring)
+        held = store.load()
+        lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
+        yield {
+            **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+            "target": noted.place.target,
+            "state": "signed in" if lasts else "lapsed",
+            **(_of_sign_in(context, held) if held else {}),
+            "stored": store.where,
+            "issuer": noted.place.issuer,
+            "api_url": noted.place.api,
+        }
+
+
+def _row(context: AppContext, access: Access, held: SignIn | None, me: Me | None = None) -> Row:
+    return {
+        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        "target": context.target.label,
+        "state": "signed in" if held else "signed out",
+        **(_of_sign_in(context, held) if held else {}),
+        "stored": access.where if held else None,
+        "issuer": access.place.issuer,
+        "api_url": access.api_url,
+        **(_of_me(context, me) if me else {}),
+    }
+
+
+def _of_me(context: AppContext, me: Me) -> Row:
+    people = context.out.chosen_form == "table"
+    groups: Any = [_group_words(group) for group in me["groups"]] if people else me["groups"]
+    return {"name": me["name"], "user_id": me["id"], "groups": groups}
+
+
+def _group_words(group: GroupRoles) -> str:
+    return f"{group['name']} ({', '.join(group['roles'])})"
+
+
+def _of_sign_in(context: AppContext, held: SignIn) -> Row:
+    people = context.out.chosen_form == "table"
+    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
+    return {
+        "name": held.name,
+        "email": held.email,
+        "subject": held.subject,
+        "expires_at": _local(held.expires_at) if people else until,
+        "renewable": held.refresh_token is not None,
+    }
+
+
+def _local(seconds: float) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,94 @@
+"""Signing in on another device: asking until the operator has decided there (RFC 8628)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aspencli.errors import CredentialsError
+from aspencli.identity import DeviceCode, NotYet, SignIn
+
+_SLOWER_S = 5.0
+_LONGEST_PAUSE_S = 60.0
+_AGAIN = "Start again: the code was not used."
+_LAPSED = frozenset({"expired_token", "invalid_grant"})  # Auth0 says the second of a lapsed code
+
+
+class DeviceProvider(Protocol):
+    """What an identity provider offers here."""
+
+    def poll(self, code: DeviceCode) -> SignIn | NotYet:
+        """Ask once whether the sign-in was approved."""
+
+    def refusal(self, error: str, description: str) -> CredentialsError:
+        """What it means that the provider refuses."""
+
+
+@dataclass
+class Clock:
+    """The time, and waiting for it to pass."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def wait_for_approval(
+    provider: DeviceProvider,
+    code: DeviceCode,
+    passed: Callable[[int], None],
+    clock: Clock | None = None,
+) -> SignIn:
+    """Ask until the operator has approved; what comes of it.
+
+    Args:
+        provider: Who is asked.
+        code: What was begun.
+        passed: Told how many seconds have passed.
+        clock: Where the time comes from.
+
+    Raises:
+        CredentialsError: It was denied, or not approved in time, or the provider refuses.
+    """
+    clock = clock or Clock()
+    start, interval = clock.now(), code.interval
+    pause = interval
+    while (left := code.seconds - (clock.now() - start)) > 0:
+        _sleep(clock, min(pause, left), lambda: passed(int(clock.now() - start)))
+        found = provider.poll(code)
+        if isinstance(found, SignIn):
+            return found
+        if found.error == "slow_down":
+            interval += _SLOWER_S
+        elif not found.passing and found.error != "authorization_pending":
+            raise _denied(provider, found)
+        pause = max(interval, found.wait or 0)
+        if found.passing:  # RFC 8628, 3.5: less often from one time to the next
+            interval = min(interval * 2, max(_LONGEST_PAUSE_S, interval))
+    raise CredentialsError(
+        f"nobody approved the sign-in within {code.seconds / 60:.0f} minutes; the code has lapsed",
+        hint=_AGAIN,
+    )
+
+
+def _denied(provider: DeviceProvider, found: NotYet) -> CredentialsError:
+    if found.error == "access_denied":
+        words = f": {found.description}" if found.description else ""
+        return CredentialsError(
+            f"the sign-in was denied on the other device{words}",
+            hint="If that was a slip, start again. If it was not you: tell your administrators.",
+        )
+    if found.error in _LAPSED:
+        return CredentialsError(
+            "the code has lapsed before anybody approved the sign-in", hint=_AGAIN
+        )
+    return provider.refusal(found.error, found.description)
+
+
+def _sleep(clock: Clock, seconds: float, tick: Callable[[], None]) -> None:
+    """Wait, telling the time each second."""
+    end = clock.now() + seconds
+    while (left := end - clock.now()) > 0:
+        clock.sleep(min(1.0, left))
+        tick()

@@ -1,0 +1,159 @@
+"""A provider, a service that trusts it, and commands that sign in to both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.main import create_app
+from db.database import Database
+from tests.api.conftest import serving, settings_for
+from tests.conftest import CliResult
+from tests.local.identity.fixtures import identity, identity_process
+from tests.local.identity.lab import CLIENT, Identity
+
+__all__ = ["identity", "identity_process"]
+
+KEYRING = """
+import json, os
+from pathlib import Path
+from keyring.backend import KeyringBackend
+
+
+class Keyring(KeyringBackend):
+    \"\"\"A keyring in a file, that keeps what it is given, as the real ones do.\"\"\"
+
+    priority = 1
+    path = Path(os.environ["KEYRING_FILE"])
+
+    def _all(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def get_password(self, service, username):
+        return self._all().get(f"{service}/{username}")
+
+    def set_password(self, service, username, password):
+        self.path.write_text(json.dumps({**self._all(), f"{service}/{username}": password}))
+
+    def delete_password(self, service, username):
+        rest = self._all()
+        del rest[f"{service}/{username}"]
+        self.path.write_text(json.dumps(rest))
+"""
+_PATIENCE_S = 30
+
+
+@dataclass
+class Lab:
+    """Runs commands against a provider and a service.
+
+    Attributes:
+        identity: The provider.
+        api_url: Where the service answers.
+        env: What makes ``mylab`` the target of the commands.
+        home: Their home.
+        began: How long the provider's log was when the test began.
+    """
+
+    identity: Identity
+    api_url: str
+    env: dict[str, str]
+    home: Path
+    began: int = 0
+
+    def run(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 60
+    ) -> CliResult:
+        """Run a command to its end."""
+        process = self.start(*arguments, env=env)
+        out, err = process.communicate(timeout=timeout)
+        return CliResult(process.returncode, out, err)
+
+    def start(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self, name: str) -> int:
+        """How often the provider noted that since the test began."""
+        log = self.identity.log[self.began :]
+        return sum(json.loads(line).get("event") == name for line in log.splitlines())
+
+    def kept(self) -> dict[str, Any]:
+        """What is in the keyring."""
+        path = Path(self.env["KEYRING_FILE"])
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "aspencli", *arguments]
+
+    def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """The environment of a command; None takes a variable away."""
+        wanted = {**os.environ, **self.env, **(changes or {})}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    def login(
+        self,
+        email: str = "member@example.org",
+        *arguments: str,
+        approve: bool = True,
+        env: Mapping[str, str | None] | None = None,
+    ) -> CliResult:
+        """Sign in, with somebody at the page who decides."""
+        process = self.start("auth", "login", *arguments, env=env)
+        lines = self.until(process, "shows the code")
+        self.identity.decide(lines[-1].split()[-1], email, approve=approve)
+        out, err = process.communicate(timeout=_PATIENCE_S)
+        return CliResult(process.returncode, out, "".join(lines) + err)
+
+    def until(self, process: subprocess.Popen[str], words: str) -> list[str]:
+        """What it said so far, up to the line with these words."""
+        assert process.stderr is not None
+        timer = threading.Timer(_PATIENCE_S, process.kill)
+        timer.start()
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if words in line:
+                timer.cancel()
+                return lines
+        timer.cancel()
+        raise AssertionError(f"it ended before it said {words!r}: {''.join(lines)}")
+
+
+@pytest.fixture
+def lab(identity: Identity, seeded: Database, aspen_home: Path, tmp_path: Path) -> Iterator[Lab]:
+    """A provider, a service on a database of its own, and a keyring that works."""
+    identity.turn(interval=1)
+    (tmp_path / "testkeyring.py").write_text(KEYRING)
+    issuer = identity.issuer.rstrip("/")
+    with serving(create_app(settings_for(seeded, issuer))) as url:
+        env = {
+            "ASPEN_ENV": "mylab",
+            "ASPEN_CONFIG": str(tmp_path / "config.toml"),
+            "PYTHONPATH": str(tmp_path),
+            "PYTHON_KEYRING_BACKEND": "testkeyring.Keyring",
+            "KEYRING_FILE": str(tmp_path / "keyring.json"),
+        }
+        (tmp_path / "config.toml").write_text(
+            f'[targets.mylab]\nsafety = "shared"\napi_url = "{url}"\n'
+            f'auth_url = "{issuer}"\nauth_client_id = "{CLIENT}"\n'
+        )
+        yield Lab(identity, url, env, aspen_home, len(identity.log))
