@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ConnectTimeoutError, EndpointConnectionError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -93,6 +94,12 @@ def add_handlers(app: FastAPI) -> None:
     async def _away(request: Request, error: ManagementUnavailableError) -> JSONResponse:
         _log.warning("the identity provider: %s", error)
         return await _application(request, unavailable("the identity provider"))
+
+    @app.exception_handler(EndpointConnectionError)
+    @app.exception_handler(ConnectTimeoutError)
+    async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
+        _log.warning("AWS: %s", error)
+        return await _application(request, unavailable("AWS"))
 
     @app.exception_handler(DBAPIError)
     async def _database(request: Request, error: DBAPIError) -> JSONResponse:

@@ -16,13 +16,17 @@ from api.documentation import SPECIFICATION, add_documentation
 from api.errors import add_handlers, documented
 from api.runtime import open_runtime
 from api.settings import Settings
-from api.views import auth, groups, health, lineages, locations, pathogens, users, usher
+from api.views import auspice, auth, groups, health, lineages, locations, pathogens, users, usher
 
 SIGNED_IN: dict[str, Any] = {
     "dependencies": [Depends(get_auth_user)],
     "responses": documented(401),
 }
 """For routers that want a user, whoever it is."""
+
+
+GATE = (Depends(get_auth_user), Depends(get_access), Depends(get_pathogen))
+"""For what belongs to a group: a user, a role in that group, a pathogen that exists."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -76,11 +80,13 @@ def add_routers(app: FastAPI) -> None:
     app.include_router(pathogens.router, prefix="/v2/pathogens", **SIGNED_IN)
     app.include_router(locations.router, prefix="/v2/locations", **SIGNED_IN)
     app.include_router(lineages.router, prefix="/v2/lineages", **SIGNED_IN)
+    include_for_orgs(app, auspice.router, "auspice")
+    include_for_orgs(app, auspice.open_router, "auspice", gate=())
     include_for_orgs(app, usher.router, "usher")
 
 
 def include_for_orgs(
-    app: FastAPI, router: APIRouter, noun: str, *, dependencies: Sequence[Any] = ()
+    app: FastAPI, router: APIRouter, noun: str, *, gate: Sequence[Any] = GATE
 ) -> None:
     """Put a router under both forms of a group's path, behind the gate of its members.
 
@@ -88,15 +94,14 @@ def include_for_orgs(
         app: Where to.
         router: The views.
         noun: The last part of the path, such as ``samples``.
-        dependencies: What else has to hold, after membership and pathogen.
+        gate: What has to hold before anything else is looked at.
     """
-    gate = [Depends(get_auth_user), Depends(get_access), Depends(get_pathogen), *dependencies]
     for prefix in ("/v2/orgs/{org_id}/pathogens/{pathogen_slug}", "/v2/orgs/{org_id}"):
         app.include_router(
             router,
             prefix=f"{prefix}/{noun}",
             dependencies=gate,
-            responses=documented(400, 401, 403),
+            responses=documented(400, 401, 403) if gate else documented(400),
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aspencli.output.rendering import Column, Row
@@ -40,6 +41,10 @@ class View:
     moved_row: Callable[[MovedRow], Row]
     report: ReportForm
     undo: tuple[str, ...]
+
+    def shown(self, rows: Iterable[PlannedRow]) -> Iterator[Row]:
+        """What is shown of the rows of a plan."""
+        return chain.from_iterable(map(self.plan_rows, rows))
 
     def count(self, number: int) -> str:
         """So many rows, in words."""
@@ -99,7 +104,7 @@ def _changing(row: PlannedRow) -> Iterable[Row]:
             "column": change.column,
             "before": change.before,
             "after": change.after,
-            "action": "same" if change.before == change.after else "change",
+            "action": "same" if change.is_same else "change",
         }
         for change in row.changes
     ]

@@ -1,64 +1,39 @@
-"""``aspencli samples update-public-ids`` and ``undo``: bulk changes, all or nothing."""
+"""``aspencli samples update-public-ids``, ``bulk-update`` and ``undo``: all rows or none."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aspencli.cli import examples
-from aspencli.context import AppContext, current
+from aspencli.commands import bulk_options as options
+from aspencli.context import current
 from aspencli.errors import BadInputError
-
-if TYPE_CHECKING:
-    from aspencli.output.console import Output
-    from aspencli.services.tables import Table
-
-_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command("update-public-ids", epilog=_UPDATE_EXAMPLES)(update_public_ids)
+    app.command("update-public-ids", epilog=_RENAME_EXAMPLES)(update_public_ids)
+    app.command("bulk-update", epilog=_UPDATE_EXAMPLES)(bulk_update)
     app.command("undo", epilog=_UNDO_EXAMPLES)(undo)
 
 
-_UPDATE_EXAMPLES = examples(
+_RENAME_EXAMPLES = examples(
     "aspencli --env staging samples update-public-ids --group-id 1 "
     "--private-to-public-id-mapping ids.csv --dry-run",
     "aspencli samples update-public-ids --group-id 1 -f - --yes < ids.csv",
 )
+_UPDATE_EXAMPLES = examples(
+    "aspencli --env staging samples bulk-update --group-id 1 --from dates.csv --dry-run",
+    "aspencli samples bulk-update --group-id 1 --from Samples.xlsx --key id "
+    "--map 'Sampled on=collection_date' --report outcome.csv",
+)
 _UNDO_EXAMPLES = examples(
     "aspencli samples undo UNDO.csv --dry-run", "aspencli samples undo 20261124-034012-3f9a"
 )
-
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the whole plan on stdout and write nothing.")
-]
-Report = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Write each row and its outcome to a file: .csv, .json or .xlsx.",
-    ),
-]
-Rejects = Annotated[
-    Path | None,
-    typer.Option(
-        "--rejects",
-        metavar="FILE",
-        help="Write the bad rows to a file that can be mended and given again: .csv, .tsv or "
-        ".xlsx.",
-    ),
-]
-UndoFile = Annotated[
-    Path | None,
-    typer.Option("--undo-file", metavar="FILE", help="Where the undo file goes; a new file."),
-]
 
 
 def update_public_ids(
@@ -73,63 +48,110 @@ def update_public_ids(
             "workbook (.xlsx), perhaps compressed (.gz); - for stdin.",
         ),
     ],
-    group_id: Annotated[
-        int | None,
-        typer.Option("--group-id", metavar="ID", help="The submitting group (or --org)."),
-    ] = None,
-    dry_run: DryRun = False,
-    report: Report = None,
-    rejects: Rejects = None,
-    undo_file: UndoFile = None,
-    encoding: Annotated[
-        str | None, typer.Option("--encoding", help="The file's encoding, if it is not UTF-8.")
-    ] = None,
-    delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="What separates its cells, if not found out.")
-    ] = None,
-    sheet: Annotated[
-        str | None,
-        typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
-    ] = None,
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="HEADER=COLUMN",
-            help="What the file calls a column: 'Lab ID=private_identifier'; may be repeated.",
-        ),
-    ] = None,
+    group_id: options.GroupId = None,
+    dry_run: options.DryRun = False,
+    report: options.Report = None,
+    rejects: options.Rejects = None,
+    undo_file: options.UndoFile = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
+    names: options.Names = None,
 ) -> None:
     """Give samples of one group new public identifiers, as a file says: all rows or none.
 
     Every bad line is named, and nothing is written as long as there is one. Swaps and cycles of
     identifiers within the file are fine. An undo file is on disk before anything is committed.
     """
-    from aspencli.commands.bulk_job import Job, Purpose
+    from aspencli.commands.bulk_job import Job
     from aspencli.commands.bulk_views import RENAMING
+    from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.job_files import JobFiles
     from aspencli.services.mapping import read_mapping
     from aspencli.services.tables import open_table
     from db.bulk.samples import RENAME
 
     context = current(ctx)
-    group = _group_id(context, group_id)
-    separator = _delimiter(delimiter)
+    group = options.chosen_group_id(context, group_id)
+    separator = options.chosen_delimiter(delimiter)
     with ExitStack() as stack:
         files = JobFiles(stack, mapping, RENAMING.report, report, undo_file, rejects)
         observe = files.fingerprint.take
         source = stack.enter_context(
             open_table(mapping, observe, encoding=encoding, delimiter=separator, sheet=sheet)
         )
-        said = _say_notes(context.out, source)
+        said = options.say_notes(context.out, source)
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
         job = Job(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
-        assessment = job.assess(read_mapping(source, job.faults.add, names or (), keep))
-        _say_notes(context.out, source, said)
-        if source.blank_lines:
-            context.out.info(f"Note: blank lines skipped: {source.blank_lines:,}.")
-        job.go(assessment, source.name, source.remedy)
+        job.run(source, read_mapping(source, job.faults.add, names or (), keep), said)
+
+
+def bulk_update(
+    ctx: typer.Context,
+    file: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            "-f",
+            metavar="FILE",
+            help="Table whose header names the columns to change: CSV, TSV, a workbook (.xlsx), "
+            "perhaps compressed (.gz); - for stdin.",
+        ),
+    ],
+    group_id: options.GroupId = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="What samples are found by: private_identifier, public_identifier or id. "
+            "Default: what the header has.",
+        ),
+    ] = None,
+    clear_word: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="What clears a value, beside \\N."),
+    ] = None,
+    dry_run: options.DryRun = False,
+    report: options.Report = None,
+    rejects: options.Rejects = None,
+    undo_file: options.UndoFile = None,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
+    names: options.Names = None,
+) -> None:
+    """Change samples of one group, as a file says: all rows or none.
+
+    The header names what changes: public_identifier, new_private_identifier, collection_date,
+    sequencing_date, private, location. A blank cell leaves a value as it is. Every bad line is
+    named, and nothing is written as long as there is one. An undo file is on disk before anything
+    is committed.
+    """
+    from aspencli.commands.bulk_job import Job
+    from aspencli.commands.bulk_views import CHANGING
+    from aspencli.commands.bulk_writing import Purpose
+    from aspencli.services.changes import checked_clear_word, read_changes
+    from aspencli.services.job_files import JobFiles
+    from aspencli.services.layout import lay_out
+    from aspencli.services.sample_changes import SAMPLE_CHANGES
+    from aspencli.services.tables import open_table
+
+    context = current(ctx)
+    group = options.chosen_group_id(context, group_id)
+    separator, word = options.chosen_delimiter(delimiter), checked_clear_word(clear_word)
+    with ExitStack() as stack:
+        files = JobFiles(stack, file, CHANGING.report, report, undo_file, rejects)
+        observe = files.fingerprint.take
+        source = stack.enter_context(
+            open_table(file, observe, encoding=encoding, delimiter=separator, sheet=sheet)
+        )
+        layout = lay_out(source, SAMPLE_CHANGES, key=key, names=names or ())
+        said = options.say_notes(context.out, source)
+        purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
+        job = Job(context, stack, group, files, purpose)
+        keep = partial(files.rejects.keep, source) if files.rejects else iter
+        job.run(source, read_changes(source, layout, job.faults.add, keep, word), said)
 
 
 def undo(
@@ -140,12 +162,12 @@ def undo(
             help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
         ),
     ],
-    dry_run: DryRun = False,
+    dry_run: options.DryRun = False,
     force: Annotated[
         bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
     ] = False,
-    report: Report = None,
-    undo_file: UndoFile = None,
+    report: options.Report = None,
+    undo_file: options.UndoFile = None,
 ) -> None:
     """Put back what a bulk update changed, where it still holds what that update wrote.
 
@@ -153,8 +175,9 @@ def undo(
     whose old identifier another sample holds by now. The others are put back, all or none; where
     some were left alone, the exit code is 7. The undo can itself be undone.
     """
-    from aspencli.commands.bulk_job import Job, Purpose
+    from aspencli.commands.bulk_job import Job
     from aspencli.commands.bulk_views import CHANGING, RENAMING
+    from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.folding import fold
     from aspencli.services.job_files import JobFiles
     from aspencli.services.journal import open_journal
@@ -176,37 +199,3 @@ def undo(
         job = Job(context, stack, origin.group_id, files, purpose)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file)
-
-
-def _group_id(context: AppContext, given: int | None) -> int:
-    if given is not None:
-        return given
-    found = context.config.setting("org")
-    if found.value is None:
-        raise BadInputError(
-            "no group was named", hint="Add --group-id ID; see: aspencli groups list"
-        )
-    try:
-        return int(found.value)
-    except ValueError:
-        raise BadInputError(
-            f"{found.value!r} is no group id (from {found.source})",
-            hint="Give a number; see: aspencli groups list",
-        ) from None
-
-
-def _delimiter(word: str | None) -> str | None:
-    found = _DELIMITERS.get(word, word) if word else None
-    if found is not None and (len(found) != 1 or found in '"\r\n '):
-        raise BadInputError(
-            f"--delimiter {word!r} is no character that can separate cells",
-            hint="Give comma, semicolon, tab, pipe, or another single character.",
-        )
-    return found
-
-
-def _say_notes(out: Output, source: Table, said: int = 0) -> int:
-    """Say how the file is read, as far as that was not said; how many notes there are."""
-    for note in source.notes[said:]:
-        out.info(f"Note: {note}.")
-    return len(source.notes)

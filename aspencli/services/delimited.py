@@ -39,6 +39,7 @@ class Delimited:
         header: The names of its columns, stripped.
         header_line: The line that the header stands on.
         columns: The positions of the columns that are used, once somebody knows them.
+        days: The positions of those in which days are meant.
         blank_lines: How many blank lines were skipped so far.
     """
 
@@ -48,6 +49,7 @@ class Delimited:
         self.header: list[str] = []
         self.header_line = 1
         self.columns: Sequence[int] = ()
+        self.days: Sequence[int] = ()
         self.blank_lines = 0
         self._is_guarded = False
         self._skip_spaces = skip_spaces

@@ -11,6 +11,7 @@ from aspencli.services.tables import Table
 
 _SHOWN = 300  # characters of a header
 _NEAR = 0.7  # of the letters are the same, from 0 to 1
+_VERY_NEAR = 0.85  # where it need not be there at all
 
 
 def locate(
@@ -38,11 +39,54 @@ def locate(
     if problems:
         raise _foreign(source, wanted, kind, problems)
     used = [positions[name] for name in wanted]
+    note_further(source, used)
+    return used
+
+
+def find(
+    source: Table, known: Sequence[str], kind: str, *, names: Sequence[str] = ()
+) -> dict[str, int]:
+    """The positions of those columns that the file has.
+
+    Args:
+        source: The file, its header read.
+        known: The names of the columns that it may have.
+        kind: What such a file is called.
+        names: What the file calls some of them: ``Lab ID=private_identifier``.
+
+    Raises:
+        BadInputError: One stands there twice, the file has no such name, or one is nearly right:
+            what it holds would be passed over.
+    """
+    found = list(map(_plain, source.header))
+    positions = _given(source, known, names)
+    twice = []
+    for name in known:
+        if name not in positions and name in found:
+            positions[name] = found.index(name)
+            twice += [(name, found.count(name))] if found.count(name) > 1 else []
+    if twice:
+        raise _foreign(source, known, kind, twice)
+    free = [name for place, name in enumerate(source.header) if place not in positions.values()]
+    missing = [name for name in known if name not in positions]
+    near = _nearest(missing, free, _VERY_NEAR) if missing else {}
+    if near:
+        options = " ".join(_option(header, name) for name, header in near.items())
+        raise BadInputError(
+            f"line {source.header_line} of {source.name} has "
+            + ", ".join(f"{header!r}: is {name} meant?" for name, header in near.items()),
+            hint=f"If so: {options} - or else take that column out.",
+            details=[f"found: {_listed(source.header)}"],
+        )
+    return positions
+
+
+def note_further(source: Table, used: Sequence[int]) -> None:
+    """Say which columns are used, and note the others."""
     further = [name for place, name in enumerate(source.header) if place not in used]
     if further:
         source.notes.append(f"further columns ignored: {_listed(further)}")
     source.columns = used
-    return used
 
 
 def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[str, int]:
@@ -103,7 +147,9 @@ def _foreign(
     )
 
 
-def _nearest(wanted: Sequence[str], header: Sequence[str]) -> Mapping[str, str]:
+def _nearest(
+    wanted: Sequence[str], header: Sequence[str], near: float = _NEAR
+) -> Mapping[str, str]:
     """For each column the header that was probably meant, where there is one."""
     from difflib import SequenceMatcher
 
@@ -113,7 +159,7 @@ def _nearest(wanted: Sequence[str], header: Sequence[str]) -> Mapping[str, str]:
             (SequenceMatcher(None, _letters(other), _letters(name)).ratio(), name)
             for name in wanted
         )
-        if likeness >= max(_NEAR, best.get(name, (0.0, ""))[0]) and _plain(other) not in wanted:
+        if likeness >= max(near, best.get(name, (0.0, ""))[0]) and _plain(other) not in wanted:
             best[name] = likeness, other
     return {name: other for name, (_likeness, other) in best.items()}
 

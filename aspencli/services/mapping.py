@@ -52,7 +52,7 @@ def read_mapping(
     width = len(source.header)
     for line, record in pass_on(source.records(fault)):
         if len(record) != width:
-            fault(_misshapen(line, len(record), width))
+            fault(misshapen(line, len(record), width))
             continue
         lab, new = record[private].strip(), record[public].strip()
         if _GOOD(lab) and _GOOD(new):
@@ -70,8 +70,8 @@ def _reason(source: Table, cell: str) -> str | None:
     return None if source.is_told(cell) else flaw(cell.strip())
 
 
-def flaw(value: str) -> str | None:
-    """What is wrong with an identifier, if anything."""
+def flaw(value: str, longest: int = LONGEST) -> str | None:
+    """What is wrong with an identifier, or another text of one line, if anything."""
     if not value:
         return "is blank"
     control = _CONTROL.search(value)
@@ -81,11 +81,12 @@ def flaw(value: str) -> str | None:
         return f"holds {name} (U+{code:04X}) at position {control.start() + 1}"
     if _LOST in value:
         return "holds a replacement character (U+FFFD): an earlier conversion lost a letter there"
-    if len(value) > LONGEST:
-        return f"has {len(value)} characters; {LONGEST} are allowed"
+    if len(value) > longest:
+        return f"has {len(value)} characters; {longest} are allowed"
     return None
 
 
-def _misshapen(line: int, cells: int, width: int) -> Fault:
+def misshapen(line: int, cells: int, width: int) -> Fault:
+    """The fault of a row that is not as wide as the header."""
     kind = "too few" if cells < width else "too many"
     return Fault(line, "", f"has {kind} cells: {cells}, where the header has {width}")

@@ -41,7 +41,9 @@ def _change(row: AssessedRow) -> Iterable[_Cells]:
 
 
 def _each_change(row: AssessedRow) -> Iterable[_Cells]:
-    return [(row.key, *change) for change in row.changes] or [(row.key, None, None, None)]
+    return [(row.key, each.column, each.before, each.after) for each in row.changes] or [
+        (row.key, None, None, None)
+    ]
 
 
 RENAMES = ReportForm(("private_identifier", "before", "after"), _change)
@@ -113,5 +115,5 @@ def _told(row: AssessedRow, changed: str) -> tuple[str, str | None]:
     """Outcome and reason."""
     if row.reason:
         return "left alone" if row.left_out else "refused", row.reason
-    is_same = all(change.before == change.after for change in row.changes)
+    is_same = all(change.is_same for change in row.changes)
     return "already so" if is_same else changed, None

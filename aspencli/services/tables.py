@@ -20,12 +20,14 @@ class Table(Protocol):
         header: The names of its columns, stripped.
         header_line: The line that the header stands on.
         columns: The positions of the columns that are used, once somebody knows them.
+        days: The positions of those in which days are meant.
         blank_lines: How many blank lines were skipped so far.
     """
 
     header: list[str]
     header_line: int
     columns: Sequence[int]
+    days: Sequence[int]
     blank_lines: int
 
     @property

@@ -172,18 +172,9 @@ def read_undo(
     origin: Origin,
     fault: Callable[[Fault], None],
     observe: Observer | None = None,
-    spec: Spec | None = None,
 ) -> Iterator[Request]:
-    """The rows of an undo file, each as a request to put back what was there before.
-
-    Args:
-        path: The file.
-        origin: What its first line told.
-        fault: Is told of each bad line.
-        observe: Is handed the file's bytes.
-        spec: How it is taken back, if that is not as the first line tells.
-    """
-    spec = spec or origin.spec
+    """The rows of an undo file, each as a request to put back what was there before."""
+    spec = origin.spec
     names = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
     with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
         places = locate(source, (spec.key.name, *names), "an undo file")

@@ -30,6 +30,7 @@ class Sheet:
         header: The names of its columns: the first row with anything in it.
         header_line: The row that they stand in.
         columns: The positions of the columns that are used, once somebody knows them.
+        days: The positions of those in which days are meant.
         blank_lines: How many blank rows were skipped between others.
         remedy: What to do about cells that cannot be used; None as long as there is none.
         delimiter: What stands between the columns' names where they are listed.
@@ -41,6 +42,7 @@ class Sheet:
         self.name = name
         self.notes = notes
         self.columns: Sequence[int] = ()
+        self.days: Sequence[int] = ()
         self.blank_lines = 0
         self.remedy: str | None = None
         self._rows = rows
@@ -86,6 +88,8 @@ class Sheet:
             if isinstance(cell, Unusable):
                 self.remedy = self.remedy or cell.remedy
             elif form and form.is_date:
+                if column in self.days:
+                    continue  # as it should be
                 self._dates.add(row.number, column)
             elif form and not form.is_followed:
                 self._plain.add(row.number, column)

@@ -5,8 +5,19 @@ What a message quotes is written as JSON, so that no value can break out of its 
 
 from __future__ import annotations
 
-from db.bulk.plan_sql import HELD, PLAN, PROBLEM, given, has_moved, in_scope, label, moved
-from db.bulk.spec import Column, Spec
+from db.bulk.plan_sql import (
+    HELD,
+    PLAN,
+    PROBLEM,
+    differs,
+    given,
+    in_scope,
+    label,
+    lacks_side,
+    moved,
+)
+from db.bulk.reference_sql import shown
+from db.bulk.spec import Column, Side, Spec
 
 _PROBLEM = f"INSERT INTO {PROBLEM} (line, column_name, reason)"
 _LEFT_OUT = f"INSERT INTO {PROBLEM} (line, column_name, reason, left_out)"
@@ -17,26 +28,43 @@ def quoted(value: str) -> str:
     return f"coalesce(to_json({value})::text, 'nothing')"
 
 
-def name_unknown(spec: Spec) -> str:
-    """Name the rows of the file that the table has not."""
+def quoted_cell(column: Column, value: str) -> str:
+    """A value of a column as messages quote it."""
+    return quoted(shown(column, value) if column.reference else value)
+
+
+def name(found: str) -> str:
+    """Take what a query finds (line, column, reason) for problems."""
+    return f"{_PROBLEM}\n{found}"
+
+
+def leave(found: str) -> str:
+    """Leave the rows that such a query finds out of the plan."""
     return f"""
-{_PROBLEM}
-SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s', {quoted("p.key")})
+WITH found (line, column_name, reason) AS MATERIALIZED ({found}), gone AS (
+    DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM found)
+)
+{_LEFT_OUT}
+SELECT line, column_name, reason, true FROM found
+"""
+
+
+def unknown(spec: Spec, *, any_more: bool) -> str:
+    """The rows of the file that the table has not.
+
+    Args:
+        spec: The specification.
+        any_more: Whether it had them.
+    """
+    more = " any more" if any_more else ""
+    return f"""
+SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s{more}', {quoted("p.key")})
   FROM {PLAN} p WHERE p.id IS NULL
 """
 
 
-def leave_unknown(spec: Spec) -> str:
-    """Leave them out of the plan."""
-    return f"""
-WITH gone AS (DELETE FROM {PLAN} p WHERE p.id IS NULL RETURNING p.line, p.key)
-{_LEFT_OUT}
-SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s any more', {quoted("p.key")}), true
-  FROM gone p
-"""
-
-
-def _found_moved(spec: Spec) -> str:
+def moved_cells(spec: Spec) -> str:
+    """The columns that do not hold what was expected of them."""
     return " UNION ALL ".join(
         f"""
 SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
@@ -46,56 +74,34 @@ SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
     )
 
 
-def name_moved(spec: Spec) -> str:
-    """Name the columns that do not hold what was expected of them."""
-    return f"{_PROBLEM}\n{_found_moved(spec)}"
-
-
-def leave_moved(spec: Spec) -> str:
-    """Leave their rows out of the plan."""
-    return f"""
-WITH found (line, column_name, reason) AS ({_found_moved(spec)}), gone AS (
-    DELETE FROM {PLAN} p WHERE {has_moved(spec)}
-)
-{_LEFT_OUT}
-SELECT line, column_name, reason, true FROM found
-"""
-
-
 def _moved_reason(spec: Spec, number: int, column: Column) -> str:
     return (
         f"format('%s {column.holds} %s now, not %s', {quoted(label(spec))}, "
-        f"{quoted(f'p.o{number}')}, {quoted(f'p.e{number}')})"
+        f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
     )
+
+
+def lacking(spec: Spec, number: int, side: Side, column: Column) -> str:
+    """The rows that have no place for a value, because it lies in another table."""
+    return f"""
+SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
+  FROM {PLAN} p WHERE {lacks_side(spec, number)}
+"""
 
 
 # Rows of the file that name the same
 
 
-def has_repeated_key(*, by_id: bool) -> str:
-    """Whether two rows of the file name the same row of the table.
-
-    Args:
-        by_id: Tell it by the table's numbers, at half the price of texts; every row must be known.
-    """
-    return _has_repeated(f"SELECT FROM {PLAN} p GROUP BY p.{'id' if by_id else 'key'}")
+# Whether two rows of the file name the same row of the table, which may be there or not.
+HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
 
 
-def has_repeated_value(spec: Spec, number: int, *, changed_only: bool) -> str:
-    """Whether two rows of the file want the same value of a unique column.
-
-    Args:
-        spec: The specification.
-        number: The column.
-        changed_only: Look only at rows that change it.
-    """
-    changed = f" AND p.n{number} IS DISTINCT FROM p.o{number}" if changed_only else ""
-    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}{changed}"
-    return _has_repeated(f"SELECT FROM {PLAN} p WHERE {where} GROUP BY p.n{number}")
-
-
-def _has_repeated(grouped: str) -> str:
-    return f"SELECT EXISTS ({grouped} HAVING count(*) > 1)"
+def has_repeated_value(spec: Spec, number: int) -> str:
+    """Whether two rows of the file want the same value of a unique column."""
+    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}"
+    return f"""
+SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY p.n{number} HAVING count(*) > 1)
+"""
 
 
 def repeated_key(spec: Spec) -> str:
@@ -123,6 +129,21 @@ SELECT line, '{name}', format('%s stands on line %s already', {quoted("value")},
 # Rows of the table that hold what a row of the file wants
 
 
+def has_held(spec: Spec, number: int, column: Column) -> str:
+    """Whether any row of the table holds a value of a unique column that a row of the plan wants.
+
+    A row that changes does not hold its new value itself, so whoever holds it is another: the index
+    alone can tell, and where nobody holds any the table itself is not read.
+    """
+    return f"""
+SELECT EXISTS (
+    SELECT FROM {PLAN} p
+      JOIN {spec.table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
+     WHERE p.n{number} IS DISTINCT FROM p.o{number}
+)
+"""
+
+
 def create_held(spec: Spec) -> str:
     """Which rows hold a value of a unique column that a row of the plan wants."""
     held = " UNION ALL ".join(
@@ -137,12 +158,12 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
     return f"CREATE TEMPORARY TABLE aspencli_held AS {held}"
 
 
-HAS_HELD = f"SELECT EXISTS (SELECT FROM {HELD})"
+ANALYSE_HELD = f"ANALYZE {HELD}"
 
 
 def _not_freed(spec: Spec) -> str:
     freed = " OR ".join(
-        f"(k.number = {number} AND q.n{number} {column.differs} q.o{number})"
+        f"(k.number = {number} AND {differs(number, column, 'q')})"
         for number, column in spec.unique()
     )
     return f"NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = k.holder_id AND ({freed}))"
@@ -164,10 +185,9 @@ def _taken_reason(spec: Spec, wanted: str) -> str:
     )
 
 
-def name_taken(spec: Spec) -> str:
-    """Name the rows that want what another row of the table keeps."""
+def taken(spec: Spec) -> str:
+    """The rows that want what another row of the table keeps."""
     return f"""
-{_PROBLEM}
 SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(spec, "p.{n}"))}
   FROM {HELD} k
   JOIN {PLAN} p ON p.line = k.line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.bulk.plan_sql import ROWS, given, in_scope
+from db.bulk.plan_sql import ROWS, current, given, in_scope, sides
 from db.bulk.spec import Spec
 
 
@@ -17,13 +17,17 @@ SELECT count(*) FILTER (WHERE s.{table.id} IS NOT NULL AND {written}) AS written
            AS otherwise,
        count(*) FILTER (WHERE s.{table.id} IS NULL) AS gone
   FROM {ROWS} m
-  LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key
+  LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key\
+{sides(spec)}
 """
 
 
 def _all(spec: Spec, side: str) -> str:
     conditions = []
     for number, column in spec.numbered():
-        same = f"s.{column.stored} {column.equals} m.{side}{number}"
+        value = f"m.{side}{number}"
+        if column.reference and side == "v":  # an undo file has the number
+            value += "::integer"
+        same = f"{current(number, column)} {column.equals} {value}"
         conditions.append(f"({same} OR NOT {given(spec, number, 'm')})" if spec.partial else same)
     return f"({' AND '.join(conditions)})"

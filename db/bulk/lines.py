@@ -40,15 +40,24 @@ def _cells(spec: Spec, request: Request) -> Iterator[object]:
 
 def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
     """What makes changes of the cells that `read_sql` asks for."""
-    names = [column.name for column in spec.columns]
-    if not spec.partial:
-        return lambda cells: tuple(
-            [Change(name, cells[2 * n], cells[2 * n + 1]) for n, name in enumerate(names)]
+    if spec.is_plain:
+        (column,) = spec.columns
+        return lambda cells: (Change(column.name, *cells),)
+    # Of each column: whether it is named, what is there, what shall be, whether that is the same.
+    parts, start = [], 0
+    for column in spec.columns:
+        first = start + spec.partial
+        end = first + (3 if column.reference else 2)
+        parts.append((column.name, start if spec.partial else None, first, end))
+        start = end
+
+    def changes(cells: Sequence[Any]) -> tuple[Change, ...]:
+        return tuple(
+            [
+                Change(name, *cells[first:end])
+                for name, named, first, end in parts
+                if named is None or cells[named]
+            ]
         )
-    return lambda cells: tuple(
-        [
-            Change(name, cells[3 * n + 1], cells[3 * n + 2])
-            for n, name in enumerate(names)
-            if cells[3 * n]
-        ]
-    )
+
+    return changes

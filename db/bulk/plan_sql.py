@@ -1,16 +1,19 @@
 """The statements that stage the rows of a file and plan them.
 
-The stages, each one statement over all rows: the rows are copied in (`ROWS`), joined to the table
-(`create_plan`), and checked (`check_sql`; details are looked for only where a count says that there
-are some). Column number 0 of a specification is ``v0`` among the rows; in the plan it is ``n0``
-(what it shall be) and ``o0`` (what it is). ``g0`` tells whether a row names it at all, and ``e0``
-what it is expected to be.
+The stages, each one statement over all rows: the rows are copied in (`ROWS`), what they refer to is
+looked up (`reference_sql`), they are joined to the table (`create_plan`), and checked (`check_sql`;
+details are looked for only where a count says that there are some). Column number 0 of a
+specification is ``v0`` among the rows; in the plan it is ``n0`` (what it shall be) and ``o0`` (what
+it is). ``g0`` tells whether a row names it at all, ``e0`` what it is expected to be, and ``x0``
+which row of its other table it lies in. ``place`` is where the row lay in the table; it may lie
+elsewhere by now, so it tells a good order to visit rows in, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from db.bulk.reference_sql import found
 from db.bulk.spec import Column, Spec
 
 ROWS = "pg_temp.aspencli_rows"
@@ -27,6 +30,10 @@ SELECT set_config(name, '1s', false) FROM pg_settings
 """
 # For the hash tables of these statements only; a million identifiers take about this much.
 WORK_MEM = "SET LOCAL work_mem = '64MB'"
+
+# Nobody else counts what is in the tables of a run: the planner would take them for small, and
+# build its hash tables of the large table instead.
+ANALYSE_ROWS = f"ANALYZE {ROWS} (key)"
 
 GROUP_NAME = "SELECT name FROM aspen.groups WHERE id = :scope"
 
@@ -47,11 +54,23 @@ def label(spec: Spec) -> str:
     return "p.key" if spec.key.stored == spec.table.label else "p.label"
 
 
+def current(number: int, column: Column) -> str:
+    """What a row ``s`` of the table holds now."""
+    return f"t{number}.{column.stored}" if column.side else f"s.{column.stored}"
+
+
+def sides(spec: Spec) -> str:
+    """The joins of the other tables that a row ``s`` lies in."""
+    return "".join(
+        f"\n  {side.joins.format(t=f't{number}', s='s')}" for number, side, _ in spec.aside()
+    )
+
+
 def create_rows(spec: Spec) -> str:
     """The table that the rows of a file are copied to."""
     columns = ["line bigint NOT NULL", f"key {spec.key.type} NOT NULL"]
     for number, column in spec.numbered():
-        columns.append(f"v{number} {column.type}")
+        columns.append(f"v{number} {'varchar' if column.reference else column.type}")
         columns += [f"g{number} boolean NOT NULL"] if spec.partial else []
         columns += [f"e{number} {column.type}"] if spec.expects else []
     return f"CREATE TEMPORARY TABLE aspencli_rows ({', '.join(columns)})"
@@ -60,21 +79,59 @@ def create_rows(spec: Spec) -> str:
 def create_plan(spec: Spec) -> str:
     """The rows, each with what is there now."""
     table = spec.table
-    columns = ["m.line", "m.key", f"s.{table.id} AS id"]
+    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.ctid AS place"]
     columns += [] if spec.key.stored == table.label else [f"s.{table.label} AS label"]
     for number, column in spec.numbered():
-        wanted = f"m.v{number}"
+        now = current(number, column)
+        wanted = f"f{number}.id" if column.reference else f"m.v{number}"
         if spec.partial:
             columns.append(f"m.g{number}")
-            wanted = f"CASE WHEN m.g{number} THEN m.v{number} ELSE s.{column.stored} END"
-        columns += [f"{wanted} AS n{number}", f"s.{column.stored} AS o{number}"]
+            wanted = f"CASE WHEN m.g{number} THEN {wanted} ELSE {now} END"
+        columns += [f"{wanted} AS n{number}", f"{now} AS o{number}"]
         columns += [f"m.e{number}"] if spec.expects else []
+        columns += [f"t{number}.{column.side.id} AS x{number}"] if column.side else []
+    joins = "".join(
+        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
+        for number, _reference, _column in spec.references()
+    )
     return f"""
 CREATE TEMPORARY TABLE aspencli_plan AS
 SELECT {", ".join(columns)}
   FROM {ROWS} m
-  LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key
+  LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key\
+{sides(spec)}{joins}
 """
+
+
+def find_renamed(spec: Spec, number: int) -> str:
+    """Find the rows that were renamed before as the file says, and are wholly as it says.
+
+    Their key is not there any more. Nothing is ever written to what is found so.
+
+    Args:
+        spec: The specification.
+        number: The column by which rows are found, and which changes.
+    """
+    table = spec.table
+    key = spec.columns[number].stored
+    sets, same = [f"id = s.{table.id}"], []
+    for other, column in spec.numbered():
+        now = current(other, column)
+        sets += [f"o{other} = {now}", f"n{other} = {now}"]
+        sets += [f"x{other} = t{other}.{column.side.id}"] if column.side else []
+        same.append(f"({now} {column.equals} p.n{other} OR NOT {given(spec, other)})")
+    return f"""
+UPDATE {PLAN} p SET {", ".join(sets)}
+  FROM {table.name} s{sides(spec)}
+ WHERE p.id IS NULL AND {given(spec, number)} AND {in_scope(spec, "s")}
+   AND s.{key} = p.n{number} AND {" AND ".join(same)}
+"""
+
+
+def analyse_plan(spec: Spec) -> str:
+    """Count what is in the plan; see `ANALYSE_ROWS`."""
+    columns = ["id", *(f"n{number}" for number, _column in spec.unique())]
+    return f"ANALYZE {PLAN} ({', '.join(columns)})"
 
 
 CREATE_PROBLEM = """
@@ -85,9 +142,40 @@ CREATE TEMPORARY TABLE aspencli_problem (
 """
 
 
+def differs(number: int, column: Column, alias: str = "p") -> str:
+    """The condition that a row of the plan changes a column."""
+    return f"{alias}.n{number} {column.differs} {alias}.o{number}"
+
+
 def changes(spec: Spec) -> str:
-    """The condition that a row of the plan will be written."""
-    return _any_of(f"p.n{n} {column.differs} p.o{n}" for n, column in spec.numbered())
+    """The condition that a row of the plan changes anything."""
+    return _any_of(differs(number, column) for number, column in spec.numbered())
+
+
+def changes_own(spec: Spec) -> str:
+    """The condition that it changes anything in the table itself."""
+    return _any_of(differs(number, column) for number, column in spec.own())
+
+
+def changes_aside(number: int, column: Column) -> str:
+    """The condition that it changes a column that lies in another table."""
+    return _any_of([differs(number, column)])
+
+
+def same_aside(spec: Spec, number: int, column: Column) -> str:
+    """The condition that it names such a column, which has that already."""
+    return (
+        f"({given(spec, number)} AND p.x{number} IS NOT NULL "
+        f"AND p.n{number} {column.equals} p.o{number})"
+    )
+
+
+def lacks_side(spec: Spec, number: int) -> str:
+    """The condition that a row has no place for a value, because it lies in another table."""
+    return (
+        f"(p.id IS NOT NULL AND {given(spec, number)} AND p.n{number} IS NOT NULL "
+        f"AND p.x{number} IS NULL)"
+    )
 
 
 def moved(spec: Spec, number: int, column: Column) -> str:
@@ -95,9 +183,9 @@ def moved(spec: Spec, number: int, column: Column) -> str:
 
     Undoing twice finds the old value in place: that is no move.
     """
-    differs = f"p.o{number} {column.differs} p.e{number}"
+    unexpected = f"p.o{number} {column.differs} p.e{number}"
     return (
-        f"({given(spec, number)} AND {differs} AND p.o{number} {column.differs} p.n{number} "
+        f"({given(spec, number)} AND {unexpected} AND {differs(number, column)} "
         "AND p.id IS NOT NULL)"
     )
 
@@ -111,18 +199,50 @@ def has_moved(spec: Spec) -> str:
 
 def _any_of(conditions: Iterable[str]) -> str:
     # Of a row that is not there nothing is known: NULL must not count as a difference.
-    return f"(p.id IS NOT NULL AND ({' OR '.join(conditions)}))"
+    return f"(p.id IS NOT NULL AND ({' OR '.join(conditions) or 'false'}))"
 
 
 def count(spec: Spec) -> str:
-    """What the plan comes to."""
+    """What the plan comes to.
+
+    For a column that lies in another table: ``aside0`` rows change it, ``same0`` have it already,
+    and ``lacking0`` have no place for it.
+    """
+    return f"SELECT {_counts(spec)} FROM {PLAN} p"
+
+
+def count_all(spec: Spec) -> str:
+    """The same, and whether anything stands there twice.
+
+    ``repeated_ids`` is how often a row of the table is named again. ``repeated_0`` is how often a
+    value of column 0 is wanted again, among the rows that change it; hashes are compared, at half
+    the price of texts, so that it may (hardly ever) be too many.
+    """
+    repeated = ["count(p.id) - count(DISTINCT p.id) AS repeated_ids"]
+    for number, _column in spec.unique():
+        value, changed = f"p.n{number}", f"p.n{number} IS DISTINCT FROM p.o{number}"
+        changing = f"FILTER (WHERE {changed} AND {given(spec, number)})"
+        values = f"count({value}) {changing}"
+        distinct = f"count(DISTINCT hashtextextended({value}, 0)) {changing}"
+        repeated.append(f"{values} - {distinct} AS repeated_{number}")
+    return f"SELECT {_counts(spec)}, {', '.join(repeated)} FROM {PLAN} p"
+
+
+def _counts(spec: Spec) -> str:
+    aside = "".join(
+        f""",
+       count(*) FILTER (WHERE {changes_aside(number, column)}) AS aside{number},
+       count(*) FILTER (WHERE {same_aside(spec, number, column)}) AS same{number},
+       count(*) FILTER (WHERE {lacks_side(spec, number)}) AS lacking{number}"""
+        for number, _side, column in spec.aside()
+    )
     return f"""
-SELECT count(*) AS total,
+       count(*) AS total,
        count(*) FILTER (WHERE p.id IS NULL) AS unknown,
        count(*) FILTER (WHERE {has_moved(spec)}) AS moved,
        count(*) FILTER (WHERE {changes(spec)}) AS to_change,
-       count(*) FILTER (WHERE p.id IS NOT NULL AND NOT {changes(spec)}) AS already
-  FROM {PLAN} p
+       count(*) FILTER (WHERE p.id IS NOT NULL AND NOT {changes(spec)}) AS already,
+       count(*) FILTER (WHERE {changes_own(spec)}) AS own{aside}
 """
 
 

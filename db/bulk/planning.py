@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from db.bulk import check_sql, plan_sql
+from db.bulk import check_sql, plan_sql, reference_sql
 from db.bulk.rows import Plan
 from db.bulk.spec import Spec
 from db.bulk.statements import Statements
@@ -18,11 +18,22 @@ class Made:
 
     Attributes:
         plan: The plan.
+        own: How many rows change in the table itself.
+        aside: For each column that lies in another table: how many rows change it, and how many
+            name it as it is.
         detours: How many rows give up their value first, for each column where some do.
     """
 
     plan: Plan
+    own: int
+    aside: Mapping[int, tuple[int, int]]
     detours: Mapping[int, int]
+
+
+def look_up(run: Statements, spec: Spec) -> None:
+    """Find out what the rows of the file refer to, within a transaction that is open."""
+    for number, reference, _column in spec.references():
+        run.run(reference_sql.create_found(number, reference, plan_sql.ROWS))
 
 
 def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
@@ -34,83 +45,115 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
         skip_moved: Leave out the rows that do not hold what was expected of them, or are gone.
         force: Plan those that do not hold it all the same.
     """
+    look_up(run, spec)
     run.run(plan_sql.create_plan(spec))
+    run.run(plan_sql.analyse_plan(spec))
     run.run(plan_sql.CREATE_PROBLEM)
-    counts = run.run(plan_sql.count(spec)).one()
-    is_clean = _find_repeated_keys(run, spec, by_id=not counts.unknown)
+    counts = run.run(plan_sql.count_all(spec)).one()
+    if counts.unknown and spec.key_number is not None:
+        run.run(plan_sql.find_renamed(spec, spec.key_number))
+        counts = run.run(plan_sql.count_all(spec)).one()
+    is_clean = _find_repeated_keys(run, spec, counts)
     # A value that two rows want is looked for among the rows that change: one that stays holds its
     # own, and is found as its holder. That is so only where every row is known, and known once.
-    is_clean &= _find_repeated_values(
-        run, spec, changed_only=is_clean and not (counts.unknown or spec.expects)
-    )
-    is_clean &= _find_moved(run, spec, counts, skip_moved=skip_moved, force=force)
+    changed_only = is_clean and not (counts.unknown or spec.expects)
+    is_clean &= _find_repeated_values(run, spec, counts if changed_only else None)
+    tell = check_sql.leave if skip_moved else check_sql.name
+    for found in _unusable(run, spec, counts, skip_moved=skip_moved, force=force):
+        run.run(tell(found))
+        is_clean = False
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
     if is_held and is_clean:
-        _find_repeated_values(run, spec, changed_only=False)
+        _find_repeated_values(run, spec, None)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
 
 
-def _find_repeated_keys(run: Statements, spec: Spec, *, by_id: bool) -> bool:
+def _unusable(
+    run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool
+) -> Iterator[str]:
+    """Queries for the rows that cannot be applied, whatever the other rows are."""
+    if counts.moved and not force:
+        yield check_sql.moved_cells(spec)
+    if counts.unknown:
+        yield check_sql.unknown(spec, any_more=skip_moved)
+    for number, reference, column in spec.references():
+        if run.run(reference_sql.has_unresolved(number)).scalar():
+            if run.run(reference_sql.HAS_DISTANCES).scalar():
+                run.run(reference_sql.find_near(number, reference))
+            yield reference_sql.unresolved(number, reference, column, plan_sql.ROWS, plan_sql.PLAN)
+    for number, side, column in spec.aside():
+        if getattr(counts, f"lacking{number}"):
+            yield check_sql.lacking(spec, number, side, column)
+
+
+def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
     """Whether no two rows of the file name the same row of the table."""
-    if not run.run(check_sql.has_repeated_key(by_id=by_id)).scalar():
-        return True
-    run.run(check_sql.repeated_key(spec))
-    return False
+    is_repeated = counts.repeated_ids
+    if counts.unknown:
+        is_repeated = run.run(check_sql.HAS_REPEATED_KEY).scalar()
+    if is_repeated:
+        run.run(check_sql.repeated_key(spec))
+    return not is_repeated
 
 
-def _find_repeated_values(run: Statements, spec: Spec, *, changed_only: bool) -> bool:
-    """Whether no two rows of the file want the same value of a unique column."""
+def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
+    """Whether no two rows of the file want the same value of a unique column.
+
+    Args:
+        run: Where the rows are.
+        spec: What is changed.
+        counts: What was counted; None to look at rows, too, that do not change.
+    """
     is_clean = True
     for number, column in spec.unique():
-        has_repeated = check_sql.has_repeated_value(spec, number, changed_only=changed_only)
-        if run.run(has_repeated).scalar():
+        if counts is None:
+            is_repeated = run.run(check_sql.has_repeated_value(spec, number)).scalar()
+        else:
+            is_repeated = getattr(counts, f"repeated_{number}")
+        if is_repeated:
             run.run(check_sql.repeated_value(spec, number, column))
             is_clean = False
     return is_clean
 
 
-def _find_moved(run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool) -> bool:
-    """Whether every row is there, and holds what was expected of it."""
-    if counts.moved and not force:
-        run.run((check_sql.leave_moved if skip_moved else check_sql.name_moved)(spec))
-    if counts.unknown:
-        run.run((check_sql.leave_unknown if skip_moved else check_sql.name_unknown)(spec))
-    return not ((counts.moved and not force) or counts.unknown)
-
-
 def _find_holders(run: Statements, spec: Spec, *, skip_taken: bool) -> bool:
     """Whether other rows of the table hold what a row of the file wants."""
-    if not spec.unique():
+    if not any(run.run(check_sql.has_held(spec, *each)).scalar() for each in spec.unique()):
         return False
     run.run(check_sql.create_held(spec))
-    if not run.run(check_sql.HAS_HELD).scalar():
-        return False
+    run.run(check_sql.ANALYSE_HELD)
     if skip_taken:
         run.run(check_sql.PREPARE_LEAVE_TAKEN)
         run.run(check_sql.leave_taken(spec))
     else:
-        run.run(check_sql.name_taken(spec))
+        run.run(check_sql.name(check_sql.taken(spec)))
     return True
 
 
 def _summed(
     run: Statements, spec: Spec, counts: Any, *, is_clean: bool, is_held: bool, force: bool
 ) -> Made:
-    if is_clean and not is_held:  # nothing was left out, and nothing stands in the way
-        moved = counts.moved if force else 0
-        return Made(Plan(counts.total, counts.to_change, counts.already, 0, 0, 0, moved), {})
-    now = run.run(plan_sql.count(spec)).one()
-    found = run.run(plan_sql.TOTAL_PROBLEMS).one()
-    detours = {}
+    left_out = problems = 0
+    detours: dict[int, int] = {}
+    now = counts
+    if not is_clean or is_held:  # rows were left out, or stand in the way
+        now = run.run(plan_sql.count(spec)).one()
+        found = run.run(plan_sql.TOTAL_PROBLEMS).one()
+        left_out, problems = found.left_out, found.problems
     if is_held:
         detours = {row.number: row.rows for row in run.run(plan_sql.DETOURS)}
     plan = Plan(
         rows=counts.total,
         to_change=now.to_change,
         already=now.already,
-        left_out=found.left_out,
+        left_out=left_out,
         detours=sum(detours.values()),
-        problems=found.problems,
+        problems=problems,
         forced=now.moved if force else 0,
+        passed_on=0 if spec.key_number is None else detours.get(spec.key_number, 0),
     )
-    return Made(plan, detours)
+    aside = {
+        number: (getattr(now, f"aside{number}"), getattr(now, f"same{number}"))
+        for number, _side, _column in spec.aside()
+    }
+    return Made(plan, now.own, aside, detours)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from db.bulk.check_sql import quoted
-from db.bulk.plan_sql import PLAN, PROBLEM, ROWS, changes, given, in_scope, label, moved
-from db.bulk.spec import Spec
+from db.bulk.check_sql import quoted, quoted_cell
+from db.bulk.plan_sql import (
+    PLAN,
+    PROBLEM,
+    ROWS,
+    changes,
+    current,
+    differs,
+    given,
+    in_scope,
+    label,
+    moved,
+    sides,
+)
+from db.bulk.reference_sql import shown
+from db.bulk.spec import Column, Spec
 
 PROBLEMS = f"""
 SELECT line, column_name, reason FROM {PROBLEM}
@@ -16,28 +29,27 @@ SELECT line, column_name, reason FROM {PROBLEM}
 """
 
 
-def _cells(spec: Spec, named: str, before: str, after: str) -> str:
-    """What a row says of each column: whether it names it, what is there, what shall be."""
-    cells = []
-    for number, _column in spec.numbered():
-        cells += [f"{named}{number}"] if spec.partial else []
-        cells += [f"{before}{number}::text", f"{after}{number}::text"]
-    return ", ".join(cells)
-
-
 def rows(spec: Spec, *, changed_only: bool) -> str:
     """The plan, by line."""
     where = changes(spec) if changed_only else "p.id IS NOT NULL"
+    cells = []
+    for number, column in spec.numbered():
+        cells += [f"p.g{number}"] if spec.partial else []
+        cells += _cells(number, column, f"p.n{number}")
     return f"""
-SELECT p.line, p.key::text, {_cells(spec, "p.g", "p.o", "p.n")}
+SELECT p.line, p.key::text, {", ".join(cells)}
   FROM {PLAN} p WHERE {where} ORDER BY p.line LIMIT :limit
 """
 
 
 def outcomes(spec: Spec) -> str:
     """Every row of the file, by line, with what stands in its way."""
+    cells = []
+    for number, column in spec.numbered():
+        cells += [f"m.g{number}"] if spec.partial else []
+        cells += _cells(number, column, f"m.v{number}")
     return f"""
-SELECT m.line, m.key::text, f.reason, f.left_out, {_cells(spec, "m.g", "p.o", "m.v")}
+SELECT m.line, m.key::text, f.reason, f.left_out, {", ".join(cells)}
   FROM {ROWS} m
   LEFT JOIN {PLAN} p ON p.line = m.line
   LEFT JOIN (SELECT line, bool_or(left_out) AS left_out,
@@ -47,12 +59,24 @@ SELECT m.line, m.key::text, f.reason, f.left_out, {_cells(spec, "m.g", "p.o", "m
 """
 
 
+def _cells(number: int, column: Column, after: str) -> list[str]:
+    """What a row says of a column: what is there, and what shall be.
+
+    Of a reference also whether that is the same, for two of them may be called the same.
+    """
+    before = shown(column, f"p.o{number}")
+    if not column.reference:
+        return [before, f"{after}::text"]
+    same = f"p.n{number} {column.equals} p.o{number}"
+    return [before, f"coalesce({shown(column, f'p.n{number}')}, {after}::text)", same]
+
+
 def moved_cells(spec: Spec) -> str:
     """Each column of the plan that does not hold what was expected of it, by line."""
     found = " UNION ALL ".join(
         f"""
 SELECT p.line, p.key::text AS key, {label(spec)}::text AS label, '{column.name}' AS column_name,
-       p.e{number}::text AS expected, p.o{number}::text AS found
+       {shown(column, f"p.e{number}")} AS expected, {shown(column, f"p.o{number}")} AS found
   FROM {PLAN} p WHERE {moved(spec, number, column)}
 """
         for number, column in spec.numbered()
@@ -63,30 +87,48 @@ SELECT p.line, p.key::text AS key, {label(spec)}::text AS label, '{column.name}'
 def moved_since(spec: Spec) -> str:
     """What somebody changed since the plan was made; the first, and how many."""
     table, key = spec.table, spec.key
-    cases = [f"WHEN s.{table.id} IS NULL THEN 'is gone'"]
-    same = []
+    cases = [(f"s.{table.id} IS NULL", "'is gone'")]
     if table.scope:
-        cases.append(f"WHEN s.{table.scope} <> :scope THEN 'is in another group now'")
-        same.append((f"s.{table.scope}", ":scope"))
-    if not spec.by_id:
-        cases.append(
-            f"WHEN s.{key.stored} <> p.key THEN format('is %s now', {quoted(f's.{key.stored}')})"
-        )
-        same.append((f"s.{key.stored}", "p.key"))
-    conditions = [f"({left}) IS DISTINCT FROM ({right})" for left, right in same]
+        cases.append((f"s.{table.scope} <> :scope", "'is in another group now'"))
+    if not (spec.by_id or spec.changes_key):
+        now = quoted(f"s.{key.stored}")
+        cases.append((f"s.{key.stored} <> p.key", f"format('is %s now', {now})"))
     for number, column in spec.numbered():
-        differs = f"({given(spec, number)} AND s.{column.stored} IS DISTINCT FROM p.o{number})"
-        conditions.append(differs)
-        now, then = quoted(f"s.{column.stored}"), quoted(f"p.o{number}")
-        cases.append(f"WHEN {differs} THEN format('{column.holds} %s now, not %s', {now}, {then})")
+        now, then = current(number, column), f"p.o{number}"
+        told = f"{quoted_cell(column, now)}, {quoted_cell(column, then)}"
+        named = "true" if number == spec.key_number else given(spec, number)
+        cases.append(
+            (
+                f"({named} AND {now} IS DISTINCT FROM {then})",
+                f"format('{column.holds} %s now, not %s', {told})",
+            )
+        )
+    for number, side, column in spec.aside():
+        elsewhere = f"t{number}.{side.id} IS DISTINCT FROM p.x{number}"
+        cases.append((elsewhere, f"'has its {column.name} elsewhere now'"))
     return f"""
 SELECT format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec))},
-              CASE {" ".join(cases)} END) AS text, count(*) OVER () AS total
+              CASE {" ".join(f"WHEN {condition} THEN {words}" for condition, words in cases)} END)
+       AS text, count(*) OVER () AS total
   FROM {PLAN} p
-  LEFT JOIN {table.name} s ON s.{table.id} = p.id
- WHERE {" OR ".join(conditions)}
+  LEFT JOIN {table.name} s ON s.{table.id} = p.id{sides(spec)}
+ WHERE {" OR ".join(condition for condition, _words in cases)}
  ORDER BY p.line LIMIT 200
 """
+
+
+def gone_since(spec: Spec) -> str:
+    """What rows of the plan refer to and somebody deleted since; the first, and how many."""
+    found = " UNION ALL ".join(
+        f"""
+SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number}) AS text
+  FROM {PLAN} p
+ WHERE {differs(number, column)} AND p.n{number} IS NOT NULL
+   AND NOT EXISTS (SELECT FROM {reference.table} r WHERE r.{reference.id} = p.n{number})
+"""
+        for number, reference, column in spec.references()
+    )
+    return _first(found)
 
 
 def taken_since(spec: Spec) -> str:
@@ -100,10 +142,12 @@ SELECT p.line, format('line %s: %s is held by {table.noun} %s now', p.line,
   JOIN {table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
  WHERE h.{table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}
    AND NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = h.{table.id}
-                      AND q.n{number} {column.differs} q.o{number})
+                      AND {differs(number, column, "q")})
 """
         for number, column in spec.unique()
     )
-    return f"""
-SELECT text, count(*) OVER () AS total FROM ({found}) taken ORDER BY line LIMIT 200
-"""
+    return _first(found)
+
+
+def _first(found: str) -> str:
+    return f"SELECT text, count(*) OVER () AS total FROM ({found}) found ORDER BY line LIMIT 200"

@@ -59,11 +59,18 @@ class Change(NamedTuple):
         column: Its name.
         before: What is there now; None for nothing, or where that is not known.
         after: What shall be there.
+        same: Whether they are the same, where their texts do not tell.
     """
 
     column: str
     before: Value
     after: Value
+    same: bool | None = None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it is so already."""
+        return self.before == self.after if self.same is None else self.same
 
 
 class PlannedRow(NamedTuple):
@@ -82,7 +89,7 @@ class PlannedRow(NamedTuple):
     @property
     def action(self) -> str:
         """``change``, or ``same`` where it is so already."""
-        return "same" if all(c.before == c.after for c in self.changes) else "change"
+        return "same" if all(change.is_same for change in self.changes) else "change"
 
 
 class MovedRow(NamedTuple):
@@ -135,6 +142,8 @@ class Plan:
         detours: How many values have to be given up first, because another row takes them.
         problems: How many problems there are; with any, nothing can be applied.
         forced: How many are planned although they do not hold what was expected of them.
+        passed_on: How many rows pass on to others what rows are found by. The same file would then
+            find other rows the next time.
     """
 
     rows: int
@@ -144,3 +153,4 @@ class Plan:
     detours: int
     problems: int
     forced: int = 0
+    passed_on: int = 0

@@ -22,7 +22,10 @@ from db.database import Database
 from db.errors import OutcomeUnknownError, RowsMovedError
 from db.transactions import CURRENT, DatabaseIdentity, identify
 
-_UNIQUE_VIOLATION = "23505"
+_SINCE: dict[str, Callable[[Spec], str]] = {
+    "23503": read_sql.gone_since,  # what a foreign key refers to
+    "23505": read_sql.taken_since,  # what a unique constraint allows once
+}
 
 
 class _MovedError(Exception):
@@ -88,6 +91,7 @@ class BulkRun:
         with self._statements.staging():
             self._statements.run(plan_sql.create_rows(self._spec))
             copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, counted()))
+            self._statements.run(plan_sql.ANALYSE_ROWS)
         return count
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
@@ -161,9 +165,10 @@ class BulkRun:
         except _MovedError:
             raise self._moved(read_sql.moved_since(self._spec)) from None
         except IntegrityError as error:
-            if getattr(error.orig, "pgcode", None) != _UNIQUE_VIOLATION:
+            query = _SINCE.get(getattr(error.orig, "pgcode", ""))
+            if query is None:
                 raise
-            raise self._moved(read_sql.taken_since(self._spec)) from error
+            raise self._moved(query(self._spec)) from error
 
     def _transact(
         self,
@@ -177,7 +182,7 @@ class BulkRun:
             with self._statements.staging():
                 transaction = int(self._statements.run(CURRENT).scalar_one())
                 begun(transaction)
-                self._statements.run(write_sql.LOCK_SCOPE)
+                self._statements.run(write_sql.lock(self._spec))
                 self._write(made)
                 undo = write_undo(self._write_undo)
                 before_commit()
@@ -198,13 +203,22 @@ class BulkRun:
             _MovedError: One is not as planned.
         """
         run, spec, plan = self._statements.run, self._spec, made.plan
-        if plan.already and run(write_sql.lock_same(spec)).scalar_one() != plan.already:
-            raise _MovedError
         for number, rows in made.detours.items():
             if run(write_sql.park(spec, number)).rowcount != rows:
                 raise _MovedError
-        if run(write_sql.update(spec, made.detours)).rowcount != plan.to_change:
+        run(write_sql.IN_ORDER)
+        same = plan.to_change + plan.already - made.own
+        if same and run(write_sql.lock_same(spec)).scalar_one() != same:
             raise _MovedError
+        if made.own and run(write_sql.update(spec, made.detours)).rowcount != made.own:
+            raise _MovedError
+        for number, side, column in spec.aside():
+            changed, kept = made.aside[number]
+            if kept and run(write_sql.lock_aside(spec, number, side, column)).scalar_one() != kept:
+                raise _MovedError
+            update = write_sql.update_aside(number, side, column)
+            if changed and run(update).rowcount != changed:
+                raise _MovedError
 
     def _moved(self, query: str) -> RowsMovedError:
         rows = list(self._statements.stream(query))

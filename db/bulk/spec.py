@@ -33,6 +33,44 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Another table that a column refers to: by its number, or by what people call its rows.
+
+    Attributes:
+        table: With its schema.
+        noun: What messages call a row.
+        text: What people call a row ``r``, in SQL.
+        is_path: Whether that is a path such as ``Europe / Greece``, whatever spaces it has.
+        id: The column that the number is of.
+    """
+
+    table: str
+    noun: str
+    text: str
+    is_path: bool = False
+    id: str = "id"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Another table in which a column of a row lies.
+
+    Attributes:
+        table: With its schema.
+        id: What identifies its rows.
+        joins: SQL that joins it as ``{t}`` to a row ``{s}``; further names must begin with ``{t}``.
+        owner: The condition, in SQL, that a row ``{t}`` is still that of the row ``p`` of a plan.
+        lacks: How messages say that a row has none there.
+    """
+
+    table: str
+    id: str
+    joins: str
+    owner: str
+    lacks: str
+
+
+@dataclass(frozen=True)
 class Column:
     """A column that finds rows, or that changes.
 
@@ -43,6 +81,8 @@ class Column:
         nullable: Whether it may be cleared.
         unique: Whether no two rows of the scope may hold the same; such a column is a text.
         verb: How messages say what a row holds: ``is named``.
+        reference: What it refers to; files then name that by number or by text.
+        side: The other table that it lies in.
     """
 
     name: str
@@ -51,6 +91,8 @@ class Column:
     nullable: bool = False
     unique: bool = False
     verb: str | None = None
+    reference: Reference | None = None
+    side: Side | None = None
 
     @property
     def holds(self) -> str:
@@ -100,7 +142,13 @@ class Spec:
     @property
     def changes_key(self) -> bool:
         """Whether the column by which rows are found is one that changes."""
-        return any(column.stored == self.key.stored for column in self.columns)
+        return self.key_number is not None
+
+    @property
+    def key_number(self) -> int | None:
+        """The number of the changing column by which rows are found, if there is one."""
+        found = (n for n, column in self.numbered() if column.stored == self.key.stored)
+        return next(found, None)
 
     def restoring(self) -> Spec:
         """The specification of a run that takes this one back."""
@@ -116,3 +164,15 @@ class Spec:
     def unique(self) -> list[tuple[int, Column]]:
         """Those that no two rows may share."""
         return [(number, column) for number, column in self.numbered() if column.unique]
+
+    def own(self) -> list[tuple[int, Column]]:
+        """Those that lie in the table itself."""
+        return [(number, column) for number, column in self.numbered() if not column.side]
+
+    def aside(self) -> list[tuple[int, Side, Column]]:
+        """Those that lie in other tables."""
+        return [(number, c.side, c) for number, c in self.numbered() if c.side]
+
+    def references(self) -> list[tuple[int, Reference, Column]]:
+        """Those that refer to other tables."""
+        return [(number, c.reference, c) for number, c in self.numbered() if c.reference]

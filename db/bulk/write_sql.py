@@ -9,19 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from db.bulk.plan_sql import HELD, PLAN, changes, given, in_scope
-from db.bulk.spec import Spec
+from db.bulk.plan_sql import (
+    HELD,
+    PLAN,
+    changes,
+    changes_aside,
+    changes_own,
+    differs,
+    given,
+    in_scope,
+    same_aside,
+)
+from db.bulk.spec import Column, Side, Spec
 
-# One run on a group at a time: the second waits (lock_timeout) and then sees that rows moved. The
-# first key is this program's own: the bytes of "aspe".
-LOCK_SCOPE = "SELECT pg_advisory_xact_lock(1634955365, :scope)"
+# The first key of the locks is this program's own: the bytes of "aspe".
+_OURS = 1634955365
 
 # A value that no file gives: control characters are refused there.
 _PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
 
+# Rows are written in the order in which they lie in the table, each found by its number: every page
+# is visited once, whatever order the file has, and the server needs no memory for a hash table.
+# (The planner expects such visits to be all over the disk.)
+IN_ORDER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
 
-def _is_held(number: int) -> str:
-    return f"p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})"
+
+def lock(spec: Spec) -> str:
+    """Let one run on a group at a time: the second waits (lock_timeout), and sees that rows moved.
+
+    Where the table has no groups, it is one run on the table; its number is then below zero.
+    """
+    table = f"(-abs(hashtext('{spec.table.name}')::bigint))::integer"
+    return f"SELECT pg_advisory_xact_lock({_OURS}, {':scope' if spec.table.scope else table})"
 
 
 def park(spec: Spec, number: int) -> str:
@@ -31,23 +50,25 @@ def park(spec: Spec, number: int) -> str:
 UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
   FROM {PLAN} p
  WHERE s.{spec.table.id} = p.id AND {in_scope(spec, "s")} AND s.{column.stored} = p.o{number}
-   AND p.n{number} {column.differs} p.o{number} AND {_is_held(number)}
+   AND {differs(number, column)}
+   AND p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})
 """
 
 
 def lock_same(spec: Spec) -> str:
-    """Lock the rows that are so already: they have to stay so until the commit."""
+    """Lock the rows of which nothing changes in the table itself: that has to stay so."""
     return f"""
 SELECT count(*) FROM (
-    SELECT FROM {spec.table.name} s JOIN {PLAN} p ON s.{spec.table.id} = p.id
-     WHERE {_is_unmoved(spec, ())} AND NOT {changes(spec)}
+    SELECT FROM (SELECT * FROM {PLAN} p WHERE NOT {changes_own(spec)} ORDER BY p.place) p
+      JOIN {spec.table.name} s ON s.{spec.table.id} = p.id
+     WHERE {_is_unmoved(spec, ())}
        FOR SHARE OF s
 ) same
 """
 
 
 def update(spec: Spec, parked: Collection[int]) -> str:
-    """Write the rows that change.
+    """Write the rows of which something changes in the table itself.
 
     Args:
         spec: The specification.
@@ -55,20 +76,15 @@ def update(spec: Spec, parked: Collection[int]) -> str:
     """
     table = spec.table
     sets = []
-    for number, column in spec.numbered():
+    for number, column in spec.own():
         value = f"p.n{number}"
         if spec.partial:  # somebody may change meanwhile what a row does not name
             value = f"CASE WHEN p.g{number} THEN {value} ELSE s.{column.stored} END"
         sets.append(f"{column.stored} = {value}")
-    joins = "".join(
-        f"\n  LEFT JOIN (SELECT DISTINCT holder_id FROM {HELD} WHERE number = {number}) k{number}"
-        f" ON k{number}.holder_id = p.id"
-        for number in parked
-    )
     return f"""
 UPDATE {table.name} s SET {", ".join(sets)}
-  FROM {PLAN} p{joins}
- WHERE s.{table.id} = p.id AND {_is_unmoved(spec, parked)} AND {changes(spec)}
+  FROM (SELECT * FROM {PLAN} p WHERE {changes_own(spec)} ORDER BY p.place) p
+ WHERE s.{table.id} = p.id AND {_is_unmoved(spec, parked)}
 """
 
 
@@ -77,16 +93,49 @@ def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
     conditions = [in_scope(spec, "s")]
     if not (spec.by_id or spec.changes_key):
         conditions.append(f"s.{spec.key.stored} = p.key")
-    for number, column in spec.numbered():
-        before = f"p.o{number}"
-        if number in parked:
-            before = f"CASE WHEN k{number}.holder_id IS NULL THEN {before} ELSE {_PARKED} END"
-        same = f"s.{column.stored} {column.equals} {before}"
+    for number, column in spec.own():
+        same = f"s.{column.stored} {column.equals} p.o{number}"
+        if number in parked:  # what this very transaction has put there, and nobody else can
+            same = f"({same} OR s.{column.stored} = {_PARKED})"
         finds = column.stored == spec.key.stored
         if spec.partial and not finds:
             same = f"({same} OR NOT {given(spec, number)})"
         conditions.append(same)
     return " AND ".join(conditions)
+
+
+# Columns that lie in other tables
+
+
+def lock_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
+    """Lock the rows of another table that have a value already."""
+    return f"""
+SELECT count(*) FROM (
+    SELECT FROM {side.table} t JOIN {PLAN} p ON {_is_aside(number, side, column)}
+     WHERE {same_aside(spec, number, column)}
+       FOR SHARE OF t
+) same
+"""
+
+
+def update_aside(number: int, side: Side, column: Column) -> str:
+    """Write the values that lie in another table."""
+    return f"""
+UPDATE {side.table} t SET {column.stored} = p.n{number}
+  FROM {PLAN} p
+ WHERE {_is_aside(number, side, column)} AND {changes_aside(number, column)}
+"""
+
+
+def _is_aside(number: int, side: Side, column: Column) -> str:
+    """The condition that a row of another table is as it was planned."""
+    return (
+        f"t.{side.id} = p.x{number} AND {side.owner.format(t='t')} "
+        f"AND t.{column.stored} {column.equals} p.o{number}"
+    )
+
+
+# What takes it back
 
 
 def undo(spec: Spec) -> str:
@@ -106,10 +155,11 @@ def undo(spec: Spec) -> str:
     else:
         cells = [f"p.id AS {spec.table.id}", f"{_guarded(_label_then(spec))} AS {spec.table.label}"]
         for number, column in spec.numbered():
-            differs = f"p.n{number} {column.differs} p.o{number}"
             for what, side in (("n", "new"), ("o", "old")):
                 value = _guarded(_escaped(f"p.{what}{number}::text"))
-                cells.append(f"CASE WHEN {differs} THEN {value} END AS {side}_{column.name}")
+                cells.append(
+                    f"CASE WHEN {differs(number, column)} THEN {value} END AS {side}_{column.name}"
+                )
     return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
 
 

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,9 +20,13 @@ from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
+from api.aws import make_client
 from api.main import create_app
 from api.settings import Settings
 from db.database import Database
+from local.aws import server
+from local.aws.content import JOBS, REGION, Content, machine_arn, parameter
+from local.aws.objects import ObjectFolder
 from tests.conftest import Server
 
 CLIENT_ID = "aspencli-local"
@@ -135,6 +139,7 @@ class Api:
     settings: Settings
     database: Database
     _clients: dict[str | None, httpx.Client] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(
         self, method: str, path: str, principal: str | None = None, **options: Any
@@ -143,12 +148,13 @@ class Api:
 
     def as_(self, principal: str | None) -> httpx.Client:
         """A client that asks as ``auth0|<principal>``, or as nobody."""
-        if principal not in self._clients:
-            headers = {"Authorization": f"Bearer {self.token(principal)}"} if principal else {}
-            self._clients[principal] = httpx.Client(
-                base_url=self.url, headers=headers, timeout=60, trust_env=False
-            )
-        return self._clients[principal]
+        with self._lock:
+            if principal not in self._clients:
+                headers = {"Authorization": f"Bearer {self.token(principal)}"} if principal else {}
+                self._clients[principal] = httpx.Client(
+                    base_url=self.url, headers=headers, timeout=60, trust_env=False
+                )
+            return self._clients[principal]
 
     def token(self, principal: str, **changes: Any) -> str:
         return self.provider.token(f"auth0|{principal}", **changes)
@@ -183,6 +189,51 @@ def settings_for(database: Database, provider_url: str, **changes: str) -> Setti
         **changes,
     }
     return Settings.load(environment)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """AWS on this machine, with the files of `roles`.
+
+    Attributes:
+        settings: What tells the service where it is: ``make_api(roles, **aws.settings)``.
+    """
+
+    address: str
+    settings: dict[str, str]
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the test's own."""
+        return make_client(service, REGION, self.address)
+
+
+@pytest.fixture(scope="session")
+def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]:
+    parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
+    content = Content(secrets={}, parameters=parameters)
+    with mock_aws_server(content, roles_objects) as address:
+        yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
+
+
+@contextmanager
+def mock_aws_server(content: Content, objects: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
+    """moto over HTTP, in a thread of this process; yields its address."""
+    server.fill(content, objects)
+    listening = server.make(0)
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    listening.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def aws(_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """AWS on this machine; its buckets are shared by all tests, so write under keys of your own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    return _cloud
 
 
 ApiFactory = Callable[..., Api]

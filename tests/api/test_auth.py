@@ -52,7 +52,7 @@ def test_several_audiences_are_fine_when_this_client_asked(shared_api: Api) -> N
         {"aud": [CLIENT_ID, "another"], "azp": "another"},
         {"header": {"kid": "unknown"}},
     ],
-    ids=str,
+    ids=",".join,
 )
 def test_what_is_not_a_valid_token_of_ours_is_refused(
     shared_api: Api, changes: dict[str, Any]

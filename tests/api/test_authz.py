@@ -60,7 +60,7 @@ def counted(lab: Database, principal: str, group: int, action: Action) -> dict[i
             .where(access.samples(action))
             .group_by(Sample.submitting_group_id)
         )
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
     found: dict[int, int] = ask(lab, count)
     return found

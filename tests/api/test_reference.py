@@ -130,7 +130,9 @@ def test_trees_for_usher_come_in_their_order_and_of_the_pathogen(
 ) -> None:
     with seeded.begin() as session:
         pathogens = {row.slug: row for row in session.query(Pathogen)}
-        for n, (slug, priority) in enumerate([("SC2", 2), ("SC2", None), ("SC2", 1), ("MPX", 1)]):
+        for n, (slug, priority) in enumerate(
+            [("SC2", 12), ("SC2", None), ("SC2", 11), ("MPX", 11)]
+        ):
             session.add(
                 UsherOption(
                     description=f"tree {n}",

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from aspencli.services import undofile
 from aspencli.services.decoding import Fault
 from aspencli.services.undofile import Origin, read_undo
 from db.bulk.rows import KEEP, Cell, Change, Request
-from db.bulk.samples import PRIVATE, PUBLIC, SAMPLES
+from db.bulk.samples import COLUMNS, PRIVATE, PUBLIC, SAMPLES
 from db.bulk.spec import Column, Spec
 from db.database import Database
 from db.errors import RowsMovedError
@@ -65,6 +66,12 @@ def lab(
     postgres.drop(name)
 
 
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that may be cleared, too."""
+    monkeypatch.setitem(undofile._KINDS, "samples", (SAMPLES, COLUMNS | {"host": HOST}))
+
+
 @pytest.fixture
 def group(lab: Lab) -> Group:
     return Group(lab)
@@ -85,7 +92,7 @@ def undo_requests(path: Path) -> list[Request]:
     file = path.with_name("whole.csv")
     file.write_text(origin.line() + path.read_text())
     faults: list[Fault] = []
-    rows = list(read_undo(str(file), origin, faults.append, spec=SPEC.restoring()))
+    rows = list(read_undo(str(file), origin, faults.append))
     assert not faults
     return rows
 

@@ -1,0 +1,107 @@
+"""Options that every bulk command has, and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.context import AppContext
+from aspencli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from aspencli.output.console import Output
+    from aspencli.services.tables import Table
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+
+GroupId = Annotated[
+    int | None, typer.Option("--group-id", metavar="ID", help="The submitting group (or --org).")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the whole plan on stdout and write nothing.")
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write each row and its outcome to a file: .csv, .json or .xlsx.",
+    ),
+]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="FILE",
+        help="Write the bad rows to a file that can be mended and given again: .csv, .tsv or "
+        ".xlsx.",
+    ),
+]
+UndoFile = Annotated[
+    Path | None,
+    typer.Option("--undo-file", metavar="FILE", help="Where the undo file goes; a new file."),
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="The file's encoding, if it is not UTF-8.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="What separates its cells, if not found out.")
+]
+Sheet = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="HEADER=COLUMN",
+        help="What the file calls a column: 'Lab ID=private_identifier'; may be repeated.",
+    ),
+]
+
+
+def chosen_group_id(context: AppContext, given: int | None) -> int:
+    """The group that a run is bound to: its own option, else the global ``--org``.
+
+    Raises:
+        BadInputError: Neither was given, or it is no number.
+    """
+    if given is not None:
+        return given
+    found = context.config.setting("org")
+    if found.value is None:
+        raise BadInputError(
+            "no group was named", hint="Add --group-id ID; see: aspencli groups list"
+        )
+    try:
+        return int(found.value)
+    except ValueError:
+        raise BadInputError(
+            f"{found.value!r} is no group id (from {found.source})",
+            hint="Give a number; see: aspencli groups list",
+        ) from None
+
+
+def chosen_delimiter(word: str | None) -> str | None:
+    """The character that separates cells, by itself or by its name; None to find it out.
+
+    Raises:
+        BadInputError: It cannot separate cells.
+    """
+    found = _DELIMITERS.get(word, word) if word else None
+    if found is not None and (len(found) != 1 or found in '"\r\n '):
+        raise BadInputError(
+            f"--delimiter {word!r} is no character that can separate cells",
+            hint="Give comma, semicolon, tab, pipe, or another single character.",
+        )
+    return found
+
+
+def say_notes(out: Output, source: Table, said: int = 0) -> int:
+    """Say how the file is read, as far as that was not said; how many notes there are."""
+    for note in source.notes[said:]:
+        out.info(f"Note: {note}.")
+    return len(source.notes)

@@ -1,0 +1,211 @@
+"""The writing part of a bulk run: consent, the write itself, its result."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli import homes
+from aspencli.commands.bulk_findings import Findings
+from aspencli.commands.bulk_rows import RESULT_COLUMNS, nothing_to_do
+from aspencli.commands.bulk_views import View
+from aspencli.context import AppContext
+from aspencli.errors import ConflictError, RefusedError
+from aspencli.interrupts import Shield
+from aspencli.services import bulk
+from aspencli.services.bulk import BulkStore
+from aspencli.services.job_files import JobFiles
+from aspencli.services.recording import Recording
+from aspencli.services.runs import Outcome, Run, command_for
+from aspencli.services.undofile import origin_of, write_undo
+
+if TYPE_CHECKING:
+    from db.bulk.rows import Plan
+    from db.bulk.spec import Spec
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a bulk run is for.
+
+    Attributes:
+        command: What the history calls it.
+        spec: What it changes.
+        view: How it is shown.
+        dry_run: Whether to stop at the plan.
+        force: Whether to change rows, too, that do not hold what is expected of them.
+        undo_of: The run that it takes back, if any.
+    """
+
+    command: str
+    spec: Spec
+    view: View
+    dry_run: bool
+    force: bool = False
+    undo_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a bulk run is bound to.
+
+    Attributes:
+        target: The target's label.
+        group_id: The group whose rows are changed; None where the table has no groups.
+        group: Its name.
+    """
+
+    target: str
+    group_id: int | None
+    group: str | None
+
+    @property
+    def of_group(self) -> str:
+        """Whose rows they are, as the end of a phrase."""
+        return "" if self.group is None else f" of group {self.group_id} ({self.group})"
+
+    @property
+    def words(self) -> str:
+        """Where the rows are."""
+        if self.group is None:
+            return self.target
+        return f"group {self.group_id} ({self.group}) on {self.target}"
+
+
+class Writing:
+    """What becomes of a plan that nothing stands in the way of.
+
+    Args:
+        context: The run of the program.
+        store: What holds the plan, and writes it.
+        files: What the run reads and writes.
+        findings: What writes its report.
+        purpose: What it is for.
+        scope: What it is bound to.
+        recording: Its place in the history.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        store: BulkStore,
+        files: JobFiles,
+        findings: Findings,
+        purpose: Purpose,
+        scope: Scope,
+        recording: Recording,
+    ):
+        self._context = context
+        self._out = context.out
+        self._store = store
+        self._files = files
+        self._findings = findings
+        self._purpose = purpose
+        self._view = purpose.view
+        self._scope = scope
+        self._recording = recording
+
+    def leave(self, plan: Plan, before: Run) -> None:
+        """Write nothing, because the same file was written before."""
+        self._recording.ended(Outcome.NOTHING)
+        self._out.done(f"Nothing to change: run {before.id} wrote this file already.")
+        undo = command_for(before.target, *self._view.undo, before.id)
+        self._out.hint(f"To write it again, take that run back first: {undo}")
+        self._show_result(replace(plan, to_change=0, already=plan.rows), None)
+
+    def nothing(self, plan: Plan) -> None:
+        """Write nothing, because there is nothing to write."""
+        self._recording.ended(Outcome.NOTHING)
+        self._out.done(nothing_to_do(plan))
+        self._findings.report("changed")
+        self._show_result(plan, None)
+
+    def consent(self, plan: Plan) -> None:
+        """Show what is about to be written, and make sure that it is wanted.
+
+        Raises:
+            RefusedError: It is not, or nobody is there to say so.
+        """
+        first = list(self._store.rows(limit=10, changed_only=True))
+        self._out.preview(self._view.plan_columns, self._view.shown(first))
+        what = f"{self._view.verb} {self._view.count(plan.to_change)}{self._scope.of_group}"
+        if plan.forced:
+            what += f", {plan.forced:,} of them changed since,"
+        target, given = self._context.target, self._context.options
+        if (
+            self._files.from_stdin
+            and given["confirm"] is None
+            and (target.is_production or not given["yes"])
+        ):
+            flag = f"--confirm {shlex.quote(target.label)}" if target.is_production else "--yes"
+            raise RefusedError(
+                f"standard input is the {self._view.file}, so nobody can be asked there whether "
+                f"to {what} on {target.label}; nothing was written",
+                hint=f"Look at the plan with --dry-run, then add {flag}.",
+            )
+        self._context.authorise(what)
+
+    def apply(self, plan: Plan) -> None:
+        """Write it, and tell so.
+
+        Raises:
+            ConflictError: Somebody else was faster; nothing was written.
+            AspenError: See `aspencli.services.bulk.apply`.
+        """
+        label, now = self._context.target.label, dt.datetime.now(dt.UTC).isoformat()
+        origin = origin_of(self._purpose.spec, label, self._scope.group_id, now, plan.to_change)
+        self._findings.prepare_report("changed")
+        ask = command_for(label, "history", "check", self._recording.id)
+        with Shield() as shield:
+            undo: list[Path] = []
+
+            def write(rows: bulk.WriteRows) -> Path:
+                folder = homes.state_dir() / "undo"
+                path = write_undo(folder, origin, rows, self._files.undo, shield.raise_shield)
+                undo.append(path)
+                return path
+
+            def before_commit() -> None:
+                shield.check()
+                self._recording.committing(undo[0])
+
+            try:
+                with self._out.progress("Writing"):
+                    path = bulk.apply(
+                        self._store,
+                        write,
+                        before_commit,
+                        self._recording.writing,
+                        ask=ask,
+                        noun=self._view.noun,
+                    )
+            except ConflictError:
+                self._findings.report("not written")
+                raise
+            self._recording.ended(Outcome.WRITTEN)
+            self._findings.publish_report()
+            self._out.done(f"{self._view.count(plan.to_change)} {self._view.done}.")
+            self._show_result(plan, path)
+            if shield.late:
+                self._out.warn("the interrupt came after the commit: the change is written.")
+
+    def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
+        self._out.record(
+            RESULT_COLUMNS,
+            {
+                "group_id": self._scope.group_id,
+                "group": self._scope.group,
+                "rows": plan.rows,
+                "changed": plan.to_change,
+                "already": plan.already,
+                "left_out": plan.left_out,
+                "undo_file": undo_file,
+                "run": self._recording.id,
+            },
+        )
+        if undo_file:
+            words = (*self._view.undo, str(undo_file.absolute()))
+            self._out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")

@@ -1,0 +1,85 @@
+"""Days as files have them: year-month-day is read, other spellings are told as understood."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+
+from aspencli.services.quoting import quote
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
+_PARTS = re.compile(r"[^\W_]+")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_EPOCH = dt.date(1899, 12, 30)  # of spreadsheets
+_SERIALS = range(18_000, 80_000)  # 1949 to 2119
+
+
+def read_day(text: str) -> str | None:
+    """A day as ``2023-05-17``, exactly so or with midnight, as a workbook gives it; else None."""
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return dt.date.fromisoformat(found[1]).isoformat()
+    except ValueError:
+        return None
+
+
+def why_no_day(text: str) -> str:
+    """What is wrong with a text that is none, and what it might mean."""
+    shown = quote(text)
+    meant = sorted(set(_meanings(text)))
+    if not meant:
+        return f"{shown} is no day; write it as year-month-day: 2023-05-17"
+    days = " or ".join(day.isoformat() for day in meant)
+    return f"{shown} is not written as year-month-day; is {days} meant?"
+
+
+def _meanings(text: str) -> Iterator[dt.date]:
+    """Every day that it could be."""
+    parts = [part.lower() for part in _PARTS.findall(text.partition("T")[0])]
+    if len(parts) == 1:
+        yield from _of_one(parts[0])
+    named = [number for number, part in enumerate(parts) if _month(part)]
+    if len(parts) != 3:  # noqa: PLR2004 - a year, a month and a day
+        return
+    if named:
+        month = _month(parts.pop(named[0]))
+        yield from _days(parts, [(0, None, 1), (1, None, 0)], month)
+    elif len(parts[0]) == len("2023"):
+        yield from _days(parts, [(0, 1, 2)])
+    else:
+        yield from _days(parts, [(2, 0, 1), (2, 1, 0)])
+
+
+def _of_one(part: str) -> Iterator[dt.date]:
+    if not part.isdecimal():
+        return
+    if len(part) == len("20230517"):
+        yield from _days([part[:4], part[4:6], part[6:]], [(0, 1, 2)])
+    elif int(part) in _SERIALS:
+        yield _EPOCH + dt.timedelta(days=int(part))
+
+
+def _month(part: str) -> int | None:
+    found = [number for number, name in enumerate(_MONTHS, 1) if part.startswith(name)]
+    return found[0] if found and part.isalpha() else None
+
+
+def _days(
+    parts: list[str], orders: list[tuple[int, int | None, int]], month: int | None = None
+) -> Iterator[dt.date]:
+    """The days that there are: of the year, the month (unless it is known), and the day."""
+    numbers = [int(part) if part.isdecimal() and len(part) <= 4 else 0 for part in parts]  # noqa: PLR2004
+    for year, at, day in orders:
+        try:
+            yield dt.date(
+                _century(numbers[year]), month or numbers[at if at is not None else 0], numbers[day]
+            )
+        except ValueError:
+            continue
+
+
+def _century(year: int) -> int:
+    return year + 2000 if year < 100 else year  # noqa: PLR2004 - two digits

@@ -1,0 +1,44 @@
+"""What a file may change of samples, and what a sample may be found by."""
+
+from __future__ import annotations
+
+from aspencli.services.cells import Field, day, identifier, named, number, truth
+from aspencli.services.layout import Kind
+from db.bulk.samples import (
+    COLLECTION_DATE,
+    ID,
+    LOCATION,
+    PRIVACY,
+    PRIVATE,
+    PUBLIC,
+    SAMPLES,
+    SEQUENCING_DATE,
+)
+
+_NEEDED = "every sample has one"
+_private = Field(PRIVATE, identifier, uncleared=_NEEDED)
+_public = Field(PUBLIC, identifier, uncleared=_NEEDED)
+
+SAMPLE_CHANGES = Kind(
+    table=SAMPLES,
+    keys={
+        "private_identifier": _private,
+        "id": Field(ID, number),
+        "public_identifier": _public,
+    },
+    fields={
+        "private_identifier": _private,
+        "new_private_identifier": _private,
+        "public_identifier": _public,
+        "new_public_identifier": _public,
+        "collection_date": Field(COLLECTION_DATE, day, uncleared=_NEEDED),
+        "sequencing_date": Field(SEQUENCING_DATE, day),
+        "private": Field(PRIVACY, truth, uncleared="a sample is private, or it is not"),
+        # The column allows it, but then the service can list none of the group's samples.
+        "location": Field(LOCATION, named, uncleared="the service lists no sample without one"),
+    },
+    renaming={
+        "new_private_identifier": "private_identifier",
+        "new_public_identifier": "public_identifier",
+    },
+)
