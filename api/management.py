@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ _EARLY_S = 60  # a token is renewed that long before it expires
 _TRIES = 5
 _PATIENCE_S = 20.0  # for all tries of one request
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
-_OK, _UNAUTHORIZED, _NOT_FOUND, _CONFLICT, _TOO_MANY, _BROKEN = 200, 401, 404, 409, 429, 500
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+_CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
+_log = logging.getLogger(__name__)
 
 
 class ManagementError(Exception):
@@ -69,8 +72,16 @@ class Management:
         self._lock = asyncio.Lock()
 
     async def create_organization(self, name: str, display_name: str) -> str:
-        """Make an organization; returns its id."""
-        body = {"name": name, "display_name": display_name}
+        """Make an organization whose members sign in with the provider's own accounts.
+
+        Returns:
+            Its id.
+        """
+        enabled = [
+            {"connection_id": connection, "assign_membership_on_login": False}
+            for connection in await self._own_connections()
+        ]
+        body = {"name": name, "display_name": display_name, "enabled_connections": enabled}
         return str((await self._call("POST", "organizations", json=body))["id"])
 
     async def delete_organization(self, organization: str) -> None:
@@ -125,6 +136,17 @@ class Management:
         """Change somebody's full name."""
         await self._call("PATCH", f"users/{quote(account, safe='')}", json={"name": name})
 
+    async def _own_connections(self) -> list[str]:
+        try:
+            query = {"strategy": "auth0"}
+            found = [c async for c in self._pages("connections", "connections", query)]
+        except ManagementError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            _log.warning("may not read connections, so an administrator has to enable them")
+            return []
+        return [str(connection["id"]) for connection in found]
+
     async def _gone(self, path: str) -> None:
         try:
             await self._call("DELETE", path)
@@ -132,10 +154,12 @@ class Management:
             if not error.absent:
                 raise
 
-    async def _pages(self, path: str, key: str) -> AsyncIterator[dict[str, Any]]:
+    async def _pages(
+        self, path: str, key: str, also: Mapping[str, str] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         page = seen = 0
         while True:
-            query = {"page": page, "per_page": _PAGE, "include_totals": "true"}
+            query = {**(also or {}), "page": page, "per_page": _PAGE, "include_totals": "true"}
             answer = await self._call("GET", path, params=query)
             # Some lists of Auth0 know no totals; then a short page is the last one.
             rows = answer[key] if isinstance(answer, dict) else answer

@@ -133,8 +133,9 @@ async def _invited(
     identity: Management, access: Access, email: str, role: str
 ) -> GroupInvitationResponse:
     """What became of one invitation; the ones before it are out and cannot be unsent."""
+    inviter = access.user.name or access.user.email
     try:
-        await identity.invite(access.group.auth0_org_id, email, access.user.name, role)
+        await identity.invite(access.group.auth0_org_id, email, inviter, role)
     except (ManagementError, ManagementUnavailableError) as error:
         _log.warning("an invitation to group %s failed: %s", access.group.id, error)
         return GroupInvitationResponse(email=email, success=False, error=str(error))

@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
@@ -24,10 +23,21 @@ from api.aws import make_client
 from api.main import create_app
 from api.settings import Settings
 from db.database import Database
+from db.models import Group
 from local.aws import server
 from local.aws.content import JOBS, REGION, Content, machine_arn, parameter
 from local.aws.objects import ObjectFolder
 from tests.conftest import Server
+from tests.local.identity.fixtures import identity, identity_process
+from tests.local.identity.lab import (
+    MANAGEMENT,
+    MANAGEMENT_SECRET,
+    ORGANIZATIONS,
+    WEB_SECRET,
+    Identity,
+)
+
+__all__ = ["identity", "identity_process"]
 
 CLIENT_ID = "aspencli-local"
 PRINCIPALS = (
@@ -108,22 +118,29 @@ class Provider:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The application under uvicorn in a thread; yields its address."""
-    config = uvicorn.Config(app, ws="none", log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+def serving(settings_of: Callable[[str], Settings]) -> Iterator[Settings]:
+    """The service under uvicorn in a thread; yields its settings.
+
+    Args:
+        settings_of: Its settings, by its address.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        settings = settings_of(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        config = uvicorn.Config(
+            create_app(settings), ws="none", log_config=None, timeout_graceful_shutdown=2
+        )
+        running = uvicorn.Server(config)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + _START_S
-        while not server.started:
+        while not running.started:
             assert thread.is_alive(), "the service did not start"
             assert time.monotonic() < deadline, "the service did not start in time"
             time.sleep(0.005)
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield settings
         finally:
-            server.should_exit = True
+            running.should_exit = True
             thread.join()
 
 
@@ -171,13 +188,13 @@ def provider() -> Iterator[Provider]:
     provider.close()
 
 
-def settings_for(database: Database, provider_url: str, **changes: str) -> Settings:
+def settings_for(database: Database, provider_url: str, own_url: str, **changes: str) -> Settings:
     """How the service is configured in tests; ``changes`` by the names of the environment."""
     environment = {
         "GENEPI_CONFIG_SECRET_NAME": "",
         "DEPLOYMENT_STAGE": "local",
-        "API_URL": "http://127.0.0.1:3000",
-        "FRONTEND_URL": "http://127.0.0.1:3000",
+        "API_URL": own_url,
+        "FRONTEND_URL": f"{own_url}/",
         "DB_DSN": database.url.render_as_string(hide_password=False),
         "FLASK_SECRET": "a-secret-for-tests",
         "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(b"k" * 32).decode(),
@@ -211,12 +228,12 @@ class Cloud:
 def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]:
     parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
     content = Content(secrets={}, parameters=parameters)
-    with mock_aws_server(content, roles_objects) as address:
+    with aws_server(content, roles_objects) as address:
         yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
 
 
 @contextmanager
-def mock_aws_server(content: Content, objects: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
+def aws_server(content: Content, objects: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
     """moto over HTTP, in a thread of this process; yields its address."""
     server.fill(content, objects)
     listening = server.make(0)
@@ -236,6 +253,31 @@ def aws(_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     return _cloud
 
 
+def told_of(identity: Identity) -> dict[str, str]:
+    """What tells the service of a provider whose pages and whose Management API it uses."""
+    return {
+        "AUTH0_DOMAIN": identity.issuer,
+        "AUTH0_CLIENT_SECRET": WEB_SECRET,
+        **managed_by(identity),
+    }
+
+
+def managed_by(identity: Identity) -> dict[str, str]:
+    """What tells the service of a provider's Management API only; tokens are the test's own."""
+    return {
+        "AUTH0_MANAGEMENT_DOMAIN": identity.issuer,
+        "AUTH0_MANAGEMENT_CLIENT_ID": MANAGEMENT,
+        "AUTH0_MANAGEMENT_CLIENT_SECRET": MANAGEMENT_SECRET,
+    }
+
+
+def use_organizations(database: Database) -> None:
+    """Let groups 1 to 3 be the organizations that the provider of the tests knows."""
+    with database.begin() as session:
+        for number, organization in enumerate(ORGANIZATIONS, 1):
+            session.get_one(Group, number).auth0_org_id = organization
+
+
 ApiFactory = Callable[..., Api]
 
 
@@ -245,9 +287,10 @@ def starting(provider: Provider) -> Iterator[ApiFactory]:
     with ExitStack() as stack:
 
         def make(database: Database, **changes: str) -> Api:
-            settings = settings_for(database, provider.url, **changes)
-            url = stack.enter_context(serving(create_app(settings)))
-            made = Api(url, provider, settings, database)
+            settings = stack.enter_context(
+                serving(lambda url: settings_for(database, provider.url, url, **changes))
+            )
+            made = Api(settings.api_url, provider, settings, database)
             stack.callback(made.close)
             return made
 

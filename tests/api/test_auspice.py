@@ -36,7 +36,7 @@ def link_to(api: Api, tree: int, principal: str = "member", group: int = 1) -> s
     url: str = answer.json()["url"]
     assert "://" not in url
     host, slash, rest = url.partition("/")
-    assert f"http://{host}" == api.settings.api_url
+    assert f"http://{host}" == api.url
     return slash + rest
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from api.main import create_app
 from db.database import Database
 from tests.api.conftest import serving, settings_for
 from tests.conftest import CliResult
@@ -144,7 +143,8 @@ def lab(identity: Identity, seeded: Database, aspen_home: Path, tmp_path: Path) 
     identity.turn(interval=1)
     (tmp_path / "testkeyring.py").write_text(KEYRING)
     issuer = identity.issuer.rstrip("/")
-    with serving(create_app(settings_for(seeded, issuer))) as url:
+    with serving(lambda url: settings_for(seeded, issuer, url)) as settings:
+        url = settings.api_url
         env = {
             "ASPEN_ENV": "mylab",
             "ASPEN_CONFIG": str(tmp_path / "config.toml"),

@@ -1,0 +1,155 @@
+"""The client of the Management API, against a provider with its moods."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.management import Management, ManagementError, ManagementUnavailableError
+from db.database import Database
+from tests.api.conftest import managed_by, settings_for
+from tests.local.identity.lab import ORGANIZATIONS, Identity
+
+T = TypeVar("T")
+
+
+def ask(identity: Identity, question: Callable[[Management], Awaitable[T]], **changes: str) -> T:
+    async def run() -> T:
+        settings = settings_for(
+            Database("postgresql://u:p@127.0.0.1:1/d"),
+            identity.issuer,
+            "http://127.0.0.1:3000",
+            **{**managed_by(identity), **changes},
+        )
+        async with httpx.AsyncClient(timeout=10) as http:
+            return await question(Management(settings, http))
+
+    return asyncio.run(run())
+
+
+def audited(identity: Identity, text: str) -> int:
+    return identity.log.count(text)
+
+
+def test_a_token_serves_until_shortly_before_it_expires(identity: Identity) -> None:
+    identity.turn(access_token_seconds=62)
+
+    async def question(management: Management) -> list[int]:
+        counts = []
+        for pause in (0.0, 0.0, 2.5):
+            await asyncio.sleep(pause)
+            await management.role_ids()
+            counts.append(audited(identity, "client_credentials"))
+        return counts
+
+    first, second, third = ask(identity, question)
+    assert first == second
+    assert third > second
+
+
+def test_a_token_that_is_taken_no_more_is_renewed(identity: Identity) -> None:
+    async def question(management: Management) -> dict[str, str]:
+        before = await management.role_ids()
+        with identity.management() as keys:
+            for key in keys.get("keys/signing").json():
+                keys.put(f"keys/signing/{key['kid']}/revoke")
+        assert await management.role_ids() == before
+        return before
+
+    assert set(ask(identity, question)) == {"admin", "member", "viewer"}
+
+
+def test_patience_is_had_as_long_as_the_provider_wants(identity: Identity) -> None:
+    async def question(management: Management) -> float:
+        await management.role_ids()
+        identity.turn(throttled=2, retry_after=1)
+        began = time.monotonic()
+        await management.role_ids()
+        return time.monotonic() - began
+
+    assert 2 <= ask(identity, question) < 10
+
+
+def test_patience_has_an_end(identity: Identity) -> None:
+    async def question(management: Management) -> None:
+        await management.role_ids()
+        identity.turn(throttled=1, retry_after=3600)
+        began = time.monotonic()
+        with pytest.raises(ManagementUnavailableError):
+            await management.role_ids()
+        assert time.monotonic() - began < 5
+
+    ask(identity, question)
+
+
+def test_what_is_absent_or_taken_is_told(identity: Identity) -> None:
+    async def question(management: Management) -> None:
+        with pytest.raises(ManagementError) as caught:
+            await management.invitations("org_none")
+        assert caught.value.absent
+        name = f"group-{uuid4().hex[:8]}"
+        organization = await management.create_organization(name, "Twice")
+        with pytest.raises(ManagementError) as caught:
+            await management.create_organization(name, "Twice")
+        assert caught.value.taken
+        await management.delete_organization(organization)
+        await management.delete_organization(organization)
+        with pytest.raises(ManagementError, match=r"\w"):
+            await management.rename_user("auth0|nobody", "N")
+
+    ask(identity, question)
+
+
+def test_members_and_their_roles(identity: Identity) -> None:
+    async def question(management: Management) -> None:
+        roles = await management.role_ids()
+        organization = await management.create_organization(f"group-{uuid4().hex[:8]}", "Members")
+        for _ in range(2):  # again is fine
+            await management.add_member(organization, "auth0|nogroup", [roles["member"]])
+        assert await management.member_roles(organization, "auth0|nogroup") == ["member"]
+        assert organization in await management.organizations_of("auth0|nogroup")
+        assert await management.organizations_of("auth0|multi") == [*ORGANIZATIONS[:2]]
+        await management.delete_organization(organization)
+
+    ask(identity, question)
+
+
+def test_invitations_are_taken_back_once(identity: Identity) -> None:
+    async def question(management: Management) -> None:
+        roles, place = await management.role_ids(), ORGANIZATIONS[2]
+        email = f"{uuid4().hex}@example.org"
+        await management.invite(place, email, "Inge", roles["viewer"])
+        (found,) = [
+            row for row in await management.invitations(place) if row["invitee"]["email"] == email
+        ]
+        await management.delete_invitation(place, found["id"])
+        await management.delete_invitation(place, found["id"])
+        assert found not in await management.invitations(place)
+
+    ask(identity, question)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"AUTH0_MANAGEMENT_DOMAIN": ""},
+        {"AUTH0_MANAGEMENT_DOMAIN": "http://127.0.0.1:1"},
+        {"AUTH0_MANAGEMENT_CLIENT_ID": "unknown"},
+        {"AUTH0_MANAGEMENT_CLIENT_SECRET": "wrong"},
+    ],
+    ids=str,
+)
+def test_a_provider_that_cannot_be_used_is_unavailable(
+    identity: Identity, changes: dict[str, str]
+) -> None:
+    async def question(management: Management) -> None:
+        with pytest.raises(ManagementUnavailableError):
+            await management.role_ids()
+
+    ask(identity, question, **changes)
