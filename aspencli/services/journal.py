@@ -21,6 +21,7 @@ from aspencli import homes
 VERSION = 1
 _NAME = "journal.jsonl"
 _NEEDED = ("event", "run", "at")
+_RECENT = 1 << 16  # bytes
 
 Event = Mapping[str, Any]
 
@@ -48,8 +49,15 @@ class Journal:
     def __init__(self, folder: Path):
         self.path = folder / _NAME
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, *, begins: bool = False) -> bool:
         """Add an event, and return only when it is safe on disk.
+
+        Args:
+            event: The event.
+            begins: Whether it begins a run, whose id no other run may have.
+
+        Returns:
+            Whether it was added; only such a beginning is not, where the id is taken.
 
         Raises:
             OSError: It cannot be written; the journal is as it was.
@@ -62,6 +70,8 @@ class Journal:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
+            if begins and _is_taken(descriptor, size, event["run"]):
+                return False
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line  # what a crash tore stays a line of its own
             self._write(descriptor, line, size)
@@ -69,6 +79,7 @@ class Journal:
                 sync_folder(self.path.parent)
         finally:
             os.close(descriptor)
+        return True
 
     def read(self) -> Reading:
         """Every event; none where there is no journal yet.
@@ -118,6 +129,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor: int, size: int, run: str) -> bool:
+    """Whether a run of this id has begun; ids are moments, so only the last runs may have it."""
+    end = os.pread(descriptor, _RECENT, max(0, size - _RECENT))
+    return json.dumps({"run": run}).strip("{}").encode() in end
 
 
 def _parse(line: bytes) -> Event | None:

@@ -77,9 +77,7 @@ class Recording:
     """
 
     def __init__(self, journal: Journal, subject: Subject, warn: Callable[[str], None]):
-        now = dt.datetime.now(dt.UTC)
-        # The fraction of the second, in steps of 15 microseconds: sorted by time to the last digit.
-        self.id = f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"
+        self.id = _new_id()
         self._journal = journal
         self._subject = subject
         self._warn = warn
@@ -87,23 +85,27 @@ class Recording:
         self._stage = "planned"
 
     def __enter__(self) -> Self:
-        process, subject = this_process(), self._subject
-        self._tell(
-            "started",
-            user=this_user(),
-            host=process.host,
-            pid=process.pid,
-            process_started=process.started,
-            version=__version__,
-            command=subject.command,
-            target=subject.target,
-            database=asdict(subject.place),
-            group={"id": subject.group_id, "name": subject.group},
-            file=asdict(subject.file),
-            counts=asdict(subject.counts),
-            undo_of=subject.undo_of,
-        )
+        # Another run may have begun at this very moment.
+        while not self._tell("started", begins=True, **self._start()):
+            self.id = _new_id()
         return self
+
+    def _start(self) -> dict[str, object]:
+        process, subject = this_process(), self._subject
+        return {
+            "user": this_user(),
+            "host": process.host,
+            "pid": process.pid,
+            "process_started": process.started,
+            "version": __version__,
+            "command": subject.command,
+            "target": subject.target,
+            "database": asdict(subject.place),
+            "group": {"id": subject.group_id, "name": subject.group},
+            "file": asdict(subject.file),
+            "counts": asdict(subject.counts),
+            "undo_of": subject.undo_of,
+        }
 
     def __exit__(
         self,
@@ -159,9 +161,9 @@ class Recording:
         # Once the commit may have been sent, a bug tells nothing of what became of it.
         return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
 
-    def _tell(self, event: str, **facts: object) -> None:
+    def _tell(self, event: str, *, begins: bool = False, **facts: object) -> bool:
         try:
-            self._append(event, **facts)
+            return self._append(event, begins=begins, **facts)
         except OSError as error:
             raise AspenError(
                 f"the journal {self._journal.path} cannot be written: {error.strerror}; "
@@ -169,9 +171,17 @@ class Recording:
                 hint="Make room or mend permissions there, or set ASPEN_HOME to another folder.",
             ) from error
 
-    def _append(self, event: str, **facts: object) -> None:
+    def _append(self, event: str, *, begins: bool = False, **facts: object) -> bool:
         at = dt.datetime.now(dt.UTC).isoformat()
-        self._journal.append({"event": event, "run": self.id, "at": at, **facts})
+        return self._journal.append(
+            {"event": event, "run": self.id, "at": at, **facts}, begins=begins
+        )
+
+
+def _new_id() -> str:
+    now = dt.datetime.now(dt.UTC)
+    # The fraction of the second, in steps of 15 microseconds: sorted by time to the last digit.
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"
 
 
 def _words(error: BaseException) -> str:

@@ -15,10 +15,21 @@ from typing import Any
 import pytest
 
 from aspencli.errors import BadInputError, NotFoundError
+from aspencli.services import recording
 from aspencli.services.folding import fold
 from aspencli.services.journal import Journal
 from aspencli.services.machine import Process, _start_of, this_process
-from aspencli.services.runs import Outcome, Run, command_for, find, looks_like_id
+from aspencli.services.recording import Recording, Subject
+from aspencli.services.runs import (
+    Counts,
+    InputFile,
+    Outcome,
+    Place,
+    Run,
+    command_for,
+    find,
+    looks_like_id,
+)
 
 AT = "2026-11-24T03:40:12.345678+00:00"
 
@@ -248,3 +259,17 @@ def test_commands_name_the_stack_and_survive_a_shell() -> None:
     assert command_for("rdev/mine", "history", "check", "x y") == (
         "aspencli --env rdev --stack mine history check 'x y'"
     )
+
+
+def test_runs_that_begin_at_the_same_moment_have_ids_of_their_own(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(["20261124-034012-3f9a", "20261124-034012-3f9a", "20261124-034012-3f9b"])
+    monkeypatch.setattr(recording, "_new_id", lambda: next(moments))
+    subject = Subject("c", "local", Place(), 1, "Lab", InputFile(), Counts())
+    with (
+        Recording(journal, subject, pytest.fail) as first,
+        Recording(journal, subject, pytest.fail) as second,
+    ):
+        assert (first.id[-4:], second.id[-4:]) == ("3f9a", "3f9b")
+    assert {run.id for run in fold(journal.read().events)} == {first.id, second.id}
