@@ -69,13 +69,15 @@ class Findings:
             f"changed since, and put back all the same (--force): {self._view.count(count)}"
         )
         with closing(self._store.moved()) as rows:
-            self._out.preview(
-                self._view.moved_columns, map(self._view.moved_row, rows), limit=SHOWN
-            )
-        if count > SHOWN:
+            shown = list(islice(rows, SHOWN + 1))
+        self._out.preview(
+            self._view.moved_columns, map(self._view.moved_row, shown[:SHOWN]), limit=SHOWN
+        )
+        if len(shown) > SHOWN:
             with closing(self._store.moved()) as rows:
                 path = write_moved(spare_path(), self._view, rows)
-            self._out.warn(f"{count - SHOWN:,} more were changed since; all are in {path}")
+            more = f"{count - SHOWN:,} more" if count > SHOWN else "more of their columns"
+            self._out.warn(f"{more} were changed since; all are in {path}")
 
     def _all_named(self) -> Path:
         """Where those stand that are too many for the screen."""

@@ -73,7 +73,11 @@ HAS_DISTANCES = "SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'levenshtein
 
 
 def find_near(number: int, reference: Reference) -> str:
-    """Find what is near those that mean nothing: the same last part of a path, or a few letters."""
+    """Find what is near those that mean nothing.
+
+    That is one that ends with all of it, has the same last part of a path, or differs by a few
+    letters, in this order.
+    """
     bound = "greatest(2, length(w.text) / 4)"
     return f"""
 WITH known AS MATERIALIZED (
@@ -87,7 +91,8 @@ WITH known AS MATERIALIZED (
         SELECT k.text FROM known k, LATERAL (
                SELECT public.levenshtein_less_equal(k.folded, w.folded, {bound}) AS steps) d
          WHERE k.last = w.last OR d.steps <= {bound}
-         ORDER BY k.last = w.last DESC, d.steps, length(k.text), k.text LIMIT 1) AS text
+         ORDER BY right(k.folded, length(w.folded)) = w.folded DESC, k.last = w.last DESC,
+               d.steps, length(k.text), k.text LIMIT 1) AS text
       FROM wanted w
 )
 UPDATE {found(number)} f SET near = n.text FROM near n WHERE n.given = f.given
