@@ -8,9 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-from aspencli.errors import AspenError
+from aspencli.errors import AspenError, ConflictError
 from local.identity.settings import Dialect, Settings, own_address
-from local.ports import HOST
+from local.ports import HOST, is_free
 
 _STOP_SECONDS = 2
 
@@ -32,23 +32,30 @@ def _serve(settings: Settings) -> int:
 
     from local.identity.app import create_app
     from local.identity.audit import audit, log_to_stderr
+    from local.identity.provider import Provider
 
+    if not is_free(settings.port):
+        raise ConflictError(
+            f"port {settings.port} is taken by another program",
+            hint="Name another one with --port, or stop what listens there.",
+        )
     # uvicorn ends by raising the signal anew: this makes it an ordinary end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log_to_stderr()
-    app = create_app(settings)
+    provider = Provider(settings)
     audit("provider.started", issuer=settings.issuer, trial=settings.trial)
-    # Its access log would hold the codes that stand in addresses.
     try:
-        uvicorn.run(
-            app,
-            host=HOST,
-            port=settings.port,
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        )
+        with provider.database.kept_open():
+            # Its access log would hold the codes that stand in addresses.
+            uvicorn.run(
+                create_app(provider),
+                host=HOST,
+                port=settings.port,
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+            )
     finally:
         audit("provider.stopped", issuer=settings.issuer)
     return 0

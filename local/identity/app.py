@@ -20,20 +20,15 @@ from local.identity.oauth import device, discovery, ending, token, userinfo
 from local.identity.pages import activate, authorize, signin
 from local.identity.pages.rendering import page, style
 from local.identity.provider import Provider
-from local.identity.settings import Settings
 
 _common = APIRouter()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application of one provider.
-
-    Raises:
-        BadInputError: Its folder cannot be used.
-        RefusedError: Its folder belongs to another user.
-    """
+def create_app(provider: Provider) -> FastAPI:
+    """The application of one provider."""
+    settings = provider.settings
     app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
-    app.state.provider = Provider(settings)
+    app.state.provider = provider
     for part in (discovery, device, token, ending, userinfo, activate, signin, authorize):
         app.include_router(part.router)
     for managed in (users, organizations, members, invitations, roles, tenant):

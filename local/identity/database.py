@@ -74,6 +74,13 @@ class Database:
             connection.commit()
 
     @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Spare each request the tidying up that the last connection does when it closes."""
+        with self._connected() as connection:
+            connection.execute("SELECT count(*) FROM secrets").fetchone()
+            yield
+
+    @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:

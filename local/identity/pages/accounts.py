@@ -19,7 +19,7 @@ class Account:
         user_id: Who.
         name: Their name.
         email: Their address.
-        roles: What they are where, in words.
+        roles: What they are where, in words, one for each organization.
         initials: Two letters for the picture.
         shade: A number from 0 to 5 that the picture's colour comes from.
     """
@@ -27,7 +27,7 @@ class Account:
     user_id: str
     name: str
     email: str
-    roles: str
+    roles: tuple[str, ...]
     initials: str
     shade: int
 
@@ -148,7 +148,7 @@ def _account(db: sqlite3.Connection, row: sqlite3.Row) -> Account:
         user_id=row["user_id"],
         name=row["name"],
         email=row["email"],
-        roles="; ".join(f"{at['roles'] or 'member'} of {at['display_name']}" for at in held),
+        roles=tuple(f"{at['roles'] or 'no role'}, {at['display_name']}" for at in held),
         initials="".join(word[0] for word in (words[0], *words[1:][-1:])).upper(),
         shade=sum(row["user_id"].encode()) % 6,
     )

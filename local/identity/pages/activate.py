@@ -13,7 +13,7 @@ from local.identity.oauth.parameters import Parameters
 from local.identity.pages.accounts import is_member, organization_name
 from local.identity.pages.rendering import SCOPE_TEXTS, onward, page
 from local.identity.pages.signin import sign_in_address
-from local.identity.pages.visits import Visit, VisitOf
+from local.identity.pages.visits import Person, Visit, VisitOf
 
 router = APIRouter()
 
@@ -35,7 +35,7 @@ def take_code(visit: VisitOf, parameters: Parameters) -> Response:
 def confirm(visit: VisitOf, user_code: str = "") -> Response:
     """Who asks for what, and as whom it would be answered."""
     asked = _asked(visit, user_code)
-    if visit.person is None:
+    if visit.person is None or not _may_answer(visit, asked, visit.person):
         return onward(_sign_in_address(visit, asked))
     with visit.provider.database.reading() as db:
         organization = organization_name(db, asked.organization_id)
@@ -58,13 +58,10 @@ def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
     decision = parameters.get("decision")
     if decision not in {"approve", "deny"}:
         raise PageError("Nothing was decided", "Go back, then choose to approve or to deny.")
-    if visit.person is None:
+    if visit.person is None or not _may_answer(visit, asked, visit.person):
         return onward(_sign_in_address(visit, asked))
     person, approve = visit.person, decision == "approve"
     with visit.provider.database.writing() as db:
-        organization = asked.organization_id
-        if approve and organization and not is_member(db, organization, person.user_id):
-            return onward(_sign_in_address(visit, asked))
         decided = decide(db, asked.user_code, person.user_id, person.auth_time, approve=approve)
     if not decided:
         raise _gone()
@@ -104,6 +101,14 @@ def _asked(visit: Visit, user_code: str) -> Asked:
     return asked
 
 
+def _may_answer(visit: Visit, asked: Asked, person: Person) -> bool:
+    """Whether a person belongs to the organization that is asked for, if one is."""
+    if asked.organization_id is None:
+        return True
+    with visit.provider.database.reading() as db:
+        return is_member(db, asked.organization_id, person.user_id)
+
+
 def _gone() -> PageError:
     return PageError(
         "This code does not hold any more",
@@ -117,5 +122,8 @@ def _confirm_address(user_code: str) -> str:
 
 def _sign_in_address(visit: Visit, asked: Asked) -> str:
     return sign_in_address(
-        visit.provider, _confirm_address(asked.user_code), organization_id=asked.organization_id
+        visit.provider,
+        _confirm_address(asked.user_code),
+        program=asked.client_name,
+        organization_id=asked.organization_id,
     )

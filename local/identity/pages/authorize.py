@@ -45,7 +45,7 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
         asked = _code_request(visit, client, sent)
         person = visit.person
         if person is None or _must_sign_in(visit, person, asked, sent):
-            return _ask_to_sign_in(visit, asked, sent)
+            return _ask_to_sign_in(visit, client, asked, sent)
         with visit.provider.database.writing() as db:
             code = add_code(visit.provider, db, asked, person.user_id, person.auth_time)
     except OAuthError as error:
@@ -144,7 +144,9 @@ def _must_sign_in(
         return not is_member(db, organization, person.user_id)
 
 
-def _ask_to_sign_in(visit: Visit, asked: CodeRequest, sent: Mapping[str, str]) -> Response:
+def _ask_to_sign_in(
+    visit: Visit, client: KnownClient, asked: CodeRequest, sent: Mapping[str, str]
+) -> Response:
     if sent.get("prompt") == "none":
         raise OAuthError("login_required", "Login required")
     organization, invitation = asked.wanted.organization_id, sent.get("invitation")
@@ -157,6 +159,7 @@ def _ask_to_sign_in(visit: Visit, asked: CodeRequest, sent: Mapping[str, str]) -
         sign_in_address(
             visit.provider,
             f"/authorize?{urlencode(rest)}",
+            program=client.name,
             leads_to=asked.redirect_uri,
             organization_id=organization,
             invitation=invitation,

@@ -30,6 +30,7 @@ def sign_in_address(
     provider: Provider,
     then: str,
     *,
+    program: str,
     leads_to: str = "",
     organization_id: str | None = None,
     invitation: str | None = None,
@@ -40,13 +41,14 @@ def sign_in_address(
     Args:
         provider: The provider.
         then: The page of ours to go to afterwards.
+        program: The name of the client that asks for it.
         leads_to: Where that page leads in the end.
         organization_id: Only its members can be chosen.
         invitation: The ticket of an invitation to accept.
         hint: The address to fill in.
     """
     state = {"then": then, "leads_to": leads_to, "organization": organization_id}
-    state |= {"invitation": invitation, "hint": hint}
+    state |= {"invitation": invitation, "hint": hint, "program": program}
     return f"/login?{urlencode({'state': packed(provider, state)})}"
 
 
@@ -100,6 +102,7 @@ def _sign_in_page(
         accounts=listed,
         more=more,
         organization=organization,
+        program=wanted["program"],
         current=visit.person.user_id if visit.person else None,
         email=typed or wanted["hint"] or "",
         error=error,

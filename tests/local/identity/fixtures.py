@@ -16,7 +16,9 @@ from tests.local.identity.lab import Identity, running_identity
 @pytest.fixture(scope="module")
 def identity_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
     """One provider for the tests of a module."""
-    with running_identity(tmp_path_factory.mktemp("identity") / "state", "--trial") as running:
+    folder = tmp_path_factory.mktemp("identity") / "state"
+    # Tests are faster than any limit that Auth0 has.
+    with running_identity(folder, "--trial", "--burst", "10000") as running:
         yield running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -29,7 +28,7 @@ def test_approved_request_gives_a_token_that_the_published_key_verifies(
     identity: Identity,
 ) -> None:
     tokens = identity.tokens(MEMBER)
-    keys = httpx.get(f"{identity.issuer}.well-known/jwks.json").json()
+    keys = identity.http.get(".well-known/jwks.json").json()
     token = jwt.decode(tokens["id_token"], KeySet.import_key_set(keys), ["RS256"])
     assert token.header["kid"] in {key["kid"] for key in keys["keys"]}
     claims = token.claims
@@ -123,7 +122,7 @@ def test_organization_stands_in_the_token(identity: Identity) -> None:
 def test_bad_requests_are_refused(
     identity: Identity, sent: dict[str, str], status: int, error: str
 ) -> None:
-    answer = httpx.post(f"{identity.issuer}oauth/device/code", data=sent)
+    answer = identity.http.post("oauth/device/code", data=sent)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 

@@ -47,19 +47,19 @@ def new_user(api: httpx.Client, email: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_no_token_is_unauthorized(identity: Identity) -> None:
-    answer = httpx.get(f"{identity.issuer}api/v2/users")
+    answer = identity.http.get("api/v2/users")
     assert failure(answer) == (401, None, "Missing authentication")
 
 
 @pytest.mark.parametrize("token", ["made.up.token", "x"])
 def test_a_bad_token_is_unauthorized(identity: Identity, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
-    answer = httpx.get(f"{identity.issuer}api/v2/users", headers=headers)
+    answer = identity.http.get("api/v2/users", headers=headers)
     assert failure(answer) == (401, None, "Invalid token")
 
 
 def test_another_scheme_is_refused(identity: Identity) -> None:
-    answer = httpx.get(f"{identity.issuer}api/v2/users", headers={"Authorization": "Basic eA=="})
+    answer = identity.http.get("api/v2/users", headers={"Authorization": "Basic eA=="})
     assert failure(answer)[:2] == (400, "invalid_authorization_header")
 
 
@@ -67,7 +67,7 @@ def test_a_users_token_opens_nothing(identity: Identity) -> None:
     tokens = identity.tokens("gadmin@example.org")
     for name in ("access_token", "id_token"):
         headers = {"Authorization": f"Bearer {tokens[name]}"}
-        assert httpx.get(f"{identity.issuer}api/v2/users", headers=headers).status_code == 401
+        assert identity.http.get("api/v2/users", headers=headers).status_code == 401
 
 
 def test_an_expired_token_is_unauthorized(identity: Identity) -> None:
@@ -442,7 +442,7 @@ def test_rotated_key_signs_and_the_old_one_still_verifies(
     identity: Identity, api: httpx.Client
 ) -> None:
     def published() -> list[str]:
-        keys = httpx.get(f"{identity.issuer}.well-known/jwks.json").json()["keys"]
+        keys = identity.http.get(".well-known/jwks.json").json()["keys"]
         return [key["kid"] for key in keys]
 
     before = published()

@@ -1,0 +1,243 @@
+"""The rest of the token endpoint, userinfo, and the knobs that make hard cases happen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError
+from joserfc.jwk import KeySet
+
+from tests.local.identity.lab import (
+    CLIENT,
+    MANAGEMENT,
+    MANAGEMENT_SECRET,
+    Identity,
+    claims_of,
+    running_identity,
+)
+
+MEMBER = "member@example.org"
+
+
+def published(identity: Identity) -> KeySet:
+    return KeySet.import_key_set(identity.http.get(".well-known/jwks.json").json())
+
+
+def test_discovery_names_what_there_is(identity: Identity) -> None:
+    found = identity.http.get(".well-known/openid-configuration").json()
+    assert found["issuer"] == identity.issuer
+    for name in ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint"):
+        assert httpx.post(found[name]).status_code == 400  # it is there, and misses parameters
+    for name in ("authorization_endpoint", "userinfo_endpoint", "jwks_uri"):
+        assert httpx.get(found[name]).status_code != 404
+    assert found["id_token_signing_alg_values_supported"] == ["RS256"]
+
+
+def test_only_public_halves_are_published(identity: Identity) -> None:
+    keys = identity.http.get(".well-known/jwks.json").json()["keys"]
+    assert {frozenset(key) for key in keys} == {frozenset(["n", "e", "kty", "kid", "use", "alg"])}
+    assert {(key["kty"], key["alg"], key["use"]) for key in keys} == {("RSA", "RS256", "sig")}
+
+
+def machine(identity: Identity, **changes: str) -> httpx.Response:
+    sent = {
+        "grant_type": "client_credentials",
+        "client_id": MANAGEMENT,
+        "client_secret": MANAGEMENT_SECRET,
+        "audience": f"{identity.issuer}api/v2/",
+    }
+    return identity.token(**{**sent, **changes})
+
+
+def test_client_credentials(identity: Identity) -> None:
+    tokens = machine(identity, scope="read:users delete:everything").json()
+    claims = claims_of(tokens["access_token"])
+    assert claims["sub"] == f"{MANAGEMENT}@clients"
+    assert claims["aud"] == f"{identity.issuer}api/v2/"
+    assert (claims["gty"], claims["scope"]) == ("client-credentials", "read:users")
+    assert tokens.keys() == {"access_token", "token_type", "expires_in", "scope"}
+
+
+def test_client_credentials_as_code_for_auth0_asks(identity: Identity) -> None:
+    sent = {
+        "grant_type": "client_credentials",
+        "client_id": MANAGEMENT,
+        "client_secret": MANAGEMENT_SECRET,
+        "audience": f"https://127.0.0.1:{identity.port}/api/v2/",
+    }
+    assert identity.http.post("oauth/token", json=sent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "error"),
+    [
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"client_secret": ""}, 401, "invalid_client"),
+        ({"client_id": CLIENT, "client_secret": ""}, 403, "unauthorized_client"),
+        ({"audience": "https://other/"}, 403, "access_denied"),
+        ({"audience": ""}, 400, "invalid_request"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"grant_type": ""}, 400, "invalid_request"),
+        ({"grant_type": "authorization_code", "code": "x"}, 403, "unauthorized_client"),
+    ],
+)
+def test_bad_requests(identity: Identity, changes: dict[str, str], status: int, error: str) -> None:
+    answer = machine(identity, **changes)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert answer.json()["error_description"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert ("www-authenticate" in answer.headers) == (error == "invalid_client")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"content": b"grant_type=a&grant_type=b", "headers": {}},
+        {"content": b"grant_type=%ff"},
+        {"content": b"{}", "headers": {"content-type": "text/plain"}},
+        {"content": b"{", "headers": {"content-type": "application/json"}},
+        {"json": {"grant_type": 7}},
+        {"json": ["grant_type"]},
+        {"data": {"client_id": "x"}, "headers": {"authorization": "Basic %%%"}},
+        {"data": {"client_id": "x", "grant_type": "password"}, "auth": ("y", "z")},
+    ],
+)
+def test_what_is_no_proper_request_is_refused_as_such(
+    identity: Identity, request_: dict[str, Any]
+) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    if "content" in request_:
+        request_ = {**request_, "headers": request_.get("headers") or form}
+    answer = identity.http.post("oauth/token", **request_)
+    assert answer.status_code in {400, 401}
+    assert answer.json()["error"] in {
+        "invalid_request",
+        "invalid_client",
+        "unsupported_grant_type",
+    }
+
+
+def test_overlong_requests_are_refused(identity: Identity) -> None:
+    answer = identity.token(grant_type="x" * 70_000)
+    assert (answer.status_code, answer.json()["error"]) == (413, "invalid_request")
+
+
+def test_userinfo_tells_what_was_allowed(identity: Identity) -> None:
+    token = identity.tokens(MEMBER, scope="openid email")["access_token"]
+    for call in (httpx.get, httpx.post):
+        told = call(f"{identity.issuer}userinfo", headers={"Authorization": f"bearer {token}"})
+        assert told.json() == {"sub": "auth0|member", "email": MEMBER, "email_verified": True}
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x", "Basic eDp5"])
+def test_userinfo_wants_a_token(identity: Identity, authorization: str) -> None:
+    answer = identity.http.get("userinfo", headers={"Authorization": authorization})
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
+
+
+def test_userinfo_takes_no_id_token_and_no_machine(identity: Identity) -> None:
+    for token in (identity.tokens(MEMBER)["id_token"], machine(identity).json()["access_token"]):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert identity.http.get("userinfo", headers=headers).status_code == 401
+
+
+def test_userinfo_of_a_user_who_is_gone(identity: Identity) -> None:
+    with identity.management() as api:
+        body = {"connection": "Username-Password-Authentication", "password": "x"}
+        user = api.post("users", json={**body, "email": "short@example.org"}).json()
+        token = identity.tokens("short@example.org")["access_token"]
+        api.delete(f"users/{user['user_id']}")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert identity.http.get("userinfo", headers=headers).status_code == 401
+
+
+# The knobs
+
+
+def test_foreign_issuer_and_audience(identity: Identity) -> None:
+    identity.turn(issuer="https://foreign.example/", audience="somebody else")
+    claims = claims_of(identity.tokens(MEMBER)["id_token"])
+    assert (claims["iss"], claims["aud"]) == ("https://foreign.example/", "somebody else")
+
+
+@pytest.mark.parametrize("signing", ["wrong_key", "unknown_key"])
+def test_tokens_that_do_not_verify(identity: Identity, signing: str) -> None:
+    identity.turn(signing=signing)
+    token = identity.tokens(MEMBER)["id_token"]
+    problem = BadSignatureError if signing == "wrong_key" else InvalidKeyIdError
+    with pytest.raises(problem):
+        jwt.decode(token, published(identity), ["RS256"])
+
+
+@pytest.mark.parametrize("offset", [-7200, 7200])
+def test_a_clock_that_is_wrong(identity: Identity, offset: int) -> None:
+    identity.turn(clock_offset=offset, id_token_seconds=60)
+    claims = claims_of(identity.tokens(MEMBER)["id_token"])
+    assert abs(claims["iat"] - time.time() - offset) < 30
+    assert claims["exp"] == claims["iat"] + 60
+
+
+def test_lifetimes(identity: Identity) -> None:
+    identity.turn(id_token_seconds=7, access_token_seconds=8, device_seconds=9)
+    assert identity.ask()["expires_in"] == 9
+    tokens = identity.tokens(MEMBER)
+    assert tokens["expires_in"] == 8
+    for name, seconds in (("id_token", 7), ("access_token", 8)):
+        claims = claims_of(tokens[name])
+        assert claims["exp"] - claims["iat"] == seconds
+
+
+def test_forced_slow_down_counts_down(identity: Identity) -> None:
+    identity.turn(slow_down=2, interval=0)
+    code = identity.ask()["device_code"]
+    errors = [identity.poll(code).json()["error"] for _ in range(3)]
+    assert errors == ["slow_down", "slow_down", "authorization_pending"]
+
+
+def test_in_the_rfcs_dialect_each_slow_down_adds_five_seconds(identity: Identity) -> None:
+    identity.turn(dialect="rfc", interval=0.5)
+    code = identity.ask()["device_code"]
+    identity.poll(code)
+    assert identity.poll(code).json()["error"] == "slow_down"
+    time.sleep(0.6)
+    assert "5.5 seconds" in identity.poll(code).json()["error_description"]
+
+
+@pytest.mark.parametrize("wait", [7, None])
+def test_throttled_requests_get_429(identity: Identity, wait: int | None) -> None:
+    with identity.management() as api:
+        identity.turn(throttled=2, retry_after=wait)
+        for answer in (identity.token(), api.get("roles")):
+            assert answer.status_code == 429
+            assert answer.headers.get("retry-after") == (None if wait is None else str(wait))
+        assert api.get("roles").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change", [{"shoe": 44}, {"interval": "x"}, {"signing": "none"}, {"slow_down": "many"}]
+)
+def test_knobs_that_are_none(identity: Identity, change: dict[str, Any]) -> None:
+    answer = identity.http.patch("trial/knobs", json=change)
+    assert answer.status_code == 400
+    assert next(iter(change)) in answer.json()["error"]
+
+
+def test_knobs_can_be_seen_and_turned_back(identity: Identity) -> None:
+    usual = identity.http.get("trial/knobs").json()
+    identity.turn(interval=1)
+    assert identity.http.get("trial/knobs").json() == {**usual, "interval": 1}
+    identity.reset()
+    assert identity.http.get("trial/knobs").json() == usual
+
+
+def test_without_trial_there_are_no_knobs(tmp_path: Path) -> None:
+    with running_identity(tmp_path / "state", "--dialect", "rfc") as identity:
+        for method in ("GET", "PATCH", "DELETE"):
+            answer = identity.http.request(method, "trial/knobs", json={})
+            assert answer.status_code == 404
+        assert identity.poll(identity.ask()["device_code"]).status_code == 400
