@@ -14,15 +14,20 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ConnectTimeoutError, EndpointConnectionError
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.management import ManagementError, ManagementUnavailableError
 
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT = "55P03"
+_UNREADABLE, _WRONG_METHOD = 400, 405
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 class ApiError(Exception):
@@ -83,6 +88,16 @@ def add_handlers(app: FastAPI) -> None:
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": _described(error)}, 422)
 
+    @app.exception_handler(HTTPException)
+    async def _framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == _UNREADABLE:
+            # The one such error that the framework has: a body that is no text, or too deep.
+            finding = {"loc": ["body"], "msg": "not JSON in UTF-8", "type": "json_invalid"}
+            return JSONResponse({"detail": [finding]}, 422)
+        if error.status_code == _WRONG_METHOD:
+            error.headers = {"Allow": ", ".join(_methods(request))}
+        return await http_exception_handler(request, error)
+
     @app.exception_handler(ManagementError)
     async def _refused(request: Request, error: ManagementError) -> JSONResponse:
         # Not foreseen where it was asked: we may lack a right there.
@@ -108,6 +123,16 @@ def add_handlers(app: FastAPI) -> None:
             raise error
         _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
         return await _application(request, unavailable("the database"))
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done with a path; each route knows its own method only."""
+    found: set[str] = set()
+    for method in _METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.add(method)
+    return sorted(found)
 
 
 def _described(error: RequestValidationError) -> list[dict[str, Any]]:

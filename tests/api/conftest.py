@@ -224,25 +224,25 @@ class Cloud:
         return make_client(service, REGION, self.address)
 
 
-@pytest.fixture(scope="session")
-def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]:
-    parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
-    content = Content(secrets={}, parameters=parameters)
-    with aws_server(content, roles_objects) as address:
-        yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
-
-
 @contextmanager
-def aws_server(content: Content, objects: Iterable[tuple[str, str, bytes]]) -> Iterator[str]:
-    """moto over HTTP, in a thread of this process; yields its address."""
-    server.fill(content, objects)
+def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
+    """moto over HTTP in a thread of this process, with the jobs of the service."""
+    parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
+    server.fill(Content(secrets={}, parameters=parameters), objects)
     listening = server.make(0)
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
+    address = f"http://127.0.0.1:{listening.server_port}"
+    yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
     listening.shutdown()
     listening.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]:
+    with running_cloud(roles_objects) as cloud:
+        yield cloud
 
 
 @pytest.fixture

@@ -29,6 +29,16 @@ def test_unknown_paths_and_methods_have_the_frameworks_shape(shared_api: Api) ->
     absent, wrong = shared_api("GET", "/v2/nothing"), shared_api("PATCH", "/v2/health/")
     assert (absent.status_code, absent.json()) == (404, {"detail": "Not Found"})
     assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
+    assert wrong.headers["allow"] == "GET"
+
+
+def test_a_wrong_method_is_told_with_the_right_ones(shared_api: Api) -> None:
+    for path, allowed in {
+        "/v2/users/me": "GET, PUT",
+        "/v2/groups/1/invitations/": "GET, POST",
+    }.items():
+        answer = shared_api("DELETE", path, "member")
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_the_documentation_needs_no_network(shared_api: Api) -> None:

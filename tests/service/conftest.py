@@ -1,0 +1,30 @@
+"""The whole service for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db.database import Database
+from tests.api.conftest import (
+    Api,
+    ApiFactory,
+    Cloud,
+    _cloud,
+    aws,
+    make_api,
+    provider,
+)
+from tests.local.identity.lab import running_identity
+from tests.service.site import UNLIMITED, surroundings
+
+__all__ = ["_cloud", "aws", "make_api", "provider"]
+
+
+@pytest.fixture
+def whole(make_api: ApiFactory, roles: Database, aws: Cloud, tmp_path: Path) -> Iterator[Api]:
+    """The service with every role, a provider without limits, and AWS."""
+    with running_identity(tmp_path / "identity", *UNLIMITED) as identity:
+        yield make_api(roles, **surroundings(roles, identity, aws))

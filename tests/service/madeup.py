@@ -1,0 +1,94 @@
+"""``python -m tests.service.madeup``: thousands of made-up requests; 1 where an answer is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.api.conftest import Api
+from tests.service.site import whole_service
+
+_CONFIG = Path(__file__).with_name("schemathesis.toml")
+_LENIENT = "negative_data_rejection"
+"""Numbers may come as strings and the other way round: clients of the live service rely on it."""
+_FAR = 4_102_444_800  # the year 2100
+_COUNT = re.compile(r"([\d,]+) generated")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a run.
+
+    Attributes:
+        cases: How many requests were made up.
+        failed: Whether an answer was wrong.
+        report: What schemathesis says.
+    """
+
+    cases: int
+    failed: bool
+    report: str
+
+
+def make_up(api: Api, principal: str, *options: str) -> Made:
+    """Let schemathesis make up requests to every endpoint, signed in as somebody."""
+    with tempfile.TemporaryDirectory(prefix="aspen-madeup-") as folder:
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("schemathesis")),
+                *("--config-file", str(_CONFIG), "run", f"{api.url}/v2/openapi.json"),
+                *("--header", f"Authorization: Bearer {api.token(principal, exp=_FAR)}"),
+                *("--checks", "all", "--exclude-checks", _LENIENT),
+                *("--no-color", "--warnings", "off", "--continue-on-failure"),
+                *options,
+            ],
+            cwd=folder,  # it leaves a folder of its own where it runs
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    found = _COUNT.search(done.stdout)
+    cases = int(found[1].replace(",", "")) if found else 0
+    return Made(cases, done.returncode != 0, done.stdout + done.stderr)
+
+
+def main() -> int:
+    """Run until there were enough; 1 where an answer was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.service.madeup", description=__doc__)
+    parser.add_argument("--cases", type=int, default=5_000, help="how many requests at least")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--principal", default="sysmember", help="who asks")
+    chosen = parser.parse_args()
+    cases, failed, began = 0, False, time.monotonic()
+    with whole_service() as api:
+        operations = _operations(api)
+        seed = chosen.seed
+        while cases < chosen.cases and not failed:
+            each = max(2, (chosen.cases - cases) // operations)
+            made = make_up(api, chosen.principal, "--seed", str(seed), "--max-examples", str(each))
+            cases, failed, seed = cases + made.cases, made.failed, seed + 1
+            if made.failed or not made.cases:
+                sys.stdout.write(made.report)
+                failed = True
+    sys.stdout.write(
+        f"{operations} operations, {cases:,} requests, {time.monotonic() - began:.0f} s,"
+        f" {'wrong answers' if failed else 'no wrong answer'}\n"
+    )
+    return int(failed)
+
+
+def _operations(api: Api) -> int:
+    paths = httpx.get(f"{api.url}/v2/openapi.json", trust_env=False).json()["paths"]
+    return sum(len(operations) for operations in paths.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The whole service in one place, for scripts: database, provider, AWS, and the API itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from db.database import Database
+from local.aws.objects import ObjectFolder
+from local.postgres import Cluster
+from local.seed import seed_roles
+from migrations.runner import upgrade
+from tests.api.conftest import (
+    Api,
+    Cloud,
+    Provider,
+    managed_by,
+    running_cloud,
+    starting,
+    use_organizations,
+)
+from tests.conftest import Server
+from tests.local.identity.lab import Identity, running_identity
+
+UNLIMITED = ("--trial", "--burst", "1000000", "--rate", "1000000")
+"""What lets a provider take as many requests as a script has."""
+
+
+@contextmanager
+def whole_service() -> Iterator[Api]:
+    """Everything, on a database with every role; gone afterwards."""
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aspen-service-")))
+        folder.chmod(0o711)  # the server's account passes through
+        stack.callback(lambda: Cluster(folder).reset())
+        database = _database(Server(folder), ObjectFolder(folder / "objects"))
+        stack.callback(database.dispose)
+        identity = stack.enter_context(running_identity(folder / "identity", *UNLIMITED))
+        cloud = stack.enter_context(running_cloud(ObjectFolder(folder / "objects")))
+        provider = Provider()
+        stack.callback(provider.close)
+        make = stack.enter_context(starting(provider))
+        yield make(database, **surroundings(database, identity, cloud))
+
+
+def surroundings(database: Database, identity: Identity, cloud: Cloud) -> dict[str, str]:
+    """What the service is told of a provider and of AWS; the groups are its organizations."""
+    use_organizations(database)
+    return {**managed_by(identity), **cloud.settings}
+
+
+def _database(server: Server, objects: ObjectFolder) -> Database:
+    address = server.url(server.create())
+    engine = sa.create_engine(address, poolclass=NullPool)
+    upgrade(engine)
+    engine.dispose()
+    database = Database(address, application_name="tests")
+    seed_roles(database, objects)
+    return database
