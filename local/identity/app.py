@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from local.identity import trial_routes
+from local.identity.audit import audit
 from local.identity.errors import OAuthError, PageError
 from local.identity.management import invitations, members, organizations, roles, tenant, users
 from local.identity.management.errors import ManagementError, not_valid
@@ -22,6 +23,8 @@ from local.identity.pages.rendering import page, style
 from local.identity.provider import Provider
 
 _common = APIRouter()
+# Ordinary answers to whoever waits.
+_QUIET = {"authorization_pending", "slow_down"}
 
 
 def create_app(provider: Provider) -> FastAPI:
@@ -65,6 +68,8 @@ def style_sheet() -> Response:
 
 async def _answer_client(request: Request, error: Exception) -> Response:
     assert isinstance(error, OAuthError)  # noqa: S101 - what it is registered for
+    if error.error not in _QUIET:
+        audit("request.refused", path=request.url.path, error=error.error, **error.about)
     status = error.status_in(request.app.state.provider.knobs.dialect)
     headers = {"Cache-Control": "no-store", **error.headers}
     return JSONResponse(error.body(), status, headers)

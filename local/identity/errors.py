@@ -25,12 +25,14 @@ class OAuthError(Exception):
         description: What happened, for people.
         status: The HTTP status by the RFC.
         headers: Further headers.
+        about: Who asked for what, for the audit log.
     """
 
     error: str
     description: str
     status: int = 400
     headers: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
     def status_in(self, dialect: Dialect) -> int:
         """The HTTP status in a dialect."""

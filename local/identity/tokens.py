@@ -17,6 +17,7 @@ from local.identity.provider import Provider
 from local.identity.trial import Signing
 
 OFFLINE = "offline_access"
+_KEPT_SECONDS = 86_400
 USER_SCOPES = ("openid", "profile", "email", OFFLINE)
 
 
@@ -167,6 +168,7 @@ def _foreign_key() -> RSAKey:
 
 def _add_refresh_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
     token, now = new_secret(), provider.now()
+    db.execute("DELETE FROM refresh_tokens WHERE expires_at < ?", (now - _KEPT_SECONDS,))
     db.execute(
         "INSERT INTO refresh_tokens (token_hash, family, client_id, user_id, organization_id,"
         " scope, audience, auth_time, made_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

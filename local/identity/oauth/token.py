@@ -28,7 +28,6 @@ _BY_USER: dict[Grant, _Redeem] = {
     Grant.DEVICE_CODE: device.redeem,
     Grant.REFRESH_TOKEN: refresh.exchange,
 }
-_QUIET = {"authorization_pending", "slow_down"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def token(
         outcome = _outcome(provider, db, client, grant, parameters)
     # What a refusal changed stays changed, so it is raised behind the transaction only.
     if isinstance(outcome, OAuthError):
-        if outcome.error not in _QUIET:
-            audit("token.refused", client=client.client_id, grant=grant, error=outcome.error)
+        outcome.about = {"client": client.client_id, "grant": grant}
         raise outcome
     audit(
         "token.issued",

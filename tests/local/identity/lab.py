@@ -63,6 +63,7 @@ PRINCIPALS = Seed(
             secret=WEB_SECRET,
             callbacks=["http://127.0.0.1/v2/auth/callback"],
             logout_urls=["http://127.0.0.1/"],
+            audiences=["https://api.example.org"],
             login_uri="http://127.0.0.1:9/v2/auth/login",
         ),
         Client(

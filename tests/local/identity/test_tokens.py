@@ -156,6 +156,24 @@ def test_userinfo_of_a_user_who_is_gone(identity: Identity) -> None:
     assert identity.http.get("userinfo", headers=headers).status_code == 401
 
 
+def test_access_token_for_an_api_opens_userinfo_too(identity: Identity) -> None:
+    audience = "https://api.example.org"
+    token = identity.tokens(MEMBER, audience=audience)["access_token"]
+    claims = claims_of(token)
+    assert claims["aud"] == [audience, f"{identity.issuer}userinfo"]
+    assert (claims["azp"], claims["scope"]) == (CLIENT, "openid profile email offline_access")
+    answer = identity.http.get("userinfo", headers={"Authorization": f"Bearer {token}"})
+    assert answer.json()["sub"] == "auth0|member"
+
+
+def test_refusals_are_noted_without_secrets(identity: Identity) -> None:
+    machine(identity, client_secret="a wrong secret to be found")
+    identity.token(grant_type="refresh_token", refresh_token="a token to be found")
+    assert '"path": "/oauth/token", "error": "invalid_client"' in identity.log
+    assert '"error": "invalid_grant", "client": "aspencli-local"' in identity.log
+    assert "to be found" not in identity.log
+
+
 # The knobs
 
 
