@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
+    from db.sessions import ReadSession, WriteSession
 
 DRIVER = "postgresql+psycopg2"
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
@@ -39,14 +41,6 @@ class Limits:
     lock_ms: int = 5_000
     idle_ms: int = 0
     connect_s: int = 10
-
-
-class ReadSession(Session):
-    """A session through which the server refuses to write."""
-
-
-class WriteSession(ReadSession):
-    """A session that may write; it commits where its context manager ends."""
 
 
 def normalise_url(address: str | URL) -> URL:
@@ -146,18 +140,24 @@ class Database:
 
     def make_session(self) -> ReadSession:
         """A new session; the caller closes it. It may write only where the database may."""
+        from db.sessions import ReadSession, WriteSession
+
         kind = WriteSession if self.writable else ReadSession
         return kind(self.engine)
 
     @contextmanager
     def reading(self) -> Iterator[ReadSession]:
         """A read-only session that is rolled back at the end."""
+        from db.sessions import ReadSession
+
         with ReadSession(self._read_engine) as session:
             yield session
 
     @contextmanager
     def begin(self) -> Iterator[WriteSession]:
         """A writing session: one transaction, committed at the end, rolled back on any error."""
+        from db.sessions import WriteSession
+
         with WriteSession(self._write_engine) as session, session.begin():
             yield session
 

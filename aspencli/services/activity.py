@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db.database import ReadSession
+from db.sessions import ReadSession
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from aspencli.services.decoding import Fault
 from aspencli.services.layout import Layout
 from aspencli.services.mapping import PassOn, misshapen
 from aspencli.services.tables import Table
-from aspencli.services.xlsx.cells import Unusable
+from aspencli.services.unusable import Unusable
 from db.bulk.rows import KEEP, Cell, Request
 
 CLEARED = "\\N"

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from aspencli.services.lookups import PLACE, find_group
-from db.database import ReadSession
 from db.models import Group, Location, Role, Sample, User, UserRole
+from db.sessions import ReadSession
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aspencli import homes
 from aspencli.errors import BadInputError
 from aspencli.services.fingerprint import Fingerprint
 from aspencli.services.opening import STDIN
-from aspencli.services.rejects import RejectsFile
 from aspencli.services.report import ReportFile, ReportForm
+
+if TYPE_CHECKING:
+    from aspencli.services.rejects import RejectsFile
 
 
 class JobFiles:
@@ -45,7 +48,7 @@ class JobFiles:
         self.undo = undo.expanduser() if undo else None
         self._check(None if self.from_stdin else Path(source), report, rejects)
         self.report = stack.enter_context(ReportFile(report, form)) if report else None
-        self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
+        self.rejects = self._open_rejects(rejects) if rejects else None
 
     def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
         if self.undo and (self.undo.exists() or self.undo.is_symlink()):
@@ -61,6 +64,11 @@ class JobFiles:
                     hint=f"Name another file with --{kind.split()[0]}.",
                 )
             taken += [place] if place else []
+
+    def _open_rejects(self, path: Path) -> RejectsFile:
+        from aspencli.services.rejects import RejectsFile
+
+        return self._stack.enter_context(RejectsFile(path))
 
     def overflow(self) -> ReportFile:
         """A report that nobody asked for, of what is too much for the screen."""

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.checks import as_id
-from db.database import ReadSession
 from db.models import Group, Location, Pathogen, Role
+from db.sessions import ReadSession
 
 PLACE = sa.func.nullif(
     sa.func.concat_ws(

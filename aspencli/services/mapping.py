@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import locate
 from aspencli.services.tables import Table
-from aspencli.services.xlsx.cells import Unusable
+from aspencli.services.unusable import Unusable
 from db.bulk.rows import Request
 
 PRIVATE = "private_identifier"

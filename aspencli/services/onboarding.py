@@ -13,8 +13,9 @@ from aspencli.errors import ConflictError
 from aspencli.services.checks import clean_account, clean_email, clean_text
 from aspencli.services.lookups import find_group, find_role
 from aspencli.services.users import UserDetails, describe_user, details_of
-from db.database import Database, ReadSession
+from db.database import Database
 from db.models import Group, Role, User, UserRole
+from db.sessions import ReadSession
 
 
 @dataclass(frozen=True)

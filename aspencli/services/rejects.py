@@ -19,7 +19,7 @@ from aspencli.services.guards import guard
 from aspencli.services.report import reason_of
 from aspencli.services.table_files import LONGEST_CELL, as_text, write_workbook
 from aspencli.services.tables import Table
-from aspencli.services.xlsx.cells import shown
+from aspencli.services.unusable import shown
 from db.bulk.rows import Problem
 
 _SUFFIXES = (".csv", ".tsv", ".xlsx")

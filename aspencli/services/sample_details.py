@@ -13,7 +13,6 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from aspencli.services.sample_fields import SampleKey
 from aspencli.services.sample_keys import Match
-from db.database import ReadSession
 from db.models import (
     AlignedPathogenGenome,
     Base,
@@ -22,6 +21,7 @@ from db.models import (
     SampleQCMetric,
     UploadedPathogenGenome,
 )
+from db.sessions import ReadSession
 
 _Fields = dict[str, Any]
 _RELATED = (

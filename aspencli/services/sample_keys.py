@@ -13,8 +13,8 @@ from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.checks import as_id
 from aspencli.services.lookups import find_group
 from aspencli.services.sample_fields import SampleKey
-from db.database import ReadSession
 from db.models import Group, Sample
+from db.sessions import ReadSession
 
 
 @dataclass(frozen=True)

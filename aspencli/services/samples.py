@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.lookups import PLACE, find_group, find_pathogen
 from aspencli.services.sample_fields import SampleSort
-from db.database import ReadSession
 from db.models import Group, Location, Pathogen, Sample, User
+from db.sessions import ReadSession
 
 _BATCH = 2_000  # rows that the driver fetches at a time; the rest stays with the server
 

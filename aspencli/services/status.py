@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from aspencli.services.activity import Activity, Replication, activity, replication
 from aspencli.services.schema import SchemaState, schema_state
-from db.database import Database, ReadSession
+from db.database import Database
+from db.sessions import ReadSession
 
 TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
 """The tables whose rows are counted."""

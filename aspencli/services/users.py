@@ -13,8 +13,8 @@ from sqlalchemy.orm import selectinload
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.checks import as_id
 from aspencli.services.lookups import find_group, find_role
-from db.database import ReadSession
 from db.models import Sample, User, UserRole
+from db.sessions import ReadSession
 
 _BATCH = 500
 

@@ -10,8 +10,8 @@ from typing import IO
 from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.opening import Opened
+from aspencli.services.unusable import Unusable, shown
 from aspencli.services.xlsx.book import Book
-from aspencli.services.xlsx.cells import Unusable, shown
 from aspencli.services.xlsx.package import Package
 from aspencli.services.xlsx.rows import Row, name_of
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy.orm import Session
 
 from aspencli.errors import RefusedError
-from db.database import Database, ReadSession, WriteSession
+from db.database import Database
+from db.sessions import ReadSession, WriteSession
 
 
 class GuardedDatabase(Database):

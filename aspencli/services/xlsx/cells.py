@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Self
 
+from aspencli.services.unusable import Unusable
 from aspencli.services.xlsx.number_formats import NumberFormat, general
 
 EXACT = 10**15  # a spreadsheet keeps 15 digits of a number, and makes the others zero
@@ -21,36 +22,6 @@ _DAY = 86_400  # seconds
 # Ids that the standard gives to East Asian formats, and openpyxl's list leaves out.
 _ASIAN_DATES = frozenset({27, 28, 29, 30, 31, 36, 50, 51, 52, 53, 54, 55, 56, 57, 58})
 _ASIAN_TIMES = frozenset({32, 33, 34, 35})
-
-
-class Unusable(str):
-    """A cell without a text that could be meant; whoever does not ask finds it blank.
-
-    Args:
-        shown: What the person sees there.
-        reason: What is wrong with it, as the end of a sentence.
-        remedy: What to do about it, if it is more than mending the cell.
-    """
-
-    __slots__ = ("reason", "remedy", "shown")
-    reason: str
-    remedy: str | None
-    shown: str
-
-    def __new__(cls, shown: str, reason: str, remedy: str | None = None) -> Self:
-        """Make one; as a text it is empty."""
-        cell = super().__new__(cls)
-        cell.shown, cell.reason, cell.remedy = shown, reason, remedy
-        return cell
-
-    def at(self, place: str) -> Self:
-        """The same, its reason naming the cell."""
-        return type(self)(self.shown, f"{self.reason} (cell {place})", self.remedy)
-
-
-def shown(cell: str) -> str:
-    """What the person sees in a cell."""
-    return cell.shown if isinstance(cell, Unusable) else cell
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from aspencli.services.xlsx.cells import CellFormat, Unusable
+from aspencli.services.unusable import Unusable
+from aspencli.services.xlsx.cells import CellFormat
 from aspencli.services.xlsx.package import Attributes, Package
 from aspencli.services.xlsx.texts import KINDS, Reader
 
