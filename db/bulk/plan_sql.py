@@ -106,7 +106,8 @@ SELECT {", ".join(columns)}
 def find_renamed(spec: Spec, number: int) -> str:
     """Find the rows that were renamed before as the file says, and are wholly as it says.
 
-    Their key is not there any more. Nothing is ever written to what is found so.
+    Their key is not there any more, and no other row of the file means them. Nothing is ever
+    written to what is found so.
 
     Args:
         spec: The specification.
@@ -125,6 +126,7 @@ UPDATE {PLAN} p SET {", ".join(sets)}
   FROM {table.name} s{sides(spec)}
  WHERE p.id IS NULL AND {given(spec, number)} AND {in_scope(spec, "s")}
    AND s.{key} = p.n{number} AND {" AND ".join(same)}
+   AND NOT EXISTS (SELECT FROM {PLAN} q WHERE q.key = p.n{number})
 """
 
 

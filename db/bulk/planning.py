@@ -56,15 +56,16 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
     is_clean = _find_repeated_keys(run, spec, counts)
     # A value that two rows want is looked for among the rows that change: one that stays holds its
     # own, and is found as its holder. That is so only where every row is known, and known once.
-    changed_only = is_clean and not (counts.unknown or spec.expects)
-    is_clean &= _find_repeated_values(run, spec, counts if changed_only else None)
+    at_once = not is_clean or counts.unknown or spec.expects
+    if at_once:
+        is_clean &= _find_repeated_values(run, spec, None)
     tell = check_sql.leave if skip_moved else check_sql.name
     for found in _unusable(run, spec, counts, skip_moved=skip_moved, force=force):
         run.run(tell(found))
         is_clean = False
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
-    if is_held and is_clean:
-        _find_repeated_values(run, spec, None)
+    if not at_once:
+        is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
 
 

@@ -162,7 +162,7 @@ def _deadlock(trial: Trial, chance: Random) -> None:
 
 def _two_runs(trial: Trial, chance: Random) -> None:
     """The same rows in the opposite order; neither may be a victim of the other's locks."""
-    with trial.started(trial.site.reversed) as second:
+    with trial.started(trial.reversed) as second:
         time.sleep(chance.uniform(0, 0.3))
         with trial.started():
             pass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from aspencli.services.verdicts import judge
 from db.database import Database
 from local.postgres import SUPERUSER, Cluster
 from local.prepare import prepare
+from tests.commands.bulk_lab import GENOMES
 from tests.commands.mapping_lab import Lab
 
 SIZE = 1_500  # samples of a group; two thirds of them are renamed
@@ -31,11 +33,17 @@ SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start
 """
 _STATE = """
-SELECT id, private_identifier, public_identifier FROM aspen.samples
- WHERE submitting_group_id = :group
+SELECT s.id, s.private_identifier, s.public_identifier, s.collection_date::text,
+       g.sequencing_date::text, s.private
+  FROM aspen.samples s
+  LEFT JOIN aspen.uploaded_pathogen_genomes u ON u.sample_id = s.id
+  LEFT JOIN aspen.pathogen_genomes g ON g.entity_id = u.pathogen_genome_id
+ WHERE s.submitting_group_id = :group ORDER BY s.id
 """
+_HEADER = "private_identifier", "public_identifier", "collection_date", "sequencing_date", "private"
 
-State = dict[int, tuple[str, str]]
+Sample = tuple[str, str, str, str | None, bool]
+State = dict[int, Sample]
 
 
 def samples() -> dict[str, str]:
@@ -49,6 +57,20 @@ def mapping() -> dict[str, str]:
     chosen |= {f"L{n}": f"P{n + 1}" for n in range(10, 200)} | {"L200": "end of the chain"}
     chosen |= {f"L{n}": f"a new name, {n}" for n in range(300, SIZE)}
     return chosen | {f"L{n}": f"P{n}" for n in range(250, 260)}
+
+
+def changed(number: int, sample: Sample) -> Sample:
+    """What a bulk update makes of a sample: some swap private identifiers or pass them on, too."""
+    private, public, _collected, sequenced, hidden = sample
+    place = int(private.removeprefix("L"))
+    others = {0: "L1", 1: "L0"} | {n: f"L{n + 1}" for n in range(10, 60)} | {60: "the last"}
+    return (
+        others.get(place, private),
+        mapping().get(private, public),
+        f"2024-01-{1 + number % 28:02}",
+        sequenced if place % 2 else None,
+        bool(place % 3) and hidden,
+    )
 
 
 def wait_until(condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
@@ -73,6 +95,9 @@ class Trial:
     home: Path
     before: State
     after: State
+    command: list[str]
+    source: Path
+    reversed: Path
     options: list[str] = field(default_factory=list)
     address: str | None = None
     code: int | None = None
@@ -87,9 +112,8 @@ class Trial:
 
     def words(self, source: Path | None = None) -> list[str]:
         """The command line."""
-        update = ["samples", "update-public-ids", "--group-id", str(self.group), "--yes"]
-        file = ["-f", str(source or self.site.mapping)]
-        return [sys.executable, "-m", "aspencli", *update, *file, *self.options]
+        where = ["--group-id", str(self.group), "--yes", "-f", str(source or self.source)]
+        return [sys.executable, "-m", "aspencli", *self.command, *where, *self.options]
 
     @contextmanager
     def started(self, source: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
@@ -157,8 +181,9 @@ class Site:
         self.cluster.up()
         prepare(self.cluster)
         self.lab = Lab(self.cluster.url(user=SUPERUSER), folder)
-        self.mapping = self._write("ids.csv", mapping())
-        self.reversed = self._write("reversed.csv", dict(reversed(mapping().items())))
+        rows = list(mapping().items())
+        self._mapping = self._write("ids.csv", _HEADER[:2], rows)
+        self._reversed = self._write("reversed.csv", _HEADER[:2], rows[::-1])
         self._trials = 0
         # Another group's samples have the same names, and keep them whatever happens.
         self._neighbour = self.lab.group(samples())
@@ -169,20 +194,33 @@ class Site:
         """Stop the server, and delete its data."""
         self.cluster.reset()
 
-    def trial(self) -> Trial:
-        """A new group, as it is before an accident."""
+    def trial(self, *, columns: bool = False) -> Trial:
+        """A new group, as it is before an accident.
+
+        Args:
+            columns: Whether several columns are changed, and not only the public identifiers.
+        """
         self._trials += 1
         home = self.folder / f"home-{self._trials}"
         group = self.lab.group(samples())
+        self.lab.execute(GENOMES, group=group)
         before, chosen = self.state(group), mapping()
-        after = {key: (lab, chosen.get(lab, public)) for key, (lab, public) in before.items()}
-        return Trial(self, group, home, before, after)
+        if columns:
+            after = {key: changed(key, sample) for key, sample in before.items()}
+            command = ["samples", "bulk-update", "--key", "id"]
+            rows = [(key, *(_cell(value) for value in row)) for key, row in after.items()]
+            source = self._write(f"{group}.csv", ("id", *_HEADER), rows)
+            reverse = self._write(f"{group}-reversed.csv", ("id", *_HEADER), rows[::-1])
+            return Trial(self, group, home, before, after, command, source, reverse)
+        after = {key: (row[0], chosen.get(*row[:2]), *row[2:]) for key, row in before.items()}
+        command = ["samples", "update-public-ids"]
+        return Trial(self, group, home, before, after, command, self._mapping, self._reversed)
 
     def state(self, group: int) -> State:
-        """Every sample of a group: its id, and both identifiers."""
+        """Every sample of a group: its id, and what a bulk update may change."""
         with self.lab.engine.connect() as connection:
             rows = connection.execute(sa.text(_STATE), {"group": group})
-            return {row.id: (row.private_identifier, row.public_identifier) for row in rows}
+            return {number: (*values,) for number, *values in rows}
 
     def neighbour_is_untouched(self) -> bool:
         """Whether the other group's samples are named as ever."""
@@ -213,8 +251,14 @@ class Site:
         assert (trial.code, trial.state() == trial.after) == (0, True), trial.said
         return seconds
 
-    def _write(self, name: str, rows: Mapping[str, str]) -> Path:
+    def _write(self, name: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
         path = self.folder / name
-        lines = "".join(f'"{lab}","{public}"\n' for lab, public in rows.items())
-        path.write_text(f"private_identifier,public_identifier\n{lines}")
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(rows)
         return path
+
+
+def _cell(value: object) -> object:
+    return "\\N" if value is None else value

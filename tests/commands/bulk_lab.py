@@ -21,7 +21,7 @@ FIRST: Mapping[str, Any] = {
     "hidden": True,
     "location": None,
 }
-_PLACES = """
+PLACES = """
 INSERT INTO aspen.locations (id, region, country, division, location) VALUES
     (901, 'Europe', NULL, NULL, NULL),
     (902, 'Europe', 'Greece', NULL, NULL),
@@ -36,7 +36,7 @@ INSERT INTO aspen.locations (id, region, country, division, location) VALUES
     (911, 'Asia', 'macau', NULL, NULL)
 ON CONFLICT DO NOTHING
 """
-_GENOMES = """
+GENOMES = """
 WITH wanted AS (
     SELECT id, nextval('aspen.entities_id_seq') AS entity FROM aspen.samples
      WHERE submitting_group_id = :group AND private_identifier <> 'L-5'
@@ -107,9 +107,9 @@ class Bench:
     names: Mapping[str, str] = field(default_factory=lambda: NAMES)
 
     def __post_init__(self) -> None:
-        self.lab.execute(_PLACES)
+        self.lab.execute(PLACES)
         self.group = self.lab.group(self.names)
-        self.lab.execute(_GENOMES, group=self.group)
+        self.lab.execute(GENOMES, group=self.group)
         with self.lab.engine.connect() as connection:
             found = connection.execute(sa.text(_STATE), {"group": self.group})
             self.ids = {row.private: int(row.id) for row in found}

@@ -14,6 +14,7 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded_by
 
+from tests.fuzz import changes
 from tests.fuzz.reader import FILES, LARGEST_MB, peak_of_reading, read_whole, write_large
 from tests.fuzz.renames import campaign, database_of_its_own
 
@@ -30,6 +31,7 @@ def main() -> int:
     sys.stdout.write("| what | cases | seconds | failures |\n|---|--:|--:|--:|\n")
     results = [
         _timed("mappings: plan and outcome", lambda: _mappings(chosen.cases, chosen.seed)),
+        _timed("several columns: plan, outcome, undo", lambda: _changes(chosen.cases, chosen.seed)),
         _timed("files: random and damaged", lambda: _files(chosen.cases, chosen.seed)),
         _timed(f"files of {_LARGE_MB} MiB: memory", lambda: _large_files(chosen.seed)),
     ]
@@ -52,6 +54,12 @@ def _mappings(cases: int, seed: int) -> str:
     with database_of_its_own() as case:
         campaign(case, cases, seed)
         return f"{case.plans:,} planned, {case.outcomes:,} written"
+
+
+def _changes(cases: int, seed: int) -> str:
+    with changes.database_of_its_own() as case:
+        changes.campaign(case, cases, seed)
+        return f"{case.plans:,} planned, {case.outcomes:,} written, {case.undone:,} taken back"
 
 
 def _files(cases: int, seed: int) -> str:

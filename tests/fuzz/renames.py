@@ -87,6 +87,13 @@ def campaign(case: Case, cases: int, seed: int | None = None) -> None:
 @contextmanager
 def database_of_its_own() -> Iterator[Case]:
     """A migrated database on a server that is started for it."""
+    with server_of_its_own() as (lab, database, folder):
+        yield Case(lab, database, folder / "undo.csv")
+
+
+@contextmanager
+def server_of_its_own() -> Iterator[tuple[Lab, Database, Path]]:
+    """A server that is started for a campaign, with a migrated database; and a folder."""
     from migrations.runner import upgrade
 
     with tempfile.TemporaryDirectory(prefix="aspen-fuzz-") as name:
@@ -98,7 +105,7 @@ def database_of_its_own() -> Iterator[Case]:
             engine = sa.create_engine(address, poolclass=sa.NullPool)
             upgrade(engine)
             database = Database(address, application_name="fuzz", writable=True)
-            yield Case(Lab(address, folder), database, folder / "undo.csv")
+            yield Lab(address, folder), database, folder
             database.dispose()
         finally:
             Cluster(folder).reset()

@@ -1,0 +1,19 @@
+"""A quick share of the made-up files of several columns; ``make fuzz`` has thousands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from db.database import Database
+from tests.commands.mapping_lab import Lab
+from tests.fuzz.changes import ChangesCase, campaign
+
+
+def test_plan_outcome_and_undo_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
+    database = Database(migrated_db, application_name="fuzz", writable=True)
+    case = ChangesCase(Lab(migrated_db, tmp_path), database, tmp_path)
+    campaign(case, 80)
+    database.dispose()
+    assert case.plans >= 80
+    assert case.outcomes > 20
+    assert case.undone > 20
