@@ -114,6 +114,7 @@ class Writing:
         self._out.done(f"Nothing to change: run {before.id} wrote this file already.")
         undo = command_for(before.target, *self._view.undo, before.id)
         self._out.hint(f"To write it again, take that run back first: {undo}")
+        self._findings.report("not written")
         self._show_result(replace(plan, to_change=0, already=plan.rows), None)
 
     def nothing(self, plan: Plan) -> None:

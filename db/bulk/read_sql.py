@@ -104,7 +104,7 @@ def moved_since(spec: Spec) -> str:
             )
         )
     for number, side, column in spec.aside():
-        elsewhere = f"t{number}.{side.id} IS DISTINCT FROM p.x{number}"
+        elsewhere = f"({given(spec, number)} AND t{number}.{side.id} IS DISTINCT FROM p.x{number})"
         cases.append((elsewhere, f"'has its {column.name} elsewhere now'"))
     return f"""
 SELECT format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec))},
