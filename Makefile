@@ -138,6 +138,14 @@ accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by th
 fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minutes)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: requests
+requests: $(VENV)/.dev ## Ask the service on every path, as every role, and compare the answers
+	@$(BIN)/python -m tests.service.requests $(ARGS)
+
+.PHONY: madeup
+madeup: $(VENV)/.dev ## Make up 5,000 requests to the service (minutes)
+	@$(BIN)/python -m tests.service.madeup $(ARGS)
+
 .PHONY: update-deps
 update-deps: $(VENV)/.dev ## Lock the newest versions that pyproject.toml allows
 	@sh scripts/update-deps.sh $(BIN)/uv

@@ -1,0 +1,131 @@
+"""Our documentation against the facts of the live service's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Api
+from tests.api.contract_facts import operations
+
+SHARED = Path(os.environ.get("ASPEN_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
+CONTRACT = SHARED.parent / "contract" / "openapi.json"
+PENDING = ("samples", "sequences", "phylo_trees", "phylo_runs", "qc_mutations")
+"""Nouns whose views are still to come."""
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ours(shared_api: Api) -> Document:
+    document: Document = shared_api("GET", "/v2/openapi.json").json()
+    return document
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Document:
+    if not CONTRACT.exists():
+        pytest.skip(f"needs {CONTRACT}")
+    document: Document = json.loads(CONTRACT.read_text())
+    return document
+
+
+def is_pending(path: str) -> bool:
+    return path.startswith("/v2/orgs/") and any(f"/{noun}/" in path for noun in PENDING)
+
+
+def all_of(document: Document) -> dict[tuple[str, str], Document]:
+    return {
+        (method.upper(), path): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if not is_pending(path)
+    }
+
+
+def schema_of(document: Document, schema: Document) -> Document:
+    """The schema itself, behind its references and without null."""
+    while True:
+        if "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            continue
+        choices = schema.get("allOf") or schema.get("anyOf") or []
+        chosen = [choice for choice in choices if choice.get("type") != "null"]
+        if len(chosen) != 1:
+            return schema
+        schema = chosen[0]
+
+
+def success_of(document: Document, operation: Document) -> Document:
+    content = operation["responses"].get("200", {}).get("content", {})
+    return schema_of(document, content.get("application/json", {}).get("schema", {}))
+
+
+def body_of(document: Document, operation: Document) -> Document:
+    content = operation.get("requestBody", {}).get("content", {})
+    return schema_of(document, content.get("application/json", {}).get("schema", {}))
+
+
+def test_every_operation_is_there_and_no_other(ours: Document) -> None:
+    assert set(all_of(ours)) == {key for key in operations() if not is_pending(key[1])}
+
+
+def test_every_success_has_the_fields_that_it_always_had(ours: Document) -> None:
+    for key, operation in all_of(ours).items():
+        schema = success_of(ours, operation)
+        assert operations()[key] <= set(schema.get("required", [])), key
+
+
+def test_the_facts_are_those_of_the_live_service(theirs: Document) -> None:
+    found = {
+        (method.upper(), path): frozenset(success_of(theirs, operation).get("required", []))
+        for path, methods in theirs["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert found == operations()
+
+
+def test_answers_hold_what_the_live_services_hold(ours: Document, theirs: Document) -> None:
+    known = all_of(theirs)
+    for key, operation in all_of(ours).items():
+        their_schema = success_of(theirs, known[key])
+        if their_schema:
+            _holds(ours, success_of(ours, operation), theirs, their_schema, str(key))
+
+
+def test_requests_ask_for_no_more_than_the_live_services(ours: Document, theirs: Document) -> None:
+    known = all_of(theirs)
+    for key, operation in all_of(ours).items():
+        their_body, our_body = body_of(theirs, known[key]), body_of(ours, operation)
+        if their_body:
+            _holds(ours, our_body, theirs, their_body, str(key), request=True)
+
+
+def _holds(
+    ours: Document,
+    our_schema: Document,
+    theirs: Document,
+    their_schema: Document,
+    where: str,
+    *,
+    request: bool = False,
+) -> None:
+    """Ours has every field of theirs, of the same type; and asks for no further ones."""
+    our_schema, their_schema = schema_of(ours, our_schema), schema_of(theirs, their_schema)
+    if "type" in their_schema:
+        assert our_schema.get("type") == their_schema["type"], where
+    if their_schema.get("type") == "array":
+        _holds(
+            ours, our_schema["items"], theirs, their_schema["items"], f"{where}[]", request=request
+        )
+    properties = our_schema.get("properties", {})
+    if request:
+        extra = set(our_schema.get("required", [])) - set(their_schema.get("required", []))
+        assert not extra, where
+    for name, field in their_schema.get("properties", {}).items():
+        assert name in properties, f"{where}.{name}"
+        _holds(ours, properties[name], theirs, field, f"{where}.{name}", request=request)

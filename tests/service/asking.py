@@ -1,0 +1,136 @@
+"""A request, what is expected of its answer, and whether that came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+
+from db.models import Location, PhyloTree, Sample
+from tests.api.conftest import Api
+
+Facts = Mapping[str, Any]
+"""What the database holds, by the names that paths and bodies use: ``{tree}`` ..."""
+Check = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request.
+
+    Attributes:
+        who: The principal, or None for nobody.
+        status: What is expected.
+        body: What is expected of the body: a value, or a check of it; None for anything.
+        differs: In which words of ``docs/guides/service-differences.md`` the live service answers
+            otherwise; empty where it answers the same.
+        json: The body to send; a function is given the facts.
+        options: What `httpx` is told besides.
+    """
+
+    who: str | None
+    method: str
+    path: str
+    status: int
+    body: Any = None
+    differs: str = ""
+    json: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came, and whether it is what was expected."""
+
+    ask: Ask
+    path: str
+    status: int
+    body: Any
+    fine: bool
+
+    def __str__(self) -> str:
+        verdict = "differs" if self.ask.differs else "ok"
+        shown = " ".join(str(self.body).split())
+        return (
+            f"{verdict if self.fine else 'WRONG':7} {self.status} {self.ask.method:7}"
+            f"{self.path} as {self.ask.who or 'nobody'}: {shown[:120]}"
+        )
+
+
+def play(api: Api, facts: Facts, asks: Iterable[Ask]) -> Iterator[Answered]:
+    """Ask, one after the other: some change what the next ones are told."""
+    for ask in asks:
+        path = ask.path.format(**facts)
+        options = dict(ask.options)
+        if ask.json is not None:
+            options["json"] = ask.json(facts) if callable(ask.json) else ask.json
+        answer = api(ask.method, path, ask.who, **options)
+        body = _read(answer)
+        fine = answer.status_code == ask.status and _fits(ask.body, body)
+        yield Answered(ask, path, answer.status_code, body, fine)
+
+
+def facts_of(api: Api) -> Facts:
+    """What the tables speak of."""
+    with api.database.reading() as session:
+        trees = sa.select(PhyloTree.entity_id).order_by(PhyloTree.entity_id)
+        samples = sa.select(Sample).order_by(Sample.id)
+        places = sa.select(Location.id).order_by(Location.id)
+        return {
+            "tree": session.scalars(trees.where(PhyloTree.group_id == 1)).first(),
+            "tree_of_2": session.scalars(trees.where(PhyloTree.group_id == 2)).first(),
+            "place": session.scalars(places).first(),
+            **{
+                f"sample_of_{group}": session.scalars(
+                    samples.where(Sample.submitting_group_id == group)
+                )
+                .first()
+                .id  # type: ignore[union-attr] # every group has some
+                for group in (1, 2, 3)
+            },
+        }
+
+
+def error(text: str, **details: Any) -> dict[str, Any]:
+    """The body of an application error."""
+    return {"error": text, **details}
+
+
+def begins(text: str) -> Check:
+    """An application error whose text begins so."""
+    return lambda body: str(body.get("error", "")).startswith(text)
+
+
+def keys(*names: str) -> Check:
+    """A body with exactly these keys."""
+    return lambda body: set(body) == set(names)
+
+
+def items(key: str, *names: str) -> Check:
+    """A list under that key, each of whose items has exactly these keys."""
+    return lambda body: (
+        isinstance(body[key], list) and all(set(item) == set(names) for item in body[key])
+    )
+
+
+def finding(*place: str | int) -> Check:
+    """A 422 one of whose findings is about that place."""
+    return lambda body: any(
+        entry["loc"][: len(place)] == [*place] and {"msg", "type"} <= set(entry)
+        for entry in body["detail"]
+    )
+
+
+def _read(answer: httpx.Response) -> Any:
+    if answer.headers.get("content-type", "").startswith("application/json"):
+        return answer.json()
+    return answer.headers.get("location") or answer.text
+
+
+def _fits(expected: Any, body: Any) -> bool:
+    if expected is None:
+        return True
+    return bool(expected(body)) if callable(expected) else bool(expected == body)

@@ -1,0 +1,16 @@
+"""The requests, by noun; ``TABLES`` is the order in which they are played."""
+
+from __future__ import annotations
+
+from tests.service.asking import Ask
+from tests.service.tables import auspice, frame, groups, orgs, reference, sessions, users
+
+TABLES: dict[str, list[Ask]] = {
+    "frame": frame.ASKS,
+    "sign-in": sessions.ASKS,
+    "organizations": orgs.ASKS,
+    "reference data": reference.ASKS,
+    "groups": groups.ASKS,
+    "users": users.ASKS,
+    "magic links": auspice.ASKS,
+}
