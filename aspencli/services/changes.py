@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
 from aspencli.services.cells import Field
@@ -17,6 +16,7 @@ from db.bulk.rows import KEEP, Cell, Request
 CLEARED = "\\N"
 """What a cell holds that shall become nothing."""
 
+_REMEMBERED = 4_096  # cells of a column
 _TOLD = ""  # the reason of a cell whose line was told already
 _Read = tuple[Cell, str | None]
 
@@ -54,59 +54,87 @@ def read_changes(
         clear_word: What else than ``\N`` clears a value.
     """
     width = len(source.header)
-    reader = _Reader(source, frozenset({CLEARED, clear_word}))
-    key_place, key = layout.places[layout.key], layout.kind.keys[layout.key]
-    cells = [(layout.places[name], layout.kind.fields[name]) for name in layout.headers]
+    clearing = frozenset({CLEARED, clear_word})
     headers = (layout.key, *layout.headers)
+    readers = [(layout.places[layout.key], _Key(source, layout.kind.keys[layout.key]).read)]
+    readers += [
+        (layout.places[name], _Column(source, layout.kind.fields[name], clearing).read)
+        for name in layout.headers
+    ]
     for line, record in pass_on(source.records(fault)):
         if len(record) != width:
             fault(misshapen(line, len(record), width))
             continue
-        found = [reader.key(key, record[key_place])]
-        found += [reader.value(field, record[place]) for place, field in cells]
-        name, *values = [value for value, _reason in found]
-        if isinstance(name, str) and all(reason is None for _value, reason in found):
+        (name, *values), reasons = zip(*[read(record[at]) for at, read in readers], strict=True)
+        if isinstance(name, str) and reasons.count(None) == len(reasons):
             yield Request(line, name, tuple(values))
             continue
-        for header, (_value, reason) in zip(headers, found, strict=True):
+        for header, reason in zip(headers, reasons, strict=True):
             if reason:
                 fault(Fault(line, header, reason))
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Tells what the cells of a file mean.
+class _Key:
+    """Tells which row of the table is meant, and what is wrong with a cell.
 
-    Attributes:
+    Args:
         source: The file.
-        clearing: What clears a value.
+        field: The column.
     """
 
-    source: Table
-    clearing: frozenset[str | None]
+    def __init__(self, source: Table, field: Field):
+        self._source = source
+        self._field = field
 
-    def key(self, field: Field, cell: str) -> _Read:
-        """What finds a row, and what is wrong with it."""
-        reason = self._damage(cell)
+    def read(self, cell: str) -> _Read:
+        """What a cell means."""
+        reason = _damage(self._source, cell)
         if reason is not None:
             return None, reason
         text = cell.strip()
-        return field.understand(text) if text else (None, "is blank")
+        return self._field.understand(text) if text else (None, "is blank")
 
-    def value(self, field: Field, cell: str) -> _Read:
-        """What a column shall hold, and what is wrong with it."""
-        reason = self._damage(cell)
+
+class _Column:
+    """Tells what a column shall hold, and what is wrong with a cell.
+
+    Args:
+        source: The file.
+        field: The column.
+        clearing: What clears a value.
+    """
+
+    def __init__(self, source: Table, field: Field, clearing: frozenset[str | None]):
+        self._source = source
+        self._field = field
+        self._clearing = clearing
+        self._known: dict[str, _Read] = {}  # most columns say the same again and again
+
+    def read(self, cell: str) -> _Read:
+        """What a cell means."""
+        if cell.__class__ is not str:  # what cannot be used looks blank
+            return self._look(cell)
+        found = self._known.get(cell)
+        if found is None:
+            found = self._look(cell)
+            if len(self._known) < _REMEMBERED:
+                self._known[cell] = found
+        return found
+
+    def _look(self, cell: str) -> _Read:
+        reason = _damage(self._source, cell)
         if reason is not None:
             return None, reason
         text = cell.strip()
         if not text:
             return KEEP, None
-        if text in self.clearing:
-            uncleared = field.uncleared
+        if text in self._clearing:
+            uncleared = self._field.uncleared
             return None, uncleared and f"cannot be cleared: {uncleared}"
-        return field.understand(text)
+        return self._field.understand(text)
 
-    def _damage(self, cell: str) -> str | None:
-        if isinstance(cell, Unusable):
-            return cell.reason
-        return _TOLD if self.source.is_told(cell) else None
+
+def _damage(source: Table, cell: str) -> str | None:
+    if isinstance(cell, Unusable):
+        return cell.reason
+    return _TOLD if source.is_told(cell) else None

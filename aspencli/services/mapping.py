@@ -72,6 +72,8 @@ def _reason(source: Table, cell: str) -> str | None:
 
 def flaw(value: str, longest: int = LONGEST) -> str | None:
     """What is wrong with an identifier, or another text of one line, if anything."""
+    if longest >= LONGEST and _GOOD(value):
+        return None
     if not value:
         return "is blank"
     control = _CONTROL.search(value)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from db.bulk.copying import copy_line
-from db.bulk.rows import KEEP, Change, Request
+from db.bulk.copying import NULL, copy_line
+from db.bulk.rows import KEEP, Cell, Change, Request
 from db.bulk.spec import Spec
+
+_ODD = re.compile(r"[\\\t\n\r]").search
 
 
 def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
     """Each request as COPY's text format writes it, for the table of `plan_sql.create_rows`."""
     if spec.is_plain and not spec.expects:
         return _plain_lines(requests)
-    return (copy_line(*_cells(spec, request)) for request in requests)
+    return _lines(requests, partial=spec.partial, expects=spec.expects)
 
 
 def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
@@ -26,16 +29,23 @@ def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
             yield copy_line(line, key, value)
 
 
-def _cells(spec: Spec, request: Request) -> Iterator[object]:
-    yield request.line
-    yield request.key
-    expected = request.expected or (None,) * len(spec.columns)
-    for value, before in zip(request.values, expected, strict=True):
-        yield None if value is KEEP else value
-        if spec.partial:
-            yield "f" if value is KEEP else "t"
-        if spec.expects:
-            yield None if before is KEEP else before
+def _lines(requests: Iterable[Request], *, partial: bool, expects: bool) -> Iterator[str]:
+    for line, key, values, expected in requests:
+        cells = [str(line), _cell(key)]
+        for number, value in enumerate(values):
+            cells.append(_cell(value))
+            if partial:
+                cells.append("f" if value is KEEP else "t")
+            if expects:
+                cells.append(_cell(expected[number] if expected else None))
+        cells[-1] += "\n"
+        yield "\t".join(cells)
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, str):
+        return copy_line(value)[:-1] if _ODD(value) else value
+    return NULL
 
 
 def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
