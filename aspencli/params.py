@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +38,20 @@ def checked(what: str) -> Callable[[str | None], str | None]:
 def all_checked(what: str) -> Callable[[list[str]], list[str]]:
     """The same for an option or argument of several values."""
     return lambda values: [clean_text(value, what) for value in values]
+
+
+def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], list[str]]:
+    """A callback for several values that refuses one which is not among those known."""
+
+    def check(values: list[str] | None) -> list[str]:
+        for value in values or ():
+            if value not in known:
+                raise BadInputError(
+                    f"there is no {what} {value!r}", hint=f"Name {', '.join(known)}."
+                )
+        return values or []
+
+    return check
 
 
 def day(text: str) -> dt.date:

@@ -68,6 +68,11 @@ class Account:
         return done.returncode == 0
 
 
+def own_account() -> Account:
+    """The account of this process."""
+    return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)
+
+
 def server_account(data: Path) -> Account:
     """This process's own account; for root the owner of the data, or an unprivileged one.
 
@@ -78,7 +83,7 @@ def server_account(data: Path) -> Account:
         RefusedError: Root finds no other account to run as.
     """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)
+        return own_account()
     if data.exists() and data.stat().st_uid != 0:
         owner = data.stat()
         return Account(owner.st_uid, owner.st_gid, _name(owner.st_uid), switched=True)

@@ -1,14 +1,17 @@
-"""The server's messages: the last ones, and new ones as they come."""
+"""The parts' messages: the last ones, and new ones as they come."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 STARTUP_LOG = "startup.log"
 _CURRENT = "current_logfiles"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")  # how each line begins
 
 
 def current_log(data: Path) -> Path:
@@ -36,40 +39,86 @@ def tail(path: Path, lines: int) -> list[str]:
         return []
 
 
+class Follower:
+    """The last lines of a log, then new ones as they come, whatever becomes of its file.
+
+    Args:
+        find: Tells which file is written to now.
+        lines: How many of the last lines are wanted.
+    """
+
+    def __init__(self, find: Callable[[], Path], lines: int):
+        self._find, self._path = find, find()
+        self._number, self._position = _number(self._path), 0
+        whole = self._read(self._path)
+        self.last = whole[-lines:] if lines else []
+        """Settled when this is made, whenever it is read."""
+
+    def fresh(self) -> list[str]:
+        """The whole lines that were written since this was asked last."""
+        path = self._find()
+        number = _number(path)
+        if path == self._path and number == self._number:
+            return self._read(path)
+        # What was written before the change, where that file is still there.
+        older = (self._path, *self._path.parent.glob(f"{self._path.name}.*"))
+        before = [one for one in older if self._number and _number(one) == self._number]
+        found = [line for one in before[:1] for line in self._read(one)]
+        self._path, self._number, self._position = path, number, 0
+        return found + self._read(path)
+
+    def _read(self, path: Path) -> list[str]:
+        lines, self._position = _read_from(path, self._position)
+        return lines
+
+
 def follow(
     data: Path, lines: int, *, until: Callable[[], bool], pause: float = 0.2
 ) -> Iterator[str]:
-    """The last messages, then new ones as they come, until ``until`` says so.
+    """The last messages of PostgreSQL, then new ones as they come, until ``until`` says so.
 
     What is last is settled by the call, not by the first step; the change of files is followed.
     """
-    path = current_log(data)
-    whole, position = _read_from(path, 0)
-    return _follow(data, path, position, whole[-lines:] if lines else [], until, pause)
+    follower = Follower(lambda: current_log(data), lines)
+    return (line for _, line in _follow({"": follower}, until, pause))
 
 
-def _follow(
-    data: Path,
-    path: Path,
-    position: int,
-    last: list[str],
+def follow_all(
+    logs: Mapping[str, Callable[[], Path]],
+    lines: int,
+    *,
     until: Callable[[], bool],
-    pause: float,
-) -> Iterator[str]:
-    yield from last
-    while True:
-        ended = until()
-        fresh, position = _read_from(path, position)
-        yield from fresh
-        if ended:
-            return
-        latest = current_log(data)
-        if latest != path:
-            rest, _ = _read_from(path, position)  # written since, before the change
-            yield from rest
-            path, position = latest, 0
-        elif not fresh:
-            time.sleep(pause)
+    pause: float = 0.2,
+) -> Iterator[tuple[str, str]]:
+    """The last lines of several logs in the order of their times, then new ones as they come.
+
+    Args:
+        logs: What tells the current file of each, by name.
+        lines: How many of the last lines are wanted, of all together.
+        until: Whether no more will come.
+        pause: The seconds between two looks.
+    """
+    return _follow(
+        {name: Follower(find, lines) for name, find in logs.items()}, until, pause, lines
+    )
+
+
+def merged(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Lines of several logs, each with its log's name, by the times that they begin with."""
+    timed = []
+    for name, written in lines.items():
+        moment = ""
+        for line in written:
+            moment = match[0] if (match := _MOMENT.match(line)) else moment
+            timed.append((moment, name, line))
+    return [(name, line) for _, name, line in sorted(timed, key=lambda one: one[0])]
+
+
+def _number(path: Path) -> int:
+    """What tells a file from another of the same name; 0 when there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return 0
 
 
 def _read_from(path: Path, position: int) -> tuple[list[str], int]:
@@ -84,3 +133,21 @@ def _read_from(path: Path, position: int) -> tuple[list[str], int]:
         return [], 0
     text = whole.decode(errors="replace")
     return (text.split("\n") if newline else []), position + len(whole) + len(newline)
+
+
+def _follow(
+    followers: Mapping[str, Follower],
+    until: Callable[[], bool],
+    pause: float,
+    lines: int | None = None,
+) -> Iterator[tuple[str, str]]:
+    last = merged({name: one.last for name, one in followers.items()})
+    yield from last[-lines:] if lines else last
+    while True:
+        ended = until()
+        fresh = merged({name: one.fresh() for name, one in followers.items()})
+        yield from fresh
+        if ended:
+            return
+        if not fresh:
+            time.sleep(pause)

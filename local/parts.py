@@ -1,8 +1,4 @@
-"""What the parts of a local deployment have in common.
-
-PostgreSQL is the first part; each further one (an API server, an identity provider) brings the
-same four verbs, so that ``local up`` goes through a list.
-"""
+"""What is told of the parts of a local deployment: PostgreSQL, and the supervised services."""
 
 from __future__ import annotations
 
@@ -10,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 Steps = Callable[[str], None]
 """Told the name of each longer step as it begins, such as ``initialising``."""
+PartSteps = Callable[[str, str], None]
+"""Told a part's name, and the name of each longer step as it begins."""
 
 
 class State(Enum):
@@ -25,6 +22,12 @@ class State(Enum):
     RUNNING = "running"
     CRASHED = "crashed"
     """It ended without being stopped; the next start repairs it."""
+    STARTING = "starting"
+    """It loads, or waits for the parts that it needs."""
+    UNRESPONSIVE = "unresponsive"
+    """Its process lives and does not answer."""
+    RESTARTING = "restarting"
+    """It ended by itself, and is started again after a pause."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class PartStatus:
         size: The bytes in that folder.
         uptime: The seconds since its start, when running.
         program: The folder of its program files; None when there are none.
+        url: Where it answers, when running; a database's is without its password.
+        restarts: How often it was started again since ``up``.
+        last_restart: When that was last, in seconds since 1970; None when never.
+        reason: Why it ended before that; empty when it did not.
     """
 
     name: str
@@ -90,25 +97,12 @@ class PartStatus:
     size: int
     uptime: float | None
     program: Path | None
+    url: str | None = None
+    restarts: int = 0
+    last_restart: float | None = None
+    reason: str = ""
 
-
-class Part(Protocol):
-    """One server of the local deployment."""
-
-    name: str
-
-    def up(self, *, progress: Steps | None = None) -> Started:
-        """Start it and wait until it is ready; nothing to do when it runs."""
-        ...
-
-    def down(self) -> Stopped:
-        """Stop it and wait until no process is left."""
-        ...
-
-    def status(self) -> PartStatus:
-        """What it is doing."""
-        ...
-
-    def reset(self) -> bool:
-        """Stop it and delete its data; whether there was any."""
-        ...
+    @property
+    def runs(self) -> bool:
+        """Whether it can be used."""
+        return self.state is State.RUNNING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -187,6 +188,15 @@ def reachable_binaries(
         f"{binaries.source} (copied)",
         binaries.extensions,
     )
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a server removes files meanwhile
+            total += path.lstat().st_size
+    return total
 
 
 def _copy_package(package: Path, copy: Path) -> None:

@@ -20,7 +20,7 @@ from local.initialise import LAPTOP, initialise, sweep, write_settings
 from local.initialise import server_environment as environment
 from local.locking import file_lock
 from local.parts import PartStatus, Started, State, Steps, Stopped
-from local.places import ROLES, Places, reachable_binaries
+from local.places import ROLES, Places, reachable_binaries, size_of
 from local.ports import HOST, free_port, is_free
 from local.readiness import answers
 
@@ -109,7 +109,7 @@ class Cluster:
             port=self._places.remembered().port,
             version=binaries.version if binaries else None,
             data=data,
-            size=_size(data),
+            size=size_of(data),
             uptime=time.time() - running.since if running else None,
             program=binaries.bindir if binaries else None,
         )
@@ -236,11 +236,3 @@ class Cluster:
 
 def _silent(step: str) -> None:
     del step
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # the server removes files meanwhile
-            total += path.lstat().st_size
-    return total

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from aspencli.errors import AspenError, RefusedError
@@ -16,6 +17,7 @@ _PROC = Path("/proc")
 # The shell ends at once, so the program becomes a child of init: nobody is left with a zombie,
 # whose number would look like that of a live server.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+_STATE, _BEGAN = 0, 19  # among what /proc tells of a process after its name
 POLL_S = 0.01
 _HARD_S = 3.0  # how long a signal that ends a process at once may take
 
@@ -38,6 +40,22 @@ def command_of(pid: int) -> str:
     if (_PROC / "self" / "cmdline").exists():
         return _read_command(pid)
     return _ps("-p", str(pid), "-ww", "-o", "command=").strip()
+
+
+def born(pid: int) -> str:
+    """When a process began, as a word; with its number it names one process and no later one.
+
+    It is empty when there is no such process, or it is a zombie.
+    """
+    if not (_PROC / "self" / "stat").exists():
+        state, _, began = _ps("-p", str(pid), "-o", "state=,lstart=").strip().partition(" ")
+        return "" if state.startswith("Z") else began.strip()
+    try:
+        # The name, in parentheses, may itself hold spaces and parentheses.
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[_STATE] in {"Z", "X"} else f"{_boot()}-{fields[_BEGAN]}"
 
 
 def spawn_detached(
@@ -120,6 +138,11 @@ def _read_command(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""
     return words.rstrip(b"\0 ").replace(b"\0", b" ").decode(errors="replace")
+
+
+@cache
+def _boot() -> str:
+    return (_PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
 
 
 def _ps(*arguments: str) -> str:

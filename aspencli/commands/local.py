@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,13 +16,17 @@ from aspencli.context import AppContext
 from aspencli.errors import UnreachableError
 from aspencli.output.rendering import Column
 from aspencli.output.text import size_text, visible
-from aspencli.params import DryRunOption
+from aspencli.params import DryRunOption, all_among
+from local.services import PARTS, SUPERVISOR
 
 if TYPE_CHECKING:
-    from aspencli.clients.laptop import Laptop, Up
+    from aspencli.output.console import Output
+    from local.deployment import Up
     from local.parts import PartStatus
 
 app = group("A whole deployment on this machine.")
+
+_VOICES = (*PARTS, SUPERVISOR)  # whose messages are kept
 
 UP_COLUMNS = (
     Column("part", "Part"),
@@ -28,12 +34,19 @@ UP_COLUMNS = (
     Column("port", "Port"),
     Column("url", "Address"),
 )
-STATUS_COLUMNS = (
+_HEALTH = (
     *UP_COLUMNS,
     Column("pid", "Process"),
-    Column("uptime_s", "Running for (s)"),
+    Column("uptime_s", "Running for (s)", right=True),
+    Column("restarts", "Restarts", right=True),
+)
+_SIZE = Column("size", "Size", right=True)
+STATUS_COLUMNS = (
+    *_HEALTH,
+    Column("last_restart", "Last restart"),
+    Column("reason", "Reason"),
     Column("version", "Version"),
-    Column("size", "Size"),
+    _SIZE,
     Column("data", "Data"),
     Column("program", "Programs"),
 )
@@ -46,21 +59,35 @@ DOWN_COLUMNS = (
 RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"))
 
 
-@app.command(epilog=examples("aspencli local up"))
-def up(ctx: typer.Context) -> None:
-    """Start PostgreSQL and bring its database to the newest schema; made anew where missing.
+@app.command(epilog=examples("aspencli local up", "aspencli local up --only postgres"))
+def up(
+    ctx: typer.Context,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PART",
+            help=f"This part and those that it needs: {', '.join(PARTS)}. Repeatable.",
+            callback=all_among("part", PARTS),
+            autocompletion=lambda: list(PARTS),
+        ),
+    ] = None,
+) -> None:
+    """Start PostgreSQL, the AWS stand-in, the identity provider and the API; wait until all answer.
 
-    It keeps running until 'aspencli local down'. Running this again does nothing.
+    The database is made and brought to the newest schema; an empty one gets the test data, unless
+    it is started alone. They keep running until 'aspencli local down': what ends by itself is
+    started again. Running this again does nothing.
     """
     context = on_laptop(ctx)
-    bring_up(context)
+    bring_up(context, only or ())
 
 
 @app.command(epilog=examples("aspencli local init"))
 def init(ctx: typer.Context) -> None:
     """Start it (as 'up' does), and add the test groups, users and locations."""
     context = on_laptop(ctx)
-    bring_up(context, hint=False)
+    bring_up(context, (), hint=False)
     local_seed.run(context, local_seed.nothing_more())
 
 
@@ -85,20 +112,33 @@ def status(
         bool, typer.Option("--check", help="Exit with code 5 unless everything is running.")
     ] = False,
 ) -> None:
-    """Show what is running, and where; exit code 0 whether it runs or not (see --check)."""
+    """Show how each part is, and where; exit code 0 whether it runs or not (see --check)."""
     context = on_laptop(ctx)
-    found = context.laptop.status()
-    context.out.records(STATUS_COLUMNS, [_status_row(context, part) for part in found])
-    idle = [f"{part.name} is {part.state.value}" for part in found if part.pid is None]
+    out, found = context.out, context.laptop.status()
+    people = out.chosen_form == "table"
+    columns = (*_HEALTH, _SIZE) if people else STATUS_COLUMNS
+    out.rows(columns, [_status_row(part, people=people) for part in found])
+    for part in found:
+        _tell_of_restarts(out, part)
+    idle = [f"{part.name} is {part.state.value}" for part in found if not part.runs]
     if idle and check:
         raise UnreachableError(", ".join(idle), hint="Start it: aspencli local up")
     if idle:
         context.out.hint("Start it: aspencli local up")
 
 
-@app.command(epilog=examples("aspencli local logs -n 20", "aspencli local logs -f"))
+@app.command(epilog=examples("aspencli local logs -n 20", "aspencli local logs api -f"))
 def logs(
     ctx: typer.Context,
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PART]...",
+            help=f"Whose: {', '.join(_VOICES)}. Everybody's, when none is named.",
+            callback=all_among("part", _VOICES),
+            autocompletion=lambda: list(_VOICES),
+        ),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new ones as they come.")
     ] = False,
@@ -106,12 +146,14 @@ def logs(
         int, typer.Option("--lines", "-n", metavar="N", min=0, help="So many of the last ones.")
     ] = 100,
 ) -> None:
-    """Show the last messages of PostgreSQL."""
-    context = on_laptop(ctx)
+    """Show the last messages of the parts, by their times."""
+    context, whose = on_laptop(ctx), parts or ()
+    width = 0 if len(whose) == 1 else max(len(name) for name in whose or _VOICES)
     # Ctrl-C is how one leaves it, and nothing is undone by that.
     with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
-        for line in context.laptop.logs(lines, follow=follow):
-            context.out.text(visible(line.expandtabs()))
+        for name, line in context.laptop.logs(whose, lines, follow=follow):
+            lead = f"{name:{width}} | " if width else ""
+            context.out.text(lead + visible(line.expandtabs()))
 
 
 @app.command(epilog=examples("aspencli local reset", "aspencli local reset --yes"))
@@ -145,42 +187,74 @@ app.command(
 )(local_seed.seed)
 
 
-def bring_up(context: AppContext, *, hint: bool = True) -> None:
-    """Bring the deployment up, and show where it answers."""
+def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> None:
+    """Bring parts (all, when none is named) up, and show where they answer."""
     out, laptop = context.out, context.laptop
-    did = laptop.up(lambda part, step: out.info(f"{part}: {step} ..."))
+    did = laptop.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
     for started in did.started.values():
         if started.repaired:
             out.warn("it had not been stopped last time; PostgreSQL repaired its data")
         for note in started.notes:
             out.warn(note)
-    out.rows(UP_COLUMNS, [_up_row(laptop, name, did) for name in did.started])
+    running = {part.name: part for part in laptop.status()}
+    out.rows(UP_COLUMNS, [_up_row(running[name]) for name in did.started])
+    if did.filled and did.filled.samples:
+        out.info(f"added the test groups and users, and {did.filled.samples:,} made-up samples")
     if did.changed:
-        out.done(f"ready after {did.seconds:.1f} s")
+        out.done(f"ready after {did.seconds:.1f} s{_seconds(did)}")
     if not context.is_on_laptop:
         out.warn("the target local is set to another database; this one is not used by it")
     elif did.empty and hint:
-        out.hint("It is empty. Fill it: aspencli local seed --samples 500")
+        out.hint("It is empty. Fill it: aspencli local seed --roles")
     elif did.changed and hint:
-        out.hint("Open a console: aspencli db interact")
+        _tell_what_next(context, running)
 
 
-def _up_row(laptop: Laptop, name: str, did: Up) -> dict[str, Any]:
-    port = did.started[name].port
-    return {"part": name, "state": "running", "port": port, "url": laptop.display_url()}
+def _tell_what_next(context: AppContext, running: Mapping[str, PartStatus]) -> None:
+    if url := running["api"].url:
+        context.out.hint(f"The API, to be tried in a browser: {url}/v2/docs")
+    context.out.hint("Open a console: aspencli db interact")
 
 
-def _status_row(context: AppContext, part: PartStatus) -> dict[str, Any]:
-    people = context.out.chosen_form == "table"
+def _seconds(did: Up) -> str:
+    """How long each part took; they start side by side."""
+    if len(did.started) == 1:
+        return ""
+    took = (
+        f"{name} {one.seconds:.1f}" for name, one in did.started.items() if not one.already_running
+    )
+    return f" ({', '.join(took)})"
+
+
+def _tell_of_restarts(out: Output, part: PartStatus) -> None:
+    if part.last_restart:
+        times = "once" if part.restarts == 1 else f"{part.restarts} times"
+        out.warn(
+            f"{part.name} restarted {times}, last at {_moment(part.last_restart)}: {part.reason}"
+        )
+    elif part.reason:
+        out.warn(f"{part.name}: {part.reason}")
+
+
+def _up_row(part: PartStatus) -> dict[str, Any]:
+    return {"part": part.name, "state": part.state.value, "port": part.port, "url": part.url}
+
+
+def _status_row(part: PartStatus, *, people: bool) -> dict[str, Any]:
     return {
-        "part": part.name,
-        "state": part.state.value,
-        "port": part.port,
-        "url": context.laptop.display_url() if part.pid else None,
+        **_up_row(part),
         "pid": part.pid,
         "uptime_s": None if part.uptime is None else round(part.uptime),
+        "restarts": part.restarts,
+        "last_restart": _moment(part.last_restart) if part.last_restart else None,
+        "reason": part.reason or None,
         "version": part.version,
         "size": size_text(part.size) if people else part.size,
         "data": part.data,
         "program": part.program,
     }
+
+
+def _moment(seconds: float) -> str:
+    """A time, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

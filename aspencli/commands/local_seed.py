@@ -109,6 +109,8 @@ def run(context: AppContext, request: SeedRequest) -> None:
             seeding.add_samples(database, request, done, tell)
     if base:
         seeding.add_runs(database, objects, done)
+    if context.is_on_laptop and (base or request.roles):
+        context.laptop.publish()
     _show(context, request, done)
 
 

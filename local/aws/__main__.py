@@ -22,16 +22,21 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True, help="where to answer on 127.0.0.1")
     parser.add_argument("--folder", type=Path, required=True, help="where the content is kept")
     chosen = parser.parse_args()
+    return serve(chosen.port, chosen.folder)
+
+
+def serve(port: int, folder: Path) -> int:
+    """Serve the content of a folder until SIGTERM or Ctrl-C; returns the exit code."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     try:
-        content = read_content(chosen.folder)
+        content = read_content(folder)
     except AspenError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
     from local.aws import server  # moto takes a second
 
-    server.fill(content, ObjectFolder(chosen.folder / OBJECTS))
-    listening = server.make(chosen.port)
+    server.fill(content, ObjectFolder(folder / OBJECTS))
+    listening = server.make(port)
     try:
         listening.serve_forever()
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from typing import Any
 
 from aspencli.errors import AspenError
 from local.files import write_whole
+from local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID
 
 REGION = "us-west-2"
 ACCOUNT = "123456789012"
@@ -62,15 +63,11 @@ class Surroundings:
         database: Where PostgreSQL answers, ``host:port``.
         passwords: The password of each of its roles.
         issuer: Where the identity provider answers, without a trailing slash.
-        client: The id of the client that the service and the command line sign in as.
-        management: The id and the secret of the client of the management API.
     """
 
     database: str
     passwords: Mapping[str, str]
     issuer: str
-    client: str
-    management: tuple[str, str]
 
 
 def standard_content(folder: Path, around: Surroundings) -> Content:
@@ -123,6 +120,7 @@ def made_values(folder: Path) -> dict[str, str]:
         "FLASK_SECRET": secrets.token_urlsafe(32),
         "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AUTH0_CLIENT_SECRET": secrets.token_urlsafe(32),
+        "AUTH0_MANAGEMENT_CLIENT_SECRET": secrets.token_urlsafe(32),
     } | kept
     if made != kept:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +139,7 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
         "DB_rw_password": around.passwords["user_rw"],
         "S3_external_auspice_bucket": AUSPICE_BUCKET,
         "S3_db_bucket": DB_BUCKET,
-        "AUTH0_CLIENT_ID": around.client,
+        "AUTH0_CLIENT_ID": CLIENT_ID,
         "AUTH0_DOMAIN": issuer,
         "AUTH0_BASE_URL": issuer,
         "AUTH0_ACCESS_TOKEN_URL": f"{issuer}/oauth/token",
@@ -150,8 +148,7 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
         "AUTH0_SERVER_METADATA_URL": f"{issuer}/.well-known/openid-configuration",
         "AUTH0_CLIENT_KWARGS": {"scope": "openid profile email"},
         "AUTH0_MANAGEMENT_DOMAIN": issuer,
-        "AUTH0_MANAGEMENT_CLIENT_ID": around.management[0],
-        "AUTH0_MANAGEMENT_CLIENT_SECRET": around.management[1],
+        "AUTH0_MANAGEMENT_CLIENT_ID": MANAGEMENT_CLIENT_ID,
     }
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from moto.backends import get_backend
+from moto.backends import SERVICE_NAMES, get_backend
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HEALTH = "/moto-api/"
 """A path that answers with 200 once everything is there."""
+_SERVICES: tuple[SERVICE_NAMES, ...] = ("s3", "secretsmanager", "ssm", "stepfunctions")
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/aspen-local"
 _MACHINE = json.dumps(
     {
@@ -30,6 +31,12 @@ _MACHINE = json.dumps(
         "States": {"Accept": {"Type": "Pass", "End": True}},
     }
 )
+
+
+def load() -> None:
+    """Load what moto needs for the services: most of a start's time."""
+    for name in _SERVICES:
+        get_backend(name)
 
 
 def fill(content: Content, objects: Iterable[tuple[str, str, bytes]] = ()) -> None:

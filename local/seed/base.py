@@ -28,6 +28,7 @@ from db.models import (
     UsherOption,
 )
 from local.seed.lineages import seeded_lineages
+from local.seed.logins import auth0_user_id, email
 from local.seed.places import Place, add_places, known_places, seeded_places
 from local.seed.records import PATHOGEN_SLUG
 
@@ -85,10 +86,7 @@ def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
                 hint="Seed the test groups into an empty database: 'aspencli local reset' first.",
             )
         home = Place("North America", "USA", row["division"], row["location"])
-        organisation = f"group-{row['prefix'].lower()}"
-        added.append(
-            {**row, "default_tree_location_id": places[home], "auth0_org_id": organisation}
-        )
+        added.append({**row, "default_tree_location_id": places[home]})
     if added:
         session.execute(sa.insert(Group), added)
         # The ids were given, so the sequence does not know of them.
@@ -105,8 +103,8 @@ def _add_users(session: Session, rows: Sequence[_Row]) -> int:
     users = [
         {
             "name": row["name"],
-            "email": _email(row),
-            "auth0_user_id": _auth0(row),
+            "email": email(row["login"]),
+            "auth0_user_id": auth0_user_id(row["login"]),
             "system_admin": row.get("system_admin", False),
             "agreed_to_tos": True,
             "split_id": _identifier("split", row),
@@ -123,7 +121,7 @@ def _add_roles(session: Session, users: Sequence[_Row], grants: Sequence[_Row]) 
     ids = dict(session.execute(sa.select(User.auth0_user_id, User.id)).all())
     memberships = [
         {
-            "user_id": ids[_auth0(user)],
+            "user_id": ids[auth0_user_id(user["login"])],
             "group_id": held["group"],
             "role_id": roles[held["role"]],
         }
@@ -163,14 +161,6 @@ def _add_usher_options(session: Session, rows: Sequence[_Row]) -> None:
         for row in rows
     ]
     session.execute(insert(UsherOption).values(options).on_conflict_do_nothing())
-
-
-def _auth0(user: _Row) -> str:
-    return f"auth0|{user['login']}"
-
-
-def _email(user: _Row) -> str:
-    return f"{user['login']}@example.org"
 
 
 def _identifier(purpose: str, user: _Row) -> str:

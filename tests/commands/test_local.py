@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from db.database import Database
-from local.postgres import Cluster
+from local.deployment import Deployment
 
 if TYPE_CHECKING:
     from tests.conftest import CliResult, CliRunner
@@ -30,12 +31,13 @@ NO_NAME = "USA/CA-3/2020\t?\t2020-03-07\tNorth America\tUSA\tCalifornia\t\n"
 def deployment(aspen_home: Path) -> Iterator[Path]:
     """The test's own home; whatever runs there is stopped at the end."""
     yield aspen_home
-    Cluster(aspen_home / "data").reset()
+    Deployment(aspen_home / "data").reset()
 
 
-def row(result: CliResult) -> dict[str, Any]:
-    (found,) = json.loads(result.out)
-    one: dict[str, Any] = found
+def row(result: CliResult, part: str | None = None) -> dict[str, Any]:
+    """The only row, or that of a part."""
+    found: list[dict[str, Any]] = json.loads(result.out)
+    (one,) = (row for row in found if part in {None, row.get("part")})
     return one
 
 
@@ -45,7 +47,8 @@ def count(database: Database, table: str) -> int:
 
 
 def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) -> None:
-    first = run_cli("local", "up", "-o", "json", timeout=120)
+    words = ("local", "up", "--only", "postgres", "-o", "json")
+    first = run_cli(*words, timeout=120)
     assert first.code == 0, first.err
     assert "initialising" in first.err
     assert "aspencli local seed" in first.err
@@ -54,11 +57,18 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     assert part["state"] == "running"
 
     assert run_cli("local", "seed", "--samples", "25").code == 0
-    again = run_cli("local", "up", "-o", "json")
+    again = run_cli(*words)
     assert (again.code, again.err, row(again)) == (0, "", part)
-    assert row(run_cli("local", "status", "-o", "json"))["pid"]
-    assert run_cli("local", "status", "--check").code == 0
+    status = run_cli("local", "status", "-o", "json")
+    assert row(status, "postgres")["pid"]
+    assert row(status, "api")["state"] == "absent"
+    check = run_cli("local", "status", "--check")
+    assert check.code == 5
+    assert "aws is absent, identity is absent, api is absent" in check.err
     assert "listening" in run_cli("local", "logs").out
+    assert "listening" in run_cli("local", "logs", "postgres").out
+    assert run_cli("local", "logs", "api").code == 6
+    assert run_cli("local", "logs", "apy").code == 2
 
     users = run_cli("db", "psql", "--", "-tAc", "SELECT count(*) > 0 FROM users")
     assert users.out == "t\n"
@@ -76,17 +86,47 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     refused = run_cli("local", "reset")
     assert refused.code == 3
     assert str(deployment) in refused.err or "/var/lib/aspencli" in refused.err
-    assert row(run_cli("local", "down", "-o", "json"))["was_running"] is True
-    assert row(run_cli("local", "down", "-o", "json"))["was_running"] is False
+    down = ("local", "down", "-o", "json")
+    assert row(run_cli(*down), "postgres")["was_running"] is True
+    assert row(run_cli(*down), "postgres")["was_running"] is False
     assert run_cli("db", "psql").code == 5
-    assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is True
-    assert row(run_cli("local", "reset", "--yes", "-o", "json"))["deleted"] is False
-    assert row(run_cli("local", "status", "-o", "json"))["state"] == "absent"
+    reset = ("local", "reset", "--yes", "-o", "json")
+    assert row(run_cli(*reset), "postgres")["deleted"] is True
+    assert row(run_cli(*reset), "postgres")["deleted"] is False
+    status = run_cli("local", "status", "-o", "json")
+    assert {one["state"] for one in json.loads(status.out)} == {"absent"}
+
+
+def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
+    up = run_cli("local", "up", "-o", "json", timeout=240)
+    assert up.code == 0, up.err
+    parts = {one["part"]: one for one in json.loads(up.out)}
+    assert list(parts) == ["postgres", "aws", "identity", "api"]
+    assert re.search(r"ready after .* s \(postgres .*, aws .*, identity .*, api .*\)", up.err)
+    assert f"{parts['api']['url']}/v2/docs" in up.err
+    assert row(run_cli("db", "status", "-o", "json"))["samples"] == 1025
+
+    again = run_cli("local", "up", "-o", "json")
+    assert (again.code, again.err, json.loads(again.out)) == (0, "", list(parts.values()))
+    assert run_cli("local", "status", "--check").code == 0
+    assert row(run_cli("local", "seed", "--roles", "-o", "json"))["samples"] == 0
+
+    down = run_cli("local", "down", "-o", "json")
+    assert [one["part"] for one in json.loads(down.out)] == [*parts][::-1]
+    assert {one["how"] for one in json.loads(down.out)} == {"fast"}
+    warm = run_cli("local", "up", "-o", "json", timeout=240)
+    assert warm.code == 0, warm.err
+    assert {one["part"]: one["state"] for one in json.loads(warm.out)} == dict.fromkeys(
+        parts, "running"
+    )
+    deleted = run_cli("local", "reset", "--yes", "-o", "json")
+    assert {one["deleted"] for one in json.loads(deleted.out)} == {True}
+    assert "api" in deleted.out
 
 
 def follow_until_ctrl_c(run_cli: CliRunner) -> None:
     """New messages come as they are written; Ctrl-C is how one leaves, and no failure."""
-    words = [sys.executable, "-m", "aspencli", "local", "logs", "--follow", "--lines", "1"]
+    words = [sys.executable, "-m", "aspencli", "local", "logs", "-f", "--lines", "1", "postgres"]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:

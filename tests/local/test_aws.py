@@ -36,8 +36,6 @@ AROUND = Surroundings(
     database="127.0.0.1:5432",
     passwords={"postgres": "p", "user_rw": "w", "user_ro": "r"},
     issuer="http://127.0.0.1:3031",
-    client="aspencli-local",
-    management=("aspen-management", "s"),
 )
 TREE = ("genepi-db-data", "phylo_runs/1/tree.json", b'{"version": "v2"}')
 

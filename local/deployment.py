@@ -1,0 +1,268 @@
+"""The whole deployment: PostgreSQL, and the services that a supervisor keeps."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli.errors import ConflictError
+from local import postmaster
+from local.aws.objects import OBJECTS, ObjectFolder
+from local.parts import PartStatus, PartSteps, Started, Stopped
+from local.places import Places
+from local.ports import HOST
+from local.record import Phase
+from local.services import PARTS, POSTGRES, with_needed
+from local.state import State
+from local.statuses import service_status, with_restarts
+from local.supervision import PortTakenError, Supervision
+from local.supervisor.timing import Timing
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from local.postgres import Cluster
+    from local.prepare import Prepared
+    from local.seed import RolesResult
+
+_PATIENCE_S = 5.0  # for PostgreSQL to end by itself
+_TRIES = 4  # other programs may take a port at the last moment
+
+
+@dataclass(frozen=True)
+class Up:
+    """What bringing the deployment up did.
+
+    Attributes:
+        started: What starting each part did, by its name.
+        prepared: What preparing the database did; None where it was ready.
+        filled: The test data that an empty database got; None where it got none.
+        empty: The database holds no group.
+        seconds: How long all of it took.
+    """
+
+    started: dict[str, Started]
+    prepared: Prepared | None
+    filled: RolesResult | None
+    empty: bool
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was started, made, migrated or filled."""
+        idle = all(one.already_running for one in self.started.values())
+        return bool(self.prepared or self.filled) or not idle
+
+
+class Deployment:
+    """The deployment below a folder.
+
+    Args:
+        home: That folder.
+        settings: Settings of PostgreSQL that differ from those for a laptop.
+        timing: How patient a new supervisor is.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        timing: Timing | None = None,
+    ):
+        self.state, self._settings = State(home), settings
+        self.supervision = Supervision(self.state, timing)
+        self.objects = ObjectFolder(self.state.part("aws") / OBJECTS)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Its PostgreSQL."""
+        from local.postgres import Cluster  # it needs SQLAlchemy
+
+        return Cluster(self.state.home, settings=self._settings)
+
+    def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
+        """Start parts, with those that they need, and wait until they are ready.
+
+        The database is made and migrated where that is wanting. Where services are started and it
+        holds no group, the test data are added. Nothing is done where all is well. Where a service
+        cannot be started, none is left running that did not run before; where it is interrupted,
+        PostgreSQL neither.
+
+        Raises:
+            AspenError: A part cannot be started; the message says why, the details show its log.
+        """
+        wanted, notes, began = with_needed(names), list[str](), time.monotonic()
+        with self.state.lock():
+            for attempt in range(1, _TRIES + 1):
+                try:
+                    up = self._up(wanted, progress or (lambda _part, _step: None), notes)
+                    return replace(up, seconds=time.monotonic() - began)
+                except PortTakenError as error:
+                    if attempt == _TRIES:
+                        raise ConflictError(str(error), hint="Try again in a moment.") from error
+        raise AssertionError  # the loop returns or raises
+
+    def down(self) -> dict[str, Stopped]:
+        """Stop every part, PostgreSQL last; what that did, by the part's name."""
+        if not (self.state.home.exists()):
+            return {name: Stopped(was_running=False, how="", seconds=0.0) for name in PARTS[::-1]}
+        with self.state.lock():
+            stopped = self._stop_services()
+            return {**stopped, POSTGRES: self.cluster.down()}
+
+    def status(self) -> list[PartStatus]:
+        """What each part is doing."""
+        database = self.cluster.status()
+        if database.pid:
+            database = replace(database, url=self.database_url())
+        services = [
+            service_status(self.state, self.supervision, name) for name in PARTS if name != POSTGRES
+        ]
+        return [with_restarts(one, self.supervision) for one in (database, *services)]
+
+    def reset(self) -> dict[str, bool]:
+        """Stop every part and delete its data; whether it had any, by the part's name."""
+        if not self.state.home.exists():
+            return dict.fromkeys(PARTS[::-1], False)
+        with self.state.lock():
+            had = {name: bool(one.how) for name, one in self._stop_services().items()}
+            for name in had:
+                folder = self.state.part(name)
+                had[name] |= folder.exists()
+                shutil.rmtree(folder, ignore_errors=True)
+            had[POSTGRES] = self.cluster.reset()
+            self.state.clear()
+        return had
+
+    def running_ports(self) -> dict[str, int]:
+        """Where each service that runs answers on 127.0.0.1."""
+        record, ports = self.supervision.record(), self.state.ports()
+        return {
+            name: ports[name]
+            for name, kept in record.items()
+            if name in ports and kept.process and kept.process.lives
+        }
+
+    def database_url(self) -> str:
+        """The address of the database without its password."""
+        from sqlalchemy.engine import URL, make_url
+
+        url = make_url(self.cluster.url())
+        plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+        return plain.render_as_string()
+
+    def publish(self) -> None:
+        """Have the running S3 hold every kept file, those that were added since it started too."""
+        kept = self.supervision.record().get("aws")
+        if kept and kept.phase is Phase.RUNNING:
+            from local.aws.publish import publish
+
+            publish(f"http://{HOST}:{self.state.ports()['aws']}", self.objects)
+
+    def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str]) -> Up:
+        since, before = time.time(), self.supervision.record()
+        services = [name for name in names if name != POSTGRES]
+        with self._undone(bool(services)):
+            if services:
+                self.supervision.start(names, notes)  # they load while PostgreSQL starts
+            started = {POSTGRES: self.cluster.up(progress=lambda step: progress(POSTGRES, step))}
+            prepared = None if self._is_at_head() else self._prepare(progress)
+            filled = self._fill(progress) if services else None
+            if services:
+                self.supervision.wait(services, since, progress)
+            if filled:
+                self.publish()
+        record, ports = self.supervision.record(), self.state.ports()
+        for name in services:
+            now, old = record[name], before.get(name)
+            assert now.process  # noqa: S101 - it runs
+            already = bool(old and old.process == now.process and old.phase is Phase.RUNNING)
+            seconds = 0.0 if already else now.since - since
+            started[name] = Started(already, ports[name], now.process.pid, seconds)
+        started[POSTGRES] = replace(started[POSTGRES], notes=(*notes, *started[POSTGRES].notes))
+        return Up(started, prepared, filled, self._is_empty(), 0.0)
+
+    @contextmanager
+    def _undone(self, services: bool) -> Iterator[None]:
+        """Undo what was started, where it does not succeed."""
+        supervised = self.supervision.process
+        served = postmaster.read(Places(self.state.home).data)
+        try:
+            yield
+        except BaseException as error:
+            if services and self.supervision.process != supervised:
+                self.supervision.stop()
+            if not isinstance(error, Exception) and not served:
+                # Without loading anything: what was being loaded when the interrupt came is
+                # half there, and stays so.
+                postmaster.stop(Places(self.state.home).data, patience=_PATIENCE_S)
+            raise
+
+    def _stop_services(self) -> dict[str, Stopped]:
+        stopped = self.supervision.stop()
+        idle = Stopped(was_running=False, how="", seconds=0.0)
+        return {name: stopped.get(name, idle) for name in reversed(PARTS) if name != POSTGRES}
+
+    def prepare(self, progress: PartSteps | None = None) -> Prepared:
+        """Make the database where it is missing, migrate it, and give the roles their rights."""
+        return self._prepare(progress or (lambda _part, _step: None))
+
+    def _prepare(self, progress: PartSteps) -> Prepared:
+        from local.prepare import prepare
+
+        return prepare(self.cluster, progress=lambda step: progress(POSTGRES, step))
+
+    def _fill(self, progress: PartSteps) -> RolesResult | None:
+        """Add the test data to an empty database; where that was interrupted, the rest of them."""
+        unfinished = self.state.filling
+        if not (unfinished.exists() or self._is_empty()):
+            return None
+        from db.database import Database
+        from local.seed import seed_roles
+
+        progress(POSTGRES, "adding the test data")
+        unfinished.touch()
+        database = Database(self.cluster.url(), application_name="aspencli local", writable=True)
+        try:
+            filled = seed_roles(database, self.objects)
+        finally:
+            database.dispose()
+        unfinished.unlink()
+        return filled
+
+    def _is_at_head(self) -> bool:
+        """Whether the database is there, at the newest revision, and open to its own role."""
+        from sqlalchemy.exc import OperationalError
+
+        from migrations import runner
+
+        with self._engine() as engine:
+            try:
+                return runner.current(engine) == runner.head()
+            except OperationalError:  # no such role, or no such database: never prepared
+                return False
+
+    def _is_empty(self) -> bool:
+        """Whether the database is without any group, and so without users and samples."""
+        import sqlalchemy as sa
+
+        with self._engine() as engine, engine.connect() as connection:
+            return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        import sqlalchemy as sa
+        from sqlalchemy.pool import NullPool
+
+        engine = sa.create_engine(self.cluster.url(), poolclass=NullPool)
+        try:
+            yield engine
+        finally:
+            engine.dispose()

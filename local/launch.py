@@ -1,0 +1,122 @@
+"""``python -m local.launch PART --home D``: a service, as the supervisor starts it.
+
+It is told by the deployment's files how the other parts are reached, and ends when the supervisor
+does: its standard input is a pipe that nobody writes to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from local import postmaster
+from local.aws.content import REGION, STAGE, Surroundings, made_values, standard_content
+from local.places import Places
+from local.ports import HOST
+from local.record import Phase, read_record
+from local.services import POSTGRES, SERVICES, service
+from local.state import State
+
+_GRACE_S = 2.0
+_PATIENCE_S = 140.0  # PostgreSQL may repair its data for long
+_FAILED = 1
+
+
+def main() -> int:
+    """Serve until SIGTERM, or until the supervisor is gone."""
+    parser = argparse.ArgumentParser(prog="python -m local.launch", description=__doc__)
+    parser.add_argument("part", choices=[one.name for one in SERVICES])
+    parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
+    chosen = parser.parse_args()
+    os.umask(0o077)
+    threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
+    return _PARTS[chosen.part](State(chosen.home))
+
+
+def _end_with_the_supervisor() -> None:
+    os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1)  # returns when the pipe is closed
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(_FAILED)  # it hangs
+
+
+def _aws(state: State) -> int:
+    from local.aws import server
+    from local.aws.__main__ import serve
+
+    server.load()
+    _wait(state, "aws")
+    folder = state.part("aws")
+    standard_content(folder, _surroundings(state)).write(folder)
+    return serve(state.ports()["aws"], folder)
+
+
+def _identity(state: State) -> int:
+    from local.identity.__main__ import main as serve
+    from local.identity.store import seed
+    from local.principals import principals
+
+    folder, made = state.part("identity"), made_values(state.part("aws"))
+    seed(folder, principals(made["AUTH0_CLIENT_SECRET"], made["AUTH0_MANAGEMENT_CLIENT_SECRET"]))
+    return serve(["--port", str(state.ports()["identity"]), "--folder", str(folder)])
+
+
+def _api(state: State) -> int:
+    from api.__main__ import main as serve
+    from local.postgres import Cluster
+
+    _wait(state, "api")
+    port = str(state.ports()["api"])
+    address = f"http://{HOST}:{port}"
+    os.environ |= {
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": STAGE,
+        "AWS_SECRET_ACCESS_KEY": STAGE,
+        "BOTO_ENDPOINT_URL": f"http://{HOST}:{state.ports()['aws']}",
+        "DEPLOYMENT_STAGE": STAGE,
+        "API_URL": address,
+        "FRONTEND_URL": address,
+        "DB_DSN": Cluster(state.home).url(),
+    }
+    sys.argv = ["api", "--port", port]
+    return serve()
+
+
+_PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity, "api": _api}
+
+
+def _wait(state: State, name: str) -> None:
+    """Wait until the parts that a service needs run; meanwhile it has been loaded."""
+    needed = service(name).needs
+    deadline = time.monotonic() + _PATIENCE_S
+    while missing := [one for one in needed if not _runs(state, one)]:
+        if time.monotonic() > deadline:
+            sys.exit(f"it needs {' and '.join(missing)}, and waited {_PATIENCE_S:.0f} s in vain")
+        time.sleep(0.02)
+
+
+def _runs(state: State, name: str) -> bool:
+    if name == POSTGRES:  # its port is settled then
+        return postmaster.read(Places(state.home).data) is not None
+    kept = read_record(state.record).get(name)
+    return kept is not None and kept.phase is Phase.RUNNING
+
+
+def _surroundings(state: State) -> Surroundings:
+    """Where the other parts answer."""
+    places = Places(state.home)
+    return Surroundings(
+        database=f"{HOST}:{places.remembered().port}",
+        passwords=places.passwords(),
+        issuer=f"http://{HOST}:{state.ports()['identity']}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the identity provider knows from the start: the seeded users, and the two programs."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+
+from local.identity.store import (
+    ALL_MANAGEMENT_SCOPES,
+    Client,
+    Grant,
+    Member,
+    Organization,
+    Role,
+    Seed,
+    User,
+)
+from local.ports import HOST
+from local.seed.logins import auth0_user_id, email, organization_name
+from local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID
+
+_ROLES = ("admin", "member", "viewer")
+_CALLBACKS = (f"http://{HOST}/v2/auth/callback",)  # no port: every port of this machine
+_LOGOUTS = (f"http://{HOST}/",)
+
+
+def principals(client_secret: str, management_secret: str) -> Seed:
+    """The users, groups and roles of the test data, and who may ask for tokens.
+
+    Args:
+        client_secret: By which the service proves itself when somebody signs in to it.
+        management_secret: By which it proves itself at the Management API.
+    """
+    text = (files("local.seed") / "base.toml").read_text(encoding="utf-8")
+    document = tomllib.loads(text)
+    groups = {row["id"]: row for row in document["groups"]}
+    return Seed(
+        clients=_clients(client_secret, management_secret),
+        users=[
+            User(auth0_user_id(row["login"]), email(row["login"]), row["name"])
+            for row in document["users"]
+        ],
+        organizations=[
+            Organization(row["auth0_org_id"], organization_name(row["prefix"]), row["name"])
+            for row in groups.values()
+        ],
+        roles=[Role(name) for name in _ROLES],
+        members=[
+            Member(
+                groups[held["group"]]["auth0_org_id"], auth0_user_id(row["login"]), [held["role"]]
+            )
+            for row in document["users"]
+            for held in row.get("roles", [])
+        ],
+    )
+
+
+def _clients(client_secret: str, management_secret: str) -> list[Client]:
+    return [
+        Client(
+            CLIENT_ID,
+            "aspencli",
+            (Grant.DEVICE_CODE, Grant.AUTHORIZATION_CODE, Grant.REFRESH_TOKEN),
+            public=True,
+            secret=client_secret,
+            callbacks=_CALLBACKS,
+            logout_urls=_LOGOUTS,
+        ),
+        Client(
+            MANAGEMENT_CLIENT_ID,
+            "The service",
+            (Grant.CLIENT_CREDENTIALS,),
+            secret=management_secret,
+            management_scopes=ALL_MANAGEMENT_SCOPES,
+        ),
+    ]

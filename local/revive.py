@@ -1,0 +1,29 @@
+"""``python -m local.revive --home D``: PostgreSQL, started again where it ended by itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from aspencli.errors import AspenError
+from local.postgres import Cluster
+
+
+def main() -> int:
+    """Start it; the exit code tells whether it runs."""
+    parser = argparse.ArgumentParser(prog="python -m local.revive", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
+    try:
+        started = Cluster(parser.parse_args().home).up()
+    except AspenError as error:
+        lines = [error.message, *error.details]
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        return error.exit_code
+    notes = [*started.notes, *(["it repaired its data"] if started.repaired else [])]
+    sys.stdout.write("".join(f"{note}\n" for note in [*notes, f"ready on port {started.port}"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""A log file that is begun anew when it grows too long."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+_LONGEST = 5_000_000  # bytes
+_KEPT = 2  # older files
+
+
+class RotatingLog:
+    """Lines, each with the time, in UTC and in the form that PostgreSQL gives it.
+
+    Args:
+        path: The file; older ones are ``path.1`` and so on.
+        longest: The size, in bytes, at which a new file is begun.
+    """
+
+    def __init__(self, path: Path, *, longest: int = _LONGEST):
+        self._path, self._longest = path, longest
+        self._file = self._open()
+
+    def write(self, line: str) -> None:
+        """Append a line; one that is empty but for white space is left out."""
+        if not line.strip():
+            return
+        now = datetime.now(UTC)
+        text = f"{now:%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d} UTC {line.rstrip()}\n"
+        self._file.write(text.encode(errors="replace"))
+        if self._file.tell() > self._longest:
+            self._rotate()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(_KEPT - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+        self._path.replace(self._numbered(1))
+        self._file = self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _open(self) -> BinaryIO:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(descriptor, "ab", buffering=0)

@@ -1,0 +1,137 @@
+"""What the deployment keeps beside its parts: ports, records, logs, and who works on it now."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zlib import crc32
+
+from aspencli.errors import AspenError, BadInputError, RefusedError
+from local.files import write_whole
+from local.locking import file_lock
+from local.ports import SERVICES_FIRST, free_port, is_free
+from local.services import Service
+
+
+class State:
+    """The files of a deployment that belong to no part of it.
+
+    Args:
+        home: The folder of the whole deployment.
+    """
+
+    def __init__(self, home: Path):
+        self.home = home.expanduser().absolute()
+        self.folder = self.home / "supervisor"
+
+    @property
+    def record(self) -> Path:
+        """What the supervisor tells of itself and of the parts."""
+        return self.folder / "record.json"
+
+    @property
+    def alive(self) -> Path:
+        """Locked by the supervisor for as long as it lives."""
+        return self.folder / "alive"
+
+    @property
+    def filling(self) -> Path:
+        """There while the test data are added to the database."""
+        return self.folder / "filling"
+
+    def log(self, part: str) -> Path:
+        """Where the messages of a part (or of the ``supervisor``) are kept."""
+        return self.folder / "logs" / f"{part}.log"
+
+    def part(self, name: str) -> Path:
+        """The folder of a part's own."""
+        return self.home / name
+
+    def make(self) -> None:
+        """Make the folders.
+
+        Raises:
+            BadInputError: That is not allowed there.
+            RefusedError: They are there, and belong to another user.
+        """
+        self.check_owner()
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            self.log("").parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(
+                f"the folder {self.folder} cannot be made: {error.strerror}",
+                hint="Name another home with ASPEN_HOME, or mend the permissions.",
+            ) from error
+
+    def check_owner(self) -> None:
+        """Keep out of another user's deployment.
+
+        Raises:
+            RefusedError: It is another user's.
+        """
+        if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
+            raise RefusedError(
+                f"the local deployment in {self.home} belongs to another user",
+                hint="Run the command as that user, or name a home of your own with ASPEN_HOME.",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other commands from starting or stopping the deployment meanwhile."""
+        self.make()
+        with file_lock(self.folder / "lock"):
+            yield
+
+    def ports(self) -> dict[str, int]:
+        """The port of each service, as far as they were chosen.
+
+        Raises:
+            AspenError: The file is damaged.
+        """
+        try:
+            kept = json.loads(self._ports.read_text())
+            return {str(name): int(port) for name, port in kept.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise AspenError(
+                f"{self._ports} is damaged",
+                hint="Delete that file; the ports are chosen anew at the next start.",
+            ) from error
+
+    def choose_ports(self, services: Iterable[Service]) -> list[str]:
+        """Choose where services that do not run yet will answer; returns what is to be told.
+
+        Each keeps the port of its last start, unless another program has it by now.
+        """
+        kept, notes = self.ports(), list[str]()
+        before, start = dict(kept), crc32(str(self.home).encode())
+        for one in services:
+            wanted = kept.pop(one.name, one.port)
+            if wanted not in kept.values() and is_free(wanted):
+                kept[one.name] = wanted
+                continue
+            avoid = {*kept.values(), *before.values(), *(other.port for other in services)}
+            kept[one.name] = free_port(start, first=SERVICES_FIRST, avoid=avoid)
+            notes.append(
+                f"port {wanted} is taken by another program; {one.name} is now on {kept[one.name]}"
+            )
+        if kept != before:
+            write_whole(self._ports, json.dumps(kept), 0o600)
+        return notes
+
+    def clear(self) -> None:
+        """Delete what is kept; others may be waiting for the lock, so it stays."""
+        shutil.rmtree(self.log("").parent, ignore_errors=True)
+        for path in (self.record, self.filling, self._ports):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _ports(self) -> Path:
+        return self.folder / "ports.json"

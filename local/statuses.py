@@ -1,0 +1,71 @@
+"""What a service is doing, as far as the record and its process tell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from aspencli import __version__
+from local.parts import PartStatus
+from local.parts import State as Doing
+from local.places import size_of
+from local.ports import HOST
+from local.record import PartRecord, Phase
+from local.state import State
+from local.supervision import Supervision
+
+_DOING = {
+    Phase.STARTING: Doing.STARTING,
+    Phase.RUNNING: Doing.RUNNING,
+    Phase.UNRESPONSIVE: Doing.UNRESPONSIVE,
+    Phase.RESTARTING: Doing.RESTARTING,
+    Phase.STOPPED: Doing.STOPPED,
+}
+
+
+def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
+    """The status with what the supervisor tells of restarts, where one lives."""
+    kept = supervision.record().get(status.name)
+    if not (kept and supervision.process):
+        return status
+    return replace(
+        status,
+        restarts=kept.restarts,
+        last_restart=kept.last_restart,
+        reason=kept.reason,
+    )
+
+
+def service_status(state: State, supervision: Supervision, name: str) -> PartStatus:
+    """What a service is doing, without waiting for anybody."""
+    record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
+    kept = record.get(name, PartRecord())
+    process = kept.process if kept.process and kept.process.lives else None
+    if name not in record:
+        doing = Doing.ABSENT
+    elif supervision.process or kept.phase is Phase.STOPPED:
+        doing = _DOING[kept.phase]
+    else:
+        doing = Doing.CRASHED  # with its supervisor
+    return PartStatus(
+        name=name,
+        state=doing,
+        pid=process.pid if process else None,
+        port=port,
+        version=_version() if name == "aws" else __version__,
+        data=folder,
+        size=size_of(folder),
+        uptime=time.time() - kept.since if process and doing is Doing.RUNNING else None,
+        program=None,
+        url=f"http://{HOST}:{port}" if process else None,
+        reason="its supervisor ended" if doing is Doing.CRASHED else "",
+    )
+
+
+def _version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("moto")
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""The process in the background that keeps the parts of a deployment running."""

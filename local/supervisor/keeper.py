@@ -1,0 +1,202 @@
+"""One service: started, looked at, started again when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Mapping, Sequence
+
+from local import record
+from local.listeners import may_own
+from local.ports import is_free
+from local.record import Phase
+from local.rotating import RotatingLog
+from local.services import Service
+from local.supervisor.board import Board
+from local.supervisor.health import answers, is_check
+from local.supervisor.timing import Timing
+
+_CHUNK = 65_536
+_LONGEST_LINE = 20_000
+
+
+class Keeper:
+    """Keeps one service running until it is cancelled.
+
+    Args:
+        service: Which.
+        port: Where it answers.
+        command: What starts it. Its standard input is a pipe that closes when the supervisor ends,
+            however that happens; the service has to end then.
+        environ: Its environment.
+        board: Where to note what happens.
+        log: Where its output goes.
+        events: Where to tell what happens to it.
+        timing: How patient to be.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        port: int,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        board: Board,
+        log: RotatingLog,
+        events: RotatingLog,
+        timing: Timing,
+    ):
+        self._service, self._port = service, port
+        self._command, self._environ = command, environ
+        self._board, self._log, self._events, self._timing = board, log, events, timing
+        self._nudged, self._stale = asyncio.Event(), asyncio.Event()
+        self._asked = ""  # why it is to be started again
+        self._healthy_since: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self._service.name
+
+    @property
+    def _lived(self) -> float:
+        """For how many seconds it answered, or has answered; 0 when it did not."""
+        return time.monotonic() - self._healthy_since if self._healthy_since else 0.0
+
+    def nudge(self) -> None:
+        """Cut the pause before the next try short."""
+        self._nudged.set()
+
+    def restart(self, reason: str) -> None:
+        """End the service and start it again."""
+        self._asked = reason
+        self._stale.set()
+
+    async def run(self) -> None:
+        """Keep it running; cancelled, it ends the service."""
+        pause = None
+        while True:
+            reason, conflict = await self._live()
+            pause = self._timing.after(pause, self._lived)
+            self._tell(f"{reason}; it is started again in {pause:g} s")
+            self._note(phase=Phase.RESTARTING, process=None, reason=reason, conflict=conflict)
+            self._nudged.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), pause)
+            restarts = self._board.record[self.name].restarts + 1
+            self._note(restarts=restarts, last_restart=time.time())
+
+    async def _live(self) -> tuple[str, bool]:
+        """One life of the process: why it ended, and whether its port was not free."""
+        self._healthy_since = None
+        self._stale.clear()
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=self._environ,
+            cwd="/",
+            start_new_session=True,
+        )
+        self._tell(f"started as process {process.pid}")
+        self._note(phase=Phase.STARTING, process=record.Process.of(process.pid))
+        pump = asyncio.create_task(self._pump(process))
+        try:
+            reason = await self._until_it_ends(process)
+        except asyncio.CancelledError:
+            self._note(how=await self._end(process))
+            raise
+        finally:
+            # A child that it left behind may hold the pipe open.
+            await asyncio.wait({pump}, timeout=1)
+            pump.cancel()
+        if not self._lived and not is_free(self._port):
+            return f"port {self._port} is taken by another program", True
+        return reason, False
+
+    async def _until_it_ends(self, process: Process) -> str:
+        """Wait until it ends, or does not answer any more, or is to be started again."""
+        ended = asyncio.create_task(process.wait())
+        hopeless = asyncio.create_task(self._watch(process.pid))
+        tasks = {ended, hopeless, asyncio.create_task(self._stale.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return _ending(process.returncode or 0)
+            reason = hopeless.result() if hopeless.done() else self._asked
+            await self._end(process)
+            return reason
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _watch(self, pid: int) -> str:
+        """Look at it again and again; returns only when it is hopeless, and why."""
+        deadline = time.monotonic() + self._timing.start
+        while not (await self._answers() and may_own(pid, self._port)):
+            if time.monotonic() > deadline:
+                return f"it did not answer within {self._timing.start:g} s"
+            await asyncio.sleep(self._timing.poll)
+        self._healthy_since = answered = time.monotonic()
+        self._tell("ready")
+        self._note(phase=Phase.RUNNING)
+        while True:
+            await asyncio.sleep(self._timing.check)
+            if await self._answers():
+                answered = time.monotonic()
+                if self._board.record[self.name].phase is Phase.UNRESPONSIVE:
+                    self._tell("answers again")
+                    self._note(phase=Phase.RUNNING)
+            elif time.monotonic() - answered > self._timing.hung:
+                return f"it did not answer for {self._timing.hung:g} s"
+            elif self._board.record[self.name].phase is Phase.RUNNING:
+                self._tell("does not answer")
+                self._note(phase=Phase.UNRESPONSIVE)
+
+    async def _answers(self) -> bool:
+        return await answers(self._port, self._service.health, self._timing.answer)
+
+    async def _end(self, process: Process) -> str:
+        """End the process, in good order where it lets us."""
+        for number, how in ((signal.SIGTERM, "fast"), (signal.SIGKILL, "killed")):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), self._timing.stop)
+                self._tell(f"stopped ({how})")
+                return how
+        return "killed"  # it waits for a disk; the command that stops us looks after it
+
+    async def _pump(self, process: Process) -> None:
+        """Keep what it says, line by line."""
+        assert process.stdout  # noqa: S101 - we asked for the pipe
+        rest = b""
+        while chunk := await process.stdout.read(_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._keep(line)
+        self._keep(rest)
+
+    def _keep(self, line: bytes) -> None:
+        text = line[:_LONGEST_LINE].decode(errors="replace")
+        if not is_check(text, self._service.health):
+            self._log.write(text)
+
+    def _note(self, **changes: object) -> None:
+        self._board.note(self.name, **changes)
+
+    def _tell(self, what: str) -> None:
+        self._events.write(f"{self.name}: {what}")
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    return f"it was ended by {signal.Signals(-code).name}"

@@ -1,0 +1,441 @@
+"""The whole deployment: real processes, killed, hung, interrupted, in each other's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import httpx
+import psutil
+import pytest
+
+from aspencli.errors import AspenError
+from local.aws.content import REGION
+from local.deployment import Deployment
+from local.parts import PartStatus
+from local.parts import State as Doing
+from local.ports import HOST, is_free
+from local.services import PARTS
+from local.state import State
+from local.supervisor.timing import Timing
+from tests.local.conftest import FAST, Script, end_home, make_home, root_only
+from tests.local.identity.lab import Identity
+
+QUICK = Timing(pause=0.2, check=0.2, hung=1.0, answer=0.5, stop=1.0, watch=0.1)
+ONE = ("identity",)  # the service that starts fastest
+
+
+def deployment_in(home: Path) -> Deployment:
+    return Deployment(home, settings=FAST, timing=QUICK)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    home = make_home("a home")  # with a space in it
+    yield home
+    Deployment(home).reset()
+    end_home(home)
+
+
+@pytest.fixture
+def deployment(home: Path) -> Deployment:
+    return deployment_in(home)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Deployment]:
+    """All parts, running, for tests that leave them so."""
+    home = make_home("data")  # so that commands find it below ASPEN_HOME
+    whole = deployment_in(home)
+    up = whole.up()
+    assert set(up.started) == set(PARTS)
+    assert up.filled
+    assert up.filled.samples == 1025
+    yield whole
+    whole.reset()
+    end_home(home)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def part(deployment: Deployment, name: str) -> PartStatus:
+    return next(one for one in deployment.status() if one.name == name)
+
+
+def processes_of(home: Path) -> list[str]:
+    """Every process that names the home in its command line or works below it."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if str(home) in words and process.pid != os.getpid() and "psutil" not in words:
+            found.append(f"{process.pid} {words}")
+    return found
+
+
+# Up
+
+
+def test_every_part_answers(whole: Deployment) -> None:
+    statuses = whole.status()
+    assert [one.name for one in statuses] == list(PARTS)
+    assert {one.state for one in statuses} == {Doing.RUNNING}
+    for one in statuses[1:]:
+        assert one.url == f"http://{HOST}:{one.port}"
+    api = part(whole, "api").url
+    assert httpx.get(f"{api}/v2/health/").json() == {"healthy": True}
+    assert httpx.get(f"{api}/v2/docs").is_success
+
+
+def test_a_second_start_changes_nothing(whole: Deployment) -> None:
+    before = {one.name: one.pid for one in whole.status()}
+    again = whole.up()
+    assert not again.changed
+    assert {name: one.pid for name, one in again.started.items()} == before
+
+
+def test_the_api_knows_who_signs_in(whole: Deployment) -> None:
+    provider = Identity(whole.state.part("identity"), port=part(whole, "identity").port)
+    tokens = provider.tokens("multi@example.org")
+    headers = {"Authorization": f"Bearer {tokens['id_token']}"}
+    address = f"{part(whole, 'api').url}/v2/pathogens/"
+    assert httpx.get(address).status_code == 401
+    known = httpx.get(address, headers=headers)
+    assert known.status_code == 200, known.text
+    assert "SC2" in known.text
+
+
+def test_the_secrets_are_for_the_owners_eyes(whole: Deployment) -> None:
+    kept = [*whole.state.part("aws").glob("*.json"), *whole.state.folder.glob("*.json")]
+    assert len(kept) >= 4
+    assert {path.stat().st_mode & 0o077 for path in kept} == {0}
+    assert whole.state.folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_trees_files_are_in_s3(whole: Deployment) -> None:
+    assert fetch_tree(whole)["version"] == "v2"
+
+
+def fetch_tree(deployment: Deployment) -> dict[str, object]:
+    bucket, key, _ = next(one for one in deployment.objects if one[1].startswith("phylo_runs/"))
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=part(deployment, "aws").url,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    return dict(json.load(s3.get_object(Bucket=bucket, Key=key)["Body"]))
+
+
+# What ends by itself
+
+
+@pytest.mark.parametrize("name", ["aws", "identity", "api"])
+def test_a_killed_service_is_told_of_and_started_again(whole: Deployment, name: str) -> None:
+    before = part(whole, name)
+    assert before.pid
+    os.kill(before.pid, signal.SIGKILL)
+    assert eventually(lambda: part(whole, name).restarts == before.restarts + 1)
+    assert eventually(lambda: part(whole, name).runs)
+    after = part(whole, name)
+    assert after.pid != before.pid
+    assert (after.port, after.reason) == (before.port, "it was ended by SIGKILL")
+    assert after.last_restart
+    assert time.time() - after.last_restart < 60
+    if name == "aws":  # filled anew
+        assert fetch_tree(whole)["version"] == "v2"
+
+
+def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> None:
+    before = part(whole, "postgres")
+    assert before.pid
+    os.kill(before.pid, signal.SIGKILL)
+    assert eventually(lambda: part(whole, "postgres").restarts == before.restarts + 1)
+    after = part(whole, "postgres")
+    assert after.runs
+    assert (after.port, after.reason) == (before.port, "its main process ended")
+    assert not whole.up().changed
+
+
+def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
+    before = part(whole, "identity")
+    assert before.pid
+    os.kill(before.pid, signal.SIGSTOP)
+    assert eventually(lambda: part(whole, "identity").state is Doing.UNRESPONSIVE)
+    assert eventually(lambda: part(whole, "identity").restarts == before.restarts + 1)
+    assert eventually(lambda: part(whole, "identity").runs)
+    assert "did not answer" in part(whole, "identity").reason
+
+
+def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
+    killed = part(whole, "identity")
+    assert killed.pid
+    os.kill(killed.pid, signal.SIGKILL)
+    assert eventually(lambda: part(whole, "identity").restarts > killed.restarts)
+    assert eventually(lambda: part(whole, "identity").runs)
+    shown = aspencli("local", "status", "--check", "-o", "json")
+    assert shown.returncode == 0, shown.stderr
+    told = {row["part"]: row for row in json.loads(shown.stdout)}
+    assert told["identity"]["restarts"] == killed.restarts + 1
+    assert told["identity"]["reason"] == "it was ended by SIGKILL"
+    assert re.search(r"identity restarted .*, last at 20.*: it was ended by SIGKILL", shown.stderr)
+    logs = aspencli("local", "logs", "supervisor", "-n", "50").stdout
+    assert "identity: it was ended by SIGKILL" in logs
+    everybody = aspencli("local", "logs", "-n", "500").stdout
+    assert re.search(r"^postgres +\| .*listening on", everybody, re.MULTILINE)
+    assert re.search(r"^api +\| .*Uvicorn running on", everybody, re.MULTILINE)
+    assert "/v2/health/" not in everybody  # our own looks
+    times = re.findall(r"^\w+ +\| (20\S+ \S+) UTC", everybody, re.MULTILINE)
+    assert len(times) > 10
+    assert times == sorted(times)
+
+
+def aspencli(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "aspencli", *words], capture_output=True, text=True, check=False
+    )
+
+
+# The supervisor
+
+
+def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
+    deployment: Deployment, home: Path
+) -> None:
+    first = deployment.up(ONE)
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGKILL)
+    assert eventually(lambda: not psutil.pid_exists(first.started["identity"].pid))
+    status = part(deployment, "identity")
+    assert (status.state, status.reason) == (Doing.CRASHED, "its supervisor ended")
+    again = deployment.up(ONE)
+    assert again.started["postgres"].already_running
+    assert again.started["identity"].port == first.started["identity"].port
+    assert part(deployment, "identity").runs
+    down = deployment.down()
+    assert down["identity"].was_running
+    assert processes_of(home) == []
+
+
+def test_a_frozen_service_of_a_killed_supervisor_is_ended_too(
+    deployment: Deployment, home: Path
+) -> None:
+    pid = deployment.up(ONE).started["identity"].pid
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(supervisor.pid, signal.SIGKILL)
+    assert deployment.down()["identity"].how == "killed"
+    assert processes_of(home) == []
+
+
+def test_another_process_of_the_same_number_is_left_alone(deployment: Deployment) -> None:
+    deployment.up(ONE)
+    deployment.down()
+    record = json.loads(deployment.state.record.read_text())
+    with subprocess.Popen(["sleep", "60"]) as other:
+        record["identity"]["process"] = {"pid": other.pid, "born": "long ago"}
+        record["identity"]["phase"] = "running"
+        deployment.state.record.write_text(json.dumps(record))
+        assert not deployment.down()["identity"].was_running
+        assert deployment.up(ONE).changed
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_frozen_supervisor_is_stopped_all_the_same(deployment: Deployment, home: Path) -> None:
+    deployment.up(ONE)
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    assert deployment.down()["identity"].was_running
+    assert processes_of(home) == []
+
+
+def test_stopping_leaves_nothing(deployment: Deployment, home: Path) -> None:
+    started = deployment.up(ONE).started
+    stopped = deployment.down()
+    assert [*stopped][-1] == "postgres"
+    assert {name: one.how for name, one in stopped.items() if one.was_running} == {
+        "identity": "fast",
+        "postgres": "fast",
+    }
+    assert processes_of(home) == []
+    assert all(is_free(one.port) for one in started.values())
+    assert part(deployment, "identity").state is Doing.STOPPED
+    assert not any(one.was_running for one in deployment.down().values())
+
+
+def test_it_ends_when_its_folder_is_deleted(deployment: Deployment, home: Path) -> None:
+    pid = deployment.up(ONE).started["identity"].pid
+    deployment.state.alive.unlink()
+    assert eventually(lambda: not psutil.pid_exists(pid))
+
+
+def test_more_parts_can_be_added(deployment: Deployment) -> None:
+    deployment.up(("postgres",))
+    assert deployment.supervision.process is None
+    assert deployment.status()[0].runs
+    up = deployment.up(ONE)
+    assert up.started["postgres"].already_running
+    assert deployment.up(("aws",)).started["aws"].pid
+    assert {one.name for one in deployment.status() if one.runs} == {"postgres", "aws", "identity"}
+
+
+# Starts that do not go well
+
+
+def test_a_part_that_cannot_start_is_told_with_its_words(
+    deployment: Deployment, home: Path
+) -> None:
+    home.joinpath("identity").write_text("no folder")
+    with pytest.raises(AspenError, match="identity could not be started") as caught:
+        deployment.up(ONE)
+    assert "aspencli local logs identity" in str(caught.value.hint)
+    assert any("identity" in line for line in caught.value.details)
+    assert deployment.supervision.process is None
+    assert deployment.status()[0].runs  # PostgreSQL does without it
+    home.joinpath("identity").unlink()
+    deployment.up(ONE)
+    assert part(deployment, "identity").runs
+
+
+def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -> None:
+    port = deployment.up(ONE).started["identity"].port
+    deployment.down()
+    with socket.create_server((HOST, port)):
+        moved = deployment.up(ONE).started
+        assert moved["identity"].port != port
+        assert f"port {port} is taken by another program" in " ".join(moved["postgres"].notes)
+        deployment.down()
+    assert deployment.up(ONE).started["identity"].port == moved["identity"].port
+
+
+def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = deployment.up(ONE).started["identity"].port
+    deployment.down()
+    choose, calls = State.choose_ports, list[int]()
+
+    def late(state: State, *arguments: object) -> list[str]:
+        calls.append(1)
+        return [] if len(calls) == 1 else choose(state, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(State, "choose_ports", late)
+    with socket.create_server((HOST, port)):
+        up = deployment.up(ONE)
+    assert up.started["identity"].port != port
+    assert part(deployment, "identity").runs
+    assert len(calls) == 2
+
+
+_UP = """
+from local.deployment import Deployment
+from local.supervisor.timing import Timing
+deployment = Deployment(Path(sys.argv[1]), settings={FAST!r})
+"""
+
+
+def test_two_starts_at_once_start_one_of_each(home: Path, run_script: Script) -> None:
+    script = _UP.replace("{FAST!r}", repr(FAST)) + (
+        "up = deployment.up(('identity',))\n"
+        "print(up.started['identity'].pid, up.started['identity'].already_running)"
+    )
+    both = [run_script(home, script), run_script(home, script)]
+    ended = [one.communicate(timeout=120) for one in both]
+    (first, was_first), (second, was_second) = (out.split() for out, _ in ended)
+    assert first == second, ended
+    assert {was_first, was_second} == {"True", "False"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_nothing(aspen_home: Path, number: signal.Signals) -> None:
+    home = aspen_home / "data"
+    state = State(home)
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "aspencli", "local", "up"], stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert eventually(lambda: state.record.exists() and '"pid"' in state.record.read_text())
+            child.send_signal(number)
+            _, said = child.communicate(timeout=60)
+        assert child.returncode == 128 + number, said
+        assert processes_of(home) == []
+        assert "Traceback" not in said
+    finally:
+        Deployment(home).reset()
+
+
+def test_a_killed_start_is_completed_by_the_next(home: Path, run_script: Script) -> None:
+    deployment = deployment_in(home)
+    child = run_script(home, _UP.replace("{FAST!r}", repr(FAST)) + "deployment.up(('identity',))")
+    assert eventually(lambda: deployment.supervision.process is not None)
+    child.kill()
+    child.wait()
+    up = deployment.up(ONE)
+    assert up.started["identity"].pid
+    assert {one.name for one in deployment.status() if one.runs} == {"postgres", "identity"}
+
+
+def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -> None:
+    deployment.up(("postgres",))
+    from db.database import Database
+    from local.seed import seed_base
+
+    database = Database(deployment.cluster.url(), application_name="tests", writable=True)
+    seed_base(database)
+    database.dispose()
+    deployment.state.make()
+    deployment.state.filling.touch()  # as a start that was killed leaves it
+    filled = deployment.up(ONE).filled
+    assert filled
+    assert (filled.groups, filled.samples) == (0, 1025)
+    assert deployment.up(ONE).filled is None
+
+
+@root_only
+def test_an_ordinary_user_brings_it_up_too(home: Path, run_script: Script) -> None:
+    mine = home / "nobody"
+    mine.mkdir()
+    mine.chmod(0o777)
+    script = _UP.replace("{FAST!r}", repr(FAST)) + (
+        "up = deployment.up(('identity',))\n"
+        "print(os.getuid(), [one.state.value for one in deployment.status()][::2])\n"
+        "deployment.down()"
+    )
+    preload = "import local.deployment, local.postgres, local.prepare, local.seed, db.database\n"
+    out, err = run_script(mine / "home", preload + script, as_nobody=True).communicate(timeout=120)
+    if "ModuleNotFoundError" in err or "Permission denied" in err:
+        pytest.skip("the interpreter lies where nobody else can read")
+    assert "['running', 'running']" in out, err
+    assert not out.startswith("0 ")
+
+
+def test_what_is_not_installed_is_told(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.services.find_spec", lambda name: None if name == "moto" else name)
+    with pytest.raises(AspenError, match="not installed: moto") as caught:
+        deployment.up()
+    assert "aspencli[local]" in str(caught.value.hint)
+    assert "--only postgres" in str(caught.value.hint)
+    assert deployment.supervision.process is None
