@@ -38,9 +38,9 @@ test: $(VENV)/.dev ## Run the tests (TESTS=path and ARGS=... narrow it down)
 ##@ The deployment on this machine
 
 .PHONY: local-init
-local-init: setup ## Start it, and fill a new database with groups, users and samples
+local-init: setup ## Start it, with groups, users, samples and trees of every kind in its database
 	@$(ASPENCLI) --local local up
-	@$(ASPENCLI) --local local seed --samples 100 --yes
+	@$(ASPENCLI) --local local seed --roles --yes
 
 .PHONY: local-start
 local-start: setup ## Start it
@@ -55,7 +55,7 @@ local-status: setup ## Show how each part is
 	@$(ASPENCLI) --local local status
 
 .PHONY: local-logs
-local-logs: setup ## Show its log
+local-logs: setup ## Show what its parts say
 	@$(ASPENCLI) --local local logs
 
 .PHONY: local-rebuild

@@ -78,9 +78,10 @@ class Access:
         """
         target = self._target
         if not target.api_url:
+            start = "Start it: aspencli local up; or g" if target.name == "local" else "G"
             raise UnreachableError(
                 f"nobody told where {self.name} is",
-                hint=f"Give --api URL (or set ASPEN_API), or set api_url below "
+                hint=f"{start}ive --api URL (or set ASPEN_API), or set api_url below "
                 f"[targets.{target.name}] in {self._config.path}.",
             )
         self._private(target.api_url, f"the address of {self.name}")

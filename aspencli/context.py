@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -122,7 +123,8 @@ class AppContext:
         from aspencli.access import Access
 
         debug = bool(self.options["debug"])
-        return Access(self.target, self.config, self.out, debug=debug, exits=self._exits)
+        target = self._with_laptop(self.target)
+        return Access(target, self.config, self.out, debug=debug, exits=self._exits)
 
     def api(self) -> Api:
         """The target's API; its first request signs in where that is needed.
@@ -131,7 +133,21 @@ class AppContext:
             UnreachableError: Nobody told where it is.
             CredentialsError: Nobody told how to sign in to it.
         """
+        if self.target.name == "local" and not self.target.api_url:
+            self.laptop.check_api()
         return self.access.api
+
+    def _with_laptop(self, target: Target) -> Target:
+        """The target; what nobody told of `local` is as in the deployment on this machine."""
+        found = self.laptop.endpoints() if target.name == "local" else None
+        if found is None:
+            return target
+        return replace(
+            target,
+            api_url=target.api_url or found.api_url,
+            auth_url=target.auth_url or found.auth_url,
+            auth_client_id=target.auth_client_id or found.auth_client_id,
+        )
 
     @cached_property
     def laptop(self) -> Laptop:

@@ -22,7 +22,7 @@ from local.supervisor.timing import Timing
 
 _BEGIN_S = 15.0  # Python starts, and reads the port of each part
 _READY_S = 180.0
-_STOP_S = 2.5  # more than the parts are given by it
+_STOP_S = 3.5  # more than the parts are given by it
 _CLEAR_S = 1.0
 _TAIL = 15  # lines of a log in a message
 _PASSED_ON = ("COVERAGE_", "LC_", "PYTHON")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job on this machine: samples are renamed in bulk, looked at, and named as before again.
-# It can be run as often as you like; it leaves the local database running.
+# It can be run as often as you like; it leaves the local deployment running.
 set -eu
 
 ROWS=1000
@@ -16,7 +16,7 @@ fi
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 run() { printf '$ aspencli %s\n' "$*" >&2; aspencli "$@"; }
 
-title "1. Start a PostgreSQL of its own, with the service's schema"
+title "1. Start a deployment of its own: PostgreSQL, AWS stand-in, identity provider, API"
 run local up
 
 title "2. Samples to work with"
@@ -70,5 +70,6 @@ cat <<'EOF'
   aspencli db interact --profile  a Python console with every query printed and timed
   aspencli db psql                psql on the same database
   aspencli --help                 all there is
-  aspencli local down             stop the database; the data stay
+  aspencli auth login             sign in to the API, as member@example.org or another test user
+  aspencli local down             stop the deployment; the data stay
 EOF

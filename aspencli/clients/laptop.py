@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """How the running deployment's API is reached, and who signs in to it.
+    """How the deployment's API is reached, and who signs in to it.
 
     Attributes:
         api_url: Where the API answers, without a trailing slash.
@@ -55,24 +55,32 @@ class Laptop:
         """The files that its S3 holds from the start."""
         return self.deployment.objects
 
-    def endpoints(self) -> Endpoints:
-        """Where its API and its identity provider answer; loads nothing heavy.
+    def endpoints(self) -> Endpoints | None:
+        """Where its API and its identity provider answer; None before they ran.
 
-        Raises:
-            UnreachableError: They are not running.
+        They keep their addresses while they do not run. Nothing heavy is loaded.
         """
         from local.ports import HOST
         from local.services import CLIENT_ID
 
-        ports = self.deployment.running_ports()
-        if missing := [name for name in ("api", "identity") if name not in ports]:
+        ports = self.deployment.state.ports()
+        if not {"api", "identity"} <= ports.keys():
+            return None
+        api, issuer = (f"http://{HOST}:{ports[name]}" for name in ("api", "identity"))
+        return Endpoints(api, issuer, CLIENT_ID)
+
+    def check_api(self) -> None:
+        """Make sure that its API and its identity provider run.
+
+        Raises:
+            UnreachableError: One of them does not.
+        """
+        running = self.deployment.running_ports()
+        if missing := [name for name in ("api", "identity") if name not in running]:
             raise UnreachableError(
                 f"of the local deployment, {' and '.join(missing)} is not running",
                 hint="Start it: aspencli local up",
             )
-        return Endpoints(
-            f"http://{HOST}:{ports['api']}", f"http://{HOST}:{ports['identity']}", CLIENT_ID
-        )
 
     def database_url(self, *, admin: bool = False) -> str:
         """The address of its database.

@@ -1,6 +1,7 @@
 """``make bench``: every measurement, as a table and as JSON.
 
-The arguments are the parts to measure (``startup``, ``renames``; all by default), ``--json FILE``.
+The arguments are the parts to measure (``startup``, ``renames``, ``local``; all by default),
+``--json FILE``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import renames, startup
+from tests.bench import local, renames, startup
 from tests.bench.measuring import Comparison
 
 PARTS: dict[str, Callable[[], Iterator[Comparison]]] = {
     "startup": startup.measure,
     "renames": lambda: renames.measure(100_000, 200_000, rounds=5),
+    "local": local.measure,
 }
 
 

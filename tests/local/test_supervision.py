@@ -1,0 +1,167 @@
+"""The pieces that keeping parts running is made of."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from aspencli.errors import AspenError, RefusedError
+from local import logs, processes
+from local.listeners import may_own
+from local.ports import HOST, SERVICES_FIRST
+from local.record import PartRecord, Phase, Process, read_record, write_record
+from local.rotating import RotatingLog
+from local.services import PARTS, SERVICES, Service, with_needed
+from local.state import State
+from local.supervisor.health import is_check
+from local.supervisor.timing import Timing
+from tests.local.conftest import root_only
+
+# Processes
+
+
+def test_a_process_is_known_by_number_and_birth() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = Process.of(child.pid)
+        alive = process.lives
+        assert alive
+        assert not Process(child.pid, "another").lives
+        child.kill()
+        while processes.command_of(child.pid):
+            time.sleep(0.005)
+        assert not process.lives  # a zombie, until somebody waits for it
+    assert not process.lives
+    assert processes.born(child.pid) == ""
+
+
+def test_births_are_told_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_PROC", tmp_path)  # as on macOS
+    assert processes.born(os.getpid())
+    assert processes.born(os.getpid()) == processes.born(os.getpid())
+    assert processes.born(2**22 + 1) == ""
+
+
+def test_a_listener_is_told_from_others() -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        port = listening.getsockname()[1]
+        assert may_own(os.getpid(), port)
+        assert not may_own(os.getppid(), port)
+    assert not may_own(os.getpid(), port)
+
+
+# Records
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = {
+        "api": PartRecord(Phase.RESTARTING, 1.5, None, 3, 1.0, "why", conflict=True),
+        "aws": PartRecord(Phase.RUNNING, 2.5, Process(7, "then"), how="fast"),
+    }
+    write_record(tmp_path / "record.json", record)
+    assert read_record(tmp_path / "record.json") == record
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"api": {}}', '{"api": 3}', '{"api": {"phase": "odd"}}']
+)
+def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    assert read_record(tmp_path / "record.json") == {}
+    assert Process.read(tmp_path / "record.json") is None
+
+
+# Logs
+
+
+def test_a_long_log_is_begun_anew_and_followed(tmp_path: Path) -> None:
+    path = tmp_path / "api.log"
+    log = RotatingLog(path, longest=200)
+    log.write("first")
+    follower = logs.Follower(lambda: path, 5)
+    assert [line[28:] for line in follower.last] == ["first"]
+    seen: list[str] = []
+    for number in range(40):
+        log.write(f"line {number}\n")
+        if number % 3 == 0:
+            seen += follower.fresh()
+    log.close()
+    seen += follower.fresh()
+    assert [line[28:] for line in seen] == [f"line {number}" for number in range(40)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["api.log", "api.log.1", "api.log.2"]
+
+
+def test_lines_of_several_logs_are_put_into_the_order_of_their_times() -> None:
+    lines = {
+        "api": ["2026-01-01 00:00:01.000 UTC a", "2026-01-01 00:00:03.000 UTC c", "  more of c"],
+        "aws": ["2026-01-01 00:00:02.000 UTC b", "2026-01-01 00:00:04.000 UTC d"],
+    }
+    assert [line.split()[-1] for _, line in logs.merged(lines)] == ["a", "b", "c", "c", "d"]
+
+
+def test_only_our_own_looks_are_left_out_of_a_log() -> None:
+    assert is_check('127.0.0.1 - "GET /v2/health/ HTTP/1.1" 200 OK', "/v2/health/")
+    assert not is_check('127.0.0.1 - "GET /v2/health/ HTTP/1.1" 503', "/v2/health/")
+    assert not is_check('127.0.0.1 - "GET /v2/users/me HTTP/1.1" 200 OK', "/v2/health/")
+
+
+# Patience, parts and ports
+
+
+def test_pauses_grow_until_a_part_stays() -> None:
+    timing, pauses, pause = Timing(), [], None
+    for lived in (100, 1, 1, 1, 1, 1, 1, 1, 61):
+        pause = timing.after(pause, lived)
+        pauses.append(pause)
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
+
+
+def test_a_part_brings_what_it_needs() -> None:
+    assert with_needed(["postgres"]) == ("postgres",)
+    assert with_needed(["aws"]) == ("postgres", "aws")
+    assert with_needed(["api"]) == PARTS
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    state = State(tmp_path / "home")
+    state.make()
+    return state
+
+
+def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        taken = other.getsockname()[1]
+        services = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
+        notes = state.choose_ports(services)
+        ports = state.ports()
+        assert f"port {taken} is taken by another program; one is now on {ports['one']}" in notes
+        assert ports["one"] >= SERVICES_FIRST
+        assert len(set(ports.values())) == 2
+        assert state.choose_ports(services) == []
+    assert state.choose_ports(services) == []
+    assert state.ports() == ports  # the first choice is free again, and not gone back to
+
+
+def test_damaged_ports_are_told(state: State) -> None:
+    (state.folder / "ports.json").write_text("{")
+    with pytest.raises(AspenError, match="damaged") as caught:
+        state.ports()
+    assert "Delete that file" in str(caught.value.hint)
+
+
+@root_only
+def test_another_users_deployment_is_refused(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(RefusedError, match="belongs to another user"), state.lock():
+        pass
+
+
+def test_every_service_is_launched_and_described() -> None:
+    from local.launch import _PARTS
+
+    assert set(_PARTS) == {service.name for service in SERVICES}
