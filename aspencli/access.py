@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,21 +10,23 @@ from typing import TYPE_CHECKING
 from aspencli import homes
 from aspencli.clients.boxes import KeyringBox, KeyringError
 from aspencli.clients.id_tokens import claims_of, sign_in_of
-from aspencli.clients.origins import Origin, origin_of
 from aspencli.clients.sign_in_store import Store
 from aspencli.clients.wirelog import WireLog
 from aspencli.config import Config
-from aspencli.errors import BadInputError, CredentialsError, UnreachableError
-from aspencli.identity import DeviceCode, Place, SignIn
+from aspencli.errors import BadInputError, CredentialsError
+from aspencli.identity import DeviceCode, SignIn
 from aspencli.services.sessions import TOKEN_VARIABLE, Session
-from aspencli.targets import Safety, Target
+from aspencli.targets import Target
+from aspencli.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from aspencli.clients.api import Api
+    from aspencli.clients.caller import Caller
     from aspencli.clients.provider import Provider
     from aspencli.output.console import Output
 
 PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
+_COOKIE = "_oauth2_proxy"  # as oauth2-proxy names it where nobody named it otherwise
 
 
 class Access:
@@ -49,75 +50,18 @@ class Access:
         self._exits = exits
         self.folder = homes.state_dir() / "sign-ins"
 
-    @property
-    def name(self) -> str:
-        """What an operator calls the API."""
-        return f"the API of {self._target.label}"
-
-    @property
-    def login_command(self) -> str:
-        """What to type to sign in."""
-        words = ["aspencli", "--env", self._target.name]
-        if self._target.stack:
-            words += ["--stack", self._target.stack]
-        if not self._is_usual_api and self._target.api_url:
-            words += ["--api", self._target.api_url]
-        return shlex.join([*words, "auth", "login"])
-
-    @property
-    def _is_usual_api(self) -> bool:
-        return self._config.setting("api").value is None
-
     @cached_property
-    def api_url(self) -> str:
-        """Where the API answers.
+    def at(self) -> Whereabouts:
+        """Where the API is, and where its users sign in."""
+        return Whereabouts(self._target, self._config, self.folder, self._ask_where)
 
-        Raises:
-            UnreachableError: Nobody told where that is.
-            BadInputError: Tokens would go there without encryption.
-        """
-        target = self._target
-        if not target.api_url:
-            start = "Start it: aspencli local up; or g" if target.name == "local" else "G"
-            raise UnreachableError(
-                f"nobody told where {self.name} is",
-                hint=f"{start}ive --api URL (or set ASPEN_API), or set api_url below "
-                f"[targets.{target.name}] in {self._config.path}.",
-            )
-        self._private(target.api_url, f"the address of {self.name}")
-        return target.api_url
+    def _ask_where(self) -> tuple[str, str] | None:
+        from aspencli.clients.service_sign_in import where_to_sign_in
 
-    @cached_property
-    def place(self) -> Place:
-        """Where its users sign in.
-
-        Raises:
-            CredentialsError: Nobody told where that is.
-            BadInputError: Tokens would go there without encryption.
-        """
-        target = self._target
-        api = origin_of(self.api_url, f"the address of {self.name}")
-        for key in ("auth_url", "auth_client_id"):
-            if not getattr(target, key):
-                raise CredentialsError(
-                    f"nobody told how to sign in to {target.label}: {key} is not set",
-                    hint=f"Set {key} below [targets.{target.name}] in {self._config.path}, or "
-                    f"{Config.variable(key, target.name)}.",
-                )
-        issuer = (target.auth_url or "").rstrip("/")
-        self._private(issuer, f"auth_url of {target.label}")
-        return Place(
-            target.label, str(api), issuer, target.auth_client_id or "", target.auth_audience
-        )
-
-    def _private(self, address: str, what: str) -> Origin:
-        origin = origin_of(address, what)
-        if not origin.is_private and self._target.safety is not Safety.LOCAL:
-            raise BadInputError(
-                f"{what} is not encrypted ({origin}), and tokens would be sent there",
-                hint="Write it with https://",
-            )
-        return origin
+        found = where_to_sign_in(self._caller, _proxy_cookie())
+        if found is not None:
+            self._out.info(f"{self.at.api_name} has its users sign in at {found[0]}")
+        return found
 
     @cached_property
     def keyring(self) -> KeyringBox:
@@ -127,14 +71,14 @@ class Access:
     @cached_property
     def store(self) -> Store:
         """Where the sign-in to this target is kept."""
-        return Store(self.folder, self.place, self.keyring)
+        return Store(self.folder, self.at.place, self.keyring)
 
     @cached_property
     def provider(self) -> Provider:
         """The identity provider of the target."""
         from aspencli.clients.provider import Provider
 
-        return self._exits.enter_context(Provider(self.place, self._log, self._out.info))
+        return self._exits.enter_context(Provider(self.at.place, self._log, self._out.info))
 
     @cached_property
     def given(self) -> SignIn | None:
@@ -156,12 +100,13 @@ class Access:
                 hint="Give what `aspencli auth token` prints, or unset it and sign in.",
             ) from None
         audiences = audience if isinstance(audience, list) else [audience]
-        if issuer != self.place.issuer or self.place.client_id not in audiences:
+        place = self.at.place
+        if issuer != place.issuer or place.client_id not in audiences:
             raise CredentialsError(
-                f"the token in {TOKEN_VARIABLE} is not for {self.place.target}, and was not sent "
-                f"there: it comes from {issuer}",
-                hint=f"{self.place.target} wants one from {self.place.issuer} for the client "
-                f"{self.place.client_id}.",
+                f"the token in {TOKEN_VARIABLE} is not for {place.target}, and was not sent there: "
+                f"it comes from {issuer}",
+                hint=f"{place.target} wants one from {place.issuer} for the client "
+                f"{place.client_id}.",
             )
         return found
 
@@ -169,13 +114,13 @@ class Access:
     def session(self) -> Session:
         """The sign-in that requests are made with; off a terminal nobody signs in anew."""
         return Session(
-            self.place,
+            self.at.place,
             self.store,
             lambda: self.provider,
             sign_in=self._sign_in_now if self._out.interactive else None,
             given=self.given,
-            use_old=self._is_usual_api,
-            command=self.login_command,
+            use_old=self.at.is_usual,
+            command=self.at.login_command,
         )
 
     @cached_property
@@ -183,15 +128,18 @@ class Access:
         """The API; nothing is asked yet."""
         from aspencli.clients.api import Api
         from aspencli.clients.api_calls import ApiCalls
+
+        return Api(ApiCalls(self._caller, self.session, _proxy_cookie()))
+
+    @cached_property
+    def _caller(self) -> Caller:
         from aspencli.clients.caller import Caller
         from aspencli.clients.http import Http
-        from aspencli.clients.retrying import Persistence
 
-        http = Http(self.api_url, f"the address of {self.name}", log=self._log)
+        name = self.at.api_name
+        http = Http(self.at.api_url, f"the address of {name}", log=self._log)
         self._exits.callback(http.close)
-        persistence = Persistence(tell=self._out.info)
-        caller = Caller(http, self.name, hint=self._where_hint(), persistence=persistence)
-        return Api(ApiCalls(caller, self.session, os.environ.get(PROXY_COOKIE)))
+        return Caller(http, name, hint=self._where_hint(), tell=self._out.info)
 
     def _where_hint(self) -> str:
         if self._target.name == "local":
@@ -266,3 +214,20 @@ class Access:
         self._out.info(f"and make sure that it shows the code {code.user_code}")
         if browser and has_browser() and open_browser(code.link):
             self._out.info("It should open in your browser by itself.")
+
+
+def _proxy_cookie() -> str | None:
+    """What a proxy before the API wants as Cookie header; None where nobody set it.
+
+    Raises:
+        BadInputError: It cannot stand in a header.
+    """
+    cookie = os.environ.get(PROXY_COOKIE, "").strip()
+    if not (cookie.isascii() and cookie.isprintable()):
+        raise BadInputError(
+            f"{PROXY_COOKIE} holds characters that no cookie holds", hint="Copy it once more."
+        )
+    named = cookie.startswith(_COOKIE)  # a long one comes in several: _oauth2_proxy_0=...
+    if not cookie:
+        return None
+    return cookie if named else f"{_COOKIE}={cookie}"

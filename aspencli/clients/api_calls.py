@@ -25,7 +25,6 @@ DOWNLOAD = Patience(read=150, total=3_600)
 """For files."""
 ME = "/v2/users/me"
 _ERRORS = 300  # statuses from here on; redirects, too, are none that we want
-_COOKIE = "_oauth2_proxy"  # as oauth2-proxy names it where nobody named it otherwise
 
 
 class TokenSource(Protocol):
@@ -73,7 +72,7 @@ class ApiCalls:
         caller: Makes requests to its server.
         tokens: Who is signed in. Tokens go to that server and nowhere else, for the caller speaks
             to no other.
-        cookie: The value of ``OAUTH2_PROXY_COOKIE``; None where a proxy wants none.
+        cookie: What a proxy before it wants, as a Cookie header; None for nothing.
     """
 
     def __init__(self, caller: Caller, tokens: TokenSource, cookie: str | None = None):
@@ -229,10 +228,7 @@ class ApiCalls:
 
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
-        if not self._cookie:
-            return request
-        named = self._cookie.startswith(_COOKIE)
-        return request.having({"cookie": self._cookie if named else f"{_COOKIE}={self._cookie}"})
+        return request.having({"cookie": self._cookie}) if self._cookie else request
 
 
 def whole(_shape: type[T]) -> Callable[[Any], T]:

@@ -28,14 +28,24 @@ class Caller:
         http: The connection.
         name: What an operator calls the server.
         hint: What to do where it does not answer.
+        tell: Told each wait that an operator would notice, in words.
         persistence: How it is tried again.
     """
 
-    def __init__(self, http: Http, name: str, *, hint: str, persistence: Persistence | None = None):
+    def __init__(
+        self,
+        http: Http,
+        name: str,
+        *,
+        hint: str,
+        tell: Callable[[str], None] = lambda _words: None,
+        persistence: Persistence | None = None,
+    ):
         self.http = http
         self.name = name
         self._hint = hint
         self._persistence = persistence or Persistence()
+        self._persistence.tell = lambda words: tell(f"{name}: {words}")
 
     def call(
         self,
@@ -91,15 +101,15 @@ class Caller:
                 hint="Try again in a few minutes.",
                 answer=answer,
             )
-        place = self.http.origin
         hint = self._hint
         if "certificate" in error.reason:
             hint = (
                 "If your network has its own certificates, name their file with SSL_CERT_FILE; "
                 "and check this machine's clock."
             )
+        tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
         return UnreachableError(
-            f"{self.name} does not answer at {place}: {error.reason}", hint=hint
+            f"{self.name} does not answer at {self.http.origin}: {error.reason}{tried}", hint=hint
         )
 
     def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from aspencli.clients.caller import Caller
 from aspencli.clients.http import Answer, Http, Request
 from aspencli.clients.origins import origin_of
-from aspencli.clients.retrying import Deadline, Patience, Persistence, retry_after
+from aspencli.clients.retrying import Deadline, Patience, retry_after
 from aspencli.clients.wirelog import WireLog
 from aspencli.errors import CredentialsError, UnreachableError
 
@@ -148,8 +148,7 @@ class Discovery:
             http = Http(origin, self._name, log=self._log)
             self._exits.callback(http.close)
             hint = "Check your network, and auth_url: aspencli config show"
-            persistence = Persistence(tell=self._tell)
-            self._callers[origin] = Caller(http, self._name, hint=hint, persistence=persistence)
+            self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
         parts = urlsplit(address)
         path = parts.path or "/"
         return self._callers[origin], f"{path}?{parts.query}" if parts.query else path

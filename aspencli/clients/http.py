@@ -18,6 +18,7 @@ from aspencli import __version__
 from aspencli.clients.origins import Origin, origin_of
 from aspencli.clients.retrying import Deadline, Patience, SetbackError, http_date
 from aspencli.clients.wirelog import WireLog
+from aspencli.errors import BadInputError
 
 USER_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
 _SAME_REQUEST = frozenset({307, 308})  # redirects that repeat method and body
@@ -128,15 +129,29 @@ class Http:
         self.origin: Origin = origin_of(base, what)
         self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
         self._log = log or WireLog()
-        self._client = httpx.Client(
-            headers={"user-agent": USER_AGENT},
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
-            # Loading certificates takes 20 ms, which plain http can do without.
-            verify=self.origin.scheme == "https",
-            # Proxies of the environment are obeyed, but never for this very machine.
-            mounts=self._without_proxy() if self.origin.is_loopback else None,
-        )
+        self._client = self._connect()
+
+    def _connect(self) -> httpx.Client:
+        try:
+            return httpx.Client(
+                headers={"user-agent": USER_AGENT},
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
+                # Loading certificates takes 20 ms, which plain http can do without.
+                verify=self.origin.scheme == "https",
+                # Proxies of the environment are obeyed, but never for this very machine.
+                mounts=self._without_proxy() if self.origin.is_loopback else None,
+            )
+        except OSError as error:
+            raise BadInputError(
+                f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}",
+                hint="Mend it, or unset it.",
+            ) from error
+        except (ValueError, ImportError) as error:
+            raise BadInputError(
+                f"a proxy that the environment names cannot be used: {error}",
+                hint="Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; http:// and https:// will do.",
+            ) from error
 
     def _without_proxy(self) -> dict[str, httpx.BaseTransport | None]:
         host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host

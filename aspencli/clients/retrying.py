@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from aspencli.errors import AspenError
+
 T = TypeVar("T")
 BUSY = frozenset({429, 502, 503, 504})
 """The statuses that say: not now."""
@@ -80,6 +82,7 @@ class SetbackError(Exception):
         self.wait = wait
         self.hopeless = hopeless
         self.status = status
+        self.tries = 1
 
 
 class UnsettledError(Exception):
@@ -159,24 +162,27 @@ class Persistence:
             SetbackError: The last one; nothing was done.
             UnsettledError: It is not known whether it was done.
         """
-        deadline = Deadline(patience.total)
-        number = 0
+        deadline, number, in_doubt = Deadline(patience.total), 0, False
         while True:
             number += 1
             try:
                 found = attempt(deadline)
             except SetbackError as setback:
-                unsettled = setback.perhaps_done and not safe
+                lost = setback.perhaps_done and not safe
+                in_doubt = in_doubt or lost  # a look, too, may have come too early
                 pause = self._pause(number, setback, patience, deadline)
-                if unsettled and (settle is None or pause is None):
+                if lost and settle is None:
                     raise UnsettledError(setback.reason) from setback
+                if pause is not None:
+                    self._wait(pause, setback.reason)
+                done = _looked(settle, setback) if lost and settle is not None else None
+                if done is not None:
+                    return done
                 if pause is None:
+                    setback.tries = number
+                    if in_doubt:
+                        raise UnsettledError(setback.reason) from setback
                     raise
-                self._wait(pause, setback.reason)
-                if unsettled and settle is not None:
-                    done = settle()
-                    if done is not None:
-                        return done
             else:
                 self.known = True
                 return found
@@ -199,6 +205,18 @@ class Persistence:
         if pause >= _TOLD_FROM:
             self.tell(f"{reason}; trying again in {pause:.0f} s ...")
         self.sleep(pause)
+
+
+def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
+    """What a look shows.
+
+    Raises:
+        UnsettledError: Looking failed as well.
+    """
+    try:
+        return settle()
+    except AspenError as error:
+        raise UnsettledError(f"{setback.reason}; and looking failed: {error.message}") from error
 
 
 def _spread(pause: float) -> float:

@@ -96,11 +96,12 @@ def logout(
     """Sign out of the target: revoke what can be revoked, and forget the rest."""
     context = current(ctx)
     access, out = context.access, context.out
-    before = None if forget else access.store.load()
-    if before is not None and before.refresh_token:
-        _revoke(access, before.refresh_token)
-    known = access.store.where is not None
-    access.store.forget()
+    with access.store.lock():
+        before = None if forget else access.store.load()
+        if before is not None and before.refresh_token:
+            _revoke(access, before.refresh_token)
+        known = access.store.where is not None
+        access.store.forget()
     if not known:
         out.info(f"nobody was signed in to {context.target.label}")
     else:
@@ -130,7 +131,7 @@ def status(
         context.out.record(STATUS_COLUMNS, _row(context, access, None))
         raise CredentialsError(
             f"nobody is signed in to {context.target.label}",
-            hint=f"Sign in: {access.login_command}",
+            hint=f"Sign in: {access.at.login_command}",
         )
     try:
         me = context.api().users.me()
@@ -231,8 +232,8 @@ def _row(context: AppContext, access: Access, held: SignIn | None, me: Me | None
         "state": "signed in" if held else "signed out",
         **(_of_sign_in(context, held) if held else {}),
         "stored": access.where if held else None,
-        "issuer": access.place.issuer,
-        "api_url": access.api_url,
+        "issuer": access.at.place.issuer,
+        "api_url": access.at.api_url,
         **(_of_me(context, me) if me else {}),
     }
 

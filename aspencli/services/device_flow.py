@@ -52,20 +52,21 @@ def wait_for_approval(
         CredentialsError: It was denied, or not approved in time, or the provider refuses.
     """
     clock = clock or Clock()
-    start, interval = clock.now(), code.interval
+    start, interval, troubles = clock.now(), code.interval, 0
     pause = interval
     while (left := code.seconds - (clock.now() - start)) > 0:
         _sleep(clock, min(pause, left), lambda: passed(int(clock.now() - start)))
         found = provider.poll(code)
         if isinstance(found, SignIn):
             return found
+        troubles = troubles + 1 if found.passing else 0
         if found.error == "slow_down":
             interval += _SLOWER_S
         elif not found.passing and found.error != "authorization_pending":
             raise _denied(provider, found)
-        pause = max(interval, found.wait or 0)
-        if found.passing:  # RFC 8628, 3.5: less often from one time to the next
-            interval = min(interval * 2, max(_LONGEST_PAUSE_S, interval))
+        # RFC 8628, 3.5: while there is trouble, less often from one time to the next.
+        slower = min(interval * 2**troubles, max(interval, _LONGEST_PAUSE_S))
+        pause = max(slower if found.wait is None else interval, found.wait or 0)
     raise CredentialsError(
         f"nobody approved the sign-in within {code.seconds / 60:.0f} minutes; the code has lapsed",
         hint=_AGAIN,

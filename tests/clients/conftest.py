@@ -79,8 +79,13 @@ def client(serving: Serving) -> Iterator[Callable[..., Client]]:
             log: list[str] = []
             http = Http(server.url, "the API", log=WireLog(log.append))
             exits.callback(http.close)
-            persistence = Persistence(tell=told.append, sleep=slept.append)
-            caller = Caller(http, "the API of mylab", hint="check it", persistence=persistence)
+            caller = Caller(
+                http,
+                "the API of mylab",
+                hint="check it",
+                tell=told.append,
+                persistence=Persistence(sleep=slept.append),
+            )
             source = Tokens(tokens or ["first"])
             calls = ApiCalls(caller, source, cookie)
             return Client(Api(calls), calls, server, source, told, slept, log)

@@ -242,18 +242,10 @@ def test_nor_to_another_path(client: MakeClient) -> None:
     assert len(made.server.seen) == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "sent"),
-    [
-        ("abc|1|x", "_oauth2_proxy=abc|1|x"),
-        ("YWJj==|1|x=", "_oauth2_proxy=YWJj==|1|x="),
-        ("_oauth2_proxy_0=a; _oauth2_proxy_1=b", "_oauth2_proxy_0=a; _oauth2_proxy_1=b"),
-    ],
-)
-def test_the_cookie_of_a_proxy_is_passed_on(client: MakeClient, given: str, sent: str) -> None:
-    made = client(reply_json({"pathogens": []}), cookie=given)
+def test_the_cookie_of_a_proxy_is_passed_on(client: MakeClient) -> None:
+    made = client(reply_json({"pathogens": []}), cookie="_oauth2_proxy=abc")
     made.api.pathogens()
-    assert made.server.seen[0].headers["cookie"] == sent
+    assert made.server.seen[0].headers["cookie"] == "_oauth2_proxy=abc"
 
 
 # Addresses and proxies

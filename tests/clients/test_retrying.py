@@ -49,14 +49,14 @@ def test_the_pauses_grow_and_are_spread(client: MakeClient) -> None:
     made.api.users.me()
     limits = [0.5, 1, 2, 4, 8, 16, 20]
     assert all(limit / 2 <= slept <= limit for slept, limit in zip(made.slept, limits, strict=True))
-    assert made.told[-1].startswith("it answered 503; trying again in ")
+    assert made.told[-1].startswith("the API of mylab: it answered 503; trying again in ")
 
 
 def test_a_server_that_says_how_long_is_given_as_long(client: MakeClient) -> None:
     made = client(reply(429, headers={"Retry-After": "7"}), reply_json(ME))
     made.api.users.me()
     assert made.slept == [7]
-    assert made.told == ["it answered 429; trying again in 7 s ..."]
+    assert made.told == ["the API of mylab: it answered 429; trying again in 7 s ..."]
 
 
 def test_a_server_that_asks_for_too_long_is_not_waited_for(client: MakeClient) -> None:
@@ -126,6 +126,24 @@ def test_a_change_that_was_found_not_to_be_made_is_sent_again(client: MakeClient
 
     assert _change(made, settle=settle) == ["done"]
     assert looked == [1, 2]
+
+
+def test_a_look_that_fails_leaves_it_unsettled(client: MakeClient) -> None:
+    made = client(reset)
+
+    def settle() -> None:
+        raise UnreachableError("no list")
+
+    with pytest.raises(UncertainError, match="and looking failed: no list"):
+        _change(made, settle=settle)
+    assert len(made.server.seen) == 1
+
+
+def test_who_gives_up_looks_first(client: MakeClient) -> None:
+    made = client(reply(504, headers={"Retry-After": "86400"}))
+    assert _change(made, settle=lambda: ["found"]) == ["found"]
+    with pytest.raises(UncertainError):
+        _change(made, settle=lambda: None)
 
 
 def test_a_change_that_was_surely_not_begun_is_sent_again(client: MakeClient) -> None:

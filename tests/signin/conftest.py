@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from db.database import Database
-from tests.api.conftest import serving, settings_for
-from tests.conftest import CliResult
+from tests.api.conftest import serving as serving_app
+from tests.api.conftest import settings_for
+from tests.clients.conftest import serving
+from tests.conftest import CliResult, Server
 from tests.local.identity.fixtures import identity, identity_process
 from tests.local.identity.lab import CLIENT, Identity
 
-__all__ = ["identity", "identity_process"]
+__all__ = ["identity", "identity_process", "serving"]
 
 KEYRING = """
 import json, os
@@ -137,23 +139,32 @@ class Lab:
         raise AssertionError(f"it ended before it said {words!r}: {''.join(lines)}")
 
 
+@pytest.fixture(scope="module")
+def service(identity_process: Identity, postgres: Server, _seeded_template: str) -> Iterator[str]:
+    """A service that trusts the provider; its database is for reading only. Its address."""
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests")
+    issuer = identity_process.issuer.rstrip("/")
+    with serving_app(lambda url: settings_for(database, issuer, url)) as settings:
+        yield settings.api_url
+    database.dispose()
+    postgres.drop(name)
+
+
 @pytest.fixture
-def lab(identity: Identity, seeded: Database, aspen_home: Path, tmp_path: Path) -> Iterator[Lab]:
-    """A provider, a service on a database of its own, and a keyring that works."""
+def lab(identity: Identity, service: str, aspen_home: Path, tmp_path: Path) -> Lab:
+    """A provider, a service, and a keyring that works."""
     identity.turn(interval=1)
     (tmp_path / "testkeyring.py").write_text(KEYRING)
-    issuer = identity.issuer.rstrip("/")
-    with serving(lambda url: settings_for(seeded, issuer, url)) as settings:
-        url = settings.api_url
-        env = {
-            "ASPEN_ENV": "mylab",
-            "ASPEN_CONFIG": str(tmp_path / "config.toml"),
-            "PYTHONPATH": str(tmp_path),
-            "PYTHON_KEYRING_BACKEND": "testkeyring.Keyring",
-            "KEYRING_FILE": str(tmp_path / "keyring.json"),
-        }
-        (tmp_path / "config.toml").write_text(
-            f'[targets.mylab]\nsafety = "shared"\napi_url = "{url}"\n'
-            f'auth_url = "{issuer}"\nauth_client_id = "{CLIENT}"\n'
-        )
-        yield Lab(identity, url, env, aspen_home, len(identity.log))
+    (tmp_path / "config.toml").write_text(
+        f'[targets.mylab]\nsafety = "shared"\napi_url = "{service}"\n'
+        f'auth_url = "{identity.issuer.rstrip("/")}"\nauth_client_id = "{CLIENT}"\n'
+    )
+    env = {
+        "ASPEN_ENV": "mylab",
+        "ASPEN_CONFIG": str(tmp_path / "config.toml"),
+        "PYTHONPATH": str(tmp_path),
+        "PYTHON_KEYRING_BACKEND": "testkeyring.Keyring",
+        "KEYRING_FILE": str(tmp_path / "keyring.json"),
+    }
+    return Lab(identity, service, env, aspen_home, len(identity.log))

@@ -14,10 +14,12 @@ import pexpect
 import pytest
 
 from local.identity.store import Seed, User, seed
+from tests.clients.naughty import reply
 from tests.local.identity.lab import claims_of
 from tests.signin.clock import wrong_clock
 
 if TYPE_CHECKING:
+    from tests.clients.conftest import Serving
     from tests.signin.conftest import Lab
 
 FAIL = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
@@ -147,13 +149,34 @@ def test_a_provider_that_is_somebody_else_ends_with_4(lab: Lab) -> None:
     assert "says that it is somebody else" in result.err
 
 
-def test_no_provider_in_the_settings_says_what_to_set(lab: Lab) -> None:
-    (config,) = (Path(lab.env["ASPEN_CONFIG"]),)
+def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
+    config = Path(lab.env["ASPEN_CONFIG"])
     config.write_text(f'[targets.mylab]\nsafety = "shared"\napi_url = "{lab.api_url}"\n')
-    result = lab.run("auth", "login")
-    assert result.code == 4
-    assert "auth_url is not set" in result.err
-    assert "ASPEN_AUTH_URL_MYLAB" in result.err
+    issuer = lab.identity.issuer.rstrip("/")
+    result = lab.login()
+    assert result.code == 0
+    assert f"the API of mylab has its users sign in at {issuer}\n" in result.err
+    result = lab.run("auth", "status", "-o", "json")
+    assert result.code == 0
+    assert json.loads(result.out)[0]["issuer"] == issuer
+    assert "has its users sign in" not in result.err  # it is remembered
+
+
+def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
+    proxy = serving(reply(302, headers={"Location": "https://sso.example.org/oauth2/start"}))
+    for given, sent in (
+        ("abc|1|x", "_oauth2_proxy=abc|1|x"),
+        ("YWJj==|1|x=", "_oauth2_proxy=YWJj==|1|x="),
+        ("_oauth2_proxy_0=a; _oauth2_proxy_1=b", "_oauth2_proxy_0=a; _oauth2_proxy_1=b"),
+    ):
+        env = {"OAUTH2_PROXY_COOKIE": given, "ASPEN_ENV": "prod"}
+        result = lab.run("--api", proxy.url, "auth", "login", env=env)
+        assert result.code == 4
+        assert "nobody told how to sign in to prod, and its API does not say" in result.err
+        assert "ASPEN_AUTH_URL_PROD" in result.err
+        assert proxy.seen[-1].headers["cookie"] == sent
+    bad = {"OAUTH2_PROXY_COOKIE": "a\nb: c", "ASPEN_ENV": "prod"}
+    assert lab.run("--api", proxy.url, "auth", "login", env=bad).code == 2
 
 
 @pytest.mark.parametrize("key", ["api_url", "auth_url"])

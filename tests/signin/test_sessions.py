@@ -5,23 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.clients.conftest import Serving
-from tests.clients.naughty import Naughty, Reply, reply_json
+from tests.clients.naughty import reply_json
 from tests.local.identity.lab import CLIENT, claims_of
 from tests.signin.conftest import Lab
-
-
-@pytest.fixture
-def serving() -> Iterator[Serving]:
-    with ExitStack() as exits:
-        yield lambda *replies: exits.enter_context(Naughty(list[Reply](replies)))
 
 
 def _token(lab: Lab, **env: str | None) -> str:
