@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 import uvicorn
 
+from api.logs import set_up
 from api.main import create_app
 from api.settings import SettingsError
 
@@ -25,13 +25,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--port", type=int, default=3000, help="the port to listen on")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It logs a line for each request that the service makes itself.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    set_up()
     try:
         app = create_app()
     except SettingsError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,15 +75,24 @@ class Management:
     async def create_organization(self, name: str, display_name: str) -> str:
         """Make an organization whose members sign in with the provider's own accounts.
 
+        It carries a mark, so that it is found where the answer to the request is lost.
+
         Returns:
             Its id.
         """
+        mark = {"request": secrets.token_hex(16)}
         enabled = [
             {"connection_id": connection, "assign_membership_on_login": False}
             for connection in await self._own_connections()
         ]
         body = {"name": name, "display_name": display_name, "enabled_connections": enabled}
-        return str((await self._call("POST", "organizations", json=body))["id"])
+        try:
+            made = await self._call("POST", "organizations", json={**body, "metadata": mark})
+        except ManagementUnavailableError:
+            made = await self._organization(name)
+            if made is None or made.get("metadata") != mark:
+                raise
+        return str(made["id"])
 
     async def delete_organization(self, organization: str) -> None:
         """Remove an organization; one that is gone already is fine."""
@@ -135,6 +145,15 @@ class Management:
     async def rename_user(self, account: str, name: str) -> None:
         """Change somebody's full name."""
         await self._call("PATCH", f"users/{quote(account, safe='')}", json={"name": name})
+
+    async def _organization(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = await self._call("GET", f"organizations/name/{name}")
+        except ManagementError as error:
+            if not error.absent:
+                raise
+            return None
+        return found
 
     async def _own_connections(self) -> list[str]:
         try:

@@ -14,8 +14,8 @@ from api.schemas.base import RowId
 from api.trees import find_tree, private_names, tree_document
 from db.models import User
 
-router = APIRouter()
-open_router = APIRouter()
+router = APIRouter(tags=["auspice"])
+open_router = APIRouter(tags=["auspice"])
 """Needs no sign-in: the link is the credential."""
 
 

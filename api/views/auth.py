@@ -23,7 +23,7 @@ from api.runtime import Runtime
 from api.signin import Attempt
 from db.models import Group, User
 
-router = APIRouter()
+router = APIRouter(tags=["auth"])
 _log = logging.getLogger(__name__)
 _DATABASE_ACCOUNT = "auth0|"
 """How the ids of accounts begin that the provider keeps itself, and has roles for."""

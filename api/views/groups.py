@@ -30,7 +30,7 @@ from api.schemas.groups import (
 )
 from db.models import Group, Location, Role, User, UserRole
 
-router = APIRouter()
+router = APIRouter(tags=["groups"])
 _log = logging.getLogger(__name__)
 _STRENGTH = (RoleName.ADMIN, RoleName.MEMBER, RoleName.VIEWER)
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.schemas.health import Health
 
-router = APIRouter()
+router = APIRouter(tags=["health"])
 
 
 @router.get("/")

@@ -13,7 +13,7 @@ from api.deps import Db
 from api.schemas.lineages import PathogenLineagesResponse
 from db.models import PangoLineage, Pathogen, PathogenLineage
 
-router = APIRouter()
+router = APIRouter(tags=["lineages"])
 _PANGO_PATHOGEN = "SC2"
 
 

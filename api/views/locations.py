@@ -12,7 +12,7 @@ from api.deps import Db
 from api.schemas.locations import LocationDepth, LocationListResponse, LocationSearchRequest
 from db.models import Location
 
-router = APIRouter()
+router = APIRouter(tags=["locations"])
 
 _LEVELS = ("region", "country", "division", "location")
 _COLUMNS = [getattr(Location, level) for level in _LEVELS]

@@ -9,7 +9,7 @@ from api.deps import Db
 from api.schemas.pathogens import PathogensResponse
 from db.models import Pathogen
 
-router = APIRouter()
+router = APIRouter(tags=["pathogens"])
 
 
 @router.get("/")

@@ -15,7 +15,7 @@ from api.management import ManagementError
 from api.schemas.users import UserMeResponse, UserPostRequest, UserUpdateRequest
 from db.models import Group, Role, User, UserRole
 
-router = APIRouter()
+router = APIRouter(tags=["users"])
 
 
 @router.get("/me")

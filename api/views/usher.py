@@ -10,7 +10,7 @@ from api.deps import Db
 from api.schemas.usher import UsherTreeVersionsResponse
 from db.models import UsherOption
 
-router = APIRouter()
+router = APIRouter(tags=["usher"])
 
 
 @router.get("/tree_versions/")

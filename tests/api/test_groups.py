@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -14,6 +19,7 @@ from db.models import Group, Location, Role, UserRole
 from tests.api.conftest import PRINCIPALS, Api, ApiFactory, managed_by, use_organizations
 from tests.local.identity.lab import ORGANIZATIONS, Identity
 
+_PASSED_ON = {"authorization", "content-type", "accept"}
 Refused = tuple[int, dict[str, Any]]
 
 
@@ -190,6 +196,59 @@ def test_a_wrong_secret_of_ours_is_no_bug_of_the_caller(
     settings = managed_by(identity) | {"AUTH0_MANAGEMENT_CLIENT_SECRET": "wrong"}
     api = make_api(seeded, **settings)
     assert api("POST", "/v2/groups/", "sysadmin", json=wanted(api)).status_code == 503
+
+
+@contextmanager
+def losing_answers(identity: Identity) -> Iterator[tuple[str, list[str]]]:
+    """A way to the provider on which the answer to a new organization is lost; and what came."""
+    seen: list[str] = []
+
+    class Lossy(BaseHTTPRequestHandler):
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            # A token is for the address of the provider, not for the way to it.
+            own = f"http://{self.headers['Host']}/".encode()
+            body = body.replace(own, identity.issuer.encode())
+            headers = {k: v for k, v in self.headers.items() if k.lower() in _PASSED_ON}
+            url = identity.issuer.rstrip("/") + self.path
+            with httpx.Client(trust_env=False) as client:
+                answer = client.request(self.command, url, content=body, headers=headers)
+            seen.append(f"{self.command} {self.path}")
+            if seen[-1] == "POST /api/v2/organizations":
+                self.close_connection = True
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_DELETE = pass_on  # noqa: N815 - named by the library
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Lossy)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_an_organization_whose_answer_is_lost_is_found_again(
+    make_api: ApiFactory, seeded: Database, identity: Identity
+) -> None:
+    with losing_answers(identity) as (address, seen):
+        api = make_api(seeded, **managed_by(identity) | {"AUTH0_MANAGEMENT_DOMAIN": address})
+        body = wanted(api)
+        status, made = ask(api, "POST", "/v2/groups/", "sysadmin", json=body)
+    assert status == 200, (made, seen)
+    with api.database.reading() as session:
+        organization = session.get_one(Group, made["id"]).auth0_org_id
+    assert organizations(identity)[f"group-{body['prefix']}"] == organization
+    assert seen.count("POST /api/v2/organizations") == 1
 
 
 # --- looking at groups ---

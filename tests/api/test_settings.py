@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -11,11 +12,13 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from api.settings import Settings, SettingsError
+from tests.api.conftest import Cloud
 
 COMPLETE = {
     "GENEPI_CONFIG_SECRET_NAME": "",
@@ -26,6 +29,13 @@ COMPLETE = {
     "AUTH0_DOMAIN": "example.auth0.com",
     "S3_external_auspice_bucket": "bucket",
 }
+
+SECRET_PATHS = (
+    "/v2/orgs/1/auspice/access/hunter2.x?pathogen_slug=SC2",
+    "/v2/auth/callback?code=hunter2&state=hunter2",
+    "/v2/auth/process_invitation?organization=org_1&invitation=hunter2",
+    "/v2/users/me?magic_link=hunter2",
+)
 
 
 def settings(**changes: Any) -> Settings:
@@ -84,6 +94,43 @@ def test_what_is_missing_is_named_and_no_secret_is_told() -> None:
     assert "hidden" not in repr(settings())
 
 
+def test_the_secret_is_read_and_the_environment_wins(aws: Cloud) -> None:
+    name = f"mine-{uuid4().hex}"
+    secret = {
+        **{key: value for key, value in COMPLETE.items() if key.isupper()},
+        "GENEPI_CONFIG_SECRET_NAME": "not read from here",
+        "S3_external_auspice_bucket": "from-the-secret",
+        "S3_db_bucket": "",
+        "DB_address": "db.example.org",
+        "DB_rw_username": "user_rw",
+        "DB_rw_password": "pw",
+        "AUTH0_CLIENT_KWARGS": {"scope": "openid"},
+        "SENTRY_BACKEND_DSN": "unknown here",
+    }
+    aws.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(secret))
+    environment = {
+        **aws.settings,
+        "GENEPI_CONFIG_SECRET_NAME": name,
+        "AUTH0_CLIENT_ID": "from-the-environment",
+        "FLASK_SECRET": "",
+    }
+    found = Settings.load(environment)
+    assert found.external_auspice_bucket == "from-the-secret"
+    assert found.auth0_client_id == "from-the-environment"
+    assert found.flask_secret.get_secret_value() == "flask"
+    assert found.auth0_client_kwargs == {"scope": "openid"}
+    assert found.db_bucket == ""
+    assert found.database_url.host == "db.example.org"
+
+
+@pytest.mark.parametrize("text", ["no json", "[]"])
+def test_a_secret_that_is_no_object_is_named(aws: Cloud, text: str) -> None:
+    name = f"bad-{uuid4().hex}"
+    aws.client("secretsmanager").create_secret(Name=name, SecretString=text)
+    with pytest.raises(SettingsError, match=f"the secret {name} holds"):
+        Settings.load({**aws.settings, "GENEPI_CONFIG_SECRET_NAME": name})
+
+
 def test_a_secret_that_cannot_be_read_is_named() -> None:
     away = {
         "GENEPI_CONFIG_SECRET_NAME": "genepi-config",
@@ -109,12 +156,18 @@ def test_the_module_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         try:
             answer = _wait_for(f"http://127.0.0.1:{port}/v2/health/", process)
             assert answer.json() == {"healthy": True}
+            for path in SECRET_PATHS:
+                httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
             process.terminate()
             out, _ = process.communicate(timeout=10)
             assert out == b""
             assert process.returncode in {0, -signal.SIGTERM}
         finally:
             process.kill()
+    said = (tmp_path / "log").read_text()
+    assert said.count("***") == len(SECRET_PATHS) + 1
+    assert "hunter2" not in said
+    assert "organization=org_1" in said
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
