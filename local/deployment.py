@@ -105,6 +105,7 @@ class Deployment:
                     up = self._up(wanted, progress or (lambda _part, _step: None), notes)
                     return replace(up, seconds=time.monotonic() - began)
                 except PortTakenError as error:
+                    self.supervision.stop()  # the next one chooses the ports anew
                     if attempt == _TRIES:
                         raise ConflictError(str(error), hint="Try again in a moment.") from error
         raise AssertionError  # the loop returns or raises

@@ -338,6 +338,25 @@ def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -
     assert deployment.up(ONE).started["identity"].port == moved["identity"].port
 
 
+def test_a_port_that_was_taken_meanwhile_is_given_up_by_the_next_start(
+    deployment: Deployment,
+) -> None:
+    started = deployment.up(ONE).started["identity"]
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    os.kill(started.pid, signal.SIGKILL)
+    assert eventually(lambda: is_free(started.port))
+    with socket.create_server((HOST, started.port)):
+        os.kill(supervisor.pid, signal.SIGCONT)
+        taken = f"port {started.port} is taken by another program"
+        assert eventually(lambda: part(deployment, "identity").reason == taken)
+        assert not part(deployment, "identity").runs
+        up = deployment.up(ONE)
+    assert up.started["identity"].port != started.port
+    assert part(deployment, "identity").runs
+
+
 def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
