@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,6 +243,20 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
     down = deployment.down()
     assert down["identity"].was_running
     assert processes_of(home) == []
+
+
+def test_a_start_gets_over_a_supervisor_that_is_killed_meanwhile(deployment: Deployment) -> None:
+    deployment.up(ONE)
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    os.kill(deployment.status()[2].pid or 0, signal.SIGKILL)
+    killer = threading.Timer(0.5, os.kill, (supervisor.pid, signal.SIGKILL))
+    killer.start()
+    deployment.up(ONE)
+    killer.join()
+    assert deployment.supervision.process != supervisor
+    assert part(deployment, "identity").runs
 
 
 def test_a_frozen_service_of_a_killed_supervisor_is_ended_too(
