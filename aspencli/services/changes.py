@@ -61,13 +61,20 @@ def read_changes(
         (layout.places[name], _Column(source, layout.kind.fields[name], clearing).read)
         for name in layout.headers
     ]
+    within = layout.kind.within[1] if layout.kind.within and layout.within else None
+    if layout.within and within:
+        headers = (*headers, layout.within)
+        readers.append((layout.places[layout.within], _Place(source, within).read))
+    arranged = layout.arranging()
     for line, record in pass_on(source.records(fault)):
         if len(record) != width:
             fault(misshapen(line, len(record), width))
             continue
         (name, *values), reasons = zip(*[read(record[at]) for at, read in readers], strict=True)
         if isinstance(name, str) and reasons.count(None) == len(reasons):
-            yield Request(line, name, tuple(values))
+            place = values.pop() if within else None
+            where = place if isinstance(place, str) else None
+            yield Request(line, name, arranged(values), None, where)
             continue
         for header, reason in zip(headers, reasons, strict=True):
             if reason:
@@ -93,6 +100,15 @@ class _Key:
             return None, reason
         text = cell.strip()
         return self._field.understand(text) if text else (None, "is blank")
+
+
+class _Place(_Key):
+    """Tells where values of a row lie, and what is wrong with a cell, which may be blank."""
+
+    def read(self, cell: str) -> _Read:
+        """What a cell means."""
+        is_blank = cell.__class__ is str and not cell.strip()
+        return (None, None) if is_blank else super().read(cell)
 
 
 class _Column:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
 from aspencli.services.cells import Field
 from aspencli.services.headers import find, note_further
 from aspencli.services.tables import Table
-from db.bulk.spec import Spec
+from db.bulk.rows import KEEP, Cell
+from db.bulk.spec import Column, Spec
 from db.bulk.spec import Table as Stored
 
 
@@ -23,12 +24,17 @@ class Kind:
             or the operator says otherwise.
         fields: What may change, by header.
         renaming: Headers that change what another header may find rows by.
+        creates: All columns of the table, where rows are made that are not there.
+        within: The header, and what it holds, that tells where those values lie that lie in other
+            tables; a row may then have several lines.
     """
 
     table: Stored
     keys: Mapping[str, Field]
     fields: Mapping[str, Field]
     renaming: Mapping[str, str]
+    creates: tuple[Column, ...] = ()
+    within: tuple[str, Field] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,38 @@ class Layout:
         kind: What the file is about.
         key: The header by which rows are found, and where it stands.
         headers: The headers that change something, and where they stand.
+        within: The header that tells where some of it lies, if the file has one.
     """
 
     kind: Kind
     key: str
     places: Mapping[str, int]
     headers: tuple[str, ...]
+    within: str | None = None
 
     @property
     def spec(self) -> Spec:
         """What is planned and written."""
-        key = self.kind.keys[self.key].column
-        columns = tuple(self.kind.fields[header].column for header in self.headers)
-        return Spec(self.kind.table, key, columns, partial=True)
+        kind, key = self.kind, self.kind.keys[self.key].column
+        named = [kind.fields[header].column for header in self.headers]
+        columns = [c for c in kind.creates if c in named or not c.side] or named
+        return Spec(
+            kind.table,
+            key,
+            tuple(columns),
+            partial=True,
+            creates=bool(kind.creates),
+            within=kind.within[1].column if kind.within else None,
+            keeps_key=key not in named,
+        )
+
+    def arranging(self) -> Callable[[Sequence[Cell]], tuple[Cell, ...]]:
+        """What makes values of the columns of `spec` out of those of the headers."""
+        if not self.kind.creates:
+            return tuple
+        named = {self.kind.fields[name].column.name: n for n, name in enumerate(self.headers)}
+        found = [named.get(column.name) for column in self.spec.columns]
+        return lambda values: tuple([KEEP if n is None else values[n] for n in found])
 
 
 def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str]) -> Layout:
@@ -67,6 +92,7 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
         BadInputError: The header does not tell, or tells two things at once.
     """
     known = [*kind.keys, *(name for name in kind.fields if name not in kind.keys)]
+    known += [kind.within[0]] if kind.within else []
     places = find(source, known, "a file of changes", names=names)
     chosen = _choose_key(source, kind, places, key)
     headers = tuple(name for name in kind.fields if name in places and name != chosen)
@@ -77,10 +103,11 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
             hint=f"Rows are found by {chosen}. What may change: "
             + ", ".join(name for name in kind.fields if name != chosen),
         )
-    used = {name: places[name] for name in (chosen, *headers)}
+    within = _within(source, kind, places, headers)
+    used = {name: places[name] for name in (chosen, *headers, within) if name}
     note_further(source, list(used.values()))
     source.days = [places[name] for name in headers if kind.fields[name].column.type == "date"]
-    return Layout(kind, chosen, used, headers)
+    return Layout(kind, chosen, used, headers, within)
 
 
 def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str | None) -> str:
@@ -112,6 +139,24 @@ def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str |
             )
         source.notes.append(f"{kind.table.noun}s are found by {found[0]}; --key says otherwise")
     return found[0]
+
+
+def _within(
+    source: Table, kind: Kind, places: Mapping[str, int], headers: Sequence[str]
+) -> str | None:
+    """The header that tells where some values lie; it goes with theirs."""
+    if kind.within is None:
+        return None
+    within = kind.within[0]
+    aside = [name for name, field in kind.fields.items() if field.column.side]
+    lying = [name for name in headers if name in aside]
+    if (within in places) == bool(lying):
+        return within if lying else None
+    has, lacks = (lying, [within]) if lying else ([within], aside)
+    raise BadInputError(
+        f"{source.name} has the column {', '.join(has)} and no column {' or '.join(lacks)}",
+        hint=f"Each {aside[0]} is one within a {within}: give both, or neither.",
+    )
 
 
 def _refuse_twice(source: Table, kind: Kind, headers: Sequence[str]) -> None:

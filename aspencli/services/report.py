@@ -52,6 +52,18 @@ CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
 """One row for each value that a line names."""
 
 
+def _each_placed(row: AssessedRow) -> Iterable[_Cells]:
+    return [(key, row.within, *change) for key, *change in _each_change(row)]
+
+
+PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
+"""The same, where some values lie in groups."""
+_BECOMES = {
+    "create": {"changed": "created", "would change": "would create"},
+    "delete": {"changed": "deleted", "would change": "would delete"},
+}
+
+
 class ReportFile(Draft):
     """A report in CSV, JSON or a workbook, by its suffix; what it tells is true.
 
@@ -116,4 +128,6 @@ def _told(row: AssessedRow, changed: str) -> tuple[str, str | None]:
     if row.reason:
         return "left alone" if row.left_out else "refused", row.reason
     is_same = all(change.is_same for change in row.changes)
+    if row.becomes:
+        return _BECOMES[row.becomes].get(changed, changed), None
     return "already so" if is_same else changed, None

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -19,9 +19,11 @@ from aspencli.services.headers import locate
 from aspencli.services.opening import Observer
 from aspencli.services.tables import Table, open_table
 from aspencli.services.writing import why_not
+from db.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
 from db.bulk.rows import KEEP, Cell, Request
 from db.bulk.samples import COLUMNS, RENAME, SAMPLES
 from db.bulk.spec import Column, Spec
+from db.bulk.spec import Table as Stored
 
 _MARK = "# aspencli undo "
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -32,8 +34,31 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "of": (str,),
     "columns": (list,),
 }
-_KINDS = {"samples": (SAMPLES, COLUMNS)}
-"""What undo files of several columns may be of: the table, and the columns by their names."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What undo files of several columns may be of.
+
+    Attributes:
+        table: What was changed.
+        columns: The columns of it, by their names.
+        creates: Whether rows of it may have come, or gone.
+        within: What tells where the values lie that lie in other tables.
+    """
+
+    table: Stored
+    columns: Mapping[str, Column]
+    creates: bool = False
+    within: Column | None = None
+
+
+KINDS = {
+    "samples": Kind(SAMPLES, COLUMNS),
+    "users": Kind(USERS, USER_COLUMNS, creates=True, within=IN_GROUP),
+    "groups": Kind(GROUPS, GROUP_COLUMNS, creates=True),
+}
+"""By the noun whose command takes it back."""
 _LONGEST_MARK = 10_000  # bytes
 
 
@@ -63,10 +88,16 @@ class Origin:
         """How it is taken back."""
         if not self.columns:
             return RENAME.restoring()
-        table, columns = _KINDS[self.of]
-        key = columns[table.label]
-        chosen = tuple(columns[name] for name in self.columns)
-        return Spec(table, key, chosen, partial=True).restoring()
+        kind = KINDS[self.of]
+        spec = Spec(
+            kind.table,
+            key=kind.columns[kind.table.label],
+            columns=tuple(kind.columns[name] for name in self.columns),
+            partial=True,
+            creates=kind.creates,
+            within=kind.within,
+        )
+        return spec.restoring()
 
     def line(self) -> str:
         """The first line of the file."""
@@ -80,7 +111,7 @@ def origin_of(spec: Spec, target: str, group_id: int | None, made: str, rows: in
     """What the first line of an undo file tells of a run of this specification."""
     if spec.is_plain:
         return Origin(target, group_id, made, rows)
-    of = next(name for name, (table, _columns) in _KINDS.items() if table == spec.table)
+    of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
     return Origin(target, group_id, made, rows, of, tuple(c.name for c in spec.columns))
 
 
@@ -176,6 +207,7 @@ def read_undo(
     """The rows of an undo file, each as a request to put back what was there before."""
     spec = origin.spec
     names = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
+    names = [spec.within.name, *names] if spec.within else names
     with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
         places = locate(source, (spec.key.name, *names), "an undo file")
         rows, line = 0, source.header_line
@@ -199,14 +231,17 @@ def _plain(line: int, cells: Sequence[str]) -> Request:
 
 def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
     key, *sides = cells
+    within = sides.pop(0) if spec.within else ""
     written = [_value(cell) for cell in sides[::2]]
     before = [_value(cell) for cell in sides[1::2]]
     if not _NUMBER(key):
         return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
+    if spec.within and within and not _is_integer(within):
+        return Fault(line, spec.within.name, f"is no number: {json.dumps(within)}")
     for column, new, old in zip(spec.columns, written, before, strict=True):
         if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
             return Fault(line, column.name, "is damaged")
-    return Request(line, key, tuple(before), tuple(written))
+    return Request(line, key, tuple(before), tuple(written), within or None)
 
 
 def _value(cell: str) -> Cell:
@@ -242,10 +277,29 @@ def _is_integer(text: str) -> bool:
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
 # What PostgreSQL holds and Python has not.
 _FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return dt.datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 _CHECKS: dict[str, Callable[[str], object]] = {
     "date": _is_date,
     "boolean": {"true", "false"}.__contains__,
     "integer": _is_integer,
+    "timestamp": _is_time,
+    "jsonb": _is_json,
 }
 
 
@@ -262,7 +316,8 @@ def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Faul
 def _free_name(folder: Path, origin: Origin) -> Path:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
     target = origin.target.replace("/", "-")
-    return folder / f"{stamp}-{target}-group{origin.group_id}.csv"
+    what = origin.of if origin.group_id is None else f"group{origin.group_id}"
+    return folder / f"{stamp}-{target}-{what}.csv"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,17 +5,8 @@ What a message quotes is written as JSON, so that no value can break out of its 
 
 from __future__ import annotations
 
-from db.bulk.plan_sql import (
-    HELD,
-    PLAN,
-    PROBLEM,
-    differs,
-    given,
-    in_scope,
-    label,
-    lacks_side,
-    moved,
-)
+from db.bulk.conditions import differs, given, in_scope, is_unknown, label, lacks_side, moved
+from db.bulk.plan_sql import HELD, PLAN, PROBLEM
 from db.bulk.reference_sql import shown
 from db.bulk.spec import Column, Side, Spec
 
@@ -59,7 +50,7 @@ def unknown(spec: Spec, *, any_more: bool) -> str:
     more = " any more" if any_more else ""
     return f"""
 SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s{more}', {quoted("p.key")})
-  FROM {PLAN} p WHERE p.id IS NULL
+  FROM {PLAN} p WHERE {is_unknown(spec)}
 """
 
 
@@ -76,16 +67,24 @@ SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
 
 def _moved_reason(spec: Spec, number: int, column: Column) -> str:
     return (
-        f"format('%s {column.holds} %s now, not %s', {quoted(label(spec))}, "
+        f"format('%s {column.holds} %s now, not %s', {placed(spec, column)}, "
         f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
     )
+
+
+def placed(spec: Spec, column: Column) -> str:
+    """What messages call a row, and where a column of it lies if there are several places."""
+    if not (spec.within and column.side):
+        return quoted(label(spec))
+    where = quoted_cell(spec.within, "p.within")
+    return f"{quoted(label(spec))} || coalesce(' in {spec.within.name} ' || {where}, '')"
 
 
 def lacking(spec: Spec, number: int, side: Side, column: Column) -> str:
     """The rows that have no place for a value, because it lies in another table."""
     return f"""
 SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
-  FROM {PLAN} p WHERE {lacks_side(spec, number)}
+  FROM {PLAN} p WHERE {lacks_side(spec, number, side)}
 """
 
 
@@ -98,29 +97,36 @@ HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING c
 
 def has_repeated_value(spec: Spec, number: int) -> str:
     """Whether two rows of the file want the same value of a unique column."""
-    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}"
+    where = _wanted(spec, number)
+    value = spec.columns[number].compared(f"p.n{number}")
     return f"""
-SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY p.n{number} HAVING count(*) > 1)
+SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY {value} HAVING count(*) > 1)
 """
 
 
 def repeated_key(spec: Spec) -> str:
     """Name the rows that name a row of the table again."""
-    return _repeated("key", spec.key.name, "true")
+    return _repeated("p.key", spec.key, "true")
 
 
 def repeated_value(spec: Spec, number: int, column: Column) -> str:
     """Name the rows that want a value again."""
-    where = f"p.n{number} IS NOT NULL AND {given(spec, number)}"
-    return _repeated(f"n{number}", column.name, where)
+    where = _wanted(spec, number)
+    return _repeated(f"p.n{number}", column, where)
 
 
-def _repeated(column: str, name: str, where: str) -> str:
+def _wanted(spec: Spec, number: int) -> str:
+    """The condition that a row of the file wants a value of a column."""
+    leads = " AND p.leads" if spec.creates else ""  # the others want the same
+    return f"p.n{number} IS NOT NULL AND {given(spec, number)}{leads}"
+
+
+def _repeated(value: str, column: Column, where: str) -> str:
     return f"""
 {_PROBLEM}
-SELECT line, '{name}', format('%s stands on line %s already', {quoted("value")}, first_line)
-  FROM (SELECT p.line, p.{column} AS value,
-               first_value(p.line) OVER (PARTITION BY p.{column} ORDER BY p.line) AS first_line
+SELECT line, '{column.name}', format('%s stands on line %s already', {quoted("value")}, first_line)
+  FROM (SELECT p.line, {value} AS value, first_value(p.line)
+               OVER (PARTITION BY {column.compared(value)} ORDER BY p.line) AS first_line
           FROM {PLAN} p WHERE {where}) repeated
  WHERE line <> first_line
 """
@@ -138,7 +144,8 @@ def has_held(spec: Spec, number: int, column: Column) -> str:
     return f"""
 SELECT EXISTS (
     SELECT FROM {PLAN} p
-      JOIN {spec.table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
+      JOIN {spec.table.name} h ON {in_scope(spec, "h")}
+           AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
      WHERE p.n{number} IS DISTINCT FROM p.o{number}
 )
 """
@@ -146,12 +153,15 @@ SELECT EXISTS (
 
 def create_held(spec: Spec) -> str:
     """Which rows hold a value of a unique column that a row of the plan wants."""
+    goes = f"SELECT FROM {PLAN} q WHERE q.id = h.{spec.table.id} AND q.deletes"
+    going = f" AND NOT EXISTS ({goes})" if spec.creates else ""
     held = " UNION ALL ".join(
         f"""
 SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_id
   FROM {PLAN} p
-  JOIN {spec.table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
- WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}
+  JOIN {spec.table.name} h ON {in_scope(spec, "h")}
+       AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
+ WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}{going}
 """
         for number, column in spec.unique()
     )

@@ -17,11 +17,12 @@ def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
     """Each request as COPY's text format writes it, for the table of `plan_sql.create_rows`."""
     if spec.is_plain and not spec.expects:
         return _plain_lines(requests)
-    return _lines(requests, partial=spec.partial, expects=spec.expects)
+    within = spec.within is not None
+    return _lines(requests, partial=spec.partial, expects=spec.expects, within=within)
 
 
 def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
-    for line, key, (value,), _expected in requests:
+    for line, key, (value,), _expected, _within in requests:
         # Control characters were refused before, so only a backslash needs care.
         if value.__class__ is str and "\\" not in key and "\\" not in value:
             yield f"{line}\t{key}\t{value}\n"
@@ -29,9 +30,13 @@ def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
             yield copy_line(line, key, value)
 
 
-def _lines(requests: Iterable[Request], *, partial: bool, expects: bool) -> Iterator[str]:
-    for line, key, values, expected in requests:
+def _lines(
+    requests: Iterable[Request], *, partial: bool, expects: bool, within: bool
+) -> Iterator[str]:
+    for line, key, values, expected, place in requests:
         cells = [str(line), _cell(key)]
+        if within:
+            cells.append(_cell(place))
         for number, value in enumerate(values):
             cells.append(_cell(value))
             if partial:
@@ -58,7 +63,8 @@ def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
     for column in spec.columns:
         first = start + spec.partial
         end = first + (3 if column.reference else 2)
-        parts.append((column.name, start if spec.partial else None, first, end))
+        if not column.hidden:
+            parts.append((column.name, start if spec.partial else None, first, end))
         start = end
 
     def changes(cells: Sequence[Any]) -> tuple[Change, ...]:

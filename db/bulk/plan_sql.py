@@ -6,13 +6,26 @@ details are looked for only where a count says that there are some). Column numb
 specification is ``v0`` among the rows; in the plan it is ``n0`` (what it shall be) and ``o0`` (what
 it is). ``g0`` tells whether a row names it at all, ``e0`` what it is expected to be, and ``x0``
 which row of its other table it lies in. ``place`` is where the row lay in the table; it may lie
-elsewhere by now, so it tells a good order to visit rows in, and nothing else.
+elsewhere by now, so it tells a good order to visit rows in, and nothing else. Where rows may come
+into being, or have several lines, `gathering_sql` tells what else the plan has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from db.bulk.conditions import (
+    changes,
+    changes_aside,
+    changes_own,
+    drops_aside,
+    given,
+    has_moved,
+    in_scope,
+    is_unknown,
+    lacks_side,
+    puts_aside,
+    same_aside,
+    stays,
+)
 from db.bulk.reference_sql import found
 from db.bulk.spec import Column, Spec
 
@@ -23,6 +36,8 @@ PROBLEM = "pg_temp.aspencli_problem"
 
 # A reading database defaults to read-only transactions, which may not even make temporary tables.
 READ_WRITE = "SET TRANSACTION READ WRITE"
+# Else what another run commits between two statements would be neither known nor unknown.
+ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
 # A server that waits for a lock would not notice that its client is gone (from PostgreSQL 14 on).
 NOTICE_LOSS = """
 SELECT set_config(name, '1s', false) FROM pg_settings
@@ -38,37 +53,28 @@ ANALYSE_ROWS = f"ANALYZE {ROWS} (key)"
 GROUP_NAME = "SELECT name FROM aspen.groups WHERE id = :scope"
 
 
-def in_scope(spec: Spec, alias: str) -> str:
-    """The condition that a row of the table is one that the run may touch."""
-    scope = spec.table.scope
-    return f"{alias}.{scope} = :scope" if scope else "true"
-
-
-def given(spec: Spec, number: int, alias: str = "p") -> str:
-    """The condition that a row of the file names a column."""
-    return f"{alias}.g{number}" if spec.partial else "true"
-
-
-def label(spec: Spec) -> str:
-    """What messages call a row of the plan."""
-    return "p.key" if spec.key.stored == spec.table.label else "p.label"
-
-
 def current(number: int, column: Column) -> str:
     """What a row ``s`` of the table holds now."""
     return f"t{number}.{column.stored}" if column.side else f"s.{column.stored}"
 
 
-def sides(spec: Spec) -> str:
-    """The joins of the other tables that a row ``s`` lies in."""
+def sides(spec: Spec, within: str = "p.within") -> str:
+    """The joins of the other tables that a row ``s`` lies in.
+
+    Args:
+        spec: The specification.
+        within: What the row of the file lies within, where there is such a thing.
+    """
     return "".join(
-        f"\n  {side.joins.format(t=f't{number}', s='s')}" for number, side, _ in spec.aside()
+        f"\n  {side.joins.format(t=f't{number}', s='s', within=within)}"
+        for number, side, _ in spec.aside()
     )
 
 
 def create_rows(spec: Spec) -> str:
     """The table that the rows of a file are copied to."""
     columns = ["line bigint NOT NULL", f"key {spec.key.type} NOT NULL"]
+    columns += ["vw varchar"] if spec.within else []
     for number, column in spec.numbered():
         columns.append(f"v{number} {'varchar' if column.reference else column.type}")
         columns += [f"g{number} boolean NOT NULL"] if spec.partial else []
@@ -144,71 +150,13 @@ CREATE TEMPORARY TABLE aspencli_problem (
 """
 
 
-def differs(number: int, column: Column, alias: str = "p") -> str:
-    """The condition that a row of the plan changes a column."""
-    return f"{alias}.n{number} {column.differs} {alias}.o{number}"
-
-
-def changes(spec: Spec) -> str:
-    """The condition that a row of the plan changes anything."""
-    return _any_of(differs(number, column) for number, column in spec.numbered())
-
-
-def changes_own(spec: Spec) -> str:
-    """The condition that it changes anything in the table itself."""
-    return _any_of(differs(number, column) for number, column in spec.own())
-
-
-def changes_aside(number: int, column: Column) -> str:
-    """The condition that it changes a column that lies in another table."""
-    return _any_of([differs(number, column)])
-
-
-def same_aside(spec: Spec, number: int, column: Column) -> str:
-    """The condition that it names such a column, which has that already."""
-    return (
-        f"({given(spec, number)} AND p.x{number} IS NOT NULL "
-        f"AND p.n{number} {column.equals} p.o{number})"
-    )
-
-
-def lacks_side(spec: Spec, number: int) -> str:
-    """The condition that a row has no place for a value, because it lies in another table."""
-    return (
-        f"(p.id IS NOT NULL AND {given(spec, number)} AND p.n{number} IS NOT NULL "
-        f"AND p.x{number} IS NULL)"
-    )
-
-
-def moved(spec: Spec, number: int, column: Column) -> str:
-    """The condition that a column does not hold what was expected of it.
-
-    Undoing twice finds the old value in place: that is no move.
-    """
-    unexpected = f"p.o{number} {column.differs} p.e{number}"
-    return (
-        f"({given(spec, number)} AND {unexpected} AND {differs(number, column)} "
-        "AND p.id IS NOT NULL)"
-    )
-
-
-def has_moved(spec: Spec) -> str:
-    """The condition that any column of a row does not."""
-    if not spec.expects:
-        return "false"
-    return _any_of(moved(spec, number, column) for number, column in spec.numbered())
-
-
-def _any_of(conditions: Iterable[str]) -> str:
-    # Of a row that is not there nothing is known: NULL must not count as a difference.
-    return f"(p.id IS NOT NULL AND ({' OR '.join(conditions) or 'false'}))"
-
-
 def count(spec: Spec) -> str:
     """What the plan comes to.
 
-    For a column that lies in another table: ``aside0`` rows change it, ``same0`` have it already,
-    and ``lacking0`` have no place for it.
+    ``own`` rows change in the table itself, ``kept`` rows of it stay as they are. For a column that
+    lies in another table: ``aside0`` rows change it, ``same0`` have it already, ``put0`` make it,
+    ``dropped0`` take it away, and ``lacking0`` have no place for it. Where rows may come and go:
+    ``created``, ``deleted`` and ``touched`` rows of the table, however many lines they have.
     """
     return f"SELECT {_counts(spec)} FROM {PLAN} p"
 
@@ -233,18 +181,26 @@ def count_all(spec: Spec) -> str:
 def _counts(spec: Spec) -> str:
     aside = "".join(
         f""",
-       count(*) FILTER (WHERE {changes_aside(number, column)}) AS aside{number},
+       count(*) FILTER (WHERE {changes_aside(spec, number, side, column)}) AS aside{number},
        count(*) FILTER (WHERE {same_aside(spec, number, column)}) AS same{number},
-       count(*) FILTER (WHERE {lacks_side(spec, number)}) AS lacking{number}"""
-        for number, _side, column in spec.aside()
+       count(*) FILTER (WHERE {puts_aside(spec, number, side)}) AS put{number},
+       count(*) FILTER (WHERE {drops_aside(number, side)}) AS dropped{number},
+       count(*) FILTER (WHERE {lacks_side(spec, number, side)}) AS lacking{number}"""
+        for number, side, column in spec.aside()
     )
+    created = f""",
+       count(*) FILTER (WHERE p.creates AND p.leads) AS created,
+       count(*) FILTER (WHERE p.deletes AND p.leads) AS deleted,
+       count(DISTINCT p.id) FILTER (WHERE {stays(spec)} AND {changes(spec)}) AS touched"""
     return f"""
        count(*) AS total,
-       count(*) FILTER (WHERE p.id IS NULL) AS unknown,
+       count(*) FILTER (WHERE {is_unknown(spec)}) AS unknown,
        count(*) FILTER (WHERE {has_moved(spec)}) AS moved,
        count(*) FILTER (WHERE {changes(spec)}) AS to_change,
-       count(*) FILTER (WHERE p.id IS NOT NULL AND NOT {changes(spec)}) AS already,
-       count(*) FILTER (WHERE {changes_own(spec)}) AS own{aside}
+       count(*) FILTER (WHERE NOT {is_unknown(spec)} AND NOT {changes(spec)}) AS already,
+       count(*) FILTER (WHERE {changes_own(spec)}) AS own,
+       count(*) FILTER (WHERE {stays(spec)} AND NOT {changes_own(spec)}) AS kept\
+{aside}{created if spec.creates else ""}
 """
 
 

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from db.bulk import check_sql, plan_sql, reference_sql
-from db.bulk.rows import Plan
+from db.bulk import check_sql, creating, creating_sql, gathering_sql, plan_sql, reference_sql
+from db.bulk.rows import Plan, Tally
 from db.bulk.spec import Spec
 from db.bulk.statements import Statements
+
+_ASIDE = ("aside", "same", "put", "dropped")
+
+
+class Aside(NamedTuple):
+    """What happens to a column that lies in another table, in rows.
+
+    Attributes:
+        changed: How many change it.
+        same: How many name it as it is.
+        put: How many make a row there.
+        dropped: How many take one away.
+    """
+
+    changed: int
+    same: int
+    put: int
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -19,20 +37,21 @@ class Made:
     Attributes:
         plan: The plan.
         own: How many rows change in the table itself.
-        aside: For each column that lies in another table: how many rows change it, and how many
-            name it as it is.
+        kept: How many rows of the table stay as they are.
+        aside: What happens to each column that lies in another table.
         detours: How many rows give up their value first, for each column where some do.
     """
 
     plan: Plan
     own: int
-    aside: Mapping[int, tuple[int, int]]
+    kept: int
+    aside: Mapping[int, Aside]
     detours: Mapping[int, int]
 
 
 def look_up(run: Statements, spec: Spec) -> None:
     """Find out what the rows of the file refer to, within a transaction that is open."""
-    for number, reference, _column in spec.references():
+    for number, reference, _column in spec.looked_up():
         run.run(reference_sql.create_found(number, reference, plan_sql.ROWS))
 
 
@@ -46,24 +65,29 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
         force: Plan those that do not hold it all the same.
     """
     look_up(run, spec)
-    run.run(plan_sql.create_plan(spec))
+    run.run(gathering_sql.create_plan(spec) if spec.creates else plan_sql.create_plan(spec))
     run.run(plan_sql.analyse_plan(spec))
     run.run(plan_sql.CREATE_PROBLEM)
-    counts = run.run(plan_sql.count_all(spec)).one()
-    if counts.unknown and spec.key_number is not None:
-        run.run(plan_sql.find_renamed(spec, spec.key_number))
+    if spec.creates:
+        is_clean = creating.gather(run, spec)
+        counts = run.run(plan_sql.count(spec)).one()
+    else:
         counts = run.run(plan_sql.count_all(spec)).one()
-    is_clean = _find_repeated_keys(run, spec, counts)
+        if counts.unknown and spec.key_number is not None:
+            run.run(plan_sql.find_renamed(spec, spec.key_number))
+            counts = run.run(plan_sql.count_all(spec)).one()
+        is_clean = _find_repeated_keys(run, spec, counts)
     # A value that two rows want is looked for among the rows that change: one that stays holds its
     # own, and is found as its holder. That is so only where every row is known, and known once.
-    at_once = not is_clean or counts.unknown or spec.expects
+    at_once = not is_clean or counts.unknown or spec.expects or spec.creates
     if at_once:
         is_clean &= _find_repeated_values(run, spec, None)
     tell = check_sql.leave if skip_moved else check_sql.name
     for found in _unusable(run, spec, counts, skip_moved=skip_moved, force=force):
-        run.run(tell(found))
-        is_clean = False
+        is_clean &= not run.run(tell(found)).rowcount
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
+    if spec.creates and skip_moved and not (is_clean and not is_held):
+        run.run(check_sql.leave(creating_sql.forsaken(spec)))
     if not at_once:
         is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
@@ -77,7 +101,7 @@ def _unusable(
         yield check_sql.moved_cells(spec)
     if counts.unknown:
         yield check_sql.unknown(spec, any_more=skip_moved)
-    for number, reference, column in spec.references():
+    for number, reference, column in spec.looked_up():
         if run.run(reference_sql.has_unresolved(number)).scalar():
             if run.run(reference_sql.HAS_DISTANCES).scalar():
                 run.run(reference_sql.find_near(number, reference))
@@ -85,6 +109,10 @@ def _unusable(
     for number, side, column in spec.aside():
         if getattr(counts, f"lacking{number}"):
             yield check_sql.lacking(spec, number, side, column)
+    if spec.creates:
+        yield from creating.unusable(run, spec, counts)
+        if skip_moved:
+            yield creating_sql.forsaken(spec)
 
 
 def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
@@ -152,9 +180,10 @@ def _summed(
         problems=problems,
         forced=now.moved if force else 0,
         passed_on=0 if spec.key_number is None else detours.get(spec.key_number, 0),
+        tally=Tally(now.created, now.deleted, now.touched) if spec.creates else None,
     )
     aside = {
-        number: (getattr(now, f"aside{number}"), getattr(now, f"same{number}"))
+        number: Aside(*(getattr(now, f"{what}{number}") for what in _ASIDE))
         for number, _side, _column in spec.aside()
     }
-    return Made(plan, now.own, aside, detours)
+    return Made(plan, now.own, now.kept, aside, detours)

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from db.bulk.check_sql import quoted, quoted_cell
-from db.bulk.plan_sql import (
-    PLAN,
-    PROBLEM,
-    ROWS,
-    changes,
-    current,
-    differs,
-    given,
-    in_scope,
-    label,
-    moved,
-    sides,
-)
+from db.bulk.conditions import changes, differs, given, in_scope, is_there, label, moved
+from db.bulk.plan_sql import PLAN, PROBLEM, ROWS, current, sides
 from db.bulk.reference_sql import shown
 from db.bulk.spec import Column, Spec
 
@@ -31,13 +20,13 @@ SELECT line, column_name, reason FROM {PROBLEM}
 
 def rows(spec: Spec, *, changed_only: bool) -> str:
     """The plan, by line."""
-    where = changes(spec) if changed_only else "p.id IS NOT NULL"
+    where = changes(spec) if changed_only else is_there(spec)
     cells = []
     for number, column in spec.numbered():
         cells += [f"p.g{number}"] if spec.partial else []
         cells += _cells(number, column, f"p.n{number}")
     return f"""
-SELECT p.line, p.key::text, {", ".join(cells)}
+SELECT p.line, {_named(spec, "p.key")}{_beside(spec)}, {", ".join(cells)}
   FROM {PLAN} p WHERE {where} ORDER BY p.line LIMIT :limit
 """
 
@@ -49,7 +38,8 @@ def outcomes(spec: Spec) -> str:
         cells += [f"m.g{number}"] if spec.partial else []
         cells += _cells(number, column, f"m.v{number}")
     return f"""
-SELECT m.line, m.key::text, f.reason, f.left_out, {", ".join(cells)}
+SELECT m.line, {_named(spec, "m.key")}, f.reason, f.left_out{_beside(spec, "m.vw")},
+       {", ".join(cells)}
   FROM {ROWS} m
   LEFT JOIN {PLAN} p ON p.line = m.line
   LEFT JOIN (SELECT line, bool_or(left_out) AS left_out,
@@ -57,6 +47,30 @@ SELECT m.line, m.key::text, f.reason, f.left_out, {", ".join(cells)}
                FROM {PROBLEM} GROUP BY line) f ON f.line = m.line
  ORDER BY m.line
 """
+
+
+def _named(spec: Spec, key: str) -> str:
+    """What a row is called: as the file does, unless that is a number and people have a word."""
+    if not (spec.creates and spec.by_id):
+        return f"{key}::text"
+    table = spec.table
+    word = f"SELECT s.{table.label} FROM {table.name} s WHERE s.{table.id} = {key}"
+    return f"coalesce({label(spec)}, ({word}), {key}::text)"
+
+
+def _beside(spec: Spec, given: str = "NULL") -> str:
+    """What a row says beside its columns: what becomes of it, and what it lies within.
+
+    Args:
+        spec: The specification.
+        given: What stands in the file for the latter, where nothing was found.
+    """
+    if not spec.creates:
+        return ""
+    where = f"coalesce({shown(spec.within, 'p.within')}, {given})" if spec.within else "NULL"
+    return f""",
+       CASE WHEN p.creates AND p.leads THEN 'create' WHEN p.deletes AND p.leads THEN 'delete' END,
+       {where}"""
 
 
 def _cells(number: int, column: Column, after: str) -> list[str]:
@@ -75,7 +89,7 @@ def moved_cells(spec: Spec) -> str:
     """Each column of the plan that does not hold what was expected of it, by line."""
     found = " UNION ALL ".join(
         f"""
-SELECT p.line, p.key::text AS key, {label(spec)}::text AS label, '{column.name}' AS column_name,
+SELECT p.line, p.key::text AS key, {_placed(spec, column)} AS label, '{column.name}' AS column_name,
        {shown(column, f"p.e{number}")} AS expected, {shown(column, f"p.o{number}")} AS found
   FROM {PLAN} p WHERE {moved(spec, number, column)}
 """
@@ -84,8 +98,15 @@ SELECT p.line, p.key::text AS key, {label(spec)}::text AS label, '{column.name}'
     return f"SELECT * FROM ({found}) moved ORDER BY line, column_name"
 
 
+def _placed(spec: Spec, column: Column) -> str:
+    if not (spec.within and column.side):
+        return f"{label(spec)}::text"
+    where = f"coalesce(' in ' || {shown(spec.within, 'p.within')}, '')"
+    return f"{label(spec)}::text || {where}"
+
+
 def moved_since(spec: Spec) -> str:
-    """What somebody changed since the plan was made; the first, and how many."""
+    """What somebody changed since the plan was made; line and text."""
     table, key = spec.table, spec.key
     cases = [(f"s.{table.id} IS NULL", "'is gone'")]
     if table.scope:
@@ -106,20 +127,20 @@ def moved_since(spec: Spec) -> str:
     for number, side, column in spec.aside():
         elsewhere = f"({given(spec, number)} AND t{number}.{side.id} IS DISTINCT FROM p.x{number})"
         cases.append((elsewhere, f"'has its {column.name} elsewhere now'"))
+    known = " AND p.id IS NOT NULL" if spec.creates else ""
     return f"""
-SELECT format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec))},
+SELECT p.line, format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec))},
               CASE {" ".join(f"WHEN {condition} THEN {words}" for condition, words in cases)} END)
-       AS text, count(*) OVER () AS total
+       AS text
   FROM {PLAN} p
   LEFT JOIN {table.name} s ON s.{table.id} = p.id{sides(spec)}
- WHERE {" OR ".join(condition for condition, _words in cases)}
- ORDER BY p.line LIMIT 200
+ WHERE ({" OR ".join(condition for condition, _words in cases)}){known}
 """
 
 
 def gone_since(spec: Spec) -> str:
-    """What rows of the plan refer to and somebody deleted since; the first, and how many."""
-    found = " UNION ALL ".join(
+    """What rows of the plan refer to and somebody deleted since; line and text."""
+    return " UNION ALL ".join(
         f"""
 SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number}) AS text
   FROM {PLAN} p
@@ -128,26 +149,26 @@ SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number
 """
         for number, reference, column in spec.references()
     )
-    return _first(found)
 
 
 def taken_since(spec: Spec) -> str:
-    """What somebody took since that a row of the plan wants; the first, and how many."""
+    """What somebody took since that a row of the plan wants; line and text."""
     table = spec.table
-    found = " UNION ALL ".join(
+    return " UNION ALL ".join(
         f"""
 SELECT p.line, format('line %s: %s is held by {table.noun} %s now', p.line,
                       {quoted(f"p.n{number}")}, {quoted(f"h.{table.label}")}) AS text
   FROM {PLAN} p
-  JOIN {table.name} h ON {in_scope(spec, "h")} AND h.{column.stored} = p.n{number}
+  JOIN {table.name} h ON {in_scope(spec, "h")}
+       AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
  WHERE h.{table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}
    AND NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = h.{table.id}
                       AND {differs(number, column, "q")})
 """
         for number, column in spec.unique()
     )
-    return _first(found)
 
 
-def _first(found: str) -> str:
+def first(found: str) -> str:
+    """The first of such rows, and how many there are."""
     return f"SELECT text, count(*) OVER () AS total FROM ({found}) found ORDER BY line LIMIT 200"

@@ -13,7 +13,7 @@ _IS_NUMBER = r"^(0|[1-9]\d{0,8})$"
 _LAST = "regexp_replace(lower(text), '^.* / ', '')"
 
 
-def found(number: int) -> str:
+def found(number: int | str) -> str:
     """The table of what was found for a column."""
     return f"pg_temp.aspencli_found{number}"
 
@@ -27,7 +27,15 @@ def _plain(reference: Reference, text: str) -> str:
     return f"regexp_replace({spaced}, ' / $', '')"
 
 
-def create_found(number: int, reference: Reference, rows: str) -> str:
+def _known(reference: Reference, cells: str) -> str:
+    """All that rows of the table are called, as it is compared: ``text``, and further cells."""
+    return " UNION ALL ".join(
+        f"SELECT {cells}{_plain(reference, text)} AS text FROM {reference.table} r"
+        for text in reference.texts
+    )
+
+
+def create_found(number: int | str, reference: Reference, rows: str) -> str:
     """What each text of a column means: its number, or all that it might mean.
 
     Args:
@@ -36,21 +44,22 @@ def create_found(number: int, reference: Reference, rows: str) -> str:
         rows: The table of the file's rows.
     """
     table, key = reference.table, reference.id
+    known = _known(reference, f"r.{key} AS id, ")
     return rf"""
 CREATE TEMPORARY TABLE aspencli_found{number} AS
 WITH wanted AS (
     SELECT DISTINCT v{number} AS given, {_plain(reference, f"v{number}")} AS text
       FROM {rows} WHERE v{number} IS NOT NULL
 ), known AS MATERIALIZED (
-    SELECT r.{key} AS id, {_plain(reference, reference.text)} AS text FROM {table} r
+    {known}
 ), numbered AS (
     SELECT w.given, array[r.{key}] AS ids FROM wanted w JOIN {table} r
         ON r.{key} = CASE WHEN w.given ~ '{_IS_NUMBER}' THEN w.given::integer END
 ), exact AS (
-    SELECT w.given, array_agg(k.id ORDER BY k.id) AS ids FROM wanted w JOIN known k USING (text)
+    SELECT w.given, array_agg(DISTINCT k.id) AS ids FROM wanted w JOIN known k USING (text)
      GROUP BY w.given
 ), folded AS (
-    SELECT w.given, array_agg(k.id ORDER BY k.id) AS ids
+    SELECT w.given, array_agg(DISTINCT k.id) AS ids
       FROM wanted w JOIN known k ON lower(k.text) = lower(w.text) GROUP BY w.given
 )
 SELECT w.given, w.text, coalesce(n.ids, e.ids, f.ids) AS ids,
@@ -64,7 +73,7 @@ SELECT w.given, w.text, coalesce(n.ids, e.ids, f.ids) AS ids,
 """
 
 
-def has_unresolved(number: int) -> str:
+def has_unresolved(number: int | str) -> str:
     """Whether a text means nothing, or several rows."""
     return f"SELECT EXISTS (SELECT FROM {found(number)} WHERE id IS NULL)"
 
@@ -72,7 +81,7 @@ def has_unresolved(number: int) -> str:
 HAS_DISTANCES = "SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'levenshtein_less_equal')"
 
 
-def find_near(number: int, reference: Reference) -> str:
+def find_near(number: int | str, reference: Reference) -> str:
     """Find what is near those that mean nothing.
 
     That is one that ends with all of it, has the same last part of a path, or differs by a few
@@ -82,7 +91,7 @@ def find_near(number: int, reference: Reference) -> str:
     return f"""
 WITH known AS MATERIALIZED (
     SELECT text, lower(left(text, 255)) AS folded, {_LAST} AS last
-      FROM (SELECT {_plain(reference, reference.text)} AS text FROM {reference.table} r) r
+      FROM ({_known(reference, "")}) r
 ), wanted AS (
     SELECT given, text, lower(left(text, 255)) AS folded, {_LAST} AS last
       FROM {found(number)} WHERE ids IS NULL AND text <> '' ORDER BY given LIMIT {_NEAR_TEXTS}
@@ -99,7 +108,9 @@ UPDATE {found(number)} f SET near = n.text FROM near n WHERE n.given = f.given
 """
 
 
-def unresolved(number: int, reference: Reference, column: Column, rows: str, plan: str) -> str:
+def unresolved(
+    number: int | str, reference: Reference, column: Column, rows: str, plan: str
+) -> str:
     """Each row of a plan whose text means nothing, or several rows: line, column, reason.
 
     Args:

@@ -29,12 +29,14 @@ class Request(NamedTuple):  # made a million times: three times faster than a fr
         key: What finds the row of the table.
         values: What each column of the specification shall hold.
         expected: What each of them that changes must hold now; None when any will do.
+        within: Where the values lie that lie in other tables, if the specification asks for it.
     """
 
     line: int
     key: str
     values: tuple[Cell, ...]
     expected: tuple[Cell, ...] | None = None
+    within: Value = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,21 @@ class PlannedRow(NamedTuple):
         line: Its line in the file.
         key: As in the file.
         changes: What it says of each column that it names.
+        becomes: ``create`` or ``delete``, where the row comes into being, or goes.
+        within: Where those values lie that lie in other tables, if there are several places.
     """
 
     line: int
     key: str
     changes: tuple[Change, ...]
+    becomes: str | None = None
+    within: Value = None
 
     @property
     def action(self) -> str:
-        """``change``, or ``same`` where it is so already."""
-        return "same" if all(change.is_same for change in self.changes) else "change"
+        """``create``, ``delete``, ``change``, or ``same`` where it is so already."""
+        is_same = all(change.is_same for change in self.changes)
+        return self.becomes or ("same" if is_same else "change")
 
 
 class MovedRow(NamedTuple):
@@ -121,6 +128,8 @@ class AssessedRow(NamedTuple):
         changes: What it says of each column that it names.
         reason: Why it is not applied; None when it is.
         left_out: Whether it was left out of the plan, instead of forbidding it.
+        becomes: See `PlannedRow`.
+        within: See `PlannedRow`.
     """
 
     line: int
@@ -128,6 +137,8 @@ class AssessedRow(NamedTuple):
     changes: tuple[Change, ...]
     reason: str | None = None
     left_out: bool = False
+    becomes: str | None = None
+    within: Value = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,7 @@ class Plan:
         forced: How many are planned although they do not hold what was expected of them.
         passed_on: How many rows pass on to others what rows are found by. The same file would then
             find other rows the next time.
+        tally: What that is in rows of the table, where these may come and go.
     """
 
     rows: int
@@ -154,3 +166,13 @@ class Plan:
     problems: int
     forced: int = 0
     passed_on: int = 0
+    tally: Tally | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many rows of the table come, go, and change otherwise; each may have several lines."""
+
+    created: int
+    deleted: int
+    changed: int

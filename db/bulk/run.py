@@ -10,7 +10,7 @@ from typing import IO, Self
 
 from sqlalchemy.exc import IntegrityError
 
-from db.bulk import plan_sql, read_sql, write_sql
+from db.bulk import creating, creating_sql, plan_sql, read_sql, write_sql
 from db.bulk.committing import commit_surely
 from db.bulk.copying import copy_in, copy_out
 from db.bulk.lines import changes_of, lines_of
@@ -26,6 +26,9 @@ _SINCE: dict[str, Callable[[Spec], str]] = {
     "23503": read_sql.gone_since,  # what a foreign key refers to
     "23505": read_sql.taken_since,  # what a unique constraint allows once
 }
+
+
+_BESIDE = 2  # cells before the columns; see `read_sql`
 
 
 class _MovedError(Exception):
@@ -102,7 +105,7 @@ class BulkRun:
                 counting them as problems; see `left_out`.
             force: Plan them too, whatever they hold; see `moved`.
         """
-        with self._statements.staging():
+        with self._statements.staging(of_one_moment=True):
             self._made = make_plan(self._statements, self._spec, skip_moved=skip_moved, force=force)
         return self._made.plan
 
@@ -123,18 +126,21 @@ class BulkRun:
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the file, by line, with the reason why it is not applied, if any."""
+        beside = _BESIDE if self._spec.creates else 0
         for line, key, reason, left_out, *cells in self._statements.stream(
             read_sql.outcomes(self._spec)
         ):
-            yield AssessedRow(line, key, self._changes_of(cells), reason, bool(left_out))
+            changes = self._changes_of(cells[beside:])
+            yield AssessedRow(line, key, changes, reason, bool(left_out), *cells[:beside])
 
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
     ) -> Generator[PlannedRow, None, None]:
         """The plan, by line of the file."""
         query = read_sql.rows(self._spec, changed_only=changed_only)
-        for row in self._statements.stream(query, limit=limit):
-            yield PlannedRow(row[0], row[1], self._changes_of(row[2:]))
+        beside = _BESIDE if self._spec.creates else 0
+        for line, key, *cells in self._statements.stream(query, limit=limit):
+            yield PlannedRow(line, key, self._changes_of(cells[beside:]), *cells[:beside])
 
     def apply(
         self,
@@ -163,12 +169,12 @@ class BulkRun:
         try:
             return self._transact(self._ready(), write_undo, before_commit, begun)
         except _MovedError:
-            raise self._moved(read_sql.moved_since(self._spec)) from None
+            raise self._moved(read_sql.moved_since) from None
         except IntegrityError as error:
-            query = _SINCE.get(getattr(error.orig, "pgcode", ""))
-            if query is None:
+            since = _SINCE.get(getattr(error.orig, "pgcode", ""))
+            if since is None:
                 raise
-            raise self._moved(query(self._spec)) from error
+            raise self._moved(since) from error
 
     def _transact(
         self,
@@ -202,27 +208,58 @@ class BulkRun:
         Raises:
             _MovedError: One is not as planned.
         """
-        run, spec, plan = self._statements.run, self._spec, made.plan
-        for number, rows in made.detours.items():
-            if run(write_sql.park(spec, number)).rowcount != rows:
-                raise _MovedError
-        run(write_sql.IN_ORDER)
-        same = plan.to_change + plan.already - made.own
-        if same and run(write_sql.lock_same(spec)).scalar_one() != same:
-            raise _MovedError
-        if made.own and run(write_sql.update(spec, made.detours)).rowcount != made.own:
-            raise _MovedError
+        spec = self._spec
         for number, side, column in spec.aside():
-            changed, kept = made.aside[number]
-            if kept and run(write_sql.lock_aside(spec, number, side, column)).scalar_one() != kept:
-                raise _MovedError
-            update = write_sql.update_aside(number, side, column)
-            if changed and run(update).rowcount != changed:
-                raise _MovedError
+            if made.aside[number].dropped:
+                self._do(
+                    creating_sql.delete_aside(number, side, column), made.aside[number].dropped
+                )
+        tally = made.plan.tally
+        if tally and tally.deleted:
+            self._do(creating_sql.delete(spec), tally.deleted)
+        for number, rows in made.detours.items():
+            self._do(write_sql.park(spec, number), rows)
+        run = self._statements.run
+        run(write_sql.IN_ORDER)
+        if made.kept and run(write_sql.lock_same(spec)).scalar_one() != made.kept:
+            raise _MovedError
+        if made.own:
+            self._do(write_sql.update(spec, made.detours), made.own)
+        if tally and tally.created:
+            run(creating_sql.number_new(spec))
+            self._do(creating_sql.insert(spec), tally.created)
+        self._write_aside(made)
 
-    def _moved(self, query: str) -> RowsMovedError:
-        rows = list(self._statements.stream(query))
+    def _write_aside(self, made: Made) -> None:
+        """Write the values that lie in other tables, and lock those that do not change."""
+        spec = self._spec
+        for number, side, column in spec.aside():
+            count = made.aside[number]
+            lock = write_sql.lock_aside(spec, number, side, column)
+            if count.same and self._statements.run(lock).scalar_one() != count.same:
+                raise _MovedError
+            if count.changed:
+                self._do(write_sql.update_aside(spec, number, side, column), count.changed)
+            if count.put:
+                self._do(creating_sql.insert_aside(spec, number, side, column), count.put)
+
+    def _do(self, statement: str, rows: int) -> None:
+        if self._statements.run(statement).rowcount != rows:
+            raise _MovedError
+
+    def _moved(self, since: Callable[[Spec], str]) -> RowsMovedError:
+        found = self._moved_anyhow() if self._spec.creates else since(self._spec)
+        rows = list(self._statements.stream(read_sql.first(found)))
         return RowsMovedError([row.text for row in rows], rows[0].total if rows else 0)
+
+    def _moved_anyhow(self) -> str:
+        """Where rows come and go, one thing that moved may show as another."""
+        with self._connection.begin():
+            links = creating.links(self._statements, self._spec)
+        found = [read_sql.moved_since(self._spec), creating_sql.come_since(self._spec)]
+        found += [since(self._spec) for since in _SINCE.values()]
+        found += [creating_sql.used_since(self._spec, links)] if links else []
+        return " UNION ".join(query for query in found if query)
 
     def _write_undo(self, file: IO[bytes]) -> None:
         copy_out(self._connection, write_sql.undo(self._spec), file)

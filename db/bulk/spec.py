@@ -7,7 +7,7 @@ or copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 
@@ -40,6 +40,7 @@ class Reference:
         table: With its schema.
         noun: What messages call a row.
         text: What people call a row ``r``, in SQL.
+        also: What else people call it, in SQL.
         is_path: Whether that is a path such as ``Europe / Greece``, whatever spaces it has.
         id: The column that the number is of.
     """
@@ -47,8 +48,14 @@ class Reference:
     table: str
     noun: str
     text: str
+    also: str | None = None
     is_path: bool = False
     id: str = "id"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that a row may be called."""
+        return (self.text, self.also) if self.also else (self.text,)
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,11 @@ class Side:
         table: With its schema.
         id: What identifies its rows.
         joins: SQL that joins it as ``{t}`` to a row ``{s}``; further names must begin with ``{t}``.
+            ``{within}`` is what the row of the file lies within, where there is such a thing.
         owner: The condition, in SQL, that a row ``{t}`` is still that of the row ``p`` of a plan.
-        lacks: How messages say that a row has none there.
+        lacks: How messages say that a row has none there, or has several.
+        inserts: Where a row of it comes with a value and goes with it: what else a new one holds,
+            in SQL, of the row ``p`` of a plan. None where rows are there already or not at all.
     """
 
     table: str
@@ -68,6 +78,7 @@ class Side:
     joins: str
     owner: str
     lacks: str
+    inserts: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,10 @@ class Column:
         verb: How messages say what a row holds: ``is named``.
         reference: What it refers to; files then name that by number or by text.
         side: The other table that it lies in.
+        fold: Whether letter case does not matter when rows are found by it, or when it is unique.
+        default: What a new row holds in it that does not say, in SQL.
+        needed: Why a new row has to say; None where it need not.
+        hidden: Whether no file has it, and it is not shown; a new row has its default.
     """
 
     name: str
@@ -93,6 +108,14 @@ class Column:
     verb: str | None = None
     reference: Reference | None = None
     side: Side | None = None
+    fold: bool = False
+    default: str | None = None
+    needed: str | None = None
+    hidden: bool = False
+
+    def compared(self, value: str) -> str:
+        """A value of it as it is compared with others, where letter case may not matter."""
+        return f"lower({value})" if self.fold else value
 
     @property
     def holds(self) -> str:
@@ -120,6 +143,11 @@ class Spec:
         columns: What changes, in the order of a request's values.
         partial: Whether a row may leave columns as they are (`KEEP`).
         expects: Whether rows tell what they must hold now, as those of an undo file do.
+        creates: Whether rows that are not there are made. Then it has all columns of the table,
+            each of them nullable, since of a row that is not there each is nothing.
+        within: What tells where the values lie that lie in other tables, such as a group: a row of
+            the table may then have several lines.
+        keeps_key: Whether no row of the file changes what rows are found by, though it could.
     """
 
     table: Table
@@ -127,6 +155,9 @@ class Spec:
     columns: tuple[Column, ...]
     partial: bool = False
     expects: bool = False
+    creates: bool = False
+    within: Column | None = None
+    keeps_key: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -155,7 +186,12 @@ class Spec:
         if self.is_plain:
             return replace(self, expects=True)
         key = Column(self.table.id, self.table.id, type="bigint")
-        return replace(self, key=key, partial=True, expects=True)
+        return replace(self, key=key, partial=True, expects=True, keeps_key=True)
+
+    @property
+    def labelled(self) -> int:
+        """The number of the column by which messages name a row."""
+        return next(n for n, column in self.numbered() if column.stored == self.table.label)
 
     def numbered(self) -> Iterator[tuple[int, Column]]:
         """Each column with the number by which statements call it."""
@@ -176,3 +212,10 @@ class Spec:
     def references(self) -> list[tuple[int, Reference, Column]]:
         """Those that refer to other tables."""
         return [(number, c.reference, c) for number, c in self.numbered() if c.reference]
+
+    def looked_up(self) -> list[tuple[int | str, Reference, Column]]:
+        """All that refers to other tables: `references`, and what rows lie within (``w``)."""
+        found: list[tuple[int | str, Reference, Column]] = [*self.references()]
+        if self.within and self.within.reference:
+            found.append(("w", self.within.reference, self.within))
+        return found

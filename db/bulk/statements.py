@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from db.bulk.plan_sql import READ_WRITE, WORK_MEM
+from db.bulk.plan_sql import ONE_MOMENT, READ_WRITE, WORK_MEM
 from db.interrupts import cancellable
 
 _BATCH = 2_000  # rows fetched at once
@@ -30,10 +30,14 @@ class Statements:
         self._values = values
 
     @contextmanager
-    def staging(self) -> Iterator[None]:
-        """A transaction that makes temporary tables."""
+    def staging(self, *, of_one_moment: bool = False) -> Iterator[None]:
+        """A transaction that makes temporary tables.
+
+        Args:
+            of_one_moment: Whether all its statements see the database as it is at the first one.
+        """
         with self.connection.begin():
-            self.run(READ_WRITE)
+            self.run(ONE_MOMENT if of_one_moment else READ_WRITE)
             self.run(WORK_MEM)
             yield
 

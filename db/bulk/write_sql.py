@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from db.bulk.plan_sql import (
-    HELD,
-    PLAN,
+from db.bulk.conditions import (
     changes,
     changes_aside,
     changes_own,
     differs,
     given,
     in_scope,
+    label,
     same_aside,
+    stays,
 )
+from db.bulk.plan_sql import HELD, PLAN
 from db.bulk.spec import Column, Side, Spec
 
 # The first key of the locks is this program's own: the bytes of "aspe".
@@ -59,7 +60,8 @@ def lock_same(spec: Spec) -> str:
     """Lock the rows of which nothing changes in the table itself: that has to stay so."""
     return f"""
 SELECT count(*) FROM (
-    SELECT FROM (SELECT * FROM {PLAN} p WHERE NOT {changes_own(spec)} ORDER BY p.place) p
+    SELECT FROM (SELECT * FROM {PLAN} p
+                  WHERE {stays(spec)} AND NOT {changes_own(spec)} ORDER BY p.place) p
       JOIN {spec.table.name} s ON s.{spec.table.id} = p.id
      WHERE {_is_unmoved(spec, ())}
        FOR SHARE OF s
@@ -118,12 +120,12 @@ SELECT count(*) FROM (
 """
 
 
-def update_aside(number: int, side: Side, column: Column) -> str:
+def update_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
     """Write the values that lie in another table."""
     return f"""
 UPDATE {side.table} t SET {column.stored} = p.n{number}
   FROM {PLAN} p
- WHERE {_is_aside(number, side, column)} AND {changes_aside(number, column)}
+ WHERE {_is_aside(number, side, column)} AND {changes_aside(spec, number, side, column)}
 """
 
 
@@ -143,7 +145,7 @@ def undo(spec: Spec) -> str:
 
     A simple rename has the key, what is new, and what was before. Others have the number that
     identifies the row for good, since its key may change, and what messages call it; a column that
-    the row does not change is blank.
+    the row does not change is blank. A row that comes into being, or goes, changes every column.
     """
     if spec.is_plain:
         (column,) = spec.columns
@@ -154,12 +156,13 @@ def undo(spec: Spec) -> str:
         ]
     else:
         cells = [f"p.id AS {spec.table.id}", f"{_guarded(_label_then(spec))} AS {spec.table.label}"]
+        cells += [f"p.within AS {spec.within.name}"] if spec.within else []
+        whole = " OR (p.leads AND (p.creates OR p.deletes))" if spec.creates else ""
         for number, column in spec.numbered():
+            is_told = differs(number, column) + ("" if column.side else whole)
             for what, side in (("n", "new"), ("o", "old")):
                 value = _guarded(_escaped(f"p.{what}{number}::text"))
-                cells.append(
-                    f"CASE WHEN {differs(number, column)} THEN {value} END AS {side}_{column.name}"
-                )
+                cells.append(f"CASE WHEN {is_told} THEN {value} END AS {side}_{column.name}")
     return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
 
 
@@ -167,7 +170,7 @@ def _label_then(spec: Spec) -> str:
     """What messages call a row once it is written."""
     for number, column in spec.numbered():
         if column.stored == spec.table.label:
-            return f"p.n{number}"
+            return f"coalesce(p.n{number}, {label(spec)})" if spec.creates else f"p.n{number}"
     return "p.key" if spec.key.stored == spec.table.label else "p.label"
 
 

@@ -69,7 +69,8 @@ def lab(
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A column that may be cleared, too."""
-    monkeypatch.setitem(undofile._KINDS, "samples", (SAMPLES, COLUMNS | {"host": HOST}))
+    kind = undofile.Kind(SAMPLES, COLUMNS | {"host": HOST})
+    monkeypatch.setitem(undofile.KINDS, "samples", kind)
 
 
 @pytest.fixture

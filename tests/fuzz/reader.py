@@ -72,7 +72,7 @@ def read_whole(path: Path) -> tuple[int, int]:
     rows, began = 0, time.monotonic()
     try:
         with open_table(str(path)) as source:
-            for line, private, (public,), _expected in read_mapping(source, faults.append):
+            for line, private, (public,), *_rest in read_mapping(source, faults.append):
                 rows += 1
                 assert line > 1
                 assert isinstance(public, str)

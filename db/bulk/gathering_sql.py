@@ -1,0 +1,206 @@
+"""The statements that make one row of all lines that mean it, where rows may come into being.
+
+What a plan has then beside the columns that `plan_sql` tells of: ``within`` is what the line lies
+within, such as a group. ``who`` is the same for the lines of one row of the table; one of them
+``leads`` it, the others tell of other tables only (`gather`); ``company`` is how many they are. A
+row ``creates`` or ``deletes``: all of its lines then do, and are applied together or not at all.
+``renamed`` tells that it was found by what the file wants to call it.
+"""
+
+from __future__ import annotations
+
+from db.bulk.check_sql import quoted, quoted_cell
+from db.bulk.conditions import label
+from db.bulk.plan_sql import PLAN, ROWS, current, sides
+from db.bulk.reference_sql import found
+from db.bulk.spec import Column, Spec
+
+
+def create_plan(spec: Spec) -> str:
+    """The lines, each with what is there now, and what becomes of it."""
+    says, of_row = f"q.n{spec.labelled}", "OVER (PARTITION BY q.who)"
+    creates, deletes = "q.id IS NULL", "false"
+    if spec.expects:
+        # An undo file says what a row shall be called, or that it shall be called nothing.
+        creates += f" AND bool_or(q.g{spec.labelled} AND {says} IS NOT NULL) {of_row}"
+        deletes = f"q.id IS NOT NULL AND bool_or(q.g{spec.labelled} AND {says} IS NULL) {of_row}"
+    return f"""
+CREATE TEMPORARY TABLE aspencli_plan AS
+SELECT q.*, coalesce(q.stored_label, max({says}) {of_row}) AS label,
+       row_number() OVER (PARTITION BY q.who ORDER BY q.line) = 1 AS leads,
+       count(*) {of_row} AS company, {creates} AS creates, {deletes} AS deletes
+  FROM (SELECT i.*, {_who(spec)} AS who FROM ({_planned(spec)}) i) q
+"""
+
+
+def _who(spec: Spec) -> str:
+    # The first character tells numbers from keys.
+    return f"coalesce('#' || i.id, '=' || {spec.key.compared('i.key')})"
+
+
+def _planned(spec: Spec) -> str:
+    table = spec.table
+    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.at AS place", "s.renamed"]
+    columns += [f"s.{table.label} AS stored_label"]
+    columns += ["fw.id AS within"] if spec.within else []
+    for number, column in spec.numbered():
+        columns += _cells(spec, number, column)
+    return f"""
+SELECT {", ".join(columns)}
+  FROM {ROWS} m{_joins(spec)}
+  LEFT JOIN ({_found(spec)}) s ON s.of_line = m.line{sides(spec, within="fw.id")}
+"""
+
+
+def _joins(spec: Spec) -> str:
+    """The joins of what the rows of the file refer to."""
+    return "".join(
+        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
+        for number, _reference, _column in spec.looked_up()
+    )
+
+
+def _cells(spec: Spec, number: int, column: Column) -> list[str]:
+    """What a line says of a column, and what is there now."""
+    is_new, now = f"s.{spec.table.id} IS NULL", current(number, column)
+    is_given, wanted = f"m.g{number}", _wanted(number, column)
+    otherwise = now
+    if number == spec.key_number:  # a new row is called by its key, unless it says otherwise
+        wanted = f"CASE WHEN {is_given} THEN {wanted} ELSE m.key END"
+        is_given = f"({is_given} OR {is_new})"
+    elif column.default and not spec.expects:  # an undo file says all of a row that comes back
+        default = f"CAST({column.default} AS {column.type})"
+        otherwise = f"CASE WHEN {is_new} THEN {default} ELSE {now} END"
+    cells = [f"{is_given} AS g{number}", f"{now} AS o{number}"]
+    cells.append(f"CASE WHEN {is_given} THEN {wanted} ELSE {otherwise} END AS n{number}")
+    cells += [f"m.e{number}"] if spec.expects else []
+    cells += [f"t{number}.{column.side.id} AS x{number}"] if column.side else []
+    return cells
+
+
+def _wanted(number: int, column: Column) -> str:
+    return f"f{number}.id" if column.reference else f"m.v{number}"
+
+
+def _found(spec: Spec) -> str:
+    """The rows of the table that the lines mean; ``of_line`` tells which.
+
+    Where a line says what else a row shall be called, and that has been done: the row that is
+    called so, if it is wholly as the line says.
+    """
+    name = spec.table.name
+    rows = f"""
+SELECT m.line AS of_line, false AS renamed, s.ctid AS at, s.*
+  FROM {ROWS} m JOIN {name} s ON {is_named(spec, "s", "m.key")}
+"""
+    if spec.keeps_key or spec.key_number is None:
+        return rows
+    same = " AND ".join(
+        f"(s.{column.stored} IS NOT DISTINCT FROM {_wanted(number, column)} OR NOT m.g{number})"
+        for number, column in spec.own()
+    )
+    key = spec.key.compared
+    wanted = f"m.v{spec.key_number}"
+    return f"""{rows} UNION ALL
+SELECT m.line, true, s.ctid, s.*
+  FROM {ROWS} m{_joins(spec)}
+  JOIN {name} s ON {is_named(spec, "s", wanted)}
+ WHERE m.g{spec.key_number} AND {same}
+   AND NOT EXISTS (SELECT FROM {name} y WHERE {key(f"y.{spec.key.stored}")} = {key("m.key")})
+"""
+
+
+def is_named(spec: Spec, alias: str, key: str) -> str:
+    """The condition that a row of the table is the one that a key names.
+
+    Where letter case does not matter, one that is exactly right comes first.
+    """
+    column = spec.key
+    stored = f"{alias}.{column.stored}"
+    if not column.fold:
+        return f"{stored} = {key}"
+    better = f"EXISTS (SELECT FROM {spec.table.name} b WHERE b.{column.stored} = {key})"
+    return f"lower({stored}) = lower({key}) AND ({stored} = {key} OR NOT {better})"
+
+
+# Lines that mean one row
+
+
+DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
+TAKE_DOUBLED = f"""
+DELETE FROM {PLAN} WHERE line IN (SELECT line FROM {PLAN} GROUP BY line HAVING count(*) > 1)
+"""
+HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
+
+
+def doubled(spec: Spec) -> str:
+    """The rows that mean several rows of the table, or of another one."""
+    sides = "".join(
+        f" UNION ALL SELECT p.line, '{column.name}',"
+        f" format('%s {side.lacks}', {quoted(label(spec))})"
+        f" FROM {PLAN} p GROUP BY p.line, {label(spec)} HAVING count(DISTINCT p.x{number}) > 1"
+        for number, side, column in spec.aside()
+    )
+    return f"""
+SELECT p.line, '{spec.key.name}',
+       format('%s means several {spec.table.noun}s: %s', {quoted("p.key")},
+              string_agg(DISTINCT p.id::text, ', '))
+  FROM {PLAN} p GROUP BY p.line, p.key HAVING count(DISTINCT p.id) > 1
+{sides}
+"""
+
+
+def has_repeated(spec: Spec) -> str:
+    """Whether two lines mean the same."""
+    return f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY {_same(spec)} HAVING count(*) > 1)"
+
+
+def repeated(spec: Spec) -> str:
+    """The lines that mean the same as one before them."""
+    same = f", with the same {spec.within.name}" if spec.within else ""
+    where = f"CASE WHEN within IS NULL THEN '' ELSE '{same}' END" if spec.within else "''"
+    return f"""
+SELECT line, '{spec.key.name}',
+       format('%s stands on line %s already%s', {quoted("key")}, first_line, {where})
+  FROM (SELECT p.*, first_value(p.line) OVER (PARTITION BY {_same(spec)} ORDER BY p.line)
+               AS first_line
+          FROM {PLAN} p) repeated
+ WHERE line <> first_line
+"""
+
+
+def _same(spec: Spec) -> str:
+    return "p.who, p.within" if spec.within else "p.who"
+
+
+def contradicting(spec: Spec) -> str:
+    """The lines that say something else of the same row than one before them."""
+    return " UNION ALL ".join(
+        f"""
+SELECT p.line, '{column.name}', format('%s contradicts line %s, which says %s',
+       {quoted_cell(column, f"p.n{number}")}, f.line, {quoted_cell(column, "f.value")})
+  FROM {PLAN} p
+  JOIN (SELECT DISTINCT ON (who) who, line, n{number} AS value
+          FROM {PLAN} WHERE company > 1 AND g{number} ORDER BY who, line) f ON f.who = p.who
+ WHERE p.g{number}
+   AND {column.compared(f"p.n{number}")} IS DISTINCT FROM {column.compared("f.value")}
+"""
+        for number, column in spec.own()
+    )
+
+
+def gather(spec: Spec) -> str:
+    """Let one line of each row say all that its lines say of the table itself."""
+    gathered, sets = [], []
+    for number, _column in spec.own():
+        g, n = f"g{number}", f"n{number}"
+        gathered.append(f"bool_or({g}) AS {g}")
+        gathered.append(f"(array_agg({n} ORDER BY line) FILTER (WHERE {g}))[1] AS {n}")
+        sets.append(f"{g} = p.leads AND a.{g}")
+        kept = f"CASE WHEN NOT p.leads THEN p.o{number} WHEN a.{g} THEN a.{n} ELSE p.{n} END"
+        sets.append(f"{n} = {kept}")
+    return f"""
+UPDATE {PLAN} p SET {", ".join(sets)}
+  FROM (SELECT who, {", ".join(gathered)} FROM {PLAN} WHERE company > 1 GROUP BY who) a
+ WHERE a.who = p.who
+"""
