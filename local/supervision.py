@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
-from aspencli.errors import AspenError, ConflictError, UnreachableError
+from aspencli.errors import AspenError, UnreachableError
 from local import logs, processes
 from local.account import own_account
 from local.parts import PartSteps, Stopped
@@ -40,12 +40,8 @@ _NAMED = frozenset(
 )
 
 
-class PortTakenError(ConflictError):
-    """Another program has the port of a part; another start chooses another."""
-
-
-class LostError(AspenError):
-    """The supervisor ended while a command waited for it; another start makes another."""
+class PortTakenError(Exception):
+    """Another program has the port of a part."""
 
 
 class Supervision:
@@ -102,7 +98,6 @@ class Supervision:
 
         Raises:
             PortTakenError: Another program has the port of one.
-            LostError: The supervisor ended.
             AspenError: One cannot be started; its last messages are the details.
         """
         told: dict[str, Phase] = {}
@@ -115,7 +110,7 @@ class Supervision:
                     progress(name, phase.value)
                 told[name] = phase
             self._check(record, phases, since)
-            if phases and all(record[name].runs for name in phases):
+            if phases and all(phase is Phase.RUNNING for phase in phases.values()):
                 return
             if time.monotonic() > deadline:
                 late = ", ".join(f"{n} is {p}" for n, p in phases.items() if p is not Phase.RUNNING)
@@ -128,7 +123,7 @@ class Supervision:
     def stop(self) -> dict[str, Stopped]:
         """Stop the supervisor with the services that it keeps; nothing of them keeps running."""
         began, before = time.monotonic(), self.record()
-        was = {name: one.lives for name, one in before.items()}
+        was = {name: bool(one.process and one.process.lives) for name, one in before.items()}
         if process := self.process:
             processes.send(process.pid, signal.SIGTERM)
             if not processes.wait_until(lambda: not process.lives, _STOP_S):
@@ -208,7 +203,7 @@ class Supervision:
 
     def _check(self, record: Record, phases: Mapping[str, Phase], since: float) -> None:
         if self.process is None:
-            raise LostError(
+            raise AspenError(
                 "the supervisor of the local deployment ended while it started the parts",
                 hint="Try again; its messages: aspencli local logs supervisor",
                 details=logs.tail(self._state.log(SUPERVISOR), _TAIL),
@@ -218,7 +213,7 @@ class Supervision:
             if phase is not Phase.RESTARTING or one.since < since:
                 continue
             if one.conflict:
-                raise PortTakenError(one.reason, hint="Try again in a moment.")
+                raise PortTakenError(one.reason)
             raise AspenError(
                 f"{name} could not be started: {one.reason}",
                 hint=f"Its last messages stand above; more of them: aspencli local logs {name}. "

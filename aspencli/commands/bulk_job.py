@@ -108,8 +108,9 @@ class Job:
         if plan.left_out and not before:
             force = "" if self._purpose.force else "; --force takes those changed since, too"
             raise ConflictError(
-                f"left alone, as named above: {self._view.count(plan.left_out)} of {plan.rows:,}",
-                hint=f"Look at each: aspencli samples show PRIVATE_IDENTIFIER{force}",
+                "left alone, as named above: "
+                f"{self._view.lines(plan, plan.left_out)} of {plan.rows:,}",
+                hint=f"Look at each: {self._view.look}{force}",
             )
 
     def _show(
@@ -167,7 +168,8 @@ class Job:
     def _written_before(self, assessment: Assessment, subject: Subject) -> Run | None:
         """The run that wrote this file already, where to write it again would be another thing."""
         is_other = assessment.problems or assessment.plan.passed_on
-        if not (self._purpose.spec.changes_key and is_other):
+        spec = self._purpose.spec
+        if not (spec.changes_key and is_other) or spec.keeps_key:
             return None
         return written_before(fold(open_journal().read().events), subject)
 
@@ -184,7 +186,7 @@ class Job:
         )
 
     def _say_plan(self, plan: Plan) -> None:
-        parts = [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
+        parts = self._view.prospect(plan)
         if plan.detours:
             parts.append(f"{plan.detours:,} identifiers passed on within the file")
         self.out.info(f"{plan.rows:,} rows for {self._scope.words}: {', '.join(parts)}.")

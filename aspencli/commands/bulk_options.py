@@ -53,6 +53,15 @@ Sheet = Annotated[
     str | None,
     typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
 ]
+Undone = Annotated[
+    str,
+    typer.Argument(
+        help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
+]
 Names = Annotated[
     list[str] | None,
     typer.Option(

@@ -24,6 +24,13 @@ RESULT_COLUMNS = (
     Column("undo_file", "Undo file", whole=True),
     Column("run", "Run"),
 )
+TALLY_COLUMNS = (
+    Column("rows", "Rows", right=True),
+    Column("created", "Created", right=True),
+    Column("changed", "Changed", right=True),
+    Column("deleted", "Deleted", right=True),
+    *RESULT_COLUMNS[-4:],
+)
 
 
 def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:

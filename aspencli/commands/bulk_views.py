@@ -8,10 +8,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from aspencli.output.rendering import Column, Row
-from aspencli.services.report import CHANGES, RENAMES, ReportForm
+from aspencli.services.report import CHANGES, PLACED, RENAMES, ReportForm
 
 if TYPE_CHECKING:
-    from db.bulk.rows import MovedRow, PlannedRow
+    from db.bulk.rows import MovedRow, Plan, PlannedRow, Tally
+
+_LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class View:
         moved_row: What is shown of it.
         report: The columns of a report.
         undo: The words of the command that takes it back.
+        look: The command that shows a row.
     """
 
     verb: str
@@ -41,6 +44,7 @@ class View:
     moved_row: Callable[[MovedRow], Row]
     report: ReportForm
     undo: tuple[str, ...]
+    look: str
 
     def shown(self, rows: Iterable[PlannedRow]) -> Iterator[Row]:
         """What is shown of the rows of a plan."""
@@ -48,7 +52,42 @@ class View:
 
     def count(self, number: int) -> str:
         """So many rows, in words."""
-        return f"{number:,} {self.noun}" + ("" if number == 1 else "s")
+        return _counted(number, self.noun)
+
+    def lines(self, plan: Plan, number: int) -> str:
+        """So many lines of the file, in words."""
+        return self.count(number) if plan.tally is None else _counted(number, "row")
+
+    def deed(self, plan: Plan) -> str:
+        """What is about to be done, as a verb phrase."""
+        if plan.tally is None:
+            return f"{self.verb} {self.count(plan.to_change)}"
+        return " and ".join(f"{verb} {self.count(n)}" for verb, _, n in _deeds(plan.tally) if n)
+
+    def result(self, plan: Plan) -> str:
+        """What was done, as a sentence without its full stop."""
+        if plan.tally is None:
+            return f"{self.count(plan.to_change)} {self.done}"
+        return ", ".join(f"{self.count(n)} {done}" for _, done, n in _deeds(plan.tally) if n)
+
+    def prospect(self, plan: Plan) -> list[str]:
+        """What the plan comes to, in parts of a sentence."""
+        if plan.tally is None:
+            return [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
+        deeds = [f"{self.count(n)} to {verb}" for verb, _, n in _deeds(plan.tally) if n]
+        return [*deeds, f"{self.lines(plan, plan.already)} already so"]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _deeds(tally: Tally) -> tuple[tuple[str, str, int], ...]:
+    return (
+        ("create", "created", tally.created),
+        ("change", "changed", tally.changed),
+        ("delete", "deleted", tally.deleted),
+    )
 
 
 def _renaming(row: PlannedRow) -> Iterable[Row]:
@@ -93,6 +132,7 @@ RENAMING = View(
     moved_row=_renamed_since,
     report=RENAMES,
     undo=("samples", "undo"),
+    look=_LOOK_AT_SAMPLE,
 )
 
 
@@ -101,10 +141,11 @@ def _changing(row: PlannedRow) -> Iterable[Row]:
         {
             "line": row.line,
             "key": row.key,
+            "group": row.within,
             "column": change.column,
             "before": change.before,
             "after": change.after,
-            "action": "same" if change.is_same else "change",
+            "action": row.becomes or ("same" if change.is_same else "change"),
         }
         for change in row.changes
     ]
@@ -120,14 +161,27 @@ def _changed_since(row: MovedRow) -> Row:
     }
 
 
-def changing(noun: str, file: str, undo: tuple[str, ...]) -> View:
+_BESIDE = (
+    Column("column", "Column"),
+    Column("before", "Now", whole=True),
+    Column("after", "Then", whole=True),
+    Column("action", "Action"),
+)
+
+
+def changing(
+    noun: str, undo: tuple[str, ...], look: str, *, placed: bool = False, file: str = "file"
+) -> View:
     """How runs are shown that change any columns: a row for each value that the file names.
 
     Args:
         noun: What a row is called.
-        file: What the file is called.
         undo: The words of the command that takes it back.
+        look: The command that shows a row.
+        placed: Whether some values lie in groups.
+        file: What the file is called.
     """
+    group = (Column("group", "Group", whole=True),) if placed else ()
     return View(
         verb="change",
         done="changed",
@@ -136,10 +190,8 @@ def changing(noun: str, file: str, undo: tuple[str, ...]) -> View:
         plan_columns=(
             Column("line", "Line", right=True, whole=True),
             Column("key", "Key", whole=True),
-            Column("column", "Column"),
-            Column("before", "Now", whole=True),
-            Column("after", "Then", whole=True),
-            Column("action", "Action"),
+            *group,
+            *_BESIDE,
         ),
         plan_rows=_changing,
         moved_columns=(
@@ -150,9 +202,12 @@ def changing(noun: str, file: str, undo: tuple[str, ...]) -> View:
             Column("now", "Now", whole=True),
         ),
         moved_row=_changed_since,
-        report=CHANGES,
+        report=PLACED if placed else CHANGES,
         undo=undo,
+        look=look,
     )
 
 
-CHANGING = changing("sample", "file", ("samples", "undo"))
+CHANGING = changing("sample", ("samples", "undo"), _LOOK_AT_SAMPLE)
+USERS = changing("user", ("users", "undo"), "aspencli users show EMAIL", placed=True)
+GROUPS = changing("group", ("groups", "undo"), "aspencli groups show PREFIX")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aspencli import homes
 from aspencli.commands.bulk_findings import Findings
-from aspencli.commands.bulk_rows import RESULT_COLUMNS, nothing_to_do
+from aspencli.commands.bulk_rows import RESULT_COLUMNS, TALLY_COLUMNS, nothing_to_do
 from aspencli.commands.bulk_views import View
 from aspencli.context import AppContext
 from aspencli.errors import ConflictError, RefusedError
@@ -115,7 +115,8 @@ class Writing:
         undo = command_for(before.target, *self._view.undo, before.id)
         self._out.hint(f"To write it again, take that run back first: {undo}")
         self._findings.report("not written")
-        self._show_result(replace(plan, to_change=0, already=plan.rows), None)
+        tally = plan.tally and replace(plan.tally, created=0, deleted=0, changed=0)
+        self._show_result(replace(plan, to_change=0, already=plan.rows, tally=tally), None)
 
     def nothing(self, plan: Plan) -> None:
         """Write nothing, because there is nothing to write."""
@@ -132,7 +133,7 @@ class Writing:
         """
         first = list(self._store.rows(limit=10, changed_only=True))
         self._out.preview(self._view.plan_columns, self._view.shown(first))
-        what = f"{self._view.verb} {self._view.count(plan.to_change)}{self._scope.of_group}"
+        what = f"{self._view.deed(plan)}{self._scope.of_group}"
         if plan.forced:
             what += f", {plan.forced:,} of them changed since,"
         target, given = self._context.target, self._context.options
@@ -188,25 +189,26 @@ class Writing:
                 raise
             self._recording.ended(Outcome.WRITTEN)
             self._findings.publish_report()
-            self._out.done(f"{self._view.count(plan.to_change)} {self._view.done}.")
+            self._out.done(f"{self._view.result(plan)}.")
             self._show_result(plan, path)
             if shield.late:
                 self._out.warn("the interrupt came after the commit: the change is written.")
 
     def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
-        self._out.record(
-            RESULT_COLUMNS,
-            {
-                "group_id": self._scope.group_id,
-                "group": self._scope.group,
-                "rows": plan.rows,
-                "changed": plan.to_change,
-                "already": plan.already,
-                "left_out": plan.left_out,
-                "undo_file": undo_file,
-                "run": self._recording.id,
-            },
-        )
+        told = {
+            "group_id": self._scope.group_id,
+            "group": self._scope.group,
+            "rows": plan.rows,
+            "changed": plan.to_change,
+            "already": plan.already,
+            "left_out": plan.left_out,
+            "undo_file": undo_file,
+            "run": self._recording.id,
+        }
+        if plan.tally:
+            self._out.record(TALLY_COLUMNS, {**told, **vars(plan.tally)})
+        else:
+            self._out.record(RESULT_COLUMNS, told)
         if undo_file:
             words = (*self._view.undo, str(undo_file.absolute()))
             self._out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")

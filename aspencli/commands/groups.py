@@ -1,4 +1,4 @@
-"""``aspencli groups``: look at groups, straight in the database."""
+"""``aspencli groups``: look at groups and make them, straight in the database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
+from aspencli.commands.accounts_bulk import register_groups
 from aspencli.context import current
 from aspencli.output.rendering import Column
 
@@ -65,3 +66,6 @@ def show(
     with context.database().reading() as session:
         found = show_group(session, key)
     context.out.records(SHOW_COLUMNS, [asdict(found)])
+
+
+register_groups(app)

@@ -188,8 +188,8 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
         return
     if verdict.rows and not verdict.rows.written:
         out.warn(
-            "none of its samples holds what it wrote: it was taken back or changed since, or the "
-            "server lost it in a crash."
+            f"none of its {run.noun} holds what it wrote: it was taken back or changed since, or "
+            "the server lost it in a crash."
         )
     elif run.undo_file and not run.undone_by:
         _hint_undo(out, run)
@@ -198,7 +198,7 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 def _hint_undo(out: Output, run: Run) -> None:
     from aspencli.services.runs import command_for
 
-    out.hint(f"To take it back: {command_for(run.target, 'samples', 'undo', run.id)}")
+    out.hint(f"To take it back: {command_for(run.target, run.noun, 'undo', run.id)}")
 
 
 def _runs(out: Output) -> list[Run]:

@@ -11,7 +11,6 @@ import typer
 from aspencli.cli import examples
 from aspencli.commands import bulk_options as options
 from aspencli.context import current
-from aspencli.errors import BadInputError
 
 
 def register(app: typer.Typer) -> None:
@@ -156,16 +155,9 @@ def bulk_update(
 
 def undo(
     ctx: typer.Context,
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
-        ),
-    ],
+    what: options.Undone,
     dry_run: options.DryRun = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
-    ] = False,
+    force: options.Force = False,
     report: options.Report = None,
     undo_file: options.UndoFile = None,
 ) -> None:
@@ -175,27 +167,6 @@ def undo(
     whose old identifier another sample holds by now. The others are put back, all or none; where
     some were left alone, the exit code is 7. The undo can itself be undone.
     """
-    from aspencli.commands.bulk_job import Job
-    from aspencli.commands.bulk_views import CHANGING, RENAMING
-    from aspencli.commands.bulk_writing import Purpose
-    from aspencli.services.folding import fold
-    from aspencli.services.job_files import JobFiles
-    from aspencli.services.journal import open_journal
-    from aspencli.services.runs import command_for, undo_source
-    from aspencli.services.undofile import read_origin, read_undo
+    from aspencli.commands.bulk_undo import take_back
 
-    context = current(ctx)
-    file, run = undo_source(what, fold(open_journal().read().events))
-    origin = read_origin(file)
-    if origin.target != context.target.label:
-        raise BadInputError(
-            f"{file} was written on {origin.target}, and the target is {context.target.label}",
-            hint=f"Undo it there: {command_for(origin.target, 'samples', 'undo', what)}",
-        )
-    with ExitStack() as stack:
-        view = CHANGING if origin.columns else RENAMING
-        files = JobFiles(stack, file, view.report, report, undo_file)
-        purpose = Purpose("samples undo", origin.spec, view, dry_run, force, run)
-        job = Job(context, stack, origin.group_id, files, purpose)
-        requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
-        job.go(job.assess(requests, skip_moved=True), file)
+    take_back(current(ctx), "samples", what, dry_run, force, report, undo_file)

@@ -10,6 +10,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
+from aspencli.commands.accounts_bulk import register_users
 from aspencli.context import current
 from aspencli.output.paging import show_page
 from aspencli.output.rendering import Column, Row
@@ -200,3 +201,6 @@ def _planned(plan: UserPlan) -> Row:
 def _for_reading(user: Row) -> Row:
     groups = (f"{group['name']} ({', '.join(group['roles'])})" for group in user["groups"])
     return {**user, "groups": ", ".join(groups)}
+
+
+register_users(app)

@@ -124,6 +124,11 @@ class Run:
     basis: str | None = None
 
     @property
+    def noun(self) -> str:
+        """Of what it changed rows, which is where the command is that takes it back."""
+        return (self.command or "samples").partition(" ")[0]
+
+    @property
     def changed(self) -> int | None:
         """How many rows it changed; None where that is not known."""
         if self.outcome is Outcome.WRITTEN:
@@ -202,7 +207,7 @@ def undo_file_of(run: Run) -> Path:
     if not run.undo_file.is_file():
         raise NotFoundError(
             f"the undo file of run {run.id} is gone: {run.undo_file}",
-            hint="If there is a copy, name it: aspencli samples undo FILE",
+            hint=f"If there is a copy, name it: aspencli {run.noun} undo FILE",
         )
     return run.undo_file
 

@@ -25,7 +25,7 @@ class Verdict:
     Attributes:
         outcome: ``written`` or ``rolled back``.
         basis: How that is known.
-        rows: What its samples hold now, where that was looked at.
+        rows: What its rows hold now, where that was looked at.
     """
 
     outcome: Outcome
@@ -43,7 +43,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
 
     Raises:
         BadInputError: It was made on another target.
-        ConflictError: It has not ended, or its samples tell no single story.
+        ConflictError: It has not ended, or its rows tell no single story.
         AspenError: There is nothing left that could tell.
     """
     if run.target != label:
@@ -109,18 +109,19 @@ def _by_rows(run: Run, database: Database) -> Verdict:
         raise AspenError(
             f"the database does not know any more what became of transaction {run.transaction}, "
             f"and the undo file of run {run.id}, which could tell, is gone: {run.undo_file}",
-            hint="Look at some of its samples: aspencli samples show PRIVATE_IDENTIFIER",
+            hint=f"Look at some of its {run.noun}: aspencli {run.noun} list",
         )
     rows = _compare(run, database)
+    row = run.noun.removesuffix("s")
     total = rows.written + rows.before + rows.otherwise + rows.gone
     if rows.written == total:
-        return Verdict(Outcome.WRITTEN, "every sample holds what it wrote", rows)
+        return Verdict(Outcome.WRITTEN, f"every {row} holds what it wrote", rows)
     if rows.before == total:
-        return Verdict(Outcome.ROLLED_BACK, "every sample holds what it held before", rows)
+        return Verdict(Outcome.ROLLED_BACK, f"every {row} holds what it held before", rows)
     raise ConflictError(
         f"the database does not know any more what became of transaction {run.transaction}, and "
-        f"the samples of run {run.id} tell no single story",
-        hint=f"Look at each: {command_for(run.target, 'samples', 'undo', str(run.undo_file))} "
+        f"the {run.noun} of run {run.id} tell no single story",
+        hint=f"Look at each: {command_for(run.target, run.noun, 'undo', str(run.undo_file))} "
         "--dry-run",
         details=[
             f"{rows.written:,} hold what it wrote",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,29 +12,9 @@ import pytest
 from aspencli.main import run
 from db.database import Database
 from db.models import Sample
+from tests.commands.accounts_lab import Accounts
+from tests.commands.ending import Ended
 from tests.commands.mapping_lab import Lab
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code, and what it wrote to each stream."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def tsv(self) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.out), dialect="excel-tab"))
-
-    @property
-    def ids(self) -> list[int]:
-        return [int(row["id"]) for row in self.tsv]
-
 
 Cli = Callable[..., Ended]
 AddSample = Callable[..., int]
@@ -58,6 +35,14 @@ def cli(
         return Ended(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def accounts(seeded: Database, tmp_path: Path, cli: Cli) -> Iterator[Accounts]:
+    """The seeded database, to import users and groups into."""
+    database = Database(seeded.url, application_name="tests", writable=True)
+    yield Accounts(database, tmp_path, cli)
+    database.dispose()
 
 
 @pytest.fixture

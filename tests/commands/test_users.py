@@ -14,7 +14,8 @@ from db.database import Database
 from db.models import User, UserRole
 
 if TYPE_CHECKING:
-    from tests.commands.conftest import Cli, Ended
+    from tests.commands.conftest import Cli
+    from tests.commands.ending import Ended
 
 LIST_KEYS = ["id", "name", "email", "auth0_user_id", "system_admin", "groups"]
 SHOW_KEYS = [
