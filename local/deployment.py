@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspencli.errors import ConflictError
 from local import postmaster
 from local.aws.objects import OBJECTS, ObjectFolder
 from local.parts import PartStatus, PartSteps, Started, Stopped
@@ -21,7 +20,7 @@ from local.record import Phase
 from local.services import PARTS, POSTGRES, with_needed
 from local.state import State
 from local.statuses import service_status, with_restarts
-from local.supervision import PortTakenError, Supervision
+from local.supervision import LostError, PortTakenError, Supervision
 from local.supervisor.timing import Timing
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from local.seed import RolesResult
 
 _PATIENCE_S = 5.0  # for PostgreSQL to end by itself
-_TRIES = 4  # other programs may take a port at the last moment
+_TRIES = 4  # other programs may take a port, or end the supervisor, at the last moment
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,10 @@ class Deployment:
                 try:
                     up = self._up(wanted, progress or (lambda _part, _step: None), notes)
                     return replace(up, seconds=time.monotonic() - began)
-                except PortTakenError as error:
+                except (PortTakenError, LostError):
+                    self.supervision.stop()  # the next one begins anew
                     if attempt == _TRIES:
-                        raise ConflictError(str(error), hint="Try again in a moment.") from error
+                        raise
         raise AssertionError  # the loop returns or raises
 
     def down(self) -> dict[str, Stopped]:
@@ -144,11 +144,7 @@ class Deployment:
     def running_ports(self) -> dict[str, int]:
         """Where each service that runs answers on 127.0.0.1."""
         record, ports = self.supervision.record(), self.state.ports()
-        return {
-            name: ports[name]
-            for name, kept in record.items()
-            if name in ports and kept.process and kept.process.lives
-        }
+        return {name: ports[name] for name, kept in record.items() if name in ports and kept.lives}
 
     def database_url(self) -> str:
         """The address of the database without its password."""
@@ -161,7 +157,7 @@ class Deployment:
     def publish(self) -> None:
         """Have the running S3 hold every kept file, those that were added since it started too."""
         kept = self.supervision.record().get("aws")
-        if kept and kept.phase is Phase.RUNNING:
+        if kept and kept.runs:
             from local.aws.publish import publish
 
             publish(f"http://{HOST}:{self.state.ports()['aws']}", self.objects)

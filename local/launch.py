@@ -19,7 +19,7 @@ from local import postmaster
 from local.aws.content import REGION, STAGE, Surroundings, made_values, standard_content
 from local.places import Places
 from local.ports import HOST
-from local.record import Phase, read_record
+from local.record import read_record
 from local.services import POSTGRES, SERVICES, service
 from local.state import State
 
@@ -105,7 +105,7 @@ def _runs(state: State, name: str) -> bool:
     if name == POSTGRES:  # its port is settled then
         return postmaster.read(Places(state.home).data) is not None
     kept = read_record(state.record).get(name)
-    return kept is not None and kept.phase is Phase.RUNNING
+    return kept is not None and kept.runs
 
 
 def _surroundings(state: State) -> Surroundings:

@@ -86,6 +86,16 @@ class PartRecord:
     conflict: bool = False
     how: str = ""
 
+    @property
+    def lives(self) -> bool:
+        """Whether its process is there."""
+        return self.process is not None and self.process.lives
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be used, as far as is known: its process may have ended just now."""
+        return self.phase is Phase.RUNNING and self.lives
+
 
 Record = dict[str, PartRecord]
 """Each part that the supervisor keeps, by name."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 _LONGEST = 5_000_000  # bytes
 _KEPT = 2  # older files
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
 class RotatingLog:
@@ -24,14 +27,22 @@ class RotatingLog:
         self._file = self._open()
 
     def write(self, line: str) -> None:
-        """Append a line; one that is empty but for white space is left out."""
-        if not line.strip():
+        """Append a line; one that is empty but for white space is left out.
+
+        A time that it begins with itself, as Python's logging writes it, makes place for ours.
+        """
+        words = line.rstrip()
+        if match := _STAMP.match(words):
+            words = words[match.end() :]
+        if not words:
             return
         now = datetime.now(UTC)
-        text = f"{now:%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d} UTC {line.rstrip()}\n"
-        self._file.write(text.encode(errors="replace"))
-        if self._file.tell() > self._longest:
-            self._rotate()
+        text = f"{now:%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d} UTC {words}\n"
+        # A full disk must not end what is logged; its words are lost, then.
+        with contextlib.suppress(OSError):
+            self._file.write(text.encode(errors="replace"))
+            if self._file.tell() > self._longest:
+                self._rotate()
 
     def close(self) -> None:
         """Close the file."""

@@ -40,11 +40,13 @@ def service_status(state: State, supervision: Supervision, name: str) -> PartSta
     """What a service is doing, without waiting for anybody."""
     record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
     kept = record.get(name, PartRecord())
-    process = kept.process if kept.process and kept.process.lives else None
+    process = kept.process if kept.lives else None
     if name not in record:
         doing = Doing.ABSENT
     elif supervision.process or kept.phase is Phase.STOPPED:
         doing = _DOING[kept.phase]
+        if doing is Doing.RUNNING and not process:  # which the supervisor has not seen yet
+            doing = Doing.RESTARTING
     else:
         doing = Doing.CRASHED  # with its supervisor
     return PartStatus(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
-from aspencli.errors import AspenError, UnreachableError
+from aspencli.errors import AspenError, ConflictError, UnreachableError
 from local import logs, processes
 from local.account import own_account
 from local.parts import PartSteps, Stopped
@@ -40,8 +40,12 @@ _NAMED = frozenset(
 )
 
 
-class PortTakenError(Exception):
-    """Another program has the port of a part."""
+class PortTakenError(ConflictError):
+    """Another program has the port of a part; another start chooses another."""
+
+
+class LostError(AspenError):
+    """The supervisor ended while a command waited for it; another start makes another."""
 
 
 class Supervision:
@@ -98,6 +102,7 @@ class Supervision:
 
         Raises:
             PortTakenError: Another program has the port of one.
+            LostError: The supervisor ended.
             AspenError: One cannot be started; its last messages are the details.
         """
         told: dict[str, Phase] = {}
@@ -110,7 +115,7 @@ class Supervision:
                     progress(name, phase.value)
                 told[name] = phase
             self._check(record, phases, since)
-            if phases and all(phase is Phase.RUNNING for phase in phases.values()):
+            if phases and all(record[name].runs for name in phases):
                 return
             if time.monotonic() > deadline:
                 late = ", ".join(f"{n} is {p}" for n, p in phases.items() if p is not Phase.RUNNING)
@@ -123,7 +128,7 @@ class Supervision:
     def stop(self) -> dict[str, Stopped]:
         """Stop the supervisor with the services that it keeps; nothing of them keeps running."""
         began, before = time.monotonic(), self.record()
-        was = {name: bool(one.process and one.process.lives) for name, one in before.items()}
+        was = {name: one.lives for name, one in before.items()}
         if process := self.process:
             processes.send(process.pid, signal.SIGTERM)
             if not processes.wait_until(lambda: not process.lives, _STOP_S):
@@ -203,7 +208,7 @@ class Supervision:
 
     def _check(self, record: Record, phases: Mapping[str, Phase], since: float) -> None:
         if self.process is None:
-            raise AspenError(
+            raise LostError(
                 "the supervisor of the local deployment ended while it started the parts",
                 hint="Try again; its messages: aspencli local logs supervisor",
                 details=logs.tail(self._state.log(SUPERVISOR), _TAIL),
@@ -213,7 +218,7 @@ class Supervision:
             if phase is not Phase.RESTARTING or one.since < since:
                 continue
             if one.conflict:
-                raise PortTakenError(one.reason)
+                raise PortTakenError(one.reason, hint="Try again in a moment.")
             raise AspenError(
                 f"{name} could not be started: {one.reason}",
                 hint=f"Its last messages stand above; more of them: aspencli local logs {name}. "

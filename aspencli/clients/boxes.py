@@ -126,8 +126,7 @@ class KeyringBox:
         except KeyringError:
             raise
         except Exception as error:
-            words = str(error).partition("\n")[0] or type(error).__name__
-            raise KeyringError(words) from error
+            raise KeyringError(_reason(error)) from error
         finally:
             timer.cancel()
 
@@ -149,3 +148,11 @@ class KeyringError(CredentialsError):
 
 def _nobody(_words: str) -> None:
     """Nobody wants to know."""
+
+
+def _reason(error: Exception) -> str:
+    from keyring.errors import NoKeyringError
+
+    if isinstance(error, NoKeyringError):  # its own words are about installing Python packages
+        return "there is none"
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -218,12 +218,8 @@ def _tell_what_next(context: AppContext, running: Mapping[str, PartStatus]) -> N
 
 def _seconds(did: Up) -> str:
     """How long each part took; they start side by side."""
-    if len(did.started) == 1:
-        return ""
-    took = (
-        f"{name} {one.seconds:.1f}" for name, one in did.started.items() if not one.already_running
-    )
-    return f" ({', '.join(took)})"
+    took = [f"{n} {one.seconds:.1f}" for n, one in did.started.items() if not one.already_running]
+    return f" ({', '.join(took)})" if len(did.started) > 1 and took else ""
 
 
 def _tell_of_restarts(out: Output, part: PartStatus) -> None:

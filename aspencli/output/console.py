@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -180,6 +180,17 @@ class Output:
 
         with Bar(self._console(self.err), label, total) as bar:
             yield bar.update
+
+    @contextmanager
+    def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
+        """The same for a download; told the bytes that came, and how many there are in all."""
+        if not self.err.isatty():
+            yield lambda _done, _total: None
+            return
+        from aspencli.output.progress import Bar
+
+        with Bar(self._console(self.err), label, None, in_bytes=True) as bar:
+            yield bar.update_both
 
     # How
 

@@ -9,8 +9,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -20,14 +22,22 @@ _PATIENCE = 1.0  # seconds before the bar appears
 
 
 class Bar:
-    """One bar; it is drawn after a second, and removed at the end."""
+    """One bar; it is drawn after a second, and removed at the end.
 
-    def __init__(self, console: Console, label: str, total: int | None):
+    Args:
+        console: Where it is drawn.
+        label: What goes on.
+        total: How much there is to do; None where that is not known, or not yet.
+        in_bytes: Whether that are bytes.
+    """
+
+    def __init__(self, console: Console, label: str, total: int | None, *, in_bytes: bool = False):
+        count: ProgressColumn = DownloadColumn() if in_bytes else MofNCompleteColumn()
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            count,
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -54,3 +64,7 @@ class Bar:
     def update(self, done: int) -> None:
         """Show how much is done by now."""
         self._progress.update(self._task, completed=done)
+
+    def update_both(self, done: int, total: int | None) -> None:
+        """Show how much is done by now, and of how much."""
+        self._progress.update(self._task, completed=done, total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
+    # A shell's background job ignores it, and so would the processes that are interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tallies, began = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="aspen-accidents-") as folder:
         site = Site(Path(folder))

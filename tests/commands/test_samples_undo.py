@@ -69,6 +69,16 @@ def test_undo_is_undone(lab: Lab, group: int, undo: Undo, tmp_path: Path) -> Non
     assert (ended.code, ended.written) == (0, ROWS)
 
 
+def test_undo_files_of_older_versions_are_read(lab: Lab, group: int, tmp_path: Path) -> None:
+    file = tmp_path / "old.csv"
+    made = "2026-01-01T00:00:00+00:00"
+    mark = f'{{"target": "local", "group_id": {group}, "made": "{made}", "rows": 2}}'
+    header = "private_identifier,new_public_identifier,old_public_identifier"
+    file.write_text(f"# aspencli undo {mark}\n{header}\nL-1,P-1,O-1\n'=1+1,P-formula,'@O\n")
+    ended = lab.watch(group, ["samples", "undo", str(file), "--yes"])
+    assert (ended.code, ended.written) == (0, {"L-1": "O-1", "=1+1": "@O"})
+
+
 def test_undo_asks_like_any_write(undo: Undo) -> None:
     ended = undo()
     assert (ended.code, ended.written) == (3, {})

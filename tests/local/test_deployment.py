@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,6 +245,20 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
     assert processes_of(home) == []
 
 
+def test_a_start_gets_over_a_supervisor_that_is_killed_meanwhile(deployment: Deployment) -> None:
+    deployment.up(ONE)
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    os.kill(deployment.status()[2].pid or 0, signal.SIGKILL)
+    killer = threading.Timer(0.5, os.kill, (supervisor.pid, signal.SIGKILL))
+    killer.start()
+    deployment.up(ONE)
+    killer.join()
+    assert deployment.supervision.process != supervisor
+    assert part(deployment, "identity").runs
+
+
 def test_a_frozen_service_of_a_killed_supervisor_is_ended_too(
     deployment: Deployment, home: Path
 ) -> None:
@@ -336,6 +351,25 @@ def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -
         assert f"port {port} is taken by another program" in " ".join(moved["postgres"].notes)
         deployment.down()
     assert deployment.up(ONE).started["identity"].port == moved["identity"].port
+
+
+def test_a_port_that_was_taken_meanwhile_is_given_up_by_the_next_start(
+    deployment: Deployment,
+) -> None:
+    started = deployment.up(ONE).started["identity"]
+    supervisor = deployment.supervision.process
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    os.kill(started.pid, signal.SIGKILL)
+    assert eventually(lambda: is_free(started.port))
+    with socket.create_server((HOST, started.port)):
+        os.kill(supervisor.pid, signal.SIGCONT)
+        taken = f"port {started.port} is taken by another program"
+        assert eventually(lambda: part(deployment, "identity").reason == taken)
+        assert not part(deployment, "identity").runs
+        up = deployment.up(ONE)
+    assert up.started["identity"].port != started.port
+    assert part(deployment, "identity").runs
 
 
 def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(

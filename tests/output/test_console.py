@@ -274,3 +274,19 @@ def test_an_error_ends_the_bar() -> None:
         time.sleep(1.2)
         tick(1 // 0)
     assert "\x1b[?25h" in each.err  # the cursor is back
+
+
+def test_a_download_shows_its_bytes() -> None:
+    each = Captured(terminal=True)
+    with each.output.transfer("Loading") as tick:
+        tick(1_000_000, None)
+        tick(2_000_000, 8_000_000)
+        time.sleep(1.4)
+    assert "2.0/8.0 MB" in _plain(each.err)
+
+
+def test_a_download_is_silent_off_a_terminal() -> None:
+    each = Captured()
+    with each.output.transfer("Loading") as tick:
+        tick(1, 2)
+    assert each.out + each.err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import httpx
 from tests.api.conftest import Api
 from tests.service.site import whole_service
 
+_ROOT = Path(__file__).parents[2]
 _CONFIG = Path(__file__).with_name("schemathesis.toml")
 _LENIENT = "negative_data_rejection"
 """Numbers may come as strings and the other way round: clients of the live service rely on it."""
@@ -51,6 +53,7 @@ def make_up(api: Api, principal: str, *options: str) -> Made:
                 *options,
             ],
             cwd=folder,  # it leaves a folder of its own where it runs
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
             capture_output=True,
             text=True,
             check=False,

@@ -285,7 +285,7 @@ def _refresh(lab: Lab, refresh_token: str) -> httpx.Response:
 
 @pytest.mark.parametrize(
     ("backend", "words"),
-    [(FAIL, "cannot be used: No recommended backend"), (NULL, "it forgets what it is given")],
+    [(FAIL, "cannot be used: there is none"), (NULL, "it forgets what it is given")],
 )
 def test_a_keyring_that_is_missing_is_found_out_first(
     lab: Lab, backend: dict[str, str], words: str
