@@ -16,7 +16,7 @@ from local.aws.objects import OBJECTS, ObjectFolder
 from local.parts import PartStatus, PartSteps, Started, Stopped
 from local.places import Places
 from local.ports import HOST
-from local.record import Phase
+from local.record import PartRecord, Phase
 from local.services import PARTS, POSTGRES, with_needed
 from local.state import State
 from local.statuses import service_status, with_restarts
@@ -24,12 +24,11 @@ from local.supervision import LostError, PortTakenError, Supervision
 from local.supervisor.timing import Timing
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
-
     from local.postgres import Cluster
     from local.prepare import Prepared
     from local.seed import RolesResult
 
+_API = "api"
 _PATIENCE_S = 5.0  # for PostgreSQL to end by itself
 _TRIES = 4  # other programs may take a port, or end the supervisor, at the last moment
 
@@ -89,7 +88,7 @@ class Deployment:
     def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
         """Start parts, with those that they need, and wait until they are ready.
 
-        The database is made and migrated where that is wanting. Where services are started and it
+        The database is made and migrated where that is wanting. Where the API is started and it
         holds no group, the test data are added. Nothing is done where all is well. Where a service
         cannot be started, none is left running that did not run before; where it is interrupted,
         PostgreSQL neither.
@@ -154,6 +153,13 @@ class Deployment:
         plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         return plain.render_as_string()
 
+    def prepare(self, progress: PartSteps | None = None) -> Prepared:
+        """Make the database where it is missing, migrate it, and give the roles their rights."""
+        from local.prepare import prepare
+
+        tell = progress or (lambda _part, _step: None)
+        return prepare(self.cluster, progress=lambda step: tell(POSTGRES, step))
+
     def publish(self) -> None:
         """Have the running S3 hold every kept file, those that were added since it started too."""
         kept = self.supervision.record().get("aws")
@@ -168,22 +174,26 @@ class Deployment:
         with self._undone(bool(services)):
             if services:
                 self.supervision.start(names, notes)  # they load while PostgreSQL starts
-            started = {POSTGRES: self.cluster.up(progress=lambda step: progress(POSTGRES, step))}
-            prepared = None if self._is_at_head() else self._prepare(progress)
-            filled = self._fill(progress) if services else None
+            from local.contents import is_at_head, is_empty
+
+            server = self.cluster.up(progress=lambda step: progress(POSTGRES, step))
+            prepared = None if is_at_head(self.cluster) else self.prepare(progress)
+            filled = self._fill(progress) if _API in names else None
             if services:
                 self.supervision.wait(services, since, progress)
             if filled:
                 self.publish()
-        record, ports = self.supervision.record(), self.state.ports()
-        for name in services:
-            now, old = record[name], before.get(name)
-            assert now.process  # noqa: S101 - it runs
-            already = bool(old and old.process == now.process and old.phase is Phase.RUNNING)
-            seconds = 0.0 if already else now.since - since
-            started[name] = Started(already, ports[name], now.process.pid, seconds)
-        started[POSTGRES] = replace(started[POSTGRES], notes=(*notes, *started[POSTGRES].notes))
-        return Up(started, prepared, filled, self._is_empty(), 0.0)
+        started = {POSTGRES: replace(server, notes=(*notes, *server.notes))}
+        started |= {name: self._started(name, before.get(name), since) for name in services}
+        return Up(started, prepared, filled, is_empty(self.cluster), 0.0)
+
+    def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
+        """What became of a service, which runs by now."""
+        now = self.supervision.record()[name]
+        already = bool(before and before.process == now.process and before.phase is Phase.RUNNING)
+        pid = now.process.pid if now.process else 0  # it has just ended again, then
+        seconds = 0.0 if already else now.since - since
+        return Started(already, self.state.ports()[name], pid, seconds)
 
     @contextmanager
     def _undone(self, services: bool) -> Iterator[None]:
@@ -206,59 +216,11 @@ class Deployment:
         idle = Stopped(was_running=False, how="", seconds=0.0)
         return {name: stopped.get(name, idle) for name in reversed(PARTS) if name != POSTGRES}
 
-    def prepare(self, progress: PartSteps | None = None) -> Prepared:
-        """Make the database where it is missing, migrate it, and give the roles their rights."""
-        return self._prepare(progress or (lambda _part, _step: None))
-
-    def _prepare(self, progress: PartSteps) -> Prepared:
-        from local.prepare import prepare
-
-        return prepare(self.cluster, progress=lambda step: progress(POSTGRES, step))
-
     def _fill(self, progress: PartSteps) -> RolesResult | None:
         """Add the test data to an empty database; where that was interrupted, the rest of them."""
-        unfinished = self.state.filling
-        if not (unfinished.exists() or self._is_empty()):
+        from local.contents import fill, is_empty
+
+        if not (self.state.filling.exists() or is_empty(self.cluster)):
             return None
-        from db.database import Database
-        from local.seed import seed_roles
-
         progress(POSTGRES, "adding the test data")
-        unfinished.touch()
-        database = Database(self.cluster.url(), application_name="aspencli local", writable=True)
-        try:
-            filled = seed_roles(database, self.objects)
-        finally:
-            database.dispose()
-        unfinished.unlink()
-        return filled
-
-    def _is_at_head(self) -> bool:
-        """Whether the database is there, at the newest revision, and open to its own role."""
-        from sqlalchemy.exc import OperationalError
-
-        from migrations import runner
-
-        with self._engine() as engine:
-            try:
-                return runner.current(engine) == runner.head()
-            except OperationalError:  # no such role, or no such database: never prepared
-                return False
-
-    def _is_empty(self) -> bool:
-        """Whether the database is without any group, and so without users and samples."""
-        import sqlalchemy as sa
-
-        with self._engine() as engine, engine.connect() as connection:
-            return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
-
-    @contextmanager
-    def _engine(self) -> Iterator[Engine]:
-        import sqlalchemy as sa
-        from sqlalchemy.pool import NullPool
-
-        engine = sa.create_engine(self.cluster.url(), poolclass=NullPool)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
+        return fill(self.cluster, self.objects, self.state.filling)

@@ -76,7 +76,7 @@ def up(
     """Start PostgreSQL, the AWS stand-in, the identity provider and the API; wait until all answer.
 
     The database is made and brought to the newest schema; an empty one gets the test data, unless
-    it is started alone. They keep running until 'aspencli local down': what ends by itself is
+    the API is left out. They keep running until 'aspencli local down': what ends by itself is
     started again. Running this again does nothing.
     """
     context = on_laptop(ctx)

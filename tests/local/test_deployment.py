@@ -449,10 +449,10 @@ def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -
     database.dispose()
     deployment.state.make()
     deployment.state.filling.touch()  # as a start that was killed leaves it
-    filled = deployment.up(ONE).filled
+    filled = deployment.up().filled
     assert filled
     assert (filled.groups, filled.samples) == (0, 1025)
-    assert deployment.up(ONE).filled is None
+    assert deployment.up().filled is None
 
 
 @root_only

@@ -1,0 +1,65 @@
+"""What the local database holds: its schema, and the test data of an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from local.postgres import Cluster
+    from local.seed import Objects, RolesResult
+
+
+def is_at_head(cluster: Cluster) -> bool:
+    """Whether the database is there, at the newest revision, and open to its own role."""
+    from migrations import runner
+
+    with _engine(cluster) as engine:
+        try:
+            return runner.current(engine) == runner.head()
+        except OperationalError:  # no such role, or no such database: never prepared
+            return False
+
+
+def is_empty(cluster: Cluster) -> bool:
+    """Whether the database is without any group, and so without users and samples."""
+    with _engine(cluster) as engine, engine.connect() as connection:
+        return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
+
+
+def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
+    """Add the test data.
+
+    Args:
+        cluster: Where the database is.
+        objects: Where the files go that its rows speak of.
+        unfinished: A file that is there until all of them are added.
+    """
+    from db.database import Database
+    from local.seed import seed_roles
+
+    unfinished.touch()
+    database = Database(cluster.url(), application_name="aspencli local", writable=True)
+    try:
+        filled = seed_roles(database, objects)
+    finally:
+        database.dispose()
+    unfinished.unlink()
+    return filled
+
+
+@contextmanager
+def _engine(cluster: Cluster) -> Iterator[Engine]:
+    engine = sa.create_engine(cluster.url(), poolclass=NullPool)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
