@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aspencli.clients.api_calls import HEAVY, ME, ApiCalls, under, whole
+from aspencli.clients.api_calls import HEAVY, ME, ApiCalls
 from aspencli.clients.api_samples import Samples, scoped
 from aspencli.clients.downloads import Downloaded, Landing, Progress
+from aspencli.clients.picking import under, whole
 from aspencli.shapes import (
     Group,
     Invitation,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from aspencli.clients.api_errors import FORBIDDEN, UNAUTHORISED, error_of, forbidden, no_api
 from aspencli.clients.caller import Caller
 from aspencli.clients.downloads import BEYOND_END, Downloaded, Landing, Progress
 from aspencli.clients.http import Answer, Request
 from aspencli.clients.json_items import items
+from aspencli.clients.picking import whole
 from aspencli.clients.retrying import Patience, SetbackError
 from aspencli.errors import AspenError, CredentialsError
 from aspencli.shapes import Me
@@ -229,29 +230,6 @@ class ApiCalls:
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
         return request.having({"cookie": self._cookie}) if self._cookie else request
-
-
-def whole(_shape: type[T]) -> Callable[[Any], T]:
-    """Takes an object of that shape; that it is an object is looked at, no more."""
-
-    def pick(body: Any) -> T:
-        if not isinstance(body, dict):
-            raise TypeError("an object was expected")
-        return cast("T", body)
-
-    return pick
-
-
-def under(key: str, kind: type[T]) -> Callable[[Any], T]:
-    """Takes from an object what is under a key, and of that kind."""
-
-    def pick(body: Any) -> T:
-        found = body[key]
-        if not isinstance(found, kind):
-            raise TypeError(f"{key} was expected to be a {kind.__name__}")
-        return found
-
-    return pick
 
 
 def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None) -> Request:

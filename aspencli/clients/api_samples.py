@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from aspencli.clients.api_calls import HEAVY, ApiCalls, under
+from aspencli.clients.api_calls import HEAVY, ApiCalls
 from aspencli.clients.downloads import Downloaded, Landing, Progress
+from aspencli.clients.picking import under
 from aspencli.shapes import NewSample, Sample, SampleRecord
 
 T = TypeVar("T")

@@ -48,8 +48,8 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # a token is among them
+    body: bytes = field(default=b"", repr=False)
 
     def having(self, headers: Mapping[str, str]) -> Request:
         """The same request with more headers."""

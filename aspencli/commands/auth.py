@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aspencli.cli import examples, group
+from aspencli.commands.auth_rows import (
+    STATUS_COLUMNS,
+    all_rows,
+    group_words,
+    moment_words,
+    status_row,
+)
 from aspencli.context import AppContext, current
 from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
-from aspencli.output.rendering import Column, Row
 
 if TYPE_CHECKING:
     from aspencli.access import Access
     from aspencli.identity import SignIn
-    from aspencli.shapes import GroupRoles, Me
 
 app = group("Sign in to a target, and see who is signed in.")
-
-STATUS_COLUMNS = (
-    Column("target", "Target", whole=True),
-    Column("state", "State"),
-    Column("name", "Name"),
-    Column("email", "E-mail"),
-    Column("subject", "Auth0 id", secondary=True),
-    Column("user_id", "User id", right=True, secondary=True),
-    Column("groups", "Groups and roles"),
-    Column("expires_at", "Valid until"),
-    Column("renewable", "Renewed by itself", secondary=True),
-    Column("stored", "Kept in"),
-    Column("issuer", "Identity provider", secondary=True),
-    Column("api_url", "API", secondary=True),
-)
 
 
 class StoreKind(enum.Enum):
@@ -123,12 +112,12 @@ def status(
     """
     context = current(ctx)
     if everything:
-        rows = list(_all_rows(context))
+        rows = list(all_rows(context))
         return context.out.rows(STATUS_COLUMNS, rows, empty="nobody ever signed in from here")
     access = context.access
     held = access.session.found()
     if held is None:
-        context.out.record(STATUS_COLUMNS, _row(context, access, None))
+        context.out.record(STATUS_COLUMNS, status_row(context, access, None))
         raise CredentialsError(
             f"nobody is signed in to {context.target.label}",
             hint=f"Sign in: {access.at.login_command}",
@@ -136,9 +125,9 @@ def status(
     try:
         me = context.api().users.me()
     except AspenError:
-        context.out.record(STATUS_COLUMNS, _row(context, access, held))
+        context.out.record(STATUS_COLUMNS, status_row(context, access, held))
         raise
-    context.out.record(STATUS_COLUMNS, _row(context, access, held, me))
+    context.out.record(STATUS_COLUMNS, status_row(context, access, held, me))
     return None
 
 
@@ -161,13 +150,13 @@ def token(
     context = current(ctx)
     held = context.access.session.current()
     if context.out.out.isatty():
-        context.out.warn(f"who sees this is you until {_local(held.expires_at)}")
+        context.out.warn(f"who sees this is you until {moment_words(held.expires_at)}")
     context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
 
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:
     """Say who is signed in, to the API as well."""
-    until = f"until {_local(held.expires_at)}"
+    until = f"until {moment_words(held.expires_at)}"
     if held.refresh_token:
         until = f"{until}, and renewed by itself"
     context.out.done(f"{did} to {context.target.label} as {held.who}, {until}")
@@ -178,7 +167,7 @@ def _greet(context: AppContext, held: SignIn, did: str) -> None:
     except AspenError as error:
         context.out.warn(f"the API did not tell your roles: {error.message}")
         return
-    groups = "; ".join(_group_words(group) for group in me["groups"])
+    groups = "; ".join(group_words(group) for group in me["groups"])
     context.out.info(f"groups: {groups or 'none, so its samples and trees are closed to you'}")
 
 
@@ -200,65 +189,3 @@ def _revoke(access: Access, refresh_token: str) -> None:
             f"the sign-in could not be revoked, and was left as it is: {error.message}",
             hint="Try again; or only forget it here, with --forget.",
         ) from error
-
-
-def _all_rows(context: AppContext) -> Any:
-    import time
-
-    from aspencli.clients.sign_in_store import Ledger, Store
-
-    access: Access = context.access
-    for noted in Ledger(access.folder).all().values():
-        if noted.store is None:
-            continue
-        store = Store(access.folder, noted.place, access.keyring)
-        held = store.load()
-        lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
-        yield {
-            **dict.fromkeys(column.key for column in STATUS_COLUMNS),
-            "target": noted.place.target,
-            "state": "signed in" if lasts else "lapsed",
-            **(_of_sign_in(context, held) if held else {}),
-            "stored": store.where,
-            "issuer": noted.place.issuer,
-            "api_url": noted.place.api,
-        }
-
-
-def _row(context: AppContext, access: Access, held: SignIn | None, me: Me | None = None) -> Row:
-    return {
-        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
-        "target": context.target.label,
-        "state": "signed in" if held else "signed out",
-        **(_of_sign_in(context, held) if held else {}),
-        "stored": access.where if held else None,
-        "issuer": access.at.place.issuer,
-        "api_url": access.at.api_url,
-        **(_of_me(context, me) if me else {}),
-    }
-
-
-def _of_me(context: AppContext, me: Me) -> Row:
-    people = context.out.chosen_form == "table"
-    groups: Any = [_group_words(group) for group in me["groups"]] if people else me["groups"]
-    return {"name": me["name"], "user_id": me["id"], "groups": groups}
-
-
-def _group_words(group: GroupRoles) -> str:
-    return f"{group['name']} ({', '.join(group['roles'])})"
-
-
-def _of_sign_in(context: AppContext, held: SignIn) -> Row:
-    people = context.out.chosen_form == "table"
-    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
-    return {
-        "name": held.name,
-        "email": held.email,
-        "subject": held.subject,
-        "expires_at": _local(held.expires_at) if people else until,
-        "renewable": held.refresh_token is not None,
-    }
-
-
-def _local(seconds: float) -> str:
-    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

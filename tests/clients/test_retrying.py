@@ -10,9 +10,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from aspencli.clients.api_calls import under, whole
 from aspencli.clients.caller import Caller
 from aspencli.clients.http import Http, Request
+from aspencli.clients.picking import under, whole
 from aspencli.clients.retrying import Patience, Persistence, http_date, retry_after
 from aspencli.errors import AspenError, UncertainError, UnreachableError
 from aspencli.shapes import Me, SampleRecord

@@ -176,6 +176,20 @@ def test_targets_are_signed_in_to_side_by_side(lab: Lab) -> None:
     assert row["target"] == "other"
 
 
+def test_one_that_cannot_be_read_hides_none_of_the_others(lab: Lab) -> None:
+    config = Path(lab.env["ASPEN_CONFIG"])
+    other = config.read_text().replace("[targets.mylab]", "[targets.other]")
+    config.write_text(config.read_text() + other)
+    lab.login()
+    lab.login("viewer@example.org", "--store", "file", env={"ASPEN_ENV": "other"})
+    env = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    result = lab.run("auth", "status", "--all", "-o", "json", env=env)
+    assert result.code == 0
+    states = {row["target"]: row["state"] for row in json.loads(result.out)}
+    assert states == {"mylab": "unreadable", "other": "signed in"}
+    assert "mylab: the keyring of this system cannot be used: there is none" in result.err
+
+
 def test_nobody_signed_in_from_here(lab: Lab) -> None:
     result = lab.run("auth", "status", "--all", "-o", "json")
     assert (result.code, json.loads(result.out)) == (0, [])
