@@ -170,10 +170,10 @@ class Deployment:
 
     def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str]) -> Up:
         since, before = time.time(), self.supervision.record()
-        services = [name for name in names if name != POSTGRES]
-        with self._undone(bool(services)):
-            if services:
-                self.supervision.start(names, notes)  # they load while PostgreSQL starts
+        alone = names == (POSTGRES,)
+        with self._undone(alone=alone):
+            # They load while PostgreSQL starts.
+            services = [] if alone else self.supervision.start(names, notes)
             from local.contents import is_at_head, is_empty
 
             server = self.cluster.up(progress=lambda step: progress(POSTGRES, step))
@@ -196,14 +196,14 @@ class Deployment:
         return Started(already, self.state.ports()[name], pid, seconds)
 
     @contextmanager
-    def _undone(self, services: bool) -> Iterator[None]:
+    def _undone(self, *, alone: bool) -> Iterator[None]:
         """Undo what was started, where it does not succeed."""
         supervised = self.supervision.process
         served = postmaster.read(Places(self.state.home).data)
         try:
             yield
         except BaseException as error:
-            if services and self.supervision.process != supervised:
+            if not alone and self.supervision.process != supervised:
                 self.supervision.stop()
             if not isinstance(error, Exception) and not served:
                 # Without loading anything: what was being loaded when the interrupt came is

@@ -16,7 +16,7 @@ from local import logs, processes
 from local.account import own_account
 from local.parts import PartSteps, Stopped
 from local.record import Phase, Process, Record, read_record, write_record
-from local.services import POSTGRES, SUPERVISOR, check_installed, service
+from local.services import POSTGRES, SUPERVISOR, check_installed, service, with_needed
 from local.state import State
 from local.supervisor.timing import Timing
 
@@ -71,8 +71,8 @@ class Supervision:
         """What it told of the parts last."""
         return read_record(self._state.record)
 
-    def start(self, names: tuple[str, ...], notes: list[str]) -> bool:
-        """Have the parts kept; whether that took a new supervisor.
+    def start(self, names: tuple[str, ...], notes: list[str]) -> list[str]:
+        """Have parts kept; returns the services to wait for.
 
         Args:
             names: The parts.
@@ -82,15 +82,15 @@ class Supervision:
             kept = tuple(self.record())
             if set(names) <= set(kept):
                 self._nudge()
-                return False
+                return [name for name in names if name != POSTGRES]
             self.stop()  # it keeps fewer parts; a new one keeps them all
-            names = tuple(dict.fromkeys((*names, *kept)))
+            names = with_needed((*names, *kept))
         self.clear()
         services = [service(name) for name in names if name != POSTGRES]
         check_installed(services)
         notes += self._state.choose_ports(services)
         self._spawn(names)
-        return True
+        return [one.name for one in services]
 
     def wait(self, names: Iterable[str], since: float, progress: PartSteps) -> None:
         """Wait until services run.

@@ -183,6 +183,26 @@ def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> 
     assert not whole.up().changed
 
 
+def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) -> None:
+    database, supervisor = part(whole, "postgres"), whole.supervision.process
+    assert database.pid
+    assert database.port
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    os.kill(database.pid, signal.SIGKILL)
+    assert eventually(lambda: is_free(database.port or 0))
+    with socket.create_server((HOST, database.port)):
+        os.kill(supervisor.pid, signal.SIGCONT)
+        moved = "PostgreSQL answers on another port now"
+        for name in ("aws", "api"):
+            assert eventually(lambda name=name: part(whole, name).reason == moved)  # type: ignore[misc]
+        assert not whole.up().prepared
+    assert part(whole, "postgres").port != database.port
+    content = json.loads((whole.state.part("aws") / "content.json").read_text())
+    address = content["secrets"]["genepi-config"]["DB_address"]
+    assert address == f"{HOST}:{part(whole, 'postgres').port}"
+
+
 def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
     before = part(whole, "identity")
     assert before.pid
