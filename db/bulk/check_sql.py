@@ -146,9 +146,16 @@ SELECT EXISTS (
     SELECT FROM {PLAN} p
       JOIN {spec.table.name} h ON {in_scope(spec, "h")}
            AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
-     WHERE p.n{number} IS DISTINCT FROM p.o{number}
+     WHERE {_takes(spec, number)}
 )
 """
+
+
+def _takes(spec: Spec, number: int) -> str:
+    """The condition that a row of the plan takes a value that it has not."""
+    # That it is one at all is said for the planner, which knows nothing of folded values.
+    is_one = f" AND p.n{number} IS NOT NULL" if spec.creates else ""
+    return f"p.n{number} IS DISTINCT FROM p.o{number}{is_one}"
 
 
 def create_held(spec: Spec) -> str:
@@ -161,7 +168,7 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
   FROM {PLAN} p
   JOIN {spec.table.name} h ON {in_scope(spec, "h")}
        AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
- WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND p.n{number} IS DISTINCT FROM p.o{number}{going}
+ WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND {_takes(spec, number)}{going}
 """
         for number, column in spec.unique()
     )

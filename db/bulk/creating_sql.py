@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from db.bulk.check_sql import quoted
 from db.bulk.conditions import changes, is_there, label
-from db.bulk.gathering_sql import is_named
 from db.bulk.plan_sql import PLAN, ROWS
 from db.bulk.spec import Column, Side, Spec
 
@@ -148,6 +147,10 @@ UPDATE {PLAN} p SET id = a.id
 """
 
 
+# Without it the planner takes the rows that have a number for those that had one before.
+ANALYSE_NUMBERS = f"ANALYZE {PLAN} (id)"
+
+
 def insert(spec: Spec) -> str:
     """Make the new rows, unless there is one by now that the key names."""
     table = spec.table
@@ -157,9 +160,15 @@ def insert(spec: Spec) -> str:
 INSERT INTO {table.name} ({table.id}, {", ".join(names)})
 SELECT p.id, {", ".join(values)} FROM {PLAN} p
  WHERE p.creates AND p.leads
-   AND NOT EXISTS (SELECT FROM {table.name} s WHERE {is_named(spec, "s", "p.key")})
+   AND NOT EXISTS (SELECT FROM {table.name} s WHERE {_is_so_called(spec)})
  ORDER BY p.line
 """
+
+
+def _is_so_called(spec: Spec) -> str:
+    """The condition that a row of the table is called as one of the plan."""
+    key = spec.key
+    return f"{key.compared(f's.{key.stored}')} = {key.compared('p.key')}"
 
 
 def insert_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
@@ -194,7 +203,7 @@ SELECT p.line, format('line %s: there is a {spec.table.noun} %s now', p.line, {q
        AS text
   FROM {PLAN} p
  WHERE p.creates AND p.leads
-   AND EXISTS (SELECT FROM {spec.table.name} s WHERE {is_named(spec, "s", "p.key")})
+   AND EXISTS (SELECT FROM {spec.table.name} s WHERE {_is_so_called(spec)})
 """
 
 

@@ -1,7 +1,8 @@
 """The statements that find what the rows of a file refer to: by number, or as people call it.
 
 A text that is exactly right comes first; where none is, letter case does not matter. What means
-several rows, or none, is left without a number, and told with what is near.
+several rows (one by its number, perhaps, and another by its name), or none, is left without a
+number, and told with what is near.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ WITH wanted AS (
     SELECT w.given, array_agg(DISTINCT k.id) AS ids
       FROM wanted w JOIN known k ON lower(k.text) = lower(w.text) GROUP BY w.given
 )
-SELECT w.given, w.text, coalesce(n.ids, e.ids, f.ids) AS ids,
-       CASE WHEN cardinality(coalesce(n.ids, e.ids, f.ids)) = 1
-            THEN (coalesce(n.ids, e.ids, f.ids))[1] END AS id,
+SELECT w.given, w.text, m.ids, CASE WHEN cardinality(m.ids) = 1 THEN m.ids[1] END AS id,
        NULL::varchar AS near
   FROM wanted w
   LEFT JOIN numbered n ON n.given = w.given
   LEFT JOIN exact e ON e.given = w.given
   LEFT JOIN folded f ON f.given = w.given
+ CROSS JOIN LATERAL (SELECT CASE WHEN n.ids <> e.ids THEN n.ids || e.ids
+                                 ELSE coalesce(n.ids, e.ids, f.ids) END AS ids) m
 """
 
 

@@ -225,8 +225,10 @@ class BulkRun:
             raise _MovedError
         if made.own:
             self._do(write_sql.update(spec, made.detours), made.own)
+        run(write_sql.IN_ANY_ORDER)
         if tally and tally.created:
             run(creating_sql.number_new(spec))
+            run(creating_sql.ANALYSE_NUMBERS)
             self._do(creating_sql.insert(spec), tally.created)
         self._write_aside(made)
 

@@ -33,6 +33,7 @@ _PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
 # is visited once, whatever order the file has, and the server needs no memory for a hash table.
 # (The planner expects such visits to be all over the disk.)
 IN_ORDER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+IN_ANY_ORDER = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
 
 
 def lock(spec: Spec) -> str:

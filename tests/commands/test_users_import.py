@@ -276,6 +276,15 @@ def test_a_user_with_several_roles_in_a_group_is_refused(accounts: Accounts) -> 
     assert 'line 2: role: "member@example.org" has several roles in that group' in ended.err
 
 
+def test_a_number_that_is_also_a_name_means_several_groups(accounts: Accounts) -> None:
+    accounts.execute("UPDATE aspen.groups SET prefix = '1' WHERE id = 2")
+    ended = accounts.users(f"{H}member@example.org,,,,,1,viewer\n")
+    assert ended.code == 2
+    assert 'line 2: group: "1" means several groups: 1, 2' in ended.err
+    accounts.execute("UPDATE aspen.groups SET prefix = '2' WHERE id = 2")
+    assert accounts.users(f"{H}member@example.org,,,,,2,viewer\n").code == 0
+
+
 def test_many_problems_are_all_named_at_once(accounts: Accounts) -> None:
     ended = accounts.users(
         f"{H}x,X,auth0|x,,,,\ny@y.org,,,,,77,boss\nz@z.org,Z,auth0|z,,,1,admin\n"

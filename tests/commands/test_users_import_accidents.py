@@ -33,6 +33,27 @@ def test_an_interrupt_leaves_everything_as_it_was(accounts: Accounts) -> None:
     assert accounts.users(MIXED).code == 0
 
 
+def test_a_run_that_was_killed_is_told_apart_and_done_by_the_next(accounts: Accounts) -> None:
+    before = accounts.tables
+    file = accounts.write(MIXED)
+    with accounts.database.begin() as session:
+        session.execute(sa.text("SELECT FROM aspen.users WHERE id = 3 FOR UPDATE"))
+        with accounts.begin("users", "import", str(file), "--yes") as process:
+            _wait_for_lock(accounts)
+            process.kill()
+            process.communicate(timeout=_PATIENCE_S)
+    (run,) = accounts.cli("history", "--output", "json").json
+    assert (run["outcome"], run["command"]) == ("unknown", "users import")
+    deadline = time.monotonic() + _PATIENCE_S  # until the server has noticed
+    while (checked := accounts.cli("history", "check", run["run"])).code == 7:
+        assert time.monotonic() < deadline, checked.err
+    assert checked.code == 0, checked.err
+    assert "rolled back" in checked.out
+    assert accounts.tables == before
+    assert accounts.users(MIXED).code == 0
+    assert accounts.roles("ada@lab.example.org") == {"RCPHL": "admin", "BDPH": "viewer"}
+
+
 def _wait_for_lock(accounts: Accounts) -> None:
     query = (
         "SELECT FROM pg_stat_activity "
