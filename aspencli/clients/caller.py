@@ -109,7 +109,9 @@ class Caller:
             )
         tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
         return UnreachableError(
-            f"{self.name} does not answer at {self.http.origin}: {error.reason}{tried}", hint=hint
+            f"{self.name} does not answer at {self.http.origin}: {error.reason}{tried}",
+            hint=hint,
+            details=[f"asked through the proxy {self.http.proxy}"] if self.http.proxy else (),
         )
 
     def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:

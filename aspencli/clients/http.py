@@ -131,6 +131,17 @@ class Http:
         self._log = log or WireLog()
         self._client = self._connect()
 
+    @property
+    def proxy(self) -> str | None:
+        """The proxy of the environment that requests go through, without its password."""
+        from urllib.request import getproxies, proxy_bypass
+
+        found = getproxies()
+        address = found.get(self.origin.scheme, found.get("all"))
+        if not address or self.origin.is_loopback or proxy_bypass(self.origin.host):
+            return None
+        return address.rpartition("@")[2]
+
     def _connect(self) -> httpx.Client:
         try:
             return httpx.Client(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -127,9 +128,11 @@ class Naughty:
         replies: The replies, in order, or what finds the one for a request.
         seen: The requests that arrived.
         connections: How many connections were made.
+        tls: How connections are encrypted; None where they are not.
     """
 
     replies: list[Reply] | Route
+    tls: ssl.SSLContext | None = None
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
 
@@ -146,7 +149,7 @@ class Naughty:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._spawn(self._accept)
@@ -181,6 +184,13 @@ class Naughty:
                 self._spawn(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
+        if self.tls:
+            try:
+                client = self.tls.wrap_socket(client, server_side=True)
+            except OSError:  # it does not take the certificate
+                client.close()
+                return
+            self._sockets.append(client)
         with contextlib.suppress(OSError), client, client.makefile("rb") as stream:
             while (seen := _read(stream)) is not None:
                 number = len(self.seen)

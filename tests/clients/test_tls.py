@@ -1,0 +1,127 @@
+"""Encryption, certificates and proxies of the environment."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from aspencli.clients.caller import Caller
+from aspencli.clients.http import Http, Request
+from aspencli.clients.retrying import Patience, Persistence
+from aspencli.errors import BadInputError, UnreachableError
+from tests.clients.naughty import Naughty, reply
+
+DAY = dt.timedelta(days=1)
+ServingTls = Callable[..., tuple[Naughty, Path]]
+
+
+def _certificate(folder: Path, *, begins: dt.timedelta = -DAY) -> tuple[ssl.SSLContext, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "naughty")])
+    start = dt.datetime.now(dt.UTC) + begins
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + 30 * DAY)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, private = folder / "certificate.pem", folder / "key.pem"
+    pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, private)
+    return context, pem
+
+
+@pytest.fixture
+def serving_tls(tmp_path: Path) -> Iterator[ServingTls]:
+    """Starts a server with a certificate of its own making, and tells the file of that."""
+    with ExitStack() as exits:
+
+        def start(begins: dt.timedelta = -DAY) -> tuple[Naughty, Path]:
+            context, pem = _certificate(tmp_path, begins=begins)
+            return exits.enter_context(Naughty([reply(200, "hello")], tls=context)), pem
+
+        yield start
+
+
+def _get(url: str) -> bytes:
+    http = Http(url, "the API")
+    caller = Caller(http, "the API of x", hint="", persistence=Persistence(sleep=lambda _: None))
+    try:
+        return caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience())
+    finally:
+        http.close()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_accepted(serving_tls: ServingTls) -> None:
+    server, _ = serving_tls()
+    with pytest.raises(UnreachableError, match="its certificate is not accepted") as caught:
+        _get(server.url)
+    assert server.seen == []
+    assert server.connections == 1  # it is not tried again
+    assert "SSL_CERT_FILE" in str(caught.value.hint)
+
+
+def test_one_that_the_environment_vouches_for_is(
+    serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, pem = serving_tls()
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    assert _get(server.url) == b"hello"
+
+
+def test_one_of_tomorrow_points_at_the_clock(
+    serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, pem = serving_tls(begins=DAY)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with pytest.raises(UnreachableError, match="certificate is not yet valid") as caught:
+        _get(server.url)
+    assert "check this machine's clock" in str(caught.value.hint)
+
+
+def test_certificates_that_are_not_there_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
+    with pytest.raises(BadInputError, match="SSL_CERT_FILE"):
+        Http("https://api.example.org", "the API")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "gopher://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(BadInputError, match="a proxy that the environment names"):
+        Http("http://api.example.org", "the API")
+
+
+def test_a_proxy_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:hunter2@127.0.0.1:9")
+    with pytest.raises(UnreachableError, match="does not answer at https://api") as caught:
+        _get("https://api.example.org")
+    assert caught.value.details == ("asked through the proxy 127.0.0.1:9",)
