@@ -28,9 +28,6 @@ _SINCE: dict[str, Callable[[Spec], str]] = {
 }
 
 
-_BESIDE = 2  # cells before the columns; see `read_sql`
-
-
 class _MovedError(Exception):
     """A row was not as planned; leaves the transaction."""
 
@@ -52,6 +49,7 @@ class BulkRun:
         self._spec = spec
         self._values = {"scope": scope, "token": secrets.token_hex(6)}
         self._changes_of = changes_of(spec)
+        self._beside = 2 if spec.creates else 0  # cells before the columns; see `read_sql`
         self._made: Made | None = None
 
     def __enter__(self) -> Self:
@@ -126,21 +124,20 @@ class BulkRun:
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the file, by line, with the reason why it is not applied, if any."""
-        beside = _BESIDE if self._spec.creates else 0
-        for line, key, reason, left_out, *cells in self._statements.stream(
-            read_sql.outcomes(self._spec)
-        ):
-            changes = self._changes_of(cells[beside:])
-            yield AssessedRow(line, key, changes, reason, bool(left_out), *cells[:beside])
+        skipped = 4 + self._beside
+        for row in self._statements.stream(read_sql.outcomes(self._spec)):
+            line, key, reason, left_out = row[:4]
+            changes = self._changes_of(row[skipped:])
+            yield AssessedRow(line, key, changes, reason, bool(left_out), *row[4:skipped])
 
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
     ) -> Generator[PlannedRow, None, None]:
         """The plan, by line of the file."""
         query = read_sql.rows(self._spec, changed_only=changed_only)
-        beside = _BESIDE if self._spec.creates else 0
-        for line, key, *cells in self._statements.stream(query, limit=limit):
-            yield PlannedRow(line, key, self._changes_of(cells[beside:]), *cells[:beside])
+        skipped = 2 + self._beside
+        for row in self._statements.stream(query, limit=limit):
+            yield PlannedRow(row[0], row[1], self._changes_of(row[skipped:]), *row[2:skipped])
 
     def apply(
         self,
