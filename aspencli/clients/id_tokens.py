@@ -132,6 +132,8 @@ def _wrong(what: str, name: str) -> NoReturn:
 
 def _wrong_time(what: str, name: str, seconds_ahead: float | None) -> NoReturn:
     words = skew_words(seconds_ahead, name)
+    if words is None and seconds_ahead is None:
+        words = "one of the two clocks is wrong"
     if words is None:
         raise CredentialsError(
             f"{name} issued a token whose time {what}, though its clock and this machine's agree",

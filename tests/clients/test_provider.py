@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet, RSAKey
 
+from aspencli.clients.id_tokens import verify
 from aspencli.clients.provider import Provider
 from aspencli.errors import AspenError, CredentialsError, UnreachableError
 from aspencli.identity import DeviceCode, NotYet, Place, SignIn
 from tests.clients.conftest import Serving
-from tests.clients.naughty import Reply, Seen, hang_up, reply, reply_json
+from tests.clients.naughty import Reply, Route, Seen, hang_up, reply, reply_json
 
 Making = Callable[..., Provider]
 CODE = DeviceCode("secret", "AB-CD", "https://x", None, 900, 5)
@@ -28,10 +33,10 @@ def making(serving: Serving) -> Iterator[Making]:
     """Makes the client of a provider that answers the device and token endpoints so."""
     with ExitStack() as exits:
 
-        def make(answer: Reply, **document: Any) -> Provider:
+        def make(answer: Reply, answering: Route | None = None, **document: Any) -> Provider:
             def route(seen: Seen) -> Reply:
                 if not seen.target.endswith("openid-configuration"):
-                    return answer
+                    return answering(seen) if answering else answer
                 here = f"http://{seen.headers['host']}"
                 known = {
                     "issuer": f"{here}/",
@@ -145,3 +150,76 @@ def test_a_renewal_says_why_there_is_none(making: Making) -> None:
     before = SignIn("token", "refresh", "auth0|x", 0, 0)
     found = making(reply_json({"error": "invalid_grant"}, 403)).refresh(before)
     assert found == NotYet("invalid_grant")
+
+
+def test_a_revocation_that_is_refused_is_told(making: Making, serving: Serving) -> None:
+    refusing = serving(reply_json({"error": "unsupported_token_type"}, 400))
+    provider = making(reply_json({}), revocation_endpoint=f"{refusing.url}/revoke")
+    with pytest.raises(CredentialsError, match="refuses: unsupported_token_type"):
+        provider.revoke("token")
+
+
+# Tokens
+
+
+KEY = RSAKey.generate_key(2048, {"kid": "k"})
+
+
+def _verified(claims: dict[str, Any], *, ahead: float | None = 0) -> dict[str, Any]:
+    now = time.time()
+    usual = {"iss": "https://i/", "aud": "client", "sub": "x", "iat": now, "exp": now + 600}
+    given = {key: value for key, value in {**usual, **claims}.items() if value is not None}
+    token = jwt.encode({"alg": "RS256", "kid": "k"}, given, KEY)
+    keys = KeySet([KEY]).as_dict(private=False)
+    return verify(
+        token,
+        keys,
+        issuer="https://i/",
+        client_id="client",
+        name="the provider",
+        now=now,
+        seconds_ahead=ahead,
+    )
+
+
+@pytest.mark.parametrize("claims", [{}, {"aud": ["client", "api"], "azp": "client"}])
+def test_a_token_that_is_for_us_is_taken(claims: dict[str, Any]) -> None:
+    assert _verified(claims)["sub"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"aud": ["client", "api"]}, "does not say that it is for us .azp."),
+        ({"aud": ["client", "api"], "azp": "api"}, "does not say that it is for us .azp."),
+        ({"sub": None}, "says nothing about sub"),
+        ({"iat": None}, "says nothing about iat"),
+        ({"exp": None}, "says nothing about exp"),
+        ({"iss": None}, "says nothing about iss"),
+        ({"nbf": time.time() + 9_000}, "begins in the future"),
+    ],
+)
+def test_a_token_that_is_not_is_refused(claims: dict[str, Any], words: str) -> None:
+    with pytest.raises(CredentialsError, match=words):
+        _verified(claims)
+
+
+def test_whose_clock_is_wrong_is_left_open_where_it_is_not_known() -> None:
+    with pytest.raises(CredentialsError, match="is over already: one of the two clocks is wrong"):
+        _verified({"exp": time.time() - 900}, ahead=None)
+
+
+def test_a_renewal_for_somebody_else_is_refused(making: Making) -> None:
+    def answer(seen: Seen) -> Reply:
+        now = int(time.time())
+        claims = {"aud": "client", "sub": "auth0|y", "iat": now, "exp": now + 600}
+        claims["iss"] = f"http://{seen.headers['host']}/"
+        token = jwt.encode({"alg": "RS256", "kid": "k"}, claims, KEY)
+        return reply_json({"id_token": token, **KeySet([KEY]).as_dict(private=False)})
+
+    before = SignIn("token", "refresh", "auth0|x", 0, 0, "Ada")
+    with pytest.raises(CredentialsError, match="renewed the sign-in of Ada for somebody else"):
+        making(reply(500), answer).refresh(before)
+    same = making(reply(500), answer).refresh(replace(before, subject="auth0|y"))
+    assert isinstance(same, SignIn)
+    assert same.refresh_token == "refresh"  # without rotation it stays as it was
