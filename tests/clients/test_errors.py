@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -207,6 +210,27 @@ def test_a_slash_too_few_fails_a_test(serving: Serving) -> None:
     server = serving(reply(307, headers={"Location": "/v2/pathogens/"}))
     with pytest.raises(SlashWarning):
         _post(server.url, "/v2/pathogens")
+
+
+def test_a_slash_too_few_fails_a_command_in_a_test(serving: Serving) -> None:
+    def route(seen: Seen) -> Reply:
+        whole = seen.target.endswith("/")
+        return reply(200) if whole else reply(307, headers={"Location": f"{seen.target}/"})
+
+    server = serving(route=route)
+    script = (
+        "from aspencli.clients.http import Http, Request\n"
+        "from aspencli.clients.retrying import Deadline, Patience\n"
+        f"http = Http({server.url!r}, 'the API')\n"
+        "with http.open(Request('GET', '/v2/x'), Deadline(9), Patience()) as answer:\n"
+        "    print(answer.status)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "SlashWarning: the service redirected /v2/x to /v2/x/" in done.stderr
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "200\n", "")
 
 
 def _post(url: str, path: str) -> Any:
