@@ -17,6 +17,7 @@ import httpx
 from aspencli import __version__
 from aspencli.clients.origins import Origin, origin_of
 from aspencli.clients.retrying import Deadline, Patience, SetbackError, http_date
+from aspencli.clients.watchdog import Watchdog
 from aspencli.clients.wirelog import WireLog
 from aspencli.errors import BadInputError
 
@@ -129,6 +130,7 @@ class Http:
         self.origin: Origin = origin_of(base, what)
         self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
         self._log = log or WireLog()
+        self._watchdog = Watchdog()
         self._client = self._connect()
 
     @property
@@ -201,9 +203,10 @@ class Http:
             headers=dict(request.headers),
             content=request.body or None,
             timeout=timeout,
+            extensions={"trace": self._watchdog.trace},
         )
         since = self._log.asked(request.method, url, sent.headers, request.body)
-        with _in_our_words():
+        with _in_our_words(), self._watchdog.until(deadline.left):
             response = self._client.send(sent, stream=True)
         try:
             answer = Answer(response, deadline, self._log)

@@ -117,6 +117,18 @@ def drip(body: bytes, pause: float) -> Reply:
     return write
 
 
+def drip_head(pause: float) -> Reply:
+    """Send a head that never ends, byte by byte."""
+
+    def write(wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(10_000):
+            wire.send(b"x")
+            wire.wait(pause)
+
+    return write
+
+
 Route = Callable[[Seen], Reply]
 
 

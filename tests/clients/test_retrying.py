@@ -17,7 +17,7 @@ from aspencli.clients.retrying import Patience, Persistence, http_date, retry_af
 from aspencli.errors import AspenError, UncertainError, UnreachableError
 from aspencli.shapes import Me, SampleRecord
 from tests.clients.conftest import Client, Serving
-from tests.clients.naughty import Reply, drip, hang_up, reply, reply_json, reset, stall
+from tests.clients.naughty import Reply, drip, drip_head, hang_up, reply, reply_json, reset, stall
 
 MakeClient = Callable[..., Client]
 ME = {"id": 1, "name": "Ada", "groups": []}
@@ -188,6 +188,20 @@ def test_an_answer_that_drips_is_not_waited_for(serving: Serving) -> None:
             lambda: Request("GET", "/"), lambda answer: answer.read(), Patience(read=5, total=1)
         )
     http.close()
+    assert time.monotonic() - since < 4
+
+
+def test_a_head_that_drips_is_not_waited_for(serving: Serving) -> None:
+    server = serving(reply(200, "x"), drip_head(0.05))
+    http = Http(server.url, "the API")
+    caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
+    patience = Patience(read=5, total=1)
+    caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
+    since = time.monotonic()
+    with pytest.raises(UnreachableError):
+        caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
+    http.close()
+    assert server.connections == 1  # a connection that was used before is watched, too
     assert time.monotonic() - since < 4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from aspencli.clients.caller import Caller
 from aspencli.clients.http import Http, Request
 from aspencli.clients.retrying import Patience, Persistence
 from aspencli.errors import BadInputError, UnreachableError
-from tests.clients.naughty import Naughty, reply
+from tests.clients.naughty import Naughty, Reply, drip_head, reply
 
 DAY = dt.timedelta(days=1)
 ServingTls = Callable[..., tuple[Naughty, Path]]
@@ -62,18 +63,20 @@ def serving_tls(tmp_path: Path) -> Iterator[ServingTls]:
     """Starts a server with a certificate of its own making, and tells the file of that."""
     with ExitStack() as exits:
 
-        def start(begins: dt.timedelta = -DAY) -> tuple[Naughty, Path]:
+        def start(begins: dt.timedelta = -DAY, says: Reply | None = None) -> tuple[Naughty, Path]:
             context, pem = _certificate(tmp_path, begins=begins)
-            return exits.enter_context(Naughty([reply(200, "hello")], tls=context)), pem
+            replies = [says or reply(200, "hello")]
+            return exits.enter_context(Naughty(replies, tls=context)), pem
 
         yield start
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, patience: Patience | None = None) -> bytes:
     http = Http(url, "the API")
     caller = Caller(http, "the API of x", hint="", persistence=Persistence(sleep=lambda _: None))
     try:
-        return caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience())
+        request = Request("GET", "/")
+        return caller.call(lambda: request, lambda answer: answer.read(), patience or Patience())
     finally:
         http.close()
 
@@ -93,6 +96,17 @@ def test_one_that_the_environment_vouches_for_is(
     server, pem = serving_tls()
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     assert _get(server.url) == b"hello"
+
+
+def test_an_encrypted_head_that_drips_is_not_waited_for(
+    serving_tls: ServingTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, pem = serving_tls(says=drip_head(0.05))
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    since = time.monotonic()
+    with pytest.raises(UnreachableError):
+        _get(server.url, Patience(read=5, total=1))
+    assert time.monotonic() - since < 4
 
 
 def test_one_of_tomorrow_points_at_the_clock(
