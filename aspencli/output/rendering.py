@@ -31,6 +31,7 @@ class Column:
 
 
 Row = Mapping[str, Any]
+_PLAIN = frozenset({str, int, float, bool})
 _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
 
 
@@ -41,6 +42,8 @@ def write_rows(stream: TextIO, form: str, columns: Sequence[Column], rows: Itera
 
 def plain(value: Any) -> Any:
     """The value as JSON knows it: dates in ISO 8601, UTC where they carry a zone."""
+    if value is None or value.__class__ in _PLAIN:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (dt.date, dt.time)):
@@ -49,11 +52,13 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def cell(value: Any) -> str:
     """The value as the text of one cell; empty for none."""
+    if value.__class__ is str:
+        return str(value)
     value = plain(value)
     if value is None:
         return ""
@@ -84,18 +89,22 @@ def _jsonl(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> No
 
 
 def _csv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    stream.write(",".join(column.key for column in columns) + "\n")
+    keys = [column.key for column in columns]
+    stream.write(",".join(keys) + "\n")
     for row in rows:
-        stream.write(",".join(csv_cell(_guarded(row[c.key])) for c in columns) + "\n")
+        stream.write(",".join([csv_cell(_guarded(row[key])) for key in keys]) + "\n")
 
 
 def _tsv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    stream.write("\t".join(column.key for column in columns) + "\n")
+    keys = [column.key for column in columns]
+    stream.write("\t".join(keys) + "\n")
     for row in rows:
-        stream.write("\t".join(tsv_cell(_guarded(row[c.key])) for c in columns) + "\n")
+        stream.write("\t".join([tsv_cell(_guarded(row[key])) for key in keys]) + "\n")
 
 
 def _guarded(value: Any) -> str:
+    if value.__class__ is int:
+        return str(value)
     text = cell(value)
     return no_formula(text) if isinstance(value, str) else text
 

@@ -14,10 +14,14 @@ _UNSAFE = re.compile(
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHITE = "\t\n\r"
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_ascii = json.JSONEncoder().encode
 
 
 def visible(text: str) -> str:
     """The text with every control character spelled out: ESC becomes four visible characters."""
+    if text.isprintable():  # as nearly all are, and it is told in no time
+        return text
     return _UNSAFE.sub(lambda match: _escape(match[0]), text)
 
 
@@ -28,6 +32,8 @@ def no_formula(text: str) -> str:
 
 def tsv_cell(text: str) -> str:
     """The text with tab, line feed, carriage return and backslash written as escapes."""
+    if text.isprintable() and "\\" not in text:
+        return text
     return visible("".join(_TSV.get(char, char) for char in text))
 
 
@@ -47,10 +53,11 @@ def csv_cell(text: str) -> str:
     Line breaks and tabs stay as they are, inside quotes; `csv.writer` leaves a bare carriage return
     unquoted, which no reader takes.
     """
-    safe = _UNSAFE.sub(lambda match: match[0] if match[0] in _WHITE else _escape(match[0]), text)
-    if any(char in safe for char in ',"\r\n'):
-        return '"' + safe.replace('"', '""') + '"'
-    return safe
+    if not text.isprintable():
+        text = _UNSAFE.sub(lambda m: m[0] if m[0] in _WHITE else _escape(m[0]), text)
+    if "," in text or '"' in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
@@ -58,8 +65,10 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 
     What is escaped reads back as it was. The value is made of what JSON knows.
     """
-    text = json.dumps(value, ensure_ascii=ascii_only)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = _encode_ascii(value) if ascii_only else _encode(value)
+    return (
+        text if text.isprintable() else _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    )
 
 
 def _escape(char: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
@@ -148,6 +149,13 @@ def test_what_is_unsafe_is_spelled_out() -> None:
     assert visible("a\x1b[31m\x9b\u202e\u200b\ufeff") == ("a\\x1b[31m\\x9b\\u202e\\u200b\\ufeff")
     assert tsv_cell("a\tb\\\n") == "a\\tb\\\\\\n"
     assert json_text("\x7f\x9b") == '"\\u007f\\u009b"'
+
+
+def test_no_character_that_is_spelled_out_counts_as_printable() -> None:
+    # Python's tables change with its versions, and printable texts are not looked through.
+    every = map(chr, range(0x110000))
+    unsafe = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
+    assert not [char for char in every if re.match(f"[{unsafe}]", char) and char.isprintable()]
 
 
 def test_what_people_write_is_left_alone() -> None:
