@@ -5,14 +5,16 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO, cast
 
 from aspencli.errors import BadInputError
 from aspencli.services.opening import Opened
 from aspencli.services.sniffing import sniff
 
+_HEAP = 1 << 16  # bytes; lines that are read at once
 _LONGEST_LINE = 1 << 22  # bytes; a longer one is no line, and would have to be held in memory
 # A byte that UTF-8 cannot read is kept as one of these (PEP 383), so that it can be named.
 _KEPT_BYTE = re.compile("[\udc80-\udcff]")
@@ -61,13 +63,22 @@ class Text:
 
     def lines(self) -> Iterator[str]:
         """The lines, each with its end: line feed, carriage return, or both."""
+        return chain.from_iterable(self._weighed())
+
+    def _weighed(self) -> Iterator[Iterable[str]]:
+        """The lines by the heap: what is only ASCII holds nothing that could not be read."""
         number, offset = 0, self._offset
-        for number, line in enumerate(self._file, start=1):
-            if line.isascii():
-                offset += len(line)
-            else:
-                offset += self._weigh(number, offset, line)
-            yield line
+        while heap := self._file.readlines(_HEAP):
+            text = "".join(heap)
+            if text.isascii():
+                number += len(heap)
+                offset += len(text)
+                yield heap
+                continue
+            for line in heap:  # one by one: what is noted is told with the line
+                number += 1
+                offset += len(line) if line.isascii() else self._weigh(number, offset, line)
+                yield (line,)
 
     def is_damaged(self, value: str) -> bool:
         """Whether it holds bytes that could not be read, which `lines` has noted."""

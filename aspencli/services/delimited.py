@@ -94,23 +94,26 @@ class Delimited:
 
     def _records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
         recent, bad = self._recent, self.text.bad
-        while True:
-            start = self._read + self._reader.line_num + 1
+        while True:  # a mended error goes on with another reader
+            reader, read = self._reader, self._read + 1
+            start = read + reader.line_num
             recent.clear()
             try:
-                record = next(self._reader)
-            except StopIteration:
-                return
+                for record in reader:
+                    while bad:
+                        fault(bad.pop(0))
+                    if record and (record[0].strip() or any(map(str.strip, record))):
+                        yield start, record
+                    else:
+                        self.blank_lines += 1
+                    start = read + reader.line_num
+                    recent.clear()
             except csv.Error as error:
-                fault(self._mend(error, start))
-                continue
-            finally:
                 while bad:
                     fault(bad.pop(0))
-            if any(map(str.strip, record)):
-                yield start, record
+                fault(self._mend(error, start))
             else:
-                self.blank_lines += 1
+                return
 
     def _restart(self) -> None:
         self._reader: Any = csv.reader(
