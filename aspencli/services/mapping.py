@@ -56,7 +56,7 @@ def read_mapping(
             continue
         lab, new = record[private].strip(), record[public].strip()
         if _GOOD(lab) and _GOOD(new):
-            yield Request._make((line, lab, (new,), None))  # half the price of Request(...)
+            yield Request(line, lab, (new,))
             continue
         for column, cell in ((PRIVATE, record[private]), (PUBLIC, record[public])):
             reason = _reason(source, cell)
