@@ -44,7 +44,9 @@ SELECT set_config(name, '1s', false) FROM pg_settings
  WHERE name = 'client_connection_check_interval'
 """
 # For the hash tables of these statements only; a million identifiers take about this much.
-WORK_MEM = "SET LOCAL work_mem = '64MB'"
+# What is staged is counted by a tenth of the usual sample: that there is much of it, and hardly
+# anything twice, shows there as well.
+RESOURCES = "SET LOCAL work_mem = '64MB'; SET LOCAL default_statistics_target = 10"
 
 # Nobody else counts what is in the tables of a run: the planner would take them for small, and
 # build its hash tables of the large table instead.

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from db.bulk.plan_sql import ONE_MOMENT, READ_WRITE, WORK_MEM
+from db.bulk.plan_sql import ONE_MOMENT, READ_WRITE, RESOURCES
 from db.interrupts import cancellable
 
 _BATCH = 2_000  # rows fetched at once
@@ -38,7 +38,7 @@ class Statements:
         """
         with self.connection.begin():
             self.run(ONE_MOMENT if of_one_moment else READ_WRITE)
-            self.run(WORK_MEM)
+            self.run(RESOURCES)
             yield
 
     def run(self, statement: str) -> sa.CursorResult[Any]:
