@@ -128,7 +128,7 @@ coverage: $(VENV)/.dev ## Run the tests and show which branches none of them tak
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure against hand-written baselines, in one run
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(if $(FULL),--full) $(ARGS)
 
 .PHONY: accidents
 accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by the hundred (minutes)

@@ -7,10 +7,14 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+Contender = Callable[[], "Sample"]
+"""Runs a command once."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,26 @@ class Comparison:
     """Ours against a baseline.
 
     Attributes:
-        name: What was measured.
+        task: What was measured.
         baseline: What it is held against.
-        goal: The ratio that must not be passed.
         ours: Medians of ours.
         theirs: Medians of the baseline.
+        goal: The ratio that must not be passed; None where nothing was promised.
+        rows: How many rows were changed; 0 where it is not about rows.
+        samples: How many the table had.
+        rounds: How often both were run.
+        goal_mb: The memory of ours that must not be passed, in MiB.
     """
 
-    name: str
+    task: str
     baseline: str
-    goal: float
     ours: Sample
     theirs: Sample
+    goal: float | None = None
+    rows: int = 0
+    samples: int = 0
+    rounds: int = 5
+    goal_mb: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -51,31 +63,54 @@ class Comparison:
 
     @property
     def holds(self) -> bool:
-        """Whether the goal is met."""
-        return self.ratio <= self.goal
+        """Whether the goals are met."""
+        is_fast = self.goal is None or self.ratio <= self.goal
+        return is_fast and (self.goal_mb is None or self.ours.peak_mb < self.goal_mb)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the file of figures has of it."""
+        return {**asdict(self), "ratio": self.ratio, "holds": self.holds}
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Sample:
-    """Run a command to its end, its output thrown away.
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    allowed: Collection[int] = (0,),
+    said: Callable[[str], object] = lambda _text: None,
+) -> Sample:
+    """Run a command to its end, its results thrown away.
+
+    Args:
+        command: The command.
+        environment: What is added to the environment.
+        allowed: The exit codes that it may end with.
+        said: Is handed what it said on stderr.
 
     Raises:
-        RuntimeError: It did not exit with 0.
+        RuntimeError: It ended with another exit code.
     """
     began = time.perf_counter()
     with subprocess.Popen(
         command,
-        env={**os.environ, **(environment or {})},
+        env={**_surroundings(), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:
         watch = _PeakWatch(process.pid)
-        errors = process.communicate()[1]
+        errors = process.communicate()[1].decode()
         seconds = time.perf_counter() - began
         watch.join()
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} exited with {process.returncode}: {errors.decode()}")
+    if process.returncode not in allowed:
+        raise RuntimeError(f"{command[0]} exited with {process.returncode}: {errors}")
+    said(errors)
     return Sample(seconds, watch.peak_kb / 1024)
+
+
+def _surroundings() -> dict[str, str]:
+    # An installed program has its bytecode beside it; compiling it anew is no part of a start.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class _PeakWatch(threading.Thread):
@@ -102,20 +137,27 @@ class _PeakWatch(threading.Thread):
             time.sleep(0.005)
 
 
+def by_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Sample]:
+    """The medians of each, run by turns, so that what else the machine does meets all alike."""
+    runs: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            runs[name].append(contender())
+    return {name: _median(samples) for name, samples in runs.items()}
+
+
 def compare(
-    name: str,
-    ours: Callable[[], Sample],
+    task: str,
+    ours: Contender,
     baseline: str,
-    theirs: Callable[[], Sample],
+    theirs: Contender,
     *,
     goal: float,
-    rounds: int = 5,
+    rounds: int,
 ) -> Comparison:
-    """Measure both by turns, so that what else the machine does meets both alike."""
-    pairs = [(theirs(), ours()) for _ in range(rounds)]
-    return Comparison(
-        name, baseline, goal, _median([b for _, b in pairs]), _median([a for a, _ in pairs])
-    )
+    """Measure both by turns."""
+    found = by_turns({"theirs": theirs, "ours": ours}, rounds)
+    return Comparison(task, baseline, found["ours"], found["theirs"], goal, rounds=rounds)
 
 
 def _median(samples: list[Sample]) -> Sample:

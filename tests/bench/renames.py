@@ -1,131 +1,163 @@
-"""A bulk rename beside the same work by hand in psql."""
+"""A bulk rename beside the same work by hand in psql, and by the objects of the ORM."""
 
 from __future__ import annotations
 
-import random
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
+from tests.bench.lab import GROUP, Lab
+from tests.bench.measuring import Comparison, Contender, Sample, by_turns
 
-from db.database import Database
-from local.binaries import find_binaries
-from local.postgres import SUPERUSER, Cluster
-from local.prepare import prepare
-from local.seed import seed_base, seed_samples
-from tests.bench.measuring import Comparison, Sample, compare, run
+PSQL = r"psql: \copy and one UPDATE"
+ORM = "SQLAlchemy's ORM, as the service"
+RENAME, AGAIN, AT_ONCE = "rename", "rename, again", "rename, again at once"
+DRY_RUN = "rename --dry-run"
+_MEMORY_MB = 64
+_RENAMED = "bench_renamed"
 
 _BY_HAND = """
 BEGIN;
 CREATE TEMPORARY TABLE mapping (private_identifier varchar, public_identifier varchar);
 \\copy mapping FROM '{mapping}' WITH (FORMAT csv, HEADER)
 UPDATE aspen.samples s SET public_identifier = m.public_identifier FROM mapping m
- WHERE s.submitting_group_id = 1 AND s.private_identifier = m.private_identifier;
+ WHERE s.submitting_group_id = {group} AND s.private_identifier = m.private_identifier;
 COMMIT;
 """
+# An identifier cannot be handed on in one UPDATE, so by hand all rows give theirs up first.
+_BY_HAND_SWAPPED = _BY_HAND.replace(
+    "UPDATE",
+    "UPDATE aspen.samples s SET public_identifier = 'parked ' || s.id FROM mapping m\n"
+    " WHERE s.submitting_group_id = {group} AND s.private_identifier = m.private_identifier;\n"
+    "UPDATE",
+)
 
 
-@dataclass
-class Bench:
-    """A group of samples in a PostgreSQL of its own, and mappings for some of them."""
+@dataclass(frozen=True)
+class Size:
+    """How many rows are renamed, and what was promised for that.
 
-    folder: Path
-    owner: Database
-    address: str
-    psql: str
+    Attributes:
+        rows: How many.
+        goals: The greatest ratio to psql, for each task; none where nothing was promised.
+        orm_rounds: How often the ORM is made to do it.
+    """
+
     rows: int
-
-    def __post_init__(self) -> None:
-        self._runs = 0
-
-    def by_hand(self) -> Sample:
-        """COPY into a temporary table and one UPDATE."""
-        script = self.folder / "by_hand.sql"
-        script.write_text(_BY_HAND.format(mapping=self._mapping()))
-        return self._measured([self.psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(script)])
-
-    def ours(self, *options: str) -> Sample:
-        """The command, as an operator types it."""
-        return self._measured(self._command(self._mapping(), "--yes", *options))
-
-    def repeat(self) -> Sample:
-        """The command once more, with nothing left to do."""
-        mapping = self._mapping()
-        run(self._command(mapping, "--yes"), self._environment)
-        return self._measured(self._command(mapping, "--yes"))
-
-    def dry_run(self) -> Sample:
-        """The plan only."""
-        return self._measured(self._command(self._mapping(), "--dry-run"))
-
-    def _command(self, mapping: Path, *options: str) -> list[str]:
-        aspencli = str(Path(sys.executable).with_name("aspencli"))
-        words = ["samples", "update-public-ids", "--group-id", "1"]
-        return [aspencli, *words, "--private-to-public-id-mapping", str(mapping), *options]
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        url = self.owner.url.set(drivername="postgresql")
-        return {
-            "ASPEN_HOME": str(self.folder),
-            "ASPEN_DATABASE_URL_LOCAL": self.address,
-            "PGHOST": url.host or "",
-            "PGPORT": str(url.port),
-            "PGUSER": url.username or "",
-            "PGPASSWORD": str(url.password),
-            "PGDATABASE": url.database or "",
-        }
-
-    def _measured(self, command: list[str]) -> Sample:
-        # Both start from a table without dead rows and with nothing left to be written out.
-        with self.owner.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:
-            c.execute(sa.text("VACUUM ANALYZE aspen.samples"))
-            c.execute(sa.text("CHECKPOINT"))
-        return run(command, self._environment)
-
-    def _mapping(self) -> Path:
-        """A mapping of random samples to names that none has yet."""
-        self._runs += 1
-        path = self.folder / "mapping.csv"
-        with self.owner.reading() as session:
-            labs = session.scalars(
-                sa.text(
-                    "SELECT private_identifier FROM aspen.samples WHERE submitting_group_id = 1"
-                )
-            ).all()
-        chosen = random.Random(self._runs).sample(list(labs), self.rows)
-        with path.open("w") as file:
-            file.write("private_identifier,public_identifier\n")
-            for number, lab in enumerate(chosen):
-                file.write(f"{lab},hCoV-19/USA/CA-RUN{self._runs}-{number}/2026\n")
-        return path
+    goals: Mapping[str, float]
+    orm_rounds: int
 
 
-def measure(rows: int, group: int, *, rounds: int) -> Iterator[Comparison]:
-    """``rows`` renames in a group of ``group`` samples."""
-    with tempfile.TemporaryDirectory(prefix="aspen-bench-") as folder:
-        Path(folder).chmod(0o755)  # the server's account passes through
-        cluster = Cluster(Path(folder))
-        cluster.up()
-        try:
-            prepare(cluster)
-            owner = Database(cluster.url(user=SUPERUSER), writable=True)
-            seed_base(owner)
-            seed_samples(owner, group, group=1)
-            psql = str(find_binaries().bindir / "psql")
-            bench = Bench(Path(folder), owner, cluster.url(), psql, rows)
-            yield from _compared(bench, f"{rows:,} renames in {group:,}", rounds)
-            owner.dispose()
-        finally:
-            cluster.down()
-            cluster.reset()
+FULL = (
+    Size(1_000, {}, 5),
+    Size(10_000, {}, 5),
+    Size(100_000, {RENAME: 1.5, AGAIN: 0.4, DRY_RUN: 0.8}, 5),
+    Size(1_000_000, {RENAME: 1.3, AGAIN: 0.4, DRY_RUN: 0.8}, 1),  # it takes minutes, and 5 GB
+)
+# A start is a large part of so little work.
+SMALL = (Size(20_000, {RENAME: 2.5, AGAIN: 2.0, DRY_RUN: 2.0}, 1),)
 
 
-def _compared(bench: Bench, name: str, rounds: int) -> Iterator[Comparison]:
-    psql = r"psql: \copy and one UPDATE"
-    yield compare(name, bench.ours, psql, bench.by_hand, goal=2.0, rounds=rounds)
-    yield compare(f"{name}, again", bench.repeat, psql, bench.by_hand, goal=1.0, rounds=rounds)
-    yield compare(f"{name}, --dry-run", bench.dry_run, psql, bench.by_hand, goal=1.5, rounds=rounds)
+def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
+    """Rename, rename again with nothing left to do, and plan only.
+
+    The second time comes twice: with the table as tidy as the others find it, and at once, when the
+    server has yet to clear up after the first.
+    """
+    mapping = lab.mapping(size.rows)
+    _rename(lab, mapping)
+    lab.keep(_RENAMED)
+    found = by_turns(
+        {
+            PSQL: lambda: _by_hand(lab, mapping),
+            RENAME: lambda: _rename(lab, mapping),
+            AT_ONCE: lambda: lab.run(lab.renaming(mapping, "--yes")),  # before it is tidied up
+            AGAIN: lambda: _again(lab, mapping),
+            DRY_RUN: lambda: _dry_run(lab, mapping),
+        },
+        rounds,
+    )
+    lab.drop(_RENAMED)
+    for task in (RENAME, AGAIN, AT_ONCE, DRY_RUN):
+        yield Comparison(
+            task,
+            PSQL,
+            found[task],
+            found[PSQL],
+            size.goals.get(task),
+            rows=size.rows,
+            samples=lab.samples,
+            rounds=rounds,
+            goal_mb=_MEMORY_MB,
+        )
+
+
+def measure_orm(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
+    """Rename by the objects of the ORM."""
+    rounds = min(rounds, size.orm_rounds)
+    mapping = lab.mapping(size.rows)
+    found = by_turns(
+        {ORM: lambda: _by_orm(lab, mapping), RENAME: lambda: _rename(lab, mapping)}, rounds
+    )
+    yield Comparison(
+        RENAME,
+        ORM,
+        found[RENAME],
+        found[ORM],
+        rows=size.rows,
+        samples=lab.samples,
+        rounds=rounds,
+        goal_mb=_MEMORY_MB,
+    )
+
+
+def measure_swaps(lab: Lab, rows: int, rounds: int) -> Iterator[Comparison]:
+    """What it costs that identifiers are handed on within the file."""
+    shares = {"none": 0, "1 %": rows // 100, "all": rows}
+    mappings = {share: lab.mapping(rows, swapped=count) for share, count in shares.items()}
+    contenders: dict[str, Contender] = {
+        PSQL: lambda: _by_hand(lab, mappings["none"]),
+        "parked": lambda: _by_hand(lab, mappings["all"], _BY_HAND_SWAPPED),
+    }
+    for share, mapping in mappings.items():
+        contenders[share] = lambda mapping=mapping: _rename(lab, mapping)  # type: ignore[misc]
+    found = by_turns(contenders, rounds)
+    for share in shares:
+        yield Comparison(
+            f"rename, {share} swapped",
+            "psql: two UPDATEs" if share == "all" else PSQL,
+            found[share],
+            found["parked" if share == "all" else PSQL],
+            rows=rows,
+            samples=lab.samples,
+            rounds=rounds,
+            goal_mb=_MEMORY_MB,
+        )
+
+
+def _by_hand(lab: Lab, mapping: Path, statements: str = _BY_HAND) -> Sample:
+    lab.fresh()
+    script = lab.folder / "by_hand.sql"
+    script.write_text(statements.format(mapping=mapping, group=GROUP))
+    return lab.run([lab.psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(script)])
+
+
+def _by_orm(lab: Lab, mapping: Path) -> Sample:
+    lab.fresh()
+    return lab.run([sys.executable, str(Path(__file__).with_name("orm.py")), str(mapping)])
+
+
+def _rename(lab: Lab, mapping: Path) -> Sample:
+    lab.fresh()
+    return lab.run(lab.renaming(mapping, "--yes"))
+
+
+def _again(lab: Lab, mapping: Path) -> Sample:
+    lab.fresh(_RENAMED)
+    return lab.run(lab.renaming(mapping, "--yes"))
+
+
+def _dry_run(lab: Lab, mapping: Path) -> Sample:
+    lab.fresh()
+    return lab.run(lab.renaming(mapping, "--dry-run"))
