@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aspencli.errors import AspenError, ConflictError
 from local.identity.settings import Dialect, Settings, own_address
@@ -66,9 +67,11 @@ def _settings(arguments: list[str] | None) -> Settings:
         prog="python -m local.identity",
         description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
     )
-    parser.add_argument("--port", type=int, required=True, help="where to listen")
+    parser.add_argument("--port", type=_port, required=True, help="where to listen")
     parser.add_argument("--folder", type=Path, required=True, help="where the state is kept")
-    parser.add_argument("--issuer", help="the address in tokens, where it is not the port's own")
+    parser.add_argument(
+        "--issuer", type=_issuer, help="the address in tokens, where it is not the port's own"
+    )
     parser.add_argument(
         "--dialect",
         type=Dialect,
@@ -84,24 +87,48 @@ def _settings(arguments: list[str] | None) -> Settings:
         help="exchange a refresh token once more for so long, for a client that lost the answer",
     )
     parser.add_argument(
-        "--burst", type=int, default=50, metavar="N", help="Management API: requests at once"
+        "--burst", type=_burst, default=50, metavar="N", help="Management API: requests at once"
     )
     parser.add_argument(
-        "--rate", type=float, default=15, metavar="N", help="Management API: requests a second"
+        "--rate", type=_rate, default=15, metavar="N", help="Management API: requests a second"
     )
     parser.add_argument("--trial", action="store_true", help="let tests make hard cases happen")
     given = parser.parse_args(arguments)
-    issuer = f"{given.issuer.rstrip('/')}/" if given.issuer else own_address(given.port)
     return Settings(
         folder=given.folder.expanduser().absolute(),
         port=given.port,
-        issuer=issuer,
+        issuer=given.issuer or own_address(given.port),
         dialect=given.dialect,
         reuse_seconds=given.reuse_seconds,
         burst=given.burst,
         rate=given.rate,
         trial=given.trial,
     )
+
+
+def _port(text: str) -> int:
+    if not 0 < (port := int(text)) < 65_536:  # noqa: PLR2004 - what a port can be
+        raise ValueError(text)
+    return port
+
+
+def _burst(text: str) -> int:
+    if (burst := int(text)) < 1:
+        raise ValueError(text)
+    return burst
+
+
+def _rate(text: str) -> float:
+    if not 0 < (rate := float(text)) < float("inf"):
+        raise ValueError(text)
+    return rate
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        raise ValueError(text)
+    return f"{text.rstrip('/')}/"
 
 
 if __name__ == "__main__":

@@ -33,9 +33,20 @@ def _from_json(body: bytes) -> Mapping[str, str]:
         document = json.loads(body)
     except ValueError as error:
         raise OAuthError("invalid_request", "The body is no valid JSON.") from error
+    if not _encodable(document):
+        raise OAuthError("invalid_request", "The body holds characters that are none.")
     if not isinstance(document, dict) or not all(isinstance(v, str) for v in document.values()):
         raise OAuthError("invalid_request", "The body must be a JSON object of strings.")
     return _without_empty(document)
+
+
+def _encodable(document: object) -> bool:
+    """Whether there is no half of a character, which JSON can spell and UTF-8 cannot."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_form(body: bytes) -> Mapping[str, str]:

@@ -50,6 +50,16 @@ def wanted_by(
     return Wanted(" ".join(scope), audience, _organization(db, sent.get("organization")))
 
 
+def is_member(db: sqlite3.Connection, organization_id: str, user_id: str) -> bool:
+    """Whether a user belongs to an organization."""
+    return bool(
+        db.execute(
+            "SELECT 1 FROM members WHERE organization_id = ? AND user_id = ?",
+            (organization_id, user_id),
+        ).fetchone()
+    )
+
+
 def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
     if named is None:
         return None

@@ -14,6 +14,7 @@ from local.identity.errors import OAuthError
 from local.identity.oauth import codes, device, refresh
 from local.identity.oauth.clients import KnownClient, authenticate
 from local.identity.oauth.parameters import Parameters, required
+from local.identity.oauth.requests import is_member
 from local.identity.provider import Provider, ProviderOf
 from local.identity.store import Grant
 from local.identity.tokens import Granted, machine_token, token_answer
@@ -78,7 +79,19 @@ def _outcome(
     granted = _BY_USER[grant](provider, db, client, sent)
     if isinstance(granted, OAuthError):
         return granted
-    return _Answer(token_answer(provider, db, granted), granted.user_id)
+    return _problem(db, granted) or _Answer(token_answer(provider, db, granted), granted.user_id)
+
+
+def _problem(db: sqlite3.Connection, granted: Granted) -> OAuthError | None:
+    """Why a user may not have what they were granted before."""
+    user_id, organization_id = granted.user_id, granted.organization_id
+    if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
+        return OAuthError("access_denied", "user is blocked")
+    if organization_id is not None and not is_member(db, organization_id, user_id):
+        return OAuthError(
+            "access_denied", f"user {user_id} is not part of the {organization_id} organization"
+        )
+    return None
 
 
 def _grant(named: str) -> Grant:

@@ -84,16 +84,6 @@ def find_user(db: sqlite3.Connection, email: str) -> str:
     return str(row["user_id"])
 
 
-def is_member(db: sqlite3.Connection, organization_id: str, user_id: str) -> bool:
-    """Whether a user belongs to an organization."""
-    return bool(
-        db.execute(
-            "SELECT 1 FROM members WHERE organization_id = ? AND user_id = ?",
-            (organization_id, user_id),
-        ).fetchone()
-    )
-
-
 def organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
     """What people know an organization as."""
     row = db.execute(

@@ -10,7 +10,8 @@ from local.identity.audit import audit
 from local.identity.errors import PageError
 from local.identity.oauth.device import Asked, decide, find_request, tidy
 from local.identity.oauth.parameters import Parameters
-from local.identity.pages.accounts import is_member, organization_name
+from local.identity.oauth.requests import is_member
+from local.identity.pages.accounts import organization_name
 from local.identity.pages.rendering import SCOPE_TEXTS, onward, page
 from local.identity.pages.signin import sign_in_address
 from local.identity.pages.visits import Person, Visit, VisitOf

@@ -14,8 +14,8 @@ from local.identity.audit import audit
 from local.identity.errors import OAuthError, PageError
 from local.identity.oauth.clients import KnownClient, allows_address, find_client
 from local.identity.oauth.codes import CodeRequest, add_code
-from local.identity.oauth.requests import wanted_by
-from local.identity.pages.accounts import find_invitation, is_member
+from local.identity.oauth.requests import is_member, wanted_by
+from local.identity.pages.accounts import find_invitation
 from local.identity.pages.rendering import onward, page
 from local.identity.pages.signin import sign_in_address
 from local.identity.pages.visits import Person, Visit, VisitOf, end_session

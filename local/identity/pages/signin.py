@@ -11,12 +11,12 @@ from local.identity.audit import audit
 from local.identity.errors import PageError
 from local.identity.hashing import new_identifier
 from local.identity.oauth.parameters import Parameters, required
+from local.identity.oauth.requests import is_member
 from local.identity.pages.accounts import (
     Invitation,
     accounts,
     find_invitation,
     find_user,
-    is_member,
     organization_name,
 )
 from local.identity.pages.rendering import onward, page

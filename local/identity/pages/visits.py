@@ -55,7 +55,7 @@ class Visit:
 
     def token(self) -> str:
         """What every form carries: proof that the page came from here, to this browser."""
-        return _serializer(self.provider, "form").dumps(self.browser)
+        return _serializer(self.provider, "form").dumps(hashed(self.browser))
 
     def check(self, sent: Mapping[str, str]) -> None:
         """Refuse a form that did not come from a page of ours in this browser.
@@ -69,7 +69,7 @@ class Visit:
             )
         except BadData:
             owner = None
-        if owner != self.browser:
+        if owner != hashed(self.browser):
             raise PageError(
                 "That page is too old",
                 "The form was not sent from a current page of this browser. Start again from the"

@@ -149,6 +149,17 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, "belongs to another user" in done.stderr) == (3, True)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--port", "x"], ["--dialect", "latin"]])
-def test_bad_usage(arguments: list[str]) -> None:
-    assert run(*arguments).returncode == 2
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--port", "0"],
+        ["--port", "65536"],
+        ["--dialect", "latin"],
+        ["--rate", "0"],
+        ["--burst", "0"],
+        ["--issuer", "no address"],
+    ],
+)
+def test_bad_usage(tmp_path: Path, wrong: list[str]) -> None:
+    done = run("--port", "1", "--folder", str(tmp_path), *wrong)
+    assert (done.returncode, wrong[0] in done.stderr) == (2, True)

@@ -100,6 +100,19 @@ def test_blocked_user_gets_no_more_tokens(identity: Identity) -> None:
     assert refresh(identity, token).status_code == 200
 
 
+def test_who_left_the_organization_gets_no_more_tokens_for_it(identity: Identity) -> None:
+    redwood = ORGANIZATIONS[0]
+    token = identity.tokens("sysmember@example.org", organization=redwood)["refresh_token"]
+    asked = identity.ask(organization=redwood)
+    identity.decide(asked["user_code"], "sysmember@example.org")
+    members = {"members": ["auth0|sysmember"]}
+    with identity.management() as api:
+        api.request("DELETE", f"organizations/{redwood}/members", json=members).raise_for_status()
+    for answer in (refresh(identity, token), identity.poll(asked["device_code"])):
+        assert (answer.status_code, answer.json()["error"]) == (403, "access_denied")
+        assert "is not part of the org_" in answer.json()["error_description"]
+
+
 @pytest.mark.parametrize("sent", [{}, {"refresh_token": ""}])
 def test_missing_token_is_named(identity: Identity, sent: dict[str, str]) -> None:
     answer = identity.token(grant_type="refresh_token", **sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.local.identity.lab import (
 )
 
 MEMBER = "member@example.org"
+JSON = {"content-type": "application/json"}
 
 
 def published(identity: Identity) -> KeySet:
@@ -100,7 +102,7 @@ def test_bad_requests(identity: Identity, changes: dict[str, str], status: int, 
         {"content": b"grant_type=a&grant_type=b", "headers": {}},
         {"content": b"grant_type=%ff"},
         {"content": b"{}", "headers": {"content-type": "text/plain"}},
-        {"content": b"{", "headers": {"content-type": "application/json"}},
+        {"content": b"{", "headers": JSON},
         {"json": {"grant_type": 7}},
         {"json": ["grant_type"]},
         {"data": {"client_id": "x"}, "headers": {"authorization": "Basic %%%"}},
@@ -120,6 +122,37 @@ def test_what_is_no_proper_request_is_refused_as_such(
         "invalid_client",
         "unsupported_grant_type",
     }
+
+
+ODD = ["", "\0", "\ud800", "é\u202e\U0001f33f", "' OR 1=1 --", "../..", "x" * 5000]
+NAMES = ("client_id", "client_secret", "grant_type", "refresh_token", "scope", "audience", "token")
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_odd_text_is_never_our_bug(identity: Identity, odd: str) -> None:
+    sent, usual = odd.encode(errors="surrogatepass"), {"client_id": CLIENT}
+    for path in ("oauth/token", "oauth/device/code", "oauth/revoke", "activate", "login"):
+        for name in (*NAMES, "organization", "user_code", "state", "email"):
+            as_json = json.dumps({**usual, "grant_type": "refresh_token", name: odd}).encode()
+            for answer in (
+                identity.http.post(path, content=as_json, headers=JSON),
+                identity.http.post(path, data={**usual, name: sent}),
+                identity.http.get(path, params={name: sent}),
+            ):
+                assert answer.status_code < 500, (path, name)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_odd_text_is_never_our_bug_at_the_management_api(identity: Identity, odd: str) -> None:
+    sent = odd.encode(errors="surrogatepass")
+    with identity.management() as api:
+        for path in ("users", "users-by-email", "organizations", "roles", "connections"):
+            for name in ("q", "sort", "fields", "page", "from", "name_filter", "email"):
+                assert api.get(path, params={name: sent}).status_code < 500, (path, name)
+            for body in ({"name": odd, "metadata": {"x": odd}}, odd, [odd], {odd: 1}):
+                content = json.dumps(body).encode()
+                answer = api.post(path, content=content, headers=JSON)
+                assert answer.status_code < 500, (path, body)
 
 
 def test_overlong_requests_are_refused(identity: Identity) -> None:
