@@ -20,6 +20,9 @@ def main() -> None:
     except KeyboardInterrupt:  # while that loads, or while connections are closed
         sys.stderr.write("Error: interrupted\n")
         code = 130
+    # Everything was closed; the interpreter would look through all that was loaded before it ends,
+    # for a fifth of the time that a command takes.
+    gc.freeze()
     sys.exit(code)
 
 

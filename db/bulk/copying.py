@@ -20,19 +20,23 @@ def copy_line(*values: object) -> str:
     return "\t".join(cells) + "\n"
 
 
-def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> None:
+def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> int:
     """Send lines of COPY's text format into a table, within the connection's transaction.
+
+    Returns:
+        How many they were.
 
     Raises:
         KeyboardInterrupt: It was interrupted, perhaps while a line was awaited.
     """
     statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
 
-    def copy(file: Readable) -> None:
+    def copy(file: Readable) -> int:
         with _driver(connection).cursor() as cursor:
             cursor.copy_expert(statement, file, _CHUNK)
+            return int(cursor.rowcount)
 
-    fed(connection, _pieces(lines), copy)
+    return fed(connection, _pieces(lines), copy)
 
 
 def copy_out(connection: Connection, query: str, file: IO[bytes]) -> None:

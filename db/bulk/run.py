@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -81,17 +81,9 @@ class BulkRun:
 
     def load(self, requests: Iterable[Request]) -> int:
         """Copy the rows of the file to the server; how many they are."""
-        count = 0
-
-        def counted() -> Iterator[Request]:
-            nonlocal count
-            for request in requests:
-                count += 1
-                yield request
-
         with self._statements.staging():
             self._statements.run(plan_sql.create_rows(self._spec))
-            copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, counted()))
+            count = copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, requests))
             self._statements.run(plan_sql.ANALYSE_ROWS)
         return count
 
