@@ -59,11 +59,9 @@ def _aws(state: State) -> int:
 
 def _identity(state: State) -> int:
     from local.identity.__main__ import main as serve
-    from local.identity.store import seed
-    from local.principals import principals
 
-    folder, made = state.part("identity"), made_values(state.part("aws"))
-    seed(folder, principals(made["AUTH0_CLIENT_SECRET"], made["AUTH0_MANAGEMENT_CLIENT_SECRET"]))
+    _introduce(state)
+    folder = state.part("identity")
     return serve(["--port", str(state.ports()["identity"]), "--folder", str(folder)])
 
 
@@ -72,8 +70,8 @@ def _api(state: State) -> int:
     from local.postgres import Cluster
 
     _wait(state, "api")
-    port = str(state.ports()["api"])
-    address = f"http://{HOST}:{port}"
+    _introduce(state)  # it may have moved to another port since the provider started
+    port, address = str(state.ports()["api"]), _api_address(state)
     os.environ |= {
         "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": STAGE,
@@ -89,6 +87,21 @@ def _api(state: State) -> int:
 
 
 _PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity, "api": _api}
+
+
+def _introduce(state: State) -> None:
+    """Let the identity provider know the users, and the programs that ask it for tokens."""
+    from local.identity.store import seed
+    from local.principals import principals
+
+    made = made_values(state.part("aws"))
+    secrets = made["AUTH0_CLIENT_SECRET"], made["AUTH0_MANAGEMENT_CLIENT_SECRET"]
+    seed(state.part("identity"), principals(*secrets, _api_address(state)))
+
+
+def _api_address(state: State) -> str:
+    """Where the service answers, or will when it is started."""
+    return f"http://{HOST}:{state.ports().get('api', service('api').port)}"
 
 
 def _wait(state: State, name: str) -> None:

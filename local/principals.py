@@ -24,18 +24,19 @@ _CALLBACKS = (f"http://{HOST}/v2/auth/callback",)  # no port: every port of this
 _LOGOUTS = (f"http://{HOST}/",)
 
 
-def principals(client_secret: str, management_secret: str) -> Seed:
+def principals(client_secret: str, management_secret: str, api: str) -> Seed:
     """The users, groups and roles of the test data, and who may ask for tokens.
 
     Args:
         client_secret: By which the service proves itself when somebody signs in to it.
         management_secret: By which it proves itself at the Management API.
+        api: Where the service answers; the links of invitations lead there.
     """
     text = (files("local.seed") / "base.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
     groups = {row["id"]: row for row in document["groups"]}
     return Seed(
-        clients=_clients(client_secret, management_secret),
+        clients=_clients(client_secret, management_secret, api),
         users=[
             User(auth0_user_id(row["login"]), email(row["login"]), row["name"])
             for row in document["users"]
@@ -55,7 +56,7 @@ def principals(client_secret: str, management_secret: str) -> Seed:
     )
 
 
-def _clients(client_secret: str, management_secret: str) -> list[Client]:
+def _clients(client_secret: str, management_secret: str, api: str) -> list[Client]:
     return [
         Client(
             CLIENT_ID,
@@ -65,6 +66,7 @@ def _clients(client_secret: str, management_secret: str) -> list[Client]:
             secret=client_secret,
             callbacks=_CALLBACKS,
             logout_urls=_LOGOUTS,
+            login_uri=f"{api}/v2/auth/login",
         ),
         Client(
             MANAGEMENT_CLIENT_ID,

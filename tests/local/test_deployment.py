@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import psutil
 import pytest
 
 from aspencli.errors import AspenError
-from local.aws.content import REGION
+from local.aws.content import REGION, made_values
 from local.deployment import Deployment
 from local.parts import PartStatus
 from local.parts import State as Doing
@@ -29,7 +30,7 @@ from local.services import PARTS
 from local.state import State
 from local.supervisor.timing import Timing
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
-from tests.local.identity.lab import Identity
+from tests.local.identity.lab import Identity, submit
 
 QUICK = Timing(pause=0.2, check=0.2, hung=1.0, answer=0.5, stop=5.0, watch=0.1)
 ONE = ("identity",)  # the service that starts fastest
@@ -64,6 +65,15 @@ def whole() -> Iterator[Deployment]:
     yield whole
     whole.reset()
     end_home(home)
+
+
+@contextlib.contextmanager
+def provider_of(deployment: Deployment) -> Iterator[Identity]:
+    """The deployment's identity provider, as a person meets it."""
+    folder, port = deployment.state.part("identity"), part(deployment, "identity").port
+    provider = Identity(folder, port=port)
+    with provider.http:
+        yield provider
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
@@ -119,8 +129,8 @@ def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.Monke
         while not code:
             found = re.search(r"[A-Z]{4}-[A-Z]{4}", login.stderr.readline())
             code = found[0] if found else ""
-        provider = Identity(whole.state.part("identity"), port=part(whole, "identity").port)
-        provider.decide(code, "multi@example.org")
+        with provider_of(whole) as provider:
+            provider.decide(code, "multi@example.org")
         said = login.stderr.read()
     assert login.returncode == 0, said
     assert "signed in to local as Mo Multi" in said
@@ -128,6 +138,28 @@ def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.Monke
     (row,) = json.loads(status.stdout)
     roles = {group["id"]: group["roles"] for group in row["groups"]}
     assert roles == {1: ["member"], 2: ["admin"]}
+
+
+def test_who_is_invited_follows_the_link_and_belongs_to_the_group(whole: Deployment) -> None:
+    api = part(whole, "api").url
+    secret = made_values(whole.state.part("aws"))["AUTH0_MANAGEMENT_CLIENT_SECRET"]
+    with provider_of(whole) as provider, provider.client() as browser:
+        token = provider.tokens("gadmin@example.org")["id_token"]
+        invited = httpx.post(
+            f"{api}/v2/groups/1/invitations/",
+            headers={"Authorization": f"Bearer {token}"},
+            json={"role": "viewer", "emails": ["guest@example.org"]},
+        )
+        assert [one["success"] for one in invited.json()["invitations"]] == [True], invited.text
+        with provider.management(client_secret=secret) as management:
+            group = management.get("organizations/name/group-rcphl").json()["id"]
+            (found,) = management.get(f"organizations/{group}/invitations").json()
+        assert found["invitation_url"].startswith(f"{api}/v2/auth/login?")
+        page = browser.get(found["invitation_url"])
+        assert "Join Redwood County Public Health Laboratory" in page.text
+        submit(browser, page)
+        me = browser.get(f"{api}/v2/users/me").json()
+    assert [(group["id"], group["roles"]) for group in me["groups"]] == [(1, ["viewer"])]
 
 
 def test_the_secrets_are_for_the_owners_eyes(whole: Deployment) -> None:
