@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done withou
 DRIVER = "postgresql+psycopg2"
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 _BACKENDS = frozenset({"postgres", "postgresql"})
+# Where a connection broke, the pool logs with a traceback that a cursor could not be closed, beside
+# the error that tells so; where nobody listens, it would go to stderr.
+logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 _NAME_LIMIT = 63  # bytes; PostgreSQL cuts application_name there (NAMEDATALEN - 1)
 
 

@@ -187,4 +187,5 @@ def _escaped(text: str) -> str:
 def _guarded(text: str) -> str:
     # A spreadsheet would compute what starts like this. An apostrophe in front is doubled, so that
     # reading the file back can take exactly one away.
-    return f"CASE WHEN {text} ~ '^[=+\\-@'']' THEN '''' || {text} ELSE {text} END"
+    begins = f"left({text}, 1) IN ('=', '+', '-', '@', '''')"
+    return f"CASE WHEN {begins} THEN '''' || {text} ELSE {text} END"
