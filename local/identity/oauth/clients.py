@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from local.identity.errors import OAuthError
 from local.identity.hashing import matches
-from local.identity.store import Grant
+from local.identity.seeds import Grant
 
 _LOOPBACK = {"127.0.0.1", "localhost"}
 

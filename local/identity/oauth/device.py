@@ -19,8 +19,8 @@ from local.identity.oauth.clients import KnownClient, authenticate
 from local.identity.oauth.parameters import Parameters, required
 from local.identity.oauth.requests import Wanted, wanted_by
 from local.identity.provider import Provider, ProviderOf
+from local.identity.seeds import Grant
 from local.identity.settings import Dialect
-from local.identity.store import Grant
 from local.identity.tokens import Granted
 
 router = APIRouter()

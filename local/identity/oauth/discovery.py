@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from local.identity.keys import ALGORITHM, public_documents
 from local.identity.provider import ProviderOf
-from local.identity.store import Grant
+from local.identity.seeds import Grant
 from local.identity.tokens import USER_SCOPES
 
 router = APIRouter()

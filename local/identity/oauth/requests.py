@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from local.identity.errors import OAuthError
 from local.identity.oauth.clients import KnownClient
+from local.identity.seeds import Grant
 from local.identity.settings import Settings
-from local.identity.store import Grant
 from local.identity.tokens import OFFLINE, USER_SCOPES
 
 

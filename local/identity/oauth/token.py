@@ -16,7 +16,7 @@ from local.identity.oauth.clients import KnownClient, authenticate
 from local.identity.oauth.parameters import Parameters, required
 from local.identity.oauth.requests import is_member
 from local.identity.provider import Provider, ProviderOf
-from local.identity.store import Grant
+from local.identity.seeds import Grant
 from local.identity.tokens import Granted, machine_token, token_answer
 
 router = APIRouter()

@@ -20,7 +20,7 @@ from local.identity.pages.rendering import onward, page
 from local.identity.pages.signin import sign_in_address
 from local.identity.pages.visits import Person, Visit, VisitOf, end_session
 from local.identity.provider import ProviderOf
-from local.identity.store import Grant
+from local.identity.seeds import Grant
 
 router = APIRouter()
 

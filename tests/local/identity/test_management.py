@@ -373,6 +373,10 @@ def test_roles(api: httpx.Client) -> None:
 
 def test_the_connection(api: httpx.Client) -> None:
     assert [c["name"] for c in api.get("connections").json()] == [CONNECTION]
+    assert api.get("connections", params={"name": "other"}).json() == []
+    totals = api.get("connections", params={"include_totals": "true"}).json()
+    assert (totals["total"], totals["connections"][0]["name"]) == (1, CONNECTION)
+    assert api.get("connections", params={"take": 5}).json().keys() == {"connections"}
 
 
 # Invitations
@@ -454,7 +458,14 @@ def test_rotated_key_signs_and_the_old_one_still_verifies(
     for old in before:
         assert api.put(f"keys/signing/{old}/revoke").status_code in {200, 401}
     assert failure(api.get("roles"))[0] == 401
-    assert kid in published()
+    with identity.management() as anew:
+        assert failure(anew.put("keys/signing/none/revoke"))[:2] == (404, "inexistent_key")
+        assert anew.put(f"keys/signing/{kid}/revoke").status_code == 200
+    with identity.management() as again:
+        keys = {key["kid"]: key for key in again.get("keys/signing").json()}
+    assert keys[kid]["revoked"]
+    assert len(published()) == 1
+    assert kid not in published()
     assert before[0] not in published()
 
 

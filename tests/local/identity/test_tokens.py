@@ -13,6 +13,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError
 from joserfc.jwk import KeySet
 
+from local.identity.store import Client, Grant, Seed, seed
 from tests.local.identity.lab import (
     CLIENT,
     MANAGEMENT,
@@ -153,6 +154,43 @@ def test_odd_text_is_never_our_bug_at_the_management_api(identity: Identity, odd
                 content = json.dumps(body).encode()
                 answer = api.post(path, content=content, headers=JSON)
                 assert answer.status_code < 500, (path, body)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "error"),
+    [
+        ("Basic %%%", "invalid_client"),
+        ("Basic eDp5", "invalid_client"),  # x:y
+        ("Basic YXNwZW5jbGktbG9jYWw6d3Jvbmc=", "invalid_client"),  # aspencli-local:wrong
+    ],
+)
+def test_clients_that_prove_themselves_badly(
+    identity: Identity, authorization: str, error: str
+) -> None:
+    sent = {"grant_type": "refresh_token", "refresh_token": "x"}
+    headers = {"Authorization": authorization}
+    answer = identity.http.post("oauth/token", data=sent, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (401, error)
+    twice = identity.http.post("oauth/token", data={**sent, "client_id": "z"}, auth=("y", "z"))
+    assert (twice.status_code, twice.json()["error"]) == (400, "invalid_request")
+
+
+def test_a_machine_without_leave_gets_no_token_for_the_management_api(identity: Identity) -> None:
+    idle = Client("idle", "Idle", (Grant.CLIENT_CREDENTIALS,), secret="s")
+    seed(identity.folder, Seed(clients=[idle]))
+    answer = machine(identity, client_id="idle", client_secret="s")
+    assert (answer.status_code, answer.json()["error"]) == (403, "access_denied")
+    assert "client-grant" in answer.json()["error_description"]
+
+
+def test_blocked_between_approval_and_poll_nobody_gets_tokens(identity: Identity) -> None:
+    asked = identity.ask()
+    identity.decide(asked["user_code"], "g3admin@example.org")
+    with identity.management() as api:
+        api.patch("users/auth0|g3admin", json={"blocked": True}).raise_for_status()
+        answer = identity.poll(asked["device_code"])
+        api.patch("users/auth0|g3admin", json={"blocked": False}).raise_for_status()
+    assert answer.json() == {"error": "access_denied", "error_description": "user is blocked"}
 
 
 def test_overlong_requests_are_refused(identity: Identity) -> None:
