@@ -9,7 +9,7 @@ from aspencli.services.decoding import Fault
 from aspencli.services.headers import locate
 from aspencli.services.tables import Table
 from aspencli.services.unusable import Unusable
-from db.bulk.rows import Request
+from db.bulk.rows import Request, make_request
 
 PRIVATE = "private_identifier"
 PUBLIC = "public_identifier"
@@ -56,7 +56,7 @@ def read_mapping(
             continue
         lab, new = record[private].strip(), record[public].strip()
         if _GOOD(lab) and _GOOD(new):
-            yield Request(line, lab, (new,))
+            yield make_request((line, lab, (new,), None, None))
             continue
         for column, cell in ((PRIVATE, record[private]), (PUBLIC, record[public])):
             reason = _reason(source, cell)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 
@@ -37,6 +39,11 @@ class Request(NamedTuple):  # made a million times: three times faster than a fr
     values: tuple[Cell, ...]
     expected: tuple[Cell, ...] | None = None
     within: Value = None
+
+
+_Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value]
+make_request: Callable[[_Fields], Request] = partial(tuple.__new__, Request)
+"""A `Request` of its fields, all of them and in their order, at a third of the price."""
 
 
 @dataclass(frozen=True)
