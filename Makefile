@@ -127,8 +127,12 @@ coverage: $(VENV)/.dev ## Run the tests and show which branches none of them tak
 	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS) $(TESTS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure against hand-written baselines, in one run
+bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute; FULL=1: 2,000,000 samples, half an hour)
 	@$(BIN)/python -m tests.bench $(if $(FULL),--full) $(ARGS)
+
+.PHONY: bench-page
+bench-page: $(VENV)/.picture ## Draw the picture of docs/guides/performance.md from its figures
+	@$(BIN)/python -m tests.bench.page
 
 .PHONY: accidents
 accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by the hundred (minutes)
@@ -160,6 +164,11 @@ $(VENV)/.local: requirements/local.txt pyproject.toml
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.local
 	@$(call install,dev)
+
+$(VENV)/.picture: requirements/picture.txt | $(VENV)/.dev
+	@echo "Installing what requirements/picture.txt names ..."
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
 
 # $(1): which lock file. The build tools are in it, so that nothing is fetched without a hash.
 define install

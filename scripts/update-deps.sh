@@ -6,11 +6,12 @@ uv=$1
 lock() {
     output=$1
     shift
-    "$uv" pip compile pyproject.toml --no-config --quiet --universal --python-version 3.11 \
+    "$uv" pip compile --no-config --quiet --universal --python-version 3.11 \
         --generate-hashes --no-emit-index-url --no-header "$@" --output-file "requirements/$output"
     echo "requirements/$output: $(grep -c '==' "requirements/$output") packages"
 }
 
-lock runtime.txt --upgrade
-lock local.txt --upgrade --extra local --group build --constraint requirements/runtime.txt
-lock dev.txt --upgrade --extra local --group build --group dev --constraint requirements/local.txt
+lock runtime.txt pyproject.toml --upgrade
+lock local.txt pyproject.toml --upgrade --extra local --group build --constraint requirements/runtime.txt
+lock dev.txt pyproject.toml --upgrade --extra local --group build --group dev --constraint requirements/local.txt
+lock picture.txt --upgrade --group picture --constraint requirements/dev.txt
