@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,10 @@ class ReportFile(Draft):
         try:
             self.file.seek(0)
             self.file.truncate()
-            merged = merge(lines, bad, key=lambda line: line[0])
-            WRITERS[self.suffix](self.file, self._form.header, merged)
+            first = list(islice(bad, 1))  # mostly there is none, and nothing to be merged
+            if first:
+                lines = merge(lines, chain(first, bad), key=lambda line: line[0])
+            WRITERS[self.suffix](self.file, self._form.header, lines)
             self.file.flush()
             os.fsync(self.file.fileno())
         except OSError as error:

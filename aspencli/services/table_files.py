@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Any, cast
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from openpyxl import Workbook
+    from xlsxwriter import Workbook
 
 Cell = str | int | None
 Row = Sequence[Cell]
@@ -22,8 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
-# What XML does not allow, and what stands for such characters in a workbook.
-_NO_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # no character, and so in no file
 _MOST_ROWS = 1_048_576  # of a sheet
 LONGEST_CELL = 32_767  # characters, in a workbook
 _WIDTH = 28  # characters of a column
@@ -44,11 +46,13 @@ def write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> N
 
 def write_json(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a list of objects, one a line; what is escaped reads back as it was."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with as_text(file, "utf-8") as text:
         lead = "["
         for row in rows:
-            line = json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False)
-            text.write(f"{lead}\n  {_CONTROL.sub(_json_escape, line)}")
+            line = encode(dict(zip(columns, row, strict=True)))
+            line = line if line.isprintable() else _CONTROL.sub(_json_escape, line)
+            text.write(f"{lead}\n  {line}")
             lead = ","
         text.write("[]\n" if lead == "[" else "\n]\n")
 
@@ -67,37 +71,39 @@ def write_workbook(
         rows: The rows; what is too much for one sheet goes to a further one.
         readable: What is done to each text before.
     """
-    from openpyxl import Workbook
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
 
-    book, left = Workbook(write_only=True), iter(rows)
-    some = list(islice(left, 1))
-    while some or not book.worksheets:
-        _write_sheet(book, columns, chain(some, islice(left, _MOST_ROWS - 2)), readable)
+    left = iter(rows)
+    with TemporaryDirectory() as folder:  # where the sheets grow, row by row
+        path = Path(folder, "book.xlsx")
+        book = Workbook(path, {"constant_memory": True, "tmpdir": folder})
+        book.use_zip64()
         some = list(islice(left, 1))
-    book.save(file)
+        while some or not book.worksheets():
+            _write_sheet(book, columns, chain(some, islice(left, _MOST_ROWS - 2)), readable)
+            some = list(islice(left, 1))
+        try:
+            book.close()
+        except FileCreateError as error:
+            raise OSError(*error.args[0].args) from error
+        with path.open("rb") as whole:
+            copyfileobj(whole, file)
 
 
 def _write_sheet(
     book: Workbook, columns: Sequence[str], rows: Iterable[Row], readable: Callable[[str], str]
 ) -> None:
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.styles.numbers import FORMAT_TEXT
-    from openpyxl.utils import get_column_letter
-
-    sheet: Any = book.create_sheet()  # its types leave out the widths of columns
-    sheet.freeze_panes = "A2"
-    for column in range(1, len(columns) + 1):
-        sheet.column_dimensions[get_column_letter(column)].width = _WIDTH
-    cells: list[Any] = []  # used for each row anew: making one takes its time
-    for row in chain([columns], rows):
-        while len(cells) < len(row):
-            cells.append(WriteOnlyCell(sheet))
-            cells[-1].number_format = FORMAT_TEXT
-        for cell, value in zip(cells, row, strict=False):
-            cell.value = _xml_text(readable(value)) if isinstance(value, str) else value
+    sheet, text = book.add_worksheet(), book.add_format({"num_format": "@"})
+    sheet.freeze_panes(1, 0)
+    sheet.set_column(0, len(columns) - 1, _WIDTH)
+    for number, row in enumerate(chain([columns], rows)):
+        for place, value in enumerate(row):
             if isinstance(value, str):
-                cell.data_type = "s"
-        sheet.append(cells[: len(row)])
+                safe = _SURROGATE.sub("\ufffd", readable(value))
+                sheet.write_string(number, place, safe, text)
+            elif value is not None:
+                sheet.write_number(number, place, value)
 
 
 @contextmanager
@@ -130,7 +136,3 @@ def _escape(match: re.Match[str]) -> str:
 
 def _json_escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-def _xml_text(text: str) -> str:
-    return _NO_XML.sub(lambda match: f"_x{ord(match[0]):04X}_", text)
