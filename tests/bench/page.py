@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,15 @@ _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 # To be read on white and on black: a grey between, and colours that neither swallows.
 _GREY = "#818b98"
 _LINES = {"aspencli": "#2f81f7", "psql": "#3fa34d", "ORM": "#db6d28"}
+_MANY = 100_000  # rows
+_LINE = 11  # points from one name to the next
 _STYLE = {
     "svg.fonttype": "none",  # letters stay letters, which makes it small
     "svg.hashsalt": "aspencli",  # the same figures give the same file
     "font.family": "sans-serif",
     "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": _GREY,
     "axes.labelcolor": _GREY,
     "axes.spines.top": False,
@@ -36,6 +40,15 @@ _STYLE = {
     "ytick.color": _GREY,
 }
 
+_SECTIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "Beside psql": lambda one: (
+        one["rows"] >= _MANY and one["baseline"] == PSQL and "swapped" not in one["task"]
+    ),
+    "Fewer rows": lambda one: 0 < one["rows"] < _MANY and one["baseline"] == PSQL,
+    "Identifiers handed on within the file": lambda one: "swapped" in one["task"],
+    "Beside the ORM": lambda one: one["baseline"] == ORM,
+    "Start": lambda one: one["rows"] == 0,
+}
 Point = tuple[int, float]  # rows, and seconds or MiB
 
 
@@ -80,15 +93,6 @@ def _plot(axes: Axes, lines: dict[str, list[Point]], label: str) -> None:
     for name, points in lines.items():
         rows, values = zip(*points, strict=True)
         axes.plot(rows, values, color=_LINES[name], marker="o", markersize=4, linewidth=1.8)
-        axes.annotate(
-            name,
-            (rows[-1], values[-1]),
-            xytext=(7, 0),
-            textcoords="offset points",
-            color=_LINES[name],
-            va="center",
-            annotation_clip=False,
-        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
@@ -97,6 +101,26 @@ def _plot(axes: Axes, lines: dict[str, list[Point]], label: str) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:,g}"))
     axes.set_xlabel("rows renamed")
     axes.set_ylabel(label)
+    _name(axes, {name: points[-1] for name, points in lines.items()})
+
+
+def _name(axes: Axes, ends: dict[str, Point]) -> None:
+    """Write the name of each line at its end; none over another."""
+    per_point = axes.figure.dpi / 72
+    lowest = float("-inf")
+    for name, end in sorted(ends.items(), key=lambda item: item[1][1]):
+        height = axes.transData.transform(end)[1] / per_point
+        place = max(height, lowest)
+        lowest = place + _LINE
+        axes.annotate(
+            name,
+            end,
+            xytext=(7, place - height),
+            textcoords="offset points",
+            color=_LINES[name],
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def _table(content: dict[str, Any]) -> Iterator[str]:
@@ -106,10 +130,13 @@ def _table(content: dict[str, Any]) -> Iterator[str]:
         f"PostgreSQL {machine['postgresql']}, Python {machine['python']}; medians of "
         f"{machine['rounds']} runs by turns (of the ORM with a million rows: one run).\n\n"
     )
-    yield "| what | rows | seconds | beside | seconds | ratio | goal | MiB | beside |\n"
-    yield "|---|--:|--:|---|--:|--:|--:|--:|--:|\n"
-    for one in content["comparisons"]:
-        yield _line(one)
+    comparisons = content["comparisons"]
+    for title, belongs in _SECTIONS.items():
+        yield f"### {title}\n\n"
+        yield "| what | rows | seconds | beside | seconds | ratio | goal | MiB | beside |\n"
+        yield "|---|--:|--:|---|--:|--:|--:|--:|--:|\n"
+        yield from (_line(one) for one in comparisons if belongs(one))
+        yield "\n"
 
 
 def _line(one: dict[str, Any]) -> str:

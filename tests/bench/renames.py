@@ -12,6 +12,7 @@ from tests.bench.measuring import Comparison, Contender, Sample, by_turns
 
 PSQL = r"psql: \copy and one UPDATE"
 ORM = "SQLAlchemy's ORM, as the service"
+REPORT = "rename --report"
 RENAME, AGAIN, AT_ONCE = "rename", "rename, again", "rename, again at once"
 DRY_RUN = "rename --dry-run"
 _MEMORY_MB = 64
@@ -52,15 +53,16 @@ class Size:
 FULL = (
     Size(1_000, {}, 5),
     Size(10_000, {}, 5),
-    Size(100_000, {RENAME: 1.5, AGAIN: 0.4, DRY_RUN: 0.8}, 5),
-    Size(1_000_000, {RENAME: 1.3, AGAIN: 0.4, DRY_RUN: 0.8}, 1),  # it takes minutes, and 5 GB
+    Size(100_000, {RENAME: 1.5, REPORT: 1.5, AGAIN: 0.4, DRY_RUN: 0.8}, 5),
+    # The ORM takes minutes, and 7 GB.
+    Size(1_000_000, {RENAME: 1.3, REPORT: 1.3, AGAIN: 0.4, DRY_RUN: 0.8}, 1),
 )
 # A start is a large part of so little work.
 SMALL = (Size(20_000, {RENAME: 2.5, AGAIN: 2.0, DRY_RUN: 2.0}, 1),)
 
 
 def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
-    """Rename, rename again with nothing left to do, and plan only.
+    """Rename, with a report or without, rename again with nothing left to do, and plan only.
 
     The second time comes twice: with the table as tidy as the others find it, and at once, when the
     server has yet to clear up after the first.
@@ -73,13 +75,14 @@ def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
             PSQL: lambda: _by_hand(lab, mapping),
             RENAME: lambda: _rename(lab, mapping),
             AT_ONCE: lambda: lab.run(lab.renaming(mapping, "--yes")),  # before it is tidied up
+            REPORT: lambda: _rename(lab, mapping, "--report", str(lab.folder / "report.csv")),
             AGAIN: lambda: _again(lab, mapping),
             DRY_RUN: lambda: _dry_run(lab, mapping),
         },
         rounds,
     )
     lab.drop(_RENAMED)
-    for task in (RENAME, AGAIN, AT_ONCE, DRY_RUN):
+    for task in (RENAME, REPORT, AGAIN, AT_ONCE, DRY_RUN):
         yield Comparison(
             task,
             PSQL,
@@ -148,9 +151,9 @@ def _by_orm(lab: Lab, mapping: Path) -> Sample:
     return lab.run([sys.executable, str(Path(__file__).with_name("orm.py")), str(mapping)])
 
 
-def _rename(lab: Lab, mapping: Path) -> Sample:
+def _rename(lab: Lab, mapping: Path, *options: str) -> Sample:
     lab.fresh()
-    return lab.run(lab.renaming(mapping, "--yes"))
+    return lab.run(lab.renaming(mapping, "--yes", *options))
 
 
 def _again(lab: Lab, mapping: Path) -> Sample:
