@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,9 +28,8 @@ from api.main import create_app
 from api.settings import Settings
 from db.database import Database
 from db.models import Group
-from local.aws import server
 from local.aws.content import JOBS, REGION, Content, machine_arn, parameter
-from local.aws.objects import ObjectFolder
+from local.aws.objects import OBJECTS, ObjectFolder
 from tests.conftest import Server
 from tests.local.identity.fixtures import identity, identity_process
 from tests.local.identity.lab import (
@@ -229,17 +232,41 @@ class Cloud:
 
 @contextmanager
 def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
-    """moto over HTTP in a thread of this process, with the jobs of the service."""
+    """AWS in a process of its own, with files by bucket and key, and the jobs of the service."""
     parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
-    server.fill(Content(secrets={}, parameters=parameters), objects)
-    listening = server.make(0)
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{listening.server_port}"
-    yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
-    listening.shutdown()
-    listening.server_close()
-    thread.join()
+    with tempfile.TemporaryDirectory(prefix="aspen-aws-") as name:
+        folder, port = Path(name), _free_port()
+        Content(secrets={}, parameters=parameters).write(folder)
+        kept = ObjectFolder(folder / OBJECTS)
+        for file in objects:
+            kept.put(*file)
+        command = [sys.executable, "-m", "local.aws", "--port", str(port), "--folder", name]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            address = f"http://127.0.0.1:{port}"
+            try:
+                _wait_for(f"{address}/moto-api/", process)
+                yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
+            finally:
+                process.terminate()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            answer = httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            assert process.poll() is None, "it did not start"
+            assert time.monotonic() < deadline, "it did not start in time"
+            time.sleep(0.05)
+        else:
+            answer.raise_for_status()
+            return
 
 
 @pytest.fixture(scope="session")
