@@ -23,6 +23,7 @@ import pytest
 from aspencli.errors import AspenError
 from local.aws.content import REGION, made_values
 from local.deployment import Deployment
+from local.locking import file_lock
 from local.parts import PartStatus
 from local.parts import State as Doing
 from local.ports import HOST, is_free
@@ -54,17 +55,21 @@ def deployment(home: Path) -> Deployment:
 
 
 @pytest.fixture(scope="module")
-def whole() -> Iterator[Deployment]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """All parts, running, for tests that leave them so."""
     home = make_home("data")  # so that commands find it below ASPEN_HOME
     whole = deployment_in(home)
-    up = whole.up()
-    assert set(up.started) == set(PARTS)
-    assert up.filled
-    assert up.filled.samples == 1025
-    yield whole
-    whole.reset()
-    end_home(home)
+    try:
+        # Two that choose their ports at the same moment may choose the same ones.
+        with file_lock(tmp_path_factory.getbasetemp().parent / "whole.lock"):
+            up = whole.up()
+        assert set(up.started) == set(PARTS)
+        assert up.filled
+        assert up.filled.samples == 1025
+        yield whole
+    finally:
+        whole.reset()
+        end_home(home)
 
 
 @contextlib.contextmanager
