@@ -26,6 +26,7 @@ _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")  # no character, and so in no file
+_HEAP = 100  # rows that are written at once
 _MOST_ROWS = 1_048_576  # of a sheet
 LONGEST_CELL = 32_767  # characters, in a workbook
 _WIDTH = 28  # characters of a column
@@ -38,23 +39,23 @@ def visible(text: str) -> str:
 
 def write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write CSV in UTF-8, with an apostrophe before what a spreadsheet would compute (OWASP)."""
-    with as_text(file, "utf-8") as text:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(map(_guarded, rows))
+    left = chain([columns], map(_guarded, rows))
+    while heap := list(islice(left, _HEAP)):  # a text file of Python's takes its time for each row
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(heap)
+        file.write(text.getvalue().encode())
 
 
 def write_json(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a list of objects, one a line; what is escaped reads back as it was."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    with as_text(file, "utf-8") as text:
-        lead = "["
-        for row in rows:
-            line = encode(dict(zip(columns, row, strict=True)))
-            line = line if line.isprintable() else _CONTROL.sub(_json_escape, line)
-            text.write(f"{lead}\n  {line}")
-            lead = ","
-        text.write("[]\n" if lead == "[" else "\n]\n")
+    lead = "["
+    for row in rows:
+        line = encode(dict(zip(columns, row, strict=True)))
+        line = line if line.isprintable() else _CONTROL.sub(_json_escape, line)
+        file.write(f"{lead}\n  {line}".encode())
+        lead = ","
+    file.write(b"[]\n" if lead == "[" else b"\n]\n")
 
 
 def write_workbook(
@@ -126,6 +127,8 @@ def _guarded(row: Row) -> list[Cell]:
 
 
 def _harmless(cell: str) -> str:
+    if cell.isprintable() and not cell.startswith(_FORMULA):
+        return cell
     safe = visible(cell)
     return f"'{safe}" if safe.startswith(_FORMULA) else safe
 
