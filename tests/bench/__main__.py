@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import millions, renames, startup
+from tests.bench import local, millions, renames, startup
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
-_PARTS = ("startup", "renames", "swaps", "orm", "millions")
+_PARTS = ("startup", "local", "renames", "swaps", "orm", "millions")
 _USUAL = _PARTS[:-1]
 _SMALL, _LARGE = 200_000, 2_000_000  # samples
 _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
@@ -58,6 +58,8 @@ def _measured(
 ) -> Iterator[Comparison]:
     if "startup" in parts:
         yield from startup.measure()
+    if "local" in parts:
+        yield from local.measure()
     if {"renames", "swaps", "orm"}.intersection(parts):
         with opened(_LARGE if full else _SMALL) as lab:
             facts["postgresql"] = lab.binaries.version
