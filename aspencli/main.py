@@ -21,6 +21,8 @@ ENTRIES = (
     ),
     Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
     Entry("groups", "aspencli.commands.groups", "List and look into groups.", ("group",)),
+    Entry("phylo-runs", "aspencli.commands.phylo_runs", "Runs that make phylogenetic trees."),
+    Entry("usher", "aspencli.commands.usher", "Place samples on the trees of UShER."),
     Entry("history", "aspencli.commands.history", "Bulk runs made from this machine."),
     Entry(
         "db", "aspencli.commands.db", "Console, psql, schema migrations and state of the database."

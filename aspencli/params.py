@@ -77,6 +77,15 @@ GroupOption = Annotated[
         callback=checked("the group"),
     ),
 ]
+PathogenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pathogen",
+        metavar="SLUG",
+        help="Only of this pathogen. Default: --pathogen-slug where it is set, else all.",
+        callback=checked("the pathogen"),
+    ),
+]
 LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -103,8 +112,11 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:
     """The group that a command is about: its own option, else the global ``--org``."""
-    if given is not None:
-        return given
+    return given if given is not None else chosen_org(context)
+
+
+def chosen_org(context: AppContext) -> str | None:
+    """The group of the global ``--org``, in whose name the API is asked; None for none."""
     org = context.config.setting("org")
     return clean_text(org.value, f"org ({org.source})") if org.value is not None else None
 
@@ -148,6 +160,12 @@ def chosen_road(context: AppContext, given: Road | None) -> Road:
     target = context.target
     only_database = target.database_url is not None and target.api_url is None
     return Road.DB if target.name == "local" or only_database else Road.API
+
+
+def announce(context: AppContext, road: Road) -> None:
+    """Tell a person at the terminal where a command looks."""
+    if context.out.err.isatty():
+        context.out.info(road_words(context, road))
 
 
 def road_words(context: AppContext, road: Road) -> str:

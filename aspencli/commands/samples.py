@@ -1,4 +1,4 @@
-"""``aspencli samples``: look at samples, straight in the database."""
+"""``aspencli samples``: look at samples."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from aspencli.services.sample_fields import SampleKey, SampleSort
 
 app = command_group("List samples and change them in bulk.")
 
+_SHOW_EXAMPLES = examples("aspencli samples show 17 LAB-0017 --group CZI")
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("private_identifier", "Private identifier", whole=True),
@@ -66,14 +67,7 @@ SHOW_COLUMNS = (
 def list_(
     ctx: typer.Context,
     group: params.GroupOption = None,
-    pathogen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SLUG",
-            help="Only of this pathogen. Default: --pathogen-slug where it is set, else all.",
-            callback=params.checked("the pathogen"),
-        ),
-    ] = None,
+    pathogen: params.PathogenOption = None,
     private: Annotated[
         bool | None,
         typer.Option(
@@ -112,9 +106,11 @@ def list_(
     limit: params.LimitOption = None,
     everything: params.AllOption = False,
     after: params.AfterOption = None,
+    via: params.ViaOption = None,
 ) -> None:
     """List samples, filtered and sorted."""
-    from aspencli.services.samples import SampleList, SampleQuery
+    from aspencli.commands.sample_roads import listed
+    from aspencli.services.sample_rows import SampleQuery
 
     context = current(ctx)
     query = SampleQuery(
@@ -130,11 +126,12 @@ def list_(
         reverse=reverse,
     )
     limit = params.chosen_limit(context.out, limit, everything)
-    with context.database().reading() as session:
-        show_page(context.out, LIST_COLUMNS, SampleList(session, query), limit, noun="samples")
+    with listed(context, via, query) as found:
+        show_page(context.out, LIST_COLUMNS, found, limit, noun="samples")
 
 
-@app.command(epilog=examples("aspencli samples show 17 LAB-0017 --group CZI"))
+@app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
+@app.command(epilog=_SHOW_EXAMPLES)
 def show(
     ctx: typer.Context,
     keys: Annotated[
@@ -153,15 +150,13 @@ def show(
             help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
         ),
     ] = None,
+    via: params.ViaOption = None,
 ) -> None:
     """Show samples with their genomes, accessions, lineages and quality."""
-    from aspencli.services.sample_details import describe_samples
-    from aspencli.services.sample_keys import match_samples
+    from aspencli.commands.sample_roads import described
 
     context = current(ctx)
-    group = params.chosen_group(context, group)
-    with context.database().reading() as session:
-        found = describe_samples(session, match_samples(session, keys, group=group, by=by))
+    found = described(context, via, keys, params.chosen_group(context, group), by)
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-
 import sqlalchemy as sa
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.checks import as_id
+from aspencli.services.nearest import nearest, not_found
 from db.models import Group, Location, Pathogen, Role
 from db.sessions import ReadSession
 
@@ -77,20 +75,9 @@ def find_role(session: ReadSession, name: str) -> Role:
     return found
 
 
-def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
-    """The error that names what there is nearly, or, where that is short, all there is."""
-    names = sorted(known)
-    near = _nearest(key, names)
-    lead = f"Did you mean {' or '.join(near)}? " if near else ""
-    return NotFoundError(
-        f"there is no {noun} {key!r}",
-        hint=f"{lead}There are: {', '.join(names)}." if names else "There are none at all.",
-    )
-
-
 def _no_group(session: ReadSession, key: str) -> NotFoundError:
     groups = session.scalars(sa.select(Group).order_by(Group.id)).all()
-    near = set(_nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
+    near = set(nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
     return NotFoundError(
         f"there is no group {key!r}",
         details=[
@@ -100,10 +87,3 @@ def _no_group(session: ReadSession, key: str) -> NotFoundError:
         ],
         hint="See them all: aspencli groups list",
     )
-
-
-def _nearest(key: str, names: Sequence[str]) -> list[str]:
-    folded = {name.lower(): name for name in names}
-    near = get_close_matches(key.lower(), folded, n=3)
-    near += [name for name in folded if key.lower() in name and name not in near][:3]
-    return [folded[name] for name in near]

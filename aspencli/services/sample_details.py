@@ -1,18 +1,25 @@
-"""Samples with everything that hangs on them."""
+"""Samples with everything that hangs on them, straight from the database."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload, selectinload
 
 from aspencli.services.sample_fields import SampleKey
-from aspencli.services.sample_keys import Match
+from aspencli.services.sample_matching import Match
+from aspencli.services.sample_rows import (
+    LINEAGE,
+    PLACE,
+    QC_METRIC,
+    SITES,
+    UPLOADED_GENOME,
+    SampleDetails,
+)
 from db.models import (
     AlignedPathogenGenome,
     Base,
@@ -34,21 +41,6 @@ _RELATED = (
     selectinload(Sample.qc_metrics).defer(SampleQCMetric.raw_qc_output),
     selectinload(Sample.mutations),
 )
-_PLACE = ("region", "country", "division", "location")
-_REFERENCE = (
-    "reference_dataset_name",
-    "reference_sequence_accession",
-    "reference_dataset_tag",
-)
-_LINEAGE = (
-    "lineage_type",
-    "lineage",
-    "lineage_software_version",
-    "lineage_probability",
-    "last_updated",
-    *_REFERENCE,
-)
-_QC_METRIC = ("qc_caller", "qc_status", "qc_score", "qc_software_version", *_REFERENCE)
 _MUTATION = (
     "mutations_caller",
     "substitutions",
@@ -59,48 +51,6 @@ _MUTATION = (
     "aa_deletions",
     "reference_sequence_accession",
 )
-_SITES = ("num_unambiguous_sites", "num_missing_alleles", "num_mixed")
-
-
-@dataclass(frozen=True)
-class SampleDetails:
-    """Everything about a sample; what is nested is named as the columns are.
-
-    The sequences themselves and the tools' raw outputs are left out.
-
-    Attributes:
-        matched_by: What of the sample was asked for.
-        location: Where it was collected, as ``Region / Country / Division / Location``.
-        genome: The sequence that came with it: dates, depth, length and counts of its sites.
-        aligned_genome: The same after its alignment to a reference.
-    """
-
-    id: int
-    matched_by: SampleKey
-    private_identifier: str
-    public_identifier: str
-    private: bool
-    group: _Fields
-    pathogen: _Fields
-    collection_date: dt.date
-    location: str | None
-    collection_location: _Fields | None
-    uploaded_by: _Fields
-    organism: str
-    host: str | None
-    purpose_of_sampling: str | None
-    specimen_processing: str | None
-    sample_collected_by: str
-    sample_collector_contact_email: str | None
-    sample_collector_contact_address: str | None
-    authors: list[str] | str
-    genome: _Fields | None
-    aligned_genome: _Fields | None
-    accessions: list[_Fields]
-    lineages: list[_Fields]
-    qc_metrics: list[_Fields]
-    mutations: list[_Fields]
-    original_submission: Any
 
 
 def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
@@ -112,7 +62,7 @@ def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[Sam
             sa.select(Sample).where(Sample.id.in_(ids)).options(*_RELATED)
         )
     }
-    uploaded = _genomes(session, UploadedPathogenGenome, ids, ("upload_date", "sequencing_depth"))
+    uploaded = _genomes(session, UploadedPathogenGenome, ids, UPLOADED_GENOME)
     aligned = _genomes(session, AlignedPathogenGenome, ids, ("aligned_date", "reference_name"))
     return [
         _describe(
@@ -133,11 +83,11 @@ def _genomes(
     names: tuple[str, ...],
 ) -> dict[int, _Fields]:
     """The genome of each sample that has one; its sequence is measured where it lies."""
-    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *_SITES)]
+    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
     statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
     genomes = {}
     for row in session.execute(statement.where(kind.sample_id.in_(ids))).mappings():
-        genomes[row["sample_id"]] = {key: row[key] for key in row if key != "sample_id"}
+        genomes[row["sample_id"]] = {key: _plain(row[key]) for key in row if key != "sample_id"}
     return genomes
 
 
@@ -154,14 +104,14 @@ def _describe(
         "matched_by": by,
         "group": _pick(sample.submitting_group, ("id", "name", "prefix")),
         "pathogen": _pick(sample.pathogen, ("id", "slug", "name")),
-        "location": " / ".join(filter(None, _pick(place, _PLACE).values())) if place else None,
-        "collection_location": _pick(place, ("id", *_PLACE)) if place else None,
+        "location": " / ".join(filter(None, _pick(place, PLACE).values())) if place else None,
+        "collection_location": _pick(place, ("id", *PLACE)) if place else None,
         "uploaded_by": _pick(sample.uploaded_by, ("id", "name", "email")),
         "genome": genome,
         "aligned_genome": aligned,
         "accessions": _each(sample.accessions, ("accession_type", "accession")),
-        "lineages": _each(sample.lineages, _LINEAGE),
-        "qc_metrics": _each(sample.qc_metrics, _QC_METRIC),
+        "lineages": [_lineage(row) for row in _each(sample.lineages, LINEAGE)],
+        "qc_metrics": _each(sample.qc_metrics, QC_METRIC),
         "mutations": _each(sample.mutations, _MUTATION),
     }
     return SampleDetails(**own, **related)
@@ -172,5 +122,17 @@ def _each(rows: Sequence[Base], names: Sequence[str]) -> list[_Fields]:
     return [_pick(row, names) for row in sorted(rows, key=lambda row: str(getattr(row, names[0])))]
 
 
+def _lineage(row: _Fields) -> _Fields:
+    day = row["last_updated"]
+    return {**row, "last_updated": day and day.date()}
+
+
 def _pick(row: Base, names: Iterable[str]) -> _Fields:
     return {name: getattr(row, name) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """A value as the API tells it: times are UTC, to the second."""
+    if isinstance(value, dt.datetime):
+        return value.replace(microsecond=0, tzinfo=dt.UTC)
+    return value

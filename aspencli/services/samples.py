@@ -1,72 +1,19 @@
-"""Samples: lists of any length, and a look at one with everything that hangs on it."""
+"""Lists of samples, of any length, straight from the database."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.lookups import PLACE, find_group, find_pathogen
 from aspencli.services.sample_fields import SampleSort
+from aspencli.services.sample_rows import SampleQuery, SampleRow, nothing_behind
 from db.models import Group, Location, Pathogen, Sample, User
 from db.sessions import ReadSession
 
 _BATCH = 2_000  # rows that the driver fetches at a time; the rest stays with the server
-
-
-@dataclass(frozen=True)
-class SampleQuery:
-    """Which samples are wanted; what is None does not narrow.
-
-    Attributes:
-        group: Id, name or prefix of the group that submitted them.
-        pathogen: The pathogen's slug.
-        private: True for those that other groups may not see, False for the others.
-        collected_after: The first day.
-        collected_before: The last day.
-        location: Part of ``Region / Country / Division / Location``, in any case.
-        search: Part of the private or the public identifier, in any case.
-        after: The id of the sample to go on behind.
-        sort: The order.
-        reverse: Whether the order is turned round.
-    """
-
-    group: str | None = None
-    pathogen: str | None = None
-    private: bool | None = None
-    collected_after: dt.date | None = None
-    collected_before: dt.date | None = None
-    location: str | None = None
-    search: str | None = None
-    after: int | None = None
-    sort: SampleSort = SampleSort.ID
-    reverse: bool = False
-
-
-@dataclass(frozen=True)
-class SampleRow:
-    """A sample in a list.
-
-    Attributes:
-        group: The name of the group that submitted it.
-        pathogen: The pathogen's slug.
-        location: Where it was collected, as ``Region / Country / Division / Location``.
-        uploaded_by: The name of the user.
-    """
-
-    id: int
-    private_identifier: str
-    public_identifier: str
-    group: str
-    pathogen: str
-    collection_date: dt.date
-    location: str | None
-    private: bool
-    uploaded_by: str
 
 
 class SampleList:
@@ -118,11 +65,8 @@ class SampleList:
 
 
 def _conditions(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
+    query.check()
     first, last = query.collected_after, query.collected_before
-    if first and last and first > last:
-        raise BadInputError(
-            f"no sample was collected after {first} and before {last}", hint="Swap the two days."
-        )
     if query.group is not None:
         yield Sample.submitting_group_id == find_group(session, query.group).id
     if query.pathogen is not None:
@@ -154,10 +98,7 @@ def _behind(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnEleme
     column = getattr(Sample, query.sort.value)
     place = session.execute(sa.select(column, Sample.id).where(Sample.id == query.after)).first()
     if place is None:
-        raise NotFoundError(
-            f"there is no sample {query.after} to go on behind",
-            hint="Give the id of the last sample that was shown.",
-        )
+        raise nothing_behind(query.after)
     here = sa.tuple_(column, Sample.id)
     there = sa.tuple_(*(sa.literal(value) for value in place))
     yield here < there if query.reverse else here > there

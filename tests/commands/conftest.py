@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,24 @@ import pytest
 from aspencli.main import run
 from db.database import Database
 from db.models import Sample
+from tests.api.conftest import (
+    Api,
+    ApiFactory,
+    Cloud,
+    Provider,
+    _cloud,
+    aws,
+    make_api,
+    provider,
+    starting,
+)
 from tests.commands.accounts_lab import Accounts
+from tests.commands.api_lab import ApiLab
 from tests.commands.ending import Ended
 from tests.commands.mapping_lab import Lab
+from tests.conftest import Server
+
+__all__ = ["_cloud", "aws", "make_api", "provider"]
 
 Cli = Callable[..., Ended]
 AddSample = Callable[..., int]
@@ -65,6 +82,50 @@ def add_sample(seeded: Database) -> AddSample:
             return sample.id
 
     return add
+
+
+@pytest.fixture
+def lab_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Api], ApiLab]:
+    """Commands on a service."""
+
+    def call(env: Mapping[str, str], arguments: tuple[str, ...], stdin: str | None) -> Ended:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        given = io.TextIOWrapper(io.BytesIO((stdin or "").encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", given)
+        capsys.readouterr()
+        code = run(arguments)
+        return Ended(code, *capsys.readouterr())
+
+    return lambda service: ApiLab(service, call)
+
+
+@pytest.fixture
+def shared_lab(shared_roles: Api, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
+    """Commands on a service that tests change nothing of: 1,000 samples of group 1, and so on."""
+    return lab_of(shared_roles)
+
+
+@pytest.fixture
+def api_lab(make_api: ApiFactory, roles: Database, aws: Cloud, lab_of: Any) -> ApiLab:
+    """Commands on a service of the test's own, with every role and 1,025 samples."""
+    made: ApiLab = lab_of(make_api(roles, **aws.settings))
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared_roles(
+    postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
+) -> Iterator[Api]:
+    """One service for every test that changes nothing."""
+    name = postgres.create(template=_roles_template)
+    database = Database(postgres.url(name), application_name="tests")
+    with starting(provider) as make:
+        yield make(database, **_cloud.settings)
+    database.dispose()
+    postgres.drop(name)
 
 
 @pytest.fixture(scope="module")

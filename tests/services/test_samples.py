@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from aspencli.services.sample_keys import match_samples
-from aspencli.services.samples import SampleList, SampleQuery
+from aspencli.services.sample_rows import SampleQuery
+from aspencli.services.samples import SampleList
 from db.database import Database
 
 MANY = 50_000

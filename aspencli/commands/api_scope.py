@@ -1,0 +1,57 @@
+"""What a request to the API belongs to, and what commands say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from aspencli import params
+from aspencli.params import Road
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+    from aspencli.services.orgs import Scope
+
+
+def chosen_scope(context: AppContext, group: str | None, pathogen: str | None) -> Scope:
+    """The group and the pathogen that are meant; told to a person at the terminal."""
+    from aspencli.services.orgs import Scope, find_org
+
+    org = find_org(context.api(), params.chosen_group(context, group))
+    scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
+    if context.out.err.isatty():
+        context.out.info(f"{params.road_words(context, Road.API)}, for {scope}")
+    return scope
+
+
+def chosen_ids(
+    context: AppContext, given: Iterable[str] | None, file: str | None, columns: Sequence[str]
+) -> list[str]:
+    """The identifiers that were named, each once."""
+    from aspencli.services.id_list import read_ids
+
+    found = read_ids(list(given or ()), file, columns)
+    if found.repeated:
+        context.out.info(f"Note: named more than once, and taken once: {found.repeated:,}.")
+    return found.ids
+
+
+def known_ids(
+    context: AppContext, scope: Scope, ids: Sequence[str], *, skip_missing: bool
+) -> list[str]:
+    """Those that name a sample.
+
+    Raises:
+        NotFoundError: Some do not, and they are not to be passed over; or none does.
+    """
+    from aspencli.services.named import find_missing, unknown
+
+    with context.out.progress("Looking the samples up", len(ids)) as tick:
+        missing = find_missing(context.api().samples, scope, ids, tick)
+    gone = frozenset(missing)
+    known = [each for each in ids if each not in gone]
+    if missing and not (skip_missing and known):
+        raise unknown(missing, len(ids), "To go on without them, add --skip-missing.")
+    for each in missing:
+        context.out.warn(f"left out: {each} names no sample that you may see")
+    return known

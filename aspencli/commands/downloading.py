@@ -1,0 +1,185 @@
+"""Where downloads go: a file that is whole or not there, or stdout."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfileobj
+from typing import IO, TYPE_CHECKING, cast
+
+from aspencli.clients.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
+from aspencli.errors import BadInputError, ConflictError
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+
+STDOUT = "-"
+CHUNK = 2_000
+"""Identifiers whose files are asked for at once: each is looked for in several columns."""
+
+Fetch = Callable[[Sequence[str], Landing, Progress], Downloaded]
+"""Downloads what is made of some identifiers."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a download goes.
+
+    Attributes:
+        path: The file; None for the stream.
+        stream: Takes it where there is no file.
+    """
+
+    path: Path | None
+    stream: IO[bytes]
+
+    def landing(self, source: str) -> Landing:
+        """Takes the download; ``source`` is what is downloaded."""
+        return StreamLanding(self.stream) if self.path is None else FileLanding(self.path, source)
+
+    def __str__(self) -> str:
+        return "stdout" if self.path is None else str(self.path)
+
+
+def destination(context: AppContext, out: str | None, usual: str, *, force: bool) -> Destination:
+    """Where a download goes; looked at before anything is asked.
+
+    Args:
+        context: The run.
+        out: What was given.
+        usual: The name of the file where only a folder is given, or nothing on a terminal.
+        force: Whether a file that is there may be replaced.
+
+    Raises:
+        BadInputError: There is no such folder.
+        ConflictError: There is such a file.
+    """
+    if out == STDOUT or (out is None and not context.out.out.isatty()):
+        return Destination(None, sys.stdout.buffer)
+    path = Path(out or ".").expanduser()
+    if path.is_dir():
+        path = path / usual
+    if not path.parent.is_dir():
+        raise BadInputError(f"there is no folder {path.parent}", hint="Make it: mkdir -p.")
+    if path.exists() and not force:
+        raise ConflictError(
+            f"{path} is there already; nothing was downloaded",
+            hint="Name another file with --out, or add --force to replace it.",
+        )
+    return Destination(path, sys.stdout.buffer)
+
+
+def download(
+    context: AppContext,
+    place: Destination,
+    what: str,
+    fetch: Callable[[Landing, Progress], Downloaded],
+) -> int:
+    """Download something, with its progress; how many bytes.
+
+    Args:
+        context: The run.
+        place: Where to.
+        what: What it is, with everything that tells it apart from others.
+        fetch: Downloads it.
+    """
+    with context.out.transfer(f"Downloading {what}") as progress:
+        done = fetch(place.landing(f"{what} of {context.target.label}"), progress)
+    return done.size
+
+
+def download_of(
+    context: AppContext,
+    place: Destination,
+    what: str,
+    ids: Sequence[str],
+    fetch: Fetch,
+    *,
+    header: bool = False,
+) -> int:
+    """Download what is made of many identifiers, some of them at a time; how many bytes.
+
+    Args:
+        context: The run.
+        place: Where to.
+        what: What it is.
+        ids: The identifiers.
+        fetch: Downloads what is made of some of them.
+        header: Whether each answer begins with a line that is wanted once.
+    """
+    if len(ids) <= CHUNK:
+        return download(context, place, what, lambda *landing: fetch(ids, *landing))
+    with tempfile.TemporaryDirectory() as folder, context.out.progress(what, len(ids)) as tick:
+        whole = Path(folder, "whole")
+        with whole.open("wb") as file:
+            for start in range(0, len(ids), CHUNK):
+                part = Path(folder, "part")
+                fetch(ids[start : start + CHUNK], FileLanding(part, what), lambda *_: None)
+                with part.open("rb") as some:
+                    if header and start:
+                        some.readline()
+                    copyfileobj(some, file)
+                tick(min(start + CHUNK, len(ids)))
+        return _publish(whole, place)
+
+
+def _publish(whole: Path, place: Destination) -> int:
+    with whole.open("rb") as file:
+        if place.path is None:
+            copyfileobj(file, place.stream)
+            place.stream.flush()
+        else:
+            beside = place.path.with_name(f".{place.path.name}.part")
+            try:
+                with beside.open("wb") as target:
+                    copyfileobj(file, target)
+                beside.replace(place.path)
+            finally:
+                beside.unlink(missing_ok=True)
+    return whole.stat().st_size
+
+
+class Tally:
+    """Counts the sequences of a FASTA text, on its way to a stream or by itself.
+
+    Args:
+        stream: Where the text goes on to; None for nowhere.
+
+    Attributes:
+        sequences: How many there were by now.
+    """
+
+    def __init__(self, stream: IO[bytes] | None = None):
+        self.sequences = 0
+        self._stream = stream
+        self._last = b"\n"
+
+    def write(self, data: bytes) -> int:
+        """Take some of it."""
+        text = self._last + data
+        self.sequences += text.count(b"\n>")
+        self._last = text[-1:]
+        if self._stream is not None:
+            self._stream.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Pass on what is held back."""
+        if self._stream is not None:
+            self._stream.flush()
+
+
+def download_fasta(
+    context: AppContext, place: Destination, ids: Sequence[str], fetch: Fetch
+) -> int:
+    """Download the sequences of samples; how many there are."""
+    tally = Tally(place.stream if place.path is None else None)
+    counted = Destination(place.path, cast("IO[bytes]", tally))
+    download_of(context, counted, "sequences", ids, fetch)
+    if place.path is not None:
+        with place.path.open("rb") as file:
+            copyfileobj(file, tally)
+    return tally.sequences

@@ -1,0 +1,133 @@
+"""Identifiers as operators have them: typed, one a line in a file, or in a column of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aspencli.errors import BadInputError
+from aspencli.services.checks import clean_text
+from aspencli.services.decoding import Fault, as_text
+from aspencli.services.delimited import open_delimited
+from aspencli.services.opening import STDIN, Opened, open_bytes
+from aspencli.services.sniffing import is_zip, sniff
+from aspencli.services.tables import Table
+from aspencli.services.workbook import open_workbook
+
+NAMES = ("private_identifier", "public_identifier")
+"""Columns that tell what a sample is called; the private identifier is nobody else's."""
+KEYS = ("id", *NAMES)
+"""The same, where a sample's id will do."""
+_SHOWN = 20  # faults
+
+
+@dataclass(frozen=True)
+class IdList:
+    """What was named, in the order in which it was.
+
+    Attributes:
+        ids: Each once.
+        repeated: How many were named again.
+    """
+
+    ids: list[str]
+    repeated: int = 0
+
+
+def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> IdList:
+    """The identifiers that were typed, and those of a file.
+
+    Args:
+        given: What was typed; ``-`` stands for standard input.
+        file: A file that has one a line, or a table that has one of the columns.
+        columns: Those that are looked for in a table; of a row, the first that is not blank.
+
+    Raises:
+        BadInputError: There is none, or some cannot be used.
+    """
+    named: list[str] = []
+    for each in given:
+        named += _read(STDIN, columns) if each == STDIN else [clean_text(each, "an identifier")]
+    if file is not None:
+        named += _read(file, columns)
+    ids = list(dict.fromkeys(named))
+    if not ids:
+        raise BadInputError(
+            "no identifier was given",
+            hint="Name some, or a file that has one a line: --from FILE (- for stdin).",
+        )
+    return IdList(ids, len(named) - len(ids))
+
+
+def _read(path: str, columns: Sequence[str]) -> list[str]:
+    with open_bytes(path) as opened:
+        if is_zip(opened.stream.peek()):
+            with open_workbook(opened) as sheet:
+                return _checked(sheet.name, _of_table(sheet, columns))
+        if any(name in _first_cells(opened) for name in columns):
+            table = open_delimited(opened, None, None, None)
+            return _checked(table.name, _of_table(table, columns))
+        return _checked(opened.name, _of_lines(opened))
+
+
+def _first_cells(opened: Opened) -> set[str]:
+    """What stands in the first line, whatever its cells are separated by."""
+    head = opened.stream.peek()
+    codec, mark, _notes = sniff(opened.name, head, None)
+    lines = head[mark:].decode(codec, "replace").splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    for delimiter in ("\t", ";", "|"):
+        first = first.replace(delimiter, ",")
+    return {cell.strip().strip('"').lower() for cell in first.split(",")}
+
+
+_Found = tuple[int, str | None, str]  # the line, what is wrong with it, the identifier
+
+
+def _of_lines(opened: Opened) -> Iterator[_Found]:
+    text = as_text(opened)
+    for number, line in enumerate(text.lines(), 1):
+        if text.bad:
+            yield number, text.bad.pop(0).reason, ""
+        elif line.strip():
+            yield number, None, line
+
+
+def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:
+    header = [name.lower() for name in table.header]
+    places = [header.index(name) for name in columns if name in header]
+    if not places:
+        raise BadInputError(
+            f"{table.name} has none of the columns {', '.join(columns)}",
+            hint="Name the column so, or give one identifier a line.",
+        )
+    table.columns = places
+    faults: list[Fault] = []
+    for line, record in table.records(faults.append):
+        cells = [record[place].strip() for place in places if place < len(record)]
+        found = next(filter(None, cells), "")
+        yield line, None if found else "names no sample", found
+        while faults:
+            fault = faults.pop(0)
+            yield fault.line, fault.reason, ""
+    for fault in faults:
+        yield fault.line, fault.reason, ""
+
+
+def _checked(name: str, found: Iterable[_Found]) -> list[str]:
+    ids, wrong = list[str](), list[str]()
+    for line, reason, text in found:
+        try:
+            ids.append(clean_text(text, "it") if reason is None else "")
+        except BadInputError as error:
+            wrong.append(f"line {line:,}: {error.message}")
+        if reason is not None:
+            wrong.append(f"line {line:,}: {reason}")
+    if wrong:
+        more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
+        raise BadInputError(
+            f"{name} has lines that cannot be used: {len(wrong):,}",
+            details=[*wrong[:_SHOWN], *more],
+            hint="Mend them; nothing was done.",
+        )
+    return ids

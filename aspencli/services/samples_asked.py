@@ -1,0 +1,232 @@
+"""Lists of samples, and a look at some of them, through the API."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from aspencli.services.orgs import Directory, Org, find_both, find_slugs
+from aspencli.services.sample_fields import SampleKey
+from aspencli.services.sample_matching import Match, settle_keys
+from aspencli.services.sample_rows import (
+    LINEAGE,
+    PLACE,
+    QC_METRIC,
+    SITES,
+    UPLOADED_GENOME,
+    SampleDetails,
+    SampleQuery,
+    SampleRow,
+    nothing_behind,
+)
+from aspencli.shapes import Location, Sample
+
+T = TypeVar("T")
+_ACCESSION = "GISAID_ISL"
+
+
+class Samples(Protocol):
+    """Lists samples."""
+
+    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
+        """Of each sample what ``keep`` makes of it."""
+
+
+class Source(Directory, Protocol):
+    """The API, as far as lists of samples need it."""
+
+    @property
+    def samples(self) -> Samples:
+        """Its samples."""
+
+
+class SamplesAsked:
+    """The samples that a query finds; the API narrows nothing, so that is done here.
+
+    Args:
+        source: The API.
+        query: Which samples; its group is also the one in whose name it is asked.
+        org: Another group in whose name it is asked, by id, name or prefix.
+
+    Raises:
+        NotFoundError: The group, the pathogen, or the sample to go on behind does not exist.
+        BadInputError: The days are in the wrong order, or no group was named.
+    """
+
+    def __init__(self, source: Source, query: SampleQuery, org: str | None = None):
+        query.check()
+        self._query = query
+        asker, self._owner = find_both(source, org, query.group)
+        self._behind: tuple[Any, int] | None = None
+        found = [
+            row
+            for slug in find_slugs(source, query.pathogen)
+            for row in source.samples.map(asker.id, slug, self._keep)
+            if row is not None
+        ]
+        if query.after is not None and self._behind is None:
+            raise nothing_behind(query.after)
+        self._rows = sorted(filter(self._follows, found), key=self._place, reverse=query.reverse)
+
+    def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
+        """The rows one by one; all of them when there is no limit."""
+        return islice(self._rows, limit)
+
+    def count(self) -> int:
+        """How many there are in all."""
+        return len(self._rows)
+
+    def _keep(self, sample: Sample) -> SampleRow | None:
+        row = listed(sample)
+        if row.id == self._query.after:
+            self._behind = self._place(row)
+        return row if self._fits(row, sample) else None
+
+    def _fits(self, row: SampleRow, sample: Sample) -> bool:
+        query, owner = self._query, self._owner
+        first, last = query.collected_after, query.collected_before
+        return (
+            (owner is None or sample["submitting_group"]["id"] == owner.id)
+            and (query.private is None or row.private == query.private)
+            and (first is None or row.collection_date >= first)
+            and (last is None or row.collection_date <= last)
+            and (query.location is None or _holds(query.location, row.location))
+            and (
+                query.search is None
+                or _holds(query.search, row.private_identifier, row.public_identifier)
+            )
+        )
+
+    def _follows(self, row: SampleRow) -> bool:
+        if self._behind is None:
+            return True
+        here = self._place(row)
+        return here < self._behind if self._query.reverse else here > self._behind
+
+    def _place(self, row: SampleRow) -> tuple[Any, int]:
+        value = getattr(row, self._query.sort.value)
+        return ("" if value is None else value), row.id
+
+
+def describe_asked(
+    source: Source,
+    keys: Sequence[str],
+    *,
+    group: str | None,
+    by: SampleKey | None,
+    org: str | None = None,
+    slug: str | None = None,
+) -> list[SampleDetails]:
+    """What the API tells about the samples that the keys name; see `sample_keys.match_samples`."""
+    asker, owner = find_both(source, org, group)
+    finder = Finder(keys, by, owner)
+    found: dict[int, Sample] = {}
+    for each in find_slugs(source, slug):
+        for sample in source.samples.map(asker.id, each, finder.keep):
+            if sample is not None:
+                found[sample["id"]] = sample
+    matches = settle_keys(keys, finder.matches(), within=group)
+    return [_describe(found[match.sample_id], match.by) for match in matches]
+
+
+class Finder:
+    """Finds samples by what they are called, one list after the other.
+
+    Args:
+        keys: Ids, private and public identifiers.
+        by: What the keys are; None means any.
+        owner: The group that they must be of; None means any.
+    """
+
+    def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
+        self._kinds = [by] if by else list(SampleKey)
+        self._keys = frozenset(keys)
+        self._owner = owner
+        self._found: list[Match] = []
+
+    def keep(self, sample: Sample) -> Sample | None:
+        """The sample, where one of the keys names it; else None."""
+        group = sample["submitting_group"]
+        if self._owner is not None and group["id"] != self._owner.id:
+            return None
+        found = False
+        for kind in self._kinds:
+            value = sample[kind.value]
+            if value is not None and str(value) in self._keys:
+                self._found.append(Match(str(value), sample["id"], kind, group["name"]))
+                found = True
+        return sample if found else None
+
+    def matches(self) -> list[Match]:
+        """Whatever was found, in the order of the kinds."""
+        return sorted(self._found, key=lambda match: self._kinds.index(match.by))
+
+
+def listed(sample: Sample) -> SampleRow:
+    """A sample as lists show it."""
+    pathogen = sample["pathogen"]
+    return SampleRow(
+        sample["id"],
+        sample["private_identifier"],
+        sample["public_identifier"],
+        sample["submitting_group"]["name"],
+        pathogen["slug"] if pathogen else "",
+        dt.date.fromisoformat(sample["collection_date"]),
+        place_of(sample["collection_location"]),
+        sample["private"],
+        sample["uploaded_by"]["name"],
+    )
+
+
+def place_of(location: Location | None) -> str | None:
+    """A location as ``Region / Country / Division / Location``; None where there is none."""
+    if location is None:
+        return None
+    return " / ".join(str(location[part]) for part in PLACE if location[part]) or None  # type: ignore[literal-required] # the parts are keys
+
+
+def _describe(sample: Sample, by: SampleKey) -> SampleDetails:
+    row = listed(sample)
+    told = sample["gisaid"] or {}
+    place: Location | None = sample["collection_location"]  # ours lists samples without one, too
+    accession = told.get("gisaid_id")
+    return SampleDetails(
+        id=row.id,
+        matched_by=by,
+        private_identifier=row.private_identifier,
+        public_identifier=row.public_identifier,
+        private=row.private,
+        group={**_pick(sample["submitting_group"], ("id", "name")), "prefix": None},
+        pathogen=_pick(sample["pathogen"] or {}, ("id", "slug", "name")),
+        collection_date=row.collection_date,
+        location=row.location,
+        collection_location=_pick(place, ("id", *PLACE)) if place else None,
+        uploaded_by={**_pick(sample["uploaded_by"], ("id", "name")), "email": None},
+        genome=_genome(sample),
+        accessions=[{"accession_type": _ACCESSION, "accession": accession}] if accession else [],
+        lineages=_each(sample["lineages"], LINEAGE),
+        qc_metrics=_each(sample["qc_metrics"], QC_METRIC),
+    )
+
+
+def _genome(sample: Sample) -> dict[str, Any] | None:
+    if sample["upload_date"] is None:
+        return None
+    told = {"upload_date": sample["upload_date"], "sequencing_date": sample["sequencing_date"]}
+    keys = ("length", *UPLOADED_GENOME, "sequencing_date", *SITES)
+    return {key: told.get(key) for key in keys}
+
+
+def _each(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    ordered = sorted(rows, key=lambda row: str(row[names[0]]))
+    return [_pick(row, names) for row in ordered]
+
+
+def _pick(row: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: row.get(name) for name in names}
+
+
+def _holds(part: str, *texts: str | None) -> bool:
+    return any(part.lower() in text.lower() for text in texts if text is not None)

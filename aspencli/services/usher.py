@@ -1,0 +1,26 @@
+"""The trees that UShER can place samples in, straight from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspencli.services.lookups import find_pathogen
+from db.models import UsherOption
+from db.sessions import ReadSession
+
+
+def list_usher_trees(session: ReadSession, slug: str) -> Iterator[dict[str, Any]]:
+    """The pathogen's trees, as the API lists them: the one to offer first in front.
+
+    Raises:
+        NotFoundError: There is no such pathogen.
+    """
+    statement = (
+        sa.select(UsherOption.id, UsherOption.description, UsherOption.value, UsherOption.priority)
+        .where(UsherOption.pathogen_id == find_pathogen(session, slug).id)
+        .order_by(UsherOption.priority.nulls_last(), UsherOption.id)
+    )
+    return (dict(row) for row in session.execute(statement).mappings())

@@ -1,0 +1,110 @@
+"""Commands on a target whose database and whose API can both be reached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pexpect
+import pytest
+
+from tests.api.conftest import CLIENT_ID, Api
+from tests.commands.ending import Ended
+
+
+@dataclass
+class ApiLab:
+    """Runs commands on a service, its database, and as anybody.
+
+    ``lab("samples", "list", who="viewer")`` runs in this process, `run` in one of its own.
+
+    Attributes:
+        service: The running service.
+    """
+
+    service: Api
+    _call: Callable[[Mapping[str, str], tuple[str, ...], str | None], Ended]
+
+    def __call__(
+        self,
+        *arguments: str,
+        who: str = "member",
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> Ended:
+        return self._call({**self.environment(who), **(env or {})}, arguments, stdin)
+
+    def run(
+        self,
+        *arguments: str,
+        who: str = "member",
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> Ended:
+        """Run the real command, in a process of its own."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env={**os.environ, **self.environment(who), **(env or {})},
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, who: str = "member") -> subprocess.Popen[str]:
+        """Start the real command."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env={**os.environ, **self.environment(who)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def on_terminal(self, *arguments: str, who: str = "member", answers: Sequence[str] = ()) -> str:
+        """What a person sees who runs it, and answers its questions."""
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "aspencli", *arguments],
+            env={**os.environ, **self.environment(who), "TERM": "dumb"},
+            encoding="utf-8",
+            timeout=60,
+            dimensions=(50, 200),
+        )
+        seen = ""
+        for answer in answers:
+            child.expect([r"\[y/N\]", "Type .*:"])
+            seen += child.before + child.after
+            child.sendline(answer)
+        child.expect(pexpect.EOF)
+        child.close()
+        return seen + str(child.before)
+
+    def needs(self, noun: str) -> None:
+        """Skip the test as long as the service does not serve that."""
+        paths = self.service("GET", "/v2/openapi.json").json()["paths"]
+        if not any(path.startswith(f"/v2/orgs/{{org_id}}/{noun}/") for path in paths):
+            pytest.skip(f"the service does not serve {noun} yet")
+
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "aspencli", *arguments]
+
+    def environment(self, who: str) -> dict[str, str]:
+        """What makes ``local`` the service and its database, signed in to as somebody."""
+        return {
+            "ASPEN_DATABASE_URL_LOCAL": self.service.database.url.render_as_string(
+                hide_password=False
+            ),
+            "ASPEN_API": self.service.url,
+            "ASPEN_AUTH_URL_LOCAL": self.service.provider.url,
+            "ASPEN_AUTH_CLIENT_ID_LOCAL": CLIENT_ID,
+            "ASPEN_TOKEN": self.service.token(who),
+        }

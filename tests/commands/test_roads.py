@@ -1,0 +1,121 @@
+"""Commands that know both roads: the same output and the same exit code by either."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from aspencli.services.sample_rows import UNTOLD
+from tests.commands.api_lab import ApiLab
+
+ROADS = ("db", "api")
+SAMPLES = (
+    (),
+    ("--private",),
+    ("--public", "--reverse"),
+    ("--collected-after", "2020-06-01", "--collected-before", "2020-09-30"),
+    ("--collected-after", "2020-06-02", "--collected-before", "2020-06-01"),
+    ("--location", "california / san"),
+    ("--search", "RCPHL-000001"),
+    ("--search", "nowhere"),
+    ("--sort", "collection_date", "--limit", "7"),
+    ("--sort", "public_identifier", "--reverse", "--limit", "3"),
+    ("--limit", "5", "--after", "100"),
+    ("--limit", "5", "--after", "100", "--reverse"),
+    ("--after", "999999"),
+    ("--pathogen", "mpx"),
+    ("--pathogen", "NOPE"),
+)
+
+
+def _by_both(lab: ApiLab, *arguments: str, **options: Any) -> None:
+    ways = [lab(*arguments, "--via", road, **options) for road in ROADS]
+    db, api = [(way.code, way.out, way.err) for way in ways]
+    assert db == api
+
+
+@pytest.mark.parametrize("narrowed", SAMPLES, ids=" ".join)
+@pytest.mark.parametrize("form", ["json", "tsv"])
+def test_lists_of_samples(shared_lab: ApiLab, narrowed: tuple[str, ...], form: str) -> None:
+    shared_lab.needs("samples")
+    _by_both(shared_lab, "samples", "list", "--group", "1", "-o", form, *narrowed)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("1", "RCPHL-0000002", "hCoV-19/USA/CA-RCPHL-3/2020"),
+        ("RCPHL-0000002", "--by", "private_identifier"),
+        ("RCPHL-0000002", "--by", "id"),
+        ("1", "nope", "neither"),
+        ("0001",),
+    ],
+)
+def test_samples_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, keys: tuple[str, ...]) -> None:
+    shared_lab.needs("samples")
+    ways = [
+        shared_lab("samples", "show", *keys, "--group", "1", "-o", "json", "--via", road)
+        for road in ROADS
+    ]
+    assert ways[0].code == ways[1].code
+    assert ways[0].err == ways[1].err
+    if ways[0].code == 0:
+        db, api = [[_told(row) for row in json.loads(way.out)] for way in ways]
+        assert db == api
+        assert list(json.loads(ways[0].out)[0]) == list(json.loads(ways[1].out)[0])
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """What the API tells of a sample."""
+    told = {key: value for key, value in row.items() if key not in UNTOLD}
+    told["group"] = {**row["group"], "prefix": None}
+    told["uploaded_by"] = {**row["uploaded_by"], "email": None}
+    dates = ("upload_date", "sequencing_date")
+    told["genome"] = row["genome"] and {key: row["genome"][key] for key in dates}
+    return told
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_runs(shared_lab: ApiLab, form: str) -> None:
+    shared_lab.needs("phylo_runs")
+    _by_both(shared_lab, "phylo-runs", "list", "--group", "1", "-o", form)
+    _by_both(shared_lab, "phylo_runs", "list", "--org", "1", "--pathogen", "MPX", "-o", form)
+
+
+@pytest.mark.parametrize("slug", ["SC2", "MPX", "sc2", "NOPE"])
+def test_trees_of_usher(shared_lab: ApiLab, slug: str) -> None:
+    command = ("usher", "get-tree-versions", "--org", "1", "--pathogen-slug", slug)
+    _by_both(shared_lab, *command, "-o", "json")
+
+
+def test_the_road_is_told_on_a_terminal(shared_lab: ApiLab) -> None:
+    for road, words in (
+        ("db", "local, straight in its database"),
+        ("api", "local, through its API"),
+    ):
+        assert shared_lab("usher", "get-tree-versions", "--via", road).err == ""
+        assert words in shared_lab.on_terminal("usher", "get-tree-versions", "--via", road)
+
+
+def test_a_system_admin_of_no_group_is_told_why(shared_lab: ApiLab) -> None:
+    told = shared_lab("usher", "get-tree-versions", "--via", "api", who="sysadmin")
+    assert (told.code, told.out) == (4, "")
+    assert "you have a role in none" in told.err
+    told = shared_lab("usher", "get-tree-versions", "--via", "api", "--org", "1", who="sysadmin")
+    assert (told.code, told.out) == (4, "")
+    assert "being system administrator opens no group's data" in told.err
+
+
+def test_who_has_several_groups_names_one(shared_lab: ApiLab) -> None:
+    told = shared_lab("usher", "get-tree-versions", "--via", "api", who="multi")
+    assert (told.code, told.out) == (2, "")
+    assert "1  Redwood County Public Health Laboratory (member)" in told.err
+    assert "--org" in told.err
+    for name in ("2", "Bayside Department of Public Health", "bdph"):
+        ended = shared_lab("usher", "get-tree-versions", "--via", "api", "--org", name, who="multi")
+        assert ended.code == 0, ended.err
+    told = shared_lab("usher", "get-tree-versions", "--via", "api", "--org", "VSUV", who="multi")
+    assert told.code == 6
+    assert "there is no group 'VSUV' in which you have a role" in told.err
