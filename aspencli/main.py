@@ -17,12 +17,18 @@ from aspencli.interrupts import obey_sigterm
 
 ENTRIES = (
     Entry(
-        "samples", "aspencli.commands.samples", "List samples and change them in bulk.", ("sample",)
+        "samples",
+        "aspencli.commands.samples",
+        "List, make, change and delete samples, and download what is made of them.",
+        ("sample",),
     ),
     Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
     Entry("groups", "aspencli.commands.groups", "List and look into groups.", ("group",)),
     Entry("phylo-runs", "aspencli.commands.phylo_runs", "Runs that make phylogenetic trees."),
+    Entry("phylo-trees", "aspencli.commands.phylo_trees", "Phylogenetic trees as files."),
+    Entry("qc-mutations", "aspencli.commands.qc_mutations", "Quality and mutations of samples."),
     Entry("usher", "aspencli.commands.usher", "Place samples on the trees of UShER."),
+    Entry("auspice", "aspencli.commands.auspice", "Links that show trees."),
     Entry("history", "aspencli.commands.history", "Bulk runs made from this machine."),
     Entry(
         "db", "aspencli.commands.db", "Console, psql, schema migrations and state of the database."

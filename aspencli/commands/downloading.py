@@ -11,7 +11,7 @@ from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING, cast
 
 from aspencli.clients.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
-from aspencli.errors import BadInputError, ConflictError
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from aspencli.context import AppContext
@@ -140,6 +140,32 @@ def _publish(whole: Path, place: Destination) -> int:
             finally:
                 beside.unlink(missing_ok=True)
     return whole.stat().st_size
+
+
+def say_where(context: AppContext, place: Destination, size: int) -> None:
+    """Say where a download went."""
+    if place.path is not None:
+        context.out.done(f"{place.path}: {size:,} bytes.")
+
+
+def demand_all(context: AppContext, place: Destination, wanted: int, came: int) -> None:
+    """Say how many sequences came.
+
+    Raises:
+        NotFoundError: Fewer than were wanted.
+    """
+    if came >= wanted:
+        if place.path is not None:
+            context.out.done(f"{place.path}: {came:,} sequences.")
+        return
+    if place.path is not None and not came:
+        place.path.unlink()
+    raise NotFoundError(
+        f"{came:,} sequences came of {wanted:,} samples"
+        + (f", and are in {place.path}" if place.path is not None and came else ""),
+        hint="The others have none, or you may see the samples and not their sequences: that takes "
+        "the role member or admin.",
+    )
 
 
 class Tally:

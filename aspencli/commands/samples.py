@@ -11,13 +11,13 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
-from aspencli.commands import samples_bulk
+from aspencli.commands import samples_bulk, samples_files
 from aspencli.context import current
 from aspencli.output.paging import show_page
 from aspencli.output.rendering import Column
 from aspencli.services.sample_fields import SampleKey, SampleSort
 
-app = command_group("List samples and change them in bulk.")
+app = command_group("List, make, change and delete samples, and download what is made of them.")
 
 _SHOW_EXAMPLES = examples("aspencli samples show 17 LAB-0017 --group CZI")
 LIST_COLUMNS = (
@@ -160,4 +160,5 @@ def show(
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 
+samples_files.register(app)
 samples_bulk.register(app)

@@ -90,7 +90,7 @@ def _of_lines(opened: Opened) -> Iterator[_Found]:
         if text.bad:
             yield number, text.bad.pop(0).reason, ""
         elif line.strip():
-            yield number, None, line
+            yield number, None, line.strip()
 
 
 def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:

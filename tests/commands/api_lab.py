@@ -90,7 +90,7 @@ class ApiLab:
     def needs(self, noun: str) -> None:
         """Skip the test as long as the service does not serve that."""
         paths = self.service("GET", "/v2/openapi.json").json()["paths"]
-        if not any(path.startswith(f"/v2/orgs/{{org_id}}/{noun}/") for path in paths):
+        if not any(path.startswith(f"/v2/orgs/{{org_id}}/{noun}") for path in paths):
             pytest.skip(f"the service does not serve {noun} yet")
 
     @staticmethod

@@ -103,7 +103,7 @@ def lab_of(
 
 
 @pytest.fixture
-def shared_lab(shared_roles: Api, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
+def shared_lab(shared_roles: Api, aws: Cloud, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
     """Commands on a service that tests change nothing of: 1,000 samples of group 1, and so on."""
     return lab_of(shared_roles)
 
