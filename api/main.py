@@ -16,7 +16,18 @@ from api.documentation import SPECIFICATION, add_documentation
 from api.errors import add_handlers, documented
 from api.runtime import open_runtime
 from api.settings import Settings
-from api.views import auspice, auth, groups, health, lineages, locations, pathogens, users, usher
+from api.views import (
+    auspice,
+    auth,
+    groups,
+    health,
+    lineages,
+    locations,
+    pathogens,
+    samples,
+    users,
+    usher,
+)
 
 SIGNED_IN: dict[str, Any] = {
     "dependencies": [Depends(get_auth_user)],
@@ -82,6 +93,7 @@ def add_routers(app: FastAPI) -> None:
     app.include_router(lineages.router, prefix="/v2/lineages", **SIGNED_IN)
     include_for_orgs(app, auspice.router, "auspice")
     include_for_orgs(app, auspice.open_router, "auspice", gate=())
+    include_for_orgs(app, samples.router, "samples")
     include_for_orgs(app, usher.router, "usher")
 
 

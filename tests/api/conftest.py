@@ -349,3 +349,16 @@ def shared_api(postgres: Server, _seeded_template: str, provider: Provider) -> I
         yield make(database)
     database.dispose()
     postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def shared_roles(
+    postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
+) -> Iterator[Api]:
+    """One service with every role's samples, for every test that changes nothing."""
+    name = postgres.create(template=_roles_template)
+    database = Database(postgres.url(name), application_name="tests")
+    with starting(provider) as make:
+        yield make(database, **_cloud.settings)
+    database.dispose()
+    postgres.drop(name)

@@ -1,0 +1,93 @@
+"""The two names of a sample: each is unique within the group that submitted it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.errors import ApiError
+
+NAMES = ("private_identifier", "public_identifier")
+"""The columns that hold them."""
+
+_HELD = """
+SELECT s.id, s.submitting_group_id, s.{column}
+  FROM unnest(CAST(:owners AS integer[]), CAST(:names AS varchar[])) AS n (owner, name)
+  JOIN aspen.samples s ON s.submitting_group_id = n.owner AND s.{column} = n.name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That a sample shall have a name.
+
+    Attributes:
+        id: The sample's id.
+        owner: The id of its group.
+        before: The name that it has.
+        after: The name that it shall have.
+    """
+
+    id: int
+    owner: int
+    before: str
+    after: str
+
+    @property
+    def is_new(self) -> bool:
+        """Whether that is another name than before."""
+        return self.after != self.before
+
+
+@dataclass(frozen=True)
+class Clash:
+    """That samples cannot have a name.
+
+    Attributes:
+        field: Which of `NAMES` it is.
+        value: The name.
+        ids: The samples that should have it.
+        held_by: The sample that has it, and was not to give it up.
+    """
+
+    field: str
+    value: str
+    ids: list[int]
+    held_by: int | None = None
+
+
+def not_unique(clashes: Sequence[Clash]) -> ApiError:
+    """The error that tells of clashes."""
+    told: list[dict[str, Any]] = [vars(clash) for clash in clashes]
+    return ApiError(400, "All private and public identifiers must be unique", clashes=told)
+
+
+def repeated(claims: Sequence[Iterable[Claim]]) -> Iterator[Clash]:
+    """The names that several samples of a request shall have; claims for each of `NAMES`."""
+    for column, wanted in zip(NAMES, claims, strict=True):
+        claimants: dict[tuple[int, str], list[int]] = {}
+        for claim in wanted:
+            claimants.setdefault((claim.owner, claim.after), []).append(claim.id)
+        for (_, name), ids in claimants.items():
+            if len(ids) > 1:
+                yield Clash(column, name, ids)
+
+
+async def holders(db: AsyncSession, claims: Sequence[Sequence[Claim]]) -> list[Clash]:
+    """The names that samples outside of a request hold already; claims for each of `NAMES`."""
+    found = []
+    for column, wanted in zip(NAMES, claims, strict=True):
+        within = {(claim.owner, claim.before) for claim in wanted}
+        new = {(c.owner, c.after): c.id for c in wanted if c.is_new}
+        outside = {key: claimant for key, claimant in new.items() if key not in within}
+        if not outside:
+            continue
+        query = sa.text(_HELD.format(column=column))
+        values = {"owners": [key[0] for key in outside], "names": [key[1] for key in outside]}
+        for holder, owner, name in await db.execute(query, values):
+            found.append(Clash(column, name, [outside[owner, name]], holder))
+    return found

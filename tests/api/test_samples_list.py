@@ -1,0 +1,290 @@
+"""The list of samples: who sees which, and what each looks like."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import date, datetime
+from typing import Any, get_args
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from api.schemas.samples import SampleResponse, SamplesResponse
+from db.database import Database
+from db.models import (
+    Accession,
+    AccessionType,
+    LineageType,
+    Location,
+    PathogenGenome,
+    Sample,
+    SampleLineage,
+    SampleQCMetric,
+)
+from local.seed import seed_samples
+from tests.api.conftest import Api, ApiFactory
+
+PATH = "/v2/orgs/{}/pathogens/SC2/samples/"
+
+
+def listed(api: Api, principal: str, group: int = 1, **query: Any) -> list[dict[str, Any]]:
+    answer = api("GET", PATH.format(group), principal, params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    found: list[dict[str, Any]] = answer.json()["samples"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("principal", "group", "seen", "of_them_private"),
+    [
+        *((who, 1, {1: 1000}, 200) for who in ("gadmin", "member", "sysmember", "multi")),
+        ("viewer", 1, {1: 800}, 0),
+        *((who, 2, {1: 800, 2: 20}, 4) for who in ("g2admin", "g2member", "multi")),
+        *((who, 3, {2: 20, 3: 5}, 5) for who in ("g3admin", "g3member")),
+    ],
+)
+def test_everybody_sees_what_their_role_lets_them(
+    shared_roles: Api, principal: str, group: int, seen: dict[int, int], of_them_private: int
+) -> None:
+    samples = listed(shared_roles, principal, group)
+    assert Counter(sample["submitting_group"]["id"] for sample in samples) == seen
+    assert sum(sample["private"] for sample in samples) == of_them_private
+    for sample in samples:
+        own = sample["submitting_group"]["id"] == group
+        assert (sample["private_identifier"] is not None) == own
+    ids = [sample["id"] for sample in samples]
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("principal", "group"),
+    [
+        ("sysadmin", 1),
+        ("nogroup", 1),
+        ("g2admin", 1),
+        ("g3admin", 1),
+        ("g3member", 2),
+        ("member", 2),
+        ("member", 99),
+    ],
+)
+def test_who_is_not_in_the_group_gets_nothing(
+    shared_roles: Api, principal: str, group: int
+) -> None:
+    answer = shared_roles("GET", PATH.format(group), principal)
+    assert (answer.status_code, answer.json()) == (403, {"error": "Not authorized"})
+
+
+def test_nobody_gets_nothing(shared_roles: Api) -> None:
+    answer = shared_roles("GET", PATH.format(1))
+    assert (answer.status_code, answer.json()) == (401, {"error": "Login failure"})
+
+
+def test_the_short_form_and_the_group_of_the_query_lead_to_the_same(shared_roles: Api) -> None:
+    whole = shared_roles("GET", PATH.format(1), "multi").content
+    assert shared_roles("GET", "/v2/orgs/1/samples/", "multi").content == whole
+    assert listed(shared_roles, "multi", 1, group_id=2) == listed(shared_roles, "multi", 2)
+    assert shared_roles("GET", "/v2/orgs/1/samples", "multi").status_code == 307
+
+
+def test_samples_of_another_pathogen_are_another_list(shared_roles: Api) -> None:
+    answer = shared_roles("GET", "/v2/orgs/1/pathogens/MPX/samples/", "member")
+    assert (answer.status_code, answer.content) == (200, b'{"samples":[]}')
+
+
+def test_what_postgresql_makes_is_what_the_documentation_says(shared_roles: Api) -> None:
+    samples = listed(shared_roles, "multi", 2)
+    SamplesResponse.model_validate({"samples": samples})
+    for sample in samples:
+        assert_shaped(SampleResponse, sample)
+
+
+def assert_shaped(model: type[BaseModel], value: dict[str, Any]) -> None:
+    """The same keys in the same order, all the way down."""
+    assert list(value) == list(model.model_fields)
+    for name, field in model.model_fields.items():
+        for part in [field.annotation, *get_args(field.annotation)]:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                inner = value[name] if isinstance(value[name], list) else [value[name]]
+                for one in inner:
+                    if one is not None:
+                        assert_shaped(part, one)
+
+
+def test_a_sample_is_told_whole(api: Api) -> None:
+    with api.database.begin() as session:
+        session.execute(sa.delete(SampleLineage).where(SampleLineage.sample_id == 1))
+        session.execute(sa.delete(SampleQCMetric).where(SampleQCMetric.sample_id == 1))
+        session.execute(sa.delete(Accession).where(Accession.sample_id == 1))
+        sample = session.get_one(Sample, 1)
+        assert sample.uploaded_pathogen_genome
+        sample.public_identifier = 'quote " back\\slash \n line \u2028 🦠 <script>'
+        sample.collection_date = date(2021, 2, 3)
+        sample.uploaded_pathogen_genome.sequencing_date = date(2021, 2, 9)
+        sample.uploaded_pathogen_genome.upload_date = datetime(2021, 3, 4, 5, 6, 7, 890_000)  # noqa: DTZ001 - as the column has it
+        session.add_all(
+            [
+                SampleLineage(
+                    sample_id=1,
+                    lineage_type=LineageType.PANGOLIN,
+                    lineage="BA.2",
+                    lineage_software_version="4.3.1",
+                    lineage_probability=0.25,
+                    last_updated=datetime(2021, 3, 5, 23, 59),  # noqa: DTZ001 - as the column has it
+                    raw_lineage_output={
+                        "scorpio_call": "Omicron (BA.2-like)",
+                        "scorpio_support": "0.97",
+                        "qc_status": "pass",
+                    },
+                ),
+                SampleLineage(
+                    sample_id=1,
+                    lineage_type=LineageType.NEXTCLADE,
+                    lineage="21L",
+                    lineage_software_version="2",
+                    lineage_probability=float("nan"),
+                    reference_dataset_name="sars-cov-2",
+                    reference_sequence_accession="MN908947",
+                    reference_dataset_tag="2022-12-14",
+                ),
+                Accession(
+                    sample_id=1, accession_type=AccessionType.GISAID_ISL, accession="EPI_ISL_7"
+                ),
+                Accession(sample_id=1, accession_type=AccessionType.GENBANK, accession="OP1"),
+            ]
+        )
+        place, owner, uploader = (
+            sample.collection_location,
+            sample.submitting_group,
+            sample.uploaded_by,
+        )
+        assert place
+        expected = {
+            "id": 1,
+            "collection_date": "2021-02-03",
+            "collection_location": {
+                "id": place.id,
+                "region": place.region,
+                "country": place.country,
+                "division": place.division,
+                "location": place.location,
+            },
+            "gisaid": {"gisaid_id": "EPI_ISL_7", "status": "Accepted"},
+            "pathogen": {"id": 1, "slug": "SC2", "name": "SARS-CoV-2"},
+            "private": False,
+            "private_identifier": sample.private_identifier,
+            "public_identifier": 'quote " back\\slash \n line \u2028 🦠 <script>',
+            "sequencing_date": "2021-02-09",
+            "submitting_group": {"id": 1, "name": owner.name},
+            "uploaded_by": {"id": uploader.id, "name": uploader.name},
+            "upload_date": "2021-03-04T05:06:07+00:00",
+            "lineages": [
+                {
+                    "lineage_type": "PANGOLIN",
+                    "lineage": "BA.2",
+                    "lineage_software_version": "4.3.1",
+                    "last_updated": "2021-03-05",
+                    "lineage_probability": 0.25,
+                    "reference_dataset_name": None,
+                    "reference_sequence_accession": None,
+                    "reference_dataset_tag": None,
+                    "scorpio_call": "Omicron (BA.2-like)",
+                    "scorpio_support": "0.97",
+                    "qc_status": "pass",
+                },
+                {
+                    "lineage_type": "NEXTCLADE",
+                    "lineage": "21L",
+                    "lineage_software_version": "2",
+                    "last_updated": None,
+                    "lineage_probability": None,
+                    "reference_dataset_name": "sars-cov-2",
+                    "reference_sequence_accession": "MN908947",
+                    "reference_dataset_tag": "2022-12-14",
+                    "scorpio_call": None,
+                    "scorpio_support": None,
+                    "qc_status": None,
+                },
+            ],
+            "qc_metrics": [],
+        }
+    assert listed(api, "member")[0] == expected
+
+
+def test_nothing_but_the_fields_is_in_the_way_of_the_bytes(shared_roles: Api) -> None:
+    body = shared_roles("GET", PATH.format(3), "g3member").text
+    assert json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False) == body
+
+
+def test_samples_without_location_or_sequence_are_listed(api: Api) -> None:
+    with api.database.begin() as session:
+        bare = Sample(
+            submitting_group_id=1,
+            private_identifier="bare",
+            public_identifier="hCoV-19/bare",
+            sample_collected_by="somebody",
+            collection_date=date(2021, 1, 1),
+            organism="-",
+            private=False,
+            uploaded_by_id=session.get_one(Sample, 1).uploaded_by_id,
+            pathogen_id=1,
+        )
+        session.add(bare)
+        session.flush()
+        number = bare.id
+        session.get_one(Sample, 1).collection_location = Location(region=None, country="Nowhere")
+    samples = {sample["id"]: sample for sample in listed(api, "member")}
+    assert len(samples) == 61
+    assert samples[number]["collection_location"] is None
+    assert samples[number]["upload_date"] is None
+    assert samples[number]["sequencing_date"] is None
+    assert samples[number]["gisaid"] == {"gisaid_id": None, "status": "Not Found"}
+    assert (samples[number]["lineages"], samples[number]["qc_metrics"]) == ([], [])
+    assert samples[1]["collection_location"]["region"] == ""
+    SamplesResponse.model_validate({"samples": list(samples.values())})
+
+
+def test_a_list_that_breaks_off_does_not_look_whole(make_api: ApiFactory, seeded: Database) -> None:
+    seed_samples(seeded, 12_000, group=1)
+    api = make_api(seeded)
+    end = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'aspen-api'"
+        " AND state = 'idle in transaction'"
+    )
+    with api.as_("member").stream("GET", PATH.format(1)) as answer:
+        assert answer.status_code == 200
+        chunks = answer.iter_raw()
+        next(chunks)
+        with seeded.reading() as session:
+            assert session.scalar(sa.text(end)) == 1
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(chunks)
+    assert len(listed(api, "member")) == 12_060
+
+
+def test_a_reader_who_goes_away_leaves_no_connection_behind(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    seed_samples(seeded, 12_000, group=1)
+    api = make_api(seeded)
+    for _ in range(25):  # more than the service has connections
+        with api.as_("member").stream("GET", PATH.format(1)) as answer:
+            assert answer.status_code == 200
+    assert len(listed(api, "member")) == 12_060
+
+
+def test_sequencing_dates_come_from_the_uploaded_sequence(shared_roles: Api) -> None:
+    with shared_roles.database.reading() as session:
+        query = (
+            sa.select(Sample.id, PathogenGenome.sequencing_date)
+            .join(Sample.uploaded_pathogen_genome)
+            .where(Sample.submitting_group_id == 2)
+        )
+        dates = dict(session.execute(query).all())
+    told = {s["id"]: s["sequencing_date"] for s in listed(shared_roles, "g2member", 2)}
+    assert all(told[number] == day.isoformat() for number, day in dates.items() if day)
