@@ -99,6 +99,7 @@ async def update(
         ApiError: 404 or 400, with the samples that are to blame; nothing was written.
     """
     rows = {one.id: one for one in wanted}
+    _check_dated(rows.values())
     changes = await _planned(db, access, pathogen, rows)
     _check_sequenced(changes)
     claims = _claims(changes)
@@ -195,6 +196,12 @@ async def _countries(
         ids = [row.id for row in rows.values() if row.collection_location in unknown]
         raise ApiError(400, "location is invalid", locations=unknown, ids=sorted(ids))
     return countries
+
+
+def _check_dated(rows: Iterable[UpdateSamplesBaseRequest]) -> None:
+    undated = sorted(row.id for row in rows if row.collection_date is None)
+    if undated:
+        raise ApiError(400, "collection_date is required", ids=undated)
 
 
 def _check_sequenced(changes: Iterable[Change]) -> None:

@@ -68,7 +68,7 @@ class SampleResponse(BaseResponse):
 
     id: int
     collection_date: date
-    collection_location: LocationResponse | None = None
+    collection_location: LocationResponse | None
     gisaid: SampleGisaidResponse | None = None
     pathogen: PathogenResponse | None = None
     private: bool
@@ -93,7 +93,8 @@ class UpdateSamplesBaseRequest(BaseRequest):
     """All that can be changed of a sample: what is left out is not kept, but made anew or wiped."""
 
     id: RowId
-    collection_date: Date
+    collection_date: Date | None = None
+    """Needed, though the schema of the live service has never said so."""
     collection_location: RowId
     """The id of a location; 0 leaves the sample where it is."""
     private: bool

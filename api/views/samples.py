@@ -14,7 +14,7 @@ from api.schemas.samples import SamplesResponse, UpdateSamplesRequest
 from api.streaming import json_list
 from db.models import Sample
 
-router = APIRouter()
+router = APIRouter(tags=["samples"])
 
 
 @router.get("/", response_model=SamplesResponse)

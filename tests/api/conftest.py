@@ -194,14 +194,14 @@ def provider() -> Iterator[Provider]:
     provider.close()
 
 
-def settings_for(database: Database, provider_url: str, own_url: str, **changes: str) -> Settings:
-    """How the service is configured in tests; ``changes`` by the names of the environment."""
-    environment = {
+def settings_of_tests(dsn: str, provider_url: str, own_url: str, **changes: str) -> dict[str, str]:
+    """How the service is configured in tests, by the names of the environment."""
+    return {
         "GENEPI_CONFIG_SECRET_NAME": "",
         "DEPLOYMENT_STAGE": "local",
         "API_URL": own_url,
         "FRONTEND_URL": f"{own_url}/",
-        "DB_DSN": database.url.render_as_string(hide_password=False),
+        "DB_DSN": dsn,
         "FLASK_SECRET": "a-secret-for-tests",
         "AUSPICE_MAC_KEY": base64.urlsafe_b64encode(b"k" * 32).decode(),
         "AUTH0_CLIENT_ID": CLIENT_ID,
@@ -211,6 +211,12 @@ def settings_for(database: Database, provider_url: str, own_url: str, **changes:
         "S3_external_auspice_bucket": "genepi-external-auspice-data",
         **changes,
     }
+
+
+def settings_for(database: Database, provider_url: str, own_url: str, **changes: str) -> Settings:
+    """The settings of a service on that database; ``changes`` by their names."""
+    dsn = database.url.render_as_string(hide_password=False)
+    environment = settings_of_tests(dsn, provider_url, own_url, **changes)
     return Settings.load(environment)
 
 

@@ -399,8 +399,6 @@ def test_a_location_that_is_not_there_is_named_with_its_samples(api: Api) -> Non
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"collection_date": ...}, "collection_date"),
-        ({"collection_date": None}, "collection_date"),
         ({"collection_date": "2021-02-30"}, "collection_date"),
         ({"collection_date": "2021-02-03T00:00:00"}, "collection_date"),
         ({"sequencing_date": "yesterday"}, "sequencing_date"),
@@ -439,6 +437,18 @@ def test_a_record_that_does_not_fit_is_a_422_that_names_row_and_field(
     assert answer.status_code == 422, answer.text
     (finding,) = answer.json()["detail"]
     assert finding["loc"] == ["body", "samples", 1, field]
+
+
+@pytest.mark.parametrize("without", [{}, {"collection_date": None}], ids=["omitted", "null"])
+def test_samples_without_a_collection_date_are_named(api: Api, without: Record) -> None:
+    wanted = records(api)[:5]
+    for row in (1, 3):
+        del wanted[row]["collection_date"]
+        wanted[row] |= without
+    with nothing_changed(api):
+        answer = put(api, wanted)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "collection_date is required", "ids": [2, 4]}
 
 
 @pytest.mark.parametrize(
