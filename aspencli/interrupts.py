@@ -67,8 +67,10 @@ class Shield:
     def raise_shield(self) -> None:
         """Note interrupts from now on."""
         for number in _SIGNALS:
-            self._before[number] = signal.getsignal(number)
-            signal.signal(number, self._note)
+            handler = signal.getsignal(number)
+            if handler != signal.SIG_IGN:  # as of a shell's background job
+                self._before[number] = handler
+                signal.signal(number, self._note)
 
     def check(self) -> None:
         """Obey what has been noted so far: the last moment at which that is possible.

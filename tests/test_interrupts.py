@@ -53,6 +53,18 @@ def test_shield_lets_nothing_through_after_the_check() -> None:
     assert interrupt_code() == 130
 
 
+def test_shield_lets_an_ignored_interrupt_be_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Shield() as shield:
+            shield.raise_shield()
+            os.kill(os.getpid(), signal.SIGINT)
+            shield.check()
+            assert not shield.late
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
     began = time.monotonic()
     with database.engine.connect() as connection:
