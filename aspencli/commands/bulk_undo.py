@@ -16,6 +16,7 @@ from aspencli.services.journal import open_journal
 from aspencli.services.runs import command_for, undo_source
 from aspencli.services.undofile import read_origin, read_undo
 
+_DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
 _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
 
 
@@ -54,10 +55,11 @@ def take_back(
             f"{file} takes back a change of {origin.of}, not of {noun}",
             hint=f"Run: {command_for(origin.target, origin.of, 'undo', what)}",
         )
+    run = run or origin.run  # a file that was moved is not the one that the history knows
     view = _VIEWS[origin.of] if origin.columns else RENAMING
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, report, undo_file)
         purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run)
         job = Job(context, stack, origin.group_id, files, purpose)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
-        job.go(job.assess(requests, skip_moved=True), file)
+        job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)

@@ -158,7 +158,14 @@ class Writing:
             AspenError: See `aspencli.services.bulk.apply`.
         """
         label, now = self._context.target.label, dt.datetime.now(dt.UTC).isoformat()
-        origin = origin_of(self._purpose.spec, label, self._scope.group_id, now, plan.to_change)
+        origin = origin_of(
+            self._purpose.spec,
+            label,
+            self._scope.group_id,
+            now,
+            plan.to_change,
+            self._recording.id,
+        )
         self._findings.prepare_report("changed")
         ask = command_for(label, "history", "check", self._recording.id)
         with Shield() as shield:
@@ -188,9 +195,11 @@ class Writing:
                 self._findings.report("not written")
                 raise
             self._recording.ended(Outcome.WRITTEN)
-            self._findings.publish_report()
-            self._out.done(f"{self._view.result(plan)}.")
-            self._show_result(plan, path)
+            try:
+                self._findings.publish_report()
+            finally:  # it is written all the same, and somebody has to know how to take it back
+                self._out.done(f"{self._view.result(plan)}.")
+                self._show_result(plan, path)
             if shield.late:
                 self._out.warn("the interrupt came after the commit: the change is written.")
 

@@ -33,6 +33,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "rows": (int,),
     "of": (str,),
     "columns": (list,),
+    "run": (str,),
 }
 
 
@@ -74,6 +75,7 @@ class Origin:
         of: What was changed, such as ``samples``.
         columns: The names of the columns that were changed; none for a plain rename of samples,
             whose undo files name neither.
+        run: The run that wrote them, where the file tells it.
     """
 
     target: str
@@ -82,6 +84,7 @@ class Origin:
     rows: int
     of: str = "samples"
     columns: tuple[str, ...] = ()
+    run: str | None = None
 
     @property
     def spec(self) -> Spec:
@@ -104,15 +107,24 @@ class Origin:
         fields = asdict(self)
         if not self.columns:  # as ever, so that older versions can take it back, too
             del fields["of"], fields["columns"]
+        if not self.columns or self.run is None:
+            del fields["run"]
         return f"{_MARK}{json.dumps(fields)}\n"
 
 
-def origin_of(spec: Spec, target: str, group_id: int | None, made: str, rows: int) -> Origin:
+def origin_of(
+    spec: Spec,
+    target: str,
+    group_id: int | None,
+    made: str,
+    rows: int,
+    run: str | None = None,
+) -> Origin:
     """What the first line of an undo file tells of a run of this specification."""
     if spec.is_plain:
         return Origin(target, group_id, made, rows)
     of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
-    return Origin(target, group_id, made, rows, of, tuple(c.name for c in spec.columns))
+    return Origin(target, group_id, made, rows, of, tuple(c.name for c in spec.columns), run)
 
 
 def write_undo(

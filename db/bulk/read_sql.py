@@ -50,12 +50,12 @@ SELECT m.line, {_named(spec, "m.key")}, f.reason, f.left_out{_beside(spec, "m.vw
 
 
 def _named(spec: Spec, key: str) -> str:
-    """What a row is called: as the file does, unless that is a number and people have a word."""
-    if not (spec.creates and spec.by_id):
+    """What a row is called: as the file does, unless that is an undo file's number."""
+    if not (spec.expects and spec.by_id):
         return f"{key}::text"
-    table = spec.table
+    table = spec.table  # of a row that was left out the plan tells nothing any more
     word = f"SELECT s.{table.label} FROM {table.name} s WHERE s.{table.id} = {key}"
-    return f"coalesce({label(spec)}, ({word}), {key}::text)"
+    return f"coalesce({label(spec)}, ({word} AND {in_scope(spec, 's')}), {key}::text)"
 
 
 def _beside(spec: Spec, given: str = "NULL") -> str:

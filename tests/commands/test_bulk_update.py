@@ -168,6 +168,19 @@ def test_swaps_are_written_once_however_often_the_file_is_given(name: str, bench
     assert (ended.code, ended.changed) == (0, expected), ended.err
 
 
+def test_an_undo_file_that_was_moved_takes_its_run_back(bench: Bench) -> None:
+    """Else the file that swaps could never be written again."""
+    content, expected = SWAPS["private identifiers"]
+    assert bench.update(content).code == 0
+    first = bench.last_run()["run"]
+    moved = bench.undo_file().rename(bench.folder / "to be kept.csv")
+    assert bench.undo(moved).code == 0
+    code, shown, _err = bench.run("history", "show", first, "--output", "json")
+    assert (code, json.loads(shown)[0]["undone_by"]) == (0, [bench.last_run()["run"]])
+    ended = bench.update(content)
+    assert (ended.code, ended.changed) == (0, expected), ended.err
+
+
 def test_repeat_of_a_swap_waits_for_what_is_not_known(bench: Bench) -> None:
     content = SWAPS["private identifiers"][0]
     assert bench.update(content).code == 0
@@ -427,10 +440,12 @@ def test_undo_puts_every_column_back_and_is_undone(bench: Bench) -> None:
     assert bench.update(content, "--yes", "--key", "id").code == 0
     after, run_id = bench.state(), bench.last_run()["run"]
     planned = bench.undo(run_id, "--dry-run", "--output", "jsonl")
-    assert [json.loads(line)["after"] for line in planned.out.splitlines()] == [
+    rows = [json.loads(line) for line in planned.out.splitlines()]
+    assert [row["after"] for row in rows] == [
         *("L-1", "P-1", "2023-05-17", "2023-05-20", "true", None),
         *("L-2", "P-2"),
     ]
+    assert [row["key"] for row in rows] == ["L-2"] * 6 + ["L-1"] * 2  # as they are called now
     assert bench.undo(run_id).code == 0
     assert bench.state() == before
     again = bench.undo(run_id)
@@ -447,12 +462,15 @@ def test_undo_leaves_alone_what_was_changed_since_unless_forced(bench: Bench) ->
     run_id = bench.last_run()["run"]
     bench.set("L-1", collection_date="1999-12-31")
     bench.set("L-2", public_identifier="theirs")  # which the run did not change
-    ended = bench.undo(run_id)
+    report = bench.folder / "report.json"
+    ended = bench.undo(run_id, "--yes", "--report", str(report))
     assert ended.code == 7
     assert ended.changed == {
         "L-2": {"collected": "2023-05-17", "hidden": True},
         "L-3": {"collected": "2023-05-17"},
     }
+    outcomes = {row["key"]: row["outcome"] for row in json.loads(report.read_text())}
+    assert outcomes == {"L-1": "left alone", "L-2": "changed", "L-3": "changed"}
     words = 'line 3: collection_date: "L-1" has collection_date "1999-12-31" now, not "2024-01-01"'
     assert f"left alone: {words}" in ended.err
     ended = bench.undo(run_id, "--yes", "--force")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,23 @@ def test_kill_during_the_commit_can_be_undone_or_was_not_done(
     code, _out, err = lab.run("samples", "undo", str(tmp_path / "undo.csv"), "--yes")
     assert code == 0, err
     assert lab.names(group) == SAMPLES
+
+
+def test_a_report_that_is_lost_after_the_commit_hides_no_result(
+    lab: Lab, group: int, words: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "reports"
+    options = ["--yes", "--report", str(folder / "report.csv")]
+    with at_commit(lab, group, "PERFORM pg_sleep(0.5)"), started(lab, words + options) as process:
+        wait_until(lambda: any(row.wait_event == "PgSleep" for row in backends(lab)))
+        shutil.rmtree(folder)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert b"report.csv cannot be written: " in err
+    assert b"; the change itself is complete" in err
+    assert b"3 samples renamed." in err
+    assert str(tmp_path / "undo.csv").encode() in out
+    assert lab.names(group) == SAMPLES | WRITES
 
 
 def test_commit_that_fails_leaves_no_undo_file(
