@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ _LARGEST_CELL = 1 << 20
 _LARGEST_RECORD = 1 << 22
 _STRING = 50
 _MOST_COLUMNS = 16_384  # as in a spreadsheet; it is compared with every name that is looked for
+# How Excel says in the first line what separates the cells of the others.
+_SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
 REJECTED = ("line", "reason")
 """The first columns of a rejects file, which hold what is not of the mapping."""
 _TOO_LARGE = "field larger"  # the words of csv's errors
@@ -176,12 +179,15 @@ def open_delimited(
     """
     csv.field_size_limit(_LARGEST_CELL)
     text = as_text(opened, encoding)
-    chosen = delimiter or _guess_delimiter(text.head)
+    says = None if preamble else _SAYS_SEPARATOR.match(text.head)
+    chosen = delimiter or (says[1] if says else _guess_delimiter(text.head))
     if delimiter is None and chosen != ",":
         text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
     source = Delimited(text, chosen, text.lines(), skip_spaces=not preamble)
-    if preamble:
+    if preamble or says:
         source.skip_line()
+    if not text.notes:
+        text.notes.append(f"read as {'CSV' if chosen == ',' else 'text'} in UTF-8")
     _take_header(source)
     if tuple(source.header[: len(REJECTED)]) == REJECTED:
         source.unguard()

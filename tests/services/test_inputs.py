@@ -50,6 +50,40 @@ def workbook() -> bytes:
     return data.getvalue()
 
 
+# What it is, said aloud
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (PLAIN, ["read as CSV in UTF-8"]),
+        (b"\xef\xbb\xbf" + PLAIN, ["read as CSV in UTF-8"]),
+        (PLAIN.replace(b",", b"\t"), ["cells are separated by a tab"]),
+        (PLAIN.decode().encode("utf-16"), ["read as UTF-16"]),
+    ],
+    ids=["CSV", "CSV with a mark", "TSV", "UTF-16"],
+)
+def test_what_a_file_is_read_as_is_always_said(
+    content: bytes, said: list[str], file: Path
+) -> None:
+    file.write_bytes(content)
+    assert read(file) == [("L-1", "N-1")]
+    assert notes(file) == said
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;"])
+def test_excels_word_for_the_separator_is_no_header(line: str, file: Path) -> None:
+    file.write_bytes(f"{line}\r\n".encode() + PLAIN.replace(b",", b";"))
+    with open_table(str(file)) as table:
+        assert [request.line for request in read_mapping(table, unexpected)] == [3]
+        assert table.notes == ["cells are separated by a semicolon"]
+
+
+def test_excels_word_for_the_separator_counts_more_than_what_the_header_holds(file: Path) -> None:
+    file.write_text("sep=;\nprivate_identifier;public_identifier;a,b,c,d\nL-1;N-1;x\n")
+    assert read(file) == [("L-1", "N-1")]
+
+
 # Compressed files
 
 
