@@ -17,8 +17,10 @@ from aspencli.output.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
+    from aspencli.output.layout import Layout
+
+_PART = 1_000  # rows of a table that are laid out at once
 _NARROW = 100  # columns; below it a table leaves its secondary columns out
 _STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
 
@@ -75,7 +77,8 @@ class Output:
         rows = iter(rows)
         first = list(islice(rows, 1))  # before a heading is written: a query may fail here
         if self.chosen_form == "table":
-            self._table(columns, [*first, *rows])
+            if first:
+                self._table(columns, chain(first, rows))
         else:
             write_rows(self.out, self.chosen_form, columns, chain(first, rows))
         self.out.flush()
@@ -141,7 +144,7 @@ class Output:
         """Show the first rows on stderr, before a question."""
         shown = list(islice(rows, limit))
         if shown and self.err.isatty():
-            self._console(self.err).print(self._make_table(columns, shown, self.err))
+            self._console(self.err).print(self._layout(columns, self.err).part(shown))
         elif shown:
             write_rows(self.err, "tsv", columns, shown)
 
@@ -211,16 +214,17 @@ class Output:
         self.err.write(_encodable(self.err, lead + lines) + "\n")
         self.err.flush()
 
-    def _table(self, columns: Sequence[Column], rows: list[Row]) -> None:
-        if rows:
-            self._console(self.out).print(self._make_table(columns, rows, self.out))
+    def _table(self, columns: Sequence[Column], rows: Iterator[Row]) -> None:
+        layout, console = self._layout(columns, self.out), self._console(self.out)
+        while part := list(islice(rows, _PART)):  # they may be more than the memory holds
+            console.print(layout.part(part))
 
-    def _make_table(self, columns: Sequence[Column], rows: list[Row], stream: TextIO) -> Table:
-        from aspencli.output.layout import make_table
+    def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
+        from aspencli.output.layout import Layout
 
         width = _width(stream)
         shown = [c for c in columns if not (c.secondary and width < _NARROW)]
-        return make_table(shown, rows, width)
+        return Layout(shown, width)
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console

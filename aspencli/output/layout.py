@@ -14,31 +14,60 @@ _LEAST = 8  # a column is not cut shorter than this
 _READABLE = 14  # secondary columns go before another is cut shorter than this
 
 
-def make_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Table:
+class Layout:
     """A table that fits the width where that can be done without cutting an identifier.
 
-    Secondary columns are left out before the others are cut beyond recognition.
+    Secondary columns are left out before the others are cut beyond recognition. It may come in
+    parts; what is in the first decides which columns are shown.
+
+    Args:
+        columns: The columns.
+        width: How wide it may be, in characters.
     """
-    cells = {c.key: [table_cell(row[c.key]) for row in rows] for c in columns}
-    natural = {c.key: max(map(cell_len, [c.title, *cells[c.key]])) for c in columns}
-    shown = list(columns)
-    if (_cut(shown, natural, width) or 0) < _READABLE:
-        shown = [column for column in columns if not column.secondary]
-    limit = _cut(shown, natural, width)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in shown:
-        # Where even the identifiers do not fit, they are folded: no character is lost.
-        fits = limit is not None
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=fits,
-            overflow="ellipsis" if fits else "fold",
-            max_width=None if column.whole else limit,
+
+    def __init__(self, columns: Sequence[Column], width: int):
+        self._columns = list(columns)
+        self._width = width
+        self._natural = {column.key: cell_len(column.title) for column in columns}
+        self._is_begun = False
+
+    def part(self, rows: Sequence[Row]) -> Table:
+        """The next rows, as wide as those before them at least; the first ones have the heading."""
+        cells = {c.key: [table_cell(row[c.key]) for row in rows] for c in self._columns}
+        for key, texts in cells.items():
+            self._natural[key] = max(self._natural[key], *map(cell_len, texts))
+        if not self._is_begun:
+            self._leave_out()
+        limit = _cut(self._columns, self._natural, self._width)
+        table = Table(
+            box=None, header_style="bold", pad_edge=False, show_header=not self._is_begun
         )
-    for number in range(len(rows)):
-        table.add_row(*(cells[column.key][number] for column in shown))
-    return table
+        for column in self._columns:
+            # Where even the identifiers do not fit, they are folded: no character is lost.
+            fits = limit is not None
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=fits,
+                overflow="ellipsis" if fits else "fold",
+                max_width=None if column.whole else limit,
+                min_width=self._least(column, limit),
+            )
+        for number in range(len(rows)):
+            table.add_row(*(cells[column.key][number] for column in self._columns))
+        self._is_begun = True
+        return table
+
+    def _leave_out(self) -> None:
+        if (_cut(self._columns, self._natural, self._width) or 0) < _READABLE:
+            self._columns = [column for column in self._columns if not column.secondary]
+
+    def _least(self, column: Column, limit: int | None) -> int | None:
+        """How wide a column of a further part is at least."""
+        if not self._is_begun or limit is None:
+            return None
+        natural = self._natural[column.key]
+        return natural if column.whole else min(natural, limit)
 
 
 def _cut(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> int | None:

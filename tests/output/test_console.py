@@ -106,6 +106,34 @@ def test_an_identifier_is_never_cut(width: str, monkeypatch: pytest.MonkeyPatch)
     assert NAME in "".join(line[4:].strip() for line in lines[1:])
 
 
+def test_a_long_table_is_one_that_does_not_wait_for_its_end() -> None:
+    each = Captured("table")
+    written = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(3_000):
+            written.append(len(each.out))
+            yield {"id": number, "name": "x" * (3 + number % 2), "aside": "y" * (number == 5)}
+
+    each.output.rows(COLUMNS, rows())
+    assert written[0] == 0 < written[-1]
+    heading, *lines = each.out.splitlines()
+    assert heading.split() == ["Id", "Name", "Aside"]
+    assert [int(line.split()[0]) for line in lines] == list(range(3_000))
+    # In place below the heading, whatever stands in the same part of it. ("999" is one narrower.)
+    assert {line.index("x") for line in lines[:1_000]} == {heading.index("Name")}
+    assert len({line.index("x") for line in lines[1_000:]}) == 1
+
+
+def test_a_long_table_keeps_its_columns_where_later_rows_need_less() -> None:
+    each = Captured("table")
+    rows = [{"id": n, "name": "long name" if n == 3 else "x", "aside": "y"} for n in range(2_500)]
+    rows[0]["id"] = 123_456
+    each.output.rows(COLUMNS, iter(rows))
+    heading, *lines = each.out.splitlines()
+    assert {line.index("y") for line in lines} == {heading.index("Aside")}
+
+
 def test_other_text_is_cut_to_keep_a_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     each = Captured("table", terminal=True)
