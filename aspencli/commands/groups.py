@@ -14,7 +14,7 @@ from aspencli.commands.accounts_bulk import register_groups
 from aspencli.context import current
 from aspencli.output.rendering import Column
 
-app = command_group("List and look into groups.")
+app = command_group("List, look into and import groups.")
 
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
