@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from aspencli.services.runs import Outcome
-from tests.accidents.kinds import KINDS
-from tests.accidents.site import Site, Trial
+from tests.accidents.kinds import KINDS, WORKS
+from tests.accidents.site import STAGES, Site, Trial
 
-_SHARE = 1 / 3  # of the trials change several columns
+_TOLD = ("report", "telling")  # stages that only a run with a report has, or has longer
+_SHARE = 1 / 3  # of the other runs are asked for a report
 
 
 @dataclass
@@ -18,8 +21,9 @@ class Tally:
     """How the accidents of one kind ended.
 
     Attributes:
+        right: How often the history told what became of it.
         faults: What must not be, in words.
-        stages: How far the run had come, as the history tells.
+        stages: Which stage of the run they met.
     """
 
     kind: str
@@ -27,6 +31,7 @@ class Tally:
     before: int = 0
     after: int = 0
     between: int = 0
+    right: int = 0
     completed: int = 0
     faults: list[str] = field(default_factory=list)
     stages: Counter[str] = field(default_factory=Counter)
@@ -36,58 +41,78 @@ class Tally:
         """Judge what an accident left behind, and run the command again."""
         self.times += 1
         trial.site.recover()
-        state, code = trial.state(), trial.code
-        wrote = state == trial.after
-        self.before += state == trial.before
+        state, work = trial.state(), trial.work
+        wrote = state == work.after
+        self.before += state == work.before
         self.after += wrote
-        if state not in (trial.before, trial.after):
+        if state not in (work.before, work.after):
             self.between += 1
             self.faults.append("neither before nor after")
-        self._hear(trial, wrote=wrote, code=code)
+        self.stages[_stage(trial, wrote=wrote)] += 1
+        faults = list(_false(trial, wrote=wrote))
+        self.right += not faults
+        self.faults += [f"{fault}; {trial.said}" for fault in faults]
         if not trial.site.neighbour_is_untouched():
             self.faults.append("another group's samples were changed")
         self._complete(trial)
-
-    def _hear(self, trial: Trial, *, wrote: bool, code: int | None) -> None:
-        """Hold what the command and its history tell against what is."""
-        run, verdict = trial.run(), trial.verdict()
-        told = verdict in {Outcome.WRITTEN, Outcome.NOTHING}
-        # Of two runs the one that came first in the history may be the one that lost.
-        if told != wrote and self.kind != "two runs at once":
-            self.faults.append(f"the history says {verdict}, and it is {wrote=}; {trial.said}")
-        if wrote and not trial.undo_files():
-            self.faults.append("it was written, and there is no undo file")
-        if code is not None and code >= 0 and (code == 0) != wrote:
-            self.faults.append(f"exit code {code}, and {wrote=}; {trial.said}")
-        if "Traceback" in trial.said:
-            self.faults.append(trial.said)
-        stage = "no run yet" if run is None else "planned"
-        if run and run.transaction:
-            stage = "committing" if run.committing else "writing"
-        if run and run.ended_at:
-            stage = "ended"
-        self.stages[stage] += 1
 
     def _complete(self, trial: Trial) -> None:
         trial.address = None
         with trial.started():
             pass
-        if trial.code == 0 and trial.state() == trial.after:
+        if trial.code == 0 and trial.state() == trial.work.after:
             self.completed += 1
         else:
             self.faults.append(f"run again: exit code {trial.code}; {trial.said}")
 
 
+def _stage(trial: Trial, *, wrote: bool) -> str:
+    """Which stage the accident met; a process that was killed left that behind."""
+    if trial.code is not None and trial.code >= 0 and trial.met:
+        return trial.met
+    stage = trial.stage()
+    return "after the commit" if stage == "committing" and wrote else stage
+
+
+def _false(trial: Trial, *, wrote: bool) -> Iterator[str]:
+    """What the command, its history or its files tell that is not so."""
+    verdicts = [trial.verdict(run) for run in trial.runs()]
+    told = any(verdict in {Outcome.WRITTEN, Outcome.NOTHING} for verdict in verdicts)
+    if told != wrote or verdicts.count(Outcome.WRITTEN) > 1:
+        yield f"the history says {', '.join(verdicts) or 'nothing'}, and it is {wrote=}"
+    if wrote and not trial.undo_files():
+        yield "it was written, and there is no undo file"
+    if trial.code is not None and trial.code >= 0 and (trial.code == 0) != wrote:
+        yield f"exit code {trial.code}, and {wrote=}"
+    if trial.report.exists():
+        yield from _false_report(trial, wrote=wrote)
+    if "Traceback" in trial.said:
+        yield "it ended with a traceback"
+
+
+def _false_report(trial: Trial, *, wrote: bool) -> Iterator[str]:
+    with trial.report.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if trial.work.values not in (None, len(rows)):
+        yield f"the report has {len(rows)} rows, not {trial.work.values}"
+    changed = any(row["outcome"] in {"changed", "created"} for row in rows)
+    if changed != wrote:
+        yield f"the report says {changed=}, and it is {wrote=}"
+
+
 def meet(site: Site, kind: str, times: int, seed: int) -> Tally:
-    """Let an accident happen so many times.
+    """Let an accident happen so many times, at each stage in turn.
 
     Raises:
         UnavailableError: It cannot be had on this machine.
     """
-    tally = Tally(kind)
+    tally, works = Tally(kind), WORKS[kind]
+    first = Random(f"{seed} {kind}").randrange(len(STAGES))
     for number in range(times):
         chance = Random(f"{seed} {kind} {number}")
-        trial = site.trial(columns=chance.random() < _SHARE)
+        turn, aim = number // len(STAGES), STAGES[(first + number) % len(STAGES)]
+        report = aim in _TOLD or chance.random() < _SHARE
+        trial = site.trial(works[(turn + number) % len(works)], aim, report=report)
         try:
             KINDS[kind](trial, chance)
         except AssertionError as error:

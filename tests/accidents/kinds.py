@@ -37,14 +37,14 @@ class UnavailableError(Exception):
 
 
 def _moment(trial: Trial, chance: Random, process: subprocess.Popen[bytes]) -> None:
-    """Wait until some moment of the run, or its end; half of them after the plan was made."""
-    seconds = chance.uniform(0, 1.1 * trial.site.duration)
-    if chance.random() < 0.5:
-        journal = trial.home / "state" / "history" / "journal.jsonl"
-        wait_until(lambda: journal.exists() or process.poll() is not None)
-        seconds = chance.uniform(0, 0.15 * trial.site.duration)
+    """Wait until some moment of the stage that is aimed at, or until the run has ended."""
+    aim, share = trial.aim, chance.uniform(0, 1)
+    if aim == "after the commit":  # nobody sees it begin
+        aim, share = "committing", chance.uniform(0.4, 1.2)
+    wait_until(lambda: trial.has_come_to(aim) or process.poll() is not None, pause=0.0005)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
+        process.wait(share * trial.lasts.get(aim, 0.002))
+    trial.met = trial.stage() if process.poll() is None else "too late"
 
 
 def _signals(*numbers: signal.Signals) -> Accident:
@@ -71,12 +71,24 @@ def _with_backend(do: Callable[[Site, int], None]) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
         site = trial.site
         with trial.started() as process:
+            pids = _backends(site, process)
             _moment(trial, chance, process)
-            wait_until(lambda: site.backends() or process.poll() is not None)
-            for pid in site.backends():
+            for pid in pids:
                 do(site, pid)
 
     return happen
+
+
+def _backends(site: Site, process: subprocess.Popen[bytes]) -> list[int]:
+    """Those of the run, as soon as there are any: to look for them takes longer than a stage."""
+    found: list[int] = []
+
+    def have_come() -> bool:
+        found[:] = site.backends()
+        return bool(found) or process.poll() is not None
+
+    wait_until(have_come)
+    return found
 
 
 def _kill(_site: Site, pid: int) -> None:
@@ -115,15 +127,14 @@ def _commit_is_lost(trial: Trial, chance: Random) -> None:
         with trial.started():
             pass
     assert (trial.code == 0) == (lost == "lose the answer"), trial.said
-    run = trial.run()
-    assert run is not None
+    (run,) = trial.runs()
     assert run.outcome.value in {"written", "rolled back"}, run.outcome
 
 
 @contextmanager
 def _locked(trial: Trial, chance: Random) -> Iterator[sa.Connection]:
     """Somebody else is changing a sample of the mapping."""
-    values = {"group": trial.group, "lab": f"L{chance.randrange(10, 200)}"}
+    values = {"group": trial.work.group, "lab": f"L{chance.randrange(10, 200)}"}
     with trial.site.lab.engine.connect() as connection:
         connection.execute(sa.text(_LOCK), values)
         yield connection
@@ -156,13 +167,13 @@ def _deadlock(trial: Trial, chance: Random) -> None:
         wait_until(lambda: is_waiting() or process.poll() is not None)
         time.sleep(chance.uniform(0, 0.3))
         with suppress(OperationalError):  # the other one is the victim
-            other.execute(sa.text(_LOCK_ALL), {"group": trial.group})
+            other.execute(sa.text(_LOCK_ALL), {"group": trial.work.group})
         other.rollback()
 
 
 def _two_runs(trial: Trial, chance: Random) -> None:
     """The same rows in the opposite order; neither may be a victim of the other's locks."""
-    with trial.started(trial.reversed) as second:
+    with trial.started(trial.work.other) as second:
         time.sleep(chance.uniform(0, 0.3))
         with trial.started():
             pass
@@ -191,7 +202,7 @@ def _disk_full(place: str) -> Accident:
         folder = trial.home / place
         with _small_disk(folder, f"size={chance.choice([4, 8, 16])}k"):
             if place == "reports":
-                trial.options = ["--report", str(folder / "report.csv")]
+                trial.options = ["--report", str(trial.report)]
             if place == "state/history":
                 with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
                     while file.write(b"x" * 4096):
@@ -212,7 +223,7 @@ def _read_only(trial: Trial, chance: Random) -> None:
     folder = trial.home / place
     with _small_disk(folder, "ro,size=64k"):
         if place == "reports":
-            trial.options = ["--report", str(folder / "report.csv")]
+            trial.options = ["--report", str(trial.report)]
         with trial.started():
             pass
     trial.options = []
@@ -238,4 +249,16 @@ KINDS: dict[str, Accident] = {
     "disk full at the report": _disk_full("reports"),
     "disk full at the history": _disk_full("state/history"),
     "read-only folder": _read_only,
+    "kill -9 of an undo": _signals(signal.SIGKILL),
+    "kill -9 of an import": _signals(signal.SIGKILL),
+    "kill -9 of the backend of an import": _with_backend(_kill),
+    "connection lost at the COMMIT of an import": _commit_is_lost,
 }
+_SAMPLES, _IMPORTS = ("renames", "columns", "renames"), ("users", "groups")
+WORKS: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, _SAMPLES) | {
+    "kill -9 of an undo": ("undo",),
+    "kill -9 of an import": _IMPORTS,
+    "kill -9 of the backend of an import": _IMPORTS,
+    "connection lost at the COMMIT of an import": _IMPORTS,
+}
+"""What the runs do that meet with each of them, by turns."""

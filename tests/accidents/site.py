@@ -1,15 +1,14 @@
-"""Where accidents happen: a server, groups of samples, and a mapping that has everything."""
+"""Where accidents happen: a server, and trials that they meet at some stage."""
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,57 +22,32 @@ from aspencli.services.verdicts import judge
 from db.database import Database
 from local.postgres import SUPERUSER, Cluster
 from local.prepare import prepare
-from tests.commands.bulk_lab import GENOMES
+from tests.accidents.works import State, Work, Works, names
 from tests.commands.mapping_lab import Lab
 
-SIZE = 1_500  # samples of a group; two thirds of them are renamed
+STAGES = (
+    "reading",
+    "planned",
+    "report",
+    "writing",
+    "undo file",
+    "committing",
+    "after the commit",
+    "telling",
+)
+"""How far a run may have come: from its start to its plan; the report is written but not named; rows
+and the undo file are; the commit is asked for, and done; the end is told, to the history first."""
+_GLANCE_S = 0.0005
 _PATIENCE_S = 60.0
 _BACKENDS = """
 SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start
 """
-_STATE = """
-SELECT s.id, s.private_identifier, s.public_identifier, s.collection_date::text,
-       g.sequencing_date::text, s.private
-  FROM aspen.samples s
-  LEFT JOIN aspen.uploaded_pathogen_genomes u ON u.sample_id = s.id
-  LEFT JOIN aspen.pathogen_genomes g ON g.entity_id = u.pathogen_genome_id
- WHERE s.submitting_group_id = :group ORDER BY s.id
-"""
-_HEADER = "private_identifier", "public_identifier", "collection_date", "sequencing_date", "private"
-
-Sample = tuple[str, str, str, str | None, bool]
-State = dict[int, Sample]
 
 
-def samples() -> dict[str, str]:
-    """What the samples of a group are named at first."""
-    return {f"L{n}": f"P{n}" for n in range(SIZE)}
-
-
-def mapping() -> dict[str, str]:
-    """A swap, a cycle, a long chain, and plain renames in between; some rows are so already."""
-    chosen = {"L0": "P1", "L1": "P0", "L2": "P3", "L3": "P4", "L4": "P2"}
-    chosen |= {f"L{n}": f"P{n + 1}" for n in range(10, 200)} | {"L200": "end of the chain"}
-    chosen |= {f"L{n}": f"a new name, {n}" for n in range(300, SIZE)}
-    return chosen | {f"L{n}": f"P{n}" for n in range(250, 260)}
-
-
-def changed(number: int, sample: Sample) -> Sample:
-    """What a bulk update makes of a sample: some swap private identifiers or pass them on, too."""
-    private, public, _collected, sequenced, hidden = sample
-    place = int(private.removeprefix("L"))
-    others = {0: "L1", 1: "L0"} | {n: f"L{n + 1}" for n in range(10, 60)} | {60: "the last"}
-    return (
-        others.get(place, private),
-        mapping().get(private, public),
-        f"2024-01-{1 + number % 28:02}",
-        sequenced if place % 2 else None,
-        bool(place % 3) and hidden,
-    )
-
-
-def wait_until(condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], object], seconds: float = _PATIENCE_S, pause: float = 0.005
+) -> None:
     """Wait for something.
 
     Raises:
@@ -83,25 +57,34 @@ def wait_until(condition: Callable[[], object], seconds: float = _PATIENCE_S) ->
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError("it did not come about")
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 @dataclass
 class Trial:
-    """One accident: a group of its own, a home of its own, and what became of both."""
+    """One accident: something to do, a home of its own, and what became of both.
+
+    Attributes:
+        aim: The stage that the accident shall meet.
+        lasts: How long each stage takes, in seconds.
+        met: The stage that it met, as far as that was seen when it happened.
+    """
 
     site: Site
-    group: int
+    work: Work
     home: Path
-    before: State
-    after: State
-    command: list[str]
-    source: Path
-    reversed: Path
+    aim: str = STAGES[0]
+    lasts: Mapping[str, float] = field(default_factory=dict)
+    met: str | None = None
     options: list[str] = field(default_factory=list)
     address: str | None = None
     code: int | None = None
     said: str = ""
+
+    @property
+    def report(self) -> Path:
+        """Where a report goes, if one is asked for."""
+        return self.home / "reports" / "report.csv"
 
     def environment(self) -> dict[str, str]:
         """What the command's process is given."""
@@ -110,16 +93,12 @@ class Trial:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
         return {**kept, "ASPEN_HOME": str(self.home), "ASPEN_DATABASE_URL_LOCAL": address}
 
-    def words(self, source: Path | None = None) -> list[str]:
-        """The command line."""
-        where = ["--group-id", str(self.group), "--yes", "-f", str(source or self.source)]
-        return [sys.executable, "-m", "aspencli", *self.command, *where, *self.options]
-
     @contextmanager
-    def started(self, source: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, command: list[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process; at the end of the block it has ended, and is asked how."""
         with subprocess.Popen(
-            self.words(source),
+            [sys.executable, "-m", "aspencli", *(command or self.work.command), "--yes"]
+            + self.options,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -132,21 +111,36 @@ class Trial:
                 process.kill()
         self.code = process.returncode
 
+    def stage(self) -> str:
+        """How far the run has come, as its files tell; see `STAGES`.
+
+        While it lives, nobody can see whether a commit that was asked for is done.
+        """
+        events = [event["event"] for event in self._journal.read().events]
+        if "ended" in events:
+            return "telling"
+        if "committing" in events:
+            return "committing"
+        if "writing" in events:
+            return "undo file" if _files(self.home / "state" / "undo") else "writing"
+        if "started" in events:
+            return "report" if _files(self.report.parent, least=1) else "planned"
+        return "reading"
+
+    def has_come_to(self, stage: str) -> bool:
+        """Whether the run has come so far."""
+        return STAGES.index(self.stage()) >= STAGES.index(stage)
+
     def state(self) -> State:
-        """What the samples are named now."""
-        return self.site.state(self.group)
+        """What there is now."""
+        return self.work.look()
 
-    def run(self) -> Run | None:
-        """The first run that the history tells of."""
-        reading = Journal(self.home / "state" / "history").read()
-        runs = fold(reading.events)
-        return runs[-1] if runs else None
+    def runs(self) -> list[Run]:
+        """What the history tells, the oldest first."""
+        return fold(self._journal.read().events)[::-1]
 
-    def verdict(self) -> Outcome | None:
-        """What the history says became of it; where it does not know, the database is asked."""
-        run = self.run()
-        if run is None:
-            return None
+    def verdict(self, run: Run) -> Outcome:
+        """What the history says became of a run; where it does not know, the database is asked."""
         if run.outcome is not Outcome.UNKNOWN:
             return run.outcome
         database = Database(self.site.lab.address)
@@ -166,6 +160,17 @@ class Trial:
         """The undo files that have their name."""
         return [p for p in self.home.glob("state/undo/*.csv") if not p.name.startswith(".")]
 
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.home / "state" / "history")
+
+
+def _files(folder: Path, least: int = 0) -> bool:
+    """Whether a folder has files, of so many bytes at least."""
+    with suppress(FileNotFoundError), os.scandir(folder) as found:
+        return any(each.stat().st_size >= least for each in found)
+    return False
+
 
 class Site:
     """A server with its data safe on disk, and a database for every accident.
@@ -181,50 +186,36 @@ class Site:
         self.cluster.up()
         prepare(self.cluster)
         self.lab = Lab(self.cluster.url(user=SUPERUSER), folder)
-        rows = list(mapping().items())
-        self._mapping = self._write("ids.csv", _HEADER[:2], rows)
-        self._reversed = self._write("reversed.csv", _HEADER[:2], rows[::-1])
+        self._works = Works(self.lab, folder)
         self._trials = 0
         # Another group's samples have the same names, and keep them whatever happens.
-        self._neighbour = self.lab.group(samples())
-        self._neighbours = self.state(self._neighbour)
-        self.duration = sorted(self._undisturbed() for _ in range(3))[1]
+        self._neighbour = self.lab.group(names())
+        self._neighbours = self._works.samples(self._neighbour)
+        self._lasts: dict[str, dict[str, float]] = {}
 
     def close(self) -> None:
         """Stop the server, and delete its data."""
         self.cluster.reset()
 
-    def trial(self, *, columns: bool = False) -> Trial:
-        """A new group, as it is before an accident.
+    def trial(self, what: str, aim: str = STAGES[0], *, report: bool = False) -> Trial:
+        """Something to do, not begun yet.
 
         Args:
-            columns: Whether several columns are changed, and not only the public identifiers.
+            what: ``renames``, ``columns``, ``users``, ``groups``, or ``undo``, which takes back
+                what ``columns`` did.
+            aim: The stage that the accident shall meet.
+            report: Whether a report is asked for.
         """
-        self._trials += 1
-        home = self.folder / f"home-{self._trials}"
-        group = self.lab.group(samples())
-        self.lab.execute(GENOMES, group=group)
-        before, chosen = self.state(group), mapping()
-        if columns:
-            after = {key: changed(key, sample) for key, sample in before.items()}
-            command = ["samples", "bulk-update", "--key", "id"]
-            rows = [(key, *(_cell(value) for value in row)) for key, row in after.items()]
-            source = self._write(f"{group}.csv", ("id", *_HEADER), rows)
-            reverse = self._write(f"{group}-reversed.csv", ("id", *_HEADER), rows[::-1])
-            return Trial(self, group, home, before, after, command, source, reverse)
-        after = {key: (row[0], chosen.get(*row[:2]), *row[2:]) for key, row in before.items()}
-        command = ["samples", "update-public-ids"]
-        return Trial(self, group, home, before, after, command, self._mapping, self._reversed)
-
-    def state(self, group: int) -> State:
-        """Every sample of a group: its id, and what a bulk update may change."""
-        with self.lab.engine.connect() as connection:
-            rows = connection.execute(sa.text(_STATE), {"group": group})
-            return {number: (*values,) for number, *values in rows}
+        if what not in self._lasts:
+            self._lasts[what] = self._undisturbed(what)
+        trial = self._new(what)
+        trial.aim, trial.lasts = aim, self._lasts[what]
+        trial.options = ["--report", str(trial.report)] if report else []
+        return trial
 
     def neighbour_is_untouched(self) -> bool:
         """Whether the other group's samples are named as ever."""
-        return self.state(self._neighbour) == self._neighbours
+        return self._works.samples(self._neighbour) == self._neighbours
 
     def backends(self) -> list[int]:
         """The server's processes that work for the command."""
@@ -243,22 +234,36 @@ class Site:
         self.cluster.up()
         wait_until(is_quiet)
 
-    def _undisturbed(self) -> float:
-        trial, began = self.trial(), time.monotonic()
-        with trial.started():
-            pass
-        seconds = time.monotonic() - began
-        assert (trial.code, trial.state() == trial.after) == (0, True), trial.said
-        return seconds
+    def _new(self, what: str) -> Trial:
+        self._trials += 1
+        home = self.folder / f"home-{self._trials}"
+        if what != "undo":
+            return Trial(self, self._works.make(what), home)
+        done = self._new("columns")
+        file = self.folder / f"undo-{self._trials}.csv"
+        done.options = ["--undo-file", str(file)]
+        self._run(done)
+        words = ["samples", "undo", str(file)]
+        work = done.work
+        back = replace(
+            work, command=words, other=words, before=work.after, after=work.before, values=None
+        )
+        return Trial(self, back, home)
 
-    def _write(self, name: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
-        path = self.folder / name
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-        return path
+    def _run(self, trial: Trial, look: Callable[[], None] = lambda: None) -> None:
+        with trial.started() as process:
+            while process.poll() is None:
+                look()
+                time.sleep(_GLANCE_S)
+        assert (trial.code, trial.state() == trial.work.after) == (0, True), trial.said
 
-
-def _cell(value: object) -> object:
-    return "\\N" if value is None else value
+    def _undisturbed(self, what: str) -> dict[str, float]:
+        """How long each stage of a run takes, in seconds; the shortest of them cannot be seen."""
+        trial = self._new(what)
+        trial.options = ["--report", str(trial.report)]
+        began = {STAGES[0]: time.monotonic()}
+        self._run(trial, lambda: bool(began.setdefault(trial.stage(), time.monotonic())))
+        ends = [*list(began.values())[1:], time.monotonic()]
+        return {
+            stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)
+        }

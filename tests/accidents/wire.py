@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Literal, Self
 
 from sqlalchemy.engine import make_url
 
-_UPDATE, _COMMIT = b"UPDATE aspen.samples", b"COMMIT\0"
+_WRITES, _COMMIT = re.compile(rb"(UPDATE|INSERT INTO|DELETE FROM) aspen\."), b"COMMIT\0"
 _GLANCE_S = 0.02
 _PATIENCE_S = 30
 
@@ -24,7 +25,7 @@ class Wire:
 
     Args:
         address: The database's address.
-        at_commit: What happens to the COMMIT that follows an update of samples.
+        at_commit: What happens to the COMMIT that follows a change of rows.
         edit: What is replaced in what the client says, by something of the same length.
     """
 
@@ -99,7 +100,7 @@ class Wire:
         with client, contextlib.suppress(OSError):
             place = (self._server.host, self._server.port)
             with socket.create_connection(place) as server:
-                updated = False
+                wrote = False
                 while self._cuts == cuts:
                     for end in select.select([client, server], [], [], _GLANCE_S)[0]:
                         data = end.recv(1 << 16)
@@ -107,8 +108,8 @@ class Wire:
                             pass
                         if not data or self._cuts != cuts:
                             return
-                        updated = updated or (end is client and _UPDATE in data)
-                        if end is client and updated and _COMMIT in data and self._loses(server):
+                        wrote = wrote or (end is client and bool(_WRITES.search(data)))
+                        if end is client and wrote and _COMMIT in data and self._loses(server):
                             return
                         self._pass_on(data, server if end is client else client)
 
