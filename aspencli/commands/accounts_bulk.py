@@ -200,8 +200,9 @@ def _import(context: AppContext, command: str, kind: Kind, view: View, given: _I
                 sheet=given.sheet,
             )
         )
-        layout = lay_out(source, kind, key=given.key, names=given.names or ())
         said = options.say_notes(context.out, source)
+        layout = lay_out(source, kind, key=given.key, names=given.names or ())
+        said = options.say_notes(context.out, source, said)
         purpose = Purpose(command, layout.spec, view, given.dry_run)
         job = Job(context, stack, None, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aspencli.commands.bulk_findings import Findings
 from aspencli.commands.bulk_options import say_notes
+from aspencli.commands.bulk_views import counted
 from aspencli.commands.bulk_writing import Purpose, Scope, Writing
 from aspencli.context import AppContext
 from aspencli.errors import ConflictError
@@ -88,7 +89,7 @@ class Job:
         """Hold the file against the database."""
         force = self._purpose.force
         with self.out.progress("Reading and planning") as tick:
-            rows = _counted(requests, tick)
+            rows = _ticking(requests, tick)
             return bulk.assess(self._store, rows, self.faults, skip_moved=skip_moved, force=force)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
@@ -188,11 +189,12 @@ class Job:
     def _say_plan(self, plan: Plan) -> None:
         parts = self._view.prospect(plan)
         if plan.detours:
-            parts.append(f"{plan.detours:,} identifiers passed on within the file")
-        self.out.info(f"{plan.rows:,} rows for {self._scope.words}: {', '.join(parts)}.")
+            parts.append(f"{counted(plan.detours, 'identifier')} passed on within the file")
+        rows = counted(plan.rows, "row")
+        self.out.info(f"{rows} for {self._scope.words}: {', '.join(parts)}.")
 
 
-def _counted(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
+def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
     for count, request in enumerate(requests, start=1):
         if count % _TICK == 0:
             tick(count)

@@ -52,11 +52,11 @@ class View:
 
     def count(self, number: int) -> str:
         """So many rows, in words."""
-        return _counted(number, self.noun)
+        return counted(number, self.noun)
 
     def lines(self, plan: Plan, number: int) -> str:
         """So many lines of the file, in words."""
-        return self.count(number) if plan.tally is None else _counted(number, "row")
+        return self.count(number) if plan.tally is None else counted(number, "row")
 
     def deed(self, plan: Plan) -> str:
         """What is about to be done, as a verb phrase."""
@@ -78,7 +78,8 @@ class View:
         return [*deeds, f"{self.lines(plan, plan.already)} already so"]
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """So many of something, in words."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -105,7 +106,7 @@ def _renaming(row: PlannedRow) -> Iterable[Row]:
 
 def _renamed_since(row: MovedRow) -> Row:
     return {
-        "private_identifier": row.key,
+        "private_identifier": row.label,
         "public_identifier_written": row.expected,
         "public_identifier_now": row.found,
     }

@@ -145,8 +145,9 @@ def bulk_update(
         source = stack.enter_context(
             open_table(file, observe, encoding=encoding, delimiter=separator, sheet=sheet)
         )
-        layout = lay_out(source, SAMPLE_CHANGES, key=key, names=names or ())
         said = options.say_notes(context.out, source)
+        layout = lay_out(source, SAMPLE_CHANGES, key=key, names=names or ())
+        said = options.say_notes(context.out, source, said)
         purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
         job = Job(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter

@@ -39,9 +39,7 @@ class Layout:
         if not self._is_begun:
             self._leave_out()
         limit = _cut(self._columns, self._natural, self._width)
-        table = Table(
-            box=None, header_style="bold", pad_edge=False, show_header=not self._is_begun
-        )
+        table = Table(box=None, header_style="bold", pad_edge=False, show_header=not self._is_begun)
         for column in self._columns:
             # Where even the identifiers do not fit, they are folded: no character is lost.
             fits = limit is not None

@@ -158,11 +158,12 @@ def apply(
         noun: What messages call a row.
 
     Raises:
-        ConflictError: Rows changed since the plan; nothing was written.
+        ConflictError: Rows changed since the plan, or the database refused them; nothing was
+            written.
         UnreachableError: The connection broke; nothing was written.
         AspenError: It is not known whether it was written.
     """
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import DBAPIError, IntegrityError
 
     try:
         return store.apply(write_undo, before_commit, begun)
@@ -173,6 +174,12 @@ def apply(
             "the connection was lost at the commit: it is not known whether it was written",
             hint=f"When the database answers again, ask it: {ask}",
             details=[f"The undo file is {error.undo_file}."],
+        ) from error
+    except IntegrityError as error:
+        raise ConflictError(
+            "the database refused what was to be written; nothing was written",
+            hint="If a new row's number is taken, run the command again: it takes the next.",
+            details=str(error.orig).strip().splitlines(),
         ) from error
     except DBAPIError as error:
         if not error.connection_invalidated:

@@ -56,7 +56,7 @@ def read_mapping(
             continue
         lab, new = record[private].strip(), record[public].strip()
         if _GOOD(lab) and _GOOD(new):
-            yield make_request((line, lab, (new,), None, None))
+            yield make_request((line, lab, (new,), None, None, None))
             continue
         for column, cell in ((PRIVATE, record[private]), (PUBLIC, record[public])):
             reason = _reason(source, cell)

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -76,6 +76,7 @@ class Origin:
         columns: The names of the columns that were changed; none for a plain rename of samples,
             whose undo files name neither.
         run: The run that wrote them, where the file tells it.
+        by_key: Whether it is one of a plain rename that names no numbers, as older ones were.
     """
 
     target: str
@@ -85,12 +86,13 @@ class Origin:
     of: str = "samples"
     columns: tuple[str, ...] = ()
     run: str | None = None
+    by_key: bool = field(default=False, compare=False)
 
     @property
     def spec(self) -> Spec:
         """How it is taken back."""
         if not self.columns:
-            return RENAME.restoring()
+            return RENAME.restoring(by_key=self.by_key)
         kind = KINDS[self.of]
         spec = Spec(
             kind.table,
@@ -105,6 +107,7 @@ class Origin:
     def line(self) -> str:
         """The first line of the file."""
         fields = asdict(self)
+        del fields["by_key"]  # its header tells
         if not self.columns:  # as ever, so that older versions can take it back, too
             del fields["of"], fields["columns"]
         if not self.columns or self.run is None:
@@ -188,22 +191,24 @@ def read_origin(path: str) -> Origin:
     try:
         with Path(path).expanduser().open("rb") as file:
             first = file.readline(_LONGEST_MARK).decode()
+            header = file.readline(_LONGEST_MARK).strip().split(b",")
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
-        origin = _origin(fields)
+        origin = _origin(fields, by_key=SAMPLES.id.encode() not in header)
     except OSError as error:
         raise BadInputError(
-            f"{path} cannot be read: {error.strerror}", hint="Check its name."
+            f"{path} cannot be read: {error.strerror}",
+            hint="Give an undo file, or a run as it is named by: aspencli history",
         ) from error
     except (ValueError, TypeError, KeyError):
         raise _foreign(path) from None
     return origin
 
 
-def _origin(fields: dict[str, object]) -> Origin:
+def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
     if any(type(value) not in _FIELDS[name] for name, value in fields.items()):
         raise TypeError
     columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
-    origin = Origin(**fields, columns=columns)  # type: ignore[arg-type]
+    origin = Origin(**fields, columns=columns, by_key=by_key)  # type: ignore[arg-type]
     # What it is of has to be known here: the file may be of a newer version.
     if (origin.spec.table.scope is None) != (origin.group_id is None):
         raise TypeError
@@ -218,42 +223,50 @@ def read_undo(
 ) -> Iterator[Request]:
     """The rows of an undo file, each as a request to put back what was there before."""
     spec = origin.spec
-    names = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
-    names = [spec.within.name, *names] if spec.within else names
+    names = [spec.key.name]
+    names += [spec.table.label] if spec.tells_label else []
+    names += [spec.within.name] if spec.within else []
+    names += [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
     with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
-        places = locate(source, (spec.key.name, *names), "an undo file")
+        places = locate(source, names, "an undo file")
         rows, line = 0, source.header_line
         for line, record in source.records(fault):
             rows += 1
             if _is_whole(source, line, record, fault):
                 cells = [unguard(record[place]) for place in places]
-                request = _plain(line, cells) if spec.is_plain else _request(spec, line, cells)
+                request = _request(spec, line, cells)
                 if isinstance(request, Request):
                     yield request
                 else:
                     fault(request)
         if rows != origin.rows:
             fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
+        elif not _ends_with_line(path):  # its last cell may have lost some letters
+            fault(Fault(line, "", "is cut short"))
 
 
-def _plain(line: int, cells: Sequence[str]) -> Request:
-    key, written, before = cells
-    return Request(line, key, (before,), (written,))
+def _ends_with_line(path: str) -> bool:
+    with Path(path).expanduser().open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
     key, *sides = cells
+    label = sides.pop(0) if spec.tells_label else None
     within = sides.pop(0) if spec.within else ""
+    if spec.by_id and not _NUMBER(key):
+        return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
+    if spec.is_plain:
+        return Request(line, key, (sides[1],), (sides[0],), None, label)
     written = [_value(cell) for cell in sides[::2]]
     before = [_value(cell) for cell in sides[1::2]]
-    if not _NUMBER(key):
-        return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
     if spec.within and within and not _is_integer(within):
         return Fault(line, spec.within.name, f"is no number: {json.dumps(within)}")
     for column, new, old in zip(spec.columns, written, before, strict=True):
         if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
             return Fault(line, column.name, "is damaged")
-    return Request(line, key, tuple(before), tuple(written), within or None)
+    return Request(line, key, tuple(before), tuple(written), within or None, label)
 
 
 def _value(cell: str) -> Cell:

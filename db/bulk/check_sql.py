@@ -48,8 +48,11 @@ def unknown(spec: Spec, *, any_more: bool) -> str:
         any_more: Whether it had them.
     """
     more = " any more" if any_more else ""
+    column, called = spec.key.name, "p.key"
+    if spec.tells_label:
+        column, called = spec.table.label, label(spec)
     return f"""
-SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s{more}', {quoted("p.key")})
+SELECT p.line, '{column}', format('{spec.table.lacks} %s{more}', {quoted(called)})
   FROM {PLAN} p WHERE {is_unknown(spec)}
 """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from db.bulk.check_sql import quoted, quoted_cell
 from db.bulk.conditions import label
-from db.bulk.plan_sql import PLAN, ROWS, current, sides
+from db.bulk.plan_sql import PLAN, ROWS, current, sides, stored_label
 from db.bulk.reference_sql import found
 from db.bulk.spec import Column, Spec
 
@@ -41,7 +41,7 @@ def _who(spec: Spec) -> str:
 def _planned(spec: Spec) -> str:
     table = spec.table
     columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.at AS place", "s.renamed"]
-    columns += [f"s.{table.label} AS stored_label"]
+    columns += [f"{stored_label(spec)} AS stored_label"]
     columns += ["fw.id AS within"] if spec.within else []
     for number, column in spec.numbered():
         columns += _cells(spec, number, column)

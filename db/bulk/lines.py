@@ -17,12 +17,11 @@ def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
     """Each request as COPY's text format writes it, for the table of `plan_sql.create_rows`."""
     if spec.is_plain and not spec.expects:
         return _plain_lines(requests)
-    within = spec.within is not None
-    return _lines(requests, partial=spec.partial, expects=spec.expects, within=within)
+    return _lines(spec, requests)
 
 
 def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
-    for line, key, (value,), _expected, _within in requests:
+    for line, key, (value,), _expected, _within, _label in requests:
         # Control characters were refused before, so only a backslash needs care.
         if value.__class__ is str and "\\" not in key and "\\" not in value:
             yield f"{line}\t{key}\t{value}\n"
@@ -30,11 +29,13 @@ def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
             yield copy_line(line, key, value)
 
 
-def _lines(
-    requests: Iterable[Request], *, partial: bool, expects: bool, within: bool
-) -> Iterator[str]:
-    for line, key, values, expected, place in requests:
+def _lines(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+    partial, expects, labels = spec.partial, spec.expects, spec.tells_label
+    within = spec.within is not None
+    for line, key, values, expected, place, label in requests:
         cells = [str(line), _cell(key)]
+        if labels:
+            cells.append(_cell(label))
         if within:
             cells.append(_cell(place))
         for number, value in enumerate(values):

@@ -60,6 +60,12 @@ def current(number: int, column: Column) -> str:
     return f"t{number}.{column.stored}" if column.side else f"s.{column.stored}"
 
 
+def stored_label(spec: Spec) -> str:
+    """What messages call a row ``s``, which may be gone."""
+    label = f"s.{spec.table.label}"
+    return f"coalesce({label}, m.label)" if spec.tells_label else label
+
+
 def sides(spec: Spec, within: str = "p.within") -> str:
     """The joins of the other tables that a row ``s`` lies in.
 
@@ -76,6 +82,7 @@ def sides(spec: Spec, within: str = "p.within") -> str:
 def create_rows(spec: Spec) -> str:
     """The table that the rows of a file are copied to."""
     columns = ["line bigint NOT NULL", f"key {spec.key.type} NOT NULL"]
+    columns += ["label varchar"] if spec.tells_label else []
     columns += ["vw varchar"] if spec.within else []
     for number, column in spec.numbered():
         columns.append(f"v{number} {'varchar' if column.reference else column.type}")
@@ -88,7 +95,7 @@ def create_plan(spec: Spec) -> str:
     """The rows, each with what is there now."""
     table = spec.table
     columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.ctid AS place"]
-    columns += [] if spec.key.stored == table.label else [f"s.{table.label} AS label"]
+    columns += [] if spec.key.stored == table.label else [f"{stored_label(spec)} AS label"]
     for number, column in spec.numbered():
         now = current(number, column)
         wanted = f"f{number}.id" if column.reference else f"m.v{number}"

@@ -26,7 +26,7 @@ def rows(spec: Spec, *, changed_only: bool) -> str:
         cells += [f"p.g{number}"] if spec.partial else []
         cells += _cells(number, column, f"p.n{number}")
     return f"""
-SELECT p.line, {_named(spec, "p.key")}{_beside(spec)}, {", ".join(cells)}
+SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cells)}
   FROM {PLAN} p WHERE {where} ORDER BY p.line LIMIT :limit
 """
 
@@ -37,8 +37,9 @@ def outcomes(spec: Spec) -> str:
     for number, column in spec.numbered():
         cells += [f"m.g{number}"] if spec.partial else []
         cells += _cells(number, column, f"m.v{number}")
+    named = _named(spec, "m.key", "coalesce(p.label, m.label)")
     return f"""
-SELECT m.line, {_named(spec, "m.key")}, f.reason, f.left_out{_beside(spec, "m.vw")},
+SELECT m.line, {named}, f.reason, f.left_out{_beside(spec, "m.vw")},
        {", ".join(cells)}
   FROM {ROWS} m
   LEFT JOIN {PLAN} p ON p.line = m.line
@@ -49,13 +50,9 @@ SELECT m.line, {_named(spec, "m.key")}, f.reason, f.left_out{_beside(spec, "m.vw
 """
 
 
-def _named(spec: Spec, key: str) -> str:
-    """What a row is called: as the file does, unless that is an undo file's number."""
-    if not (spec.expects and spec.by_id):
-        return f"{key}::text"
-    table = spec.table  # of a row that was left out the plan tells nothing any more
-    word = f"SELECT s.{table.label} FROM {table.name} s WHERE s.{table.id} = {key}"
-    return f"coalesce({label(spec)}, ({word} AND {in_scope(spec, 's')}), {key}::text)"
+def _named(spec: Spec, key: str, label: str) -> str:
+    """What a row is called: as the file does, unless that is a number and it tells a word, too."""
+    return f"coalesce({label}, {key}::text)" if spec.tells_label else f"{key}::text"
 
 
 def _beside(spec: Spec, given: str = "NULL") -> str:

@@ -32,6 +32,7 @@ class Request(NamedTuple):  # made a million times: three times faster than a fr
         values: What each column of the specification shall hold.
         expected: What each of them that changes must hold now; None when any will do.
         within: Where the values lie that lie in other tables, if the specification asks for it.
+        label: What messages call the row when it is gone, if the specification asks for it.
     """
 
     line: int
@@ -39,9 +40,10 @@ class Request(NamedTuple):  # made a million times: three times faster than a fr
     values: tuple[Cell, ...]
     expected: tuple[Cell, ...] | None = None
     within: Value = None
+    label: Value = None
 
 
-_Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value]
+_Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value, Value]
 make_request: Callable[[_Fields], Request] = partial(tuple.__new__, Request)
 """A `Request` of its fields, all of them and in their order, at a third of the price."""
 

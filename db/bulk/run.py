@@ -150,6 +150,7 @@ class BulkRun:
 
         Raises:
             RowsMovedError: Somebody else changed these rows meanwhile; nothing was written.
+            IntegrityError: The database refused it for another reason; nothing was written.
             OutcomeUnknownError: The connection was lost at the commit and did not come back; the
                 undo file stays.
         """
@@ -161,9 +162,10 @@ class BulkRun:
             raise self._moved(read_sql.moved_since) from None
         except IntegrityError as error:
             since = _SINCE.get(getattr(error.orig, "pgcode", ""))
-            if since is None:
-                raise
-            raise self._moved(since) from error
+            moved = self._moved(since) if since else None
+            if moved is None or not moved.rows:
+                raise  # nobody's doing: the next number may be taken already, for example
+            raise moved from error
 
     def _transact(
         self,

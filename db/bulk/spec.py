@@ -171,6 +171,11 @@ class Spec:
         return self.key.stored == self.table.id
 
     @property
+    def tells_label(self) -> bool:
+        """Whether the file tells what messages call a row, beside what finds it: an undo file."""
+        return self.expects and self.by_id
+
+    @property
     def changes_key(self) -> bool:
         """Whether the column by which rows are found is one that changes."""
         return self.key_number is not None
@@ -181,12 +186,18 @@ class Spec:
         found = (n for n, column in self.numbered() if column.stored == self.key.stored)
         return next(found, None)
 
-    def restoring(self) -> Spec:
-        """The specification of a run that takes this one back."""
-        if self.is_plain:
+    def restoring(self, *, by_key: bool = False) -> Spec:
+        """The specification of a run that takes this one back.
+
+        Args:
+            by_key: Whether it finds rows as this one does, and not by what identifies them for
+                good; only a simple rename can.
+        """
+        if by_key:
             return replace(self, expects=True)
         key = Column(self.table.id, self.table.id, type="bigint")
-        return replace(self, key=key, partial=True, expects=True, keeps_key=True)
+        partial = not self.is_plain
+        return replace(self, key=key, partial=partial, expects=True, keeps_key=True)
 
     @property
     def labelled(self) -> int:

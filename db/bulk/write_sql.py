@@ -144,25 +144,31 @@ def _is_aside(number: int, side: Side, column: Column) -> str:
 def undo(spec: Spec) -> str:
     """What takes the plan back, as rows of CSV.
 
-    A simple rename has the key, what is new, and what was before. Others have the number that
-    identifies the row for good, since its key may change, and what messages call it; a column that
-    the row does not change is blank. A row that comes into being, or goes, changes every column.
+    They have the number that identifies the row for good, since whatever else finds it may change,
+    and what messages call it. A simple rename has what is new, and what was before. Of others, a
+    column that the row does not change is blank. A row that comes into being, or goes, changes
+    every column.
     """
+    number, name = (
+        f"p.id AS {spec.table.id}",
+        f"{_guarded(_label_then(spec))} AS {spec.table.label}",
+    )
     if spec.is_plain:
         (column,) = spec.columns
         cells = [
-            f"{_guarded('p.key')} AS {spec.key.name}",
+            name,
             f"{_guarded('p.n0')} AS new_{column.name}",
             f"{_guarded('p.o0')} AS old_{column.name}",
+            number,  # last, so that older versions can read it, too
         ]
     else:
-        cells = [f"p.id AS {spec.table.id}", f"{_guarded(_label_then(spec))} AS {spec.table.label}"]
+        cells = [number, name]
         cells += [f"p.within AS {spec.within.name}"] if spec.within else []
         whole = " OR (p.leads AND (p.creates OR p.deletes))" if spec.creates else ""
-        for number, column in spec.numbered():
-            is_told = differs(number, column) + ("" if column.side else whole)
+        for place, column in spec.numbered():
+            is_told = differs(place, column) + ("" if column.side else whole)
             for what, side in (("n", "new"), ("o", "old")):
-                value = _guarded(_escaped(f"p.{what}{number}::text"))
+                value = _guarded(_escaped(f"p.{what}{place}::text"))
                 cells.append(f"CASE WHEN {is_told} THEN {value} END AS {side}_{column.name}")
     return f"SELECT {', '.join(cells)} FROM {PLAN} p WHERE {changes(spec)} ORDER BY p.line"
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from local import postmaster
 from tests.accidents.site import Site, Trial, wait_until
-from tests.accidents.wire import Wire
+from tests.accidents.wire import AtCommit, Wire
 
 Accident = Callable[[Trial, Random], None]
 _LOCK = """
@@ -36,21 +36,48 @@ class UnavailableError(Exception):
     """This accident cannot be had on this machine; says why."""
 
 
-def _moment(trial: Trial, chance: Random, process: subprocess.Popen[bytes]) -> None:
-    """Wait until some moment of the stage that is aimed at, or until the run has ended."""
-    aim, share = trial.aim, chance.uniform(0, 1)
-    if aim == "after the commit":  # nobody sees it begin
-        aim, share = "committing", chance.uniform(0.4, 1.2)
-    wait_until(lambda: trial.has_come_to(aim) or process.poll() is not None, pause=0.0005)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(share * trial.lasts.get(aim, 0.002))
-    trial.met = trial.stage() if process.poll() is None else "too late"
+@contextmanager
+def _met(
+    trial: Trial, chance: Random, seen: Callable[[Site], object] = lambda _site: True
+) -> Iterator[tuple[subprocess.Popen[bytes], Wire]]:
+    """A run, and its wire, at some moment of the stage that is aimed at; or when it has ended.
+
+    Args:
+        trial: The run.
+        chance: Chooses the moment.
+        seen: What has to come about before.
+    """
+    hold = _HOLDS.get(trial.aim, "pass")
+    with Wire(trial.site.lab.address, at_commit=hold) as wire:
+        trial.address = wire.address
+        with trial.started() as process:
+
+            def is_over() -> bool:
+                return process.poll() is not None
+
+            def has_come() -> bool:
+                return trial.has_come_to(trial.aim) if hold == "pass" else wire.held.is_set()
+
+            wait_until(lambda: seen(trial.site) or is_over())
+            wait_until(lambda: has_come() or is_over(), pause=0.0005)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, 0.9) * trial.lasts.get(trial.aim, 0.002))
+            stage = trial.stage() if hold == "pass" else trial.aim
+            trial.met = "too late" if is_over() else stage
+            yield process, wire
+            wire.let_go()
+
+
+# What lasts so shortly is held up, on its way to the server or back.
+_HOLDS: dict[str, AtCommit] = {
+    "committing": "hold the question",
+    "after the commit": "hold the answer",
+}
 
 
 def _signals(*numbers: signal.Signals) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
-        with trial.started() as process:
-            _moment(trial, chance, process)
+        with _met(trial, chance) as (process, _wire):
             for number in numbers:
                 process.send_signal(number)
                 time.sleep(chance.uniform(0, 0.1))
@@ -60,8 +87,7 @@ def _signals(*numbers: signal.Signals) -> Accident:
 
 def _server_is_killed(trial: Trial, chance: Random) -> None:
     data = trial.site.cluster.data
-    with trial.started() as process:
-        _moment(trial, chance, process)
+    with _met(trial, chance):
         for pid in postmaster.family(data):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -69,26 +95,17 @@ def _server_is_killed(trial: Trial, chance: Random) -> None:
 
 def _with_backend(do: Callable[[Site, int], None]) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
-        site = trial.site
-        with trial.started() as process:
-            pids = _backends(site, process)
-            _moment(trial, chance, process)
+        pids: list[int] = []
+
+        def has_backend(site: Site) -> bool:  # to look for it takes longer than a stage
+            pids[:] = site.backends()
+            return bool(pids)
+
+        with _met(trial, chance, has_backend):
             for pid in pids:
-                do(site, pid)
+                do(trial.site, pid)
 
     return happen
-
-
-def _backends(site: Site, process: subprocess.Popen[bytes]) -> list[int]:
-    """Those of the run, as soon as there are any: to look for them takes longer than a stage."""
-    found: list[int] = []
-
-    def have_come() -> bool:
-        found[:] = site.backends()
-        return bool(found) or process.poll() is not None
-
-    wait_until(have_come)
-    return found
 
 
 def _kill(_site: Site, pid: int) -> None:
@@ -101,23 +118,17 @@ def _terminate(site: Site, pid: int) -> None:
 
 
 def _network_is_cut(trial: Trial, chance: Random) -> None:
-    with Wire(trial.site.lab.address) as wire:
-        trial.address = wire.address
-        with trial.started() as process:
-            _moment(trial, chance, process)
-            wire.cut()
+    with _met(trial, chance) as (_process, wire):
+        wire.cut()
 
 
 def _network_stalls(trial: Trial, chance: Random) -> None:
     """It is cut after a while, or works again."""
-    with Wire(trial.site.lab.address) as wire:
-        trial.address = wire.address
-        with trial.started() as process:
-            _moment(trial, chance, process)
-            wire.stall()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0.2, 1.5))
-            chance.choice([wire.cut, wire.flow])()
+    with _met(trial, chance) as (process, wire):
+        wire.stall()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.2, 1.5))
+        chance.choice([wire.cut, wire.flow])()
 
 
 def _commit_is_lost(trial: Trial, chance: Random) -> None:

@@ -35,14 +35,17 @@ STAGES = (
     "after the commit",
     "telling",
 )
-"""How far a run may have come: from its start to its plan; the report is written but not named; rows
-and the undo file are; the commit is asked for, and done; the end is told, to the history first."""
+"""How far a run may have come: it starts and plans; the plan is in the history; its report is
+written but has no name yet; rows and the undo file are written; the commit is asked for, and done;
+the end is told, to the history first."""
 _GLANCE_S = 0.0005
 _PATIENCE_S = 60.0
 _BACKENDS = """
 SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start
 """
+# The laboratory's own user has a number that new ones would come to.
+_BEYOND = "SELECT setval('aspen.users_id_seq', 1000)"
 
 
 def wait_until(
@@ -96,9 +99,9 @@ class Trial:
     @contextmanager
     def started(self, command: list[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process; at the end of the block it has ended, and is asked how."""
+        words = command or self.work.command
         with subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *(command or self.work.command), "--yes"]
-            + self.options,
+            [sys.executable, "-m", "aspencli", *words, *self.options, "--yes"],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -186,6 +189,7 @@ class Site:
         self.cluster.up()
         prepare(self.cluster)
         self.lab = Lab(self.cluster.url(user=SUPERUSER), folder)
+        self.lab.execute(_BEYOND)
         self._works = Works(self.lab, folder)
         self._trials = 0
         # Another group's samples have the same names, and keep them whatever happens.
@@ -250,7 +254,7 @@ class Site:
         )
         return Trial(self, back, home)
 
-    def _run(self, trial: Trial, look: Callable[[], None] = lambda: None) -> None:
+    def _run(self, trial: Trial, look: Callable[[], object] = lambda: None) -> None:
         with trial.started() as process:
             while process.poll() is None:
                 look()
@@ -262,8 +266,6 @@ class Site:
         trial = self._new(what)
         trial.options = ["--report", str(trial.report)]
         began = {STAGES[0]: time.monotonic()}
-        self._run(trial, lambda: bool(began.setdefault(trial.stage(), time.monotonic())))
+        self._run(trial, lambda: began.setdefault(trial.stage(), time.monotonic()))
         ends = [*list(began.values())[1:], time.monotonic()]
-        return {
-            stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)
-        }
+        return {stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)}

@@ -17,7 +17,9 @@ _WRITES, _COMMIT = re.compile(rb"(UPDATE|INSERT INTO|DELETE FROM) aspen\."), b"C
 _GLANCE_S = 0.02
 _PATIENCE_S = 30
 
-AtCommit = Literal["pass", "lose the question", "lose the answer"]
+AtCommit = Literal[
+    "pass", "lose the question", "lose the answer", "hold the question", "hold the answer"
+]
 
 
 class Wire:
@@ -27,6 +29,9 @@ class Wire:
         address: The database's address.
         at_commit: What happens to the COMMIT that follows a change of rows.
         edit: What is replaced in what the client says, by something of the same length.
+
+    Attributes:
+        held: Set when that COMMIT has come, and it or its answer is held back; see `let_go`.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Wire:
         self._closed = False
         self._flows = threading.Event()
         self._flows.set()
+        self.held = threading.Event()
+        self._free = threading.Event()
 
     @property
     def address(self) -> str:
@@ -65,6 +72,10 @@ class Wire:
     def flow(self) -> None:
         """Pass on again, and what was held back first."""
         self._flows.set()
+
+    def let_go(self) -> None:
+        """Pass on what was held back at the COMMIT."""
+        self._free.set()
 
     def __enter__(self) -> Self:
         self._spawn(threading.Thread(target=self._accept, daemon=True))
@@ -109,19 +120,32 @@ class Wire:
                         if not data or self._cuts != cuts:
                             return
                         wrote = wrote or (end is client and bool(_WRITES.search(data)))
-                        if end is client and wrote and _COMMIT in data and self._loses(server):
-                            return
-                        self._pass_on(data, server if end is client else client)
+                        if end is client and wrote and _COMMIT in data:
+                            if not self._commit(data, client, server, cuts):
+                                return
+                        else:
+                            self._pass_on(data, server if end is client else client)
 
     def _pass_on(self, data: bytes, end: socket.socket) -> None:
         for old, new in self._edit.items():
             data = data.replace(old, new)
         end.sendall(data)
 
-    def _loses(self, server: socket.socket) -> bool:
-        """Whether the connection ends here; the COMMIT may have gone to the server before."""
+    def _commit(self, data: bytes, client: socket.socket, server: socket.socket, cuts: int) -> bool:
+        """Pass the COMMIT on, as it was asked for; whether the connection goes on."""
         how, self._at_commit = self._at_commit, "pass"
-        if how == "lose the answer":
-            server.sendall(b"Q\0\0\0\x0b" + _COMMIT)
-            server.recv(1 << 16)
-        return how != "pass"
+        answer = b""
+        if how in {"lose the answer", "hold the answer"}:
+            self._pass_on(data, server)
+            answer = server.recv(1 << 16)
+        if how in {"hold the question", "hold the answer"}:
+            self.held.set()
+            while not self._free.wait(_GLANCE_S) and self._cuts == cuts:
+                pass
+        if how in {"lose the question", "lose the answer"} or self._cuts != cuts:
+            return False
+        if answer:
+            client.sendall(answer)
+        else:
+            self._pass_on(data, server)
+        return True

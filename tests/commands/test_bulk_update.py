@@ -334,7 +334,7 @@ def test_the_operator_says_what_finds_the_samples(bench: Bench) -> None:
     content = f"id,private_identifier,public_identifier\n{bench.ids['L-1']},L-2,P-2\n"
     ended = bench.update(content, "--yes", "--key", "public_identifier")
     assert (ended.code, ended.changed) == (0, {})  # P-2 is L-2 already
-    assert ended.err.startswith("Note: further columns ignored: id.")
+    assert "\nNote: further columns ignored: id.\n1 row for group " in ended.err
     ended = bench.update(
         content.replace("P-2", "N-1").replace("L-2", "L-9"), "--yes", "--key", "id"
     )

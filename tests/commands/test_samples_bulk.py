@@ -196,8 +196,8 @@ def test_result_tells_counts_and_undo_file(lab: Lab, group: int, update: Update)
     head, *rows = Path(undo).read_text().splitlines()
     origin = json.loads(head.removeprefix("# aspencli undo "))
     assert (origin["target"], origin["group_id"], origin["rows"]) == ("local", group, 3)
-    assert rows == [
-        "private_identifier,new_public_identifier,old_public_identifier",
+    assert rows.pop(0) == "private_identifier,new_public_identifier,old_public_identifier,id"
+    assert [row.rpartition(",")[0] for row in rows] == [
         "L-1,P-2,P-1",
         "L-2,P-1,P-2",
         "'=1+1,N-1,P-formula",
@@ -234,7 +234,7 @@ def test_names_from_the_database_cannot_fake_lines(
     report = tmp_path / "report.csv"
     ended = update("--yes", "--report", str(report), file=file, to=group)
     assert ended.code == 2
-    assert ended.err.splitlines()[0] == (
+    assert ended.err.splitlines()[1] == (
         'line 2: public_identifier: "P-2" is held by sample '
         '"x\\nline 9: \\u001b[31mall is well", which keeps it'
     )

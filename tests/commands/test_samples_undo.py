@@ -79,6 +79,24 @@ def test_undo_files_of_older_versions_are_read(lab: Lab, group: int, tmp_path: P
     assert (ended.code, ended.written) == (0, {"L-1": "O-1", "=1+1": "@O"})
 
 
+def test_samples_are_found_though_their_private_identifiers_were_swapped_since(
+    lab: Lab, group: int, undo: Undo
+) -> None:
+    for lab_id, renamed in (("L-3", "away"), ("L-4", "L-3"), ("away", "L-4")):
+        lab.execute(
+            "UPDATE aspen.samples SET private_identifier = :renamed "
+            "WHERE submitting_group_id = :g AND private_identifier = :lab",
+            g=group,
+            lab=lab_id,
+            renamed=renamed,
+        )
+    planned = undo("--dry-run", "--output", "jsonl")
+    plan = [json.loads(line) for line in planned.out.splitlines()]
+    assert [row["private_identifier"] for row in plan] == ["L-1", "L-2", "L-4", "L-3"]
+    assert undo("--yes").code == 0
+    assert lab.names(group) == SAMPLES | {"L-3": "P-4", "L-4": "P-3"}
+
+
 def test_undo_asks_like_any_write(undo: Undo) -> None:
     ended = undo()
     assert (ended.code, ended.written) == (3, {})
@@ -178,6 +196,12 @@ def without_last_line(text: str) -> str:
     return text.rstrip("\n").rpartition("\n")[0] + "\n"
 
 
+def with_last_id_twice(text: str) -> str:
+    *others, third, last = text.splitlines()
+    last = last.rpartition(",")[0] + "," + third.rpartition(",")[2]
+    return "\n".join([*others, third, last]) + "\n"
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -190,9 +214,10 @@ def without_last_line(text: str) -> str:
         (Path.unlink, "cannot be read: No such file"),
         (edited(without_last_line), "line 5: the file ends with 3 rows, and had 4"),
         (edited(lambda text: text + "L-5,P-5,X\n"), "line 7: the file ends with 5 rows, and had 4"),
-        (edited(lambda text: text[:-5]), "line 6: is cut short"),
+        (edited(lambda text: text.rpartition(",")[0]), "line 6: is cut short"),
+        (edited(lambda text: text[:-1]), "line 6: is cut short"),
         (edited(lambda text: text.replace("N-3", "N\0")), "line 5: holds a NUL"),
-        (edited(lambda text: text.replace("L-3", "L-4")), '"L-4" stands on line 5 already'),
+        (edited(with_last_id_twice), " stands on line 5 already"),
         (edited(lambda text: text.replace("P-3", '"P-3')), "line 5: a quote opened on this line"),
         (edited(lambda text: text.replace("old_p", "new_p")), "not the header of an undo file"),
         (lambda file: file.write_bytes(file.read_bytes() + b"\xff"), "byte 0xFF"),
@@ -208,6 +233,7 @@ def without_last_line(text: str) -> str:
         "row missing",
         "row added",
         "row cut",
+        "end cut",
         "NUL",
         "sample twice",
         "open quote",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -110,6 +111,19 @@ def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
     assert "somebody else changed users of this file since the plan was made" in err
     assert accounts.tables == before
     assert not accounts.undo_files
+
+
+def test_a_number_that_is_taken_is_nobodys_change(accounts: Accounts) -> None:
+    """As by hand it may come to be; the next number is free."""
+    accounts.execute("SELECT setval('aspen.users_id_seq', 2)")
+    before = accounts.tables
+    ended = accounts.users(MIXED)
+    assert (ended.code, accounts.tables) == (7, before)
+    assert "the database refused what was to be written; nothing was written" in ended.err
+    assert re.search(r"Key \(id\)=\([34]\) already exists\.", ended.err)
+    assert "somebody else" not in ended.err
+    accounts.execute("SELECT setval('aspen.users_id_seq', 100)")
+    assert accounts.users(MIXED).code == 0
 
 
 def test_two_runs_of_one_file_at_once_write_it_once(accounts: Accounts) -> None:

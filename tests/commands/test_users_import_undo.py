@@ -146,7 +146,7 @@ def test_what_is_gone_since_is_named(accounts: Accounts) -> None:
     accounts.execute("DELETE FROM aspen.users WHERE id = 11")
     ended = accounts.undo("users")
     assert ended.code == 7
-    assert "there is no user 11 any more" in ended.err
+    assert 'email: there is no user "nogroup@example.org" any more' in ended.err
 
 
 def test_history_and_undo_by_id(accounts: Accounts) -> None:

@@ -36,7 +36,7 @@ def planned(
     spec: Spec | None = None,
 ) -> Iterator[tuple[BulkRun, Plan]]:
     """A run that is ready to be applied; one that takes another back where rows are expected."""
-    spec = spec or (RENAME.restoring() if asked and asked[0].expected else RENAME)
+    spec = spec or (RENAME.restoring(by_key=True) if asked and asked[0].expected else RENAME)
     with BulkRun(database, spec, group) as run:
         assert run.load(asked) == len(asked)
         yield run, run.plan(skip_moved=skip_moved)
@@ -60,8 +60,8 @@ def undo_into(path: Path) -> Callable[[Callable[[IO[bytes]], None]], Path]:
 def undo_rows(path: Path) -> list[tuple[str, str, str]]:
     """Private, new and old public identifier."""
     text = path.read_text()
-    assert text.startswith("private_identifier,new_public_identifier,old_public_identifier\n")
-    return [(lab, new, old) for lab, new, old in list(csv.reader(io.StringIO(text)))[1:]]
+    assert text.startswith("private_identifier,new_public_identifier,old_public_identifier,id\n")
+    return [(lab, new, old) for lab, new, old, _id in list(csv.reader(io.StringIO(text)))[1:]]
 
 
 class Line:

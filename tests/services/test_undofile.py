@@ -11,7 +11,9 @@ from aspencli.services.undofile import Origin, read_origin, read_undo, write_und
 from db.bulk.rows import Request
 
 ORIGIN = Origin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
-ROWS = b"private_identifier,new_public_identifier,old_public_identifier\nA,2,1\n'=B,'@4,''3\n"
+ROWS = (
+    b"private_identifier,new_public_identifier,old_public_identifier,id\nA,2,1,17\n'=B,'@4,''3,9\n"
+)
 
 
 def put_rows(file: IO[bytes]) -> None:
@@ -25,10 +27,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_origin(str(path)) == ORIGIN
     faults: list[Fault] = []
     assert list(read_undo(str(path), ORIGIN, faults.append)) == [
-        Request(3, "A", ("1",), ("2",)),
-        Request(4, "=B", ("'3",), ("@4",)),
+        Request(3, "17", ("1",), ("2",), label="A"),
+        Request(4, "9", ("'3",), ("@4",), label="=B"),
     ]
     assert faults == []
+
+
+def test_a_file_that_lost_its_last_letters_is_cut_short(tmp_path: Path) -> None:
+    path = write_undo(tmp_path / "undo", ORIGIN, put_rows)
+    path.write_bytes(path.read_bytes()[:-1])
+    faults: list[Fault] = []
+    list(read_undo(str(path), ORIGIN, faults.append))
+    assert faults == [Fault(4, "", "is cut short")]
 
 
 def test_two_of_the_same_moment_have_different_names(tmp_path: Path) -> None:
