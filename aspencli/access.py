@@ -102,9 +102,10 @@ class Access:
         audiences = audience if isinstance(audience, list) else [audience]
         place = self.at.place
         if issuer != place.issuer or place.client_id not in audiences:
+            named = ", ".join(map(str, audiences))
             raise CredentialsError(
                 f"the token in {TOKEN_VARIABLE} is not for {place.target}, and was not sent there: "
-                f"it comes from {issuer}",
+                f"it comes from {issuer}, for the client {named}",
                 hint=f"{place.target} wants one from {place.issuer} for the client "
                 f"{place.client_id}.",
             )
