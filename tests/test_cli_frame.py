@@ -70,9 +70,9 @@ def test_every_command_explains_itself(
     ids=" ".join,
 )
 def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
-    epilog = COMMANDS[words].epilog
-    assert "Example" in epilog
-    assert " ".join(words[-1:]) in epilog
+    command = COMMANDS[words]
+    assert "Example" in command.epilog
+    assert command.hidden or words[-1] in command.epilog  # an old spelling's has the new one
 
 
 @pytest.mark.parametrize(
