@@ -42,3 +42,8 @@ async def fetch_parts(
 def joined(elements: Sequence[str]) -> bytes:
     """The elements of a JSON list, without its brackets."""
     return ",".join(elements).encode()
+
+
+def attachment(filename: str) -> dict[str, str]:
+    """The header that has a browser save the answer; the name needs no quoting (our own names)."""
+    return {"Content-Disposition": f"attachment; filename={filename}"}

@@ -113,7 +113,7 @@ async def update(
         # Somebody was quicker.
         await db.rollback()
         raise not_unique(await holders(db, claims)) from error
-    query = written().where(Sample.id == sa.any_(_integers(rows)))
+    query = written().where(Sample.id == sa.any_(integers(rows)))
     return b'{"samples":[%b]}' % joined(list(await db.scalars(query)))
 
 
@@ -171,7 +171,7 @@ async def _locked(
         )
         .join(Group, Group.id == Sample.submitting_group_id)
         .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
-        .where(access.samples(Action.WRITE), Sample.id == sa.any_(_integers(ids)))
+        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers(ids)))
         .order_by(Sample.id)
         .with_for_update(of=Sample)
     )
@@ -188,7 +188,7 @@ async def _countries(
     held = {row.location_id for row in found if row.location_id is not None}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
-        .where(Location.id == sa.any_(_integers(given | held)))
+        .where(Location.id == sa.any_(integers(given | held)))
         .with_for_update(read=True, key_share=True)
     )
     countries: dict[int | None, str | None] = dict((await db.execute(query)).all())
@@ -249,6 +249,6 @@ async def _write(
     )
 
 
-def _integers(ids: Iterable[int]) -> sa.BindParameter[Sequence[int]]:
+def integers(ids: Iterable[int]) -> sa.BindParameter[Sequence[int]]:
     """One parameter, however many they are."""
     return sa.literal(list(ids), ARRAY(sa.Integer))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -12,6 +14,7 @@ from api.schemas.pathogens import PathogenResponse
 from db.models import LineageType, QCMetricCaller
 
 _LONGEST = 128
+_SHORTEST_SEQUENCE = 1000
 
 
 class SampleGisaidResponse(BaseResponse):
@@ -109,3 +112,90 @@ class UpdateSamplesRequest(BaseRequest):
     """Samples, whole ones; of several with the same id the last counts."""
 
     samples: list[UpdateSamplesBaseRequest]
+
+
+class CreateSamplesBaseRequest(BaseRequest):
+    """A new sample."""
+
+    private: bool
+    private_identifier: str
+    collection_date: Date
+    location_id: RowId
+    organism: str = "Severe acute respiratory syndrome coronavirus 2"
+    public_identifier: str | None = None
+    """One is made up where it is left out, or empty."""
+    sample_collected_by: str | None = None
+    sample_collector_contact_email: str | None = None
+    sample_collector_contact_address: str | None = None
+    authors: str | None = None
+    host: str | None = None
+    purpose_of_sampling: str | None = None
+    specimen_processing: str | None = None
+
+
+class SiteCounts(NamedTuple):
+    """How many sites of a sequence are of each kind; gaps are of none."""
+
+    unambiguous: int
+    missing: int
+    mixed: int
+
+
+class CreateSamplePathogenGenomeRequest(BaseRequest):
+    """The sequence of a new sample: letters of IUPAC and gaps, without a header."""
+
+    sequencing_date: Date | None = None
+    sequencing_depth: float | None = None
+    sequence: str = Field(
+        min_length=_SHORTEST_SEQUENCE, pattern="^[WSKMYRVHDBNZNATCGUwskmyrvhdbnznatcgu-]+$"
+    )
+
+    def counts(self) -> SiteCounts:
+        """Count its sites."""
+        sites = Counter(self.sequence.upper())
+        certain, missing = sum(sites[letter] for letter in "ACGTU"), sites["N"]
+        return SiteCounts(certain, missing, sites.total() - certain - missing - sites["-"])
+
+
+class CreateSampleRequest(BaseRequest):
+    """A new sample with its sequence."""
+
+    sample: CreateSamplesBaseRequest
+    pathogen_genome: CreateSamplePathogenGenomeRequest
+
+
+class SampleDeleteResponse(BaseResponse):
+    """The sample that was deleted."""
+
+    id: int
+
+
+class SampleBulkDeleteRequest(BaseRequest):
+    """The samples to delete."""
+
+    ids: list[RowId]
+
+
+class SampleBulkDeleteResponse(BaseResponse):
+    """The samples that were deleted."""
+
+    ids: list[int]
+
+
+class ValidateIDsRequest(BaseRequest):
+    """Names of samples, of any kind."""
+
+    sample_ids: list[str]
+
+
+class ValidateIDsResponse(BaseResponse):
+    """Those that name no sample."""
+
+    missing_sample_ids: list[str]
+
+
+class SubmissionTemplateRequest(BaseRequest):
+    """The samples of a form, and for which repository it is."""
+
+    sample_ids: list[str]
+    public_repository_name: str

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Response
+from starlette.background import BackgroundTask
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from api.authz import Action
+from api.aws import Aws
 from api.context import CurrentPathogen, OrgAccess
-from api.deps import Db
-from api.errors import documented
+from api.deps import AppSettings, AwsClients, Db
+from api.errors import ApiError, documented
+from api.jobs import Job, JobError, start_job
+from api.samples.creating import create
+from api.samples.finding import unknown_names
+from api.samples.forms import fill_in
 from api.samples.listing import listed
+from api.samples.removing import remove
 from api.samples.updating import update
-from api.schemas.samples import SamplesResponse, UpdateSamplesRequest
-from api.streaming import json_list
-from db.models import Sample
+from api.schemas.base import RowId
+from api.schemas.samples import (
+    CreateSampleRequest,
+    SampleBulkDeleteRequest,
+    SampleBulkDeleteResponse,
+    SampleDeleteResponse,
+    SamplesResponse,
+    SubmissionTemplateRequest,
+    UpdateSamplesRequest,
+    ValidateIDsRequest,
+    ValidateIDsResponse,
+)
+from api.settings import Settings
+from api.streaming import attachment, json_list
+from db.models import Pathogen, Sample
 
+
+class _SampleConvertor(StringConvertor):
+    """Where a sample's id stands: the path of the form is no sample, whatever the method."""
+
+    regex = "(?!submission_template$)[^/]+"
+
+
+register_url_convertor("sample", _SampleConvertor())
 router = APIRouter(tags=["samples"])
+_log = logging.getLogger(__name__)
 
 
 @router.get("/", response_model=SamplesResponse)
@@ -24,6 +56,27 @@ async def list_samples(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> 
         access.samples(Action.READ), Sample.pathogen_id == pathogen.id
     )
     return await json_list(db, "samples", query)
+
+
+@router.post("/", response_model=SamplesResponse)
+async def create_samples(
+    wanted: list[CreateSampleRequest],
+    db: Db,
+    access: OrgAccess,
+    pathogen: CurrentPathogen,
+    aws: AwsClients,
+    settings: AppSettings,
+) -> Response:
+    """Create samples with their sequences: all of them, or none.
+
+    Then their lineages are called, and their quality is judged, by jobs.
+    """
+    if not access.may(Action.CREATE_SAMPLE):
+        raise ApiError(403, "access denied")
+    ids, body = await create(db, access, pathogen, wanted)
+    await db.commit()
+    jobs = BackgroundTask(_examine, aws, settings, pathogen, ids) if ids else None
+    return Response(body, media_type="application/json", background=jobs)
 
 
 @router.put("/", response_model=SamplesResponse, responses=documented(404))
@@ -37,3 +90,58 @@ async def update_samples(
     body = await update(db, access, pathogen, wanted.samples)
     await db.commit()
     return Response(body, media_type="application/json")
+
+
+@router.delete("/", responses=documented(404))
+async def delete_samples(
+    unwanted: SampleBulkDeleteRequest, db: Db, access: OrgAccess, _: CurrentPathogen
+) -> SampleBulkDeleteResponse:
+    """Delete samples with all that was made of them: all of them, or none."""
+    await remove(db, access, unwanted.ids, "samples not found")
+    await db.commit()
+    return SampleBulkDeleteResponse(ids=unwanted.ids)
+
+
+@router.delete("/{sample_id:sample}", responses=documented(404))
+async def delete_sample(
+    sample_id: RowId, db: Db, access: OrgAccess, _: CurrentPathogen
+) -> SampleDeleteResponse:
+    """Delete a sample with all that was made of it."""
+    await remove(db, access, [sample_id], "sample not found")
+    await db.commit()
+    return SampleDeleteResponse(id=sample_id)
+
+
+@router.post("/validate_ids/")
+async def validate_ids(
+    given: ValidateIDsRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> ValidateIDsResponse:
+    """Which of these names name nothing.
+
+    Public and private identifiers of samples are known, and strains of public repositories, with
+    and without the prefix of the repository, and their accession numbers at GISAID.
+    """
+    missing = await unknown_names(db, access, pathogen, given.sample_ids)
+    return ValidateIDsResponse(missing_sample_ids=missing)
+
+
+@router.post("/submission_template", response_class=Response)
+async def fill_submission_template(
+    wanted: SubmissionTemplateRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> Response:
+    """The form of a public repository, with what is known here filled in; a file to download."""
+    form = await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
+    headers = attachment(form.filename)
+    return Response(form.text, media_type=form.media_type, headers=headers)
+
+
+async def _examine(aws: Aws, settings: Settings, pathogen: Pathogen, ids: Sequence[int]) -> None:
+    """Start the jobs that look at new samples; the samples are there whether they start or not."""
+    jobs = [Job.PANGOLIN, Job.LINEAGE_QC] if pathogen.slug == "SC2" else [Job.LINEAGE_QC]
+    for job in jobs:
+        try:
+            await start_job(
+                aws, settings, job, {"pathogen_slug": pathogen.slug, "sample_ids": list(ids)}
+            )
+        except JobError as error:
+            _log.error("%s was not started for samples %s: %s", job, list(ids), error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.service.asking import Ask
-from tests.service.tables import auspice, frame, groups, orgs, reference, sessions, users
+from tests.service.tables import auspice, frame, groups, orgs, reference, samples, sessions, users
 
 TABLES: dict[str, list[Ask]] = {
     "frame": frame.ASKS,
@@ -13,4 +13,5 @@ TABLES: dict[str, list[Ask]] = {
     "groups": groups.ASKS,
     "users": users.ASKS,
     "magic links": auspice.ASKS,
+    "samples": samples.ASKS,
 }

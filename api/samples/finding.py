@@ -1,0 +1,94 @@
+"""Samples by the names that people know them by: identifiers, strains, accession numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.authz import Access, Action, Condition
+from db.models import Pathogen, PathogenRepoConfig, PublicRepositoryMetadata, Sample
+
+
+def texts(values: Iterable[str]) -> sa.BindParameter[Sequence[str]]:
+    """One parameter, however many they are."""
+    return sa.literal(list(values), ARRAY(sa.String))
+
+
+def named(access: Access, pathogen: Pathogen, names: Sequence[str]) -> Condition:
+    """The samples of the pathogen that one of these identifiers names: a filter on `Sample`.
+
+    A private identifier names a sample only for who may see it. Whether the sample can be seen
+    under its public one is another question: the live service confuses the two, and tells
+    strangers which private identifiers exist.
+    """
+    given = texts(names)
+    by_public = sa.and_(access.samples(Action.READ), Sample.public_identifier == sa.any_(given))
+    by_private = sa.and_(
+        access.samples(Action.READ_PRIVATE), Sample.private_identifier == sa.any_(given)
+    )
+    return sa.and_(Sample.pathogen_id == pathogen.id, sa.or_(by_public, by_private))
+
+
+async def unknown_names(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> list[str]:
+    """Which of these name neither a sample that the user may see nor one of a public repository.
+
+    Returns:
+        In the order in which they were given, each once.
+    """
+    missing = dict.fromkeys(names)
+    for found in (
+        await sample_names(db, access, pathogen, names),
+        await strains(db, pathogen, names),
+    ):
+        missing = {name: None for name in missing if name not in found}
+    return list(missing)
+
+
+async def sample_names(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> dict[str, int]:
+    """The sample that each of these identifiers names, as far as the user may know that."""
+    of_pathogen = Sample.pathogen_id == pathogen.id
+    found: dict[str, int] = {}
+    for column, action in (
+        (Sample.private_identifier, Action.READ_PRIVATE),
+        (Sample.public_identifier, Action.READ),
+    ):
+        query = sa.select(column, Sample.id).where(
+            of_pathogen, access.samples(action), column == sa.any_(texts(names))
+        )
+        found.update((name, number) for name, number in await db.execute(query))
+    return found
+
+
+async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) -> dict[str, str]:
+    """The strain that each of these names in a public repository.
+
+    Strains are known with and without what the repository begins identifiers with, and by the
+    accession number of GISAID (``EPI_ISL_...``).
+    """
+    configs = sa.select(PathogenRepoConfig.prefix).where(
+        PathogenRepoConfig.pathogen_id == pathogen.id
+    )
+    prefixes = [f"{prefix}/" for prefix in await db.scalars(configs)]
+    spelt: dict[str, list[str]] = {}
+    for name in names:
+        bare = {name, *(name.removeprefix(prefix) for prefix in prefixes)}
+        for spelling in bare:
+            spelt.setdefault(spelling, []).append(name)
+    source = PublicRepositoryMetadata
+    found: dict[str, str] = {}
+    columns: tuple[Any, ...] = (source.isl, source.strain)
+    for column in columns:
+        query = sa.select(column, source.strain).where(
+            source.pathogen_id == pathogen.id, column == sa.any_(texts(spelt))
+        )
+        for spelling, strain in await db.execute(query):
+            found.update((name, strain) for name in spelt[spelling])
+    return found

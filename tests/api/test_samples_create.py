@@ -1,0 +1,234 @@
+"""Samples created with their sequences: all of them or none, and the jobs that follow."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from db.database import Database
+from db.models import Location, PathogenGenome, Sample, UploadedPathogenGenome
+from tests.api.conftest import Api, ApiFactory, Cloud
+
+PATH = "/v2/orgs/{}/pathogens/{}/samples/"
+YEAR = datetime.now(UTC).year
+SEQUENCE = "ACGT" * 240 + "NNNN" + "acgu" * 10 + "RY" + "-"
+Record = dict[str, Any]
+
+
+@pytest.fixture
+def lab(make_api: ApiFactory, roles: Database, aws: Cloud) -> Api:
+    return make_api(roles, **aws.settings)
+
+
+def new(api: Api, name: str, **changes: Any) -> Record:
+    """What is to be created; ``changes`` to the sample, or to its genome by ``genome=``."""
+    with api.database.reading() as session:
+        place = session.scalars(
+            sa.select(Location.id).where(Location.country == "USA").order_by(Location.id)
+        ).first()
+    genome = {"sequence": SEQUENCE, **changes.pop("genome", {})}
+    sample = {
+        "private_identifier": name,
+        "public_identifier": f"hCoV-19/USA/{name}/2023",
+        "collection_date": "2023-02-01",
+        "location_id": place,
+        "private": True,
+        **changes,
+    }
+    return {"sample": sample, "pathogen_genome": genome}
+
+
+def create(
+    api: Api, *samples: Record, who: str = "member", group: int = 1, slug: str = "SC2"
+) -> httpx.Response:
+    body = json.dumps(list(samples))
+    return api("POST", PATH.format(group, slug), who, content=body)
+
+
+def created(answer: httpx.Response) -> list[Record]:
+    assert answer.status_code == 200, answer.text
+    found: list[Record] = answer.json()["samples"]
+    return found
+
+
+def count(api: Api) -> int:
+    with api.database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(Sample)) or 0
+
+
+def refused(api: Api, *samples: Record, status: int = 400, **options: Any) -> Record:
+    before = count(api)
+    answer = create(api, *samples, **options)
+    assert answer.status_code == status, answer.text
+    assert count(api) == before
+    body: Record = answer.json()
+    return body
+
+
+def test_a_sample_is_stored_with_its_sequence(lab: Api) -> None:
+    genome = {"sequencing_date": "2023-02-03", "sequencing_depth": 12.5}
+    wanted = new(lab, "L-new", authors="A. One, B. Two", host="Human", genome=genome)
+    (sample,) = created(create(lab, wanted))
+    assert sample["private_identifier"] == "L-new"
+    assert sample["sequencing_date"] == "2023-02-03"
+    assert sample["uploaded_by"]["name"] == "Morgan Member"
+    assert sample["submitting_group"]["id"] == 1
+    listed = lab("GET", PATH.format(1, "SC2"), "member").json()["samples"]
+    (found,) = [each for each in listed if each["id"] == sample["id"]]
+    assert {**found, "gisaid": None} == sample
+    with lab.database.reading() as session:
+        row = session.get_one(Sample, sample["id"])
+        assert (row.authors, row.host, row.sample_collected_by) == (
+            "A. One, B. Two",
+            "Human",
+            row.submitting_group.name,
+        )
+        genome_row = row.uploaded_pathogen_genome
+        assert genome_row is not None
+        assert genome_row.sequence == SEQUENCE
+        assert genome_row.sequencing_depth == 12.5
+        counts = (
+            genome_row.num_unambiguous_sites,
+            genome_row.num_missing_alleles,
+            genome_row.num_mixed,
+        )
+        assert counts == (1000, 4, 2)
+
+
+@pytest.mark.parametrize("public", [None, "", "  "])
+def test_a_public_identifier_is_made_up_where_there_is_none(lab: Api, public: str | None) -> None:
+    (sample,) = created(create(lab, new(lab, "L-new", public_identifier=public)))
+    assert sample["public_identifier"] == f"hCoV-19/USA/RCPHL-{sample['id']}/{YEAR}"
+
+
+def test_many_come_in_the_order_of_their_ids(lab: Api) -> None:
+    before = count(lab)
+    samples = created(create(lab, *(new(lab, f"M-{number}") for number in range(300))))
+    assert [sample["private_identifier"] for sample in samples] == [f"M-{n}" for n in range(300)]
+    assert count(lab) == before + 300
+
+
+def test_nothing_is_created_of_nothing(lab: Api) -> None:
+    assert created(create(lab)) == []
+
+
+def test_a_name_that_exists_creates_nothing_and_is_told(lab: Api) -> None:
+    (first,) = created(create(lab, new(lab, "L-1st")))
+    body = refused(
+        lab,
+        new(lab, "good"),
+        new(lab, "L-1st", public_identifier="other"),
+        new(lab, "third", public_identifier=first["public_identifier"]),
+    )
+    assert body["error"].startswith(
+        "Error inserting data, private_identifiers ['L-1st'] or public_identifiers: "
+        "['hCoV-19/USA/L-1st/2023'] already exist"
+    )
+    assert body["rows"] == [1, 2]
+
+
+def test_another_group_may_have_the_same_names(lab: Api) -> None:
+    created(create(lab, new(lab, "L-1st")))
+    created(create(lab, new(lab, "L-1st"), who="g2member", group=2))
+
+
+def test_a_name_twice_in_a_request_creates_nothing_and_is_told(lab: Api) -> None:
+    body = refused(lab, new(lab, "twice"), new(lab, "once"), new(lab, "twice"))
+    assert body["error"].startswith("Error processing data, either duplicate")
+    assert body["rows"] == [0, 2]
+
+
+def test_an_unknown_location_creates_nothing_and_is_told(lab: Api) -> None:
+    body = refused(lab, new(lab, "good"), new(lab, "bad", location_id=999_999))
+    assert body == {
+        "error": "Invalid location id for sample",
+        "locations": [999_999],
+        "rows": [1],
+    }
+
+
+@pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 1), (None, 1)])
+def test_who_may_not_create_creates_nothing(lab: Api, who: str | None, group: int) -> None:
+    before = count(lab)
+    body = json.dumps([new(lab, "L-new")])
+    answer = lab("POST", PATH.format(group, "SC2"), who, content=body)
+    refusals = {"viewer": (403, "access denied"), "g2admin": (403, "Not authorized")}
+    assert (answer.status_code, answer.json()["error"]) == refusals.get(
+        who or "", (401, "Login failure")
+    )
+    assert count(lab) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"genome": {"sequence": "ACGT"}}, ["pathogen_genome", "sequence"]),
+        ({"genome": {"sequence": ">L-1\n" + SEQUENCE}}, ["pathogen_genome", "sequence"]),
+        ({"genome": {"sequence": SEQUENCE + "\n" + SEQUENCE}}, ["pathogen_genome", "sequence"]),
+        ({"collection_date": "01/02/2023"}, ["sample", "collection_date"]),
+        ({"collection_date": None}, ["sample", "collection_date"]),
+        ({"private_identifier": "L\0"}, ["sample", "private_identifier"]),
+        ({"location_id": 2**31}, ["sample", "location_id"]),
+    ],
+)
+def test_what_is_no_sample_is_named(lab: Api, changes: Record, place: list[str]) -> None:
+    body = refused(lab, new(lab, "good"), new(lab, "bad", **changes), status=422)
+    assert body["detail"][0]["loc"] == ["body", 1, *place]
+
+
+def executions(aws: Cloud, job: str) -> list[Record]:
+    """What each execution of a job was told, the newest first."""
+    states = aws.client("stepfunctions")
+    (machine,) = [
+        each["stateMachineArn"]
+        for each in states.list_state_machines()["stateMachines"]
+        if each["name"] == job
+    ]
+    found = states.list_executions(stateMachineArn=machine)["executions"]
+    return [
+        json.loads(states.describe_execution(executionArn=each["executionArn"])["input"])
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slug", "jobs"),
+    [
+        ("SC2", {"pangolin-ondemand-sfn", "lineage-qc-ondemand-sfn"}),
+        ("MPX", {"lineage-qc-ondemand-sfn"}),
+    ],
+)
+def test_jobs_look_at_new_samples(lab: Api, aws: Cloud, slug: str, jobs: set[str]) -> None:
+    ids = [each["id"] for each in created(create(lab, new(lab, "J-1"), new(lab, "J-2"), slug=slug))]
+    told: set[str] = set()
+    deadline = time.monotonic() + 20
+    while told < jobs and time.monotonic() < deadline:
+        for job in ("pangolin-ondemand-sfn", "lineage-qc-ondemand-sfn"):
+            runs = [run["Input"]["Run"] for run in executions(aws, job)]
+            if {"pathogen_slug": slug, "sample_ids": ids} in runs:
+                told.add(job)
+        time.sleep(0.05)
+    assert told == jobs
+
+
+def test_samples_are_created_though_no_job_can_start(make_api: ApiFactory, roles: Database) -> None:
+    api = make_api(roles, BOTO_ENDPOINT_URL="http://127.0.0.1:9")
+    created(create(api, new(api, "L-new")))
+
+
+def test_the_genome_of_a_sample_is_an_entity_of_the_group(lab: Api) -> None:
+    (sample,) = created(create(lab, new(lab, "L-new")))
+    with lab.database.reading() as session:
+        genome = session.scalars(
+            sa.select(UploadedPathogenGenome).where(
+                UploadedPathogenGenome.sample_id == sample["id"]
+            )
+        ).one()
+        assert isinstance(genome, PathogenGenome)
+        assert genome.group_id == 1
