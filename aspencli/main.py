@@ -28,6 +28,14 @@ ENTRIES = (
     Entry("phylo-trees", "aspencli.commands.phylo_trees", "Phylogenetic trees as files."),
     Entry("qc-mutations", "aspencli.commands.qc_mutations", "Quality and mutations of samples."),
     Entry("usher", "aspencli.commands.usher", "Place samples on the trees of UShER."),
+    Entry(
+        "locations",
+        "aspencli.commands.locations",
+        "Places that samples come from and trees are about.",
+        ("location",),
+    ),
+    Entry("pathogens", "aspencli.commands.pathogens", "The pathogens that samples are of."),
+    Entry("lineages", "aspencli.commands.lineages", "Lineages of pathogens."),
     Entry("auspice", "aspencli.commands.auspice", "Links that show trees."),
     Entry("history", "aspencli.commands.history", "Bulk runs made from this machine."),
     Entry(

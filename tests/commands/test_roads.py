@@ -9,6 +9,7 @@ import pytest
 
 from aspencli.services.sample_rows import UNTOLD
 from tests.commands.api_lab import ApiLab
+from tests.test_cli_frame import COMMANDS
 
 ROADS = ("db", "api")
 SAMPLES = (
@@ -28,6 +29,26 @@ SAMPLES = (
     ("--pathogen", "mpx"),
     ("--pathogen", "NOPE"),
 )
+# Each command that takes --via, and the test that runs it by both roads.
+COMPARED = {
+    "samples list": "test_lists_of_samples",
+    "samples show": "test_samples_as_far_as_the_api_tells_of_them",
+    "phylo-runs list": "test_runs",
+    "usher get-tree-versions": "test_trees_of_usher",
+    "locations list": "test_locations",
+    "locations search": "test_searches_for_locations",
+    "pathogens list": "test_pathogens",
+}
+
+
+def test_every_command_of_both_roads_is_compared_here() -> None:
+    both = {
+        " ".join(words)
+        for words, command in COMMANDS.items()
+        if not command.hidden and any("--via" in param.opts for param in command.params)
+    }
+    assert both == set(COMPARED)
+    assert set(COMPARED.values()) <= set(globals())
 
 
 def _by_both(lab: ApiLab, *arguments: str, **options: Any) -> None:
@@ -88,6 +109,33 @@ def test_runs(shared_lab: ApiLab, form: str) -> None:
 def test_trees_of_usher(shared_lab: ApiLab, slug: str) -> None:
     command = ("usher", "get-tree-versions", "--org", "1", "--pathogen-slug", slug)
     _by_both(shared_lab, *command, "-o", "json")
+
+
+@pytest.mark.parametrize("form", ["json", "tsv"])
+def test_pathogens(shared_lab: ApiLab, form: str) -> None:
+    _by_both(shared_lab, "pathogens", "list", "-o", form)
+
+
+@pytest.mark.parametrize("depth", [(), ("--depth", "region"), ("--max-location-depth", "division")])
+def test_locations(shared_lab: ApiLab, depth: tuple[str, ...]) -> None:
+    _by_both(shared_lab, "locations", "list", "-o", "json", *depth)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--location", "humbolt county"),
+        ("--country", "uSs"),
+        ("--country", "usa", "--division", "Californa"),
+        ("--region", "north amerika"),
+        ("--country", "Uzbek", "--location", "\u0130" * 255),
+        ("--country", "x" * 300),
+        (),
+        ("--country", " "),
+    ],
+)
+def test_searches_for_locations(shared_lab: ApiLab, typed: tuple[str, ...]) -> None:
+    _by_both(shared_lab, "locations", "search", *typed, "-o", "json")
 
 
 def test_the_road_is_told_on_a_terminal(shared_lab: ApiLab) -> None:
