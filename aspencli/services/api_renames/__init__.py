@@ -1,0 +1,1 @@
+"""Renaming samples in bulk through the API: planned here, and sent in parts."""

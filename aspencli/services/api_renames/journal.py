@@ -1,0 +1,288 @@
+"""The journal of one renaming through the API: what it is to do, and each request as it goes.
+
+It has one JSON value a line: a head, the rows, a line that says that these are all, and events.
+Each is on disk before what it tells is done. Whoever has it open holds a lock on it, so that no two
+processes go on with the same run. The rows tell all that is needed to go on: what a sample is named
+now tells how far it came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self
+
+from aspencli import homes
+from aspencli.errors import AspenError, BadInputError, ConflictError
+from aspencli.services.journal import sync_folder
+from aspencli.services.writing import why_not
+
+VERSION = 1
+_TAIL = 4_096  # bytes; the last event has fewer
+_READY = "ready"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a run is about.
+
+    Attributes:
+        run: Its id in the history.
+        command: The command that began it.
+        target: The target's label.
+        group_id: The group whose samples are renamed.
+        group: Its name.
+        slug: The pathogen in whose name requests are made; whose samples they are matters not.
+        file: What was read, as messages call it.
+        sha256: The checksum of that.
+        undo_file: What takes the run back.
+    """
+
+    run: str
+    command: str
+    target: str
+    group_id: int
+    group: str
+    slug: str
+    file: str
+    sha256: str
+    undo_file: str
+
+
+class Row(NamedTuple):
+    """One row of the file: what a sample was named at first, and what it is to be named."""
+
+    line: int
+    key: str
+    id: int
+    before: str
+    after: str
+
+
+def folder() -> Path:
+    """Where the journals of this machine's operator lie."""
+    return homes.state_dir() / "renames"
+
+
+class RunJournal:
+    """A journal that is open, and locked; to be used in a ``with`` block.
+
+    Attributes:
+        path: Its file.
+        head: What the run is about.
+        rows: Every row of the file, those included that needed no change.
+        ended: How the run ended, if it did.
+        sent: How many requests were answered.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], head: Head, rows: list[Row]):
+        self.path = path
+        self.head = head
+        self.rows = rows
+        self.ended: str | None = None
+        self.sent = 0
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def sending(self, ids: Iterable[int], **facts: object) -> None:
+        """Tell that a request for these samples is about to be sent.
+
+        Raises:
+            AspenError: It cannot be written; the request must not be sent.
+        """
+        self._append({"event": "sending", "ids": list(ids), **facts})
+
+    def answered(self, seconds: float) -> None:
+        """Tell that it was made.
+
+        Raises:
+            AspenError: It cannot be written.
+        """
+        self._append({"event": "sent", "seconds": round(seconds, 3)})
+        self.sent += 1
+
+    def resumed(self) -> None:
+        """Tell that another process goes on with the run.
+
+        Raises:
+            AspenError: It cannot be written.
+        """
+        self._append({"event": "resumed", "pid": os.getpid()})
+
+    def end(self, outcome: str) -> None:
+        """Tell that there is nothing to go on with.
+
+        Raises:
+            AspenError: It cannot be written.
+        """
+        self._append({"event": "ended", "outcome": outcome})
+        self.ended = outcome
+
+    def _append(self, event: dict[str, object]) -> None:
+        try:
+            self._file.write(_line(event))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise AspenError(
+                f"the journal {self.path} cannot be written: {why_not(self.path, error)}",
+                hint=f"Make room there, then go on with: aspencli samples resume {self.path}",
+            ) from error
+
+
+def create(head: Head, rows: list[Row]) -> RunJournal:
+    """A new journal, safe on disk.
+
+    Raises:
+        AspenError: It cannot be written.
+    """
+    path = folder() / f"{head.run}.jsonl"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        file = os.fdopen(descriptor, "ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(_line({"v": VERSION, **asdict(head)}))
+            file.writelines(_line(row) for row in rows)
+            file.write(_line({"event": _READY, "rows": len(rows)}))
+            file.flush()
+            os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise AspenError(
+            f"the journal {path} cannot be written: {why_not(path, error)}; nothing was changed",
+            hint="Make room or mend permissions there, or set ASPEN_HOME to another folder.",
+        ) from error
+    return RunJournal(path, file, head, rows)
+
+
+def reopen(path: Path) -> RunJournal:
+    """A journal to go on with.
+
+    Raises:
+        BadInputError: It is none, or is damaged, or its run had not sent anything.
+        ConflictError: Another process works on it.
+    """
+    try:
+        file = path.open("r+b")
+    except OSError as error:
+        raise BadInputError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="Name the journal of a renaming, or a run as it is named by: aspencli history",
+        ) from error
+    try:
+        _lock(file, path)
+        return _read(path, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def unfinished(target: str, group_id: int) -> Path | None:
+    """The journal of a run in this group that began to send and did not end, if there is one."""
+    for path in sorted(folder().glob("*.jsonl"), reverse=True):
+        if _has_ended(path):
+            continue
+        head = _peek(path)
+        if head is not None and (head.target, head.group_id) == (target, group_id):
+            return path
+    return None
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError(
+            f"another process is at work on {path}", hint="Wait for it to end."
+        ) from None
+
+
+def _read(path: Path, file: IO[bytes]) -> RunJournal:
+    lines = iter(file)
+    try:
+        head = _head(json.loads(next(lines)))
+        rows = list(_rows(lines))
+    except (ValueError, TypeError, KeyError, StopIteration, RuntimeError):
+        raise BadInputError(
+            f"{path} is no journal of a renaming, or ends before anything was sent",
+            hint="If nothing was sent, run the command again that made it.",
+        ) from None
+    journal = RunJournal(path, file, head, rows)
+    torn = False
+    for line in lines:
+        torn = not line.endswith(b"\n")
+        event = _event(line)
+        journal.sent += event.get("event") == "sent"
+        journal.ended = event.get("outcome", journal.ended)
+    file.seek(0, os.SEEK_END)
+    if torn:
+        file.write(b"\n")  # what a crash tore stays a line of its own
+    return journal
+
+
+def _head(fields: Any) -> Head:
+    if fields.pop("v") != VERSION:
+        raise ValueError
+    return Head(**fields)
+
+
+def _rows(lines: Iterator[bytes]) -> Iterator[Row]:
+    for count, line in enumerate(lines):
+        value = json.loads(line)
+        if isinstance(value, dict):
+            if value != {"event": _READY, "rows": count} or not line.endswith(b"\n"):
+                raise ValueError
+            return
+        yield Row(*value)
+    raise ValueError
+
+
+def _peek(path: Path) -> Head | None:
+    """The head of a journal, where its rows are all there."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
+        head = _head(json.loads(file.readline()))
+        if any(line.startswith(b'{"event": "ready"') for line in file):
+            return head
+    return None
+
+
+def _has_ended(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    return _event(last).get("event") == "ended"
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        event = json.loads(line)
+        if isinstance(event, dict):
+            return event
+    return {}
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
