@@ -36,7 +36,7 @@ _STATES = {
     "55P03": _Rule(
         7,
         "somebody else holds a lock on what was to be changed; nothing was written",
-        "Try again later, or see who it is: aspencli db status",
+        "Try again later, or see who it is: aspencli db activity",
     ),
     "40": _Rule(7, "another transaction got in the way; nothing was written", "Try again."),
     "23505": _Rule(7, "it exists already", "Choose another value."),

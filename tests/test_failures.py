@@ -141,7 +141,7 @@ def test_a_lock_that_somebody_else_holds(seeded: Database) -> None:
         failure = _failure(seeded.with_limits(lock_ms=50), INSERT)
     other.dispose()
     assert failure.code == 7
-    assert "aspencli db status" in str(failure.hint)
+    assert "aspencli db activity" in str(failure.hint)
 
 
 @pytest.mark.parametrize(

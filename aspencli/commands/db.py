@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from aspencli.cli import group
-from aspencli.commands import db_admin, db_console, db_schema, db_status
+from aspencli.commands import (
+    db_activity,
+    db_admin,
+    db_console,
+    db_schema,
+    db_signals,
+    db_status,
+)
 
 app = group("Console, psql, schema migrations and state of the database.")
 
-for module in (db_console, db_schema, db_admin, db_status):
+for module in (db_console, db_schema, db_admin, db_status, db_activity, db_signals):
     module.register(app)

@@ -73,3 +73,17 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time as people say it: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``5 h 02 min``."""
+    if seconds < 10:  # noqa: PLR2004 - below it the tenths matter
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -30,7 +30,7 @@ from migrations.runner import DowngradeResult, Revision, UpgradeResult
 BASE = "base"
 _KINDS: tuple[tuple[type[MigrationError], type[AspenError], str], ...] = (
     (UnknownRevisionError, NotFoundError, "See what there is: aspencli db history"),
-    (MigrationLockError, ConflictError, "See who holds it: aspencli db status"),
+    (MigrationLockError, ConflictError, "See who holds it: aspencli db activity"),
     (NotAtHeadError, ConflictError, "That is: aspencli db upgrade"),
     (MigrationPermissionError, CredentialsError, ""),
 )

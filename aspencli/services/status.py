@@ -196,7 +196,7 @@ def _server_verdict(status: Status) -> Verdict | None:
         return Verdict(
             "blocked",
             f"{seen.waiting} session(s) wait for a lock that process {pids} holds",
-            "See what it does: aspencli db psql -c 'TABLE pg_stat_activity'",
+            "See who waits for whom: aspencli db locks",
         )
     if status.read_only:
         return Verdict("read-only", "the server refuses every write", "Ask whoever runs it why.")

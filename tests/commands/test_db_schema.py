@@ -196,7 +196,7 @@ def test_a_table_in_use_is_given_up(run_cli: CliRunner, migrated_db: str) -> Non
         opened.exec_driver_sql("LOCK TABLE aspen.samples")
         result = run_cli("db", "downgrade", "base", "--yes", database=migrated_db)
     assert result.code == 7
-    assert "aspencli db status" in result.err
+    assert "aspencli db activity" in result.err
     assert "aspen" in schemas(migrated_db)
 
 

@@ -1,0 +1,130 @@
+"""Who is connected, and what they do: ``pg_stat_activity`` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspencli.services.diagnostics.looking import Rights, masked, rights
+from db.sessions import ReadSession
+
+_HIDDEN = "<insufficient privilege>"  # what the server says instead of another user's statement
+# Parallel workers and the like are left to their leaders, which are client backends.
+_KINDS = ("client backend", "autovacuum worker", "walsender")
+_QUERY = """
+SELECT a.pid, a.datname AS database, a.usename AS "user",
+    nullif(a.application_name, '') AS application,
+    host(a.client_addr) AS client, a.backend_type AS kind, a.state,
+    a.wait_event_type || ': ' || a.wait_event AS wait,
+    greatest(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8 AS state_s,
+    greatest(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS transaction_s,
+    CASE WHEN a.pid IN (SELECT l.pid FROM pg_locks l WHERE NOT l.granted)
+        THEN pg_blocking_pids(a.pid) ELSE '{}' END AS blocked_by,
+    a.query, a.backend_start AS started, a.query_start AS statement_started
+FROM pg_stat_activity a
+WHERE a.pid <> pg_backend_pid()
+    AND (a.backend_type IS NULL OR a.backend_type = ANY(:kinds))
+    AND (a.datname = current_database() OR a.pid = ANY(:pids))
+ORDER BY a.xact_start NULLS LAST, a.state_change NULLS LAST, a.pid
+"""
+
+
+@dataclass(frozen=True)
+class SeenSession:
+    """One session as the server shows it to us; None stands for what it hides or does not have.
+
+    Attributes:
+        pid: Its server process.
+        database: The database that it is in.
+        user: The database's user.
+        application: What it calls itself.
+        client: The address that it comes from; None also for a socket.
+        kind: ``client backend``, ``autovacuum worker`` or ``walsender``.
+        state: ``active``, ``idle``, ``idle in transaction`` and so on.
+        wait: What it waits for: the kind of the event and its name.
+        state_s: For how many seconds it has been in its state.
+        transaction_s: The age of its open transaction in seconds.
+        blocked_by: The server processes whose locks it waits for; 0 is a prepared transaction.
+        query: Its statement, or the last one where it is idle.
+        started: When it began.
+        statement_started: When its statement began.
+    """
+
+    pid: int
+    database: str | None
+    user: str | None
+    application: str | None
+    client: str | None
+    kind: str | None
+    state: str | None
+    wait: str | None
+    state_s: float | None
+    transaction_s: float | None
+    blocked_by: tuple[int, ...]
+    query: str | None
+    started: Any
+    statement_started: Any
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the server does not show what it does."""
+        return self.kind is None
+
+    @property
+    def resting(self) -> bool:
+        """Whether it does nothing and holds nothing."""
+        return self.state == "idle"
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it runs a statement, or might: the server may not show its state."""
+        return self.state in {None, "active", "fastpath function call"}
+
+    def __str__(self) -> str:
+        name = f", {self.application}" if self.application else ""
+        where = f" from {self.client}" if self.client else ""
+        return f"{self.user or self.kind}{name}{where}"
+
+
+@dataclass(frozen=True)
+class Activity:
+    """The sessions of the database, and what may be seen of them."""
+
+    sessions: tuple[SeenSession, ...]
+    rights: Rights
+
+    @property
+    def hidden(self) -> int:
+        """Of how many sessions the server does not show what they do."""
+        return sum(session.hidden for session in self.sessions)
+
+    @property
+    def resting(self) -> int:
+        """How many do nothing."""
+        return sum(session.resting for session in self.sessions)
+
+
+def activity(session: ReadSession) -> Activity:
+    """Look at the other sessions in the session's database, the oldest transaction first."""
+    return Activity(seen_sessions(session), rights(session))
+
+
+def seen_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[SeenSession, ...]:
+    """The other sessions of the database; with ``pids``, those processes of other ones as well."""
+    rows = session.execute(sa.text(_QUERY), {"kinds": list(_KINDS), "pids": list(pids)})
+    return tuple(_seen(dict(row)) for row in rows.mappings())
+
+
+def _seen(row: dict[str, Any]) -> SeenSession:
+    query = None if row["query"] in {"", _HIDDEN} else masked(row["query"])
+    # A blocker counts twice where it holds up a statement and that statement's parallel workers.
+    blockers = tuple(sorted(set(row["blocked_by"])))
+    ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
+    return SeenSession(**{**row, **ages, "query": query, "blocked_by": blockers})
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
