@@ -23,7 +23,12 @@ ENTRIES = (
         ("sample",),
     ),
     Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
-    Entry("groups", "aspencli.commands.groups", "List, look into and import groups.", ("group",)),
+    Entry(
+        "groups",
+        "aspencli.commands.groups",
+        "List, look into, make and import groups, and invite to them.",
+        ("group",),
+    ),
     Entry("phylo-runs", "aspencli.commands.phylo_runs", "Runs that make phylogenetic trees."),
     Entry("phylo-trees", "aspencli.commands.phylo_trees", "Phylogenetic trees as files."),
     Entry("qc-mutations", "aspencli.commands.qc_mutations", "Quality and mutations of samples."),

@@ -109,10 +109,11 @@ class Invitation(TypedDict):
 
 
 class Invited(TypedDict):
-    """Whether an address could be invited."""
+    """Whether an address could be invited; the live service does not say why not."""
 
     email: str
     success: bool
+    error: NotRequired[str | None]
 
 
 class Pathogen(TypedDict):

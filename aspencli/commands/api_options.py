@@ -18,6 +18,19 @@ Group = Annotated[
         callback=params.checked("the group"),
     ),
 ]
+GroupKey = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[GROUP]",
+        help="The group: id, name or prefix. Default: --org.",
+        show_default=False,
+        callback=params.checked("the group"),
+    ),
+]
+OldGroupKey = Annotated[
+    str | None,
+    typer.Option("--group", "--group-id", hidden=True, callback=params.checked("the group")),
+]
 Pathogen = Annotated[
     str | None,
     typer.Option(

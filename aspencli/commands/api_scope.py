@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from aspencli import params
+from aspencli.errors import BadInputError
 from aspencli.params import Road
 
 if TYPE_CHECKING:
@@ -22,6 +23,24 @@ def chosen_scope(context: AppContext, group: str | None, pathogen: str | None) -
     if context.out.err.isatty():
         context.out.info(f"{params.road_words(context, Road.API)}, for {scope}")
     return scope
+
+
+def named_group(context: AppContext, given: str | None, option: str | None) -> str:
+    """What names the group that a command shows or changes: no group is meant by itself.
+
+    Raises:
+        BadInputError: Nothing does, or two things do.
+    """
+    if given is not None and option is not None and given != option:
+        raise BadInputError(
+            f"two groups were named: {given} and {option}", hint="Name one of them."
+        )
+    found = params.chosen_group(context, given or option)
+    if found is None:
+        raise BadInputError(
+            "no group was named", hint="Name it by id, name or prefix; or set CZGE_ORG."
+        )
+    return found
 
 
 def chosen_ids(

@@ -1,57 +1,16 @@
-"""Groups: who they are, who works in them, how much they hold."""
+"""Groups, straight from the database: who they are, who works in them, how much they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from aspencli.services.group_rows import ROLES, GroupDetails, GroupSummary, Member
 from aspencli.services.lookups import PLACE, find_group
 from db.models import Group, Location, Role, Sample, User, UserRole
 from db.sessions import ReadSession
-
-
-@dataclass(frozen=True)
-class GroupSummary:
-    """A group in a list.
-
-    Attributes:
-        default_tree_location: Where its trees are about, as ``Region / Country / ...``.
-        users: How many users have a role in it.
-        samples: How many samples it submitted.
-    """
-
-    id: int
-    name: str
-    prefix: str
-    default_tree_location: str | None
-    users: int
-    samples: int
-
-
-@dataclass(frozen=True)
-class Member:
-    """A user and the roles that the user has in one group."""
-
-    id: int
-    name: str
-    email: str
-    roles: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class GroupDetails(GroupSummary):
-    """All there is to a group."""
-
-    address: str | None
-    division: str | None
-    location: str | None
-    submitting_lab: str | None
-    auth0_org_id: str
-    tree_parameters: dict[str, Any] | None
-    members: tuple[Member, ...]
 
 
 def list_groups(session: ReadSession) -> Iterator[GroupSummary]:
@@ -79,6 +38,34 @@ def show_group(session: ReadSession, key: str) -> GroupDetails:
         tree_parameters=group.tree_parameters,
         members=_members(session, group.id),
     )
+
+
+def list_members(session: ReadSession, key: str) -> Iterator[dict[str, Any]]:
+    """The members of a group as the API tells of them: of several roles, the strongest.
+
+    Raises:
+        NotFoundError: There is no such group.
+        BadInputError: There are several.
+    """
+    ranks = {name: rank for rank, name in enumerate(ROLES)}
+    strongest = sa.func.min(sa.case(ranks, value=Role.name))
+    rows = session.execute(
+        sa.select(
+            User.id,
+            User.name,
+            User.email,
+            User.agreed_to_tos,
+            User.acknowledged_policy_version,
+            strongest.label("role"),
+        )
+        .join(UserRole, UserRole.user_id == User.id)
+        .join(Role, Role.id == UserRole.role_id)
+        .where(UserRole.group_id == find_group(session, key).id, Role.name.in_(ROLES))
+        .group_by(User.id)
+        .order_by(User.id)
+    )
+    for row in rows.mappings():
+        yield {**row, "role": ROLES[row["role"]]}
 
 
 def _summaries() -> sa.Select[Any]:

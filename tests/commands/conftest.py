@@ -21,17 +21,22 @@ from tests.api.conftest import (
     Provider,
     _cloud,
     aws,
+    identity,
+    identity_process,
     make_api,
+    managed_by,
     provider,
     starting,
+    use_organizations,
 )
 from tests.commands.accounts_lab import Accounts
 from tests.commands.api_lab import ApiLab
 from tests.commands.ending import Ended
 from tests.commands.mapping_lab import Lab
 from tests.conftest import Server
+from tests.local.identity.lab import Identity
 
-__all__ = ["_cloud", "aws", "make_api", "provider"]
+__all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider"]
 
 Cli = Callable[..., Ended]
 AddSample = Callable[..., int]
@@ -113,6 +118,15 @@ def api_lab(make_api: ApiFactory, roles: Database, aws: Cloud, lab_of: Any) -> A
     """Commands on a service of the test's own, with every role and 1,025 samples."""
     made: ApiLab = lab_of(make_api(roles, **aws.settings))
     return made
+
+
+@pytest.fixture
+def people_lab(
+    make_api: ApiFactory, seeded: Database, identity: Identity, lab_of: Callable[[Api], ApiLab]
+) -> ApiLab:
+    """Commands on a service of the test's own that has an identity provider to manage."""
+    use_organizations(seeded)
+    return lab_of(make_api(seeded, **managed_by(identity)))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aspencli.services import group_rows
 from aspencli.services.sample_rows import UNTOLD
 from tests.commands.api_lab import ApiLab
 from tests.test_cli_frame import COMMANDS
@@ -38,6 +39,8 @@ COMPARED = {
     "locations list": "test_locations",
     "locations search": "test_searches_for_locations",
     "pathogens list": "test_pathogens",
+    "groups show": "test_groups_as_far_as_the_api_tells_of_them",
+    "groups members": "test_members",
 }
 
 
@@ -109,6 +112,28 @@ def test_runs(shared_lab: ApiLab, form: str) -> None:
 def test_trees_of_usher(shared_lab: ApiLab, slug: str) -> None:
     command = ("usher", "get-tree-versions", "--org", "1", "--pathogen-slug", slug)
     _by_both(shared_lab, *command, "-o", "json")
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize(
+    "words",
+    [("1",), ("rcphl",), ("--org", "1"), ("--group-id", "1"), (), ("1", "--group", "2"), ("NOPE",)],
+    ids=" ".join,
+)
+def test_members(shared_lab: ApiLab, words: tuple[str, ...], form: str) -> None:
+    command = ("groups", "members", *words, "-o", form)
+    ways = [shared_lab(*command, "--via", road) for road in ROADS]
+    assert (ways[0].code, ways[0].out) == (ways[1].code, ways[1].out)
+
+
+@pytest.mark.parametrize("key", ["1", "RCPHL", "Redwood County Public Health Laboratory", "NOPE"])
+def test_groups_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, key: str) -> None:
+    db, api = [shared_lab("groups", "show", key, "-o", "json", "--via", road) for road in ROADS]
+    assert db.code == api.code
+    if db.code == 0:
+        (expected,), (found,) = db.json, api.json
+        assert found == expected | dict.fromkeys(group_rows.UNTOLD)
+        assert list(found) == list(expected)
 
 
 @pytest.mark.parametrize("form", ["json", "tsv"])
