@@ -29,7 +29,16 @@ class Job(StrEnum):
 
 
 class JobError(Exception):
-    """A job could not be started; the text tells why."""
+    """A job could not be started; the text tells why.
+
+    Args:
+        message: Why.
+        away: Whether AWS did not answer, rather than say no.
+    """
+
+    def __init__(self, message: str, *, away: bool = False):
+        super().__init__(message)
+        self.away = away
 
 
 async def start_job(aws: Aws, settings: Settings, job: Job, run: Mapping[str, Any]) -> str:
@@ -50,6 +59,22 @@ async def start_job(aws: Aws, settings: Settings, job: Job, run: Mapping[str, An
     return await asyncio.to_thread(_start, aws, settings.parameters_path + job, job, run)
 
 
+async def stop_job(aws: Aws, execution: str, why: str) -> None:
+    """Stop an execution that was started for nothing.
+
+    Raises:
+        JobError: It may go on.
+    """
+    await asyncio.to_thread(_stop, aws, execution, why)
+
+
+def _stop(aws: Aws, execution: str, why: str) -> None:
+    try:
+        aws.client("stepfunctions").stop_execution(executionArn=execution, cause=why)
+    except (BotoCoreError, ClientError) as error:
+        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
+
+
 def _start(aws: Aws, parameter: str, job: Job, run: Mapping[str, Any]) -> str:
     try:
         found = aws.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
@@ -62,7 +87,7 @@ def _start(aws: Aws, parameter: str, job: Job, run: Mapping[str, Any]) -> str:
             input=json.dumps({**document, "Input": {**document["Input"], "Run": {**told, **run}}}),
         )
     except (BotoCoreError, ClientError) as error:
-        raise JobError(f"AWS: {error}") from error
+        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise JobError(f"the parameter {parameter} is not that of a job") from error
     return str(started["executionArn"])

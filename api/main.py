@@ -24,6 +24,7 @@ from api.views import (
     lineages,
     locations,
     pathogens,
+    phylo_runs,
     samples,
     users,
     usher,
@@ -93,6 +94,7 @@ def add_routers(app: FastAPI) -> None:
     app.include_router(lineages.router, prefix="/v2/lineages", **SIGNED_IN)
     include_for_orgs(app, auspice.router, "auspice")
     include_for_orgs(app, auspice.open_router, "auspice", gate=())
+    include_for_orgs(app, phylo_runs.router, "phylo_runs")
     include_for_orgs(app, samples.router, "samples")
     include_for_orgs(app, usher.router, "usher")
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from db.models import Location, PhyloTree, Sample
+from db.models import Location, PhyloRun, PhyloTree, Sample
 from tests.api.conftest import Api
 
 Facts = Mapping[str, Any]
@@ -78,10 +78,19 @@ def facts_of(api: Api) -> Facts:
     with api.database.reading() as session:
         trees = sa.select(PhyloTree.entity_id).order_by(PhyloTree.entity_id)
         samples = sa.select(Sample).order_by(Sample.id)
+        runs = sa.select(PhyloRun).order_by(PhyloRun.id)
+        of_1 = {
+            run.workflow_status.lower(): run.id
+            for run in session.scalars(runs.where(PhyloRun.group_id == 1))
+        }
         places = sa.select(Location.id).order_by(Location.id)
         return {
             "tree": session.scalars(trees.where(PhyloTree.group_id == 1)).first(),
             "tree_of_2": session.scalars(trees.where(PhyloTree.group_id == 2)).first(),
+            "run": of_1["completed"],
+            "run_failed": of_1["failed"],
+            "run_started": of_1["started"],
+            "run_of_2": session.scalars(runs.where(PhyloRun.group_id == 2)).first().id,  # type: ignore[union-attr] # it has one
             "place": session.scalars(places).first(),
             **{
                 f"sample_of_{group}": session.scalars(

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from tests.service.asking import Ask
-from tests.service.tables import auspice, frame, groups, orgs, reference, samples, sessions, users
+from tests.service.tables import (
+    auspice,
+    frame,
+    groups,
+    orgs,
+    phylo_runs,
+    reference,
+    samples,
+    sessions,
+    users,
+)
 
 TABLES: dict[str, list[Ask]] = {
     "frame": frame.ASKS,
@@ -13,5 +23,6 @@ TABLES: dict[str, list[Ask]] = {
     "groups": groups.ASKS,
     "users": users.ASKS,
     "magic links": auspice.ASKS,
+    "phylogenetic runs": phylo_runs.ASKS,
     "samples": samples.ASKS,
 }

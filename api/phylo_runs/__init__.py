@@ -1,0 +1,1 @@
+"""Phylogenetic runs: how they are listed, started, renamed and deleted."""

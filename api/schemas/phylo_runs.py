@@ -1,0 +1,109 @@
+"""Phylogenetic runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from api.schemas.base import BaseRequest, BaseResponse, Date, RowId, StrictText, UtcTime
+from api.schemas.pathogens import PathogenResponse
+from db.models import TreeType
+
+_LONGEST = 128
+_OFFERED = (TreeType.OVERVIEW, TreeType.TARGETED, TreeType.NON_CONTEXTUALIZED)
+
+
+def _read_type(value: str) -> str:
+    if value.upper() not in _OFFERED:
+        raise PydanticCustomError(
+            "tree_type", "no tree type; there are {offered}", {"offered": ", ".join(_OFFERED)}
+        )
+    return value.upper()
+
+
+RunName = Annotated[str, Field(min_length=1, max_length=_LONGEST)]
+
+
+class GroupResponse(BaseResponse):
+    """The group that the run belongs to."""
+
+    id: int
+    name: str
+    location: str | None = None
+
+
+class UserResponse(BaseResponse):
+    """Who started the run."""
+
+    id: int
+    name: str
+
+
+class TreeResponse(BaseResponse):
+    """The tree that the run built."""
+
+    id: int
+    name: str | None = None
+
+
+class PhyloRunResponse(BaseResponse):
+    """A run. PostgreSQL makes the JSON (`api.phylo_runs.listing`); this documents it."""
+
+    id: int
+    start_datetime: UtcTime | None
+    end_datetime: UtcTime | None = None
+    workflow_status: str
+    """``STARTED``, ``COMPLETED`` or ``FAILED``."""
+    template_args: dict[str, Any]
+    name: str | None = None
+    group: GroupResponse
+    template_file_path: str | None = None
+    tree_type: str | None = None
+    pathogen: PathogenResponse | None = None
+    contextual_data_source: str
+    user: UserResponse | None = None
+    phylo_tree: TreeResponse | None = None
+    """Null while there is none."""
+
+
+class PhyloRunsListResponse(BaseResponse):
+    """Runs, in the order of their ids."""
+
+    phylo_runs: list[PhyloRunResponse]
+
+
+class PhyloRunDeleteResponse(BaseResponse):
+    """The run that was deleted."""
+
+    id: int
+
+
+class TemplateArgsRequest(BaseRequest):
+    """Which public samples a tree may hold beside the named ones."""
+
+    filter_start_date: Date | None = None
+    filter_end_date: Date | None = None
+    filter_pango_lineages: (
+        list[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z. *\/]+$")]] | None
+    ) = None
+    location_id: RowId | None = None
+    """The place that the tree is about; the group's default where it is left out."""
+
+
+class PhyloRunRequest(BaseRequest):
+    """A run to start."""
+
+    name: RunName
+    samples: list[StrictText]
+    """Public and private identifiers, strains of public repositories, accession numbers."""
+    tree_type: Annotated[str, AfterValidator(_read_type)]
+    """``OVERVIEW``, ``TARGETED`` or ``NON_CONTEXTUALIZED``, in any case."""
+    template_args: TemplateArgsRequest | None = None
+
+
+class PhyloRunUpdateRequest(BaseRequest):
+    """What of a run can be changed."""
+
+    name: RunName

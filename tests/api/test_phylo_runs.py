@@ -1,0 +1,269 @@
+"""Phylogenetic runs: listed, started with their job or not at all, renamed and deleted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from api.schemas.phylo_runs import PhyloRunsListResponse
+from db.database import Database
+from db.models import (
+    AlignedRepositoryData,
+    Base,
+    Entity,
+    PhyloRun,
+    PhyloTree,
+    Sample,
+    UploadedPathogenGenome,
+    WorkflowStatus,
+)
+from local.aws.content import machine_arn
+from local.seed.upstream import strains
+from tests.api.conftest import Api, ApiFactory, Cloud
+
+PATH = "/v2/orgs/{}/pathogens/{}/phylo_runs/"
+SC2, MPX, HCV = PATH.format(1, "SC2"), PATH.format(1, "MPX"), PATH.format(1, "HCV")
+MACHINE = machine_arn("nextstrain-ondemand-sfn")
+TABLES = (
+    *("workflows", "phylo_runs", "entities", "phylo_trees"),
+    *("phylo_tree_samples", "workflow_inputs"),
+)
+
+
+@pytest.fixture
+def lab(make_api: ApiFactory, roles: Database, aws: Cloud) -> Api:
+    return make_api(roles, **aws.settings)
+
+
+def runs(api: Api, who: str = "member", path: str = SC2) -> list[dict[str, Any]]:
+    answer = api("GET", path, who)
+    assert answer.status_code == 200, answer.text
+    PhyloRunsListResponse.model_validate(answer.json())
+    found: list[dict[str, Any]] = answer.json()["phylo_runs"]
+    return found
+
+
+def run_that_is(api: Api, status: str) -> int:
+    return next(int(run["id"]) for run in runs(api) if run["workflow_status"] == status)
+
+
+def start(api: Api, *samples: str, path: str = SC2, **changes: Any) -> httpx.Response:
+    body = {"name": "New", "tree_type": "TARGETED", "samples": samples, **changes}
+    return api("POST", path, "member", json=body)
+
+
+def executions(aws: Cloud) -> dict[str, dict[str, Any]]:
+    """What each execution was told, and how it stands, by its ARN."""
+    states = aws.client("stepfunctions")
+    found = states.list_executions(stateMachineArn=MACHINE)["executions"]
+    return {
+        each["executionArn"]: states.describe_execution(executionArn=each["executionArn"])
+        for each in found
+    }
+
+
+def counts(api: Api) -> dict[str, int]:
+    with api.database.reading() as session:
+        return {
+            name: session.scalar(
+                sa.select(sa.func.count()).select_from(Base.metadata.tables[f"aspen.{name}"])
+            )
+            or 0
+            for name in TABLES
+        }
+
+
+# The list
+
+
+def test_runs_are_listed_with_their_trees(shared_roles: Api) -> None:
+    found = runs(shared_roles)
+    assert [run["id"] for run in found] == sorted(run["id"] for run in found)
+    first = found[0]
+    assert first["start_datetime"] == "2023-01-09T17:02:11+00:00"
+    assert first["end_datetime"] == "2023-01-09T17:41:50+00:00"
+    assert (first["name"], first["tree_type"]) == ("Redwood County, overview", "OVERVIEW")
+    assert first["phylo_tree"]["name"] == first["name"]
+    assert (first["pathogen"]["slug"], first["contextual_data_source"]) == ("SC2", "GISAID")
+    waiting = next(run for run in found if run["workflow_status"] == "STARTED")
+    assert (waiting["end_datetime"], waiting["phylo_tree"]) == (None, None)
+
+
+def test_runs_of_nobody_are_listed(lab: Api) -> None:
+    number = run_that_is(lab, "FAILED")
+    with lab.database.begin() as session:
+        run = session.get_one(PhyloRun, number)
+        run.user_id = run.start_datetime = run.name = None
+    found = next(each for each in runs(lab) if each["id"] == number)
+    assert (found["user"], found["start_datetime"], found["name"]) == (None, None, None)
+
+
+# Starting
+
+
+def test_a_run_starts_with_what_was_asked_for(lab: Api, aws: Cloud) -> None:
+    with lab.database.reading() as session:
+        own = session.scalars(sa.select(Sample).where(Sample.submitting_group_id == 1)).first()
+        assert own
+        assert own.uploaded_pathogen_genome
+        genome = own.uploaded_pathogen_genome.entity_id
+    first, second, third = strains()[:3]
+    arguments = {"filter_start_date": "2022-3-1", "filter_pango_lineages": ["BA.2* / 21L"]}
+    names = [own.private_identifier, own.public_identifier, first.strain, second.isl]
+    answer = start(
+        lab, *names, f"hCoV-19/{third.strain}", tree_type="Overview", template_args=arguments
+    )
+    assert answer.status_code == 200, answer.text
+    made = answer.json()
+    assert runs(lab)[-1] == made
+    assert (made["workflow_status"], made["tree_type"]) == ("STARTED", "OVERVIEW")
+    assert made["template_args"] == {**arguments, "filter_start_date": "2022-03-01"}
+    assert made["group"]["id"] == 1
+    with lab.database.reading() as session:
+        run = session.get_one(PhyloRun, made["id"])
+        assert run.gisaid_ids == sorted([first.strain, second.strain, third.strain])
+        dump = next(entity for entity in run.inputs if isinstance(entity, AlignedRepositoryData))
+        assert dump.public_repository.name == "GISAID"
+        assert {entity.id for entity in run.inputs} == {genome, dump.entity_id}
+    told = [json.loads(each["input"]) for each in executions(aws).values()]
+    mine = [each for each in told if each["Input"]["Run"].get("workflow_id") == made["id"]]
+    assert len(mine) == 1
+    assert "StateMachineArn" not in mine[0]
+
+
+def test_another_pathogens_run_takes_the_dump_that_there_is(lab: Api) -> None:
+    assert start(lab, path=MPX).json()["contextual_data_source"] == "GenBank"
+    refused = start(lab, path=HCV)
+    assert refused.status_code == 400
+    assert refused.json() == {"error": "No aligned upstream dump for run", "pathogen": "HCV"}
+
+
+def test_names_that_name_nothing_are_told_once_in_their_order(lab: Api) -> None:
+    before = counts(lab)
+    refused = start(lab, "zzz", "RCPHL-0000001", "aaa", "zzz")
+    assert refused.json() == {"error": "missing ids", "ids": ["zzz", "aaa"]}
+    assert counts(lab) == before
+
+
+def test_private_names_of_others_are_missing(lab: Api) -> None:
+    with lab.database.reading() as session:
+        theirs = session.scalars(sa.select(Sample).where(Sample.submitting_group_id == 1)).first()
+    assert theirs
+    names = [theirs.public_identifier, theirs.private_identifier]
+    body = {"name": "x", "tree_type": "TARGETED", "samples": names}
+    refused = lab("POST", PATH.format(2, "SC2"), "g2member", json=body)
+    assert refused.json() == {"error": "missing ids", "ids": [theirs.private_identifier]}
+
+
+def test_a_sample_without_a_sequence_is_told(lab: Api) -> None:
+    first = sa.select(Sample.id).where(Sample.submitting_group_id == 1).order_by(Sample.id).limit(2)
+    with lab.database.begin() as session:
+        uploaded = UploadedPathogenGenome.metadata.tables["aspen.uploaded_pathogen_genomes"]
+        session.execute(sa.delete(uploaded).where(uploaded.c.sample_id.in_(first)))
+    refused = start(lab, "RCPHL-0000001", "RCPHL-0000003", "RCPHL-0000002")
+    assert refused.status_code == 400
+    assert refused.json() == {
+        "error": "some samples have no sequence",
+        "ids": ["RCPHL-0000001", "RCPHL-0000002"],
+    }
+
+
+def test_a_whole_group_is_one_run(lab: Api) -> None:
+    with lab.database.reading() as session:
+        names = list(
+            session.scalars(
+                sa.select(Sample.private_identifier).where(Sample.submitting_group_id == 1)
+            )
+        )
+    made = start(lab, *names, *(f"nobody {number}" for number in range(40_000)))
+    assert len(made.json()["ids"]) == 40_000
+    made = start(lab, *names)
+    with lab.database.reading() as session:
+        assert len(session.get_one(PhyloRun, made.json()["id"]).inputs) == 1001
+
+
+# A job that does not start
+
+
+@pytest.fixture(params=["away", "refusing"])
+def failing(
+    request: pytest.FixtureRequest, make_api: ApiFactory, roles: Database, aws: Cloud
+) -> tuple[Api, int]:
+    """A service that can start no job, and what it says then."""
+    if request.param == "away":
+        return make_api(roles, **{**aws.settings, "BOTO_ENDPOINT_URL": "http://127.0.0.1:9"}), 503
+    return make_api(roles, **aws.settings, DEPLOYMENT_STAGE="elsewhere"), 502
+
+
+def test_a_job_that_does_not_start_leaves_no_run(failing: tuple[Api, int]) -> None:
+    api, status = failing
+    before = counts(api)
+    answer = start(api, "RCPHL-0000001")
+    assert answer.status_code == status
+    assert answer.json()["error"] in {"AWS cannot be reached", "the job could not be started"}
+    assert counts(api) == before
+
+
+def test_a_run_that_cannot_be_kept_stops_its_job(lab: Api, aws: Cloud) -> None:
+    with lab.database.begin() as session:
+        session.execute(
+            sa.text("""
+            CREATE FUNCTION aspen.full() RETURNS trigger LANGUAGE plpgsql
+                AS $$BEGIN RAISE 'the disk is full'; END$$;
+            CREATE CONSTRAINT TRIGGER full_at_commit AFTER INSERT ON aspen.phylo_runs
+                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION aspen.full()
+            """)
+        )
+    before, known = counts(lab), executions(aws)
+    assert start(lab).status_code == 500
+    assert counts(lab) == before
+    (new,) = (each for arn, each in executions(aws).items() if arn not in known)
+    assert new["status"] == "ABORTED"
+
+
+# Renaming and deleting
+
+
+def test_a_run_and_its_tree_get_another_name(lab: Api) -> None:
+    run = run_that_is(lab, "COMPLETED")
+    answer = lab("PUT", f"{SC2}{run}", "member", json={"name": "  Renamed "})
+    assert answer.status_code == 200
+    assert (answer.json()["name"], answer.json()["phylo_tree"]["name"]) == ("Renamed", "Renamed")
+    assert [each for each in runs(lab) if each["id"] == run] == [answer.json()]
+    assert sum(each["name"] == "Renamed" for each in runs(lab)) == 1
+
+
+def test_a_deleted_run_takes_its_tree_along_and_nothing_else(lab: Api) -> None:
+    run, before = run_that_is(lab, "COMPLETED"), counts(lab)
+    with lab.database.reading() as session:
+        tree = session.scalars(
+            sa.select(PhyloTree)
+            .join(Entity.producing_workflow)
+            .where(Entity.producing_workflow_id == run)
+        ).one()
+        shown, inputs = len(tree.samples), len(session.get_one(PhyloRun, run).inputs)
+    assert lab("DELETE", f"{SC2}{run}", "member").json() == {"id": run}
+    assert lab("DELETE", f"{SC2}{run}", "member").status_code == 404
+    assert shown
+    assert inputs
+    assert {name: before[name] - after for name, after in counts(lab).items()} == {
+        **dict.fromkeys(("workflows", "phylo_runs", "entities", "phylo_trees"), 1),
+        "phylo_tree_samples": shown,
+        "workflow_inputs": inputs,
+    }
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_run_that_is_going_on_stays_as_it_is(lab: Api, method: str) -> None:
+    run, before = run_that_is(lab, "STARTED"), runs(lab)
+    answer = lab(method, f"{SC2}{run}", "member", json={"name": "x"})
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "Can't modify an in-progress phylo run"}
+    assert runs(lab) == before
+    with lab.database.begin() as session:
+        session.get_one(PhyloRun, run).workflow_status = WorkflowStatus.FAILED
+    assert lab(method, f"{SC2}{run}", "member", json={"name": "x"}).status_code == 200
