@@ -25,7 +25,10 @@ from api.views import (
     locations,
     pathogens,
     phylo_runs,
+    phylo_trees,
+    qc_mutations,
     samples,
+    sequences,
     users,
     usher,
 )
@@ -95,6 +98,9 @@ def add_routers(app: FastAPI) -> None:
     include_for_orgs(app, auspice.router, "auspice")
     include_for_orgs(app, auspice.open_router, "auspice", gate=())
     include_for_orgs(app, phylo_runs.router, "phylo_runs")
+    include_for_orgs(app, phylo_trees.router, "phylo_trees")
+    include_for_orgs(app, sequences.router, "sequences")
+    include_for_orgs(app, qc_mutations.router, "qc_mutations")
     include_for_orgs(app, samples.router, "samples")
     include_for_orgs(app, usher.router, "usher")
 

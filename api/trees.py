@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,7 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.authz import Access, Action
 from api.aws import Aws
 from api.errors import ApiError
-from db.models import PathogenRepoConfig, PhyloTree, PhyloTreeSample, Sample
+from api.samples.naming import prefixes
+from db.models import (
+    Pathogen,
+    PhyloRun,
+    PhyloTree,
+    PhyloTreeSample,
+    Sample,
+    UploadedPathogenGenome,
+    WorkflowInput,
+)
 
 Names = Mapping[str, str]
 """The private identifier for each name that a tree may show a sample under."""
@@ -38,14 +47,11 @@ async def private_names(db: AsyncSession, access: Access, tree: PhyloTree) -> Na
         .join(PhyloTreeSample, PhyloTreeSample.sample_id == Sample.id)
         .where(PhyloTreeSample.phylo_tree_id == tree.entity_id, access.samples(Action.READ_PRIVATE))
     )
-    configs = sa.select(PathogenRepoConfig.prefix).where(
-        PathogenRepoConfig.pathogen_id == tree.pathogen_id
-    )
-    prefixes = [f"{prefix}/" for prefix in await db.scalars(configs)]
+    beginnings = await prefixes(db, await db.get_one(Pathogen, tree.pathogen_id))
     names: dict[str, str] = {}
     for public, private in await db.execute(query):
-        for prefix in prefixes:
-            names.setdefault(public.removeprefix(prefix), private)
+        for beginning in beginnings:
+            names.setdefault(public.removeprefix(f"{beginning}/"), private)
         names[public] = private
     return names
 
@@ -82,3 +88,40 @@ def nodes(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         node = waiting.pop()
         yield node
         waiting.extend(node.get("children", ()))
+
+
+async def selected_names(db: AsyncSession, tree: PhyloTree) -> frozenset[str]:
+    """The samples that the tree's run was asked for, by public names without a prefix.
+
+    Of a tree that no run made, those are all samples that it shows.
+    """
+    beginnings = await prefixes(db, await db.get_one(Pathogen, tree.pathogen_id))
+    query = sa.select(Sample.public_identifier)
+    run = await db.get(PhyloRun, tree.producing_workflow_id or 0)
+    if run is None:
+        query = query.join(PhyloTreeSample, PhyloTreeSample.sample_id == Sample.id).where(
+            PhyloTreeSample.phylo_tree_id == tree.entity_id
+        )
+    else:
+        uploaded = UploadedPathogenGenome.__table__
+        query = (
+            query.join(uploaded, uploaded.c.sample_id == Sample.id)
+            .join(WorkflowInput, WorkflowInput.entity_id == uploaded.c.pathogen_genome_id)
+            .where(WorkflowInput.workflow_id == run.id)
+        )
+    found = [*await db.scalars(query), *(run.gisaid_ids if run else ())]
+    return frozenset(bare(name, beginnings) for name in found)
+
+
+def tips(document: bytes) -> Iterator[tuple[str, str]]:
+    """The samples of a tree's JSON: what each is called there, and its public name."""
+    for node in nodes(orjson.loads(document)):
+        if "children" not in node and "name" in node:
+            yield node["name"], node.get("GISAID_ID", node["name"])
+
+
+def bare(name: str, beginnings: Sequence[str]) -> str:
+    """A public name without what a repository begins it with."""
+    for beginning in beginnings:
+        name = name.removeprefix(f"{beginning}/")
+    return name

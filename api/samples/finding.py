@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.authz import Access, Action, Condition
-from db.models import Pathogen, PathogenRepoConfig, PublicRepositoryMetadata, Sample
+from api.samples.naming import prefixes
+from db.models import Pathogen, PublicRepositoryMetadata, Sample
 
 
 def texts(values: Iterable[str]) -> sa.BindParameter[Sequence[str]]:
@@ -73,13 +74,10 @@ async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) ->
     Strains are known with and without what the repository begins identifiers with, and by the
     accession number of GISAID (``EPI_ISL_...``).
     """
-    configs = sa.select(PathogenRepoConfig.prefix).where(
-        PathogenRepoConfig.pathogen_id == pathogen.id
-    )
-    prefixes = [f"{prefix}/" for prefix in await db.scalars(configs)]
+    beginnings = [f"{prefix}/" for prefix in await prefixes(db, pathogen)]
     spelt: dict[str, list[str]] = {}
     for name in names:
-        bare = {name, *(name.removeprefix(prefix) for prefix in prefixes)}
+        bare = {name, *(name.removeprefix(beginning) for beginning in beginnings)}
         for spelling in bare:
             spelt.setdefault(spelling, []).append(name)
     source = PublicRepositoryMetadata

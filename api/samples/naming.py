@@ -45,6 +45,14 @@ async def repository_prefix(
     return prefix
 
 
+async def prefixes(db: AsyncSession, pathogen: Pathogen) -> list[str]:
+    """How public identifiers of a pathogen begin in any repository."""
+    query = sa.select(PathogenRepoConfig.prefix).where(
+        PathogenRepoConfig.pathogen_id == pathogen.id
+    )
+    return list(await db.scalars(query))
+
+
 def made_up(prefix: str, country: str | None, group_prefix: str, sample_id: int) -> str:
     """A public identifier for a sample, as ``hCoV-19/USA/CZI-4/2026``."""
     year = datetime.now(UTC).year

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.service.asking import Ask
 from tests.service.tables import (
     auspice,
+    files,
     frame,
     groups,
     orgs,
@@ -24,5 +25,6 @@ TABLES: dict[str, list[Ask]] = {
     "users": users.ASKS,
     "magic links": auspice.ASKS,
     "phylogenetic runs": phylo_runs.ASKS,
+    "trees, sequences": files.ASKS,
     "samples": samples.ASKS,
 }

@@ -1,0 +1,41 @@
+"""Sequences of samples."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from starlette.responses import StreamingResponse
+
+from api.context import CurrentPathogen, OrgAccess
+from api.deps import AppSettings, AwsClients, Db
+from api.samples.fasta import fasta, link_to_fasta
+from api.schemas.sequences import FastaURLRequest, FastaURLResponse, SequenceRequest
+from api.streaming import attachment
+
+router = APIRouter(tags=["sequences"])
+
+
+@router.post("/", response_class=Response)
+async def prepare_sequences_download(
+    wanted: SequenceRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> Response:
+    """The sequences of samples (FASTA), a file to download; what one may not have is left out."""
+    body = await fasta(
+        db, access, pathogen, wanted.sample_ids, repository=wanted.public_repository_name
+    )
+    headers = attachment("sample_sequences.fasta")
+    return StreamingResponse(body, media_type="application/binary", headers=headers)
+
+
+@router.post("/getfastaurl")
+async def get_fasta_url(
+    wanted: FastaURLRequest,
+    db: Db,
+    access: OrgAccess,
+    pathogen: CurrentPathogen,
+    aws: AwsClients,
+    settings: AppSettings,
+) -> FastaURLResponse:
+    """A link to the sequences of samples that works for anybody, for an hour."""
+    consumer = wanted.downstream_consumer
+    body = await fasta(db, access, pathogen, wanted.samples, consumer=consumer)
+    return FastaURLResponse(url=await link_to_fasta(aws, settings, access.group.id, body))

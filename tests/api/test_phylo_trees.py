@@ -1,0 +1,85 @@
+"""Trees as files, and the samples in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.trees import nodes
+from db.models import PhyloTree
+from tests.api.conftest import Api
+from tests.api.test_auspice import trees_of
+
+pytestmark = pytest.mark.usefixtures("aws")
+PATH = "/v2/orgs/{}/pathogens/SC2/phylo_trees/{}/{}"
+
+
+def fetch(api: Api, tree: int, what: str, who: str = "member", group: int = 1, **query: str) -> Any:
+    answer = api("GET", PATH.format(group, tree, what), who, params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"].startswith("attachment; filename=")
+    return answer
+
+
+def names_in(api: Api, tree: int, **options: Any) -> set[str]:
+    document = fetch(api, tree, "download", **options).json()
+    return {node["name"] for node in nodes(document)}
+
+
+def own(api: Api, tree: int) -> dict[str, str]:
+    with api.database.reading() as session:
+        row = session.get_one(PhyloTree, tree)
+        return {sample.public_identifier: sample.private_identifier for sample in row.samples}
+
+
+def test_own_samples_have_their_private_names(shared_roles: Api) -> None:
+    tree = trees_of(shared_roles, 1)[0]
+    shown, samples = names_in(shared_roles, tree), own(shared_roles, tree)
+    assert shown >= set(samples.values())
+    assert not shown & set(samples)
+
+
+@pytest.mark.parametrize(
+    "options", [{"id_style": "public"}, {"who": "viewer"}, {"who": "g2admin", "group": 2}]
+)
+def test_public_names_where_asked_for_or_where_no_others_may_be_seen(
+    shared_roles: Api, options: dict[str, Any]
+) -> None:
+    tree = trees_of(shared_roles, 1)[0]
+    shown, samples = names_in(shared_roles, tree, **options), own(shared_roles, tree)
+    assert shown >= set(samples)
+    assert not shown & set(samples.values())
+
+
+@pytest.mark.parametrize("style", ["private", "public"])
+def test_the_samples_of_a_tree_and_which_were_asked_for(shared_roles: Api, style: str) -> None:
+    tree = trees_of(shared_roles, 1)[0]
+    answer = fetch(shared_roles, tree, "sample_ids", id_style=style)
+    assert answer.headers["content-type"].startswith("text/tsv")
+    header, *rows = answer.text.splitlines()
+    assert header == "Sample Identifier\tSelected"
+    told = dict(row.split("\t") for row in rows)
+    samples = own(shared_roles, tree)
+    chosen = samples if style == "public" else samples.values()
+    assert {name for name, selected in told.items() if selected == "yes"} == set(chosen)
+    assert "no" in told.values()  # the public ones around them
+
+
+@pytest.mark.parametrize("what", ["download", "sample_ids"])
+def test_a_tree_that_one_may_not_see(shared_roles: Api, what: str) -> None:
+    for tree in (trees_of(shared_roles, 2)[0], 999_999, -1):
+        answer = shared_roles("GET", PATH.format(1, tree, what), "member")
+        assert answer.status_code == 400
+        assert answer.json() == {"error": f"PhyloTree with id {tree} not viewable by user"}
+
+
+def test_a_tree_whose_file_is_gone(roles: Any, make_api: Any, aws: Any) -> None:
+    api = make_api(roles, **aws.settings)
+    tree = trees_of(api, 1)[0]
+    with api.database.begin() as session:
+        session.get_one(PhyloTree, tree).s3_key = "gone.json"
+    for what in ("download", "sample_ids"):
+        answer = api("GET", PATH.format(1, tree, what), "member")
+        assert answer.status_code == 404
+        assert answer.json()["error"] == "the tree's file is gone"

@@ -1,0 +1,157 @@
+"""Sequences as FASTA, links to them, and what was found in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from db.database import Database
+from db.models import Sample
+from local.seed import seed_samples
+from tests.api.conftest import Api, ApiFactory, Cloud
+from tests.api.test_samples_find import sample_of
+
+PATH = "/v2/orgs/{}/pathogens/SC2/{}"
+
+
+def ask(api: Api, names: list[str], who: str = "member", group: int = 1, **more: Any) -> Any:
+    path = PATH.format(group, "sequences/")
+    return api("POST", path, who, json={"sample_ids": names, **more})
+
+
+def titles(text: str) -> list[str]:
+    return [line[1:] for line in text.splitlines() if line.startswith(">")]
+
+
+def test_own_samples_are_called_by_their_private_identifiers(shared_roles: Api) -> None:
+    ours, hidden = sample_of(shared_roles, 1), sample_of(shared_roles, 1, private=True)
+    answer = ask(shared_roles, [hidden.private_identifier, ours.public_identifier, "nobody"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/binary"
+    assert answer.headers["content-disposition"].startswith("attachment; filename=")
+    assert set(titles(answer.text)) == {ours.private_identifier, hidden.private_identifier}
+    with shared_roles.database.reading() as session:
+        genome = session.get_one(Sample, ours.id).uploaded_pathogen_genome
+        assert genome is not None
+        assert f">{ours.private_identifier}\n{genome.sequence}\n" in answer.text
+
+
+def test_samples_of_a_granting_group_are_called_by_their_public_ones(shared_roles: Api) -> None:
+    theirs = sample_of(shared_roles, 2)
+    named = [theirs.private_identifier]
+    answer = ask(shared_roles, named, "g3member", 3)
+    assert titles(answer.text) == [theirs.public_identifier]
+    answer = ask(shared_roles, named, "g3member", 3, public_repository_name="GenBank")
+    prefix, _, rest = theirs.public_identifier.partition("/")
+    assert titles(answer.text) == [f"SARS-CoV-2/human/{rest}"] or prefix not in answer.text
+
+
+@pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
+def test_who_may_only_read_gets_no_sequence(shared_roles: Api, who: str, group: int) -> None:
+    ours = sample_of(shared_roles, 1)
+    answer = ask(shared_roles, [ours.public_identifier], who, group)
+    assert (answer.status_code, answer.text) == (200, "")
+
+
+def test_a_repository_without_the_pathogen_is_told(shared_roles: Api) -> None:
+    answer = ask(shared_roles, [], public_repository_name="ENA")
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "no prefix found for given pathogen_slug and public_repository combination"
+    }
+
+
+def test_a_name_with_a_line_break_breaks_no_record(api: Api) -> None:
+    with api.database.begin() as session:
+        sample = session.scalars(sa.select(Sample).order_by(Sample.id)).first()
+        assert sample is not None
+        sample.private_identifier = "L-1\n>fake"
+    answer = ask(api, ["L-1\n>fake"])
+    assert titles(answer.text) == ["L-1 >fake"]
+
+
+def test_many_sequences_are_sent_as_they_are_read(make_api: ApiFactory, seeded: Database) -> None:
+    seed_samples(seeded, 300, group=1)
+    api = make_api(seeded)
+    with seeded.reading() as session:
+        names = list(
+            session.scalars(
+                sa.select(Sample.public_identifier).where(Sample.submitting_group_id == 1)
+            )
+        )
+    with api.as_("member").stream(
+        "POST",
+        PATH.format(1, "sequences/"),
+        json={"sample_ids": [*names, *map(str, range(40_000))]},
+    ) as answer:
+        pieces = list(answer.iter_raw())
+    assert "content-length" not in answer.headers
+    assert b"".join(pieces).count(b">") == len(names)
+    assert max(map(len, pieces)) < 4 << 20
+
+
+@pytest.fixture
+def lab(make_api: ApiFactory, roles: Database, aws: Cloud) -> Api:
+    return make_api(roles, **aws.settings)
+
+
+def link(api: Api, names: list[str], **more: Any) -> str:
+    path = PATH.format(1, "sequences/getfastaurl")
+    answer = api("POST", path, "member", json={"samples": names, **more})
+    assert answer.status_code == 200, answer.text
+    assert list(answer.json()) == ["url"]
+    return str(answer.json()["url"])
+
+
+def test_a_link_hands_sequences_to_anybody(lab: Api) -> None:
+    ours = sample_of(lab, 1)
+    url = link(lab, [ours.public_identifier])
+    assert "X-Amz-Expires=3600" in url
+    answer = httpx.get(url, trust_env=False)
+    assert titles(answer.text) == [ours.private_identifier]
+    assert httpx.get(link(lab, ["nobody"]), trust_env=False).text == ""
+
+
+def test_usher_reads_names_up_to_a_blank(lab: Api) -> None:
+    with lab.database.begin() as session:
+        session.get_one(Sample, sample_of(lab, 1).id).private_identifier = "L 1"
+    url = link(lab, ["L 1"], downstream_consumer="USHER")
+    assert titles(httpx.get(url, trust_env=False).text) == ["L_1"]
+    assert titles(httpx.get(link(lab, ["L 1"]), trust_env=False).text) == ["L 1"]
+
+
+# Quality and mutations
+
+
+def found(api: Api, names: list[str], who: str = "member", group: int = 1) -> Any:
+    return api("POST", PATH.format(group, "qc_mutations/"), who, json={"sample_ids": names})
+
+
+def test_quality_and_mutations_come_as_a_table(shared_roles: Api) -> None:
+    ours = sample_of(shared_roles, 1)
+    answer = found(shared_roles, [ours.public_identifier, "nobody"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/tsv")
+    header, row = (line.split("\t") for line in answer.text.splitlines())
+    assert len(row) == len(header)
+    cells = dict(zip(header, row, strict=True))
+    assert cells["sample_identifier"] == ours.private_identifier
+    assert cells["qc_status"]
+    assert cells["substitutions"]
+
+
+def test_a_viewer_of_another_group_sees_public_names(shared_roles: Api) -> None:
+    ours = sample_of(shared_roles, 1)
+    answer = found(shared_roles, [ours.public_identifier], "g2admin", 2)
+    assert ours.public_identifier in answer.text
+    assert ours.private_identifier not in answer.text
+
+
+@pytest.mark.parametrize("names", [[], ["nobody"]])
+def test_where_nothing_is_known_that_is_told(shared_roles: Api, names: list[str]) -> None:
+    answer = found(shared_roles, names)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "No associated QC/Mutation data found"}
