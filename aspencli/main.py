@@ -22,7 +22,12 @@ ENTRIES = (
         "List, make, change and delete samples, and download what is made of them.",
         ("sample",),
     ),
-    Entry("users", "aspencli.commands.users", "List and onboard users.", ("user",)),
+    Entry(
+        "users",
+        "aspencli.commands.users",
+        "List and onboard users, and see to your own account.",
+        ("user",),
+    ),
     Entry(
         "groups",
         "aspencli.commands.groups",

@@ -146,17 +146,20 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
     return limit
 
 
-def chosen_road(context: AppContext, given: Road | None) -> Road:
+def chosen_road(context: AppContext, given: Road | None, usual: Road | None = None) -> Road:
     """How a command that knows both roads reaches the target.
 
-    What was given, else what is set, else the database of ``local`` and the API of the others;
-    where only the database's address is known, the database.
+    What was given, else what is set, else the command's ``usual`` road where it has one, else the
+    database of ``local`` and the API of the others; where only the database's address is known,
+    the database.
     """
     if given is not None:
         return given
     chosen = context.config.value("via")
     if chosen is not None:
         return Road(chosen)
+    if usual is not None:
+        return usual
     target = context.target
     only_database = target.database_url is not None and target.api_url is None
     return Road.DB if target.name == "local" or only_database else Road.API

@@ -4,53 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from aspencli.errors import ConflictError
-from aspencli.services.checks import clean_account, clean_email, clean_text
 from aspencli.services.lookups import find_group, find_role
+from aspencli.services.new_user import NewUser
 from aspencli.services.users import UserDetails, describe_user, details_of
 from db.database import Database
 from db.models import Group, Role, User, UserRole
 from db.sessions import ReadSession
-
-
-@dataclass(frozen=True)
-class NewUser:
-    """A user as the operator wants it; see `NewUser.checked`.
-
-    Attributes:
-        group: Id, name or prefix of the group to join.
-        role: The name of the role in that group.
-    """
-
-    name: str
-    email: str
-    auth0_user_id: str
-    group: str
-    role: str
-    system_admin: bool = False
-
-    @classmethod
-    def checked(
-        cls, *, name: str, email: str, auth0_user_id: str, group: str, role: str, system_admin: bool
-    ) -> Self:
-        """The user, after a look at every text.
-
-        Raises:
-            BadInputError: One is blank, malformed or holds what cannot be seen.
-        """
-        return cls(
-            clean_text(name, "the name"),
-            clean_email(email),
-            clean_account(auth0_user_id),
-            clean_text(group, "the group"),
-            clean_text(role, "the role"),
-            system_admin,
-        )
 
 
 @dataclass(frozen=True)

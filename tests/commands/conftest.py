@@ -29,6 +29,7 @@ from tests.api.conftest import (
     starting,
     use_organizations,
 )
+from tests.clients.conftest import serving
 from tests.commands.accounts_lab import Accounts
 from tests.commands.api_lab import ApiLab
 from tests.commands.ending import Ended
@@ -36,7 +37,7 @@ from tests.commands.mapping_lab import Lab
 from tests.conftest import Server
 from tests.local.identity.lab import Identity
 
-__all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider"]
+__all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider", "serving"]
 
 Cli = Callable[..., Ended]
 AddSample = Callable[..., int]

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from aspencli.services import group_rows
 from aspencli.services.sample_rows import UNTOLD
+from db.models import User
 from tests.commands.api_lab import ApiLab
 from tests.test_cli_frame import COMMANDS
 
@@ -41,6 +43,7 @@ COMPARED = {
     "pathogens list": "test_pathogens",
     "groups show": "test_groups_as_far_as_the_api_tells_of_them",
     "groups members": "test_members",
+    "users create": "test_new_users",
 }
 
 
@@ -134,6 +137,48 @@ def test_groups_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, key: str) ->
         (expected,), (found,) = db.json, api.json
         assert found == expected | dict.fromkeys(group_rows.UNTOLD)
         assert list(found) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--yes",), 0),
+        (("--yes", "--system-admin", "--role", "MEMBER"), 0),
+        (("--dry-run",), 0),
+        ((), 3),
+        (("--yes", "--email", "MEMBER@example.org"), 7),
+        (("--yes", "--auth0-user-id", "auth0|viewer"), 7),
+        (("--yes", "--group", "NOPE"), 6),
+        (("--yes", "--email", "nobody"), 2),
+    ],
+    ids=str,
+)
+def test_new_users(api_lab: ApiLab, words: tuple[str, ...], code: int) -> None:
+    ada = {"--name": "Ada", "--email": "ada@example.org", "--auth0-user-id": "auth0|ada"}
+    usual = {"--group": "Redwood County Public Health Laboratory", **ada}
+    left = [word for pair in usual.items() if pair[0] not in words for word in pair]
+    told = []
+    for road in ROADS:
+        command = ("users", "create", *left, *words, "-o", "json", "--via", road)
+        ended = api_lab(*command, who="sysmember")
+        told.append((ended.code, [{**row, "id": None} for row in ended.json] if ended.out else []))
+        made = _forget(api_lab, "Ada")
+        assert made == [(1, "member")] * (code == 0 and "--dry-run" not in words)
+    assert told[0] == told[1]
+    assert told[0][0] == code
+
+
+def _forget(lab: ApiLab, name: str) -> list[tuple[int, str]]:
+    """Delete a user; the groups and roles that there were."""
+    with lab.service.database.begin() as session:
+        users = session.scalars(sa.select(User).where(User.name == name)).all()
+        roles = [(each.group_id, each.role.name) for user in users for each in user.roles]
+        for user in users:
+            for role in user.roles:
+                session.delete(role)
+            session.flush()
+            session.delete(user)
+    return roles
 
 
 @pytest.mark.parametrize("form", ["json", "tsv"])

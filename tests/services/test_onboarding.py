@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from aspencli.errors import ConflictError
-from aspencli.services.onboarding import NewUser, Onboarded, create_user
+from aspencli.services.new_user import NewUser
+from aspencli.services.onboarding import Onboarded, create_user
 from db.database import Database
 from db.models import User, UserRole
 

@@ -1,0 +1,102 @@
+"""A new user, made through the API."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from aspencli.errors import (
+    AspenError,
+    BadInputError,
+    CredentialsError,
+    NotFoundError,
+    UncertainError,
+)
+from aspencli.services import orgs
+from aspencli.services.new_user import NewUser
+from aspencli.services.orgs import Org, find_org
+from aspencli.shapes import Me
+from aspencli.shapes import NewUser as AskedUser
+
+API_ROLE = "member"
+"""What the API makes of every new user."""
+_SERVER_ERROR = 500
+
+
+class Users(orgs.Users, Protocol):
+    """Tells who is signed in, and makes users."""
+
+    def create(self, user: AskedUser) -> Me:
+        """Create a user."""
+
+
+class Source(orgs.Directory, Protocol):
+    """The API, as far as new users need it."""
+
+    @property
+    def users(self) -> Users:
+        """Its users."""
+
+
+def plan_asked(source: Source, wanted: NewUser) -> Org:
+    """The group that the user would join.
+
+    Raises:
+        BadInputError: The API makes members only.
+        NotFoundError: One has no role in a group of that name. (An id is taken as it is.)
+    """
+    if wanted.role.lower() != API_ROLE:
+        raise BadInputError(
+            f"through the API a new user is a member, not {wanted.role}",
+            hint="Go through the database: --via db.",
+        )
+    org = find_org(source, wanted.group)
+    if org.name is not None:
+        return org
+    try:
+        return Org(org.id, source.groups.get(org.id)["name"])
+    except (NotFoundError, CredentialsError):  # a system administrator need not be a member
+        return org
+
+
+def create_asked(source: Source, wanted: NewUser, org: Org) -> dict[str, Any]:
+    """Make the user, a member of the group; the fields of `aspencli.services.users.UserRow`.
+
+    Raises:
+        ConflictError: Somebody has the address or the Auth0 id, be it the very same user.
+        UncertainError: No answer came.
+    """
+    try:
+        made = source.users.create(
+            AskedUser(
+                name=wanted.name,
+                email=wanted.email,
+                group_id=org.id,
+                auth0_user_id=wanted.auth0_user_id,
+                system_admin=wanted.system_admin,
+            )
+        )
+    except UncertainError as error:
+        error.hint = (
+            "Run the same command again: it makes the user, or says that there is one (exit code 7)"
+        )
+        raise
+    except AspenError as error:
+        if error.answer is not None and error.answer.status == _SERVER_ERROR:
+            error.hint = (
+                "The service as it was last published cannot make users. Go through the database: "
+                "--via db."
+            )
+        raise
+    return described(wanted, made["id"], list(made["groups"]))
+
+
+def described(wanted: NewUser, id_: int | None, groups: list[Any]) -> dict[str, Any]:
+    """The user as both roads tell of one that was just made, or would be."""
+    return {
+        "id": id_,
+        "name": wanted.name,
+        "email": wanted.email,
+        "auth0_user_id": wanted.auth0_user_id,
+        "system_admin": wanted.system_admin,
+        "groups": groups,
+    }
