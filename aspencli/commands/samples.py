@@ -11,7 +11,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
-from aspencli.commands import samples_bulk, samples_files
+from aspencli.commands import samples_bulk, samples_editing, samples_files
 from aspencli.context import current
 from aspencli.output.paging import show_page
 from aspencli.output.rendering import Column
@@ -130,7 +130,7 @@ def list_(
         show_page(context.out, LIST_COLUMNS, found, limit, noun="samples")
 
 
-@app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
+@app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
 @app.command(epilog=_SHOW_EXAMPLES)
 def show(
     ctx: typer.Context,
@@ -160,5 +160,6 @@ def show(
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 
+samples_editing.register(app)
 samples_files.register(app)
 samples_bulk.register(app)

@@ -29,15 +29,19 @@ def read_day(text: str) -> str | None:
 def why_no_day(text: str) -> str:
     """What is wrong with a text that is none, and what it might mean."""
     shown = quote(text)
-    meant = sorted(set(_meanings(text)))
+    meant = meanings(text)
     if not meant:
         return f"{shown} is no day; write it as year-month-day: 2023-05-17"
     days = " or ".join(day.isoformat() for day in meant)
     return f"{shown} is not written as year-month-day; is {days} meant?"
 
 
+def meanings(text: str) -> list[dt.date]:
+    """Every day that a text could be which names year, month and day in some order."""
+    return sorted(set(_meanings(text)))
+
+
 def _meanings(text: str) -> Iterator[dt.date]:
-    """Every day that it could be."""
     parts = [part.lower() for part in _PARTS.findall(text.partition("T")[0])]
     if len(parts) == 1:
         yield from _of_one(parts[0])

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import httpx
 import pexpect
 import pytest
 
 from tests.api.conftest import CLIENT_ID, Api
+from tests.clients.naughty import Reply, Seen, reply, reset
 from tests.commands.ending import Ended
+
+
+class Relay:
+    """Passes requests on to a service, and loses the answers that it is told to lose.
+
+    Args:
+        service: The address of the service.
+        method: Only requests of this method are lost.
+        delivered: For each such request in turn, whether the service gets it; later ones are
+            passed on as they are, with their answers.
+    """
+
+    def __init__(self, service: str, method: str, delivered: Sequence[bool]):
+        self._service = service
+        self._method = method
+        self._left = list(delivered)
+
+    def __call__(self, seen: Seen) -> Reply:
+        lost = seen.method == self._method and bool(self._left)
+        if lost and not self._left.pop(0):
+            return reset
+        headers = {
+            name: value
+            for name, value in seen.headers.items()
+            if name in {"authorization", "content-type", "accept"}
+        }
+        answer = httpx.request(
+            seen.method,
+            self._service + seen.target,
+            headers=headers,
+            content=seen.body,
+            timeout=60,
+            trust_env=False,
+        )
+        kind = answer.headers.get("content-type", "")
+        return reset if lost else reply(answer.status_code, answer.content, kind=kind)
 
 
 @dataclass
@@ -67,6 +106,19 @@ class ApiLab:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def interrupt(self, process: subprocess.Popen[str], words: str, count: int = 1) -> Ended:
+        """Press Ctrl-C once it has said these words so many times."""
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            count -= words in line
+            if not count:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        return Ended(process.returncode, out, "".join(said) + err)
 
     def on_terminal(self, *arguments: str, who: str = "member", answers: Sequence[str] = ()) -> str:
         """What a person sees who runs it, and answers its questions."""

@@ -1,0 +1,112 @@
+"""What is to change of samples, as options say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aspencli.context import AppContext
+from aspencli.errors import BadInputError
+
+NONE = "none"
+"""What wipes a date."""
+
+
+@dataclass
+class Change:
+    """What options say; looked at when it is made, before anything is asked.
+
+    Attributes:
+        context: The run.
+        texts: Identifiers.
+        days: Days as they were typed.
+        location: Id or name.
+        private: Whether others may not see it.
+    """
+
+    context: AppContext
+    texts: Mapping[str, str | None]
+    days: Mapping[str, str | None]
+    location: str | None
+    private: bool | None
+
+    def __post_init__(self) -> None:
+        self._checked: dict[str, Any] = {}
+        for name, text in self.texts.items():
+            if text is not None:
+                self._checked[name] = checked_identifier(name, text)
+        for name, said in self.days.items():
+            if said is not None and said.strip().lower() == NONE and name == "sequencing_date":
+                self._checked[name] = None
+            elif said is not None:
+                self._checked[name] = told_day(self.context, name, said)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said."""
+        return not self._checked and self.location is None and self.private is None
+
+    def values(self) -> dict[str, Any]:
+        """What changes, by the names that the API has; a place is looked up."""
+        from aspencli.services.places import Gazetteer
+
+        found = dict(self._checked)
+        if self.location is not None:
+            places = Gazetteer(self.context.api().locations)
+            found["collection_location"] = places.find(self.location)["id"]
+        if self.private is not None:
+            found["private"] = self.private
+        return found
+
+
+def checked_identifier(name: str, text: str) -> str:
+    """An identifier without surrounding white space.
+
+    Raises:
+        BadInputError: It cannot be one.
+    """
+    from aspencli.services.mapping import flaw
+
+    found = flaw(text.strip())
+    if found is not None:
+        raise BadInputError(f"--{name.replace('_', '-')} {found}", hint="Give another one.")
+    return text.strip()
+
+
+def told_day(context: AppContext, name: str, said: str) -> str:
+    """A day as the API takes it; what was understood is told where it was not exact."""
+    from aspencli.services.spoken_days import understand_day
+
+    found = understand_day(said)
+    if not found.is_exact:
+        words = name.replace("_", " ")
+        context.out.info(f'{words[0].upper()}{words[1:]}: "{found.said}" -> {found.day}')
+    return found.day.isoformat()
+
+
+def read_records(
+    text: str | None, change: Change, any_keys: bool
+) -> Sequence[Mapping[str, Any]] | None:
+    """The samples of ``--json-data``; None where it was not given.
+
+    Raises:
+        BadInputError: It is no such JSON, or something else was named besides.
+    """
+    if text is None:
+        return None
+    if any_keys or not change.is_empty:
+        raise BadInputError(
+            "--json-data says all there is to say", hint="Leave the keys and other options out."
+        )
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInputError(f"--json-data is no JSON: {error}", hint="Mend it.") from error
+    samples = found.get("samples") if isinstance(found, dict) else None
+    if not isinstance(samples, list):
+        raise BadInputError(
+            "--json-data holds no list of samples", hint='Write {"samples": [{"id": 7, ...}]}.'
+        )
+    return samples

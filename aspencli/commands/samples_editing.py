@@ -1,0 +1,224 @@
+"""``aspencli samples update`` and ``delete``: through the API."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli import params
+from aspencli.cli import examples
+from aspencli.commands import api_options as options
+from aspencli.commands.editing_input import Change, read_records
+from aspencli.context import AppContext, current
+from aspencli.output.rendering import Column, Row
+
+if TYPE_CHECKING:
+    from aspencli.services.orgs import Scope
+    from aspencli.services.sample_edits import Edit
+    from aspencli.shapes import Sample
+
+OUTCOME_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
+    Column("collection_date", "Collected", whole=True),
+    Column("sequencing_date", "Sequenced", whole=True),
+    Column("location", "Location", secondary=True),
+    Column("private", "Private"),
+    Column("outcome", "Outcome", whole=True),
+)
+CHANGE_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("field", "What", whole=True),
+    Column("before", "Now", whole=True),
+    Column("after", "Then", whole=True),
+)
+_FRESH_S = 10.0
+"""What was read longer ago than this is read again before it is written over."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group ``samples``."""
+    app.command(epilog=_UPDATE_EXAMPLES)(update)
+    app.command(epilog=_DELETE_EXAMPLES)(delete)
+
+
+_UPDATE_EXAMPLES = examples(
+    "aspencli samples update RCPHL-0000001 --collection-date 2023-05-17 --private",
+    "aspencli samples update --from ids.txt --location 'North America / USA / California'",
+)
+_DELETE_EXAMPLES = examples(
+    "aspencli samples delete RCPHL-0000001 RCPHL-0000002 --dry-run",
+    "aspencli samples delete --from ids.txt --yes",
+)
+
+
+def update(
+    ctx: typer.Context,
+    keys: options.Keys = None,
+    file: options.KeysFrom = None,
+    by: options.By = None,
+    private_identifier: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What its laboratory calls it; of one sample."),
+    ] = None,
+    public_identifier: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the public calls it; of one sample.")
+    ] = None,
+    collection_date: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="A day: 2023-05-17, '17 May 2023', '2 days ago'."),
+    ] = None,
+    sequencing_date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="A day; 'none' wipes it.")
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|PLACE",
+            help="Its id, or Region / Country / Division / Location as far down as it is known.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Whether other groups may not see it, or may."),
+    ] = None,
+    json_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Instead: {"samples": [{"id": 7, ...}]}; each says what changes of it.',
+        ),
+    ] = None,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Change samples: what is named changes, all else stays as it is.
+
+    The samples are read, changed, and put back whole. Many different changes come from a file: see
+    samples bulk-update.
+    """
+    from aspencli.commands.api_scope import chosen_ids, chosen_scope
+    from aspencli.services.id_list import KEYS
+    from aspencli.services.sample_edits import plan_edits, plan_records
+
+    context = current(ctx)
+    change = Change(
+        context,
+        {"private_identifier": private_identifier, "public_identifier": public_identifier},
+        {"collection_date": collection_date, "sequencing_date": sequencing_date},
+        location,
+        private,
+    )
+    records = read_records(json_data, change, bool(keys or file))
+    ids = chosen_ids(context, keys, file, KEYS) if records is None else []
+    scope = chosen_scope(context, group, pathogen)
+    samples, began = context.api().samples, time.monotonic()
+    if records is not None:
+        edits = plan_records(samples, scope, records)
+    else:
+        edits = plan_edits(samples, scope, ids, by, change.values())
+    _write(context, scope, edits, began, dry_run=dry_run)
+
+
+def delete(
+    ctx: typer.Context,
+    keys: options.Keys = None,
+    file: options.KeysFrom = None,
+    by: options.By = None,
+    skip_missing: options.SkipMissing = False,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Delete samples, with their sequences; there is no way back.
+
+    Nothing is deleted when a key names no sample of the group. They go 500 at a time.
+    """
+    from aspencli.commands.api_scope import chosen_ids, chosen_scope
+    from aspencli.commands.item_report import item_report
+    from aspencli.services.id_list import KEYS
+    from aspencli.services.sample_records import find_samples
+    from aspencli.services.sample_removal import delete_samples
+
+    context = current(ctx)
+    ids = chosen_ids(context, keys, file, KEYS)
+    scope = chosen_scope(context, group, pathogen)
+    samples = context.api().samples
+    found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
+    rows = {each.record["id"]: outcome_row(each.sample, "would be deleted") for each in found}
+    if dry_run or not rows:
+        return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="nothing to delete")
+    context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
+    context.authorise(f"delete {_count(len(rows))} of {scope}")
+    with (
+        item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
+        context.out.progress("Deleting samples", len(rows)) as tick,
+    ):
+        for gone in delete_samples(samples, scope, sorted(rows)):
+            report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
+            tick(len(report))
+    context.out.done(f"{_count(len(report))} deleted.")
+    return None
+
+
+def outcome_row(sample: Sample, outcome: str) -> Row:
+    """A sample as reports show it."""
+    from aspencli.services.samples_asked import place_of
+
+    return {
+        **{column.key: sample.get(column.key) for column in OUTCOME_COLUMNS},
+        "location": place_of(sample["collection_location"]),
+        "outcome": outcome,
+    }
+
+
+def _write(
+    context: AppContext, scope: Scope, edits: list[Edit], began: float, *, dry_run: bool
+) -> None:
+    from aspencli.commands.item_report import item_report
+    from aspencli.services.sample_edits import apply_edits
+
+    changed = [edit for edit in edits if edit.changed]
+    context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
+    if changed and not dry_run:
+        context.authorise(f"change {_count(len(changed))} of {scope}")
+    done = "would change" if dry_run else "changed"
+    same = [outcome_row(e.before.sample, "already so") for e in edits if not e.changed]
+    with (
+        item_report(context.out, OUTCOME_COLUMNS, len(changed), "samples were changed") as report,
+        context.out.progress("Changing samples", len(changed)) as tick,
+    ):
+        if dry_run:
+            report += [outcome_row(edit.before.sample, done) for edit in changed]
+        else:
+            check = time.monotonic() - began > _FRESH_S
+            for some in apply_edits(context.api().samples, scope, changed, check=check):
+                report += [outcome_row(sample, done) for sample in some]
+                tick(len(report))
+        report.extend(same)
+    if not dry_run:
+        context.out.done(f"{_count(len(changed))} changed, {len(same):,} already so.")
+
+
+def _changes(edit: Edit) -> list[Row]:
+    return [
+        {
+            "id": edit.after["id"],
+            "field": name,
+            "before": _shown(edit.value(name, after=False)),
+            "after": _shown(edit.value(name)),
+        }
+        for name in edit.changed
+    ]
+
+
+def _shown(value: Any) -> Any:
+    return "(none)" if value is None else value
+
+
+def _count(number: int) -> str:
+    return f"{number:,} sample{'' if number == 1 else 's'}"

@@ -1,0 +1,82 @@
+"""Locations that an operator names by id, or as ``Region / Country / Division / Location``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from aspencli.errors import BadInputError, NotFoundError
+from aspencli.services.checks import as_id
+from aspencli.services.nearest import nearest
+from aspencli.services.sample_rows import PLACE
+from aspencli.shapes import Location
+
+
+class Locations(Protocol):
+    """Lists locations."""
+
+    def all(self, depth: str | None = None) -> list[Location]:
+        """Every location."""
+
+
+class Gazetteer:
+    """Finds locations; they are asked for once, when the first name is looked up.
+
+    Args:
+        locations: The API.
+    """
+
+    def __init__(self, locations: Locations):
+        self._locations = locations
+        self._by_name: dict[str, list[Location]] = {}
+        self._by_id: dict[int, Location] = {}
+
+    def find(self, text: str) -> Location:
+        """The location of that id or name; letter case and spaces do not count.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: There are several.
+        """
+        self._load()
+        number = as_id(text)
+        found = self._by_name.get(_folded(text.split("/")), [])
+        if number is not None and number in self._by_id:
+            found = [self._by_id[number]]
+        if not found:
+            raise self._none(text)
+        if len(found) > 1:
+            raise BadInputError(
+                f"{text!r} means several locations",
+                hint="Give its id.",
+                details=[f"{place['id']}  {name_of(place)}" for place in found],
+            )
+        return found[0]
+
+    def _load(self) -> None:
+        if not self._by_id:
+            for place in self._locations.all():
+                self._by_id[place["id"]] = place
+                self._by_name.setdefault(_folded(_parts(place)), []).append(place)
+
+    def _none(self, text: str) -> NotFoundError:
+        near = nearest(_folded(text.split("/")), list(self._by_name))
+        return NotFoundError(
+            f"there is no location {text!r}",
+            details=[f"near: {name_of(self._by_name[name][0])}" for name in near[:5]],
+            hint="Give its id, or Region / Country / Division / Location as far down as it is "
+            "known; see: aspencli locations search",
+        )
+
+
+def name_of(place: Location) -> str:
+    """A location as ``Region / Country / Division / Location``."""
+    return " / ".join(_parts(place))
+
+
+def _parts(place: Location) -> list[str]:
+    return [str(place[part]) for part in PLACE if place[part]]  # type: ignore[literal-required] # the parts are keys
+
+
+def _folded(parts: Iterable[str]) -> str:
+    return "/".join(" ".join(part.split()).lower() for part in parts)
