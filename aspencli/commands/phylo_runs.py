@@ -7,6 +7,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
+from aspencli.commands import phylo_runs_editing
 from aspencli.context import current
 from aspencli.output.rendering import Column
 from aspencli.params import Road
@@ -53,3 +54,6 @@ def list_(
     with context.database().reading() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
         return context.out.rows(COLUMNS, map(vars, rows), empty="no runs found")
+
+
+phylo_runs_editing.register(app)

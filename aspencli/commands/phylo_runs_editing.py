@@ -1,0 +1,215 @@
+"""``aspencli phylo-runs create``, ``update`` and ``delete``: through the API."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli import params
+from aspencli.cli import examples
+from aspencli.commands import api_options as options
+from aspencli.context import AppContext, current
+from aspencli.output.rendering import Column
+
+if TYPE_CHECKING:
+    from aspencli.shapes import NewPhyloRun, PhyloRun
+
+COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("workflow_status", "Status", whole=True),
+    Column("tree_type", "Type"),
+    Column("group", "Group", secondary=True),
+    Column("start_datetime", "Started", whole=True),
+    Column("phylo_tree", "Tree", right=True, whole=True),
+    Column("outcome", "Outcome", whole=True),
+)
+
+
+class TreeKind(StrEnum):
+    """What the samples of a tree are."""
+
+    OVERVIEW = "overview"
+    TARGETED = "targeted"
+    NON_CONTEXTUALIZED = "non_contextualized"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group ``phylo-runs``."""
+    app.command(epilog=_CREATE_EXAMPLES)(create)
+    app.command(epilog=_UPDATE_EXAMPLES)(update)
+    app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)(update)
+    app.command(epilog=_DELETE_EXAMPLES)(delete)
+
+
+_CREATE_EXAMPLES = examples(
+    "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
+    "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type overview "
+    "--start-date 2023-01-01 --lineage BA.2",
+)
+_UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the cannery'")
+_DELETE_EXAMPLES = examples("aspencli phylo-runs delete 7 9 --dry-run")
+RunKeys = Annotated[list[int], typer.Argument(metavar="RUN...", help="Ids of runs.")]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEXT",
+        help="What it is called, and its tree: at most 128 letters.",
+        callback=params.checked("the name"),
+    ),
+]
+
+
+def create(
+    ctx: typer.Context,
+    name: Name,
+    tree_type: Annotated[
+        TreeKind,
+        typer.Option(case_sensitive=False, help="Which public samples go around one's own."),
+    ],
+    ids: options.Identifiers = None,
+    file: options.From = None,
+    start_date: Annotated[
+        str | None,
+        typer.Option(
+            "--start-date", "--filter-start-date", metavar="DATE", help="None older than that."
+        ),
+    ] = None,
+    end_date: Annotated[
+        str | None,
+        typer.Option(
+            "--end-date", "--filter-end-date", metavar="DATE", help="None younger than that."
+        ),
+    ] = None,
+    lineages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lineage",
+            "--filter-pango-lineages",
+            metavar="NAME",
+            help="Only of this Pango lineage; may be given several times.",
+        ),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location",
+            "--location-id",
+            metavar="ID|PLACE",
+            help="Around this place: its id, or Region / Country / Division / Location.",
+        ),
+    ] = None,
+    skip_missing: options.SkipMissing = False,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Start a run that makes a phylogenetic tree of samples, and of public ones around them."""
+    from aspencli.commands.api_scope import chosen_ids, chosen_scope, known_ids
+    from aspencli.services.id_list import NAMES
+    from aspencli.services.run_changes import start_run
+
+    context = current(ctx)
+    days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
+    samples = chosen_ids(context, ids, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
+    arguments: dict[str, object] = dict(days)
+    if lineages:
+        arguments["filter_pango_lineages"] = lineages
+    if location is not None:
+        arguments["location_id"] = _place(context, location)
+    if arguments:
+        wanted["template_args"] = arguments
+    wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
+    count = f"{len(wanted['samples']):,} sample{'' if len(wanted['samples']) == 1 else 's'}"
+    if dry_run:
+        return context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
+    context.authorise(f"start the run {name!r} of {count} of {scope}")
+    run = start_run(context.api().phylo_runs, scope, wanted)
+    context.out.record(COLUMNS, run_outcome(run, "started"))
+    context.out.done(f"run {run['id']} is started.")
+    return context.out.hint("See how it goes: aspencli phylo-runs list")
+
+
+def update(
+    ctx: typer.Context,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Id of a run.")],
+    name: Name,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Give a run that has ended, and its tree, another name."""
+    from aspencli.commands.api_scope import chosen_scope
+    from aspencli.services.run_changes import find_runs
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen)
+    runs = context.api().phylo_runs
+    (before,) = find_runs(runs, scope, [run])
+    if before["name"] == name:
+        return context.out.record(COLUMNS, run_outcome(before, "already so"))
+    if dry_run:
+        return context.out.record(COLUMNS, run_outcome(before, "would be renamed"))
+    context.authorise(f"rename run {run} of {scope} from {before['name']!r} to {name!r}")
+    renamed = runs.rename(*scope.key, run, name)
+    context.out.record(COLUMNS, run_outcome(renamed, "renamed"))
+    return context.out.done(f"run {run} is called {renamed['name']!r}.")
+
+
+def delete(
+    ctx: typer.Context,
+    runs: RunKeys,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Delete runs that have ended, with their trees; there is no way back."""
+    from aspencli.commands.api_scope import chosen_scope
+    from aspencli.commands.item_report import item_report
+    from aspencli.services.run_changes import delete_runs, find_runs
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen)
+    service = context.api().phylo_runs
+    found = find_runs(service, scope, list(dict.fromkeys(runs)))
+    rows = {run["id"]: run_outcome(run, "would be deleted") for run in found}
+    if dry_run:
+        return context.out.rows(COLUMNS, rows.values())
+    context.out.preview(COLUMNS[:-1], rows.values())
+    context.authorise(f"delete {_count(len(rows))} of {scope}, with their trees")
+    with (
+        item_report(context.out, COLUMNS, len(rows), "runs were deleted") as report,
+        context.out.progress("Deleting runs", len(rows)) as tick,
+    ):
+        for gone in delete_runs(service, scope, list(rows)):
+            report.append({**rows[gone], "outcome": "deleted"})
+            tick(len(report))
+    return context.out.done(f"{_count(len(report))} deleted.")
+
+
+def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
+    """A run as reports show it."""
+    from aspencli.services.phylo_run_rows import run_row
+
+    return {**vars(run_row(run)), "outcome": outcome}
+
+
+def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
+    from aspencli.commands.editing_input import told_day
+
+    return {name: told_day(context, name, day) for name, day in said.items() if day is not None}
+
+
+def _place(context: AppContext, said: str) -> int:
+    from aspencli.services.places import Gazetteer
+
+    return Gazetteer(context.api().locations).find(said)["id"]
+
+
+def _count(number: int) -> str:
+    return f"{number:,} run{'' if number == 1 else 's'}"
