@@ -26,7 +26,7 @@ ENTRIES = (
         "users",
         "aspencli.commands.users",
         "List and onboard users, and see to your own account.",
-        ("user",),
+        ("user", "userinfo"),
     ),
     Entry(
         "groups",
