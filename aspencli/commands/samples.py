@@ -11,7 +11,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.cli import group as command_group
-from aspencli.commands import samples_bulk, samples_editing, samples_files
+from aspencli.commands import samples_bulk, samples_creating, samples_editing, samples_files
 from aspencli.context import current
 from aspencli.output.paging import show_page
 from aspencli.output.rendering import Column
@@ -160,6 +160,7 @@ def show(
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
 
 
+samples_creating.register(app)
 samples_editing.register(app)
 samples_files.register(app)
 samples_bulk.register(app)

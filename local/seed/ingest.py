@@ -12,8 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from aspencli.fasta import Genome, genome
 from db.models import AccessionType, EntityType, Sample
-from local.seed.fasta import Genome, genome
 from local.seed.nextstrain import Record, read_coordinates
 from local.seed.places import add_places, known_places
 from local.seed.records import ORGANISM, PUBLIC_PREFIX, Owner, RejectedRow, copy_rows, next_ids

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from aspencli.fasta import read_fasta
 from db.database import Database
-from local.seed.fasta import read_fasta
 from local.seed.ingest import BATCH, Import
 from local.seed.nextstrain import read_metadata
 from local.seed.records import RejectedRow, analyse, owner_of

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from aspencli.errors import BadInputError
-from local.seed.fasta import open_text
+from aspencli.fasta import open_text
 from local.seed.places import Coordinates, Place
 from local.seed.records import PUBLIC_PREFIX, RejectedRow
 

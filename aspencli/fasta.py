@@ -27,6 +27,7 @@ class Genome:
         unambiguous: How many are A, C, G or T.
         missing: How many are N.
         mixed: How many are another ambiguity code.
+        header: The whole of its header, without the mark.
     """
 
     name: str
@@ -34,16 +35,17 @@ class Genome:
     unambiguous: int
     missing: int
     mixed: int
+    header: str = ""
 
 
-def genome(name: str, sequence: str) -> Genome:
+def genome(name: str, sequence: str, header: str = "") -> Genome:
     """A sequence with its sites counted."""
     letters = sequence.upper()
     unambiguous = sum(letters.count(base) for base in "ACGT")
     missing = letters.count("N")
     gaps = sum(letters.count(gap) for gap in _GAPS)
     mixed = len(letters) - unambiguous - missing - gaps
-    return Genome(name, letters, unambiguous, missing, mixed)
+    return Genome(name, letters, unambiguous, missing, mixed, header)
 
 
 def read_fasta(path: Path) -> Iterator[Genome]:
@@ -53,13 +55,13 @@ def read_fasta(path: Path) -> Iterator[Genome]:
         BadInputError: It cannot be read, or is no FASTA file; the message names the line.
     """
     with open_text(path) as file:
-        name, parts = "", list[str]()
+        name, header, parts = "", "", list[str]()
         for number, line in enumerate(file, start=1):
             text = line.strip()
             if text.startswith(">"):
                 if name:
-                    yield genome(name, "".join(parts))
-                name, parts = _name(path, number, text), []
+                    yield genome(name, "".join(parts), header)
+                name, header, parts = _name(path, number, text), text[1:].strip(), []
             elif text and not name:
                 raise _unfit(path, number, "a sequence before the first header")
             elif text and not _LETTERS.fullmatch(text):
@@ -67,7 +69,7 @@ def read_fasta(path: Path) -> Iterator[Genome]:
             else:
                 parts.append(text)
         if name:
-            yield genome(name, "".join(parts))
+            yield genome(name, "".join(parts), header)
 
 
 @contextmanager

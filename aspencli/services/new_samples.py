@@ -1,0 +1,231 @@
+"""Samples to create, from a table and a FASTA file: looked at whole before the first is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aspencli.errors import BadInputError, NotFoundError
+from aspencli.fasta import Genome, read_fasta
+from aspencli.services.cells import Understood, day, identifier, named, truth
+from aspencli.services.decoding import Fault
+from aspencli.services.headers import find, note_further
+from aspencli.services.mapping import misshapen
+from aspencli.services.places import Gazetteer
+from aspencli.services.quoting import quote
+from aspencli.services.tables import Table
+from aspencli.shapes import NewGenome, NewSample, NewSampleFields
+
+REQUIRED = ("private_identifier", "collection_date", "location")
+SHORTEST = 1000
+"""Letters that the service wants of a sequence at least."""
+_LETTERS = re.compile("[WSKMYRVHDBNZATCGU-]+")
+_BLANK = "is blank"
+
+
+def _depth(cell: str) -> Understood:
+    try:
+        number = float(cell)
+    except ValueError:
+        return None, f"{quote(cell)} is no number"
+    return (cell, None) if 0 <= number < float("inf") else (None, f"{quote(cell)} is no depth")
+
+
+_TEXTS = (
+    *("organism", "authors", "host", "sample_collected_by", "sample_collector_contact_email"),
+    *("sample_collector_contact_address", "purpose_of_sampling", "specimen_processing"),
+)
+FIELDS: Mapping[str, Callable[[str], Understood]] = {
+    "private_identifier": identifier,
+    "public_identifier": identifier,
+    "collection_date": day,
+    "location": named,
+    "private": truth,
+    "sequencing_date": day,
+    "sequencing_depth": _depth,
+    "sequence_name": named,
+    **dict.fromkeys(_TEXTS, named),
+}
+"""The columns of the table, and what their cells mean; ``sequence_name`` is the header in the
+FASTA file, where that is not the private identifier."""
+_OF_GENOME = ("sequencing_date", "sequencing_depth")
+
+
+@dataclass
+class Wanted:
+    """A sample to create, without its sequence.
+
+    Attributes:
+        line: Where it stands.
+        fields: What is known of it, as the API takes it.
+        genome: What is known of its sequence.
+        sequence_name: What its sequence is called in the FASTA file.
+    """
+
+    line: int
+    fields: NewSampleFields
+    genome: dict[str, Any] = field(default_factory=dict)
+    sequence_name: str = ""
+
+    @property
+    def private(self) -> str:
+        """Its private identifier."""
+        return self.fields["private_identifier"]
+
+
+def read_wanted(
+    source: Table,
+    fault: Callable[[Fault], None],
+    places: Gazetteer,
+    *,
+    private: bool,
+    names: Sequence[str] = (),
+) -> list[Wanted]:
+    """The good rows of a table; what is wrong with the others goes to ``fault``.
+
+    Args:
+        source: The table.
+        fault: Is told of each bad line.
+        places: Looks locations up.
+        private: Whether samples are private of which the table does not say it.
+        names: What the file calls the columns: ``Lab ID=private_identifier``.
+
+    Raises:
+        BadInputError: The header lacks what every sample needs.
+    """
+    columns = find(source, list(FIELDS), "samples", names=names)
+    lacking = [name for name in REQUIRED if name not in columns]
+    if lacking:
+        raise BadInputError(
+            f"line {source.header_line} of {source.name} has no column {', '.join(lacking)}",
+            hint=f"Every sample needs {', '.join(REQUIRED)}; --map says what the file calls them.",
+        )
+    note_further(source, list(columns.values()))
+    found: list[Wanted] = []
+    for line, record in source.records(fault):
+        if len(record) != len(source.header):
+            fault(misshapen(line, len(record), len(source.header)))
+            continue
+        cells = {name: record[place].strip() for name, place in columns.items()}
+        wanted = understand(line, cells, fault, places, private=private)
+        if wanted is not None:
+            found.append(wanted)
+    _check_names(found, fault)
+    return found
+
+
+def understand(
+    line: int,
+    cells: Mapping[str, str],
+    fault: Callable[[Fault], None],
+    places: Gazetteer,
+    *,
+    private: bool,
+) -> Wanted | None:
+    """One sample, by the names of `FIELDS`; None where something is wrong with it."""
+    values: dict[str, Any] = {}
+    is_good = True
+    for name, understood in FIELDS.items():
+        cell = cells.get(name, "")
+        value, reason = understood(cell) if cell else (None, _BLANK if name in REQUIRED else None)
+        if name == "location" and value is not None:
+            value, reason = _placed(places, value)
+        if reason is not None:
+            fault(Fault(line, name, reason))
+            is_good = False
+        elif value is not None:
+            values[name] = value
+    if not is_good:
+        return None
+    genome = {name: values.pop(name) for name in _OF_GENOME if name in values}
+    if "sequencing_depth" in genome:
+        genome["sequencing_depth"] = float(genome["sequencing_depth"])
+    sequence_name = values.pop("sequence_name", values["private_identifier"])
+    values["location_id"] = values.pop("location")
+    values["private"] = values["private"] == "true" if "private" in values else private
+    fields: Any = values
+    return Wanted(line, fields, genome, sequence_name)
+
+
+def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
+    try:
+        return places.find(text)["id"], None
+    except (NotFoundError, BadInputError) as error:
+        near = f" ({error.details[0]})" if error.details else ""
+        return None, f"{error}{near}"
+
+
+def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
+    for name in ("private_identifier", "public_identifier"):
+        lines: dict[str, int] = {}
+        for one in wanted:
+            value = one.fields.get(name)
+            if value is not None and lines.setdefault(str(value), one.line) != one.line:
+                told = f"{quote(str(value))} stands on line {lines[str(value)]} already"
+                fault(Fault(one.line, name, told))
+
+
+class Sequences:
+    """The sequences of a FASTA file, for samples that are to be created.
+
+    Args:
+        path: The file; it is read twice, and never held whole.
+        wanted: The samples.
+    """
+
+    def __init__(self, path: Path, wanted: Sequence[Wanted]):
+        self._path = path
+        self._by_name = {one.sequence_name: one for one in wanted}
+
+    def check(self, fault: Callable[[Fault], None]) -> list[str]:
+        """Look at every sequence; what is wrong with one goes to ``fault``.
+
+        Returns:
+            The names of those that are of no sample.
+
+        Raises:
+            BadInputError: It is no FASTA file.
+        """
+        seen: set[str] = set()
+        foreign = []
+        for found in read_fasta(self._path):
+            one = self._of(found)
+            if one is None:
+                foreign.append(found.header)
+                continue
+            reason = flaw_of(found.sequence)
+            if one.sequence_name in seen:
+                reason = "stands in the FASTA file twice"
+            seen.add(one.sequence_name)
+            if reason is not None:
+                fault(Fault(one.line, "", f"its sequence {reason}"))
+        for name, one in self._by_name.items():
+            if name not in seen:
+                fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}"))
+        return foreign
+
+    def samples(self) -> Iterator[NewSample]:
+        """Each sample with its sequence, in the order of the FASTA file."""
+        for found in read_fasta(self._path):
+            one = self._of(found)
+            if one is not None:
+                genome: Any = {"sequence": found.sequence.replace(".", "-"), **one.genome}
+                whole: NewGenome = genome
+                yield {"sample": one.fields, "pathogen_genome": whole}
+
+    def _of(self, found: Genome) -> Wanted | None:
+        return self._by_name.get(found.header) or self._by_name.get(found.name)
+
+
+def flaw_of(sequence: str) -> str | None:
+    """What is wrong with a sequence, in capitals, if anything."""
+    letters = sequence.replace(".", "-")
+    if len(letters) < SHORTEST:
+        return f"has {len(letters):,} letters; the service wants {SHORTEST:,}"
+    if not _LETTERS.fullmatch(letters):
+        odd = sorted({letter for letter in letters if not _LETTERS.fullmatch(letter)})
+        return f"has letters that stand for no base: {' '.join(odd)}"
+    return None
