@@ -11,7 +11,7 @@ from aspencli import params
 from aspencli.cli import examples
 from aspencli.commands import api_options as options
 from aspencli.context import AppContext, current
-from aspencli.errors import AspenError, UncertainError
+from aspencli.errors import AspenError
 from aspencli.output.rendering import Column, Row
 
 if TYPE_CHECKING:
@@ -138,23 +138,18 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _send(context: AppContext, plan: InvitePlan) -> None:
-    """Send them, and tell of each, even where the run ends in the middle."""
+    """Send them, and tell of each."""
+    from aspencli.commands.item_report import item_report
     from aspencli.services.invitations import send_invites
 
-    total, rows = len(plan.spared) + len(plan.emails), []
-    try:
-        with context.out.progress("Inviting", total) as tick:
-            for result in send_invites(context.api().groups, plan):
-                rows.append(vars(result))
-                tick(len(rows))
-    except BaseException as error:
-        if rows:
-            context.out.rows(INVITE_COLUMNS, rows)
-            context.out.warn(f"{len(rows):,} of {total:,} were dealt with before that")
-        if isinstance(error, (KeyboardInterrupt, UncertainError)):
-            context.out.warn("the next may have been invited, too: aspencli groups invites")
-        raise
-    context.out.rows(INVITE_COLUMNS, rows)
+    total = len(plan.spared) + len(plan.emails)
+    with (
+        item_report(context.out, INVITE_COLUMNS, total, "addresses were dealt with") as rows,
+        context.out.progress("Inviting", total) as tick,
+    ):
+        for result in send_invites(context.api().groups, plan):
+            rows.append(vars(result))
+            tick(len(rows))
     failed = sum(row["status"] == "failed" for row in rows)
     if failed:
         raise AspenError(

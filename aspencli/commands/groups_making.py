@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.context import current
-from aspencli.output.rendering import Column, Row
-
-if TYPE_CHECKING:
-    from aspencli.shapes import NewGroup
+from aspencli.output.rendering import Column
 
 CREATE_COLUMNS = (
     Column("status", "Status"),
@@ -27,7 +24,7 @@ CREATE_COLUMNS = (
 )
 _EXAMPLES = examples(
     "aspencli --env staging groups create --name 'Lake County' --prefix LAKE "
-    "--default-tree-location 1024"
+    "--default-tree-location 'North America / USA / California'"
 )
 
 
@@ -47,13 +44,14 @@ def create(
         str, _text("What its public identifiers begin with: 2 to 25 characters of its own.")
     ],
     default_tree_location: Annotated[
-        int,
+        str,
         typer.Option(
             "--default-tree-location",
             "--default-tree-location-id",
-            metavar="ID",
-            min=0,
-            help="The location that its trees are about; see: aspencli locations search.",
+            metavar="ID|PLACE",
+            help="What its trees are about: an id, or Region / Country / Division / Location as "
+            "far down as it goes; see: aspencli locations search.",
+            callback=params.checked("the location"),
         ),
     ],
     submitting_lab: Annotated[str | None, _text("The laboratory that submits its samples.")] = None,
@@ -68,34 +66,29 @@ def create(
     groups import. A name or prefix that is taken is a conflict (exit code 7).
     """
     from aspencli.services.group_making import checked_group, make_group
+    from aspencli.services.places import Gazetteer, name_of
 
     context = current(ctx)
+    params.announce(context, params.Road.API)
+    place = Gazetteer(context.api().locations).find(default_tree_location)
     wanted = checked_group(
         name=name,
         prefix=prefix,
-        default_tree_location=default_tree_location,
+        default_tree_location=place["id"],
         submitting_lab=submitting_lab,
         address=address,
         division=division,
         location=location,
     )
-    params.announce(context, params.Road.API)
+    row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
+    row["default_tree_location"] = name_of(place)
     if dry_run:
-        context.out.records(CREATE_COLUMNS, [_row(wanted, "planned")])
+        context.out.records(CREATE_COLUMNS, [{**row, "status": "planned"}])
         return context.out.info(f"group {wanted['name']} would be created; nothing was written")
     context.authorise(
-        f"create group {wanted['name']} (prefix {wanted['prefix']}) with its organisation at the "
-        "identity provider"
+        f"create group {wanted['name']} (prefix {wanted['prefix']}), whose trees are about "
+        f"{name_of(place)}, with its organisation at the identity provider"
     )
-    from aspencli.services.group_rows import place_name
-
     made = make_group(context.api().groups, wanted)
-    place = place_name(made["default_tree_location"])
-    context.out.records(CREATE_COLUMNS, [_row(wanted, "created", id=made["id"], place=place)])
+    context.out.records(CREATE_COLUMNS, [{**row, "status": "created", "id": made["id"]}])
     return context.out.done(f"group {made['name']} was created with id {made['id']}")
-
-
-def _row(wanted: NewGroup, status: str, *, id: int | None = None, place: str | None = None) -> Row:  # noqa: A002 - the name of the field
-    said = place or f"location {wanted['default_tree_location_id']}"
-    fields = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
-    return {**fields, "status": status, "id": id, "default_tree_location": said}

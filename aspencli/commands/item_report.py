@@ -26,8 +26,9 @@ def item_report(
     try:
         yield rows
     except BaseException as error:
-        out.rows(columns, rows)
-        out.warn(f"{len(rows):,} of {total:,} {done} before that; they are listed")
+        if rows:
+            out.rows(columns, rows)
+            out.warn(f"{len(rows):,} of {total:,} {done} before that; they are listed")
         if isinstance(error, (KeyboardInterrupt, UncertainError)):
             out.warn("what was being sent may have been done, too: look before you do it again")
         raise

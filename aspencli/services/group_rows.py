@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from aspencli.services import orgs
 from aspencli.services.orgs import find_org
-from aspencli.services.sample_rows import PLACE
-from aspencli.shapes import Group, Location
+from aspencli.services.places import name_of
+from aspencli.shapes import Group
 from aspencli.shapes import Member as AskedMember
 
 ROLES = ("admin", "member", "viewer")
@@ -109,13 +109,7 @@ def ask_members(source: Source, key: str) -> Iterable[AskedMember]:
     return sorted(found, key=lambda member: member["id"])
 
 
-def place_name(place: Location) -> str | None:
-    """A location as ``Region / Country / Division / Location``; None where it has no name."""
-    parts = (place["region"], *(place[part] for part in PLACE[1:]))  # type: ignore[literal-required] # the parts are keys
-    return " / ".join(part for part in parts if part) or None
-
-
 def _summary(group: Group) -> dict[str, Any]:
     plain = ("id", "name", "prefix", "address", "submitting_lab")
-    place = place_name(group["default_tree_location"])
+    place = name_of(group["default_tree_location"]) or None
     return {key: group.get(key) for key in plain} | {"default_tree_location": place}

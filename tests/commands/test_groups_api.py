@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from db.models import Group
-from tests.commands.api_lab import ApiLab
+from tests.clients.naughty import Naughty
+from tests.commands.api_lab import ApiLab, Relay
 from tests.commands.ending import Ended
 from tests.local.identity.lab import ORGANIZATIONS, Identity
 
@@ -87,7 +89,7 @@ def test_nobody_there_to_confirm_means_no_group(people_lab: ApiLab) -> None:
         ("sysadmin", {"name": "  "}, 2, "the name is blank"),
         ("sysadmin", {"prefix": "RCPHL"}, 7, "already exists"),
         ("sysadmin", {"default-tree-location": "999999"}, 6, "locations search"),
-        ("sysadmin", {"default-tree-location": "-1"}, 2, "-1"),
+        ("sysadmin", {"default-tree-location": "Atlantis"}, 6, "there is no location"),
     ],
 )
 def test_a_refused_group_leaves_nothing(
@@ -212,3 +214,38 @@ def test_invitations_are_listed_with_their_end(people_lab: ApiLab) -> None:
     assert row["lapsed"] is False
     assert dt.datetime.fromisoformat(row["expires_at"]) > dt.datetime.now(dt.UTC)
     assert row["inviter"] == "Gale Admin"
+
+
+@pytest.mark.parametrize("delivered", [[True], [False], [False, True]], ids=str)
+def test_an_invitation_whose_answer_got_lost_goes_out_once(
+    people_lab: ApiLab, serving: Callable[..., Naughty], delivered: list[bool]
+) -> None:
+    one = _address()
+    address = serving(route=Relay(people_lab.service.url, "POST", delivered)).url
+    ended = _invite(people_lab, "1", one, env={"ASPEN_API": address})
+    assert (ended.code, _told(ended)) == (0, [(one, "invited")])
+    found = people_lab("groups", "invites", "1", "-o", "json").json
+    assert [row["email"] for row in found].count(one) == 1
+
+
+def test_who_may_not_look_is_told_that_an_answer_got_lost(
+    people_lab: ApiLab, serving: Callable[..., Naughty]
+) -> None:
+    one, two = _address(), _address()
+    address = serving(route=Relay(people_lab.service.url, "POST", [True])).url
+    ended = _invite(people_lab, "2", one, two, who="sysadmin", env={"ASPEN_API": address})
+    assert (ended.code, ended.out) == (5, "")
+    assert "may have been" in ended.err
+
+
+def test_a_group_whose_answer_got_lost_is_settled_by_a_second_run(
+    people_lab: ApiLab, serving: Callable[..., Naughty]
+) -> None:
+    address = serving(route=Relay(people_lab.service.url, "POST", [True])).url
+    words = ("groups", "create", "--name", "Lost County", "--prefix", f"L{uuid4().hex[:8]}")
+    place = ("--default-tree-location", "north america/usa/california", "--yes")
+    ended = people_lab(*words, *place, who="sysadmin", env={"ASPEN_API": address})
+    assert (ended.code, ended.out) == (5, "")
+    assert "Run the same command again" in ended.err
+    assert people_lab(*words, *place, who="sysadmin").code == 7
+    assert _groups(people_lab).count("Lost County") == 1

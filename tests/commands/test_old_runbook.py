@@ -30,7 +30,8 @@ HAD = {
     *("group create", "group get", "group members", "group invites", "group invite"),
     *("samples list", "samples get", "samples download", "samples update_public_ids"),
     *("samples update", "samples delete", "samples validate-ids", "samples submission-template"),
-    *("phylo-runs list", "phylo-trees download", "phylo-trees selected-samples"),
+    *("phylo-runs list", "phylo-runs create", "phylo-runs update", "phylo-runs delete"),
+    *("phylo-trees download", "phylo-trees selected-samples"),
     *("locations list", "locations search", "lineages list-pango", "pathogens list"),
     *("qc-mutations download", "usher get-link", "usher get-tree-versions", "auspice link"),
     "db interact",
@@ -132,6 +133,7 @@ def _filled(old: str, lab: ApiLab, folder: Path) -> list[str]:
         "ID": str(next(_IDS)),
         "SAMPLE": "RCPHL-0000002",
         "TREE": tree_of(lab),
+        "RUN": _ended_run(lab),
         "NAME": f"Somebody {unique}",
         "PREFIX": unique,
         "ADDRESS": f"{unique}@example.org",
@@ -141,8 +143,13 @@ def _filled(old: str, lab: ApiLab, folder: Path) -> list[str]:
     }
     words = shlex.split(old)[1:]
     unknown = {word for word in words if word.isupper()} - set(values)
-    assert unknown <= {"SC2", "GISAID"}
+    assert unknown <= {"SC2", "GISAID", "OVERVIEW"}
     return [values.get(word, word) for word in words]
+
+
+def _ended_run(lab: ApiLab) -> str:
+    rows = lab("phylo-runs", "list", "--group", "1", "-o", "json", "--via", "db").json
+    return str([row["id"] for row in rows if row["workflow_status"] != "STARTED"][-1])
 
 
 @pytest.mark.parametrize(
