@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.authz import Access
+from api.authz import Access, Action
 from api.errors import ApiError
-from api.samples.finding import sample_names, strains
+from api.samples.finding import named, strains
 from api.samples.updating import integers
 from api.schemas.phylo_runs import PhyloRunRequest, TemplateArgsRequest
 from db.models import (
@@ -48,14 +48,16 @@ async def make(
     Raises:
         ApiError: 400, with what is to blame; nothing was written.
     """
-    samples = await sample_names(db, access, pathogen, wanted.samples)
-    public = await strains(db, pathogen, [name for name in wanted.samples if name not in samples])
-    missing = [name for name in wanted.samples if name not in samples and name not in public]
-    if missing:
-        raise ApiError(400, "missing ids", ids=list(dict.fromkeys(missing)))
+    names = list(dict.fromkeys(wanted.samples))
+    genomes = await _genomes(db, access, pathogen, names)
+    public = await strains(db, pathogen, [name for name in names if name not in genomes])
+    if missing := [name for name in names if name not in genomes and name not in public]:
+        raise ApiError(400, "missing ids", ids=missing)
+    if bare := [name for name in names if None in genomes.get(name, ())]:
+        raise ApiError(400, "some samples have no sequence", ids=bare)
     arguments = await _arguments(db, wanted.template_args)
     dump, repository = await _newest_dump(db, pathogen)
-    genomes = await _genomes(db, samples)
+    taken = {genome for some in genomes.values() for genome in some if genome is not None}
     run = PhyloRun(
         user_id=access.user.id,
         group_id=access.group.id,
@@ -70,8 +72,8 @@ async def make(
     )
     db.add(run)
     await db.flush()
-    taken = sa.select(sa.func.unnest(integers([dump, *genomes])), sa.literal(run.id))
-    await db.execute(sa.insert(WorkflowInput).from_select(["entity_id", "workflow_id"], taken))
+    inputs = sa.select(sa.func.unnest(integers({dump, *taken})), sa.literal(run.id))
+    await db.execute(sa.insert(WorkflowInput).from_select(["entity_id", "workflow_id"], inputs))
     return run.id
 
 
@@ -104,16 +106,24 @@ async def _newest_dump(db: AsyncSession, pathogen: Pathogen) -> tuple[int, int]:
     return found[0], found[1]
 
 
-async def _genomes(db: AsyncSession, samples: Mapping[str, int]) -> Sequence[int]:
-    """The sequences of samples, which nobody deletes before the run has them as its inputs."""
+async def _genomes(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> dict[str, set[int | None]]:
+    """The sequences of the samples that each of these identifiers names; None for one without.
+
+    Several groups may have given a sample the same public identifier. Nobody deletes or renames
+    the samples before the run has their sequences as its inputs.
+    """
+    private = sa.case((access.samples(Action.READ_PRIVATE), Sample.private_identifier))
     query = (
-        sa.select(Sample.id, _UPLOADED.c.pathogen_genome_id)
+        sa.select(Sample.public_identifier, private, _UPLOADED.c.pathogen_genome_id)
         .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
-        .where(Sample.id == sa.any_(integers({*samples.values()})))
+        .where(named(access, pathogen, names))
         .order_by(Sample.id)
         .with_for_update(of=Sample, read=True, key_share=True)
     )
-    found: dict[int, int | None] = dict((await db.execute(query)).all())
-    if bare := [name for name, number in samples.items() if found.get(number) is None]:
-        raise ApiError(400, "some samples have no sequence", ids=bare)
-    return [genome for genome in found.values() if genome is not None]
+    given, found = {*names}, dict[str, set[int | None]]()
+    for *identifiers, genome in await db.execute(query):
+        for name in given.intersection(identifiers):
+            found.setdefault(name, set()).add(genome)
+    return found

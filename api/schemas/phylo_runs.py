@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.schemas.base import BaseRequest, BaseResponse, Date, RowId, StrictText, UtcTime
@@ -98,7 +98,11 @@ class PhyloRunRequest(BaseRequest):
     name: RunName
     samples: list[StrictText]
     """Public and private identifiers, strains of public repositories, accession numbers."""
-    tree_type: Annotated[str, AfterValidator(_read_type)]
+    tree_type: Annotated[
+        str,
+        AfterValidator(_read_type),
+        WithJsonSchema({"type": "string", "enum": [str(name) for name in _OFFERED]}),
+    ]
     """``OVERVIEW``, ``TARGETED`` or ``NON_CONTEXTUALIZED``, in any case."""
     template_args: TemplateArgsRequest | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -170,6 +171,40 @@ def test_a_sample_without_a_sequence_is_told(lab: Api) -> None:
         "error": "some samples have no sequence",
         "ids": ["RCPHL-0000001", "RCPHL-0000002"],
     }
+
+
+def test_a_name_that_two_groups_gave_names_both_samples(lab: Api) -> None:
+    with lab.database.begin() as session:
+        theirs, own = (
+            session.scalars(
+                sa.select(Sample).where(Sample.submitting_group_id == group, ~Sample.private)
+            ).first()
+            for group in (1, 2)
+        )
+        assert theirs
+        assert own
+        own.public_identifier = theirs.public_identifier
+        both = [theirs.uploaded_pathogen_genome, own.uploaded_pathogen_genome]
+        genomes = {genome.entity_id for genome in both if genome}
+        name = own.public_identifier
+    body = {"name": "x", "tree_type": "TARGETED", "samples": [name]}
+    made = lab("POST", PATH.format(2, "SC2"), "g2member", json=body)
+    with lab.database.reading() as session:
+        inputs = session.get_one(PhyloRun, made.json()["id"]).inputs
+        assert genomes < {entity.id for entity in inputs}
+
+
+def test_a_sample_that_just_gets_another_name_is_waited_for(lab: Api) -> None:
+    with ThreadPoolExecutor(1) as threads, lab.database.begin() as session:
+        first = session.scalars(
+            sa.select(Sample).where(Sample.private_identifier == "RCPHL-0000030").with_for_update()
+        ).one()
+        asked = threads.submit(start, lab, "RCPHL-0000030")
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
+        first.private_identifier = "another"
+        session.commit()
+        assert asked.result().json() == {"error": "missing ids", "ids": ["RCPHL-0000030"]}
 
 
 def test_a_whole_group_is_one_run(lab: Api) -> None:

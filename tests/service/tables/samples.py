@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from tests.api.conftest import PRINCIPALS
@@ -18,6 +19,8 @@ _WRITERS = {"gadmin", "member", "sysmember", "multi"}
 _IN_1 = _WRITERS | {"viewer"}
 _VALIDATE, _FORM = _ALL.format(1) + "validate_ids/", _ALL.format(1) + "submission_template"
 _KNOWN = {"sample_ids": ["nobody"]}
+_LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(200))
+"""PostgreSQL would shorten one that repeats itself."""
 
 
 def _count(number: int) -> Any:
@@ -129,6 +132,15 @@ ASKS = [
         finding("body", 0, "sample", "private_identifier"),
         differs="A NUL character in a string",
         json=_new("n\0l"),
+    ),
+    Ask(
+        "member",
+        "POST",
+        _ALL.format(1),
+        400,
+        error("a value is too long"),
+        differs="A name of thousands of letters",
+        json=_new(_LONG),
     ),
     # Changed
     *(_gated("PUT", _ALL.format(1), who, _whole()) for who in _OUTSIDERS),
