@@ -7,6 +7,7 @@ from aspencli.commands import (
     db_activity,
     db_admin,
     db_console,
+    db_diagnostics,
     db_schema,
     db_signals,
     db_status,
@@ -14,5 +15,5 @@ from aspencli.commands import (
 
 app = group("Console, psql, schema migrations and state of the database.")
 
-for module in (db_console, db_schema, db_admin, db_status, db_activity, db_signals):
+for module in (db_console, db_schema, db_admin, db_status, db_activity, db_signals, db_diagnostics):
     module.register(app)

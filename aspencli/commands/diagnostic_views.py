@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aspencli.output.console import Output
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from aspencli.services.diagnostics.looking import Rights
 
 _LONGEST = 300  # characters of a statement in a table, which the terminal cuts further
+_SECOND = 1_000  # milliseconds
+_NAMED = 5  # tables that a message names
 
 
 def seconds_text(out: Output, seconds: float | None) -> float | str | None:
@@ -37,3 +40,23 @@ def tell_hidden(out: Output, rights: Rights, count: int, what: str) -> None:
     if count:
         out.warn(f"hidden from the user {rights.user}: {count} {what}")
         out.hint(f"Have an administrator run: {rights.cure}")
+
+
+def millis_text(out: Output, millis: float | None) -> float | str | None:
+    """Milliseconds: in words in a table, as a number elsewhere."""
+    if millis is None or out.chosen_form != "table":
+        return millis
+    return f"{millis:.1f} ms" if millis < _SECOND else duration_text(millis / _SECOND)
+
+
+def share_text(out: Output, share: float | None) -> float | str | None:
+    """A part of the whole: in per cent in a table, from 0 to 1 elsewhere."""
+    return f"{share:.0%}" if share is not None and out.chosen_form == "table" else share
+
+
+def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
+    """Say which tables could not be looked into, for somebody locks them."""
+    if tables:
+        names = ", ".join(tables[:_NAMED]) + (" ..." if len(tables) > _NAMED else "")
+        out.warn(f"{len(tables)} table(s) are locked by somebody, and {how}: {names}")
+        out.hint("See who it is: aspencli db activity")
