@@ -118,7 +118,9 @@ def invite(
     api = context.api()
     plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
     if plan.before is None:
-        context.out.warn("you may not see who is a member or invited already: all are invited")
+        context.out.warn(
+            "you may not see who is a member or invited already, so nobody is left out"
+        )
     if dry_run:
         rows: list[Row] = [{"email": e, "status": s, "error": None} for e, s in plan.spared.items()]
         rows += [{"email": each, "status": "planned", "error": None} for each in plan.emails]

@@ -87,6 +87,8 @@ def create(
     location: Annotated[
         str | None,
         typer.Option(
+            "--location",
+            "--location-id",
             metavar="ID|PLACE",
             help="Of one sample: id, or Region / Country / Division / Location.",
         ),

@@ -114,7 +114,7 @@ def _through_api(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
 
     api = context.api()
     org = plan_asked(api, wanted)
-    planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org))
+    planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org.id))
     if dry_run:
         return _answer(context, "planned", planned)
     _ask(context, planned)

@@ -29,7 +29,13 @@ HAD = {
     *("user me", "user update-me", "user create"),
     *("group create", "group get", "group members", "group invites", "group invite"),
     *("samples list", "samples get", "samples download", "samples update_public_ids"),
-    *("samples update", "samples delete", "samples validate-ids", "samples submission-template"),
+    *(
+        "samples create",
+        "samples update",
+        "samples delete",
+        "samples validate-ids",
+        "samples submission-template",
+    ),
     *("phylo-runs list", "phylo-runs create", "phylo-runs update", "phylo-runs delete"),
     *("phylo-trees download", "phylo-trees selected-samples"),
     *("locations list", "locations search", "lineages list-pango", "pathogens list"),
@@ -126,10 +132,14 @@ def _filled(old: str, lab: ApiLab, folder: Path) -> list[str]:
     mapping.write_text(
         "private_identifier,public_identifier\nRCPHL-0000003,hCoV-19/USA/CA-RENAMED/2020\n"
     )
+    sequence = folder / "sequence.fasta"
+    sequence.write_text(f">new\n{'ACGT' * 300}\n")
     unique = uuid4().hex[:8]
     values = {
         "GROUP": "1",
         "MAPPING": str(mapping),
+        "SEQUENCE": str(sequence),
+        "NEW": f"NEW-{unique}",
         "ID": str(next(_IDS)),
         "SAMPLE": "RCPHL-0000002",
         "TREE": tree_of(lab),
