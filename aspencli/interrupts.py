@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from aspencli.errors import INTERRUPTED
 
@@ -86,3 +87,62 @@ class Shield:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._noted.append(number)
+
+
+class Brake:
+    """Within the ``with`` block the first interrupt is noted, and the second one obeyed.
+
+    For work in steps that can be gone on with: it ends after a step.
+
+    Args:
+        tell: Is called when the first one comes.
+    """
+
+    def __init__(self, tell: Callable[[], None]):
+        self._tell = tell
+        self._before: dict[int, Any] = {}
+        self._noted: int | None = None
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if handler != signal.SIG_IGN:  # as of a shell's background job
+                self._before[number] = handler
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    @property
+    def pulled(self) -> bool:
+        """Whether an interrupt came."""
+        return self._noted is not None
+
+    def obey(self) -> NoReturn:
+        """Do now what the interrupt asked for.
+
+        Raises:
+            KeyboardInterrupt: Always.
+        """
+        number = self._noted or signal.SIGINT
+        handler = self._before.get(number)
+        self._release()
+        if callable(handler):
+            handler(number, None)
+        raise KeyboardInterrupt
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._noted is not None:
+            self.obey()
+        self._noted = number
+        self._tell()
+
+    def _release(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

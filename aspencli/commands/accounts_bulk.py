@@ -178,7 +178,7 @@ def undo_groups(
 
 
 def _import(context: AppContext, command: str, kind: Kind, view: View, given: _Input) -> None:
-    from aspencli.commands.bulk_job import Job
+    from aspencli.commands.bulk_job import DatabaseJob
     from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.changes import checked_clear_word, read_changes
     from aspencli.services.job_files import JobFiles
@@ -204,6 +204,6 @@ def _import(context: AppContext, command: str, kind: Kind, view: View, given: _I
         layout = lay_out(source, kind, key=given.key, names=given.names or ())
         said = options.say_notes(context.out, source, said)
         purpose = Purpose(command, layout.spec, view, given.dry_run)
-        job = Job(context, stack, None, files, purpose)
+        job = DatabaseJob(context, stack, None, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         job.run(source, read_changes(source, layout, job.faults.add, keep, word), said)

@@ -10,7 +10,7 @@ from aspencli.commands.bulk_rows import problem_line, write_moved
 from aspencli.commands.bulk_views import View
 from aspencli.output.console import Output
 from aspencli.services import bulk
-from aspencli.services.bulk import BulkStore, Faults
+from aspencli.services.bulk import Faults, PlanStore
 from aspencli.services.job_files import JobFiles, spare_path
 
 SHOWN = 200  # rows on the screen
@@ -27,7 +27,7 @@ class Findings:
         faults: The bad lines of the file itself.
     """
 
-    def __init__(self, out: Output, store: BulkStore, files: JobFiles, view: View, faults: Faults):
+    def __init__(self, out: Output, store: PlanStore, files: JobFiles, view: View, faults: Faults):
         self._out = out
         self._view = view
         self._store = store

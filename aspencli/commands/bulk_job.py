@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli.commands.bulk_findings import Findings
 from aspencli.commands.bulk_options import say_notes
 from aspencli.commands.bulk_views import counted
-from aspencli.commands.bulk_writing import Purpose, Scope, Writing
+from aspencli.commands.bulk_writing import DatabaseWriting, Purpose, Scope, Writing
 from aspencli.context import AppContext
 from aspencli.errors import ConflictError
 from aspencli.output.console import Tick
 from aspencli.services import bulk
-from aspencli.services.bulk import Assessment, Faults
+from aspencli.services.bulk import Assessment, BulkStore, Faults, PlanStore
 from aspencli.services.folding import fold
 from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
 from aspencli.services.recording import Recording, Subject, counts_of, place_of
 from aspencli.services.repeats import written_before
+from aspencli.services.runs import Place
 
 if TYPE_CHECKING:
     from aspencli.services.runs import Run
     from aspencli.services.tables import Table
     from db.bulk.rows import Plan, Request
 
+StoreT = TypeVar("StoreT", bound=PlanStore)
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
 _TICK = 1_000  # rows between two looks at the progress bar
 
 
-class Job:
-    """One bulk run.
+@dataclass(frozen=True)
+class Ground(Generic[StoreT]):
+    """Where the rows of a bulk run are, and how they are reached.
+
+    Attributes:
+        store: What plans the run.
+        group: The name of the group whose rows are changed, if it is bound to one.
+        place: Its database, or API, as the history tells it from others.
+        via: How it is reached: ``db`` or ``api``.
+    """
+
+    store: StoreT
+    group: str | None
+    place: Callable[[], Place]
+    via: str = "db"
+
+
+class Job(ABC, Generic[StoreT]):
+    """One bulk run, however its rows are reached.
 
     Args:
         context: The run.
@@ -39,9 +60,7 @@ class Job:
         group_id: The group whose rows are changed; None where the table has no groups.
         files: What it reads and writes.
         purpose: What it is for.
-
-    Raises:
-        NotFoundError: There is no such group.
+        ground: Where the rows are.
     """
 
     def __init__(
@@ -51,24 +70,18 @@ class Job:
         group_id: int | None,
         files: JobFiles,
         purpose: Purpose,
+        ground: Ground[StoreT],
     ):
-        from db.bulk.run import BulkRun
-        from db.database import Limits
-
         self.out = context.out
         self.faults = Faults()
         stack.callback(self.faults.close)
         self._context = context
         self._files = files
         self._purpose = purpose
-        limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
-        self._database = context.database(writable=not purpose.dry_run, limits=limits)
         self._view = purpose.view
-        self._store = stack.enter_context(BulkRun(self._database, purpose.spec, group_id))
-        group = None
-        if group_id is not None:
-            group = bulk.require_group(self._store.scope_name(), group_id)
-        self._scope = Scope(context.target.label, group_id, group)
+        self._ground = ground
+        self._store = ground.store
+        self._scope = Scope(context.target.label, group_id, ground.group)
         self._findings = Findings(self.out, self._store, files, self._view, self.faults)
 
     def run(self, source: Table, requests: Iterator[Request], said: int) -> None:
@@ -135,15 +148,7 @@ class Job:
     ) -> None:
         plan = assessment.plan
         with Recording(open_journal(), subject, self.out.warn) as recording:
-            writing = Writing(
-                self._context,
-                self._store,
-                self._files,
-                self._findings,
-                self._purpose,
-                self._scope,
-                recording,
-            )
+            writing = self._writing(recording)
             if before:
                 writing.leave(plan, before)
                 return
@@ -153,6 +158,10 @@ class Job:
                 writing.apply(plan)
             else:
                 writing.nothing(plan)
+
+    @abstractmethod
+    def _writing(self, recording: Recording) -> Writing[StoreT]:
+        """What writes the plan."""
 
     def _say(self, assessment: Assessment, name: str, remedy: str | None) -> None:
         """Say what will happen, or why it cannot."""
@@ -178,12 +187,13 @@ class Job:
         return Subject(
             command=self._purpose.command,
             target=self._scope.target,
-            place=place_of(self._database.url, self._store.identity()),
+            place=self._ground.place(),
             group_id=self._scope.group_id,
             group=self._scope.group,
             file=self._files.fingerprint.file,
             counts=counts_of(assessment),
             undo_of=self._purpose.undo_of,
+            via=self._ground.via,
         )
 
     def _say_plan(self, plan: Plan) -> None:
@@ -199,3 +209,44 @@ def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
         if count % _TICK == 0:
             tick(count)
         yield request
+
+
+class DatabaseJob(Job[BulkStore]):
+    """One bulk run straight in the database: all rows in one transaction.
+
+    Raises:
+        NotFoundError: There is no such group.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int | None,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        from db.bulk.run import BulkRun
+        from db.database import Limits
+
+        limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
+        database = context.database(writable=not purpose.dry_run, limits=limits)
+        store = stack.enter_context(BulkRun(database, purpose.spec, group_id))
+        group = None
+        if group_id is not None:
+            group = bulk.require_group(store.scope_name(), group_id)
+        ground: Ground[BulkStore] = Ground(
+            store, group, lambda: place_of(database.url, store.identity())
+        )
+        super().__init__(context, stack, group_id, files, purpose, ground)
+
+    def _writing(self, recording: Recording) -> Writing[BulkStore]:
+        return DatabaseWriting(
+            self._context,
+            self._store,
+            self._files,
+            self._findings,
+            self._purpose,
+            self._scope,
+            recording,
+        )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from aspencli.commands.bulk_job import Job
+from aspencli import params
+from aspencli.commands.bulk_roads import open_job
 from aspencli.commands.bulk_views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.commands.bulk_writing import Purpose
 from aspencli.context import AppContext
 from aspencli.errors import BadInputError
+from aspencli.params import Road
 from aspencli.services.folding import fold
 from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
-from aspencli.services.runs import command_for, undo_source
-from aspencli.services.undofile import read_origin, read_undo
+from aspencli.services.runs import Run, command_for, undo_source
+from aspencli.services.undofile import Origin, read_origin, read_undo
 
 _DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
 _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
@@ -28,6 +30,7 @@ def take_back(
     force: bool,
     report: Path | None,
     undo_file: Path | None,
+    via: Road | None = None,
 ) -> None:
     """Put back what a bulk run changed, where it still holds what that run wrote.
 
@@ -39,11 +42,14 @@ def take_back(
         force: Whether to put back, too, what was changed since.
         report: Where the report shall be; None for no report.
         undo_file: Where the undo file of the undo shall be; None for a place of its own.
+        via: How to reach the target; None to go as that run went.
 
     Raises:
         BadInputError: The run was made on another target, or changed something else.
     """
-    file, run = undo_source(what, fold(open_journal().read().events))
+    runs = fold(open_journal().read().events)
+    known = {run.id: run for run in runs}
+    file, run = undo_source(what, runs)
     origin = read_origin(file)
     if origin.target != context.target.label:
         raise BadInputError(
@@ -60,6 +66,16 @@ def take_back(
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, report, undo_file)
         purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run)
-        job = Job(context, stack, origin.group_id, files, purpose)
+        road = _road(context, origin, via, known.get(run or ""))
+        job = open_job(context, stack, origin.group_id, files, purpose, road)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
+
+
+def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None) -> Road:
+    """The way that was asked for, else the way that the run went, else the usual one."""
+    if via is not None:
+        return via
+    if origin.columns:  # of these the API knows nothing
+        return Road.DB
+    return Road(run.via or "db") if run else params.chosen_road(context, None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli import homes
 from aspencli.commands.bulk_findings import Findings
@@ -16,15 +17,18 @@ from aspencli.context import AppContext
 from aspencli.errors import ConflictError, RefusedError
 from aspencli.interrupts import Shield
 from aspencli.services import bulk
-from aspencli.services.bulk import BulkStore
+from aspencli.services.bulk import BulkStore, PlanStore
 from aspencli.services.job_files import JobFiles
 from aspencli.services.recording import Recording
 from aspencli.services.runs import Outcome, Run, command_for
-from aspencli.services.undofile import origin_of, write_undo
+from aspencli.services.undofile import Origin, origin_of, write_undo
 
 if TYPE_CHECKING:
     from db.bulk.rows import Plan
     from db.bulk.spec import Spec
+
+
+StoreT = TypeVar("StoreT", bound=PlanStore)
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,35 @@ class Scope:
         return f"group {self.group_id} ({self.group}) on {self.target}"
 
 
-class Writing:
+def agree(context: AppContext, from_stdin: bool, file: str, what: str) -> None:
+    """Make sure that something is wanted.
+
+    Args:
+        context: The run of the program.
+        from_stdin: Whether standard input is the file, so that nobody can be asked there.
+        file: What messages call the file.
+        what: What is about to be done, as a verb phrase.
+
+    Raises:
+        RefusedError: It is not, or nobody is there to say so.
+    """
+    target, given = context.target, context.options
+    if from_stdin and given["confirm"] is None and (target.is_production or not given["yes"]):
+        flag = f"--confirm {shlex.quote(target.label)}" if target.is_production else "--yes"
+        raise RefusedError(
+            f"standard input is the {file}, so nobody can be asked there whether "
+            f"to {what} on {target.label}; nothing was written",
+            hint=f"Look at the plan with --dry-run, then add {flag}.",
+        )
+    context.authorise(what)
+
+
+class Writing(ABC, Generic[StoreT]):
     """What becomes of a plan that nothing stands in the way of.
 
     Args:
         context: The run of the program.
-        store: What holds the plan, and writes it.
+        store: What holds the plan.
         files: What the run reads and writes.
         findings: What writes its report.
         purpose: What it is for.
@@ -91,7 +118,7 @@ class Writing:
     def __init__(
         self,
         context: AppContext,
-        store: BulkStore,
+        store: StoreT,
         files: JobFiles,
         findings: Findings,
         purpose: Purpose,
@@ -131,24 +158,53 @@ class Writing:
         Raises:
             RefusedError: It is not, or nobody is there to say so.
         """
-        first = list(self._store.rows(limit=10, changed_only=True))
-        self._out.preview(self._view.plan_columns, self._view.shown(first))
+        self.preview()
         what = f"{self._view.deed(plan)}{self._scope.of_group}"
         if plan.forced:
             what += f", {plan.forced:,} of them changed since,"
-        target, given = self._context.target, self._context.options
-        if (
-            self._files.from_stdin
-            and given["confirm"] is None
-            and (target.is_production or not given["yes"])
-        ):
-            flag = f"--confirm {shlex.quote(target.label)}" if target.is_production else "--yes"
-            raise RefusedError(
-                f"standard input is the {self._view.file}, so nobody can be asked there whether "
-                f"to {what} on {target.label}; nothing was written",
-                hint=f"Look at the plan with --dry-run, then add {flag}.",
-            )
-        self._context.authorise(what)
+        agree(self._context, self._files.from_stdin, self._view.file, what)
+
+    def preview(self) -> None:
+        """Show the first rows that change."""
+        first = list(self._store.rows(limit=10, changed_only=True))
+        self._out.preview(self._view.plan_columns, self._view.shown(first))
+
+    @abstractmethod
+    def apply(self, plan: Plan) -> None:
+        """Write it, and tell so."""
+
+    def _origin(self, plan: Plan) -> Origin:
+        return origin_of(
+            self._purpose.spec,
+            self._context.target.label,
+            self._scope.group_id,
+            dt.datetime.now(dt.UTC).isoformat(),
+            plan.to_change,
+            self._recording.id,
+        )
+
+    def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
+        told = {
+            "group_id": self._scope.group_id,
+            "group": self._scope.group,
+            "rows": plan.rows,
+            "changed": plan.to_change,
+            "already": plan.already,
+            "left_out": plan.left_out,
+            "undo_file": undo_file,
+            "run": self._recording.id,
+        }
+        if plan.tally:
+            self._out.record(TALLY_COLUMNS, {**told, **vars(plan.tally)})
+        else:
+            self._out.record(RESULT_COLUMNS, told)
+        if undo_file:
+            words = (*self._view.undo, str(undo_file.absolute()))
+            self._out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")
+
+
+class DatabaseWriting(Writing[BulkStore]):
+    """Writes a plan in one transaction."""
 
     def apply(self, plan: Plan) -> None:
         """Write it, and tell so.
@@ -157,15 +213,7 @@ class Writing:
             ConflictError: Somebody else was faster; nothing was written.
             AspenError: See `aspencli.services.bulk.apply`.
         """
-        label, now = self._context.target.label, dt.datetime.now(dt.UTC).isoformat()
-        origin = origin_of(
-            self._purpose.spec,
-            label,
-            self._scope.group_id,
-            now,
-            plan.to_change,
-            self._recording.id,
-        )
+        label, origin = self._context.target.label, self._origin(plan)
         self._findings.prepare_report("changed")
         ask = command_for(label, "history", "check", self._recording.id)
         with Shield() as shield:
@@ -202,22 +250,3 @@ class Writing:
                 self._show_result(plan, path)
             if shield.late:
                 self._out.warn("the interrupt came after the commit: the change is written.")
-
-    def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
-        told = {
-            "group_id": self._scope.group_id,
-            "group": self._scope.group,
-            "rows": plan.rows,
-            "changed": plan.to_change,
-            "already": plan.already,
-            "left_out": plan.left_out,
-            "undo_file": undo_file,
-            "run": self._recording.id,
-        }
-        if plan.tally:
-            self._out.record(TALLY_COLUMNS, {**told, **vars(plan.tally)})
-        else:
-            self._out.record(RESULT_COLUMNS, told)
-        if undo_file:
-            words = (*self._view.undo, str(undo_file.absolute()))
-            self._out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")

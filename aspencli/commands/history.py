@@ -67,6 +67,8 @@ SHOW_COLUMNS = (
     Column("undone_by", "Taken back by"),
     Column("checked_at", "Checked"),
     Column("basis", "Known because"),
+    Column("via", "Reached by"),
+    Column("renames", "To go on with"),
 )
 CHECK_COLUMNS = (
     Column("run", "Run"),
@@ -143,6 +145,8 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     if run.outcome is Outcome.UNKNOWN:
         check = command_for(run.target, "history", "check", run.id)
         out.hint(f"To find out what became of it: {check}")
+    elif run.outcome is Outcome.UNFINISHED:
+        out.hint(f"To go on: {command_for(run.target, 'samples', 'resume', run.id)}")
     elif run.outcome is Outcome.WRITTEN and not run.undone_by:
         _hint_undo(out, run)
 
@@ -178,12 +182,14 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
 
 
 def _tell(out: Output, run: Run, verdict: Verdict) -> None:
-    from aspencli.services.runs import Outcome
+    from aspencli.services.runs import Outcome, command_for
 
     names = ("written", "before", "otherwise", "gone")
     counts = asdict(verdict.rows) if verdict.rows else dict.fromkeys(names)
     told = {"run": run.id, "outcome": verdict.outcome.value, "basis": verdict.basis}
     out.record(CHECK_COLUMNS, told | counts)
+    if verdict.outcome is Outcome.UNFINISHED:
+        out.hint(f"To go on: {command_for(run.target, 'samples', 'resume', run.id)}")
     if verdict.outcome is not Outcome.WRITTEN:
         return
     if verdict.rows and not verdict.rows.written:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from aspencli import params
 from aspencli.cli import examples
 from aspencli.commands import bulk_options as options
 from aspencli.context import current
@@ -18,12 +19,14 @@ def register(app: typer.Typer) -> None:
     app.command("update-public-ids", epilog=_RENAME_EXAMPLES)(update_public_ids)
     app.command("bulk-update", epilog=_UPDATE_EXAMPLES)(bulk_update)
     app.command("undo", epilog=_UNDO_EXAMPLES)(undo)
+    app.command("resume", epilog=_RESUME_EXAMPLES)(resume)
 
 
 _RENAME_EXAMPLES = examples(
     "aspencli --env staging samples update-public-ids --group-id 1 "
     "--private-to-public-id-mapping ids.csv --dry-run",
     "aspencli samples update-public-ids --group-id 1 -f - --yes < ids.csv",
+    "aspencli --env prod samples update-public-ids --group-id 1 -f ids.csv --via api",
 )
 _UPDATE_EXAMPLES = examples(
     "aspencli --env staging samples bulk-update --group-id 1 --from dates.csv --dry-run",
@@ -33,6 +36,8 @@ _UPDATE_EXAMPLES = examples(
 _UNDO_EXAMPLES = examples(
     "aspencli samples undo UNDO.csv --dry-run", "aspencli samples undo 20261124-034012-3f9a"
 )
+
+_RESUME_EXAMPLES = examples("aspencli --env prod samples resume 20261124-034012-3f9a")
 
 
 def update_public_ids(
@@ -56,13 +61,17 @@ def update_public_ids(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    via: params.ViaOption = None,
 ) -> None:
     """Give samples of one group new public identifiers, as a file says: all rows or none.
 
     Every bad line is named, and nothing is written as long as there is one. Swaps and cycles of
-    identifiers within the file are fine. An undo file is on disk before anything is committed.
+    identifiers within the file are fine. An undo file is on disk before anything is written.
+
+    Straight in the database it is one transaction. Through the API it takes several requests; what
+    interrupts them costs time and nothing else: the same command goes on, or `samples resume`.
     """
-    from aspencli.commands.bulk_job import Job
+    from aspencli.commands.bulk_roads import open_job
     from aspencli.commands.bulk_views import RENAMING
     from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.job_files import JobFiles
@@ -81,7 +90,7 @@ def update_public_ids(
         )
         said = options.say_notes(context.out, source)
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
-        job = Job(context, stack, group, files, purpose)
+        job = open_job(context, stack, group, files, purpose, params.chosen_road(context, via))
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         job.run(source, read_mapping(source, job.faults.add, names or (), keep), said)
 
@@ -127,7 +136,7 @@ def bulk_update(
     named, and nothing is written as long as there is one. An undo file is on disk before anything
     is committed.
     """
-    from aspencli.commands.bulk_job import Job
+    from aspencli.commands.bulk_job import DatabaseJob
     from aspencli.commands.bulk_views import CHANGING
     from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.changes import checked_clear_word, read_changes
@@ -149,7 +158,7 @@ def bulk_update(
         layout = lay_out(source, SAMPLE_CHANGES, key=key, names=names or ())
         said = options.say_notes(context.out, source, said)
         purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
-        job = Job(context, stack, group, files, purpose)
+        job = DatabaseJob(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         job.run(source, read_changes(source, layout, job.faults.add, keep, word), said)
 
@@ -161,6 +170,7 @@ def undo(
     force: options.Force = False,
     report: options.Report = None,
     undo_file: options.UndoFile = None,
+    via: params.ViaOption = None,
 ) -> None:
     """Put back what a bulk update changed, where it still holds what that update wrote.
 
@@ -170,4 +180,24 @@ def undo(
     """
     from aspencli.commands.bulk_undo import take_back
 
-    take_back(current(ctx), "samples", what, dry_run, force, report, undo_file)
+    take_back(current(ctx), "samples", what, dry_run, force, report, undo_file, via)
+
+
+def resume(
+    ctx: typer.Context,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="The run, as `aspencli history` names it, or its journal.", metavar="ID|JOURNAL"
+        ),
+    ],
+    report: options.Report = None,
+) -> None:
+    """Go on with a renaming through the API that was interrupted.
+
+    What somebody else changed since is named and left alone; all else is done, and no sample keeps
+    a temporary name. Where some were left alone, the exit code is 7.
+    """
+    from aspencli.commands.samples_resume import take_up
+
+    take_up(current(ctx), what, report)

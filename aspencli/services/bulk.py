@@ -25,8 +25,8 @@ WriteRows = Callable[[IO[bytes]], None]
 """Writes the undo rows to an open file."""
 
 
-class BulkStore(Protocol):
-    """What plans and applies a bulk run: the database, or the API."""
+class PlanStore(Protocol):
+    """What plans a bulk run: the database, or a list that the API gave."""
 
     def load(self, requests: Iterable[Request]) -> int:
         """Take the rows of the file."""
@@ -48,6 +48,10 @@ class BulkStore(Protocol):
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
         """The plan, row by row."""
+
+
+class BulkStore(PlanStore, Protocol):
+    """What also applies it at once: the database."""
 
     def apply(
         self,
@@ -104,7 +108,7 @@ class Assessment:
 
 
 def assess(
-    store: BulkStore,
+    store: PlanStore,
     requests: Iterable[Request],
     faults: Faults,
     *,
@@ -117,7 +121,7 @@ def assess(
     return Assessment(plan, faults.count)
 
 
-def all_problems(store: BulkStore, faults: Faults) -> Generator[Problem, None, None]:
+def all_problems(store: PlanStore, faults: Faults) -> Generator[Problem, None, None]:
     """Every bad line, whether the file or the database says so, by line."""
     yield from merge(faults, store.problems(), key=lambda problem: problem.line)
 

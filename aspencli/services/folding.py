@@ -14,6 +14,7 @@ from aspencli.services.runs import Counts, InputFile, Outcome, Place, Run
 
 T = TypeVar("T", Place, InputFile, Counts)
 
+_API = "api"
 _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
@@ -44,11 +45,7 @@ def _started(event: Event) -> Run:
         id=event["run"],
         started_at=_time(event),
         user=_text(event, "user"),
-        process=Process(
-            _text(event, "host") or "",
-            _number(event, "pid") or 0,
-            _text(event, "process_started") or "",
-        ),
+        process=_process(event),
         version=_text(event, "version"),
         command=_text(event, "command"),
         target=_text(event, "target") or "",
@@ -58,6 +55,15 @@ def _started(event: Event) -> Run:
         file=_part(InputFile, event.get("file")),
         counts=_part(Counts, event.get("counts")),
         undo_of=_text(event, "undo_of"),
+        via=_text(event, "via"),
+    )
+
+
+def _process(event: Event) -> Process:
+    return Process(
+        _text(event, "host") or "",
+        _number(event, "pid") or 0,
+        _text(event, "process_started") or "",
     )
 
 
@@ -74,6 +80,17 @@ def _committing(run: Run, event: Event) -> Run:
         counts=_part(Counts, event.get("counts")),
         undo_file=Path(undo) if undo else None,
     )
+
+
+def _sending(run: Run, event: Event) -> Run:
+    undo, renames = _text(event, "undo_file"), _text(event, "renames")
+    return replace(
+        run, undo_file=Path(undo) if undo else None, renames=Path(renames) if renames else None
+    )
+
+
+def _resumed(run: Run, event: Event) -> Run:
+    return replace(run, outcome=Outcome.RUNNING, message=None, process=_process(event))
 
 
 def _ended(run: Run, event: Event) -> Run:
@@ -96,6 +113,8 @@ def _checked(run: Run, event: Event) -> Run:
 _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
     "writing": _writing,
     "committing": _committing,
+    "sending": _sending,
+    "resumed": _resumed,
     "ended": _ended,
     "checked": _checked,
 }
@@ -104,11 +123,22 @@ _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
 def _settled(run: Run) -> Run:
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
+    if run.via == _API and run.process.is_here:
+        return _cut_off(run)
     stage = "at the commit" if run.committing else "before the commit"
     message = f"process {run.process.pid} died {stage}"
     if not run.process.is_here:
         message = f"it ran on {run.process.host}, whose processes cannot be seen from here"
     return replace(run, outcome=Outcome.UNKNOWN, message=message)
+
+
+def _cut_off(run: Run) -> Run:
+    """A run through the API whose process died: its own journal tells how far it came."""
+    if run.renames is None:
+        message = f"process {run.process.pid} died before it sent anything"
+        return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
+    message = f"process {run.process.pid} died with some of its requests sent"
+    return replace(run, outcome=Outcome.UNFINISHED, message=message)
 
 
 def _part(kind: type[T], values: Any) -> T:

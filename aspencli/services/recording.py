@@ -36,6 +36,7 @@ class Subject:
         file: What was read.
         counts: What the plan is.
         undo_of: The run that it takes back, if any.
+        via: How the target is reached: ``db`` or ``api``.
     """
 
     command: str
@@ -46,6 +47,7 @@ class Subject:
     file: InputFile
     counts: Counts
     undo_of: str | None = None
+    via: str = "db"
 
 
 def place_of(url: URL, identity: DatabaseIdentity) -> Place:
@@ -68,6 +70,7 @@ class Recording:
         journal: Where it is kept.
         subject: What the run is about.
         warn: Is told why the end could not be kept, if so; the run itself is not touched by that.
+        resumes: The run that is gone on with; None where a new one begins.
 
     Attributes:
         id: The run's id.
@@ -76,8 +79,15 @@ class Recording:
         AspenError: The journal cannot be written; nothing was changed.
     """
 
-    def __init__(self, journal: Journal, subject: Subject, warn: Callable[[str], None]):
-        self.id = _new_id()
+    def __init__(
+        self,
+        journal: Journal,
+        subject: Subject,
+        warn: Callable[[str], None],
+        resumes: str | None = None,
+    ):
+        self.id = resumes or _new_id()
+        self._resumes = resumes is not None
         self._journal = journal
         self._subject = subject
         self._warn = warn
@@ -85,19 +95,19 @@ class Recording:
         self._stage = "planned"
 
     def __enter__(self) -> Self:
+        if self._resumes:
+            self._tell("resumed", begins=False, **self._process())
+            self._stage = "sending"
+            return self
         # Another run may have begun at this very moment.
         while not self._tell("started", begins=True, **self._start()):
             self.id = _new_id()
         return self
 
     def _start(self) -> dict[str, object]:
-        process, subject = this_process(), self._subject
+        subject = self._subject
         return {
-            "user": this_user(),
-            "host": process.host,
-            "pid": process.pid,
-            "process_started": process.started,
-            "version": __version__,
+            **self._process(),
             "command": subject.command,
             "target": subject.target,
             "database": asdict(subject.place),
@@ -105,6 +115,18 @@ class Recording:
             "file": asdict(subject.file),
             "counts": asdict(subject.counts),
             "undo_of": subject.undo_of,
+            "via": subject.via,
+        }
+
+    @staticmethod
+    def _process() -> dict[str, object]:
+        process = this_process()
+        return {
+            "user": this_user(),
+            "host": process.host,
+            "pid": process.pid,
+            "process_started": process.started,
+            "version": __version__,
         }
 
     def __exit__(
@@ -136,6 +158,19 @@ class Recording:
         self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
         self._stage = "committing"
 
+    def sending(self, undo_file: Path, renames: Path) -> None:
+        """Tell that requests are about to be sent, each of which is written by itself.
+
+        Args:
+            undo_file: What takes them back.
+            renames: The journal that tells how far they came.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
+        self._stage = "sending"
+
     def ended(self, outcome: Outcome, message: str | None = None) -> None:
         """Tell how it ended, unless that has been told; only warn where it cannot be kept."""
         if self._stage == "ended":
@@ -151,6 +186,8 @@ class Recording:
             )
 
     def _outcome_of(self, error: BaseException) -> Outcome:
+        if self._stage == "sending":
+            return Outcome.UNFINISHED
         if isinstance(error.__cause__, OutcomeUnknownError):
             return Outcome.UNKNOWN
         if self._stage == "planned" and isinstance(error, BadInputError):

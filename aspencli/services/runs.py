@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     DECLINED = "declined"
     ROLLED_BACK = "rolled back"
+    UNFINISHED = "unfinished"
     UNKNOWN = "unknown"
     RUNNING = "running"
 
@@ -97,6 +98,8 @@ class Run:
         message: What was told at its end.
         checked_at: When `history check` asked the database, if it had to.
         basis: How that was found out.
+        via: How it reached the target: ``db`` or ``api``; None where the journal does not tell.
+        renames: The journal with which it can be gone on with, if it has one.
     """
 
     id: str
@@ -122,6 +125,8 @@ class Run:
     message: str | None = None
     checked_at: dt.datetime | None = None
     basis: str | None = None
+    via: str | None = None
+    renames: Path | None = None
 
     @property
     def noun(self) -> str:
@@ -133,7 +138,8 @@ class Run:
         """How many rows it changed; None where that is not known."""
         if self.outcome is Outcome.WRITTEN:
             return self.counts.to_change
-        return None if self.outcome in {Outcome.UNKNOWN, Outcome.RUNNING} else 0
+        unknown = {Outcome.UNKNOWN, Outcome.RUNNING, Outcome.UNFINISHED}
+        return None if self.outcome in unknown else 0
 
 
 def find(runs: Sequence[Run], wanted: str) -> Run:
@@ -199,7 +205,7 @@ def undo_file_of(run: Run) -> Path:
             f"it is not known whether run {run.id} was written",
             hint=f"Ask the database first: {command_for(run.target, 'history', 'check', run.id)}",
         )
-    if run.outcome is not Outcome.WRITTEN or run.undo_file is None:
+    if run.outcome not in {Outcome.WRITTEN, Outcome.UNFINISHED} or run.undo_file is None:
         raise BadInputError(
             f"run {run.id} wrote nothing ({run.outcome}), so there is nothing to take back",
             hint=NO_ID_HINT,

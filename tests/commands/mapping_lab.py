@@ -113,7 +113,8 @@ class Lab:
     def environment(self) -> dict[str, str]:
         """What a process needs to work on this database as its targets."""
         targets = {f"ASPEN_DATABASE_URL_{name}": self.address for name in ("LOCAL", "PROD")}
-        return {**os.environ, "ASPEN_HOME": str(self.folder / "home"), **targets}
+        home = str(self.folder / "home")
+        return {**os.environ, "ASPEN_HOME": home, "ASPEN_VIA": "db", **targets}
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
         """Run a command; exit code, stdout and stderr."""

@@ -42,6 +42,7 @@ class Head:
         file: What was read, as messages call it.
         sha256: The checksum of that.
         undo_file: What takes the run back.
+        undo_of: The run that it takes back, if any.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Head:
     file: str
     sha256: str
     undo_file: str
+    undo_of: str | None = None
 
 
 class Row(NamedTuple):

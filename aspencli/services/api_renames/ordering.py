@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 DEEPEST = 8  # how often a chain may have to wait for another request, before it is broken
 _WAVE = 1_000  # rows; how many may at most be begun with temporary names before these are ended
-_ALONE, _CHAINED, _BROKEN = 0, 1, 2  # the kinds of waves, in their order
+# The kinds of waves, in their order; of the last kind there may be many.
+_BEGUN, _ALONE, _CHAINED, _BROKEN = range(4)
 
 
 class Rename(NamedTuple):
@@ -47,6 +48,8 @@ class Move(NamedTuple):
 class Schedule:
     """The moves that are left, handed out request by request.
 
+    Samples that have their temporary name already come first, with all that they wait for.
+
     Args:
         renames: The samples; no sample twice, no name twice, and what one takes is free or held by
             another of them.
@@ -55,7 +58,7 @@ class Schedule:
 
     def __init__(self, renames: Iterable[Rename], temporary: Callable[[int], str]):
         self._left = deque(_moves(list(renames), temporary))
-        self._open: set[int] = set()
+        self._open = {_BEGUN}
 
     def __len__(self) -> int:
         return len(self._left)
@@ -99,21 +102,21 @@ def _moves(renames: list[Rename], temporary: Callable[[int], str]) -> list[Move]
     wave, rows = _BROKEN, 0
     for chain, is_cycle in _components(renames):
         levels, parked = _levels(chain, is_cycle=is_cycle)
-        if not parked:
+        if any(row.before == temporary(row.id) for row in chain):
+            kind = _BEGUN
+        elif not parked:
             kind = _ALONE if len(chain) == 1 else _CHAINED
-            placed += [
-                (kind, n, Move(*row, wave=kind)) for row, n in zip(chain, levels, strict=True)
-            ]
-            continue
-        if rows >= _WAVE:
-            wave, rows = wave + 1, 0
-        rows += len(chain)
+        else:
+            if rows >= _WAVE:
+                wave, rows = wave + 1, 0
+            rows += len(chain)
+            kind = wave
         for row, level in zip(chain, levels, strict=True):
             now = row.before
             if row.id in parked:
                 now = temporary(row.id)
-                placed.append((wave, -1, Move(row.id, row.before, now, parks=True, wave=wave)))
-            placed.append((wave, level, Move(row.id, now, row.after, wave=wave)))
+                placed.append((kind, -1, Move(row.id, row.before, now, parks=True, wave=kind)))
+            placed.append((kind, level, Move(row.id, now, row.after, wave=kind)))
     placed.sort(key=lambda place: (place[0], place[1], place[2].id))
     return [move for _wave, _level, move in placed]
 

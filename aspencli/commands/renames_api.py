@@ -1,0 +1,176 @@
+"""A bulk renaming through the API: planned as in a database, written request by request."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli import homes
+from aspencli.commands.bulk_findings import Findings
+from aspencli.commands.bulk_job import Ground, Job
+from aspencli.commands.bulk_writing import Purpose, Scope, Writing, agree
+from aspencli.commands.renames_driving import Grounds, drive, end, go_on, open_grounds
+from aspencli.errors import BadInputError, ConflictError
+from aspencli.services.api_renames import journal as run_journals
+from aspencli.services.api_renames.journal import Head
+from aspencli.services.api_renames.planning import ListPlan
+from aspencli.services.api_renames.remaining import temporary_name
+from aspencli.services.api_renames.undo_rows import write_rows
+from aspencli.services.bulk import Assessment
+from aspencli.services.job_files import JobFiles
+from aspencli.services.recording import Recording
+from aspencli.services.runs import Outcome, command_for
+from aspencli.services.undofile import write_undo
+
+if TYPE_CHECKING:
+    from aspencli.context import AppContext
+    from aspencli.services.api_renames.journal import RunJournal
+    from db.bulk.rows import Plan
+
+
+class ApiJob(Job[ListPlan]):
+    """One bulk renaming through the API.
+
+    Raises:
+        BadInputError: The API cannot do it.
+        CredentialsError: One may not.
+        NotFoundError: There is no such group.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        if not purpose.spec.is_plain:
+            raise BadInputError(
+                "through the API only public identifiers can be changed in bulk",
+                hint="Go straight to the database: add --via db",
+            )
+        grounds = open_grounds(context, group_id, writing=not purpose.dry_run)
+        undone = purpose.undo_of
+        parked = partial(temporary_name, undone) if undone else None
+        store = ListPlan(purpose.spec, grounds.place.read, parked)
+        ground = Ground(store, grounds.group, lambda: grounds.stored, via="api")
+        super().__init__(context, stack, group_id, files, purpose, ground)
+        self._grounds = grounds
+        self._group_id = group_id
+
+    def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
+        """See `Job.go`; a run that was interrupted is gone on with first.
+
+        Raises:
+            ConflictError: Another run in this group was interrupted, and has to be ended first.
+        """
+        path = run_journals.unfinished(self._scope.target, self._group_id)
+        if path is not None:
+            with run_journals.reopen(path) as journal:
+                self.out.warn(f"run {journal.head.run} was interrupted before it was done.")
+                if not self._purpose.dry_run and self._is_same(journal.head):
+                    self._go_on(journal)
+                    return
+                if not self._purpose.dry_run:
+                    self._refuse_other(journal)
+        super().go(assessment, name, remedy)
+
+    def _is_same(self, head: Head) -> bool:
+        file = self._files.fingerprint.file
+        return (head.command, head.sha256) == (self._purpose.command, file.sha256)
+
+    def _refuse_other(self, journal: RunJournal) -> None:
+        head = journal.head
+        if self._purpose.undo_of == head.run:
+            return  # what it did is taken back
+        raise ConflictError(
+            f"run {head.run} ({head.file}) in this group was interrupted, and is not done; "
+            "nothing was changed",
+            hint=f"Go on with it: {command_for(head.target, 'samples', 'resume', head.run)} or "
+            f"take it back: {command_for(head.target, 'samples', 'undo', head.run)}",
+        )
+
+    def _go_on(self, journal: RunJournal) -> None:
+        what = f"go on with it{self._scope.of_group}"
+        agree(self._context, self._files.from_stdin, self._view.file, what)
+        place, snapshot = self._grounds.place, self._store.snapshot
+        report = self._files.report
+        go_on(self._context, place, journal, snapshot, self._grounds.stored, report)
+
+    def _writing(self, recording: Recording) -> ApiWriting:
+        return ApiWriting(
+            self._context,
+            self._store,
+            self._files,
+            self._findings,
+            self._purpose,
+            self._scope,
+            recording,
+            self._grounds,
+        )
+
+
+class ApiWriting(Writing[ListPlan]):
+    """Writes a plan request by request; see `Writing` for the other arguments.
+
+    Args:
+        grounds: Where the samples are.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        store: ListPlan,
+        files: JobFiles,
+        findings: Findings,
+        purpose: Purpose,
+        scope: Scope,
+        recording: Recording,
+        grounds: Grounds,
+    ):
+        super().__init__(context, store, files, findings, purpose, scope, recording)
+        self._grounds = grounds
+
+    def apply(self, plan: Plan) -> None:
+        """Write it, and tell so.
+
+        Raises:
+            ConflictError: Somebody else was faster.
+            AspenError: See `drive`; it tells how to go on.
+        """
+        self._findings.prepare_report("changed")
+        rows, folder = self._store.all_rows(), homes.state_dir() / "undo"
+        undo = write_undo(folder, self._origin(plan), partial(write_rows, rows), self._files.undo)
+        try:
+            journal = run_journals.create(self._head(undo), rows)
+        except BaseException:
+            undo.unlink(missing_ok=True)  # there is nothing to take back
+            raise
+        with journal:
+            self._recording.sending(undo, journal.path)
+            drive(self._context, self._grounds.place, journal, self._store.snapshot)
+            end(journal)
+        self._recording.ended(Outcome.WRITTEN)
+        try:
+            self._findings.publish_report()
+        finally:  # it is written all the same, and somebody has to know how to take it back
+            self._out.done(f"{self._view.result(plan)}.")
+            self._show_result(plan, undo)
+
+    def _head(self, undo: Path) -> Head:
+        file = self._files.fingerprint.file
+        return Head(
+            run=self._recording.id,
+            command=self._purpose.command,
+            target=self._scope.target,
+            group_id=self._grounds.place.group_id,
+            group=self._grounds.group,
+            slug=self._grounds.place.slug,
+            file=file.given or "",
+            sha256=file.sha256 or "",
+            undo_file=str(undo.absolute()),
+            undo_of=self._purpose.undo_of,
+        )

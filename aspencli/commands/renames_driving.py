@@ -1,0 +1,229 @@
+"""Renaming through the API as the operator sees it: it goes on, stops when asked, and tells."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli.commands.bulk_rows import RESULT_COLUMNS, problem_line
+from aspencli.commands.bulk_views import counted
+from aspencli.errors import AspenError, ConflictError, CredentialsError
+from aspencli.interrupts import Brake
+from aspencli.services.api_renames import journal as run_journals
+from aspencli.services.api_renames.listing import Place, Snapshot
+from aspencli.services.api_renames.running import Running, Stopped
+from aspencli.services.journal import open_journal
+from aspencli.services.orgs import find_slugs
+from aspencli.services.recording import Recording, Subject
+from aspencli.services.runs import Counts, InputFile, Outcome, command_for
+from aspencli.services.runs import Place as Stored
+from db.bulk.rows import AssessedRow, Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aspencli.context import AppContext
+    from aspencli.services.api_renames.journal import RunJournal
+    from aspencli.services.api_renames.remaining import Remaining
+    from aspencli.services.report import ReportFile
+
+_SHOWN = 200  # rows on the screen
+_STOPPING = (
+    b"\nStopping as soon as no sample has a temporary name; interrupt again to stop at once.\n"
+)
+_LOOKS_ONLY = {"viewer"}
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """The samples of a group, through the API.
+
+    Attributes:
+        place: Where they are.
+        group: The group's name.
+        stored: The API, as the history tells it from others.
+    """
+
+    place: Place
+    group: str
+    stored: Stored
+
+
+def open_grounds(context: AppContext, group_id: int, *, writing: bool) -> Grounds:
+    """Find a group through the API.
+
+    Args:
+        context: The run of the program.
+        group_id: The group.
+        writing: Whether its samples are to be changed.
+
+    Raises:
+        CredentialsError: One may not change its samples.
+        NotFoundError: There is no such group.
+    """
+    from urllib.parse import urlsplit
+
+    api = context.api()
+    mine = {group["id"]: group for group in api.users.me()["groups"]}
+    known = mine.get(group_id)
+    name = known["name"] if known else api.groups.get(group_id)["name"]
+    if writing and known and set(known["roles"]) <= _LOOKS_ONLY:
+        raise CredentialsError(
+            f"you may look at the samples of group {group_id} ({name}), not change them",
+            hint="Ask an administrator of the group to make you a member.",
+        )
+    url = urlsplit(context.target.api_url or "")
+    place = Place(api.samples, group_id, find_slugs(api, None))
+    return Grounds(place, name, Stored(url.hostname, url.port))
+
+
+def drive(
+    context: AppContext,
+    place: Place,
+    journal: RunJournal,
+    snapshot: Snapshot,
+    *,
+    resumed: bool = False,
+) -> Remaining:
+    """Send the requests of a run, from wherever it is, until it is done.
+
+    Raises:
+        KeyboardInterrupt: It was asked to stop.
+        AspenError: It cannot go on; its words tell how to, later.
+    """
+    out, head = context.out, journal.head
+    go_on = command_for(head.target, "samples", "resume", str(journal.path))
+    total = sum(row.before != row.after for row in journal.rows)
+    with Brake(lambda: _say_stopping(context)) as brake:
+        with out.progress("Renaming", total) as tick:
+            running = Running(place, journal, tick, lambda: brake.pulled)
+            try:
+                left = running.run(snapshot, resumed=resumed)
+            except Stopped:
+                left = None
+            except KeyboardInterrupt:
+                out.warn(f"{_so_far(running)}; some may have a temporary name. To go on: {go_on}")
+                raise
+            except AspenError as error:
+                error.details = (*error.details, f"{_so_far(running)}; nothing is lost")
+                error.hint = f"{error.hint or 'Then go on.'} To go on: {go_on}"
+                raise
+        if left is None:
+            out.warn(f"{_so_far(running)}, and none has a temporary name. To go on: {go_on}")
+            brake.obey()
+    return left
+
+
+def end(journal: RunJournal) -> None:
+    """Tell the journal that its run is done; and that of a run which it took back, as well."""
+    journal.end(Outcome.WRITTEN.value)
+    undone = journal.head.undo_of
+    path = run_journals.folder() / f"{undone}.jsonl"
+    if undone and path.is_file():
+        with run_journals.reopen(path) as taken_back:
+            if taken_back.ended is None:
+                taken_back.end(Outcome.ROLLED_BACK.value)
+                _keep_taken_back(undone, journal.head.run)
+
+
+def go_on(
+    context: AppContext,
+    place: Place,
+    journal: RunJournal,
+    snapshot: Snapshot,
+    stored: Stored,
+    report: ReportFile | None,
+) -> None:
+    """Go on with a run that was interrupted, and tell how it ended.
+
+    Raises:
+        ConflictError: It is done but for samples that were changed by somebody else.
+        AspenError: See `drive`.
+    """
+    out, head = context.out, journal.head
+    subject = _subject_of(journal, stored)
+    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
+        journal.resumed()
+        left = drive(context, place, journal, snapshot, resumed=True)
+        end(journal)
+        done = counted(left.done, "sample")
+        aside = f"{counted(len(left.aside), 'sample')} left alone" if left.aside else None
+        recording.ended(Outcome.WRITTEN, aside)
+    for problem in left.aside[:_SHOWN]:
+        out.warn(f"left alone: {problem_line(problem)}")
+    if report:
+        report.write(_outcomes(journal, left), (), "changed")
+        out.info(f"The report is in {report.publish()}")
+    out.done(f"{done} renamed by run {head.run}.")
+    out.record(RESULT_COLUMNS, _result(journal, left))
+    undo = command_for(head.target, "samples", "undo", head.undo_file)
+    out.hint(f"To take it back: {undo}")
+    if left.aside:
+        raise ConflictError(
+            f"left alone, as named above: {len(left.aside):,} of {len(journal.rows):,} samples",
+            hint="Look at each: aspencli samples show PRIVATE_IDENTIFIER",
+        )
+
+
+def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
+    head, rows = journal.head, journal.rows
+    return {
+        "group_id": head.group_id,
+        "group": head.group,
+        "rows": len(rows),
+        "changed": left.done,
+        "already": sum(row.before == row.after for row in rows),
+        "left_out": len(left.aside),
+        "undo_file": Path(head.undo_file),
+        "run": head.run,
+    }
+
+
+def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
+    reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
+    for row in journal.rows:
+        change = Change("public_identifier", row.before, row.after)
+        reason = reasons.get(row.line)
+        yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
+
+
+def _subject_of(journal: RunJournal, stored: Stored) -> Subject:
+    """The run as it was told when it began; the history has the rest."""
+    head = journal.head
+    return Subject(
+        command=head.command,
+        target=head.target,
+        place=stored,
+        group_id=head.group_id,
+        group=head.group,
+        file=InputFile(head.file, None, None, head.sha256),
+        counts=Counts(len(journal.rows)),
+        undo_of=head.undo_of,
+        via="api",
+    )
+
+
+def _keep_taken_back(run: str, by: str) -> None:
+    import datetime as dt
+
+    open_journal().append(
+        {
+            "event": "checked",
+            "run": run,
+            "at": dt.datetime.now(dt.UTC).isoformat(),
+            "outcome": Outcome.ROLLED_BACK.value,
+            "basis": f"run {by} took back what it had done",
+        }
+    )
+
+
+def _so_far(running: Running) -> str:
+    return f"{running.done:,} of {counted(running.total, 'sample')} renamed"
+
+
+def _say_stopping(context: AppContext) -> None:
+    # In a signal's handler: the streams of Python may be in the middle of something.
+    if context.out.err.isatty():
+        os.write(context.out.err.fileno(), _STOPPING)

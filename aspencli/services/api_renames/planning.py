@@ -1,0 +1,266 @@
+"""The plan of a renaming through the API: the same findings, in the same words, as in a database.
+
+What `db.bulk` does in SQL is done here over the list that the API gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from aspencli.services.api_renames.journal import Row
+from aspencli.services.api_renames.listing import Held, Snapshot
+from db.bulk.rows import AssessedRow, Change, MovedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.samples import PRIVATE, PUBLIC, SAMPLES
+from db.bulk.spec import Spec
+
+
+@dataclass
+class _Entry:
+    """A row of the file, and the sample that it means."""
+
+    request: Request
+    held: Held | None
+    label: str
+
+    @property
+    def line(self) -> int:
+        return self.request.line
+
+    @property
+    def after(self) -> str:
+        return str(self.request.values[0])
+
+    @property
+    def before(self) -> str | None:
+        return self.held.public_identifier if self.held else None
+
+    @property
+    def expected(self) -> str | None:
+        return None if self.request.expected is None else str(self.request.expected[0])
+
+    @property
+    def changes(self) -> bool:
+        return self.held is not None and self.before != self.after
+
+
+@dataclass
+class _Found:
+    """What stands in the way."""
+
+    problems: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+
+    def sort(self) -> None:
+        for each in (self.problems, self.left_out):
+            each.sort(key=lambda problem: (problem.line, problem.column))
+
+
+class ListPlan:
+    """A renaming planned over what the API lists.
+
+    Args:
+        spec: How samples are found: `db.bulk.samples.RENAME`, or what takes that back.
+        read: Asks for the list.
+        parked: The temporary name of a sample, in the run that is taken back; a sample that
+            still has it is as good as one that has the name which that run gave it.
+    """
+
+    def __init__(
+        self, spec: Spec, read: Callable[[], Snapshot], parked: Callable[[int], str] | None = None
+    ):
+        self._spec = spec
+        self._read = read
+        self._parked = parked
+        self._requests: list[Request] = []
+        self._entries: dict[int, _Entry] = {}
+        self._found = _Found()
+        self.snapshot = Snapshot({}, frozenset())
+
+    def load(self, requests: Iterable[Request]) -> int:
+        """Take the rows of the file."""
+        self._requests = list(requests)
+        return len(self._requests)
+
+    def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
+        """Compare the rows of the file with the list; see `db.bulk.run.BulkRun.plan`."""
+        self.snapshot = self._read()
+        keys = self._keys()
+        self._entries = {
+            request.line: self._entry(request, keys.get(request.key)) for request in self._requests
+        }
+        self._found.problems += self._repeated()
+        told = self._found.left_out if skip_moved else self._found.problems
+        for unusable in (self._unexpected if not force else None, self._unknown):
+            if unusable:
+                told += self._out(list(unusable(any_more=skip_moved)), drop=skip_moved)
+        detours = self._find_held(told, skip_taken=skip_moved)
+        self._found.sort()
+        return self._sum(detours, force=force)
+
+    def problems(self) -> Generator[Problem, None, None]:
+        """Everything that stands in the way, by line."""
+        yield from self._found.problems
+
+    def left_out(self) -> Generator[Problem, None, None]:
+        """The rows that were left out of the plan, and why, by line."""
+        yield from self._found.left_out
+
+    def moved(self) -> Generator[MovedRow, None, None]:
+        """What the rows of the plan hold that was not expected of them, by line."""
+        for entry in self._entries.values():
+            if self._has_moved(entry):
+                yield MovedRow(
+                    entry.line,
+                    entry.request.key,
+                    entry.label,
+                    PUBLIC.name,
+                    entry.expected,
+                    entry.before,
+                )
+
+    def outcomes(self) -> Generator[AssessedRow, None, None]:
+        """Every row of the file, by line, with the reason why it is not applied, if any."""
+        reasons: dict[int, list[str]] = {}
+        left_out = {problem.line for problem in self._found.left_out}
+        for problem in [*self._found.problems, *self._found.left_out]:
+            reasons.setdefault(problem.line, []).append(f"{problem.column}: {problem.reason}")
+        for request in self._requests:
+            entry, line = self._entries.get(request.line), request.line
+            before = entry.before if entry else None
+            key = entry.label if entry else request.label or request.key
+            change = Change(PUBLIC.name, before, str(request.values[0]))
+            reason = "; ".join(reasons.get(line, ())) or None
+            yield AssessedRow(line, key, (change,), reason, line in left_out)
+
+    def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
+        """The plan, by line of the file."""
+        found = (
+            PlannedRow(e.line, e.label, (Change(PUBLIC.name, e.before, e.after),))
+            for e in self._entries.values()
+            if e.held and (e.changes or not changed_only)
+        )
+        return islice(found, limit)
+
+    def all_rows(self) -> list[Row]:
+        """The plan as a journal keeps it."""
+        return [
+            Row(e.line, e.label, e.held.id, e.held.public_identifier, e.after)
+            for e in self._entries.values()
+            if e.held
+        ]
+
+    def _keys(self) -> dict[str, Held]:
+        """The samples, by what the file calls them."""
+        samples, by_id = self.snapshot.samples.values(), self._spec.by_id
+        return {str(held.id) if by_id else held.private_identifier: held for held in samples}
+
+    def _entry(self, request: Request, held: Held | None) -> _Entry:
+        label = request.key
+        if self._spec.tells_label:
+            label = held.private_identifier if held else request.label or request.key
+        return _Entry(request, held, label)
+
+    def _repeated(self) -> Iterator[Problem]:
+        """The rows that name a sample again, or want a name again."""
+        keys: dict[str, int] = {}
+        names: dict[str, int] = {}
+        for entry in self._entries.values():
+            key = entry.request.key
+            first = keys.setdefault(key, entry.line)
+            if first != entry.line:
+                told = key if self._spec.by_id else _quoted(key)
+                yield Problem(
+                    entry.line, self._spec.key.name, f"{told} stands on line {first} already"
+                )
+            first = names.setdefault(entry.after, entry.line)
+            if first != entry.line:
+                reason = f"{_quoted(entry.after)} stands on line {first} already"
+                yield Problem(entry.line, PUBLIC.name, reason)
+
+    def _has_moved(self, entry: _Entry) -> bool:
+        if entry.held is None or entry.expected is None or not entry.changes:
+            return False
+        is_parked = self._parked is not None and entry.before == self._parked(entry.held.id)
+        return entry.before != entry.expected and not is_parked
+
+    def _unexpected(self, *, any_more: bool) -> Iterator[Problem]:
+        del any_more  # it tells that by itself
+        for entry in self._entries.values():
+            if self._has_moved(entry):
+                now, then = _quoted(entry.before), _quoted(entry.expected)
+                reason = f"{_quoted(entry.label)} {PUBLIC.holds} {now} now, not {then}"
+                yield Problem(entry.line, PUBLIC.name, reason)
+
+    def _unknown(self, *, any_more: bool) -> Iterator[Problem]:
+        more = " any more" if any_more else ""
+        for entry in self._entries.values():
+            if entry.held is None:
+                reason = f"{SAMPLES.lacks} {_quoted(entry.label)}{more}"
+                yield Problem(entry.line, PRIVATE.name, reason)
+
+    def _out(self, found: list[Problem], *, drop: bool) -> list[Problem]:
+        """What was found; its rows leave the plan if they are to be dropped."""
+        for problem in found if drop else ():
+            self._entries.pop(problem.line, None)
+        return found
+
+    def _find_held(self, told: list[Problem], *, skip_taken: bool) -> int:
+        """Tell the rows that want what others keep; how many names are passed on."""
+        holders = self.snapshot.holders()
+        wants: list[tuple[_Entry, Held]] = []
+        for entry in self._entries.values():
+            holder = holders.get(entry.after)
+            if holder and entry.before != entry.after:
+                wants.append((entry, holder))
+        freed = {entry.held.id for entry in self._entries.values() if entry.held and entry.changes}
+        blocked = [(entry, holder) for entry, holder in wants if holder.id not in freed]
+        if skip_taken:
+            blocked = _with_waiting(blocked, wants)
+        told += self._out([_taken(*each) for each in blocked], drop=skip_taken)
+        out = {entry.line for entry, _holder in blocked} if skip_taken else set()
+        return len({holder.id for entry, holder in wants if entry.line not in out})
+
+    def _sum(self, detours: int, *, force: bool) -> Plan:
+        known = [entry for entry in self._entries.values() if entry.held]
+        to_change = sum(entry.changes for entry in known)
+        return Plan(
+            rows=len(self._requests),
+            to_change=to_change,
+            already=len(known) - to_change,
+            left_out=len({problem.line for problem in self._found.left_out}),
+            detours=detours,
+            problems=len(self._found.problems),
+            forced=sum(map(self._has_moved, known)) if force else 0,
+        )
+
+
+def _with_waiting(
+    blocked: list[tuple[_Entry, Held]], wants: list[tuple[_Entry, Held]]
+) -> list[tuple[_Entry, Held]]:
+    """Those, and all that want what they then keep, and so on."""
+    waiting: dict[int, list[tuple[_Entry, Held]]] = {}
+    for entry, holder in wants:
+        waiting.setdefault(holder.id, []).append((entry, holder))
+    found = {entry.line: (entry, holder) for entry, holder in blocked}
+    queue = list(blocked)
+    while queue:
+        entry, _holder = queue.pop()
+        for each in waiting.get(entry.held.id, ()) if entry.held else ():
+            if each[0].line not in found:
+                found[each[0].line] = each
+                queue.append(each)
+    return list(found.values())
+
+
+def _taken(entry: _Entry, holder: Held) -> Problem:
+    wanted, label = _quoted(entry.after), _quoted(holder.private_identifier)
+    reason = f"{wanted} is held by {SAMPLES.noun} {label}, which keeps it"
+    return Problem(entry.line, PUBLIC.name, reason)
+
+
+def _quoted(value: str | None) -> str:
+    """A value as messages quote it; see `db.bulk.check_sql.quoted`."""
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

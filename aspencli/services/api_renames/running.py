@@ -1,0 +1,206 @@
+"""The requests of a renaming: one after the other, each in the journal, until all is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
+from aspencli.services.api_renames.journal import RunJournal
+from aspencli.services.api_renames.listing import Held, Place, Snapshot
+from aspencli.services.api_renames.ordering import Move, Schedule
+from aspencli.services.api_renames.remaining import Remaining, temporary_name, what_remains
+from aspencli.services.api_renames.steering import Steering
+from aspencli.shapes import Sample
+
+_LOOKS = 5  # how often the list is held against the run before it is given up
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 20.0
+_NAMED = 200  # rows that a message names
+_MOST_FAILURES = 40  # in a row: with the pauses, a quarter of an hour
+_ALL_DECIDE = 50  # names that are looked for, to tell whether a request was made
+
+
+class _NotMadeError(Exception):
+    """A request whose answer was lost was not made; it is to be sent again, in smaller parts."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error: somebody wished it
+    """An interrupt was obeyed: no sample has a temporary name, and the rest is not done."""
+
+
+class Running:
+    """Does what a journal tells, from wherever it is.
+
+    Args:
+        place: Where the samples are.
+        journal: What is to be done; each request goes into it.
+        tick: Is told how many rows are done.
+        stops: Whether somebody asks to stop.
+        sleep: Waits.
+
+    Attributes:
+        done: How many of the rows that change something are known to be done.
+        total: How many these are.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        journal: RunJournal,
+        tick: Callable[[int], None] = lambda _done: None,
+        stops: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._place = place
+        self._journal = journal
+        self._tick = tick
+        self._stops = stops
+        self._sleep = sleep
+        self._steering = Steering()
+        self._samples: dict[int, Held] = {}
+        self._others: frozenset[str] = frozenset()
+        self._in_doubt = False
+        self._failures = 0
+        self.total = sum(row.before != row.after for row in journal.rows)
+        self.done = 0
+
+    def run(self, snapshot: Snapshot, *, resumed: bool = False) -> Remaining:
+        """Do it; what could not be done is left alone where the run is resumed.
+
+        Args:
+            snapshot: How things are.
+            resumed: Whether an earlier process may have left a request behind that is still being
+                worked on. Then, and where an answer was lost, all is looked at again in the end.
+
+        Raises:
+            ConflictError: Somebody else changed these samples, or took their names.
+            Stopped: It was asked to stop.
+            AspenError: The API refused, or does not answer.
+        """
+        self._in_doubt = resumed
+        for _look in range(_LOOKS):
+            left = self._measure(snapshot)
+            schedule = self._schedule(left)
+            if left.aside and not resumed:
+                schedule.only_begun()
+                if not schedule:
+                    raise _conflict(left, self.total)
+            done, refusal = left.done, self._work_unless_refused(schedule)
+            if not self._in_doubt:
+                return left
+            snapshot, self._in_doubt = self._place.read(), False
+            left = self._measure(snapshot)
+            if refusal and left.done == done and not left.aside:
+                raise refusal  # it is not for what the list tells
+            if not left.renames and (resumed or not left.aside):
+                return left
+        raise ConflictError(
+            "the samples do not stay as they are renamed: somebody else is at work on them",
+            hint="Find out who, then go on.",
+        )
+
+    def _schedule(self, left: Remaining) -> Schedule:
+        return Schedule(left.renames, partial(temporary_name, self._journal.head.run))
+
+    def _work_unless_refused(self, schedule: Schedule) -> AspenError | None:
+        """Make the moves; where the service refuses one, why."""
+        try:
+            self._work(schedule)
+        except (ConflictError, NotFoundError) as error:
+            self._in_doubt = True  # whoever was quicker shows in the list
+            self._failures += 1
+            self._wait()
+            return error
+        return None
+
+    def _measure(self, snapshot: Snapshot) -> Remaining:
+        left = what_remains(self._journal.head.run, self._journal.rows, snapshot)
+        self._samples = snapshot.samples
+        self._others = snapshot.elsewhere | {s.private_identifier for s in self._samples.values()}
+        self.done = left.done
+        return left
+
+    def _work(self, schedule: Schedule) -> None:
+        is_stopping = False
+        while schedule:
+            if self._stops() and not is_stopping:
+                is_stopping = True
+                schedule.only_begun()
+                continue
+            moves = schedule.take(self._steering.size)
+            try:
+                self._send(moves)
+            except _NotMadeError:
+                schedule.put_back(moves)
+                if self._failures > _MOST_FAILURES:
+                    raise _tired(self._failures) from None
+                self._wait()
+        if is_stopping:
+            raise Stopped
+
+    def _send(self, moves: Sequence[Move]) -> None:
+        records = [self._samples[move.id].named(move.after) for move in moves]
+        self._journal.sending((move.id for move in moves), parks=sum(m.parks for m in moves))
+        began, was_in_doubt = time.monotonic(), self._in_doubt
+        self._in_doubt = False
+        place = self._place
+        settle = partial(self._settle, moves)
+        try:
+            place.samples.replace(place.group_id, place.slug, records, settle)
+        finally:
+            lost, self._in_doubt = self._in_doubt, self._in_doubt or was_in_doubt
+        seconds = time.monotonic() - began
+        self._journal.answered(seconds)
+        if lost:
+            self._steering.stumbled()
+        else:
+            self._steering.took(len(moves), seconds)
+        self._made(moves)
+
+    def _made(self, moves: Sequence[Move]) -> None:
+        self._failures = 0
+        for move in moves:
+            held = self._samples[move.id]
+            self._samples[move.id] = held._replace(public_identifier=move.after)
+            self.done += not move.parks
+        self._tick(self.done)
+
+    def _settle(self, moves: Sequence[Move]) -> list[Sample]:
+        """Tell that a request was made whose answer was lost.
+
+        The service finds names of several kinds, so this may be wrong; the list tells in the end.
+
+        Raises:
+            _NotMadeError: It was not, or not yet: then to do it twice does no harm.
+        """
+        self._in_doubt = True
+        before = {self._samples[move.id].public_identifier for move in moves}
+        fresh = [m.after for m in moves if m.after not in before and m.after not in self._others]
+        if fresh and self._place.has(fresh[:_ALL_DECIDE]):
+            return []
+        self._steering.stumbled()
+        self._failures += 1
+        raise _NotMadeError
+
+    def _wait(self) -> None:
+        if self._failures > 1:  # the client has waited once
+            self._sleep(min(_PAUSE_S * 2 ** min(self._failures - 2, 10), _LONGEST_PAUSE_S))
+
+
+def _tired(failures: int) -> AspenError:
+    return UnreachableError(
+        f"the API answered none of the last {failures:,} requests to rename samples",
+        hint="Wait until it is well again, then go on.",
+    )
+
+
+def _conflict(left: Remaining, total: int) -> AspenError:
+    more = len(left.aside) - _NAMED
+    details = [f"line {problem.line}: {problem.reason}" for problem in left.aside[:_NAMED]]
+    return ConflictError(
+        f"somebody else changed samples of this file meanwhile; {left.done:,} of {total:,} are "
+        "renamed",
+        hint="Going on leaves these alone.",
+        details=[*details, f"and {more:,} more"] if more > 0 else details,
+    )
