@@ -1,0 +1,139 @@
+"""Which line caused a statement: the innermost one that is neither a library's nor our own.
+
+The walk is paid for each statement, so it only reads attributes of frames; names and line numbers
+are made where somebody looks at them.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import sqlalchemy
+
+_THEIRS, _OTHER, _NEVER, _LOADING, _END = range(5)
+_ROOT = Path(__file__).parent.parent.parent
+_SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + "/"
+_LOADERS = frozenset({_SQLALCHEMY + "orm/strategies.py", _SQLALCHEMY + "orm/loading.py"})
+_DRIVERS = ("/psycopg2/", "/asyncpg/", "/greenlet/")
+# Who runs the loop of events has not caused what a task does.
+_EVENT_LOOP = "/asyncio/events.py"
+_SILENT = (_SQLALCHEMY, str(_ROOT / "db" / "profiling") + "/")
+# Libraries, and those of our packages that only hand on what others ask.
+_ASIDE = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(str(_ROOT / name) + "/" for name in ("db", "aspencli")),
+    "<frozen",
+    "<string",
+)
+_KINDS: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """What an object loaded by itself, because nobody had loaded it with the object.
+
+    Attributes:
+        name: The attribute, as ``Sample.aliases``; of an expired object its class alone.
+        many: Whether it is a collection.
+        expired: Whether the object's own columns were loaded again.
+    """
+
+    name: str
+    many: bool = False
+    expired: bool = False
+
+    @property
+    def cure(self) -> str:
+        """What to write, so that it is loaded with the others in one statement."""
+        if self.expired:
+            return "expire_on_commit=False, or end the transaction after the loop"
+        return f".options({'selectinload' if self.many else 'joinedload'}({self.name}))"
+
+
+class Site:
+    """A place in the code: cheap to note, and read later."""
+
+    __slots__ = ("code", "instruction", "lazy")
+
+    def __init__(self, code: CodeType | None, instruction: int, lazy: Lazy | None):
+        self.code = code
+        self.instruction = instruction
+        self.lazy = lazy
+
+    @property
+    def line(self) -> int:
+        """The number of the line; 0 where it is not known."""
+        if self.code is None:
+            return 0
+        for start, end, line in self.code.co_lines():
+            if start <= self.instruction < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+
+def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
+    """The place that caused what this frame does.
+
+    Args:
+        frame: Where to begin.
+        outer: The greenlet that waits for this one; the walk goes on there.
+    """
+    kinds = _KINDS
+    lazy: Lazy | None = None
+    other: FrameType | None = None
+    while True:
+        while frame is not None:
+            code = frame.f_code
+            kind = kinds.get(code.co_filename)
+            if kind is None:
+                kind = _classify(code.co_filename)
+            if kind == _THEIRS:
+                return Site(code, frame.f_lasti, lazy)
+            if kind == _LOADING:
+                lazy = lazy or _lazy(code.co_name, frame)
+            elif kind == _OTHER:
+                other = other or frame
+            elif kind == _END:
+                break
+            frame = frame.f_back
+        if outer is None:
+            break
+        frame, outer = outer.gr_frame, None
+    if other is None:
+        return Site(None, 0, lazy)
+    return Site(other.f_code, other.f_lasti, lazy)
+
+
+def calling_site_of_task(frame: FrameType | None) -> Site:
+    """The same, where SQLAlchemy runs in a greenlet of its own beside the task that awaits it."""
+    from greenlet import getcurrent
+
+    return calling_site(frame, getcurrent().parent)
+
+
+def _classify(filename: str) -> int:
+    if filename in _LOADERS:
+        kind = _LOADING
+    elif filename.endswith(_EVENT_LOOP):
+        kind = _END
+    elif filename.startswith(_SILENT) or any(name in filename for name in _DRIVERS):
+        kind = _NEVER
+    elif filename.startswith(_ASIDE) or "site-packages" in filename:
+        kind = _OTHER
+    else:
+        kind = _THEIRS
+    _KINDS[filename] = kind
+    return kind
+
+
+def _lazy(name: str, frame: FrameType) -> Lazy | None:
+    if name == "_emit_lazyload":
+        relationship = frame.f_locals["self"].parent_property
+        return Lazy(str(relationship), many=bool(relationship.uselist))
+    if name.endswith("load_scalar_attributes"):
+        return Lazy(frame.f_locals["mapper"].class_.__name__, expired=True)
+    return None

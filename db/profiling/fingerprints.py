@@ -1,0 +1,86 @@
+"""What statements have in common: their text without literals, comments, and lengths of lists.
+
+A tokenizer of PostgreSQL's lexical rules, not a parser: it has to take in whatever the server is
+sent, half-written statements and those of later versions too, and never to fail.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_TOKEN = re.compile(
+    r"""
+    (?P<gap>\s+|--[^\n]*)
+  | (?P<comment>/\*)
+  | (?P<value>
+        [eE]'(?:[^'\\]|\\.|'')*'?             # '' stands for a quote, and so does \'
+      | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*'?
+      | \$(?P<tag>[A-Za-z_\x80-\uffff][\w\x80-\uffff]*|)\$.*?(?:\$(?P=tag)\$|\Z)
+      | %\([^)]*\)s | %s | \$\d+              # placeholders of the drivers
+      | (?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?
+    )
+  | (?P<name>"(?:[^"]|"")*"?|[^\W\d][\w$]*)
+  | (?P<sign>::|[(),;]|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BOUNDARY = re.compile(r"/\*|\*/")
+_CAST = r"(?:::[\w.]+(?:\ [A-Z]+)*(?:\(\?(?:,\ \?)*\))?(?:\[\])*)?"
+_ITEM = rf"(?:\?|NULL|DEFAULT|TRUE|FALSE){_CAST}"
+_LIST = rf"\({_ITEM}(?:,\ {_ITEM})*\)"
+_IN = re.compile(rf"\b(IN)\ {_LIST}", re.IGNORECASE)
+_ARRAY = re.compile(rf"\b(ARRAY)\ ?\[{_ITEM}(?:,\ {_ITEM})*\]", re.IGNORECASE)
+_VALUES = re.compile(rf"\b(VALUES)\ {_LIST}(?:,\ {_LIST})*", re.IGNORECASE)
+_SAVEPOINT = re.compile(r"\bsa_savepoint_\d+\b")
+_TIGHT_BEFORE = frozenset("),;.]")
+_TIGHT_AFTER = frozenset("(.[")
+
+
+@lru_cache(maxsize=4_096)
+def fingerprint(statement: str) -> str:
+    """The statement with ``?`` for each value, lists of values as ``(...)``, gaps as one space."""
+    text = _joined(_tokens(statement))
+    text = _IN.sub(r"\1 (...)", text)
+    text = _ARRAY.sub(r"\1[...]", text)
+    text = _VALUES.sub(r"\1 (...)", text)
+    return _SAVEPOINT.sub("sa_savepoint_N", text).rstrip("; ")
+
+
+def _tokens(statement: str) -> list[tuple[str, bool]]:
+    """Each token, and whether a gap stands before it."""
+    found: list[tuple[str, bool]] = []
+    position, gap = 0, False
+    while match := _TOKEN.match(statement, position):
+        position = match.end()
+        kind = match.lastgroup if match.lastgroup != "tag" else "value"
+        if kind == "comment":
+            position, gap = _end_of_comment(statement, position), True
+        elif kind == "gap":
+            gap = True
+        else:
+            found.append(("?" if kind == "value" else match[0], gap))
+            gap = False
+    return found
+
+
+def _end_of_comment(statement: str, position: int) -> int:
+    """Where a comment ends that began before the position; comments nest."""
+    depth = 1
+    while depth and (mark := _BOUNDARY.search(statement, position)):
+        depth += 1 if mark[0] == "/*" else -1
+        position = mark.end()
+    return len(statement) if depth else position
+
+
+def _joined(tokens: list[tuple[str, bool]]) -> str:
+    parts: list[str] = []
+    before = ""
+    for token, gap in tokens:
+        if before == "," or (
+            gap and before not in _TIGHT_AFTER and before and token not in _TIGHT_BEFORE
+        ):
+            parts.append(" ")
+        parts.append(token)
+        before = token
+    return "".join(parts)
