@@ -25,7 +25,7 @@ from starlette.routing import Match
 from api.management import ManagementError, ManagementUnavailableError
 
 _log = logging.getLogger(__name__)
-_LOCK_TIMEOUT, _LIMIT = "55P03", "54000"
+_LOCK_TIMEOUT, _DEADLOCK, _LIMIT = "55P03", "40P01", "54000"
 _UNREADABLE, _WRONG_METHOD = 400, 405
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
@@ -122,7 +122,7 @@ def add_handlers(app: FastAPI) -> None:
         if state == _LIMIT:
             # Texts may be as long as one likes, but for those that have to be unique.
             return await _application(request, ApiError(400, "a value is too long"))
-        if not (error.connection_invalidated or state == _LOCK_TIMEOUT):
+        if not (error.connection_invalidated or state in {_LOCK_TIMEOUT, _DEADLOCK}):
             raise error
         _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
         return await _application(request, unavailable("the database"))

@@ -18,6 +18,8 @@ SELECT pathogen_genome_id FROM aspen.uploaded_pathogen_genomes WHERE sample_id =
 UNION ALL
 SELECT pathogen_genome_id FROM aspen.aligned_pathogen_genome WHERE sample_id = ANY(:ids)
 """
+# No job, of whatever program, takes them as its inputs any more.
+_LOCK_GENOMES = "SELECT FROM aspen.entities WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
 _OF_SAMPLES = (
     "DELETE FROM aspen.phylo_tree_samples WHERE sample_id = ANY(:ids)",
     "DELETE FROM aspen.accessions WHERE sample_id = ANY(:ids)",
@@ -61,6 +63,7 @@ async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: 
     if blamed := sorted({*ids} - found | {*repeated}):
         raise ApiError(404, missing, ids=blamed)
     genomes = list(await db.scalars(_statement(_GENOMES, ids)))
+    await db.execute(_statement(_LOCK_GENOMES, genomes))
     for statement in _OF_SAMPLES:
         await db.execute(_statement(statement, ids))
     for statement in _OF_GENOMES:

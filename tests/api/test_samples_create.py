@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -131,6 +134,54 @@ def test_a_name_that_exists_creates_nothing_and_is_told(lab: Api) -> None:
         "['hCoV-19/USA/L-1st/2023'] already exist"
     )
     assert body["rows"] == [1, 2]
+
+
+def waiting_for_a_lock(api: Api) -> bool:
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND application_name = 'aspen-api' AND datname = current_database()"
+    )
+    with api.database.reading() as session:  # a transaction sees one state of it only
+        return bool(session.execute(sa.text(query)).scalar_one())
+
+
+@contextmanager
+def holding(api: Api, name: str) -> Iterator[sa.Connection]:
+    """Somebody is about to give a sample of group 1 that private identifier."""
+    with api.database.writing().engine.connect() as connection:
+        rename(connection, "RCPHL-0000001", name)
+        yield connection
+
+
+def rename(connection: sa.Connection, before: str, after: str) -> None:
+    statement = sa.update(Sample).where(Sample.private_identifier == before)
+    connection.execute(statement.values(private_identifier=after))
+
+
+def test_who_is_second_to_take_a_name_is_told_like_who_is_late(lab: Api) -> None:
+    before = count(lab)
+    with ThreadPoolExecutor(1) as threads, holding(lab, "b") as connection:
+        asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
+        while not waiting_for_a_lock(lab):
+            assert not asked.done()
+        connection.commit()
+        answer = asked.result()
+    assert answer.status_code == 400
+    assert "private_identifiers ['b']" in answer.json()["error"]
+    assert answer.json()["rows"] == [1]
+    assert count(lab) == before
+
+
+def test_two_who_wait_for_each_others_names_are_not_both_lost(lab: Api) -> None:
+    before = count(lab)
+    with ThreadPoolExecutor(1) as threads, holding(lab, "b") as connection:
+        asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
+        while not waiting_for_a_lock(lab):
+            assert not asked.done()
+        rename(connection, "RCPHL-0000002", "a")  # returns once PostgreSQL ended the other one
+        answer = asked.result()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert count(lab) == before
 
 
 def test_another_group_may_have_the_same_names(lab: Api) -> None:
