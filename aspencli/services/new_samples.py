@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aspencli.errors import BadInputError, NotFoundError
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.fasta import Genome, read_fasta
 from aspencli.services.cells import Understood, day, identifier, named, truth
 from aspencli.services.decoding import Fault
@@ -159,10 +159,10 @@ def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
 
 
 def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
-    for name in ("private_identifier", "public_identifier"):
+    for name in ("private_identifier", "public_identifier", "sequence_name"):
         lines: dict[str, int] = {}
         for one in wanted:
-            value = one.fields.get(name)
+            value = one.sequence_name if name == "sequence_name" else one.fields.get(name)
             if value is not None and lines.setdefault(str(value), one.line) != one.line:
                 told = f"{quote(str(value))} stands on line {lines[str(value)]} already"
                 fault(Fault(one.line, name, told))
@@ -178,6 +178,7 @@ class Sequences:
 
     def __init__(self, path: Path, wanted: Sequence[Wanted]):
         self._path = path
+        self._stamp = _stamp(path)
         self._by_name = {one.sequence_name: one for one in wanted}
 
     def check(self, fault: Callable[[Fault], None]) -> list[str]:
@@ -207,17 +208,39 @@ class Sequences:
                 fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}"))
         return foreign
 
-    def samples(self) -> Iterator[NewSample]:
-        """Each sample with its sequence, in the order of the FASTA file."""
+    def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:
+        """Each of these samples with its sequence, in the order of the FASTA file.
+
+        Raises:
+            ConflictError: The file is another one than that which was looked at.
+        """
+        left = {one.private for one in wanted}
         for found in read_fasta(self._path):
             one = self._of(found)
-            if one is not None:
+            if _stamp(self._path) != self._stamp:
+                break
+            if one is not None and one.private in left:
+                left.remove(one.private)
                 genome: Any = {"sequence": found.sequence.replace(".", "-"), **one.genome}
                 whole: NewGenome = genome
                 yield {"sample": one.fields, "pathogen_genome": whole}
+        if left:
+            raise ConflictError(
+                f"{self._path} changed since it was looked at",
+                hint="Leave it as it is, and run the command again, with --skip-existing.",
+            )
 
     def _of(self, found: Genome) -> Wanted | None:
         return self._by_name.get(found.header) or self._by_name.get(found.name)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with the content of a file; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def flaw_of(sequence: str) -> str | None:

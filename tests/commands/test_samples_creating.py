@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +85,35 @@ def test_a_second_run_creates_nothing_and_says_how_to_go_on(
     fasta.write_text(fasta.read_text() + f">N-4\n{BASES}\n")
     more = create(lab, files, "--yes", "--skip-existing")
     assert more.code == 0, more.err
-    assert [row["private_identifier"] for row in more.json] == ["N-4"]
+    assert [(row["private_identifier"], row["outcome"]) for row in more.json] == [
+        ("N-4", "created"),
+        *((name, "exists already") for name in NAMES),
+    ]
     assert there(lab).keys() - before.keys() == {"N-4"}
+    last = create(lab, files, "--yes", "--skip-existing")
+    assert (last.code, {row["outcome"] for row in last.json}) == (0, {"exists already"})
+
+
+def test_a_public_identifier_of_another_sample_is_not_passed_over(
+    lab: ApiLab, files: tuple[str, str]
+) -> None:
+    before = there(lab)
+    taken = next(iter(before.values()))["public_identifier"]
+    table = Path(files[0])
+    table.write_text(table.read_text().replace("hCoV-19/USA/N-3/2023", taken))
+    ended = create(lab, files, "--yes", "--skip-existing")
+    assert (ended.code, ended.out) == (7, "")
+    assert f"line 4: another sample has {taken}" in ended.err
+    assert there(lab) == before
 
 
 def test_a_dry_run_creates_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
     before = there(lab)
     ended = create(lab, files, "--dry-run")
     assert ended.code == 0, ended.err
-    assert [row["line"] for row in ended.json] == [2, 3, 4]
+    assert [(row["private_identifier"], row["location"], row["outcome"]) for row in ended.json] == [
+        (name, PLACE, "would be created") for name in NAMES
+    ]
     assert there(lab) == before
 
 
@@ -144,6 +166,74 @@ def test_one_sample_comes_from_options(lab: ApiLab, tmp_path: Path) -> None:
     (row,) = ended.json
     assert (row["private_identifier"], row["private"]) == ("O-1", False)
     assert there(lab)["O-1"]["collection_date"] == "2023-05-17"
+
+
+def test_sequences_come_from_a_pipe_with_a_name(
+    lab: ApiLab, files: tuple[str, str], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", files[1], pipe]):
+        ended = create(lab, (files[0], str(pipe)), "--yes")
+    assert ended.code == 0, ended.err
+    assert [row["private_identifier"] for row in ended.json] == list(NAMES)
+
+
+def test_one_sequence_is_not_of_two_samples(lab: ApiLab, files: tuple[str, str]) -> None:
+    table = Path(files[0])
+    header, *rows = table.read_text().splitlines()
+    names = ("N-1", "N-3", "N-3")
+    lines = [f"{row},{name}" for row, name in zip(rows, names, strict=True)]
+    table.write_text("\n".join([f"{header},sequence_name", *lines]))
+    ended = create(lab, files, "--yes")
+    assert (ended.code, ended.out) == (2, "")
+    assert 'line 4: sequence_name: "N-3" stands on line 3 already' in ended.err
+
+
+def test_a_file_that_changes_meanwhile_is_not_half_sent(
+    lab: ApiLab, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aspencli.context import AppContext
+
+    before = there(lab)
+    asked = AppContext.authorise
+
+    def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
+        Path(files[1]).write_text(f">N-1\n{BASES}\n")
+        asked(self, *args, **kwargs)
+
+    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    ended = create(lab, files, "--yes")
+    assert (ended.code, json.loads(ended.out or "[]")) == (7, [])
+    assert "batch.fasta changed since it was looked at" in ended.err
+    assert there(lab) == before
+
+
+def test_an_interruption_tells_what_is_created(lab: ApiLab, tmp_path: Path) -> None:
+    names = [f"I-{number}" for number in range(1, 103)]
+    table, fasta = tmp_path / "many.csv", tmp_path / "many.fasta"
+    header = "private_identifier,collection_date,location"
+    table.write_text("\n".join([header, *(f"{name},2023-05-17,{PLACE}" for name in names)]))
+    fasta.write_text("".join(f">{name}\n{BASES}\n" for name in names))
+    command = (
+        *("samples", "create", "--fasta", str(fasta), "--metadata", str(table)),
+        *("--yes", "-o", "json"),
+    )
+    with lab.service.database.begin() as session:
+        first = session.scalars(sa.select(Sample).order_by(Sample.id)).first()
+        assert first is not None
+        first.private_identifier = names[-1]  # whoever wants it waits for this transaction
+        session.flush()
+        ended = lab.interrupt(lab.start(*command, "--debug"), "POST", count=2)
+        session.rollback()
+    assert ended.code == 130
+    assert [row["private_identifier"] for row in ended.json] == names[:100]
+    assert "100 of 102 samples were created before that; they are listed" in ended.err
+    assert "what was being sent may have been done, too" in ended.err
+    rest = lab(*command, "--skip-existing")
+    assert rest.code == 0, rest.err
+    assert set(names) <= there(lab).keys()
+    assert len({row["private_identifier"] for row in rest.json}) == 102
 
 
 def test_sequences_come_from_a_pipe(lab: ApiLab, files: tuple[str, str]) -> None:

@@ -1,0 +1,161 @@
+"""Samples of a table and a FASTA file: what is wrong with them, what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aspencli.commands.item_report import item_report
+from aspencli.commands.samples_editing import OUTCOME_COLUMNS, outcome_row
+from aspencli.context import AppContext
+from aspencli.errors import BadInputError, ConflictError
+from aspencli.output.rendering import Column, Row
+from aspencli.services.decoding import Fault
+from aspencli.services.new_samples import Sequences, Wanted
+from aspencli.services.orgs import Scope
+from aspencli.services.places import Gazetteer
+from aspencli.services.sample_creation import create_samples, taken_names
+from aspencli.services.samples_asked import place_of
+
+_SHOWN = 200  # problems
+_DEFAULT_PATHOGEN = "SC2"
+_PREVIEW = (Column("line", "Line", right=True, whole=True), *OUTCOME_COLUMNS[1:-1])
+
+
+@dataclass
+class Batch:
+    """Samples that are to be created.
+
+    Attributes:
+        context: The run.
+        scope: The group and the pathogen.
+        path: The FASTA file; it is read twice.
+        wanted: The samples, without their sequences.
+        places: Where the samples may be from.
+    """
+
+    context: AppContext
+    scope: Scope
+    path: Path
+    wanted: list[Wanted]
+    places: Gazetteer
+    _sequences: Sequences = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sequences = Sequences(self.path, self.wanted)
+
+    def check(self, faults: list[Fault]) -> None:
+        """Look at every sequence.
+
+        Args:
+            faults: What is known to be wrong already.
+
+        Raises:
+            BadInputError: Anything is wrong; all of it is told.
+        """
+        foreign = self._sequences.check(faults.append)
+        _refuse(self.context, faults, foreign)
+
+    def create(self, *, skip_existing: bool, dry_run: bool) -> None:
+        """Ask, create, and tell what became of each sample.
+
+        Raises:
+            ConflictError: The group has such samples, and they are not to be passed over; or
+                others of its samples have the public identifiers.
+        """
+        out = self.context.out
+        existing, clashing = self._taken()
+        if clashing or (existing and not skip_existing):
+            raise _taken(existing, clashing)
+        left_out = {one.private for one in existing}
+        new = [one for one in self.wanted if one.private not in left_out]
+        same = [self._row(one, "exists already") for one in existing]
+        if dry_run or not new:
+            rows = [self._row(one, "would be created") for one in new]
+            return out.rows(OUTCOME_COLUMNS, rows + same, empty="nothing to create")
+        out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
+        self.context.authorise(f"create {_count(len(new))} of {self.scope}")
+        self._send(new, same)
+        return out.done(f"{_count(len(new))} created, {len(same):,} there already.")
+
+    def _send(self, new: list[Wanted], same: list[Row]) -> None:
+        out, samples = self.context.out, self.context.api().samples
+        self._name_organism(new)
+        with (
+            item_report(out, OUTCOME_COLUMNS, len(new), "samples were created") as report,
+            out.progress("Creating samples", len(new)) as tick,
+        ):
+            for some in create_samples(samples, self.scope, self._sequences.samples(new)):
+                report += [outcome_row(sample, "created") for sample in some]
+                tick(len(report))
+            report.extend(same)
+
+    def _taken(self) -> tuple[list[Wanted], list[Wanted]]:
+        """Those that the group has, and new ones whose public identifier another one has."""
+        private, public = taken_names(self.context.api(), self.scope)
+        existing = [one for one in self.wanted if one.private in private]
+        clashing = [
+            one
+            for one in self.wanted
+            if one.private not in private and one.fields.get("public_identifier") in public
+        ]
+        return existing, clashing
+
+    def _name_organism(self, new: Sequence[Wanted]) -> None:
+        """Say what they are of: the service takes all for SARS-CoV-2 of which it is not said."""
+        slug = self.scope.slug
+        if slug == _DEFAULT_PATHOGEN:
+            return
+        name = next((p["name"] for p in self.context.api().pathogens() if p["slug"] == slug), None)
+        for one in new:
+            if name is not None:
+                one.fields.setdefault("organism", name)
+
+    def _row(self, one: Wanted, outcome: str) -> Row:
+        known = {**one.fields, **one.genome}
+        place = self.places.find(str(one.fields["location_id"]))
+        return {
+            **{column.key: known.get(column.key) for column in OUTCOME_COLUMNS},
+            "location": place_of(place),
+            "outcome": outcome,
+        }
+
+
+def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictError:
+    told = [(one.line, f"{one.private} exists already") for one in existing]
+    told += [
+        (one.line, f"another sample has {one.fields['public_identifier']}") for one in clashing
+    ]
+    details = [f"line {line}: {words}" if line else words for line, words in sorted(told)]
+    return ConflictError(
+        f"{_count(len(told))} cannot be created: the group has such identifiers already",
+        details=details[:_SHOWN],
+        hint="Give them other public identifiers, or none: the service makes one up."
+        if clashing
+        else "Give others new identifiers; or go on without them: --skip-existing.",
+    )
+
+
+def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> None:
+    """Name everything that is wrong, if anything."""
+    told = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
+    told += [f"the sequence {name!r} is of no sample" for name in foreign]
+    for line in told[:_SHOWN]:
+        context.out.info(line)
+    if len(told) > _SHOWN:
+        context.out.info(f"and {len(told) - _SHOWN:,} more")
+    if told:
+        raise BadInputError(
+            f"{len(told):,} problem{'' if len(told) == 1 else 's'}; nothing was created",
+            hint="Mend what is named above, and run the command again.",
+        )
+
+
+def _words(fault: Fault) -> str:
+    line = f"line {fault.line}: " if fault.line else ""
+    return line + (f"{fault.column}: " if fault.column else "") + fault.reason
+
+
+def _count(number: int) -> str:
+    return f"{number:,} sample{'' if number == 1 else 's'}"
