@@ -44,6 +44,16 @@ def test_what_is_set_counts_before_the_rule(
     assert chosen_road(context, None) is Road.DB
 
 
+def test_a_command_may_have_a_usual_road_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = _context("prod", "", tmp_path, monkeypatch)
+    assert chosen_road(context, None, usual=Road.DB) is Road.DB
+    assert chosen_road(context, Road.API, usual=Road.DB) is Road.API
+    monkeypatch.setenv("ASPEN_VIA", "api")
+    assert chosen_road(context, None, usual=Road.DB) is Road.API
+
+
 def test_a_road_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_VIA", "sea")
     with pytest.raises(BadInputError, match="'sea' is no value of via"):

@@ -172,7 +172,9 @@ def _no_group(mine: list[GroupRoles], key: str) -> NotFoundError:
     return NotFoundError(
         f"there is no group {key!r} in which you have a role",
         details=_listed(mine),
-        hint="Give the id of one of them." if mine else "You have a role in no group.",
+        hint="Give the id of one of them; a group that is not yours has no other name here."
+        if mine
+        else "You have a role in no group; a group that is not yours is named by its id.",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -11,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from db.models import Group
-from tests.clients.naughty import Naughty
+from tests.clients.naughty import Naughty, Reply, Seen, stall
 from tests.commands.api_lab import ApiLab, Relay
 from tests.commands.ending import Ended
 from tests.local.identity.lab import ORGANIZATIONS, Identity
@@ -236,6 +238,32 @@ def test_who_may_not_look_is_told_that_an_answer_got_lost(
     ended = _invite(people_lab, "2", one, two, who="sysadmin", env={"ASPEN_API": address})
     assert (ended.code, ended.out) == (5, "")
     assert "may have been" in ended.err
+
+
+def test_ctrl_c_tells_who_was_invited_and_a_second_run_goes_on(
+    people_lab: ApiLab, serving: Callable[..., Naughty]
+) -> None:
+    one, two = _address(), _address()
+    sent: list[str] = []
+    pass_on = Relay(people_lab.service.url, "POST", [])
+
+    def route(seen: Seen) -> Reply:
+        sent.extend(seen.json["emails"] if seen.method == "POST" else ())
+        return stall(30) if two in sent else pass_on(seen)
+
+    words = ("groups", "invite", "1", one, two, "--yes", "--api", serving(route=route).url)
+    process = people_lab.start(*words, "-o", "json", who="gadmin")
+    deadline = time.monotonic() + 60
+    while two not in sent:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert _told(Ended(130, out, err)) == [(one, "invited")]
+    assert "1 of 2 addresses were dealt with before that" in err
+    assert dict(_told(_invite(people_lab, "1", one, two))) == {one: "pending", two: "invited"}
 
 
 def test_a_group_whose_answer_got_lost_is_settled_by_a_second_run(
