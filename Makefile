@@ -127,7 +127,7 @@ coverage: $(VENV)/.dev ## Run the tests and show which branches none of them tak
 	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS) $(TESTS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute; FULL=1: 2,000,000 samples, half an hour)
+bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute or two; FULL=1: 2,000,000 samples, half an hour)
 	@$(BIN)/python -m tests.bench $(if $(FULL),--full) $(ARGS)
 
 .PHONY: bench-page

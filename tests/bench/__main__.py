@@ -1,7 +1,7 @@
-"""``make bench``: our commands beside what one would write by hand, as a table and as JSON.
+"""``make bench``: commands and service beside what one would write by hand, as table and JSON.
 
 Small by default (a minute); ``make bench FULL=1`` takes a table of 2,000,000 samples, and up to
-1,000,000 of them (half an hour). ARGS names the parts to measure, and ``--json FILE``. The part
+1,000,000 of them, and lists of 100,000 of the service (half an hour). ARGS names the parts to measure, and ``--json FILE``. The part
 ``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has to be asked for.
 """
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import local, millions, renames, startup
+from local.binaries import find_binaries
+from tests.bench import local, millions, renames, service, startup
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
-_PARTS = ("startup", "local", "renames", "swaps", "orm", "millions")
+_PARTS = ("startup", "local", "service", "renames", "swaps", "orm", "millions")
 _USUAL = _PARTS[:-1]
 _SMALL, _LARGE = 200_000, 2_000_000  # samples
 _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
@@ -60,6 +61,9 @@ def _measured(
         yield from startup.measure()
     if "local" in parts:
         yield from local.measure()
+    if "service" in parts:
+        facts["postgresql"] = find_binaries().version
+        yield from service.measure(service.FULL if full else service.SMALL, rounds)
     if {"renames", "swaps", "orm"}.intersection(parts):
         with opened(_LARGE if full else _SMALL) as lab:
             facts["postgresql"] = lab.binaries.version

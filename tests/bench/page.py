@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tests.bench.renames import ORM, PSQL, RENAME
+from tests.bench.service import FIRST_BYTE, LIST, PUT
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 FIGURES, PICTURE, PAGE = (GUIDES / f"performance.{suffix}" for suffix in ("json", "svg", "md"))
@@ -47,6 +48,7 @@ _SECTIONS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "Fewer rows": lambda one: 0 < one["rows"] < _MANY and one["baseline"] == PSQL,
     "Identifiers handed on within the file": lambda one: "swapped" in one["task"],
     "Beside the ORM": lambda one: one["baseline"] == ORM,
+    "The service": lambda one: one["task"] in (LIST, FIRST_BYTE, PUT),
     "Start": lambda one: one["rows"] == 0,
 }
 Point = tuple[int, float]  # rows, and seconds or MiB
