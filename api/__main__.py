@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 import uvicorn
@@ -12,6 +13,7 @@ from api.main import create_app
 from api.settings import SettingsError
 
 _GRACE_S = 5
+_COLLECTED_EACH = 50_000  # objects
 
 
 def main() -> int:
@@ -31,6 +33,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"The service cannot start: {error}\n")
         return 2
+    _spare_the_collector()
     uvicorn.run(
         app,
         host=arguments.host,
@@ -40,6 +43,17 @@ def main() -> int:
         timeout_graceful_shutdown=_GRACE_S,
     )
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over what stays, and come less often.
+
+    Else a request with thousands of rows has it go through every class and function of the
+    program again and again: a third of the time that a change of 10,000 samples took.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_EACH)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,8 +21,7 @@ SELECT s.id, s.submitting_group_id, s.{column}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """That a sample shall have a name.
 
     Attributes:
@@ -66,9 +65,11 @@ def not_unique(clashes: Sequence[Clash]) -> ApiError:
     return ApiError(400, "All private and public identifiers must be unique", clashes=told)
 
 
-def repeated(claims: Sequence[Iterable[Claim]]) -> Iterator[Clash]:
+def repeated(claims: Sequence[Sequence[Claim]]) -> Iterator[Clash]:
     """The names that several samples of a request shall have; claims for each of `NAMES`."""
     for column, wanted in zip(NAMES, claims, strict=True):
+        if len({(claim.owner, claim.after) for claim in wanted}) == len(wanted):
+            continue
         claimants: dict[tuple[int, str], list[int]] = {}
         for claim in wanted:
             claimants.setdefault((claim.owner, claim.after), []).append(claim.id)

@@ -1,15 +1,12 @@
 """Many samples replaced at once: all, or none.
 
-Whatever their number, they are locked, checked and written in a few statements, each of which is
-handed whole columns as arrays. (A list of parameters ends at 32,767.)
+Whatever their number, they are locked, checked and written in a few statements.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -19,63 +16,35 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.authz import Access, Action
 from api.errors import ApiError
 from api.samples.listing import written
-from api.samples.names import NAMES, Claim, holders, not_unique, repeated
+from api.samples.names import holders, not_unique, repeated
 from api.samples.naming import made_up, repository_prefix
+from api.samples.writing import Change, Values, claims_of, write
 from api.schemas.samples import UpdateSamplesBaseRequest
 from api.streaming import joined
 from db.models import Group, Location, Pathogen, Sample, UploadedPathogenGenome
 
 _UNIQUE_VIOLATION = "23505"
+# Rows of tables, not of models: the ORM would look at each of them once more.
+_SAMPLE, _GROUP = Sample.__table__, Group.__table__
 _UPLOADED = UploadedPathogenGenome.__table__
 
-_WRITE = sa.text("""
-UPDATE aspen.samples s
-   SET private_identifier = n.private_identifier, public_identifier = n.public_identifier,
-       private = n.private, collection_date = n.collection_date, location_id = n.location_id
-  FROM unnest(CAST(:id AS integer[]), CAST(:private_identifier AS varchar[]),
-              CAST(:public_identifier AS varchar[]), CAST(:private AS boolean[]),
-              CAST(:collection_date AS date[]), CAST(:location_id AS integer[]))
-       AS n (id, private_identifier, public_identifier, private, collection_date, location_id)
- WHERE s.id = n.id
-   AND (s.private_identifier, s.public_identifier, s.private, s.collection_date, s.location_id)
-       IS DISTINCT FROM
-       (n.private_identifier, n.public_identifier, n.private, n.collection_date, n.location_id)
-""")
-_WRITE_SEQUENCED = sa.text("""
-UPDATE aspen.pathogen_genomes g SET sequencing_date = n.sequencing_date
-  FROM unnest(CAST(:genome AS integer[]), CAST(:sequencing_date AS date[]))
-       AS n (genome, sequencing_date)
- WHERE g.entity_id = n.genome AND g.sequencing_date IS DISTINCT FROM n.sequencing_date
-""")
-# The unique constraints are checked row by row, so who holds a name that another sample takes has
-# to give it up first. The control character keeps the name out of everybody's way.
-_GIVE_UP = "UPDATE aspen.samples SET {} = chr(1) || :token || id WHERE id = ANY(:ids)"
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A sample as it is, and as it shall be.
+class Found(NamedTuple):
+    """A sample as it is.
 
     Attributes:
+        id: Its id.
         owner: The id of the group that submitted it.
-        before: Its names (`NAMES`) as they are.
-        after: Its names as they shall be.
-        location: Where it shall be from; None where that is not known.
+        prefix: How the names that this group makes up begin.
         genome: The id of its sequence; None where it has none.
-        wanted: What was asked for.
+        values: What can be changed of it.
     """
 
+    id: int
     owner: int
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    location: int | None
+    prefix: str
     genome: int | None
-    wanted: UpdateSamplesBaseRequest
-
-    @property
-    def id(self) -> int:
-        """The sample's id."""
-        return self.wanted.id
+    values: Values
 
 
 async def update(
@@ -102,15 +71,15 @@ async def update(
     _check_dated(rows.values())
     changes = await _planned(db, access, pathogen, rows)
     _check_sequenced(changes)
-    claims = _claims(changes)
-    if clashes := [*repeated(claims), *await holders(db, claims)]:
-        raise not_unique(clashes)
+    claims = claims_of(changes)
+    if clashes := list(repeated(claims)):
+        raise not_unique([*clashes, *await holders(db, claims)])
     try:
-        await _write(db, changes, claims)
+        await write(db, changes, claims)
     except IntegrityError as error:
+        # To look before would cost every request what only this one has to know.
         if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
             raise
-        # Somebody was quicker.
         await db.rollback()
         raise not_unique(await holders(db, claims)) from error
     query = written().where(Sample.id == sa.any_(integers(rows)))
@@ -132,60 +101,58 @@ async def _planned(
     prefix = ""
     if any(row.public_identifier is None for row in rows.values()):
         prefix = await repository_prefix(db, pathogen)
-    changes = []
-    for row in found:
-        wanted = rows[row.id]
-        location = wanted.collection_location or row.location_id
-        public = wanted.public_identifier
-        if public is None:
-            public = made_up(prefix, countries.get(location), row.prefix, row.id)
-        changes.append(
-            Change(
-                row.submitting_group_id,
-                (row.private_identifier, row.public_identifier),
-                (wanted.private_identifier, public),
-                location,
-                row.pathogen_genome_id,
-                wanted,
-            )
-        )
-    return changes
+    return [_change(row, rows[row.id], prefix, countries) for row in found]
 
 
-async def _locked(
-    db: AsyncSession, access: Access, ids: Iterable[int]
-) -> Sequence[sa.Row[tuple[int, int, str, str, int | None, str, int | None]]]:
+def _change(
+    found: Found,
+    wanted: UpdateSamplesBaseRequest,
+    prefix: str,
+    countries: Mapping[int | None, str | None],
+) -> Change:
+    location = wanted.collection_location or found.values.location_id
+    public = wanted.public_identifier
+    if public is None:
+        public = made_up(prefix, countries.get(location), found.prefix, found.id)
+    after = Values(
+        wanted.private_identifier, public, wanted.private, wanted.collection_date, location
+    )
+    return Change(found.id, found.owner, found.values, after, found.genome, wanted.sequencing_date)
+
+
+async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> list[Found]:
     """The samples of these ids that the user may change, in the order of the ids.
 
     Everybody locks them in that order, so that two requests wait for each other only one way.
     """
     query = (
         sa.select(
-            Sample.id,
-            Sample.submitting_group_id,
-            Sample.private_identifier,
-            Sample.public_identifier,
-            Sample.location_id,
-            Group.prefix,
+            _SAMPLE.c.id,
+            _SAMPLE.c.submitting_group_id,
+            _GROUP.c.prefix,
             _UPLOADED.c.pathogen_genome_id,
+            *(_SAMPLE.c[name] for name in Values._fields),
         )
-        .join(Group, Group.id == Sample.submitting_group_id)
-        .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
-        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers(ids)))
-        .order_by(Sample.id)
-        .with_for_update(of=Sample)
+        .join(_GROUP, _GROUP.c.id == _SAMPLE.c.submitting_group_id)
+        .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == _SAMPLE.c.id)
+        .where(access.samples(Action.WRITE), _SAMPLE.c.id == sa.any_(integers(ids)))
+        .order_by(_SAMPLE.c.id)
+        .with_for_update(of=_SAMPLE)
     )
-    return (await db.execute(query)).all()
+    return [
+        Found(number, owner, prefix, genome, Values(*values))
+        for number, owner, prefix, genome, *values in await db.execute(query)
+    ]
 
 
 async def _countries(
     db: AsyncSession,
     rows: Mapping[int, UpdateSamplesBaseRequest],
-    found: Iterable[sa.Row[tuple[int, int, str, str, int | None, str, int | None]]],
+    found: Iterable[Found],
 ) -> dict[int | None, str | None]:
     """The country of each location that the samples shall have; the locations are there to stay."""
     given = {row.collection_location for row in rows.values() if row.collection_location}
-    held = {row.location_id for row in found if row.location_id is not None}
+    held = {row.values.location_id for row in found if row.values.location_id is not None}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
         .where(Location.id == sa.any_(integers(given | held)))
@@ -206,47 +173,9 @@ def _check_dated(rows: Iterable[UpdateSamplesBaseRequest]) -> None:
 
 def _check_sequenced(changes: Iterable[Change]) -> None:
     """The date of sequencing is kept with the sequence; without one it would be lost."""
-    lost = [one.id for one in changes if one.genome is None and one.wanted.sequencing_date]
+    lost = [one.id for one in changes if one.genome is None and one.sequencing_date]
     if lost:
         raise ApiError(400, "samples without a sequence have no sequencing_date", ids=lost)
-
-
-def _claims(changes: Iterable[Change]) -> list[list[Claim]]:
-    """Who shall have which name, for each of `NAMES`."""
-    return [
-        [Claim(one.id, one.owner, one.before[n], one.after[n]) for one in changes]
-        for n in range(len(NAMES))
-    ]
-
-
-async def _write(
-    db: AsyncSession, changes: Sequence[Change], claims: Sequence[Sequence[Claim]]
-) -> None:
-    for column, wanted in zip(NAMES, claims, strict=True):
-        before = {(claim.owner, claim.before): claim.id for claim in wanted}
-        taken = [before.get((claim.owner, claim.after)) for claim in wanted if claim.is_new]
-        if giving_up := [holder for holder in taken if holder is not None]:
-            statement = sa.text(_GIVE_UP.format(column)).bindparams(
-                sa.bindparam("ids", giving_up, ARRAY(sa.Integer)), token=f"{uuid.uuid4()} "
-            )
-            await db.execute(statement)
-    await db.execute(
-        _WRITE,
-        {
-            "id": [one.id for one in changes],
-            "private_identifier": [one.after[0] for one in changes],
-            "public_identifier": [one.after[1] for one in changes],
-            "private": [one.wanted.private for one in changes],
-            "collection_date": [one.wanted.collection_date for one in changes],
-            "location_id": [one.location for one in changes],
-        },
-    )
-    sequenced = [one for one in changes if one.genome is not None]
-    dates: list[date | None] = [one.wanted.sequencing_date for one in sequenced]
-    await db.execute(
-        _WRITE_SEQUENCED,
-        {"genome": [one.genome for one in sequenced], "sequencing_date": dates},
-    )
 
 
 def integers(ids: Iterable[int]) -> sa.BindParameter[Sequence[int]]:

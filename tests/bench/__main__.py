@@ -1,8 +1,9 @@
 """``make bench``: commands and service beside what one would write by hand, as table and JSON.
 
-Small by default (a minute); ``make bench FULL=1`` takes a table of 2,000,000 samples, and up to
-1,000,000 of them, and lists of 100,000 of the service (half an hour). ARGS names the parts to measure, and ``--json FILE``. The part
-``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has to be asked for.
+Small by default (a minute or two); ``make bench FULL=1`` takes a table of 2,000,000 samples, up to
+1,000,000 of them, and lists of 100,000 (half an hour). ARGS names the parts to measure, and
+``--json FILE``. The part ``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has
+to be asked for.
 """
 
 from __future__ import annotations

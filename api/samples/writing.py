@@ -1,0 +1,136 @@
+"""What changes of samples, and how it is written: few statements, however many samples.
+
+Each statement is handed whole columns as arrays. (A list of parameters ends at 32,767.)
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.samples.names import NAMES, Claim
+
+# Only what differs: to hand over and to compare a column takes as long as to write it.
+_WRITE = """
+UPDATE aspen.samples s SET {changes}
+  FROM unnest(CAST(:id AS integer[]), {arrays}) AS n (id, {columns})
+ WHERE s.id = n.id
+"""
+_WRITE_SEQUENCED = sa.text("""
+UPDATE aspen.pathogen_genomes g SET sequencing_date = n.sequencing_date
+  FROM unnest(CAST(:genome AS integer[]), CAST(:sequencing_date AS date[]))
+       AS n (genome, sequencing_date)
+ WHERE g.entity_id = n.genome AND g.sequencing_date IS DISTINCT FROM n.sequencing_date
+""")
+# The unique constraints are checked row by row, so who holds a name that another sample takes has
+# to give it up first. The control character keeps the name out of everybody's way.
+_GIVE_UP = "UPDATE aspen.samples SET {} = chr(1) || :token || id WHERE id = ANY(:ids)"
+
+
+class Values(NamedTuple):
+    """What can be changed of a sample, by the names of the columns; `NAMES` first."""
+
+    private_identifier: str
+    public_identifier: str
+    private: bool
+    collection_date: date | None
+    location_id: int | None
+
+
+_TYPES = dict(
+    zip(Values._fields, ("varchar", "varchar", "boolean", "date", "integer"), strict=True)
+)
+
+
+class Change(NamedTuple):
+    """A sample as it is, and as it shall be.
+
+    Attributes:
+        id: The sample's id.
+        owner: The id of the group that submitted it.
+        before: What it is.
+        after: What it shall be.
+        genome: The id of its sequence; None where it has none.
+        sequencing_date: When that shall have been sequenced.
+    """
+
+    id: int
+    owner: int
+    before: Values
+    after: Values
+    genome: int | None
+    sequencing_date: date | None
+
+
+def claims_of(changes: Sequence[Change]) -> list[list[Claim]]:
+    """Who shall have which name, for each of `NAMES`."""
+    private = (
+        Claim(one.id, one.owner, one.before.private_identifier, one.after.private_identifier)
+        for one in changes
+    )
+    public = (
+        Claim(one.id, one.owner, one.before.public_identifier, one.after.public_identifier)
+        for one in changes
+    )
+    return [list(private), list(public)]
+
+
+async def write(
+    db: AsyncSession, changes: Sequence[Change], claims: Sequence[Sequence[Claim]]
+) -> None:
+    """Write what differs.
+
+    Args:
+        db: A session that may write; the samples are locked.
+        changes: The changes.
+        claims: Their names (`claims_of`).
+
+    Raises:
+        IntegrityError: Another sample has one of the names.
+    """
+    for column, wanted in zip(NAMES, claims, strict=True):
+        await _give_up(db, column, wanted)
+    changed = [one for one in changes if one.after != one.before]
+    if changed:
+        await _write(db, changed)
+    sequenced = [one for one in changes if one.genome is not None]
+    await db.execute(
+        _WRITE_SEQUENCED,
+        {
+            "genome": [one.genome for one in sequenced],
+            "sequencing_date": [one.sequencing_date for one in sequenced],
+        },
+    )
+
+
+async def _give_up(db: AsyncSession, column: str, claims: Iterable[Claim]) -> None:
+    new = [claim for claim in claims if claim.is_new]
+    before = {(claim.owner, claim.before): claim.id for claim in new}
+    taken = [before.get((claim.owner, claim.after)) for claim in new]
+    if giving_up := [holder for holder in taken if holder is not None]:
+        statement = sa.text(_GIVE_UP.format(column)).bindparams(
+            sa.bindparam("ids", giving_up, ARRAY(sa.Integer)), token=f"{uuid.uuid4()} "
+        )
+        await db.execute(statement)
+
+
+async def _write(db: AsyncSession, changed: Sequence[Change]) -> None:
+    befores = zip(*[one.before for one in changed], strict=True)
+    afters = zip(*[one.after for one in changed], strict=True)
+    values: dict[str, Sequence[object]] = {
+        column: after
+        for column, before, after in zip(Values._fields, befores, afters, strict=True)
+        if after != before
+    }
+    statement = _WRITE.format(
+        changes=", ".join(f"{column} = n.{column}" for column in values),
+        arrays=", ".join(f"CAST(:{column} AS {_TYPES[column]}[])" for column in values),
+        columns=", ".join(values),
+    )
+    await db.execute(sa.text(statement), {"id": [one.id for one in changed], **values})
