@@ -108,8 +108,11 @@ async def link_to_fasta(
 
 
 def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:
+    from boto3.s3.transfer import TransferConfig
+
     s3 = aws.client("s3")
-    s3.upload_fileobj(file, bucket, key)
+    # Threads would each hold a part or two in memory, and this is one already.
+    s3.upload_fileobj(file, bucket, key, Config=TransferConfig(use_threads=False))
     place = {"Bucket": bucket, "Key": key}
     link: str = s3.generate_presigned_url("get_object", Params=place, ExpiresIn=_LINK_S)
     return link
