@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import httpx
 import pexpect
-import pytest
 
 from tests.api.conftest import CLIENT_ID, Api
 from tests.clients.naughty import Reply, Seen, reply, reset
@@ -138,12 +137,6 @@ class ApiLab:
         child.expect(pexpect.EOF)
         child.close()
         return seen + str(child.before)
-
-    def needs(self, noun: str) -> None:
-        """Skip the test as long as the service does not serve that."""
-        paths = self.service("GET", "/v2/openapi.json").json()["paths"]
-        if not any(path.startswith(f"/v2/orgs/{{org_id}}/{noun}") for path in paths):
-            pytest.skip(f"the service does not serve {noun} yet")
 
     @staticmethod
     def command(*arguments: str) -> list[str]:

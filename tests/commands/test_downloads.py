@@ -29,14 +29,12 @@ def tree_of(lab: ApiLab, group: int = 1) -> str:
 
 
 def test_sequences_come_to_stdout_where_that_is_piped(lab: ApiLab) -> None:
-    lab.needs("sequences")
     ended = lab.run("samples", "download", *FIRST)
     assert (ended.code, ended.err) == (0, "")
     assert re.findall("^>(.*)$", ended.out, re.MULTILINE) == list(FIRST)
 
 
 def test_sequences_come_to_a_file_which_is_not_replaced(lab: ApiLab, tmp_path: Path) -> None:
-    lab.needs("sequences")
     path = tmp_path / "two.fasta"
     command = ("samples", "download", *FIRST, "--out", str(path))
     ended = lab(*command)
@@ -53,7 +51,6 @@ def test_sequences_come_to_a_file_which_is_not_replaced(lab: ApiLab, tmp_path: P
 
 
 def test_names_come_from_a_list_of_samples(lab: ApiLab) -> None:
-    lab.needs("sequences")
     listed = lab("samples", "list", "--group", "1", "--limit", "3")
     ended = lab("samples", "download", "-", stdin=listed.out)
     assert ended.code == 0, ended.err
@@ -63,7 +60,6 @@ def test_names_come_from_a_list_of_samples(lab: ApiLab) -> None:
 def test_many_are_asked_for_some_at_a_time(
     lab: ApiLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.needs("sequences")
     monkeypatch.setattr("aspencli.commands.downloading.CHUNK", 4)
     monkeypatch.setattr("aspencli.services.named.CHUNK", 4)
     names = [f"RCPHL-{number:07}" for number in range(1, 11)]
@@ -74,7 +70,6 @@ def test_many_are_asked_for_some_at_a_time(
 
 
 def test_nothing_comes_where_a_name_is_unknown(lab: ApiLab, tmp_path: Path) -> None:
-    lab.needs("sequences")
     command = ("samples", "download", *FIRST, "nope", "-O", "x.fasta")
     ended = lab(*command)
     assert (ended.code, ended.out) == (6, "")
@@ -87,7 +82,6 @@ def test_nothing_comes_where_a_name_is_unknown(lab: ApiLab, tmp_path: Path) -> N
 
 
 def test_a_viewer_may_see_samples_and_not_their_sequences(lab: ApiLab, tmp_path: Path) -> None:
-    lab.needs("sequences")
     public = lab("samples", "list", "--group", "1", "--public", "--limit", "2", "-o", "json").json
     names = [row["public_identifier"] for row in public]
     ended = lab("samples", "download", *names, "-O", "x.fasta", who="viewer")
@@ -108,7 +102,6 @@ def test_a_viewer_may_see_samples_and_not_their_sequences(lab: ApiLab, tmp_path:
 def test_who_has_no_role_in_the_group_gets_nothing(
     lab: ApiLab, command: str, who: str, group: str | None, words: str
 ) -> None:
-    lab.needs("samples/validate_ids")
     of = ("--group", group) if group else ()
     ended = lab(command, "download", "RCPHL-0000001", *of, who=who)
     assert (ended.code, ended.out) == (4, "")
@@ -125,7 +118,6 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(lab: ApiLab
 
 
 def test_validation_tells_of_each(lab: ApiLab) -> None:
-    lab.needs("samples/validate_ids")
     ended = lab("samples", "validate-ids", *FIRST, "nope", "-o", "json")
     assert ended.code == 6
     assert json.loads(ended.out) == [
@@ -149,7 +141,6 @@ def test_validation_of_nothing_is_bad_input(lab: ApiLab) -> None:
 
 @pytest.mark.parametrize(("repository", "separator"), [("gisaid", ","), ("GenBank", "\t")])
 def test_the_form_of_a_repository(lab: ApiLab, repository: str, separator: str) -> None:
-    lab.needs("samples/submission_template")
     ended = lab("samples", "submission-template", *FIRST, "--repository", repository)
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -164,7 +155,6 @@ def test_the_form_of_nobody_is_bad_input(lab: ApiLab) -> None:
 
 
 def test_mutations(lab: ApiLab) -> None:
-    lab.needs("qc_mutations")
     ended = lab.run("qc_mutations", "download", *FIRST)
     assert (ended.code, ended.err) == (0, "")
     header, *rows = ended.out.splitlines()
@@ -177,7 +167,6 @@ def test_mutations(lab: ApiLab) -> None:
 
 @pytest.mark.parametrize(("style", "name"), [("private", "RCPHL-0000001"), ("public", "hCoV-19/")])
 def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
-    lab.needs("phylo_trees")
     tree = tree_of(lab)
     ended = lab("phylo-trees", "download", tree, "--id-style", style, "-O", ".", "--force")
     assert (ended.code, ended.out) == (0, "")
@@ -192,7 +181,6 @@ def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
 
 @pytest.mark.parametrize("command", ["download", "selected-samples"])
 def test_a_tree_of_others_is_not_found(lab: ApiLab, tmp_path: Path, command: str) -> None:
-    lab.needs("phylo_trees")
     for tree in ("999999", tree_of(lab, 2)):
         ended = lab("phylo-trees", command, tree, "-O", "x")
         assert (ended.code, ended.out) == (6, "")
@@ -219,7 +207,6 @@ def test_a_link_to_a_tree_of_others_is_not_found(lab: ApiLab) -> None:
 
 
 def test_a_link_for_usher_hands_the_sequences_out(lab: ApiLab) -> None:
-    lab.needs("sequences")
     ended = lab("usher", "get-link", *FIRST, "-o", "json")
     assert ended.code == 0, ended.err
     (row,) = ended.json

@@ -66,7 +66,6 @@ def _by_both(lab: ApiLab, *arguments: str, **options: Any) -> None:
 @pytest.mark.parametrize("narrowed", SAMPLES, ids=" ".join)
 @pytest.mark.parametrize("form", ["json", "tsv"])
 def test_lists_of_samples(shared_lab: ApiLab, narrowed: tuple[str, ...], form: str) -> None:
-    shared_lab.needs("samples")
     _by_both(shared_lab, "samples", "list", "--group", "1", "-o", form, *narrowed)
 
 
@@ -81,7 +80,6 @@ def test_lists_of_samples(shared_lab: ApiLab, narrowed: tuple[str, ...], form: s
     ],
 )
 def test_samples_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, keys: tuple[str, ...]) -> None:
-    shared_lab.needs("samples")
     ways = [
         shared_lab("samples", "show", *keys, "--group", "1", "-o", "json", "--via", road)
         for road in ROADS
@@ -106,7 +104,6 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["json", "csv"])
 def test_runs(shared_lab: ApiLab, form: str) -> None:
-    shared_lab.needs("phylo_runs")
     _by_both(shared_lab, "phylo-runs", "list", "--group", "1", "-o", form)
     _by_both(shared_lab, "phylo_runs", "list", "--org", "1", "--pathogen", "MPX", "-o", form)
 

@@ -20,7 +20,6 @@ KEYS = [
 
 @pytest.fixture
 def lab(api_lab: ApiLab) -> ApiLab:
-    api_lab.needs("samples")
     return api_lab
 
 
@@ -165,8 +164,6 @@ def test_who_may_not(lab: ApiLab, command: str, who: str, of: str, code: int) ->
     before = _everything(lab)
     key = next(str(each["id"]) for each in before.values() if not each["private"])
     what = ("--sequencing-date", "2020-01-01") if command == "update" else ()
-    if command == "delete":
-        lab.needs("samples/{sample_id}")
     ended = lab("samples", command, key, *what, "--org", of, "--yes", who=who)
     assert ended.code == code, ended.err
     assert _everything(lab) == before
@@ -268,80 +265,72 @@ def test_what_changed_while_somebody_thought_is_not_written_over(
 # delete
 
 
-@pytest.fixture
-def deleting(lab: ApiLab) -> ApiLab:
-    lab.needs("samples/{sample_id}")
-    return lab
-
-
 def _there(lab: ApiLab) -> set[int]:
     with lab.service.database.reading() as session:
         return set(session.scalars(sa.select(Sample.id)))
 
 
-def test_samples_are_deleted_by_any_name(deleting: ApiLab) -> None:
-    before = _everything(deleting)
+def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
+    before = _everything(lab)
     keys = ("7", before[8]["private_identifier"], before[9]["public_identifier"])
-    planned = deleting("samples", "delete", *keys, "--dry-run", "-o", "json")
+    planned = lab("samples", "delete", *keys, "--dry-run", "-o", "json")
     assert planned.code == 0
     assert {row["outcome"] for row in planned.json} == {"would be deleted"}
-    assert _everything(deleting) == before
-    ended = deleting("samples", "delete", *keys, "--yes", "-o", "json")
+    assert _everything(lab) == before
+    ended = lab("samples", "delete", *keys, "--yes", "-o", "json")
     assert ended.code == 0, ended.err
     assert [(row["id"], row["outcome"]) for row in ended.json] == [
         (id_, "deleted") for id_ in (7, 8, 9)
     ]
     assert list(ended.json[0]) == KEYS
-    assert set(before) - set(_everything(deleting)) == {7, 8, 9}
-    again = deleting("samples", "delete", *keys, "--yes")
+    assert set(before) - set(_everything(lab)) == {7, 8, 9}
+    again = lab("samples", "delete", *keys, "--yes")
     assert again.code == 6
     assert "there is no sample" in again.err
-    skipped = deleting("samples", "delete", *keys, "10", "--yes", "--skip-missing", "-o", "json")
+    skipped = lab("samples", "delete", *keys, "10", "--yes", "--skip-missing", "-o", "json")
     assert [row["id"] for row in skipped.json] == [10]
-    nothing = deleting("samples", "delete", *keys, "--yes", "--skip-missing")
+    nothing = lab("samples", "delete", *keys, "--yes", "--skip-missing")
     assert nothing.code == 0
     assert "nothing to delete" in nothing.err
 
 
-def test_an_empty_list_is_refused(deleting: ApiLab) -> None:
-    before = _there(deleting)
+def test_an_empty_list_is_refused(lab: ApiLab) -> None:
+    before = _there(lab)
     for arguments, stdin in (((), None), (("-",), ""), (("--from", "/dev/null"), None)):
-        ended = deleting("samples", "delete", *arguments, "--yes", stdin=stdin)
+        ended = lab("samples", "delete", *arguments, "--yes", stdin=stdin)
         assert (ended.code, ended.out) == (2, "")
         assert "no identifier was given" in ended.err
-    assert _there(deleting) == before
+    assert _there(lab) == before
 
 
-def test_an_interruption_tells_what_is_gone(deleting: ApiLab) -> None:
-    keys = [str(key) for key in sorted(_everything(deleting))[:510]]
-    with deleting.service.database.begin() as session:
+def test_an_interruption_tells_what_is_gone(lab: ApiLab) -> None:
+    keys = [str(key) for key in sorted(_everything(lab))[:510]]
+    with lab.service.database.begin() as session:
         _hold(session, int(keys[-1]))
-        process = deleting.start("samples", "delete", *keys, "--yes", "--debug", "-o", "json")
-        ended = deleting.interrupt(process, "DELETE", count=2)
+        process = lab.start("samples", "delete", *keys, "--yes", "--debug", "-o", "json")
+        ended = lab.interrupt(process, "DELETE", count=2)
         session.rollback()
     assert ended.code == 130
     assert [row["id"] for row in ended.json] == [int(key) for key in keys[:500]]
     assert "500 of 510 samples were deleted before that; they are listed" in ended.err
     assert "what was being sent may have been done, too" in ended.err
-    assert not set(map(int, keys[:500])) & _there(deleting)
-    rest = deleting("samples", "delete", *keys, "--yes", "--skip-missing")
+    assert not set(map(int, keys[:500])) & _there(lab)
+    rest = lab("samples", "delete", *keys, "--yes", "--skip-missing")
     assert rest.code == 0
-    assert not set(map(int, keys)) & _there(deleting)
+    assert not set(map(int, keys)) & _there(lab)
 
 
 @pytest.mark.parametrize("delivered", [[True], [False], [False, True]])
-def test_a_lost_answer_is_looked_into(
-    deleting: ApiLab, serving: Serving, delivered: list[bool]
-) -> None:
-    relay = serving(route=Relay(deleting.service.url, "DELETE", delivered))
-    ended = deleting("samples", "delete", "7", "8", "--yes", env={"ASPEN_API": relay.url})
+def test_a_lost_answer_is_looked_into(lab: ApiLab, serving: Serving, delivered: list[bool]) -> None:
+    relay = serving(route=Relay(lab.service.url, "DELETE", delivered))
+    ended = lab("samples", "delete", "7", "8", "--yes", env={"ASPEN_API": relay.url})
     assert ended.code == 0, ended.err
-    assert not {7, 8} & _there(deleting)
+    assert not {7, 8} & _there(lab)
 
 
-def test_many_are_deleted_some_at_a_time(deleting: ApiLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_deleted_some_at_a_time(lab: ApiLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aspencli.services.sample_removal.CHUNK", 4)
-    keys = [str(key) for key in sorted(_everything(deleting))[:10]]
-    ended = deleting("samples", "delete", *keys, "--yes", "-o", "json")
+    keys = [str(key) for key in sorted(_everything(lab))[:10]]
+    ended = lab("samples", "delete", *keys, "--yes", "-o", "json")
     assert ended.code == 0, ended.err
     assert [row["id"] for row in ended.json] == [int(key) for key in keys]
