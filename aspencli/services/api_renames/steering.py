@@ -15,6 +15,8 @@ _LONGEST_S = 20.0  # no request should be expected to take longer
 _STEP, _SIDESTEP = 2.0, 1.4
 _REST = 6  # requests between two looks beside the best size
 _CHANGED = 2.5  # times as long as before: the server is not the same any more
+_MOST_FALLS = 4  # without a request of the wanted size in between that went well
+_FORGETS = 1.01  # how much larger a size may be than one that failed, with each look beside
 _WEIGHT = 0.5  # of a new measurement against what was known of its size
 
 
@@ -29,7 +31,9 @@ class Steering:
         self._best = first
         self._costs: dict[int, float] = {}  # seconds a row, by size
         self._trying: int | None = None
-        self._limit = LARGEST
+        self._cap = LARGEST
+        self._falls = 0
+        self._ceiling: float = LARGEST
         self._climbing = True
         self._rested = 0
         self._up = False
@@ -37,6 +41,10 @@ class Steering:
     @property
     def size(self) -> int:
         """How many rows the next request should have."""
+        return min(self._wanted, self._cap)
+
+    @property
+    def _wanted(self) -> int:
         return self._trying or self._best
 
     def took(self, size: int, seconds: float) -> None:
@@ -48,6 +56,10 @@ class Steering:
         """
         if size != self.size:
             return
+        if size < self._wanted:  # after a failure
+            self._cap = size * 2
+            return
+        self._cap, self._falls = LARGEST, 0
         known = self._costs.get(size)
         cost = seconds / size
         if seconds > _LONGEST_S or (known is not None and cost > _CHANGED * known):
@@ -62,9 +74,12 @@ class Steering:
 
     def stumbled(self) -> None:
         """Learn that a request failed, or its answer was lost: smaller ones lose less."""
-        self._limit = max(SMALLEST, self.size // 2)
-        self._best = min(self._best, self._limit)
-        self._trying, self._climbing, self._rested = None, False, 0
+        self._falls += 1
+        self._cap = max(SMALLEST, self.size // 2)
+        if self._falls >= _MOST_FALLS:  # it is the size that fails
+            self._ceiling = max(SMALLEST, 0.9 * self._wanted)
+            self._begin_again(self._wanted)
+            self._falls = 0
 
     def _begin_again(self, size: int) -> None:
         """Forget what was known of a server that answers otherwise now."""
@@ -89,11 +104,11 @@ class Steering:
             factor = _STEP
         elif self._rested >= _REST:
             self._up = not self._up
+            self._ceiling = min(self._ceiling * _FORGETS, LARGEST)
             factor = _SIDESTEP if self._up else 1 / _SIDESTEP
-            self._limit = min(LARGEST, round(self._limit * _STEP))  # trouble passes
         else:
             return
-        wanted = min(max(round(self._best * factor), SMALLEST), self._limit)
+        wanted = min(max(round(self._best * factor), SMALLEST), int(self._ceiling))
         # Were it the square that counts, so many rows would take so long.
         expected = seconds * max(1.0, wanted / self._best) ** 2
         if wanted == self._best or expected > _LONGEST_S:

@@ -75,8 +75,23 @@ def test_a_failure_makes_it_smaller_and_it_recovers() -> None:
     before = steering.size
     steering.stumbled()
     assert SMALLEST <= steering.size <= before // 2
-    for _ in range(20):
+    steering.took(steering.size, 1)
+    assert steering.size == before
+    for _ in range(50):
         steering.stumbled()
     assert steering.size == SMALLEST
     total(live, steering, 20 * ROWS)
     assert steering.size > 100
+
+
+def test_a_size_that_always_fails_is_not_tried_for_ever() -> None:
+    steering, failed, rows = Steering(), 0, 10 * ROWS
+    while rows > 0:
+        size = steering.size
+        if size > 300:
+            failed += 1
+            steering.stumbled()
+        else:
+            steering.took(size, live(size))
+            rows -= size
+    assert failed < 40

@@ -1,0 +1,207 @@
+"""Renaming through an API that fails, dies and is interrupted: it costs time and nothing else."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.database import Database
+from tests.api.conftest import Provider
+from tests.commands.renames_lab import tangled, write_mapping
+from tests.conftest import Server
+from tests.renames_api.gate import Gate, Mishap, Rules
+from tests.renames_api.site import Site, ended, site_on
+
+TEMPORARY = "aspencli-temporary"
+RENAME = ("samples", "update-public-ids", "--group-id", "1", "--yes", "-f")
+_ALL: tuple[Mishap, ...] = (
+    *("503 before", "504 after", "reset before"),
+    *("reset after", "cut answer", "429", "stall"),
+)
+
+
+@pytest.fixture(scope="module")
+def shared_site(
+    postgres: Server,
+    _roles_template: str,
+    provider: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    name = postgres.create(template=_roles_template)
+    database = Database(postgres.url(name), application_name="tests", writable=True)
+    with site_on(database, provider, tmp_path_factory.mktemp("site")) as site:
+        site.renames.give_sequencing_dates()
+        yield site
+    database.dispose()
+    postgres.drop(name)
+
+
+class Try:
+    """One renaming of the whole group: swaps, cycles, chains.
+
+    Attributes:
+        home: Where its journals are.
+    """
+
+    def __init__(self, site: Site, folder: Path, seed: int):
+        self.site = site
+        self.home = folder / "home"
+        self.names = site.renames.names()
+        self.rest = site.renames.rest()
+        keys = list(self.names)
+        random.Random(seed).shuffle(keys)
+        shuffled = {key: self.names[key] for key in keys}
+        wanted = tangled(shuffled, len(keys))
+        self.wanted = {k: f"{v}-{seed}" if v.startswith("new-") else v for k, v in wanted.items()}
+        self.mapping = str(write_mapping(folder / "ids.csv", self.wanted))
+
+    def is_done(self) -> None:
+        assert self.site.renames.names() == self.names | self.wanted
+        assert self.site.renames.rest() == self.rest
+
+    def temporary(self) -> int:
+        return sum(name.startswith(TEMPORARY) for name in self.site.renames.names().values())
+
+    @contextmanager
+    def gate(self, **rules: Any) -> Iterator[Gate]:
+        with Gate(self.site.api.url, Rules(names=self.site.held, **rules)) as gate:
+            yield gate
+
+
+def _at(moment: int, act: Callable[[], None]) -> Callable[[int], None]:
+    return lambda number: act() if number == moment else None
+
+
+def _kill_last(running: list[subprocess.Popen[str]]) -> None:
+    running[-1].kill()
+
+
+@pytest.fixture
+def renaming(shared_site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Try:
+    return Try(shared_site, tmp_path, len(request.node.name))
+
+
+def test_the_live_service_takes_every_request(renaming: Try) -> None:
+    with renaming.gate() as gate:
+        done = renaming.site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+    assert len(gate.sizes) < 20
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_goes_wrong_on_the_way_it_ends_complete(
+    renaming: Try, tmp_path: Path, seed: int
+) -> None:
+    chances = dict.fromkeys(_ALL, 0.07)
+    reading: dict[Mishap, float] = {"503 before": 0.2, "reset after": 0.1, "cut answer": 0.1}
+    dice = random.Random(seed)
+    with renaming.gate(chances=chances, reading=reading, stall_s=0.2, dice=dice) as gate:
+        done = renaming.site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    assert gate.happened
+    renaming.is_done()
+
+
+def test_a_service_that_is_killed_and_comes_back(renaming: Try) -> None:
+    site, killed = renaming.site, []
+
+    def kill(number: int) -> None:
+        if number in (1, 3) and number not in killed:
+            killed.append(number)
+            site.api.kill()
+            site.api.start()
+
+    with renaming.gate() as gate:
+        gate.on_change = kill
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    assert killed == [1, 3]
+    renaming.is_done()
+
+
+def test_a_command_that_is_killed_goes_on_where_it_was(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    for moment in (0, 2, 1):
+        with renaming.gate() as gate:
+            gate.on_change = _at(moment, partial(_kill_last, running))
+            running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+            assert ended(running[-1]).code == -signal.SIGKILL
+    with renaming.gate() as gate:
+        (run,) = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json
+        assert run["outcome"] == "unfinished"
+        other = write_mapping(renaming.home / "other.csv", {"a": "b"})
+        refused = site.run(gate.url, renaming.home, *RENAME, str(other))
+        assert refused.code in (2, 7)
+        done = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+        assert done.code == 0, done.err
+        renaming.is_done()
+        again = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+        assert (again.code, "has ended" in again.err) == (0, True)
+        undone = site.run(gate.url, renaming.home, "samples", "undo", run["run"], "--yes")
+        assert undone.code == 0, undone.err
+    assert renaming.site.renames.names() == renaming.names
+
+
+def test_an_interrupt_leaves_no_temporary_name(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    with renaming.gate() as gate:
+        gate.on_change = _at(1, lambda: running[0].send_signal(signal.SIGINT))
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        stopped = ended(running[0])
+        assert stopped.code == 130, stopped.err
+        assert "none has a temporary name" in stopped.err
+        assert renaming.temporary() == 0
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_what_was_begun_can_be_taken_back(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    with renaming.gate() as gate:
+        gate.on_change = _at(3, partial(_kill_last, running))
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        assert ended(running[0]).code == -signal.SIGKILL
+        assert site.renames.names() != renaming.names
+        run = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json[0]["run"]
+        back = site.run(gate.url, renaming.home, "samples", "undo", run, "--yes")
+        assert back.code == 0, back.err
+        assert site.renames.names() == renaming.names
+        shown = site.run(gate.url, renaming.home, "history", "show", run, "-o", "json").json[0]
+        assert shown["outcome"] == "rolled back"
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_who_changes_a_name_meanwhile_is_not_overwritten(renaming: Try) -> None:
+    site = renaming.site
+    fresh = [key for key, name in renaming.wanted.items() if name.startswith("new-0")]
+    moved, taker = max(fresh), min(fresh)
+    theirs = {moved: "theirs", taker: renaming.wanted[fresh[5]]}
+
+    def meddle(number: int) -> None:
+        if number == 1:
+            site.renames.set_names(theirs)
+
+    with renaming.gate() as gate:
+        gate.on_change = meddle
+        stopped = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+        names = site.renames.names()
+        assert renaming.temporary() == 0
+        if stopped.code == 7:
+            resumed = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+            assert resumed.code in (0, 7), resumed.err
+        names = site.renames.names()
+    left_alone = {key for key in renaming.wanted if names[key] != renaming.wanted[key]}
+    assert left_alone <= {moved, taker, fresh[5]}
+    assert renaming.temporary() == 0

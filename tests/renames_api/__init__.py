@@ -1,0 +1,1 @@
+"""Renaming through an API that fails, is killed, and is slow on purpose."""
