@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aspencli.services import group_rows
 from aspencli.services.sample_rows import UNTOLD
 from db.models import User
 from tests.commands.api_lab import ApiLab
+from tests.commands.renames_lab import tangled, write_mapping
 from tests.test_cli_frame import COMMANDS
 
 ROADS = ("db", "api")
@@ -44,6 +46,8 @@ COMPARED = {
     "groups show": "test_groups_as_far_as_the_api_tells_of_them",
     "groups members": "test_members",
     "users create": "test_new_users",
+    "samples update-public-ids": "test_renames_and_their_undoing",
+    "samples undo": "test_renames_and_their_undoing",
 }
 
 
@@ -163,6 +167,43 @@ def test_new_users(api_lab: ApiLab, words: tuple[str, ...], code: int) -> None:
         assert made == [(1, "member")] * (code == 0 and "--dry-run" not in words)
     assert told[0] == told[1]
     assert told[0][0] == code
+
+
+def test_renames_and_their_undoing(api_lab: ApiLab, tmp_path: Path) -> None:
+    listed = api_lab("samples", "list", "--group", "1", "--via", "db", "-o", "json").json
+    names = {row["private_identifier"]: row["public_identifier"] for row in listed}
+    mapping = write_mapping(tmp_path / "ids.csv", tangled(names, 120))
+    bad = write_mapping(tmp_path / "bad.csv", {"nope": "x"})
+    undo = str(tmp_path / "undo.csv")
+    rename = ("samples", "update-public-ids", "--group-id", "1")
+    told: list[list[Any]] = []
+    for road in ROADS:
+        steps = [
+            (*rename, "-f", str(bad), "--yes"),
+            (*rename, "-f", str(mapping)),
+            (*rename, "-f", str(mapping), "--yes", "--undo-file", undo),
+            (*rename, "-f", str(mapping), "--yes"),
+            ("samples", "undo", undo),
+            ("samples", "undo", undo, "--yes"),
+            ("samples", "undo", undo, "--yes"),
+            ("samples", "undo", str(tmp_path / "none.csv"), "--yes"),
+        ]
+        ended = [api_lab(*step, "-o", "json", "--via", road) for step in steps]
+        told.append([(each.code, _lasting(each.json) if each.out else None) for each in ended])
+        after = api_lab("samples", "list", "--group", "1", "--via", "db", "-o", "json").json
+        assert after == listed
+        Path(undo).unlink()
+    assert told[0] == told[1]
+    assert [code for code, _ in told[0]] == [2, 3, 0, 0, 3, 0, 0, 2]
+    assert next(rows for _, rows in told[0] if rows)[0]["changed"] > 100
+
+
+def _lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is told, without what no two runs have in common."""
+    return [
+        {key: value for key, value in row.items() if key not in {"run", "undo_file", "seconds"}}
+        for row in rows
+    ]
 
 
 def _forget(lab: ApiLab, name: str) -> list[tuple[int, str]]:
