@@ -14,6 +14,7 @@ from aspencli.context import AppContext, current
 from aspencli.output.rendering import Column
 
 if TYPE_CHECKING:
+    from aspencli.services.orgs import Scope
     from aspencli.shapes import NewPhyloRun, PhyloRun
 
 COLUMNS = (
@@ -50,8 +51,21 @@ _CREATE_EXAMPLES = examples(
     "--start-date 2023-01-01 --lineage BA.2",
 )
 _UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the cannery'")
-_DELETE_EXAMPLES = examples("aspencli phylo-runs delete 7 9 --dry-run")
-RunKeys = Annotated[list[int], typer.Argument(metavar="RUN...", help="Ids of runs.")]
+_DELETE_EXAMPLES = examples(
+    "aspencli phylo-runs delete 7 9 --dry-run", "aspencli phylo-runs delete --from ids.txt --yes"
+)
+RunKeys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN...", help="Ids of runs; - reads them from stdin."),
+]
+RunsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="A file with one id a line, or a table with a column id; - for stdin.",
+    ),
+]
 Name = Annotated[
     str,
     typer.Option(
@@ -127,7 +141,8 @@ def create(
     wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
     count = f"{len(wanted['samples']):,} sample{'' if len(wanted['samples']) == 1 else 's'}"
     if dry_run:
-        return context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
+        context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
+        return context.out.record(COLUMNS, _wanted_row(wanted, scope))
     context.authorise(f"start the run {name!r} of {count} of {scope}")
     run = start_run(context.api().phylo_runs, scope, wanted)
     context.out.record(COLUMNS, run_outcome(run, "started"))
@@ -163,20 +178,25 @@ def update(
 
 def delete(
     ctx: typer.Context,
-    runs: RunKeys,
+    runs: RunKeys = None,
+    file: RunsFrom = None,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Delete runs that have ended, with their trees; there is no way back."""
-    from aspencli.commands.api_scope import chosen_scope
+    """Delete runs that have ended, with their trees; there is no way back.
+
+    Nothing is deleted when one is not there, or has not ended.
+    """
+    from aspencli.commands.api_scope import chosen_ids, chosen_scope
     from aspencli.commands.item_report import item_report
-    from aspencli.services.run_changes import delete_runs, find_runs
+    from aspencli.services.run_changes import delete_runs, find_runs, run_ids
 
     context = current(ctx)
+    ids = run_ids(chosen_ids(context, runs, file, ("id",)))
     scope = chosen_scope(context, group, pathogen)
     service = context.api().phylo_runs
-    found = find_runs(service, scope, list(dict.fromkeys(runs)))
+    found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "would be deleted") for run in found}
     if dry_run:
         return context.out.rows(COLUMNS, rows.values())
@@ -197,6 +217,16 @@ def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
     from aspencli.services.phylo_run_rows import run_row
 
     return {**vars(run_row(run)), "outcome": outcome}
+
+
+def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
+    return {
+        **{column.key: None for column in COLUMNS},
+        "name": wanted["name"],
+        "tree_type": wanted["tree_type"],
+        "group": scope.org.name,
+        "outcome": "would be started",
+    }
 
 
 def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:

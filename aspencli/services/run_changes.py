@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
-from aspencli.errors import NotFoundError
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.services.checks import as_id
 from aspencli.services.orgs import Scope
 from aspencli.shapes import NewPhyloRun, PhyloRun
+
+_RUNNING = "STARTED"
+_SHOWN = 20
 
 
 class PhyloRuns(Protocol):
@@ -51,20 +55,48 @@ def start_run(runs: PhyloRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
     return runs.create(*scope.key, wanted, look)
 
 
-def find_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRun]:
-    """The runs of these ids, in their order.
+def run_ids(keys: Sequence[str]) -> list[int]:
+    """The ids of runs that were named, each once.
 
     Raises:
-        NotFoundError: Some are not there, or may not be seen.
+        BadInputError: Some are none.
     """
-    seen = {run["id"]: run for run in runs.all(*scope.key)}
-    missing = [number for number in ids if number not in seen]
-    if missing:
-        raise NotFoundError(
-            f"there is no run {', '.join(map(str, missing))} that {scope} may see",
+    numbers = {key: as_id(key) for key in keys}
+    wrong = [key for key, number in numbers.items() if number is None]
+    if wrong:
+        raise BadInputError(
+            f"a run has a number: {', '.join(map(repr, wrong[:_SHOWN]))}",
             hint="See those that there are: aspencli phylo-runs list",
         )
-    return [seen[number] for number in ids]
+    return list(dict.fromkeys(number for number in numbers.values() if number is not None))
+
+
+def find_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRun]:
+    """The runs of these ids, in their order, which the group can change.
+
+    Raises:
+        NotFoundError: Some are not there, or are another group's.
+        ConflictError: Some have not ended.
+    """
+    own = {run["id"]: run for run in runs.all(*scope.key) if run["group"]["id"] == scope.org.id}
+    missing = [number for number in ids if number not in own]
+    if missing:
+        raise NotFoundError(
+            f"{scope} has no run {_listed(missing)}",
+            hint="See those that there are: aspencli phylo-runs list",
+        )
+    running = [number for number in ids if own[number]["workflow_status"] == _RUNNING]
+    if running:
+        raise ConflictError(
+            f"still in progress: run {_listed(running)}; nothing was changed",
+            hint="Wait until it has ended (see: aspencli phylo-runs list), or leave it out.",
+        )
+    return [own[number] for number in ids]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
+    return ", ".join(map(str, numbers[:_SHOWN])) + more
 
 
 def delete_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> Iterator[int]:

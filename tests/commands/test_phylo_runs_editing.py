@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from db.models import PhyloRun
+from db.models import PhyloRun, Workflow, WorkflowStatus
 from tests.clients.conftest import Serving
 from tests.commands.api_lab import ApiLab, Relay
 
@@ -53,8 +54,11 @@ def test_a_run_is_started(lab: ApiLab) -> None:
 
 def test_a_dry_run_starts_nothing_and_no_yes_is_a_no(lab: ApiLab) -> None:
     before = runs(lab)
-    ended = lab("phylo-runs", "create", *FIRST, *TARGETED, "--dry-run")
-    assert (ended.code, ended.out) == (0, "")
+    started = lab("phylo-runs", "create", *FIRST, *TARGETED)
+    assert (started.code, started.out) == (3, "")
+    ended = lab("phylo-runs", "create", *FIRST, *TARGETED, "--dry-run", "-o", "json")
+    assert (ended.code, ended.json[0]["outcome"]) == (0, "would be started")
+    assert (ended.json[0]["id"], ended.json[0]["name"]) == (None, "Cannery")
     assert "Would start the run 'Cannery' of 2 samples of group 1" in ended.err
     assert runs(lab) == before
 
@@ -106,7 +110,7 @@ def test_runs_are_deleted_and_what_is_not_there_is_named_first(lab: ApiLab) -> N
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
     ended = lab("phylo-runs", "delete", str(done), "999", "--yes")
     assert (ended.code, ended.out) == (6, "")
-    assert "there is no run 999" in ended.err
+    assert "has no run 999" in ended.err
     ended = lab("phylo-runs", "delete", str(done), str(failed), "--dry-run", "-o", "json")
     assert [row["outcome"] for row in ended.json] == ["would be deleted"] * 2
     ended = lab("phylo-runs", "delete", str(done), str(failed), "--yes", "-o", "json")
@@ -120,13 +124,108 @@ def test_runs_are_deleted_and_what_is_not_there_is_named_first(lab: ApiLab) -> N
         assert list(left) == []
 
 
-def test_what_was_deleted_before_a_refusal_is_told(lab: ApiLab) -> None:
+def test_ids_come_from_a_pipe_and_from_a_table(lab: ApiLab, tmp_path: Path) -> None:
+    done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
+    piped = lab("phylo-runs", "delete", "-", "--dry-run", "-o", "json", stdin=f"{done}\n{failed}\n")
+    assert [row["id"] for row in piped.json] == [done, failed]
+    table = tmp_path / "runs.csv"
+    table.write_text(f"id,name\n{failed},x\n{failed},x\n")
+    ended = lab("phylo-runs", "delete", "--from", str(table), "--yes", "-o", "json")
+    assert ended.code == 0, ended.err
+    assert [(row["id"], row["outcome"]) for row in ended.json] == [(failed, "deleted")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "words"),
+    [
+        ((), 2, "no identifier was given"),
+        (("seven",), 2, "a run has a number: 'seven'"),
+        (("-",), 2, "no identifier was given"),
+        (("99999999999999",), 2, "a run has a number"),
+    ],
+)
+def test_what_names_no_run_deletes_none(
+    lab: ApiLab, keys: tuple[str, ...], code: int, words: str
+) -> None:
+    before = runs(lab)
+    ended = lab("phylo-runs", "delete", *keys, "--yes", stdin="")
+    assert (ended.code, ended.out) == (code, "")
+    assert words in ended.err
+    assert runs(lab) == before
+
+
+@pytest.mark.parametrize("dry", [("--dry-run",), ("--yes",)])
+def test_runs_that_have_not_ended_are_named_before_any_is_deleted(
+    lab: ApiLab, dry: tuple[str, ...]
+) -> None:
+    before = runs(lab)
     failed, started = of(lab, "FAILED"), of(lab, "STARTED")
-    ended = lab("phylo-runs", "delete", str(failed), str(started), "--yes", "-o", "json")
+    ended = lab("phylo-runs", "delete", str(failed), str(started), *dry)
+    assert (ended.code, ended.out) == (7, "")
+    assert f"still in progress: run {started}; nothing was changed" in ended.err
+    renamed = lab("phylo-runs", "update", str(started), "--name", "New", *dry)
+    assert (renamed.code, renamed.out) == (7, "")
+    assert runs(lab) == before
+
+
+def test_a_run_of_another_group_is_none_of_ones_own(lab: ApiLab) -> None:
+    own = {run["id"] for run in runs(lab) if run["group"]["id"] == 1}
+    with lab.service.database.reading() as session:
+        foreign = session.scalars(sa.select(PhyloRun.id).where(PhyloRun.id.not_in(own))).first()
+    ended = lab("phylo-runs", "delete", str(foreign), "--yes", who="viewer")
+    assert (ended.code, ended.out) == (6, "")
+    assert f"has no run {foreign}" in ended.err
+
+
+def test_what_was_deleted_before_a_refusal_is_told(
+    lab: ApiLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aspencli.context import AppContext
+
+    done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
+    asked = AppContext.authorise
+
+    def meanwhile(self: AppContext, *args: Any, **kwargs: Any) -> None:
+        with lab.service.database.begin() as session:
+            session.execute(
+                sa.update(Workflow)
+                .where(Workflow.id == done)
+                .values(workflow_status=WorkflowStatus.STARTED)
+            )
+        asked(self, *args, **kwargs)
+
+    monkeypatch.setattr(AppContext, "authorise", meanwhile)
+    ended = lab("phylo-runs", "delete", str(failed), str(done), "--yes", "-o", "json")
     assert ended.code == 7
-    assert json.loads(ended.out)[0]["id"] == failed
+    assert [row["id"] for row in json.loads(ended.out)] == [failed]
     assert "1 of 2 runs were deleted before that" in ended.err
     assert "in-progress" in ended.err
+
+
+def test_an_interruption_tells_which_runs_are_gone(lab: ApiLab) -> None:
+    done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
+    command = ("phylo-runs", "delete", str(failed), str(done), "--yes", "-o", "json")
+    with lab.service.database.begin() as session:
+        session.execute(sa.select(Workflow.id).where(Workflow.id == done).with_for_update())
+        ended = lab.interrupt(lab.start(*command, "--debug"), "DELETE", count=2)
+        session.rollback()
+    assert ended.code == 130
+    assert [row["id"] for row in ended.json] == [failed]
+    assert "1 of 2 runs were deleted before that; they are listed" in ended.err
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_lost_answer_to_a_new_name_is_asked_for_again(
+    lab: ApiLab, serving: Serving, delivered: bool
+) -> None:
+    run = of(lab, "COMPLETED")
+    relay = serving(route=Relay(lab.service.url, "PUT", [delivered]))
+    ended = lab(
+        *("--api", relay.url, "phylo-runs", "update", str(run), "--name", "New"),
+        *("--yes", "-o", "json"),
+    )
+    assert ended.code == 0, ended.err
+    assert (ended.json[0]["name"], ended.json[0]["outcome"]) == ("New", "renamed")
 
 
 @pytest.mark.parametrize("delivered", [True, False])
