@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ def body_of(document: Document, operation: Document) -> Document:
 
 def test_every_operation_is_there_and_no_other(ours: Document) -> None:
     assert set(all_of(ours)) == set(operations())
+
+
+def test_the_page_of_the_documentation_shows_all_43_paths(shared_api: Api) -> None:
+    address = re.search("url: '(.+?)'", shared_api("GET", "/v2/docs").text)
+    assert address is not None
+    shown = shared_api("GET", address[1]).json()["paths"]
+    assert set(shown) == {path for _, path in operations()}
+    assert len(shown) == 43
 
 
 def test_every_success_has_the_fields_that_it_always_had(ours: Document) -> None:
