@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import date
 from typing import NamedTuple
 
@@ -152,9 +151,10 @@ class CreateSamplePathogenGenomeRequest(BaseRequest):
 
     def counts(self) -> SiteCounts:
         """Count its sites."""
-        sites = Counter(self.sequence.upper())
-        certain, missing = sum(sites[letter] for letter in "ACGTU"), sites["N"]
-        return SiteCounts(certain, missing, sites.total() - certain - missing - sites["-"])
+        sites = self.sequence.upper()
+        # By letter: a Counter takes ten times as long, in which the service answers nobody.
+        certain, missing = sum(map(sites.count, "ACGTU")), sites.count("N")
+        return SiteCounts(certain, missing, len(sites) - certain - missing - sites.count("-"))
 
 
 class CreateSampleRequest(BaseRequest):
