@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -75,6 +76,26 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readabl
     return worker.result()
 
 
+class StatementThread(threading.Thread):
+    """Does the work of a thread that waits for it.
+
+    Attributes:
+        asked_by: Where that thread is; None once the work is done.
+    """
+
+    def __init__(self, work: Callable[[], None], asked_by: FrameType):
+        super().__init__(name="statement", daemon=True)
+        self._work = work
+        self.asked_by: FrameType | None = asked_by
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            self._work()
+        finally:
+            self.asked_by = None
+
+
 class _Worker(Generic[T]):
     """Work on a connection, in a thread of its own."""
 
@@ -89,7 +110,7 @@ class _Worker(Generic[T]):
 
     def start(self) -> None:
         self._started = True
-        threading.Thread(target=self._run, name="statement", daemon=True).start()
+        StatementThread(self._run, sys._getframe(1)).start()  # noqa: SLF001 - documented, underscore and all
 
     def _run(self) -> None:
         try:

@@ -8,6 +8,7 @@ from aspencli.commands import (
     db_admin,
     db_console,
     db_diagnostics,
+    db_profile,
     db_schema,
     db_signals,
     db_status,
@@ -15,5 +16,14 @@ from aspencli.commands import (
 
 app = group("Console, psql, schema migrations and state of the database.")
 
-for module in (db_console, db_schema, db_admin, db_status, db_activity, db_signals, db_diagnostics):
+for module in (
+    db_console,
+    db_profile,
+    db_schema,
+    db_admin,
+    db_status,
+    db_activity,
+    db_signals,
+    db_diagnostics,
+):
     module.register(app)

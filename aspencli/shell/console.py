@@ -16,6 +16,10 @@ from aspencli.output.console import Output
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.engine import Engine
+
     from db.database import Database
 
 
@@ -40,6 +44,8 @@ class ConsoleRequest:
         debug: Whether errors of the database show their whole traceback.
         how_to_write: What a script that may not write is told to do.
         messages: Where everything goes that is no result.
+        around: Entered with the console's engine at the start, and left at the end.
+        ended: Called when the code or the script has ended.
     """
 
     open_database: Callable[[], Database]
@@ -56,6 +62,8 @@ class ConsoleRequest:
     debug: bool = False
     how_to_write: str = "Run it again with --write."
     messages: Output = field(default_factory=Output)
+    around: Callable[[Engine], AbstractContextManager[None]] | None = None
+    ended: Callable[[], None] = lambda: None
 
     @property
     def interactive(self) -> bool:

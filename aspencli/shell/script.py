@@ -54,6 +54,7 @@ def execute(request: ConsoleRequest) -> int:
         with _as_main(source, request.arguments) as main:
             main.__dict__.update(workspace.names())
             code = _outcome(request, source, main)
+        request.ended()
         if workspace.unsaved():
             request.messages.warn(
                 "there were uncommitted changes, and they are not saved; "

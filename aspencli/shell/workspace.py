@@ -39,6 +39,8 @@ class Workspace:
             self._exits = opened.pop_all()
         self._databases: list[GuardedDatabase] = []
         self._database = self._open(writable=self._source.writable)
+        if request.around is not None:
+            self._exits.enter_context(request.around(self._database.engine))
         self._session: Session = self._database.make_session()
 
     def __enter__(self) -> Self:

@@ -7,12 +7,15 @@ are made where somebody looks at them.
 from __future__ import annotations
 
 import sysconfig
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import sqlalchemy
+
+from db.interrupts import StatementThread
 
 _THEIRS, _OTHER, _NEVER, _LOADING, _END = range(5)
 _ROOT = Path(__file__).parent.parent.parent
@@ -85,6 +88,7 @@ def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
     kinds = _KINDS
     lazy: Lazy | None = None
     other: FrameType | None = None
+    asked = False
     while True:
         while frame is not None:
             code = frame.f_code
@@ -100,9 +104,12 @@ def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
             elif kind == _END:
                 break
             frame = frame.f_back
-        if outer is None:
+        if outer is not None:
+            frame, outer = outer.gr_frame, None
+        elif not asked and isinstance(thread := threading.current_thread(), StatementThread):
+            frame, asked = thread.asked_by, True
+        else:
             break
-        frame, outer = outer.gr_frame, None
     if other is None:
         return Site(None, 0, lazy)
     return Site(other.f_code, other.f_lasti, lazy)

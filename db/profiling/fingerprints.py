@@ -84,3 +84,18 @@ def _joined(tokens: list[tuple[str, bool]]) -> str:
         parts.append(token)
         before = token
     return "".join(parts)
+
+
+def split_statements(text: str) -> list[str]:
+    """The statements of a script, without the semicolons between them."""
+    found: list[str] = []
+    start = position = 0
+    while match := _TOKEN.match(text, position):
+        position = match.end()
+        if match.lastgroup == "comment":
+            position = _end_of_comment(text, position)
+        elif match[0] == ";":
+            found.append(text[start : match.start()])
+            start = position
+    found.append(text[start:])
+    return [statement.strip() for statement in found if fingerprint(statement)]

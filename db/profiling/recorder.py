@@ -73,7 +73,7 @@ class Recorder:
         self.waits, self.commits, self.rollbacks = Spans(), Spans(), Spans()
         self._begun, self._open = array("d"), set[int]()
         self.began, self.ended = perf_counter(), 0.0
-        self._changed: list[tuple[Any, str]] = []
+        self._changed: list[tuple[Any, str, Any]] = []
         self._connections: dict[int, tuple[Any, Callable[[], None]]] = {}
         self._classes: dict[type[Any], type[Any]] = {}
         self._guard = threading.RLock()
@@ -111,9 +111,18 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End: the engine, its pool and its connections are as they were."""
-        for owner, name in reversed(self._changed):
-            vars(owner).pop(name, None)
+        """End."""
+        self.stop()
+
+    def stop(self) -> None:
+        """End now: the engine, its pool and its connections are as they were."""
+        if self.ended:
+            return
+        for owner, name, before in reversed(self._changed):
+            if before is None:
+                vars(owner).pop(name, None)
+            else:
+                vars(owner)[name] = before
         self._changed.clear()
         with self._guard:
             for _, restore in self._connections.values():
@@ -138,8 +147,9 @@ class Recorder:
         self, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
     ) -> None:
         # On the object, not on its class: others of the class are nobody's business.
+        before = vars(owner).get(name)
         vars(owner)[name] = around(getattr(owner, name))
-        self._changed.append((owner, name))
+        self._changed.append((owner, name, before))
 
     def _connecting(self, connect: Callable[..., Any]) -> Callable[..., Any]:
         def connecting() -> Any:

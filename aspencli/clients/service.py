@@ -1,0 +1,56 @@
+"""The service in this process: one request, answered without a port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from aspencli.errors import AspenError, BadInputError
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the service said."""
+
+    status: int
+    body: bytes
+
+
+def ask_here(
+    dsn: str,
+    method: str,
+    path: str,
+    *,
+    user: str | None,
+    body: bytes | None,
+    around: Callable[[Any], AbstractContextManager[object]],
+) -> Answered:
+    """Answer a request by the service's own code, on a database.
+
+    Args:
+        dsn: The address of the database.
+        method: Such as ``GET``.
+        path: With its query.
+        user: Who asks, without signing in; None for nobody.
+        body: JSON to send.
+        around: Entered with the service's engine before the request, and left after it.
+
+    Raises:
+        AspenError: The service is not installed.
+        BadInputError: Its settings in the environment cannot be used.
+    """
+    try:
+        from api.in_process import Asked, answer, settings_for
+        from api.settings import SettingsError
+    except ImportError as error:
+        raise AspenError(
+            f"the service is not installed: {error}", hint="Install aspencli[local]."
+        ) from error
+    try:
+        settings = settings_for(dsn)
+    except SettingsError as error:
+        raise BadInputError(str(error), hint="Mend or unset it in the environment.") from error
+    found = answer(settings, Asked(method, path, user, body), around)
+    return Answered(found.status, found.body)

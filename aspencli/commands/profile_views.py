@@ -1,0 +1,135 @@
+"""How a profile is shown on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aspencli.output.console import Output
+from aspencli.output.rendering import Column
+from aspencli.output.text import visible
+
+if TYPE_CHECKING:
+    from db.profiling.documents import Change
+    from db.profiling.summary import Profile, Statement
+
+COLUMNS = (
+    Column("calls", "Calls", right=True),
+    Column("total_ms", "Total ms", right=True),
+    Column("mean_ms", "Mean", right=True),
+    Column("p50_ms", "p50", right=True, secondary=True),
+    Column("p95_ms", "p95", right=True),
+    Column("max_ms", "Max", right=True, secondary=True),
+    Column("fetch_ms", "Fetch", right=True, secondary=True),
+    Column("rows", "Rows", right=True),
+    Column("share", "Share", right=True),
+    Column("flags", "Flags"),
+    Column("line", "Line"),
+    Column("query", "Statement"),
+)
+CHANGES = (
+    Column("verdict", "Verdict"),
+    Column("calls_before", "Calls before", right=True),
+    Column("calls_after", "After", right=True),
+    Column("total_ms_before", "ms before", right=True),
+    Column("total_ms_after", "After", right=True),
+    Column("query", "Statement"),
+)
+_SHOWN = 300  # characters of a statement in a table
+
+
+def show(
+    out: Output, profile: Profile, statements: Sequence[Statement], *, parameters: bool
+) -> None:
+    """Show the totals and the statements; what is odd stands below them."""
+    people = out.chosen_form == "table"
+    if people:
+        out.text(totals_text(profile))
+    out.rows(COLUMNS, [_row(one, people=people) for one in statements], empty="No query ran.")
+    for number, one in enumerate(statements, 1):
+        for flag in one.flags:
+            out.warn(f"{flag.name}: {visible(flag.text)} ({short_place(one)})")
+            if flag.cure:
+                out.hint(visible(flag.cure))
+        if parameters and one.example.parameters:
+            from db.profiling.plans import hide_secrets
+
+            out.info(f"{number}: parameters {visible(repr(hide_secrets(one.example.parameters)))}")
+        if one.plan:
+            out.info(visible_lines(f"{number}: plan", plan_lines(one.plan["Plan"])))
+
+
+def totals_text(profile: Profile) -> str:
+    """The totals in two lines."""
+    totals = profile.totals
+    failed = f", {totals.failed} failed" if totals.failed else ""
+    return (
+        f"{totals.queries:,} queries ({totals.distinct:,} kinds{failed}), {totals.rows:,} rows, "
+        f"{totals.transactions:,} transactions in {totals.wall_ms:,.1f} ms\n"
+        f"database {totals.execute_ms:,.1f} ms, fetching {totals.fetch_ms:,.1f} ms, "
+        f"commit and rollback {totals.ending_ms:,.1f} ms, waiting for connections "
+        f"{totals.waiting_ms:,.1f} ms, Python {totals.python_ms:,.1f} ms"
+    )
+
+
+def _row(one: Statement, *, people: bool) -> dict[str, Any]:
+    numbers = {column.key: getattr(one, column.key) for column in COLUMNS[:8]}
+    if people:
+        numbers = {
+            name: f"{value:,.2f}" if isinstance(value, float) else value
+            for name, value in numbers.items()
+        }
+    text = one.key.fingerprint
+    return {
+        **numbers,
+        "share": f"{one.share:.0%}" if people else one.share,
+        "flags": ", ".join(flag.name for flag in one.flags),
+        "line": short_place(one),
+        "query": text[:_SHOWN] + "…" * (len(text) > _SHOWN) if people else text,
+    }
+
+
+def short_place(one: Statement) -> str:
+    """The calling line, below the folder that one stands in."""
+    path = Path(one.key.file)
+    if path.is_relative_to(Path.cwd()):
+        return f"{path.relative_to(Path.cwd())}:{one.key.line}"
+    return one.place
+
+
+def plan_lines(node: dict[str, Any], depth: int = 0) -> Iterable[str]:
+    """The nodes of a plan, one a line."""
+    name = " ".join(
+        filter(None, [node["Node Type"], node.get("Relation Name"), node.get("Index Name")])
+    )
+    actual = ""
+    if "Actual Total Time" in node:
+        actual = f", {node['Actual Rows']:,.0f} found in {node['Actual Total Time']:.2f} ms"
+    yield f"{'  ' * depth}{name}: {node['Plan Rows']:,} rows expected{actual}"
+    for below in node.get("Plans", ()):
+        yield from plan_lines(below, depth + 1)
+
+
+def visible_lines(head: str, lines: Iterable[str]) -> str:
+    """Lines below a heading, without what could steer a terminal."""
+    return "\n".join([head, *(f"  {visible(line)}" for line in lines)])
+
+
+def show_changes(out: Output, changes: Sequence[Change]) -> None:
+    """Show what got better and worse."""
+    out.rows(
+        CHANGES,
+        [
+            {
+                "verdict": one.verdict + (", n+1 gone" if one.cured else ""),
+                "calls_before": one.calls[0],
+                "calls_after": one.calls[1],
+                "total_ms_before": round(one.total_ms[0], 2),
+                "total_ms_after": round(one.total_ms[1], 2),
+                "query": one.fingerprint[:_SHOWN],
+            }
+            for one in changes
+        ],
+        empty="Nothing ran, before or after.",
+    )

@@ -1,0 +1,106 @@
+"""Running something under the recorder, so that it changes nothing unless that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aspencli.errors import BadInputError, RefusedError
+from db.profiling.fingerprints import fingerprint, split_statements
+from db.profiling.recorder import Recorder
+from db.profiling.rehearsal import rehearsed
+
+if TYPE_CHECKING:
+    from db.database import Database
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_ENDING = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
+READING = frozenset({"GET", "HEAD"})
+
+
+@dataclass
+class Bench:
+    """Where work is profiled.
+
+    Attributes:
+        parameters: Whether parameters are kept.
+        rehearse: Whether what is committed is rolled back at the end.
+        recorder: What recorded the work, once it has begun.
+    """
+
+    parameters: bool
+    rehearse: bool
+    recorder: Recorder | None = None
+
+    @contextmanager
+    def around(self, engine: Any) -> Iterator[None]:
+        """Record what an engine does for the length of a ``with`` block."""
+        with ExitStack() as opened:
+            if self.rehearse:
+                opened.enter_context(rehearsed(engine))
+            self.recorder = opened.enter_context(Recorder(engine, parameters=self.parameters))
+            yield
+
+    def stop(self) -> None:
+        """Record no more; the rehearsal goes on to the end of its block."""
+        if self.recorder is not None:
+            self.recorder.stop()
+
+
+def run_sql(text: str, database: Database, bench: Bench) -> None:
+    """Execute statements one by one in one transaction, and fetch their rows.
+
+    Raises:
+        BadInputError: There is none, or one that would end the transaction.
+    """
+    statements = split_statements(text)
+    if not statements:
+        raise BadInputError("there is no statement", hint='Give one, as in --sql "SELECT 1".')
+    for statement in statements:
+        if fingerprint(statement).partition(" ")[0].upper() in _ENDING:
+            raise BadInputError(
+                f"{statement[:60]!r} would end the transaction that the statements run in",
+                hint="Leave it out; --write --commit commits at the end.",
+            )
+    with bench.around(database.engine), database.engine.begin() as connection:
+        plainly = connection.execution_options(no_parameters=True)
+        for statement in statements:
+            result = plainly.exec_driver_sql(statement)
+            if result.returns_rows:
+                result.fetchall()
+
+
+def read_file(path: Path) -> str:
+    """The text of a file that the operator named.
+
+    Raises:
+        BadInputError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} cannot be read: {error}", hint="Check its name.") from error
+
+
+def split_request(text: str, *, write: bool) -> tuple[str, str]:
+    """The method and the path of a request, as ``GET /v2/users/me``.
+
+    Raises:
+        BadInputError: It is not written so.
+        RefusedError: It writes, and nobody allowed that.
+    """
+    method, _, path = text.strip().partition(" ")
+    method, path = method.upper(), path.strip()
+    if method not in METHODS or not path.startswith("/"):
+        raise BadInputError(
+            f"{text!r} is no request", hint='Write it as "GET /v2/orgs/1/pathogens/SC2/samples/".'
+        )
+    if method not in READING and not write:
+        raise RefusedError(
+            f"a {method} writes, and this is read-only",
+            hint="Give --write; what it does is rolled back unless --commit is given too.",
+        )
+    return method, path

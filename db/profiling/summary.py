@@ -1,0 +1,201 @@
+"""What a recording says: totals, and the statements that cost most, with what is odd of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from db.profiling.queries import Example, Key, Moment
+
+if TYPE_CHECKING:
+    from db.profiling.recorder import Recorder
+
+LAZY_REPEATS = 3
+"""So many lazy loads of one relationship from one line are an N+1."""
+REPEATS = 10
+"""So many SELECTs of one fingerprint from one line are an N+1, lazy or not."""
+_UNUSED_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something odd of a statement.
+
+    Attributes:
+        name: What it is: ``n+1``, ``unused-rows``, ``failed``, ``seq-scan``, ``spilled`` or
+            ``misestimated``.
+        text: It in words.
+        cure: What to do about it; "" where nobody can tell.
+    """
+
+    name: str
+    text: str
+    cure: str = ""
+
+
+@dataclass
+class Statement:
+    """One fingerprint from one line. All times are in milliseconds."""
+
+    key: Key
+    example: Example
+    calls: int = 0
+    failed: int = 0
+    total_ms: float = 0.0
+    mean_ms: float = 0.0
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    max_ms: float = 0.0
+    fetch_ms: float = 0.0
+    rows: int = 0
+    fetched: int = 0
+    share: float = 0.0
+    flags: list[Flag] = field(default_factory=list)
+    plan: dict[str, Any] | None = None
+
+    @property
+    def place(self) -> str:
+        """The calling line, as ``file:line``."""
+        return f"{self.key.file}:{self.key.line}" if self.key.file else ""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The whole recording. All times are in milliseconds; those of threads add up."""
+
+    queries: int
+    distinct: int
+    failed: int
+    rows: int
+    transactions: int
+    commits: int
+    rollbacks: int
+    wall_ms: float
+    execute_ms: float
+    fetch_ms: float
+    ending_ms: float
+    waiting_ms: float
+
+    @property
+    def python_ms(self) -> float:
+        """What was spent elsewhere; 0 where threads worked at once."""
+        database = self.execute_ms + self.fetch_ms + self.ending_ms + self.waiting_ms
+        return max(self.wall_ms - database, 0.0)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A recording that has ended.
+
+    Attributes:
+        totals: The whole of it.
+        statements: The most expensive first.
+        moments: Each execution, in the order in which it ended; ``group`` numbers them by kind.
+        began: When the recording began, on the clock of the moments.
+    """
+
+    totals: Totals
+    statements: list[Statement]
+    moments: list[Moment]
+    began: float
+
+    @property
+    def n_plus_one(self) -> list[Statement]:
+        """The statements that are an N+1."""
+        return [one for one in self.statements if any(f.name == "n+1" for f in one.flags)]
+
+
+def summarise(recorder: Recorder) -> Profile:
+    """What a recorder found, so far."""
+    recorder.log.fold()
+    moments = list(recorder.log.moments())
+    grouped: defaultdict[int, list[Moment]] = defaultdict(list)
+    for moment in moments:
+        grouped[moment.group].append(moment)
+    spent = sum(moment.seconds + moment.fetching for moment in moments)
+    keys, examples = recorder.log.keys, recorder.log.examples
+    statements = [
+        _statement(keys[number], examples[number], found, spent)
+        for number, found in grouped.items()
+    ]
+    statements.sort(key=lambda one: one.total_ms + one.fetch_ms, reverse=True)
+    return Profile(_totals(recorder, moments), statements, moments, recorder.began)
+
+
+def _totals(recorder: Recorder, moments: list[Moment]) -> Totals:
+    return Totals(
+        queries=len(moments),
+        distinct=len({key.fingerprint for key in recorder.log.keys}),
+        failed=sum(moment.failed for moment in moments),
+        rows=sum(max(moment.rows, 0) for moment in moments),
+        transactions=recorder.begun,
+        commits=len(recorder.commits),
+        rollbacks=len(recorder.rollbacks),
+        wall_ms=recorder.seconds * 1e3,
+        execute_ms=sum(moment.seconds for moment in moments) * 1e3,
+        fetch_ms=sum(moment.fetching for moment in moments) * 1e3,
+        ending_ms=(recorder.commits.total + recorder.rollbacks.total) * 1e3,
+        waiting_ms=recorder.waits.total * 1e3,
+    )
+
+
+def _statement(key: Key, example: Example, found: list[Moment], spent: float) -> Statement:
+    times = sorted(moment.seconds * 1e3 for moment in found)
+    fetching = sum(moment.fetching for moment in found) * 1e3
+    total = sum(times)
+    statement = Statement(
+        key,
+        example,
+        calls=len(found),
+        failed=sum(moment.failed for moment in found),
+        total_ms=total,
+        mean_ms=total / len(times),
+        p50_ms=percentile(times, 50),
+        p95_ms=percentile(times, 95),
+        max_ms=times[-1],
+        fetch_ms=fetching,
+        rows=sum(max(moment.rows, 0) for moment in found),
+        fetched=sum(moment.fetched for moment in found),
+        share=(total + fetching) / (spent * 1e3) if spent else 0.0,
+    )
+    statement.flags.extend(_flags(statement))
+    return statement
+
+
+def percentile(ordered: list[float], percent: int) -> float:
+    """The smallest value that so many percent of the values do not pass (nearest rank)."""
+    return ordered[max(ceil(len(ordered) * percent / 100) - 1, 0)]
+
+
+def _flags(statement: Statement) -> list[Flag]:
+    found = []
+    if repeated := _repeated(statement):
+        found.append(repeated)
+    reading = is_select(statement.key.fingerprint)
+    unused = statement.rows - statement.fetched
+    if reading and unused >= _UNUSED_ROWS and unused * 2 > statement.rows:
+        text = f"{unused:,} of {statement.rows:,} rows were never fetched"
+        found.append(Flag("unused-rows", text, "Add LIMIT, or fetch what is needed only."))
+    if statement.failed:
+        names = ", ".join(sorted(statement.example.errors))
+        found.append(Flag("failed", f"{statement.failed} of {statement.calls} failed: {names}"))
+    return found
+
+
+def _repeated(statement: Statement) -> Flag | None:
+    lazy = statement.key.lazy
+    if lazy is not None and statement.calls >= LAZY_REPEATS:
+        what = "expired objects of " if lazy.expired else ""
+        text = f"{what}{lazy.name} loaded one by one, {statement.calls} times"
+        return Flag("n+1", text, lazy.cure)
+    if lazy is None and statement.calls >= REPEATS and is_select(statement.key.fingerprint):
+        text = f"{statement.calls} times the same SELECT from one line"
+        return Flag("n+1", text, "Ask once for all of them: ... WHERE id = ANY(...), or a join.")
+    return None
+
+
+def is_select(fingerprint: str) -> bool:
+    """Whether a statement is a plain SELECT, as far as its first word tells."""
+    return fingerprint[:6].upper() == "SELECT"
