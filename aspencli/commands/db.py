@@ -8,6 +8,7 @@ from aspencli.commands import (
     db_admin,
     db_console,
     db_diagnostics,
+    db_doctor,
     db_profile,
     db_schema,
     db_signals,
@@ -25,5 +26,6 @@ for module in (
     db_activity,
     db_signals,
     db_diagnostics,
+    db_doctor,
 ):
     module.register(app)

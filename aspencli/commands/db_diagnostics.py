@@ -19,11 +19,13 @@ from aspencli.commands.diagnostic_columns import (
 )
 from aspencli.commands.diagnostic_views import (
     bytes_text,
+    for_people,
     millis_text,
     query_text,
     share_text,
     tell_hidden,
     tell_left_out,
+    tell_steps,
 )
 from aspencli.context import AppContext, current
 from aspencli.output.text import size_text
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from aspencli.services.diagnostics.indexes import IndexFinding
 
 _SHORT = 20  # rows of a table where nothing else is asked for
+_MUCH = 0.4  # of a table or an index is not needed
 
 
 def _limit(context: AppContext, limit: int | None, everything: bool) -> int | None:
@@ -128,10 +131,11 @@ def indexes(
     kinds = {kind.value for kind in only or Kind}
     shown = [finding for finding in found.findings if finding.finding.value in kinds]
     context.out.rows(
-        INDEX_COLUMNS,
+        for_people(context.out, INDEX_COLUMNS, {"rows", "scans", "step"}),
         [_index_row(context, finding) for finding in shown],
         empty=f"Nothing was found; {found.seen} indexes were looked at.",
     )
+    tell_steps(context.out, [finding.step for finding in shown])
     if any(finding.finding.value == Kind.UNUSED.value for finding in shown):
         since = f"since {_moment(found.since)}" if found.since else "since the server was made"
         context.out.info(f"uses are counted {since}, and on this server only, not on its standbys")
@@ -162,10 +166,11 @@ def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
         found = ask(session)
     shown = found.items[:chosen]
     context.out.rows(
-        BLOAT_COLUMNS,
+        for_people(context.out, BLOAT_COLUMNS, {"table", "step"}),
         [_bloat_row(context, item) for item in shown],
         empty="There are no tables.",
     )
+    tell_steps(context.out, [item.step for item in shown if (item.share or 0) > _MUCH])
     if found.unknown:
         context.out.warn(
             f"{found.unknown} of {len(found.items)} tables and indexes have no statistics, or none "
@@ -211,7 +216,8 @@ def settings(
         shown = found.named(names)
     else:
         shown = [item for item in found.items if everything or item.matters]
-    context.out.rows(SETTING_COLUMNS, [vars(item) for item in shown])
+    columns = for_people(context.out, SETTING_COLUMNS, {"pending_restart", "about"})
+    context.out.rows(columns, [vars(item) for item in shown])
     if not found.rights.settings:
         context.out.warn(f"hidden from the user {found.rights.user}: what only administrators see")
         context.out.hint(f"Have an administrator run: {found.rights.cure}")

@@ -22,8 +22,8 @@ class Kind(enum.Enum):
 
     INVALID = "invalid"
     DUPLICATE = "duplicate"
-    COVERED = "covered"
     MISSING = "missing"
+    COVERED = "covered"
     UNUSED = "unused"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 from aspencli.output.console import Output
+from aspencli.output.rendering import Column
 from aspencli.output.text import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 300  # characters of a statement in a table, which the terminal cuts further
 _SECOND = 1_000  # milliseconds
+_STEPS = 10  # statements below a table
 _NAMED = 5  # tables that a message names
 
 
@@ -52,6 +54,21 @@ def millis_text(out: Output, millis: float | None) -> float | str | None:
 def share_text(out: Output, share: float | None) -> float | str | None:
     """A part of the whole: in per cent in a table, from 0 to 1 elsewhere."""
     return f"{share:.0%}" if share is not None and out.chosen_form == "table" else share
+
+
+def for_people(out: Output, columns: Sequence[Column], without: Set[str]) -> list[Column]:
+    """The columns; a table leaves those out that would crowd what a person looks for."""
+    people = out.chosen_form == "table"
+    return [column for column in columns if not (people and column.key in without)]
+
+
+def tell_steps(out: Output, steps: Sequence[str]) -> None:
+    """Below a table, which would cut them: the statements that would mend what it shows."""
+    if out.chosen_form == "table":
+        for step in steps[:_STEPS]:
+            out.hint(step)
+        if len(steps) > _STEPS:
+            out.info(f"{len(steps) - _STEPS} more statements: -o json")
 
 
 def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:

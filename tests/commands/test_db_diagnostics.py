@@ -339,3 +339,6 @@ def test_a_narrow_terminal_shows_lines_that_fit(
     table = seen.splitlines()
     assert len(table) > 1
     assert max(map(len, table)) <= 80
+    if command == "locks":
+        pids = [row["pid"] for row in site("locks", "-o", "json").json]
+        assert [line.split("  ")[0].strip("└ ") for line in table[1:]] == list(map(str, pids))

@@ -65,8 +65,8 @@ class Finding(enum.Enum):
 
     INVALID = "invalid"
     DUPLICATE = "duplicate"
-    COVERED = "covered"
     MISSING = "missing"
+    COVERED = "covered"
     UNUSED = "unused"
 
 

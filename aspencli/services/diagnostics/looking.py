@@ -42,15 +42,20 @@ class Rights:
         return f"GRANT pg_monitor TO {quoted(self.user)}"
 
 
+def patient(database: Database) -> Database:
+    """The same database, with sessions that wait for nobody for long; the caller disposes of it."""
+    return database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
+
+
 @contextmanager
 def looking(database: Database) -> Iterator[ReadSession]:
     """A read-only session that neither waits long for a lock nor keeps the server busy."""
-    patient = database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
+    limited = patient(database)
     try:
-        with patient.reading() as session:
+        with limited.reading() as session:
             yield session
     finally:
-        patient.dispose()
+        limited.dispose()
 
 
 def rights(session: ReadSession) -> Rights:

@@ -1,0 +1,86 @@
+"""``aspencli db doctor``: everything that can be told of a database's health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.cli import examples
+from aspencli.context import AppContext, current
+from aspencli.output.rendering import Column
+from aspencli.output.text import visible
+
+if TYPE_CHECKING:
+    from aspencli.services.diagnostics.findings import Examined
+
+COLUMNS = (
+    Column("verdict", "Verdict", whole=True),
+    Column("check", "Check", whole=True),
+    Column("message", "Found"),
+    Column("step", "Next step"),
+    Column("details", "Details", secondary=True),
+)
+
+
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings, and what is hidden, too.")
+    ] = False,
+) -> None:
+    """Look at everything, read-only: a verdict and a next step for each check.
+
+    Verdicts: ok, note, unknown (not this user's to see, or no answer in time), warning, problem.
+    The exit code is 1 when there is a problem, else 0; with --strict also for a warning or an
+    unknown.
+    """
+    from aspencli.services.diagnostics.doctor import examine
+
+    context = current(ctx)
+    database = context.database()
+    with context.out.progress("Examining"):
+        found = list(examine(database))
+    found.sort(key=lambda one: -one.verdict.weight)
+    if context.out.chosen_form == "table":
+        context.out.text("\n".join(line for one in found for line in _lines(one)))
+    else:
+        rows = [{**vars(one), "details": list(one.details)} for one in found]
+        context.out.rows(COLUMNS, rows)
+    if _conclude(context, found, strict=strict):
+        raise typer.Exit(1)
+
+
+def _lines(one: Examined) -> Iterator[str]:
+    """A check for people: no word of it is cut, as a table's cells would be."""
+    yield f"{one.verdict.value:<8} {one.check}: {visible(one.message)}"
+    if one.verdict.value != "ok":
+        yield from (f"{'':<8}   - {visible(detail)}" for detail in one.details)
+    if one.step:
+        yield f"{'':<8}   next: {visible(one.step)}"
+
+
+def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
+    """Say it in one line; whether it is bad enough for an exit code of its own."""
+    from aspencli.services.diagnostics.findings import Verdict
+
+    worst = found[0]
+    counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
+    summary = ", ".join(f"{count} {word}" for word, count in counts if count)
+    where = f"{context.target.label}: {summary}"
+    if worst.verdict.weight <= Verdict.NOTE.weight:
+        context.out.done(where)
+        return False
+    context.out.warn(f"{where}; {worst.check}: {worst.message}")
+    if worst.step:
+        context.out.hint(worst.step)
+    least = Verdict.UNKNOWN if strict else Verdict.PROBLEM
+    return worst.verdict.weight >= least.weight
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to its group."""
+    app.command(
+        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json")
+    )(doctor)

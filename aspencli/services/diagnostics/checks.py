@@ -1,0 +1,163 @@
+"""The verdicts on what the commands tell, each with its next step."""
+
+from __future__ import annotations
+
+from aspencli.errors import NotFoundError
+from aspencli.services.diagnostics.bloat import Bloat, bloat
+from aspencli.services.diagnostics.findings import Examined, Verdict
+from aspencli.services.diagnostics.indexes import Finding, IndexFinding, indexes
+from aspencli.services.diagnostics.locks import locks
+from aspencli.services.diagnostics.outliers import outliers
+from aspencli.services.diagnostics.sessions import SeenSession, activity
+from aspencli.services.diagnostics.settings import settings
+from aspencli.services.diagnostics.tables import sizes
+from aspencli.services.schema import schema_state
+from db.database import Database
+from db.sessions import ReadSession
+
+LONG_WAIT_S = 30.0
+LONG_TRANSACTION_S, FORGOTTEN_S = 300.0, 3_600.0
+SLOW_MS, HEAVY_SHARE = 1_000.0, 0.5
+BLOATED_BYTES, BLOATED_SHARE = 10 * 1_000_000, 0.4
+MANY_ROWS = 10_000
+_NAMED = 5
+
+
+def check_schema(database: Database) -> Examined:
+    """Whether the schema is that of this program."""
+    state = schema_state(database)
+    if state.revision is None:
+        return Examined("schema", Verdict.PROBLEM, "there is no schema", "aspencli db setup")
+    if state.behind is None:
+        message = f"this program does not know the revision {state.revision}"
+        return Examined("schema", Verdict.WARNING, message, "Use the version that migrated it.")
+    if state.behind:
+        message = f"{state.behind} revision(s) behind"
+        return Examined("schema", Verdict.WARNING, message, "aspencli db upgrade")
+    return Examined("schema", Verdict.OK, f"up to date: {state.revision}")
+
+
+def check_locks(session: ReadSession) -> Examined:
+    """Whether anybody waits for a lock, and for how long."""
+    found = locks(session)
+    if not found.nodes:
+        return Examined("locks", Verdict.OK, "nobody waits for a lock")
+    long = found.longest_s > LONG_WAIT_S
+    pids = ", ".join(str(root.pid) for root in found.roots)
+    message = f"{found.waiting} session(s) wait for pid {pids}, up to {found.longest_s:.0f} s"
+    verdict = Verdict.PROBLEM if long else Verdict.WARNING
+    return Examined("locks", verdict, message, "aspencli db locks")
+
+
+def check_activity(session: ReadSession) -> Examined:
+    """Whether a transaction has been open for too long."""
+    found = activity(session)
+    old = [seen for seen in found.sessions if (seen.transaction_s or 0) > LONG_TRANSACTION_S]
+    old.sort(key=lambda seen: -(seen.transaction_s or 0))
+    details = tuple(_transaction(seen) for seen in old[:_NAMED])
+    if old:
+        forgotten = any((seen.transaction_s or 0) > FORGOTTEN_S for seen in old)
+        verdict = Verdict.PROBLEM if forgotten else Verdict.WARNING
+        message = f"{len(old)} transaction(s) have been open for more than 5 minutes"
+        step = f"Have it ended, or: aspencli db terminate {old[0].pid}"
+        return Examined("activity", verdict, message, step, details)
+    if found.hidden:
+        message = f"hidden: what {found.hidden} session(s) of other users do"
+        return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
+    message = f"{len(found.sessions)} session(s), {found.resting} of them idle"
+    return Examined("activity", Verdict.OK, message)
+
+
+def _transaction(seen: SeenSession) -> str:
+    return f"pid {seen.pid} ({seen}): {seen.state}, for {seen.transaction_s:.0f} s"
+
+
+def check_outliers(session: ReadSession) -> Examined:
+    """Whether statements are slow, or one of them takes most of the time."""
+    try:
+        found = outliers(session, limit=20)
+    except NotFoundError as error:
+        return Examined("outliers", Verdict.NOTE, error.message, error.hint)
+    slow = [item for item in found.statements if item.mean_ms > SLOW_MS]
+    heavy = [item for item in found.statements if (item.share or 0) > HEAVY_SHARE]
+    if slow:
+        message = f"{len(slow)} statement(s) take more than a second each time"
+        step = "aspencli db outliers --by mean"
+        details = tuple(
+            f"{item.mean_ms / 1_000:.1f} s, {item.calls} call(s): {_short(item.query)}"
+            for item in slow[:_NAMED]
+        )
+        return Examined("outliers", Verdict.WARNING, message, step, details)
+    if heavy:
+        message = f"one statement takes {heavy[0].share:.0%} of the time of all"
+        details = (_short(heavy[0].query),)
+        return Examined("outliers", Verdict.NOTE, message, "aspencli db outliers", details)
+    return Examined("outliers", Verdict.OK, f"{found.seen} statements, none of them slow")
+
+
+def _short(query: str | None) -> str:
+    return " ".join((query or "(hidden)").split())[:100]
+
+
+def check_sizes(session: ReadSession) -> Examined:
+    """How big it all is."""
+    found = sizes(session)
+    message = f"{found.database / 1e6:,.1f} MB in {len(found.tables)} tables"
+    biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
+    return Examined("sizes", Verdict.OK, message, None, biggest)
+
+
+def check_indexes(session: ReadSession) -> Examined:
+    """Whether indexes are invalid, needed, or needless."""
+    found = indexes(session)
+    counts = {kind: [f for f in found.findings if f.finding is kind] for kind in Finding}
+    told = ", ".join(f"{len(items)} {kind.value}" for kind, items in counts.items() if items)
+    if not told:
+        return Examined("indexes", Verdict.OK, f"{found.seen} indexes, nothing to say")
+    return Examined(
+        "indexes",
+        _index_verdict(counts),
+        f"{told} of {found.seen}",
+        "aspencli db indexes",
+        tuple(f"{f.finding.value}: {f.table} {f.index}" for f in found.findings[:_NAMED]),
+    )
+
+
+def _index_verdict(counts: dict[Finding, list[IndexFinding]]) -> Verdict:
+    if counts[Finding.INVALID]:
+        return Verdict.PROBLEM
+    missed = any((finding.rows or 0) > MANY_ROWS for finding in counts[Finding.MISSING])
+    return Verdict.WARNING if missed or counts[Finding.DUPLICATE] else Verdict.NOTE
+
+
+def check_bloat(session: ReadSession) -> Examined:
+    """Whether much space is taken and not needed."""
+    found = bloat(session)
+    bad = [item for item in found.items if _is_bloated(item)]
+    if bad:
+        wasted = sum(item.wasted or 0 for item in bad) / 1e6
+        message = f"{len(bad)} table(s) and index(es) take {wasted:,.1f} MB that they do not need"
+        details = tuple(f"{item.name}: {item.share:.0%} of it" for item in bad[:_NAMED])
+        return Examined("bloat", Verdict.WARNING, message, "aspencli db bloat", details)
+    filled = [item for item in found.items if item.size]
+    if filled and all(item.wasted is None for item in filled):
+        message = "there are no statistics that this user may see"
+        return Examined("bloat", Verdict.UNKNOWN, message, "Look as one who may read the tables.")
+    return Examined("bloat", Verdict.OK, "nothing big is bloated")
+
+
+def _is_bloated(item: Bloat) -> bool:
+    return (item.wasted or 0) > BLOATED_BYTES and (item.share or 0) > BLOATED_SHARE
+
+
+def check_settings(database: Database) -> Examined:
+    """Whether settings endanger data, or are odd."""
+    odd = [item for item in settings(database).items if item.remark]
+    odd.sort(key=lambda item: not item.severe)
+    if not odd:
+        return Examined("settings", Verdict.OK, "nothing odd in them")
+    severe = odd[0].severe
+    waiting = any(item.pending_restart for item in odd)
+    verdict = Verdict.PROBLEM if severe else Verdict.WARNING if waiting else Verdict.NOTE
+    details = tuple(f"{item.name} = {item.value}: {item.remark}" for item in odd[:_NAMED])
+    return Examined("settings", verdict, details[0], "aspencli db settings", details)
