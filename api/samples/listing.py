@@ -71,6 +71,8 @@ _GISAID = """(
     )"""
 _OWN = "CASE WHEN samples.submitting_group_id = :context THEN samples.private_identifier END"
 
+# Tables, not models: the ORM would look at each row once more.
+_SAMPLES = Sample.__table__
 _UPLOADED = UploadedPathogenGenome.__table__
 _GENOME = PathogenGenome.__table__
 _ACCESSION = sa.and_(
@@ -85,7 +87,9 @@ def listed(context: Group) -> sa.Select[tuple[str]]:
         context: The group whose path is used; of others' samples no private identifier is shown.
     """
     made = sa.text(_SAMPLE.format(gisaid=_GISAID, private_identifier=_OWN))
-    return _of_samples(made.bindparams(context=context.id)).outerjoin(Accession, _ACCESSION)
+    return _of_samples(made.bindparams(context=context.id)).outerjoin(
+        Accession.__table__, _ACCESSION
+    )
 
 
 def written() -> sa.Select[tuple[str]]:
@@ -103,7 +107,7 @@ def _of_samples(made: sa.TextClause) -> sa.Select[tuple[str]]:
     pathogen = (Pathogen.id, Pathogen.slug, Pathogen.name)
     return (
         sa.select(made)
-        .select_from(Sample)
+        .select_from(_SAMPLES)
         .join(_shared("pathogen", pathogen, Sample.pathogen_id), sa.true())
         .join(_shared("owner", (Group.id, Group.name), Sample.submitting_group_id), sa.true())
         .join(_shared("uploader", (User.id, User.name), Sample.uploaded_by_id), sa.true())
@@ -119,7 +123,7 @@ def _shared(name: str, columns: Sequence[Any], key: Any) -> sa.FromClause:
 
     PostgreSQL remembers it (Memoize), and the OFFSET keeps it from making it for each sample.
     """
-    part = sa.select(*columns).where(columns[0] == key).correlate(Sample).subquery("part")
+    part = sa.select(*columns).where(columns[0] == key).correlate(_SAMPLES).subquery("part")
     made: sa.Select[Any] = sa.select(
         sa.literal_column("row_to_json(part)").label("json")
     ).select_from(part)

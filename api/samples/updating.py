@@ -141,7 +141,7 @@ async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> list[
     )
     return [
         Found(number, owner, prefix, genome, Values(*values))
-        for number, owner, prefix, genome, *values in await db.execute(query)
+        for number, owner, prefix, genome, *values in (await db.execute(query)).all()
     ]
 
 

@@ -69,16 +69,18 @@ class Change(NamedTuple):
 
 
 def claims_of(changes: Sequence[Change]) -> list[list[Claim]]:
-    """Who shall have which name, for each of `NAMES`."""
-    private = (
-        Claim(one.id, one.owner, one.before.private_identifier, one.after.private_identifier)
-        for one in changes
-    )
-    public = (
-        Claim(one.id, one.owner, one.before.public_identifier, one.after.public_identifier)
-        for one in changes
-    )
-    return [list(private), list(public)]
+    """Who shall have which name, for each of `NAMES`; none where nobody's is another."""
+    return [_claims(changes, name) for name in range(len(NAMES))]
+
+
+def _claims(changes: Sequence[Change], name: int) -> list[Claim]:
+    pairs = [(one.before[name], one.after[name]) for one in changes]
+    if all(before == after for before, after in pairs):
+        return []
+    return [
+        Claim(one.id, one.owner, str(before), str(after))
+        for one, (before, after) in zip(changes, pairs, strict=True)
+    ]
 
 
 async def write(
