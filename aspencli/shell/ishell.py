@@ -12,11 +12,14 @@ from __future__ import annotations
 import gc
 import sys
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.magic import no_var_expand
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 from IPython.terminal.ipapp import TerminalIPythonApp
 
+from aspencli.output.console import Output
 from aspencli.shell import magics
 from aspencli.shell.banner import banner
 from aspencli.shell.console import ConsoleRequest
@@ -43,6 +46,8 @@ class ConsoleShell(TerminalInteractiveShell):
         super().__init__(*args, **kwargs)
         self.magics_manager.register_function(self._profile, magic_name="profile")
         self.magics_manager.register_function(self._write, magic_name="write")
+        for name, magic in (("sql", self._sql), ("explain", self._explain)):
+            self.magics_manager.register_function(magic, "line_cell", name)
 
     # What IPython calls while it starts
 
@@ -157,6 +162,26 @@ class ConsoleShell(TerminalInteractiveShell):
         workspace = self._ready()
         magics.write(workspace, self._request, line)
         self.push(workspace.database_names(), interactive=False)
+
+    @no_var_expand
+    def _sql(self, line: str, cell: str | None = None) -> None:
+        """Run SQL, or a statement of SQLAlchemy: ``%sql SELECT ...``, ``%sql select(User)``."""
+        from aspencli.shell.statements import run_sql
+
+        session = self._ready().session
+        run_sql(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
+
+    @no_var_expand
+    def _explain(self, line: str, cell: str | None = None) -> None:
+        """Show a statement's plan: ``%explain SELECT ...``; ``%explain analyze ...`` runs it."""
+        from aspencli.shell.statements import explain
+
+        session = self._ready().session
+        explain(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
+
+    def _tables(self) -> Output:
+        """Where results of magics go: tables, whatever --output says of scripts."""
+        return replace(self._request.messages, form="table")
 
 
 class ConsoleApp(TerminalIPythonApp):

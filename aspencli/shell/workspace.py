@@ -67,6 +67,11 @@ class Workspace:
         return self._database.writable
 
     @property
+    def session(self) -> Session:
+        """The open session, that the names ``session`` began with."""
+        return self._session
+
+    @property
     def profiled(self) -> bool:
         """Whether each query is printed."""
         return self._profiled

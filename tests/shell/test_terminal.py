@@ -216,3 +216,35 @@ def wait_until_sleeping(engine: sa.Engine) -> None:
         while not connection.scalar(query):
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_sql_is_run_as_it_is_and_shown_as_a_table(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        told = console.run("%sql SELECT '{1,2}'::int[] AS list, 'a%' LIKE 'a%' AS \"like it\";")
+        assert "[1, 2]" in told
+        assert "like it" in told
+        assert "true" in told
+        assert "more rows; the first 100" in console.run(
+            "%sql SELECT * FROM generate_series(1, 101)"
+        )
+        console.run("wanted = select(Role.id).where(Role.name == 'a:b%')")
+        assert "no rows" in console.run("%sql wanted")
+        assert 'Error: UndefinedTable: relation "nothing"' in console.run("%sql TABLE nothing")
+        assert "session.commit()" in console.run("%sql COMMIT")
+        assert "ReadOnlySqlTransaction" in console.run("%sql CREATE TABLE aspen.t ()")
+
+
+def test_the_plan_is_shown_and_what_was_run_for_it_is_taken_back(
+    migrated_db: str, watcher: sa.Engine
+) -> None:
+    with Terminal(migrated_db) as console:
+        assert "Scan" in console.run("%explain SELECT * FROM aspen.roles WHERE name = '{x}'")
+        assert "rows=" in console.run("%explain select(Role).where(Role.id.in_([1, 2]))")
+        console.run("%write")
+        assert "actual" in console.run(
+            "%explain analyze INSERT INTO aspen.roles (name) VALUES ('made up')"
+        )
+        console.run("session.commit()")
+    with watcher.connect() as connection:
+        made = sa.text("SELECT count(*) FROM aspen.roles WHERE name = 'made up'")
+        assert connection.scalar(made) == 0
