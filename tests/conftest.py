@@ -15,6 +15,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from db.database import Database, normalise_url
+from db.profiling.budgets import held_to
+from db.profiling.recorder import Recordable, Recorder
 from local.aws.objects import ObjectFolder
 from local.locking import file_lock
 from local.postgres import SUPERUSER, Cluster
@@ -320,3 +323,9 @@ def run_cli(aspen_home: Path) -> CliRunner:
 def cli_env(aspen_home: Path) -> Callable[[Database | URL | str | None], dict[str, str]]:
     """The environment that a command needs to work on a database, for a process or a pty."""
     return lambda database: {**os.environ, **cli_environment(database)}
+
+
+@pytest.fixture
+def query_budget() -> Callable[[Recordable, str], AbstractContextManager[Recorder]]:
+    """Holds a block to a budget: ``with query_budget(engine, "queries<=12,n+1=0"): ...``."""
+    return held_to

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from db.profiling.summary import Profile
+from db.profiling.recorder import Recordable, Recorder
+from db.profiling.summary import Profile, Statement, summarise
 
 _LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -77,3 +79,32 @@ def _parse(part: str) -> Limit:
 def broken(budget: list[Limit], profile: Profile) -> list[str]:
     """What of a budget a profile breaks, in words."""
     return [text for limit in budget if (text := limit.broken_by(profile))]
+
+
+class BudgetBrokenError(AssertionError):
+    """Work asked more of the database than it may."""
+
+
+@contextmanager
+def held_to(engine: Recordable, budget: str) -> Iterator[Recorder]:
+    """Record an engine for the length of a ``with`` block, which must keep to a budget.
+
+    Args:
+        engine: What the block works with.
+        budget: Its limits, such as ``queries<=12,total<=200ms,n+1=0``.
+
+    Raises:
+        BudgetBrokenError: It did not; the text tells which statements ran, from which line.
+        ValueError: The budget cannot be understood.
+    """
+    limits = parse_budget(budget)
+    with Recorder(engine) as recorder:
+        yield recorder
+    profile = summarise(recorder)
+    if problems := broken(limits, profile):
+        raise BudgetBrokenError("\n".join([*problems, *map(_told, profile.statements)]))
+
+
+def _told(one: Statement) -> str:
+    flags = "".join(f" [{flag.name}: {flag.text}]" for flag in one.flags)
+    return f"  {one.calls} x {one.total_ms:.1f} ms {one.place}{flags}: {one.key.fingerprint[:200]}"

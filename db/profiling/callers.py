@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy
 
@@ -57,25 +57,19 @@ class Lazy:
         return f".options({'selectinload' if self.many else 'joinedload'}({self.name}))"
 
 
-class Site:
-    """A place in the code: cheap to note, and read later."""
+Site: TypeAlias = tuple[CodeType | None, int, Lazy | None]
+"""A place in the code, the instruction there, and what is loaded lazily: cheap to make."""
 
-    __slots__ = ("code", "instruction", "lazy")
 
-    def __init__(self, code: CodeType | None, instruction: int, lazy: Lazy | None):
-        self.code = code
-        self.instruction = instruction
-        self.lazy = lazy
-
-    @property
-    def line(self) -> int:
-        """The number of the line; 0 where it is not known."""
-        if self.code is None:
-            return 0
-        for start, end, line in self.code.co_lines():
-            if start <= self.instruction < end and line is not None:
-                return line
-        return self.code.co_firstlineno
+def line_of(site: Site) -> int:
+    """The number of a place's line; 0 where it is not known."""
+    code, instruction, _ = site
+    if code is None:
+        return 0
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
 
 
 def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
@@ -96,7 +90,7 @@ def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
             if kind is None:
                 kind = _classify(code.co_filename)
             if kind == _THEIRS:
-                return Site(code, frame.f_lasti, lazy)
+                return code, frame.f_lasti, lazy
             if kind == _LOADING:
                 lazy = lazy or _lazy(code.co_name, frame)
             elif kind == _OTHER:
@@ -111,8 +105,8 @@ def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
         else:
             break
     if other is None:
-        return Site(None, 0, lazy)
-    return Site(other.f_code, other.f_lasti, lazy)
+        return None, 0, lazy
+    return other.f_code, other.f_lasti, lazy
 
 
 def calling_site_of_task(frame: FrameType | None) -> Site:

@@ -36,17 +36,18 @@ def recording(base: type[Any], tap: Tap) -> type[Any]:
     """A class of cursors that reports the work of `base` to the tap."""
 
     class RecordingCursor(base):  # type: ignore[misc] # whatever class the connection has
-        __slots__ = ("_asked",)
+        _asked: Query | None = None
 
         def close(self) -> None:
-            query = getattr(self, "_asked", None)
+            query = self._asked
             if query is not None:
                 query.running = False
             base.close(self)
 
     for name, size in _EXECUTING.items():
         if hasattr(base, name):
-            setattr(RecordingCursor, name, _executing(base, name, tap, size))
+            make = _executing if name == "execute" else _executing_otherwise
+            setattr(RecordingCursor, name, make(base, name, tap, size))
     for name, count in _FETCHING.items():
         if hasattr(base, name):
             setattr(RecordingCursor, name, _fetching(getattr(base, name), count))
@@ -54,18 +55,46 @@ def recording(base: type[Any], tap: Tap) -> type[Any]:
 
 
 def _executing(
-    base: type[Any], name: str, tap: Tap, size: Callable[[tuple[Any, ...]], int]
+    base: type[Any], name: str, tap: Tap, _size: Callable[[tuple[Any, ...]], int]
 ) -> Callable[..., Any]:
+    """The one that nearly all goes through; each name in it is looked up but once."""
     method = getattr(base, name)
     clock, frame_of, site_of, add = perf_counter, sys._getframe, tap.site, tap.add  # noqa: SLF001 - documented
     keeps = tap.keeps_parameters
-    copies = name in _COPIES
+
+    def execute(self: Any, statement: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
+        site = site_of(frame_of(1))
+        if self._asked is not None:
+            self._asked.running = False
+        error = ""
+        started = clock()
+        try:
+            return method(self, statement, vars)
+        except BaseException as raised:
+            error = _name(raised)
+            raise
+        finally:
+            seconds = clock() - started
+            rows = -1 if error else self.rowcount
+            if type(statement) is not str:
+                statement = _text(self, name, statement, ())
+            kept = vars if keeps else None
+            self._asked = Query(statement, site, started, seconds, rows, error, 1, kept)
+            add(self._asked)
+
+    return execute
+
+
+def _executing_otherwise(
+    base: type[Any], name: str, tap: Tap, size: Callable[[tuple[Any, ...]], int]
+) -> Callable[..., Any]:
+    method = getattr(base, name)
+    clock, frame_of = perf_counter, sys._getframe  # noqa: SLF001 - documented
 
     def execute(self: Any, statement: Any, *arguments: Any, **named: Any) -> Any:
-        site = site_of(frame_of(1))
-        before = getattr(self, "_asked", None)
-        if before is not None:
-            before.running = False
+        site = tap.site(frame_of(1))
+        if self._asked is not None:
+            self._asked.running = False
         error = ""
         started = clock()
         try:
@@ -75,22 +104,11 @@ def _executing(
             raise
         finally:
             seconds = clock() - started
-            text = (
-                statement
-                if type(statement) is str and not copies
-                else _text(self, name, statement, arguments)
-            )
-            self._asked = query = Query(
-                text,
-                site,
-                started,
-                seconds,
-                -1 if error else self.rowcount,
-                error,
-                size(arguments),
-                (arguments[0] if arguments else named.get("vars")) if keeps else None,
-            )
-            add(query)
+            text = _text(self, name, statement, arguments)
+            rows = -1 if error else self.rowcount
+            kept = arguments[0] if arguments and tap.keeps_parameters else None
+            self._asked = Query(text, site, started, seconds, rows, error, size(arguments), kept)
+            tap.add(self._asked)
 
     return execute
 
@@ -98,22 +116,22 @@ def _executing(
 def _fetching(method: Callable[..., Any], count: Callable[[Any], int]) -> Callable[..., Any]:
     clock = perf_counter
 
-    def fetch(self: Any, *arguments: Any, **named: Any) -> Any:
+    def fetch(self: Any, *arguments: Any) -> Any:
+        query = self._asked
+        if query is None:
+            return method(self, *arguments)
         started = clock()
-        found = None
-        query = getattr(self, "_asked", None)
         try:
-            found = method(self, *arguments, **named)
+            found = method(self, *arguments)
         except BaseException as raised:
-            if query is not None and not isinstance(raised, StopIteration):
+            if not isinstance(raised, StopIteration):
                 query.error = _name(raised)
             raise
         else:
+            query.fetched += count(found)
             return found
         finally:
-            if query is not None:
-                query.fetching += clock() - started
-                query.fetched += count(found)
+            query.fetching += clock() - started
 
     return fetch
 
@@ -159,10 +177,9 @@ _EXECUTING: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "copy_to": _one,
 }
 _TABLES = {"copy_from": "FROM STDIN", "copy_to": "TO STDOUT"}
-_COPIES = frozenset({*_TABLES, "callproc"})
 _FETCHING: dict[str, Callable[[Any], int]] = {
     "fetchone": lambda found: found is not None,
-    "fetchmany": lambda found: len(found) if found else 0,
-    "fetchall": lambda found: len(found) if found else 0,
+    "fetchmany": len,
+    "fetchall": len,
     "__next__": lambda found: found is not None,
 }

@@ -6,12 +6,14 @@ import threading
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any, NamedTuple
 
-from db.profiling.callers import Lazy, Site
+from db.profiling.callers import Lazy, Site, line_of
 from db.profiling.fingerprints import fingerprint
 
 _CHUNK = 8_192
+_NOWHERE = ("", 0, "")
 
 
 class Query:
@@ -115,7 +117,7 @@ class Log:
         self._lock = threading.RLock()
         self._fresh: list[Query] = []
         self._numbers: dict[Key, int] = {}
-        self._sites: dict[tuple[Any, ...], Key] = {}
+        self._sites: dict[tuple[Any, ...], tuple[Key, CodeType | None]] = {}
         self.examples: list[Example] = []
         self._group, self._failed = array("L"), array("B")
         self._started, self._seconds, self._fetching = array("d"), array("d"), array("d")
@@ -179,14 +181,14 @@ class Log:
         self._failed.append(bool(query.error))
 
     def _key(self, query: Query) -> Key:
-        site = query.site
-        short = (query.statement, site.code, site.instruction, site.lazy)
-        key = self._sites.get(short)
-        if key is None:
-            code = site.code
-            place = (code.co_filename, site.line, code.co_qualname) if code else ("", 0, "")
-            key = Key(fingerprint(query.statement), *place, site.lazy)
+        code, instruction, lazy = query.site
+        # By its id, for hashing code is slow; what is kept stays alive, and so keeps its id.
+        short = (query.statement, id(code), instruction, lazy)
+        found = self._sites.get(short)
+        if found is None:
+            place = (code.co_filename, line_of(query.site), code.co_qualname) if code else _NOWHERE
+            found = Key(fingerprint(query.statement), *place, lazy), code
             if len(self._sites) >= _CHUNK:  # statements with literals in them never end
                 self._sites.clear()
-            self._sites[short] = key
-        return key
+            self._sites[short] = found
+        return found[0]

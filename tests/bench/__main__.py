@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from local.binaries import find_binaries
-from tests.bench import local, millions, renames, service, startup
+from tests.bench import local, millions, profiler, renames, service, startup
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
-_PARTS = ("startup", "local", "service", "renames", "swaps", "orm", "millions")
+_PARTS = ("startup", "local", "profiler", "service", "renames", "swaps", "orm", "millions")
 _USUAL = _PARTS[:-1]
 _SMALL, _LARGE = 200_000, 2_000_000  # samples
 _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
@@ -65,6 +65,8 @@ def _measured(
     if "service" in parts:
         facts["postgresql"] = find_binaries().version
         yield from service.measure(service.FULL if full else service.SMALL, rounds)
+    if "profiler" in parts:
+        yield from profiler.measure()
     if {"renames", "swaps", "orm"}.intersection(parts):
         with opened(_LARGE if full else _SMALL) as lab:
             facts["postgresql"] = lab.binaries.version
