@@ -103,6 +103,9 @@ def profile(
     params: Annotated[
         bool, typer.Option("--params", help="Show parameters of the slowest; may be personal data.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page for a browser too.")
+    ] = None,
     compare: Annotated[
         Path | None, typer.Option(metavar="BEFORE.json", help="Tell what got better and worse.")
     ] = None,
@@ -130,6 +133,8 @@ def profile(
     found = _summary(bench)
     if explain or analyze:
         _explain(context, found, count=min(top, 5), forced=analyze)
+    if html:
+        _write_page(context, work, found, html, parameters=params)
     _report(context, work, found, top=top, min_ms=min_ms, parameters=params, before=before)
     _check(limits, found)
     if status:
@@ -262,6 +267,20 @@ def _report(
         return context.out.text(json.dumps(document, indent=indent, ensure_ascii=False))
     chosen = [one for one in found.statements if one.total_ms + one.fetch_ms >= min_ms]
     return show(context.out, found, chosen[:top], parameters=parameters)
+
+
+def _write_page(
+    context: AppContext, work: _Work, found: Profile, path: Path, *, parameters: bool
+) -> None:
+    from db.profiling.documents import as_document
+    from db.profiling.page import as_page
+
+    page = as_page(found, as_document(found, work.name, parameters=parameters))
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AspenError(f"the page cannot be written to {path}: {error.strerror}") from error
+    context.out.info(f"the page is in {path}")
 
 
 def _check(limits: list[Limit], found: Profile) -> None:
