@@ -138,6 +138,10 @@ bench-page: $(VENV)/.picture ## Draw the picture of docs/guides/performance.md f
 accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by the hundred (minutes)
 	@$(BIN)/python -m tests.accidents $(ARGS)
 
+.PHONY: accidents-api
+accidents-api: $(VENV)/.dev ## The same to 10,000 renames through the API (ten minutes)
+	@$(BIN)/python -m tests.renames_api $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minutes)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -63,6 +63,17 @@ title "8. Take it back"
 run samples undo "$work/undo.csv" --yes --undo-file "$work/redo.csv" --output table
 run samples list --group $GROUP --limit 5 --output table
 
+title "9. The same through the API, signed in as a member of the group"
+# aspencli auth login asks a person to approve; here a script does that.
+ASPEN_TOKEN=$(python "$(dirname "$0")/demo_token.py" member@example.org)
+export ASPEN_TOKEN
+run samples update-public-ids --group-id $GROUP --via api \
+    --private-to-public-id-mapping "$work/ids.csv" --yes \
+    --undo-file "$work/undo-api.csv" --output table
+run samples list --via api --group $GROUP --limit 5 --output table
+run samples undo "$work/undo-api.csv" --via api --yes --undo-file "$work/redo-api.csv" --output table
+unset ASPEN_TOKEN
+
 title "Done in $(($(date +%s) - began)) s. What to try next"
 cat <<'EOF'
   . .venv/bin/activate            so that `aspencli` is a command

@@ -18,12 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 from local.binaries import find_binaries
-from tests.bench import local, millions, profiler, renames, service, startup
+from tests.bench import local, millions, profiler, renames, renames_api, service, startup
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
-_PARTS = ("startup", "local", "profiler", "service", "renames", "swaps", "orm", "millions")
-_USUAL = _PARTS[:-1]
+_PARTS = (
+    *("startup", "local", "profiler", "service", "renames", "swaps", "orm"),
+    *("millions", "renames-api"),
+)
+_USUAL = _PARTS[:-2]
 _SMALL, _LARGE = 200_000, 2_000_000  # samples
 _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
 
@@ -73,6 +76,8 @@ def _measured(
             yield from _renamed(lab, parts, rounds, renames.FULL if full else renames.SMALL)
     if "millions" in parts:
         yield from millions.measure()
+    if "renames-api" in parts:
+        yield from renames_api.measure()
 
 
 def _renamed(

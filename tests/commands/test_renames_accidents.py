@@ -6,22 +6,19 @@ import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from db.database import Database
 from tests.api.conftest import Provider
-from tests.commands.renames_lab import tangled, write_mapping
+from tests.commands.renames_lab import write_mapping
 from tests.conftest import Server
-from tests.renames_api.gate import Gate, Mishap, Rules
+from tests.renames_api.gate import Mishap
 from tests.renames_api.site import Site, ended, site_on
+from tests.renames_api.trying import RENAME, Try
 
-TEMPORARY = "aspencli-temporary"
-RENAME = ("samples", "update-public-ids", "--group-id", "1", "--yes", "-f")
 _ALL: tuple[Mishap, ...] = (
     *("503 before", "504 after", "reset before"),
     *("reset after", "cut answer", "429", "stall"),
@@ -42,38 +39,6 @@ def shared_site(
         yield site
     database.dispose()
     postgres.drop(name)
-
-
-class Try:
-    """One renaming of the whole group: swaps, cycles, chains.
-
-    Attributes:
-        home: Where its journals are.
-    """
-
-    def __init__(self, site: Site, folder: Path, seed: int):
-        self.site = site
-        self.home = folder / "home"
-        self.names = site.renames.names()
-        self.rest = site.renames.rest()
-        keys = list(self.names)
-        random.Random(seed).shuffle(keys)
-        shuffled = {key: self.names[key] for key in keys}
-        wanted = tangled(shuffled, len(keys))
-        self.wanted = {k: f"{v}-{seed}" if v.startswith("new-") else v for k, v in wanted.items()}
-        self.mapping = str(write_mapping(folder / "ids.csv", self.wanted))
-
-    def is_done(self) -> None:
-        assert self.site.renames.names() == self.names | self.wanted
-        assert self.site.renames.rest() == self.rest
-
-    def temporary(self) -> int:
-        return sum(name.startswith(TEMPORARY) for name in self.site.renames.names().values())
-
-    @contextmanager
-    def gate(self, **rules: Any) -> Iterator[Gate]:
-        with Gate(self.site.api.url, Rules(names=self.site.held, **rules)) as gate:
-            yield gate
 
 
 def _at(moment: int, act: Callable[[], None]) -> Callable[[int], None]:

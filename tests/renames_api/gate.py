@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from tests.commands.renames_lab import Renames
+
 Mishap = Literal[
     "503 before", "504 after", "reset before", "reset after", "cut answer", "429", "401", "stall"
 ]
@@ -55,6 +57,28 @@ class Rules:
     dice: random.Random = field(default_factory=lambda: random.Random(1))
 
 
+def as_live(rows: int) -> float:
+    """What a change of so many rows costs at the live service, in seconds."""
+    return 0.25 + 0.00088 * rows + 8.7e-7 * rows**2
+
+
+def put_records(renames: Renames, named: Callable[[str], str]) -> bytes:
+    """The body of one request that renames a whole group."""
+    records = [
+        {
+            "id": row["id"],
+            "collection_location": 0,
+            "private": row["private"],
+            "private_identifier": row["private_identifier"],
+            "public_identifier": named(row["public_identifier"]),
+            "collection_date": str(row["collection_date"]),
+            "sequencing_date": row["sequencing_date"] and str(row["sequencing_date"]),
+        }
+        for row in renames.state()
+    ]
+    return json.dumps({"samples": records}).encode()
+
+
 class Gate:
     """Passes requests on to the service.
 
@@ -65,6 +89,8 @@ class Gate:
     Attributes:
         happened: How often each mishap happened.
         sizes: How many rows each change had that got through.
+        came: When each change came.
+        answered: When those that got through were answered.
         on_change: Called before each change is passed on, with how many came before.
     """
 
@@ -73,6 +99,8 @@ class Gate:
         self.rules = rules
         self.happened: dict[str, int] = {}
         self.sizes: list[int] = []
+        self.came: list[float] = []
+        self.answered: list[float] = []
         self.on_change: Callable[[int], None] = lambda _number: None
         self._one = threading.Lock()
         gate = self
@@ -117,6 +145,7 @@ class Gate:
         changes = asked.command == "PUT"
         mishap = self._mishap(self.rules.chances if changes else self.rules.reading)
         if changes:
+            self.came.append(time.monotonic())
             self.on_change(len(self.sizes))
         if mishap == "stall":
             time.sleep(self.rules.stall_s)
@@ -135,6 +164,8 @@ class Gate:
             self._reset(asked)
         if mishap == "504 after":
             status, answer = 504, b""
+        if changes:
+            self.answered.append(time.monotonic())
         self._answer(asked, status, answer, kind, cut=mishap == "cut answer")
 
     def _mishap(self, chances: Mapping[Mishap, float]) -> Mishap | None:

@@ -99,7 +99,7 @@ class Site:
         """Start the command, through an address."""
         return subprocess.Popen(
             [sys.executable, "-m", "aspencli", *arguments],
-            env={**os.environ, **self._environment(address, home)},
+            env={**os.environ, **self.environment(address, home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -111,14 +111,20 @@ class Site:
         process = self.start(address, home, *arguments)
         return ended(process)
 
-    def _environment(self, address: str, home: Path) -> dict[str, str]:
+    @property
+    def token(self) -> str:
+        """What a member of the group is signed in with."""
+        return self._provider.token("auth0|member")
+
+    def environment(self, address: str, home: Path) -> dict[str, str]:
+        """What the command needs to rename through an address."""
         return {
             "ASPEN_HOME": str(home),
             "ASPEN_API": address,
             "ASPEN_VIA": "api",
             "ASPEN_AUTH_URL_LOCAL": self._provider.url,
             "ASPEN_AUTH_CLIENT_ID_LOCAL": CLIENT_ID,
-            "ASPEN_TOKEN": self._provider.token("auth0|member"),
+            "ASPEN_TOKEN": self.token,
         }
 
 
