@@ -127,7 +127,8 @@ def profile(
     work.check()
     limits = _budget(budget)
     before = _document(compare) if compare else None
-    if commit:
+    # A rehearsal holds locks while it lasts, and a request may do more than write to the database.
+    if commit or (write and context.target.safety is not Safety.LOCAL):
         context.authorise("profile something that writes", dry_run=False)
     bench, status = _run(context, work, parameters=params or explain or analyze)
     found = _summary(bench)

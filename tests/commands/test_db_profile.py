@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -218,3 +221,46 @@ def test_a_request_is_answered_in_here_with_every_query_behind_it(
     nobody = profile("--request", path)
     assert nobody.code == 1
     assert ": 401" in nobody.err
+
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/profiling.md"
+
+
+def test_the_guide_tells_what_happens(
+    seeded: Database, run_cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [
+        dedent(block).strip()
+        for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", GUIDE.read_text(), re.MULTILINE)
+    ]
+    (slow,) = [block for block in blocks if block.startswith("for sample in")]
+    (told,) = [block for block in blocks if block.startswith("Warning: n+1")]
+    (cured,) = [block for block in blocks if block.startswith("from sqlalchemy.orm")]
+    monkeypatch.chdir(tmp_path)
+    script, environment = tmp_path / "slow.py", cli_environment(seeded)
+
+    def run(line: str) -> Any:
+        (typed,) = [
+            found
+            for found in GUIDE.read_text().splitlines()
+            if found.strip().startswith(f"aspencli db profile {line}")
+        ]
+        words = shlex.split(typed.partition(">")[0] if "> before" in typed else typed)
+        return run_cli(*words[1:], env=environment)
+
+    script.write_text(slow.partition("\n\n")[0])
+    (tmp_path / "before.json").write_text(run("-o json").out)
+    broken = run("--budget")
+    assert broken.code == 1
+    for line in told.splitlines():
+        assert line in broken.err
+    script.write_text(cured[: cured.index("aspencli")])
+    compared = run("--compare").out
+    assert "gone, n+1 gone\t60\t0" in compared
+    assert "new\t0\t1" in compared
+
+
+def test_the_guide_describes_every_key_of_the_json(profile: Any) -> None:
+    document = json.loads(profile("--params", "-c", "session.scalar(sa.text('select 1'))").out)
+    described = set(re.findall(r"`([a-z0-9_]+)`", GUIDE.read_text().partition("## The JSON")[2]))
+    assert {*document, *document["totals"], *document["statements"][0]} <= described
