@@ -24,11 +24,12 @@ _LOADERS = frozenset({_SQLALCHEMY + "orm/strategies.py", _SQLALCHEMY + "orm/load
 _DRIVERS = ("/psycopg2/", "/asyncpg/", "/greenlet/")
 # Who runs the loop of events has not caused what a task does.
 _EVENT_LOOP = "/asyncio/events.py"
-_SILENT = (_SQLALCHEMY, str(_ROOT / "db" / "profiling") + "/")
+_SILENT = (_SQLALCHEMY, "<sqlalchemy", str(_ROOT / "db" / "profiling") + "/")
 # Libraries, and those of our packages that only hand on what others ask.
 _ASIDE = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     *(str(_ROOT / name) + "/" for name in ("db", "aspencli")),
+    str(_ROOT / "api" / "in_process.py"),
     "<frozen",
     "<string",
 )

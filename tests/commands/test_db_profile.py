@@ -223,6 +223,29 @@ def test_a_request_is_answered_in_here_with_every_query_behind_it(
     assert ": 401" in nobody.err
 
 
+def test_a_request_that_writes_is_rolled_back_unless_it_is_kept(
+    profile: Any, seeded: Database, tmp_path: Path
+) -> None:
+    def known() -> str | None:
+        with seeded.reading() as session:
+            return session.scalars(sa.select(User.gisaid_submitter_id).where(User.id == 1)).one()
+
+    body = tmp_path / "body.json"
+    body.write_text(json.dumps({"gisaid_submitter_id": "changed"}))
+    words = ("--request", "PUT /v2/users/me", "--as", "1", "--body", str(body))
+    before = known()
+    tried = profile("--write", *words)
+    assert tried.code == 0, tried.err
+    assert any(
+        one["fingerprint"].startswith("UPDATE") for one in json.loads(tried.out)["statements"]
+    )
+    assert all("/api/" in one["file"] for one in json.loads(tried.out)["statements"])
+    assert known() == before
+    kept = profile("--write", "--commit", "--yes", *words)
+    assert kept.code == 0, kept.err
+    assert known() == "changed"
+
+
 GUIDE = Path(__file__).parents[2] / "docs/guides/profiling.md"
 
 

@@ -195,6 +195,17 @@ def test_what_is_loaded_lazily_is_named_with_its_cure(seeded: Database) -> None:
     assert cures[1].startswith("expire_on_commit=False")
 
 
+def test_what_a_flush_writes_is_put_down_to_the_line_that_flushed(seeded: Database) -> None:
+    writing = seeded.writing()
+    with Recorder(writing) as recorder, writing.make_session() as session:
+        group = session.scalars(sa.select(Group).limit(1)).one()
+        group.name = "renamed"
+        session.flush()
+        line = line_here() - 1
+    written = [key for key, _ in recorded(recorder) if key.fingerprint.startswith("UPDATE")]
+    assert [(key.file, key.line) for key in written] == [(__file__, line)]
+
+
 def _work(engine: Engine, number: int, count: int) -> None:
     for turn in range(count):
         with engine.connect() as connection:
