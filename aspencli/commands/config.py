@@ -14,7 +14,7 @@ from aspencli.output.rendering import Column, Row
 app = group("What is set, and where it comes from.")
 
 COLUMNS = (
-    Column("name", "Setting"),
+    Column("name", "Setting", whole=True),
     Column("value", "Value"),
     Column("source", "From"),
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aspencli.output.layout import Layout
 
 _PART = 1_000  # rows of a table that are laid out at once
+_HEIGHT = 24  # lines; no table depends on it
 _NARROW = 100  # columns; below it a table leaves its secondary columns out
 _STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
 
@@ -232,6 +233,7 @@ class Output:
         return Console(
             file=stream,
             width=_width(stream),
+            height=_HEIGHT,  # or else the width does not count where TERM is dumb
             # Not no_color, which leaves bold type in.
             color_system="auto" if self.colour(stream) else None,
             highlight=False,
@@ -241,7 +243,7 @@ class Output:
 
 
 def _width(stream: TextIO) -> int:
-    return shutil.get_terminal_size((120, 24)).columns if stream.isatty() else 120
+    return shutil.get_terminal_size((120, _HEIGHT)).columns if stream.isatty() else 120
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
