@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.authz import Access
 from api.errors import ApiError
 from api.samples.finding import texts
-from api.samples.listing import written
+from api.samples.listing import read_written
 from api.samples.naming import made_up, repository_prefix
 from api.samples.updating import integers
 from api.schemas.samples import CreateSampleRequest
-from api.streaming import joined
 from db.models import EntityType, Location, Pathogen, Sample
 
 _UNIQUE_VIOLATION = "23505"
@@ -106,8 +105,7 @@ async def create(
         await _check_held(db, owner, new)
         raise
     ids = [one.id for one in new]
-    query = written().where(Sample.id == sa.any_(integers(ids)))
-    return ids, b'{"samples":[%b]}' % joined(list(await db.scalars(query)))
+    return ids, await read_written(db, ids)
 
 
 async def _countries(

@@ -15,12 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.authz import Access, Action
 from api.errors import ApiError
-from api.samples.listing import written
+from api.samples.listing import read_written
 from api.samples.names import holders, not_unique, repeated
 from api.samples.naming import made_up, repository_prefix
 from api.samples.writing import Change, Values, claims_of, write
 from api.schemas.samples import UpdateSamplesBaseRequest
-from api.streaming import joined
 from db.models import Group, Location, Pathogen, Sample, UploadedPathogenGenome
 
 _UNIQUE_VIOLATION = "23505"
@@ -82,8 +81,7 @@ async def update(
             raise
         await db.rollback()
         raise not_unique(await holders(db, claims)) from error
-    query = written().where(Sample.id == sa.any_(integers(rows)))
-    return b'{"samples":[%b]}' % joined(list(await db.scalars(query)))
+    return await read_written(db, rows)
 
 
 async def _planned(
