@@ -3,7 +3,7 @@
 Small by default (a minute or two); ``make bench FULL=1`` takes a table of 2,000,000 samples, up to
 1,000,000 of them, and lists of 100,000 (half an hour). ARGS names the parts to measure, and
 ``--json FILE``. The part ``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has
-to be asked for.
+to be asked for, and so has ``renames-api`` (through an API that is slow on purpose; minutes).
 """
 
 from __future__ import annotations

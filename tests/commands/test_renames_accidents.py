@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -170,3 +171,38 @@ def test_who_changes_a_name_meanwhile_is_not_overwritten(renaming: Try) -> None:
     left_alone = {key for key in renaming.wanted if names[key] != renaming.wanted[key]}
     assert left_alone <= {moved, taker, fresh[5]}
     assert renaming.temporary() == 0
+
+
+def test_a_sign_in_that_lapses_ends_it_with_the_way_to_go_on(renaming: Try) -> None:
+    site = renaming.site
+    with renaming.gate() as gate:
+        gate.on_change = _at(1, lambda: setattr(gate.rules, "chances", {"401": 1.0}))
+        stopped = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+        assert stopped.code == 4, stopped.err
+        assert "nothing is lost" in stopped.err
+        assert "samples resume" in stopped.err
+        gate.rules.chances = {}
+        run = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json[0]
+        assert run["outcome"] == "unfinished"
+        done = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_a_second_interrupt_is_obeyed_at_once(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+
+    def interrupt_twice() -> None:
+        for _ in range(2):
+            running[0].send_signal(signal.SIGINT)
+            time.sleep(0.3)
+
+    with renaming.gate(cost_s=lambda _rows: 3.0) as gate:
+        gate.on_change = _at(1, interrupt_twice)
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        stopped = ended(running[0])
+        assert (stopped.code, "samples resume" in stopped.err) == (130, True), stopped.err
+    with renaming.gate() as gate:
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
