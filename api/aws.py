@@ -46,8 +46,22 @@ class Aws:
         self._lock = Lock()
 
     def client(self, service: str) -> Any:
-        """The client of a service; safe to share among threads."""
+        """The client of a service; safe to share among threads.
+
+        Raises:
+            NoCredentialsError: There are none now.
+        """
         with self._lock:  # making one reads files and is not thread-safe
             if service not in self._clients:
+                _check_credentials()
                 self._clients[service] = make_client(service, self._region, self._endpoint_url)
             return self._clients[service]
+
+
+def _check_credentials() -> None:
+    """A client that is made without credentials never gets any: such a one is not to be kept."""
+    from boto3.session import Session
+    from botocore.exceptions import NoCredentialsError
+
+    if Session().get_credentials() is None:
+        raise NoCredentialsError
