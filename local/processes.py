@@ -19,6 +19,7 @@ _PROC = Path("/proc")
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
 _STATE, _BEGAN = 0, 19  # among what /proc tells of a process after its name
 POLL_S = 0.01
+_GLANCES, _GLANCE_S = 5, 0.002
 _HARD_S = 3.0  # how long a signal that ends a process at once may take
 
 
@@ -38,7 +39,12 @@ def running() -> Iterator[tuple[int, str]]:
 def command_of(pid: int) -> str:
     """The command line of a process; empty when there is none, or it is a zombie."""
     if (_PROC / "self" / "cmdline").exists():
-        return _read_command(pid)
+        for _ in range(_GLANCES):
+            # A process that is just becoming another program has none for a moment.
+            if (command := _read_command(pid)) or not born(pid):
+                return command
+            time.sleep(_GLANCE_S)
+        return ""
     return _ps("-p", str(pid), "-ww", "-o", "command=").strip()
 
 
