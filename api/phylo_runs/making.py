@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from api.authz import Access, Action
 from api.errors import ApiError
 from api.samples.finding import named, strains
-from api.samples.updating import integers
 from api.schemas.phylo_runs import PhyloRunRequest, TemplateArgsRequest
 from db.models import (
     AlignedRepositoryData,

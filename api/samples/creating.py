@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers, texts
 from api.authz import Access
 from api.errors import ApiError
-from api.samples.finding import texts
 from api.samples.listing import read_written
 from api.samples.naming import made_up, repository_prefix
-from api.samples.updating import integers
 from api.schemas.samples import CreateSampleRequest
 from db.models import EntityType, Location, Pathogen, Sample
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import texts
 from api.authz import Access, Action, Condition
 from api.samples.naming import prefixes
 from db.models import Pathogen, PublicRepositoryMetadata, Sample
-
-
-def texts(values: Iterable[str]) -> sa.BindParameter[Sequence[str]]:
-    """One parameter, however many they are."""
-    return sa.literal(list(values), ARRAY(sa.String))
 
 
 def named(access: Access, pathogen: Pathogen, names: Sequence[str]) -> Condition:

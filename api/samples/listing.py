@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from db.models import (
     Accession,
     AccessionType,
@@ -112,7 +112,7 @@ def _joined(ids: Sequence[int]) -> sa.Select[Any]:
     made = (
         _of_samples(sa.text(f"{_SAMPLE.format(**names)} AS json"))
         .add_columns(Sample.id)
-        .where(Sample.id == sa.any_(sa.literal(ids, ARRAY(sa.Integer))))
+        .where(Sample.id == sa.any_(integers(ids)))
         .subquery("made")
     )
     return sa.select(sa.literal_column(_JOINED, sa.LargeBinary())).select_from(made)

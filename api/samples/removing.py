@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from api.authz import Access, Action
 from api.errors import ApiError
 from db.models import Sample
@@ -53,7 +54,7 @@ async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: 
     """
     query = (
         sa.select(Sample.id)
-        .where(access.samples(Action.WRITE), Sample.id == sa.any_(_array(ids)))
+        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers(ids)))
         .order_by(Sample.id)
         .with_for_update(of=Sample)
     )
@@ -72,7 +73,3 @@ async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: 
 
 def _statement(text: str, ids: Sequence[int]) -> sa.TextClause:
     return sa.text(text).bindparams(sa.bindparam("ids", list(ids), ARRAY(sa.Integer)))
-
-
-def _array(ids: Sequence[int]) -> sa.BindParameter[Sequence[int]]:
-    return sa.literal(list(ids), ARRAY(sa.Integer))

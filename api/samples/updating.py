@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from api.authz import Access, Action
 from api.errors import ApiError
 from api.samples.listing import read_written
@@ -174,8 +174,3 @@ def _check_sequenced(changes: Iterable[Change]) -> None:
     lost = [one.id for one in changes if one.genome is None and one.sequencing_date]
     if lost:
         raise ApiError(400, "samples without a sequence have no sequencing_date", ids=lost)
-
-
-def integers(ids: Iterable[int]) -> sa.BindParameter[Sequence[int]]:
-    """One parameter, however many they are."""
-    return sa.literal(list(ids), ARRAY(sa.Integer))

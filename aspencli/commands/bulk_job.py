@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli.commands.bulk_findings import Findings
 from aspencli.commands.bulk_options import say_notes
-from aspencli.commands.bulk_views import counted
 from aspencli.commands.bulk_writing import DatabaseWriting, Purpose, Scope, Writing
 from aspencli.context import AppContext
 from aspencli.errors import ConflictError
 from aspencli.output.console import Tick
+from aspencli.output.text import counted
 from aspencli.services import bulk
 from aspencli.services.bulk import Assessment, BulkStore, Faults, PlanStore
 from aspencli.services.folding import fold

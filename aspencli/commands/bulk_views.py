@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from aspencli.output.rendering import Column, Row
+from aspencli.output.text import counted
 from aspencli.services.report import CHANGES, PLACED, RENAMES, ReportForm
 
 if TYPE_CHECKING:
@@ -76,11 +77,6 @@ class View:
             return [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
         deeds = [f"{self.count(n)} to {verb}" for verb, _, n in _deeds(plan.tally) if n]
         return [*deeds, f"{self.lines(plan, plan.already)} already so"]
-
-
-def counted(number: int, noun: str) -> str:
-    """So many of something, in words."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _deeds(tally: Tally) -> tuple[tuple[str, str, int], ...]:

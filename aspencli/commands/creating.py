@@ -11,6 +11,7 @@ from aspencli.commands.samples_editing import OUTCOME_COLUMNS, outcome_row
 from aspencli.context import AppContext
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.output.rendering import Column, Row
+from aspencli.output.text import counted
 from aspencli.services.decoding import Fault
 from aspencli.services.new_samples import Sequences, Wanted
 from aspencli.services.orgs import Scope
@@ -75,9 +76,9 @@ class Batch:
             rows = [self._row(one, "would be created") for one in new]
             return out.rows(OUTCOME_COLUMNS, rows + same, empty="nothing to create")
         out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
-        self.context.authorise(f"create {_count(len(new))} of {self.scope}")
+        self.context.authorise(f"create {counted(len(new), 'sample')} of {self.scope}")
         self._send(new, same)
-        return out.done(f"{_count(len(new))} created, {len(same):,} there already.")
+        return out.done(f"{counted(len(new), 'sample')} created, {len(same):,} there already.")
 
     def _send(self, new: list[Wanted], same: list[Row]) -> None:
         out, samples = self.context.out, self.context.api().samples
@@ -129,7 +130,7 @@ def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictEr
     ]
     details = [f"line {line}: {words}" if line else words for line, words in sorted(told)]
     return ConflictError(
-        f"{_count(len(told))} cannot be created: the group has such identifiers already",
+        f"{counted(len(told), 'sample')} cannot be created: the group has such identifiers already",
         details=details[:_SHOWN],
         hint="Give them other public identifiers, or none: the service makes one up."
         if clashing
@@ -147,7 +148,7 @@ def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> Non
         context.out.info(f"and {len(told) - _SHOWN:,} more")
     if told:
         raise BadInputError(
-            f"{len(told):,} problem{'' if len(told) == 1 else 's'}; nothing was created",
+            f"{counted(len(told), 'problem')}; nothing was created",
             hint="Mend what is named above, and run the command again.",
         )
 
@@ -155,7 +156,3 @@ def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> Non
 def _words(fault: Fault) -> str:
     line = f"line {fault.line}: " if fault.line else ""
     return line + (f"{fault.column}: " if fault.column else "") + fault.reason
-
-
-def _count(number: int) -> str:
-    return f"{number:,} sample{'' if number == 1 else 's'}"

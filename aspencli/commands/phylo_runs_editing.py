@@ -12,6 +12,7 @@ from aspencli.cli import examples
 from aspencli.commands import api_options as options
 from aspencli.context import AppContext, current
 from aspencli.output.rendering import Column
+from aspencli.output.text import counted
 
 if TYPE_CHECKING:
     from aspencli.services.orgs import Scope
@@ -139,7 +140,7 @@ def create(
     if arguments:
         wanted["template_args"] = arguments
     wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
-    count = f"{len(wanted['samples']):,} sample{'' if len(wanted['samples']) == 1 else 's'}"
+    count = counted(len(wanted["samples"]), "sample")
     if dry_run:
         context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
         return context.out.record(COLUMNS, _wanted_row(wanted, scope))
@@ -201,7 +202,7 @@ def delete(
     if dry_run:
         return context.out.rows(COLUMNS, rows.values())
     context.out.preview(COLUMNS[:-1], rows.values())
-    context.authorise(f"delete {_count(len(rows))} of {scope}, with their trees")
+    context.authorise(f"delete {counted(len(rows), 'run')} of {scope}, with their trees")
     with (
         item_report(context.out, COLUMNS, len(rows), "runs were deleted") as report,
         context.out.progress("Deleting runs", len(rows)) as tick,
@@ -209,7 +210,7 @@ def delete(
         for gone in delete_runs(service, scope, list(rows)):
             report.append({**rows[gone], "outcome": "deleted"})
             tick(len(report))
-    return context.out.done(f"{_count(len(report))} deleted.")
+    return context.out.done(f"{counted(len(report), 'run')} deleted.")
 
 
 def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
@@ -239,7 +240,3 @@ def _place(context: AppContext, said: str) -> int:
     from aspencli.services.places import Gazetteer
 
     return Gazetteer(context.api().locations).find(said)["id"]
-
-
-def _count(number: int) -> str:
-    return f"{number:,} run{'' if number == 1 else 's'}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli.commands.bulk_rows import RESULT_COLUMNS, problem_line
-from aspencli.commands.bulk_views import counted
 from aspencli.errors import AspenError, ConflictError, CredentialsError
 from aspencli.interrupts import Brake
+from aspencli.output.text import counted
 from aspencli.services.api_renames import journal as run_journals
 from aspencli.services.api_renames.listing import Place, Snapshot
 from aspencli.services.api_renames.running import Running, Stopped

@@ -13,6 +13,7 @@ from aspencli.commands import api_options as options
 from aspencli.commands.editing_input import Change, read_records
 from aspencli.context import AppContext, current
 from aspencli.output.rendering import Column, Row
+from aspencli.output.text import counted
 
 if TYPE_CHECKING:
     from aspencli.services.orgs import Scope
@@ -153,7 +154,7 @@ def delete(
     if dry_run or not rows:
         return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="nothing to delete")
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
-    context.authorise(f"delete {_count(len(rows))} of {scope}")
+    context.authorise(f"delete {counted(len(rows), 'sample')} of {scope}")
     with (
         item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
         context.out.progress("Deleting samples", len(rows)) as tick,
@@ -161,7 +162,7 @@ def delete(
         for gone in delete_samples(samples, scope, sorted(rows)):
             report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
             tick(len(report))
-    context.out.done(f"{_count(len(report))} deleted.")
+    context.out.done(f"{counted(len(report), 'sample')} deleted.")
     return None
 
 
@@ -185,7 +186,7 @@ def _write(
     changed = [edit for edit in edits if edit.changed]
     context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
     if changed and not dry_run:
-        context.authorise(f"change {_count(len(changed))} of {scope}")
+        context.authorise(f"change {counted(len(changed), 'sample')} of {scope}")
     done = "would change" if dry_run else "changed"
     same = [outcome_row(e.before.sample, "already so") for e in edits if not e.changed]
     with (
@@ -201,7 +202,7 @@ def _write(
                 tick(len(report))
         report.extend(same)
     if not dry_run:
-        context.out.done(f"{_count(len(changed))} changed, {len(same):,} already so.")
+        context.out.done(f"{counted(len(changed), 'sample')} changed, {len(same):,} already so.")
 
 
 def _changes(edit: Edit) -> list[Row]:
@@ -218,7 +219,3 @@ def _changes(edit: Edit) -> list[Row]:
 
 def _shown(value: Any) -> Any:
     return "(none)" if value is None else value
-
-
-def _count(number: int) -> str:
-    return f"{number:,} sample{'' if number == 1 else 's'}"

@@ -37,6 +37,11 @@ def tsv_cell(text: str) -> str:
     return visible("".join(_TSV.get(char, char) for char in text))
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something, in words."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def size_text(size: int) -> str:
     """A number of bytes as people say it: ``7.4 MB`` (powers of 1,000)."""
     amount, unit = float(size), "bytes"
