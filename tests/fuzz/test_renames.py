@@ -12,7 +12,7 @@ from tests.fuzz.renames import Case, campaign
 def test_plan_and_outcome_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
     database = Database(migrated_db, application_name="fuzz", writable=True)
     case = Case(Lab(migrated_db, tmp_path), database, tmp_path / "undo.csv")
-    campaign(case, 80)
+    campaign(case, 80, seed=1)  # chance must not decide how many are written
     database.dispose()
     assert case.plans >= 80
-    assert case.outcomes > 3
+    assert case.outcomes > 10
