@@ -95,9 +95,8 @@ def drive(
     """
     out, head = context.out, journal.head
     go_on = command_for(head.target, "samples", "resume", str(journal.path))
-    total = sum(row.before != row.after for row in journal.rows)
     with Brake(lambda: _say_stopping(context)) as brake:
-        with out.progress("Renaming", total) as tick:
+        with out.progress("Renaming", journal.to_change) as tick:
             running = Running(place, journal, tick, lambda: brake.pulled)
             try:
                 left = running.run(snapshot, resumed=resumed)
@@ -174,7 +173,7 @@ def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
         "group": head.group,
         "rows": len(rows),
         "changed": left.done,
-        "already": sum(row.before == row.after for row in rows),
+        "already": len(rows) - journal.to_change,
         "left_out": len(left.aside),
         "undo_file": Path(head.undo_file),
         "run": head.run,

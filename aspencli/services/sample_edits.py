@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.services.dates import read_day, why_no_day
 from aspencli.services.orgs import Scope
 from aspencli.services.sample_fields import SampleKey
-from aspencli.services.sample_records import Held, Lister, find_samples, read_again, record_of
+from aspencli.services.sample_records import Held, Replacer, find_samples, read_again, record_of
 from aspencli.shapes import Sample, SampleRecord
 
 CHUNK = 250
@@ -21,19 +21,6 @@ IDENTIFIERS = ("private_identifier", "public_identifier")
 FIELDS = (*IDENTIFIERS, *SAFE)
 """What can be changed of a sample."""
 _TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
-
-
-class Samples(Lister, Protocol):
-    """Lists samples, and replaces them."""
-
-    def replace(
-        self,
-        org: int,
-        slug: str,
-        records: Sequence[SampleRecord],
-        settle: Callable[[], list[Sample] | None] | None = None,
-    ) -> list[Sample]:
-        """Put whole records in the place of what is there: all of them, or none."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +42,7 @@ class Edit:
 
 
 def plan_edits(
-    samples: Samples,
+    samples: Replacer,
     scope: Scope,
     keys: Sequence[str],
     by: SampleKey | None,
@@ -88,7 +75,9 @@ def plan_edits(
     return [_edit(each, changes) for each in found]
 
 
-def plan_records(samples: Samples, scope: Scope, wanted: Sequence[Mapping[str, Any]]) -> list[Edit]:
+def plan_records(
+    samples: Replacer, scope: Scope, wanted: Sequence[Mapping[str, Any]]
+) -> list[Edit]:
     """What would become of samples of which each brings its own changes, by its ``id``.
 
     Raises:
@@ -107,7 +96,7 @@ def plan_records(samples: Samples, scope: Scope, wanted: Sequence[Mapping[str, A
 
 
 def apply_edits(
-    samples: Samples, scope: Scope, edits: Sequence[Edit], *, check: bool
+    samples: Replacer, scope: Scope, edits: Sequence[Edit], *, check: bool
 ) -> Iterator[list[Sample]]:
     """Write the edits, some at a time, each time all or none; what they became, as it is done.
 
@@ -133,7 +122,7 @@ def apply_edits(
         )
 
 
-def _look(samples: Samples, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
+def _look(samples: Replacer, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
     """What became of edits whose answer was lost; None where nothing did."""
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     if all(_is(now.get(edit.after["id"]), edit.after) for edit in edits):

@@ -23,6 +23,19 @@ class Lister(Protocol):
         """Of each sample what ``keep`` makes of it."""
 
 
+class Replacer(Lister, Protocol):
+    """Lists samples, and replaces them."""
+
+    def replace(
+        self,
+        org: int,
+        slug: str,
+        records: Sequence[SampleRecord],
+        settle: Callable[[], list[Sample] | None] | None = None,
+    ) -> list[Sample]:
+        """Put whole records in the place of what is there: all of them, or none."""
+
+
 @dataclass(frozen=True)
 class Held:
     """A sample as it is: what can be written of it, and what it is shown as.

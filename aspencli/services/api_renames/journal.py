@@ -102,6 +102,11 @@ class RunJournal:
     ) -> None:
         self._file.close()
 
+    @property
+    def to_change(self) -> int:
+        """How many of the rows change something."""
+        return sum(row.before != row.after for row in self.rows)
+
     def sending(self, ids: Iterable[int], **facts: object) -> None:
         """Tell that a request for these samples is about to be sent.
 

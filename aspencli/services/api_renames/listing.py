@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
+from aspencli.services.sample_records import Replacer
 from aspencli.shapes import Sample, SampleRecord
 
 T = TypeVar("T")
@@ -35,23 +36,11 @@ class Held(NamedTuple):
         }
 
 
-class Samples(Protocol):
+class Samples(Replacer, Protocol):
     """Lists samples, finds names, and writes samples back."""
-
-    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Of each sample what ``keep`` makes of it."""
 
     def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
         """Which of these names no sample has that one may see."""
-
-    def replace(
-        self,
-        org: int,
-        slug: str,
-        records: Sequence[SampleRecord],
-        settle: Callable[[], list[Sample] | None] | None = None,
-    ) -> list[Sample]:
-        """Put whole records in the place of what is there: all of them, or none."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Running:
         self._others: frozenset[str] = frozenset()
         self._in_doubt = False
         self._failures = 0
-        self.total = sum(row.before != row.after for row in journal.rows)
+        self.total = journal.to_change
         self.done = 0
 
     def run(self, snapshot: Snapshot, *, resumed: bool = False) -> Remaining:
