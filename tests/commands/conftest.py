@@ -34,7 +34,8 @@ from tests.commands.accounts_lab import Accounts
 from tests.commands.api_lab import ApiLab
 from tests.commands.ending import Ended
 from tests.commands.mapping_lab import Lab
-from tests.conftest import Server
+from tests.commands.profile_lab import Profiling
+from tests.conftest import CliRunner, Server, cli_environment
 from tests.local.identity.lab import Identity
 
 __all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider", "serving"]
@@ -56,6 +57,18 @@ def cli(
         capsys.readouterr()
         code = run(arguments)
         return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def profile(seeded: Database, run_cli: CliRunner) -> Profiling:
+    """Runs ``db profile`` on the seeded database, in a process of its own."""
+
+    def call(*words: str, form: str = "json", env: Mapping[str, str] | None = None) -> Ended:
+        environment = {**cli_environment(seeded), **(env or {})}
+        done = run_cli("db", "profile", "-o", form, *words, env=environment)
+        return Ended(done.code, done.out, done.err)
 
     return call
 
