@@ -13,7 +13,7 @@ from api.main import create_app
 from api.settings import SettingsError
 
 _GRACE_S = 5
-_COLLECTED_EACH = 50_000  # objects
+_COLLECTED_EACH = 200_000  # objects
 
 
 def main() -> int:

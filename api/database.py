@@ -21,6 +21,8 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "600s",
     # It takes longer to compile a query here than to run it.
     "jit": "off",
+    # Ten ids and ten thousand ids come in one parameter, and want different plans.
+    "plan_cache_mode": "force_custom_plan",
 }
 
 

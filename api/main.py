@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from api.auth import get_auth_user
+from api.bodies import refuse_nul
 from api.context import get_access, get_pathogen
 from api.documentation import SPECIFICATION, add_documentation
 from api.errors import add_handlers, documented
@@ -34,13 +35,18 @@ from api.views import (
 )
 
 SIGNED_IN: dict[str, Any] = {
-    "dependencies": [Depends(get_auth_user)],
+    "dependencies": [Depends(get_auth_user), Depends(refuse_nul)],
     "responses": documented(401),
 }
 """For routers that want a user, whoever it is."""
 
 
-GATE = (Depends(get_auth_user), Depends(get_access), Depends(get_pathogen))
+GATE = (
+    Depends(get_auth_user),
+    Depends(get_access),
+    Depends(get_pathogen),
+    Depends(refuse_nul),
+)
 """For what belongs to a group: a user, a role in that group, a pathogen that exists."""
 
 

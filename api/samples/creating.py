@@ -74,7 +74,7 @@ class _New:
 
 async def create(
     db: AsyncSession, access: Access, pathogen: Pathogen, wanted: Sequence[CreateSampleRequest]
-) -> tuple[list[int], bytes]:
+) -> tuple[list[int], list[bytes]]:
     """Create samples in the group whose path is used; the caller commits.
 
     Args:
@@ -84,7 +84,7 @@ async def create(
         wanted: What they shall be.
 
     Returns:
-        Their ids, and the answer: what they are now, as JSON.
+        Their ids, and the answer: what they are now, as JSON in pieces.
 
     Raises:
         ApiError: 400, with the rows that are to blame; nothing was created.

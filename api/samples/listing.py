@@ -5,13 +5,14 @@ Keys, their order and their types are those of `api.schemas.samples.SampleRespon
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.arrays import integers
 from db.models import (
     Accession,
     AccessionType,
@@ -20,6 +21,7 @@ from db.models import (
     Pathogen,
     PathogenGenome,
     Sample,
+    SampleQCMetric,
     UploadedPathogenGenome,
     User,
 )
@@ -39,30 +41,15 @@ SELECT row_to_json(made)::text FROM (SELECT
     owner.json AS submitting_group,
     uploader.json AS uploaded_by,
     date_trunc('second', uploaded_pathogen_genomes.upload_date) AT TIME ZONE 'UTC' AS upload_date,
-    coalesce((
-        SELECT json_agg(row_to_json(part)) FROM (
-            SELECT found.lineage_type, found.lineage, found.lineage_software_version,
-                found.last_updated::date AS last_updated,
-                -- JSON has no infinity, and no NaN (which is the greatest number of all here)
-                CASE WHEN abs(found.lineage_probability) < 'Infinity'
-                    THEN found.lineage_probability END AS lineage_probability,
-                found.reference_dataset_name, found.reference_sequence_accession,
-                found.reference_dataset_tag,
-                found.raw_lineage_output ->> 'scorpio_call' AS scorpio_call,
-                found.raw_lineage_output ->> 'scorpio_support' AS scorpio_support,
-                found.raw_lineage_output ->> 'qc_status' AS qc_status
-              FROM aspen.sample_lineages found WHERE found.sample_id = samples.id ORDER BY found.id
+    {lineages} AS lineages,
+    -- One at most: to be asked for each sample takes longer than to be joined.
+    CASE WHEN metric.id IS NULL THEN '[]' ELSE json_build_array((
+        SELECT row_to_json(part) FROM (
+            SELECT metric.qc_score, metric.qc_software_version, metric.qc_status, metric.qc_caller,
+                metric.reference_dataset_name, metric.reference_sequence_accession,
+                metric.reference_dataset_tag
         ) part
-    ), '[]') AS lineages,
-    coalesce((
-        SELECT json_agg(row_to_json(part)) FROM (
-            SELECT found.qc_score, found.qc_software_version, found.qc_status, found.qc_caller,
-                found.reference_dataset_name, found.reference_sequence_accession,
-                found.reference_dataset_tag
-              FROM aspen.sample_qc_metrics found
-             WHERE found.sample_id = samples.id ORDER BY found.id
-        ) part
-    ), '[]') AS qc_metrics
+    )) END AS qc_metrics
 ) made)"""
 _GISAID = """(
         SELECT row_to_json(part) FROM (
@@ -73,12 +60,37 @@ _GISAID = """(
     )"""
 _OWN = "CASE WHEN samples.submitting_group_id = :context THEN samples.private_identifier END"
 
+_LINEAGE = """found.lineage_type, found.lineage, found.lineage_software_version,
+    found.last_updated::date AS last_updated,
+    -- JSON has no infinity, and no NaN (which is the greatest number of all here)
+    CASE WHEN abs(found.lineage_probability) < 'Infinity'
+        THEN found.lineage_probability END AS lineage_probability,
+    found.reference_dataset_name, found.reference_sequence_accession,
+    found.reference_dataset_tag,
+    found.raw_lineage_output ->> 'scorpio_call' AS scorpio_call,
+    found.raw_lineage_output ->> 'scorpio_support' AS scorpio_support,
+    found.raw_lineage_output ->> 'qc_status' AS qc_status"""
+_LINEAGES = f"""coalesce((
+        SELECT json_agg(row_to_json(part)) FROM (
+            SELECT {_LINEAGE}
+              FROM aspen.sample_lineages found WHERE found.sample_id = samples.id ORDER BY found.id
+        ) part
+    ), '[]')"""  # noqa: S608 - ours
+# For some samples; for all of them at once, a list could not be sent as it is made.
+_LINEAGES_OF = f"""
+SELECT found.sample_id, json_agg((
+        SELECT row_to_json(part) FROM (SELECT {_LINEAGE}) part
+    ) ORDER BY found.id) AS json
+  FROM aspen.sample_lineages found WHERE found.sample_id = ANY(:ids) GROUP BY found.sample_id
+"""  # noqa: S608 - ours
+
 # Tables, not models: the ORM would look at each row once more.
 _SAMPLES = Sample.__table__
 _JOINED = "convert_to(string_agg(made.json, ',' ORDER BY made.id), 'UTF8')"
 _TOGETHER = 50_000  # samples of 1 kB; a text of PostgreSQL has 1 GB at most
 _UPLOADED = UploadedPathogenGenome.__table__
 _GENOME = PathogenGenome.__table__
+_METRIC = SampleQCMetric.__table__.alias("metric")
 _ACCESSION = sa.and_(
     Accession.sample_id == Sample.id, Accession.accession_type == AccessionType.GISAID_ISL
 )
@@ -90,35 +102,56 @@ def listed(context: Group) -> sa.Select[tuple[str]]:
     Args:
         context: The group whose path is used; of others' samples no private identifier is shown.
     """
-    made = sa.text(_SAMPLE.format(gisaid=_GISAID, private_identifier=_OWN))
+    made = sa.text(_SAMPLE.format(gisaid=_GISAID, private_identifier=_OWN, lineages=_LINEAGES))
     return _of_samples(made.bindparams(context=context.id)).outerjoin(
         Accession.__table__, _ACCESSION
     )
 
 
-async def read_written(db: AsyncSession, ids: Iterable[int]) -> bytes:
+async def read_written(db: AsyncSession, ids: Iterable[int]) -> list[bytes]:
     """The answer to a change of samples: as they are now, without GISAID, but with both names.
+
+    It comes in pieces, for `api.streaming.json_pieces`.
 
     PostgreSQL joins them, too: to hand over each row costs Python more than to make it.
     """
     ordered = sorted(ids)
     starts = range(0, len(ordered), _TOGETHER)
     parts = [await db.scalar(_joined(ordered[start : start + _TOGETHER])) for start in starts]
-    return b'{"samples":[%b]}' % b",".join(part for part in parts if part)
+    commas = itertools.chain.from_iterable((b",", part) for part in parts if part)
+    return [b'{"samples":[', *itertools.islice(commas, 1, None), b"]}"]
 
 
 def _joined(ids: Sequence[int]) -> sa.Select[Any]:
-    names = {"gisaid": "NULL::json", "private_identifier": "samples.private_identifier"}
+    parts = {
+        "gisaid": "NULL::json",
+        "private_identifier": "samples.private_identifier",
+        "lineages": "coalesce(lineages.json, '[]')",
+    }
+    given = sa.bindparam("ids", list(ids), ARRAY(sa.Integer))
+    lineages = (
+        sa.text(_LINEAGES_OF)
+        .bindparams(given)
+        .columns(sa.column("sample_id", sa.Integer), sa.column("json"))
+        .subquery("lineages")
+    )
     made = (
-        _of_samples(sa.text(f"{_SAMPLE.format(**names)} AS json"))
+        _of_samples(sa.text(f"{_SAMPLE.format(**parts)} AS json"), sa.any_(given))
         .add_columns(Sample.id)
-        .where(Sample.id == sa.any_(integers(ids)))
+        .outerjoin(lineages, lineages.c.sample_id == Sample.id)
         .subquery("made")
     )
     return sa.select(sa.literal_column(_JOINED, sa.LargeBinary())).select_from(made)
 
 
-def _of_samples(made: sa.TextClause) -> sa.Select[tuple[str]]:
+def _of_samples(
+    made: sa.TextClause, ids: sa.ColumnElement[Any] | None = None
+) -> sa.Select[tuple[str]]:
+    def of(column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+        # Each table is told the ids; else those of a hundred thousand rows are read as a whole.
+        same = column == Sample.id
+        return same if ids is None else sa.and_(same, column == ids)
+
     location = (
         Location.id,
         sa.func.coalesce(Location.region, "").label("region"),
@@ -128,12 +161,14 @@ def _of_samples(made: sa.TextClause) -> sa.Select[tuple[str]]:
     return (
         sa.select(made)
         .select_from(_SAMPLES)
+        .where(sa.true() if ids is None else Sample.id == ids)
         .join(_shared("pathogen", pathogen, Sample.pathogen_id), sa.true())
         .join(_shared("owner", (Group.id, Group.name), Sample.submitting_group_id), sa.true())
         .join(_shared("uploader", (User.id, User.name), Sample.uploaded_by_id), sa.true())
         .outerjoin(_shared("place", location, Sample.location_id), sa.true())
-        .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
+        .outerjoin(_UPLOADED, of(_UPLOADED.c.sample_id))
         .outerjoin(_GENOME, _GENOME.c.entity_id == _UPLOADED.c.pathogen_genome_id)
+        .outerjoin(_METRIC, of(_METRIC.c.sample_id))
         .order_by(Sample.id)
     )
 

@@ -6,7 +6,7 @@ Whatever their number, they are locked, checked and written in a few statements.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -18,7 +18,7 @@ from api.errors import ApiError
 from api.samples.listing import read_written
 from api.samples.names import holders, not_unique, repeated
 from api.samples.naming import made_up, repository_prefix
-from api.samples.writing import Change, Values, claims_of, write
+from api.samples.writing import COLUMNS, LOCATION, Change, claims_of, write
 from api.schemas.samples import UpdateSamplesBaseRequest
 from db.models import Group, Location, Pathogen, Sample, UploadedPathogenGenome
 
@@ -28,22 +28,8 @@ _SAMPLE, _GROUP = Sample.__table__, Group.__table__
 _UPLOADED = UploadedPathogenGenome.__table__
 
 
-class Found(NamedTuple):
-    """A sample as it is.
-
-    Attributes:
-        id: Its id.
-        owner: The id of the group that submitted it.
-        prefix: How the names that this group makes up begin.
-        genome: The id of its sequence; None where it has none.
-        values: What can be changed of it.
-    """
-
-    id: int
-    owner: int
-    prefix: str
-    genome: int | None
-    values: Values
+_Row = Sequence[Any]
+"""The id of a sample, of its group, how that begins names, its sequence, and `COLUMNS`."""
 
 
 async def update(
@@ -51,7 +37,7 @@ async def update(
     access: Access,
     pathogen: Pathogen,
     wanted: Sequence[UpdateSamplesBaseRequest],
-) -> bytes:
+) -> list[bytes]:
     """Replace samples; the caller commits.
 
     Args:
@@ -61,7 +47,7 @@ async def update(
         wanted: What the samples shall be; of several with the same id the last counts.
 
     Returns:
-        The answer: the samples as they are now, as JSON.
+        The answer: the samples as they are now, as JSON in pieces.
 
     Raises:
         ApiError: 404 or 400, with the samples that are to blame; nothing was written.
@@ -93,64 +79,63 @@ async def _planned(
     """What changes; the samples are locked."""
     found = await _locked(db, access, rows)
     if len(found) < len(rows):
-        missing = sorted(rows.keys() - {row.id for row in found})
+        missing = sorted(rows.keys() - {row[0] for row in found})
         raise ApiError(404, "some samples cannot be updated", ids=missing)
     countries = await _countries(db, rows, found)
     prefix = ""
     if any(row.public_identifier is None for row in rows.values()):
         prefix = await repository_prefix(db, pathogen)
-    return [_change(row, rows[row.id], prefix, countries) for row in found]
+    return [_change(row, rows[row[0]], prefix, countries) for row in found]
 
 
 def _change(
-    found: Found,
+    found: _Row,
     wanted: UpdateSamplesBaseRequest,
     prefix: str,
     countries: Mapping[int | None, str | None],
 ) -> Change:
-    location = wanted.collection_location or found.values.location_id
+    number, owner, group, genome, *before = found
+    location = wanted.collection_location or before[LOCATION]
     public = wanted.public_identifier
     if public is None:
-        public = made_up(prefix, countries.get(location), found.prefix, found.id)
-    after = Values(
-        wanted.private_identifier, public, wanted.private, wanted.collection_date, location
-    )
-    return Change(found.id, found.owner, found.values, after, found.genome, wanted.sequencing_date)
+        public = made_up(prefix, countries.get(location), group, number)
+    after = (wanted.private_identifier, public, wanted.private, wanted.collection_date, location)
+    return Change(number, owner, tuple(before), after, genome, wanted.sequencing_date)
 
 
-async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> list[Found]:
+async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Sequence[_Row]:
     """The samples of these ids that the user may change, in the order of the ids.
 
     Everybody locks them in that order, so that two requests wait for each other only one way.
     """
+    those = sa.any_(integers(ids))
+    uploaded = sa.and_(_UPLOADED.c.sample_id == _SAMPLE.c.id, _UPLOADED.c.sample_id == those)
     query = (
         sa.select(
             _SAMPLE.c.id,
             _SAMPLE.c.submitting_group_id,
             _GROUP.c.prefix,
             _UPLOADED.c.pathogen_genome_id,
-            *(_SAMPLE.c[name] for name in Values._fields),
+            *(_SAMPLE.c[name] for name in COLUMNS),
         )
         .join(_GROUP, _GROUP.c.id == _SAMPLE.c.submitting_group_id)
-        .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == _SAMPLE.c.id)
-        .where(access.samples(Action.WRITE), _SAMPLE.c.id == sa.any_(integers(ids)))
+        .outerjoin(_UPLOADED, uploaded)
+        .where(access.samples(Action.WRITE), _SAMPLE.c.id == those)
         .order_by(_SAMPLE.c.id)
         .with_for_update(of=_SAMPLE)
     )
-    return [
-        Found(number, owner, prefix, genome, Values(*values))
-        for number, owner, prefix, genome, *values in (await db.execute(query)).all()
-    ]
+    # Asked of the connection: a session has the ORM look at each row of a table, too.
+    return (await (await db.connection()).execute(query)).all()
 
 
 async def _countries(
     db: AsyncSession,
     rows: Mapping[int, UpdateSamplesBaseRequest],
-    found: Iterable[Found],
+    found: Iterable[_Row],
 ) -> dict[int | None, str | None]:
     """The country of each location that the samples shall have; the locations are there to stay."""
-    given = {row.collection_location for row in rows.values() if row.collection_location}
-    held = {row.values.location_id for row in found if row.values.location_id is not None}
+    given = {row.collection_location for row in rows.values()} - {0}
+    held = {row[-1] for row in found} - {None}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
         .where(Location.id == sa.any_(integers(given | held)))

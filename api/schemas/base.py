@@ -19,24 +19,22 @@ from pydantic import (
     Field,
     PlainSerializer,
     StringConstraints,
-    ValidationError,
     WithJsonSchema,
-    model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 _MAX_ID = 2**31 - 1
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
+_LONGEST_DAY = len("2021-01-31")
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d*)?", re.ASCII)
-_NUL = PydanticCustomError("nul", "a NUL character cannot be stored")
 _MILLISECONDS = 2e10  # a larger number of seconds is one of milliseconds
 
 
 def _read_date(value: Any) -> date:
     if isinstance(value, str):
         text = value.strip()
-        if found := _DAY.fullmatch(text):
-            return _calendar(found[0])
+        if len(text) <= _LONGEST_DAY and (day := _read_day(text)):
+            return day
         if not _NUMBER.fullmatch(text):
             raise PydanticCustomError("date", "invalid date format")
         value = float(text)
@@ -50,8 +48,10 @@ def _read_date(value: Any) -> date:
         raise PydanticCustomError("date", "invalid date format") from error
 
 
-@lru_cache(maxsize=10_000)  # days: those of thousands of samples are often the same
-def _calendar(text: str) -> date:
+@lru_cache(maxsize=10_000)  # the days of thousands of samples are often the same
+def _read_day(text: str) -> date | None:
+    if not _DAY.fullmatch(text):
+        return None
     try:
         return date(*map(int, text.split("-")))
     except ValueError as error:
@@ -82,36 +82,12 @@ UtcTime = Annotated[
 """A time in an answer: ``2021-01-31T12:00:00+00:00``."""
 
 
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    return isinstance(value, list) and any(isinstance(one, str) and "\0" in one for one in value)
-
-
 class BaseRequest(BaseModel):
     """The base of every request's body."""
 
     model_config = ConfigDict(
         extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True, allow_inf_nan=False
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_nul(cls, data: Any) -> Any:
-        """PostgreSQL can hold every character but one.
-
-        All fields at once: to be called for each takes longer than all else that is done to them.
-        """
-        given: dict[str, Any] = data if isinstance(data, dict) else {}
-        found = [name for name, value in given.items() if _has_nul(value)]
-        errors = [
-            InitErrorDetails(type=_NUL, loc=(name,), input=given[name])
-            for name in found
-            if name in cls.model_fields
-        ]
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return data
 
 
 class BaseResponse(BaseModel):

@@ -34,7 +34,7 @@ from api.schemas.samples import (
     ValidateIDsResponse,
 )
 from api.settings import Settings
-from api.streaming import attachment, json_list
+from api.streaming import attachment, json_list, json_pieces
 from db.models import Pathogen, Sample
 
 
@@ -73,10 +73,10 @@ async def create_samples(
     """
     if not access.may(Action.CREATE_SAMPLE):
         raise ApiError(403, "access denied")
-    ids, body = await create(db, access, pathogen, wanted)
+    ids, answer = await create(db, access, pathogen, wanted)
     await db.commit()
     jobs = BackgroundTask(_examine, aws, settings, pathogen, ids) if ids else None
-    return Response(body, media_type="application/json", background=jobs)
+    return json_pieces(answer, jobs)
 
 
 @router.put("/", response_model=SamplesResponse, responses=documented(404))
@@ -87,9 +87,9 @@ async def update_samples(
 
     What is left out of a sample does not stay: read it, change it, and put the whole back.
     """
-    body = await update(db, access, pathogen, wanted.samples)
+    answer = await update(db, access, pathogen, wanted.samples)
     await db.commit()
-    return Response(body, media_type="application/json")
+    return json_pieces(answer)
 
 
 @router.delete("/", responses=documented(404))
