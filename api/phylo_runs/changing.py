@@ -23,6 +23,8 @@ _DELETE = (
     "DELETE FROM aspen.phylo_trees WHERE entity_id = ANY(:trees)",
     "DELETE FROM aspen.workflow_inputs WHERE workflow_id = :run OR entity_id = ANY(:trees)",
     "DELETE FROM aspen.entities WHERE id = ANY(:trees)",
+    # What else its job made, others may use.
+    "UPDATE aspen.entities SET producing_workflow_id = NULL WHERE producing_workflow_id = :run",
     "DELETE FROM aspen.phylo_runs WHERE workflow_id = :run",
     "DELETE FROM aspen.workflows WHERE id = :run",
 )

@@ -16,6 +16,7 @@ from db.models import (
     AlignedRepositoryData,
     Base,
     Entity,
+    EntityType,
     PhyloRun,
     PhyloTree,
     Sample,
@@ -290,6 +291,19 @@ def test_a_deleted_run_takes_its_tree_along_and_nothing_else(lab: Api) -> None:
         "phylo_tree_samples": shown,
         "workflow_inputs": inputs,
     }
+
+
+def test_what_else_a_deleted_run_made_stays_without_it(lab: Api) -> None:
+    run = run_that_is(lab, "COMPLETED")
+    made = sa.insert(Entity).values(
+        entity_type=EntityType.ALIGNED_GISAID_DUMP, producing_workflow_id=run
+    )
+    with lab.database.begin() as session:
+        number = session.scalar(made.returning(Entity.id))
+    assert lab("DELETE", f"{SC2}{run}", "member").json() == {"id": run}
+    of = sa.select(Entity.producing_workflow_id).where(Entity.id == number)
+    with lab.database.reading() as session:
+        assert session.execute(of).all() == [(None,)]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
