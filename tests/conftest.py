@@ -29,7 +29,8 @@ from sqlalchemy.pool import NullPool
 
 from db.database import Database, normalise_url
 from db.profiling.budgets import held_to
-from db.profiling.recorder import Recordable, Recorder
+from db.profiling.connections import Recordable
+from db.profiling.recorder import Recorder
 from local.aws.objects import ObjectFolder
 from local.locking import file_lock
 from local.postgres import SUPERUSER, Cluster

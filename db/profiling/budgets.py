@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from db.profiling.recorder import Recordable, Recorder
+from db.profiling.connections import Recordable
+from db.profiling.recorder import Recorder
 from db.profiling.summary import Profile, Statement, summarise
 
 _LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import threading
-from array import array
 from collections.abc import Callable
 from time import perf_counter
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 from weakref import WeakSet
 
-from sqlalchemy.engine import Engine
-
-from db.database import Database
 from db.profiling.callers import Site, calling_site, calling_site_of_task
+from db.profiling.connections import Recordable, engine_of, watch_async, watch_sync
 from db.profiling.cursors import recording
 from db.profiling.queries import Log, Query
+from db.profiling.transactions import Outcome, Times, Transactions
 
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-Recordable: TypeAlias = "Engine | AsyncEngine | Database"
 _ATTACHED: WeakSet[Any] = WeakSet()
 _LOCK = threading.Lock()
-
-
-class Spans:
-    """How often something happened, and how long it took; from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.started, self.seconds = array("d"), array("d")
-        self.failed = 0
-
-    def add(self, started: float, *, failed: bool = False) -> None:
-        """One more, which ended now."""
-        seconds = perf_counter() - started
-        with self._lock:
-            self.started.append(started)
-            self.seconds.append(seconds)
-            self.failed += failed
-
-    def __len__(self) -> int:
-        return len(self.started)
-
-    @property
-    def total(self) -> float:
-        """Seconds, all together."""
-        return sum(self.seconds)
+_Around: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Recorder:
@@ -70,8 +40,8 @@ class Recorder:
         self._engine = engine_of(engine)
         self.keeps_parameters = parameters
         self.log = Log()
-        self.waits, self.commits, self.rollbacks = Spans(), Spans(), Spans()
-        self._begun, self._open = array("d"), set[int]()
+        self.waits, self.commits, self.rollbacks = Times(), Times(), Times()
+        self.transactions = Transactions()
         self.began, self.ended = perf_counter(), 0.0
         self._changed: list[tuple[Any, str, Any]] = []
         self._connections: dict[int, tuple[Any, Callable[[], None]]] = {}
@@ -96,8 +66,11 @@ class Recorder:
         self.began, self.ended = perf_counter(), 0.0
         for name, around in (
             ("do_begin", self._beginning),
-            ("do_commit", self._ending(self.commits)),
-            ("do_rollback", self._ending(self.rollbacks)),
+            ("do_commit", self._ending(self.commits, Outcome.COMMITTED)),
+            ("do_rollback", self._ending(self.rollbacks, Outcome.ROLLED_BACK)),
+            ("do_savepoint", self._saving),
+            ("do_release_savepoint", self._leaving(Outcome.COMMITTED)),
+            ("do_rollback_to_savepoint", self._leaving(Outcome.ROLLED_BACK)),
             ("do_close", self._closing),
             ("do_terminate", self._closing),
         ):
@@ -131,21 +104,15 @@ class Recorder:
         with _LOCK:
             _ATTACHED.discard(self._engine.dialect)
         self.ended = perf_counter()
+        self.transactions.stop()
         self.log.fold(everything=True)
-
-    @property
-    def begun(self) -> int:
-        """How many transactions were begun."""
-        return len(self._begun)
 
     @property
     def seconds(self) -> float:
         """How long it has recorded."""
         return (self.ended or perf_counter()) - self.began
 
-    def _put(
-        self, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
-    ) -> None:
+    def _put(self, owner: Any, name: str, around: _Around) -> None:
         # On the object, not on its class: others of the class are nobody's business.
         before = vars(owner).get(name)
         vars(owner)[name] = around(getattr(owner, name))
@@ -167,8 +134,7 @@ class Recorder:
 
     def _beginning(self, begin: Callable[..., Any]) -> Callable[..., Any]:
         def beginning(proxied: Any) -> Any:
-            self._open.add(id(proxied.dbapi_connection))
-            self._begun.append(perf_counter())
+            self.transactions.begin(id(proxied.dbapi_connection))
             self._watch(proxied.dbapi_connection)
             pool = self._engine.pool
             if "connect" not in vars(pool):  # the engine was disposed of, and has a new one
@@ -177,28 +143,49 @@ class Recorder:
 
         return beginning
 
-    def _ending(self, spans: Spans) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def _ending(self, times: Times, outcome: Outcome) -> _Around:
         def around(end: Callable[..., Any]) -> Callable[..., Any]:
             def ending(proxied: Any) -> Any:
                 number = id(proxied.dbapi_connection)
-                if number not in self._open:  # the pool makes sure that there is no transaction
+                if not self.transactions.is_open(number):  # the pool makes sure that there is none
                     return end(proxied)
-                self._open.discard(number)
                 started = perf_counter()
                 failed = True
                 try:
                     result = end(proxied)
                     failed = False
                 finally:
-                    spans.add(started, failed=failed)
+                    times.add(started, failed=failed)
+                    self.transactions.end(number, Outcome.FAILED if failed else outcome)
                 return result
 
             return ending
 
         return around
 
+    def _saving(self, save: Callable[..., Any]) -> Callable[..., Any]:
+        def saving(connection: Any, name: str) -> Any:
+            result = save(connection, name)
+            self.transactions.save(id(connection.connection.dbapi_connection), name)
+            return result
+
+        return saving
+
+    def _leaving(self, outcome: Outcome) -> _Around:
+        def around(leave: Callable[..., Any]) -> Callable[..., Any]:
+            def leaving(connection: Any, name: str) -> Any:
+                result = leave(connection, name)
+                number = id(connection.connection.dbapi_connection)
+                self.transactions.leave(number, name, outcome)
+                return result
+
+            return leaving
+
+        return around
+
     def _closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
         def closing(connection: Any) -> Any:
+            self.transactions.end(id(connection), Outcome.CLOSED)
             with self._guard:
                 self._connections.pop(id(connection), None)
             return close(connection)
@@ -210,56 +197,10 @@ class Recorder:
             return
         with self._guard:
             if id(connection) not in self._connections:
-                watch = _watch_async if self._engine.dialect.is_async else _watch_sync
+                watch = watch_async if self._engine.dialect.is_async else watch_sync
                 self._connections[id(connection)] = (connection, watch(connection, self._class_of))
 
     def _class_of(self, base: type[Any]) -> type[Any]:
         if base not in self._classes:
             self._classes[base] = recording(base, self)
         return self._classes[base]
-
-
-def engine_of(engine: Recordable) -> Engine:
-    """The engine whose dialect and pool do the work.
-
-    Raises:
-        TypeError: It is no engine.
-    """
-    if isinstance(engine, Database):
-        return engine.engine
-    # An AsyncEngine works with the engine below it; its class is not imported for that.
-    below = getattr(engine, "sync_engine", engine)
-    if isinstance(below, Engine):
-        return below
-    raise TypeError(f"an engine is needed, not a {type(engine).__name__}")
-
-
-def _watch_sync(connection: Any, class_of: Callable[[type[Any]], type[Any]]) -> Callable[[], None]:
-    from psycopg2.extensions import cursor
-
-    before = connection.cursor_factory
-    connection.cursor_factory = class_of(before or cursor)
-
-    def restore() -> None:
-        connection.cursor_factory = before
-
-    return restore
-
-
-def _watch_async(connection: Any, class_of: Callable[[type[Any]], type[Any]]) -> Callable[[], None]:
-    plain = type(connection)
-    # The adapter knows its class of cursors by a class attribute only, and has no __dict__.
-    connection.__class__ = type(
-        plain.__name__,
-        (plain,),
-        {
-            "__slots__": (),
-            "_cursor_cls": class_of(plain._cursor_cls),  # noqa: SLF001 - there is no other way in
-            "_ss_cursor_cls": class_of(plain._ss_cursor_cls),  # noqa: SLF001 - same
-        },
-    )
-
-    def restore() -> None:
-        connection.__class__ = plain
-
-    return restore

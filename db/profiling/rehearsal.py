@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.pool import StaticPool
 
-from db.profiling.recorder import Recordable, engine_of
+from db.profiling.connections import Recordable, engine_of
 
 
 @contextmanager

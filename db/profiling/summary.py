@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from db.profiling.queries import Example, Key, Moment
+from db.profiling.queries import Example, Key, Log, Moment
+from db.profiling.transactions import Transactions
 
 if TYPE_CHECKING:
     from db.profiling.recorder import Recorder
@@ -41,6 +43,7 @@ class Statement:
 
     key: Key
     example: Example
+    number: int = 0
     calls: int = 0
     failed: int = 0
     total_ms: float = 0.0
@@ -92,13 +95,15 @@ class Profile:
     Attributes:
         totals: The whole of it.
         statements: The most expensive first.
-        moments: Each execution, in the order in which it ended; ``group`` numbers them by kind.
-        began: When the recording began, on the clock of the moments.
+        log: Each execution; its ``group`` is the number of its statement.
+        transactions: Each transaction and each savepoint.
+        began: When the recording began, on the clock of the executions.
     """
 
     totals: Totals
     statements: list[Statement]
-    moments: list[Moment]
+    log: Log
+    transactions: Transactions
     began: float
 
     @property
@@ -107,58 +112,76 @@ class Profile:
         return [one for one in self.statements if any(f.name == "n+1" for f in one.flags)]
 
 
+@dataclass
+class _Group:
+    """What the executions of one statement add up to; each one's time is eight bytes."""
+
+    times: array[float] = field(default_factory=lambda: array("d"))
+    fetching: float = 0.0
+    rows: int = 0
+    fetched: int = 0
+    failed: int = 0
+
+    def add(self, moment: Moment) -> None:
+        self.times.append(moment.seconds)
+        self.fetching += moment.fetching
+        self.rows += max(moment.rows, 0)
+        self.fetched += moment.fetched
+        self.failed += moment.failed
+
+
 def summarise(recorder: Recorder) -> Profile:
     """What a recorder found, so far."""
-    recorder.log.fold()
-    moments = list(recorder.log.moments())
-    grouped: defaultdict[int, list[Moment]] = defaultdict(list)
-    for moment in moments:
-        grouped[moment.group].append(moment)
-    spent = sum(moment.seconds + moment.fetching for moment in moments)
-    keys, examples = recorder.log.keys, recorder.log.examples
+    log = recorder.log
+    log.fold()
+    groups: defaultdict[int, _Group] = defaultdict(_Group)
+    for moment in log.moments():
+        groups[moment.group].add(moment)
+    totals = _totals(recorder, list(groups.values()))
+    keys = log.keys
     statements = [
-        _statement(keys[number], examples[number], found, spent)
-        for number, found in grouped.items()
+        _statement(number, keys[number], log.examples[number], group, totals)
+        for number, group in groups.items()
     ]
     statements.sort(key=lambda one: one.total_ms + one.fetch_ms, reverse=True)
-    return Profile(_totals(recorder, moments), statements, moments, recorder.began)
+    return Profile(totals, statements, log, recorder.transactions, recorder.began)
 
 
-def _totals(recorder: Recorder, moments: list[Moment]) -> Totals:
+def _totals(recorder: Recorder, groups: list[_Group]) -> Totals:
     return Totals(
-        queries=len(moments),
+        queries=sum(len(group.times) for group in groups),
         distinct=len({key.fingerprint for key in recorder.log.keys}),
-        failed=sum(moment.failed for moment in moments),
-        rows=sum(max(moment.rows, 0) for moment in moments),
-        transactions=recorder.begun,
+        failed=sum(group.failed for group in groups),
+        rows=sum(group.rows for group in groups),
+        transactions=recorder.transactions.begun,
         commits=len(recorder.commits),
         rollbacks=len(recorder.rollbacks),
         wall_ms=recorder.seconds * 1e3,
-        execute_ms=sum(moment.seconds for moment in moments) * 1e3,
-        fetch_ms=sum(moment.fetching for moment in moments) * 1e3,
+        execute_ms=sum(sum(group.times) for group in groups) * 1e3,
+        fetch_ms=sum(group.fetching for group in groups) * 1e3,
         ending_ms=(recorder.commits.total + recorder.rollbacks.total) * 1e3,
         waiting_ms=recorder.waits.total * 1e3,
     )
 
 
-def _statement(key: Key, example: Example, found: list[Moment], spent: float) -> Statement:
-    times = sorted(moment.seconds * 1e3 for moment in found)
-    fetching = sum(moment.fetching for moment in found) * 1e3
-    total = sum(times)
+def _statement(number: int, key: Key, example: Example, group: _Group, totals: Totals) -> Statement:
+    times = sorted(seconds * 1e3 for seconds in group.times)
+    total, spent = sum(times), totals.execute_ms + totals.fetch_ms
     statement = Statement(
         key,
         example,
-        calls=len(found),
-        failed=sum(moment.failed for moment in found),
+        number=number,
+        calls=len(times),
+        failed=group.failed,
         total_ms=total,
         mean_ms=total / len(times),
         p50_ms=percentile(times, 50),
         p95_ms=percentile(times, 95),
         max_ms=times[-1],
-        fetch_ms=fetching,
-        rows=sum(max(moment.rows, 0) for moment in found),
-        fetched=sum(moment.fetched for moment in found),
-        share=(total + fetching) / (spent * 1e3) if spent else 0.0,
+        fetch_ms=group.fetching * 1e3,
+        rows=group.rows,
+        fetched=group.fetched,
+        share=(total + group.fetching * 1e3) / spent if spent else 0.0,
     )
     statement.flags.extend(_flags(statement))
     return statement

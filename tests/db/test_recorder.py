@@ -68,7 +68,7 @@ def test_an_execution_is_known_by_its_line_its_rows_and_its_times(engine: Engine
     assert (moment.rows, moment.fetched, moment.failed) == (30, 10, False)
     assert moment.seconds > 0.02
     assert 0 < moment.fetching < moment.seconds
-    assert (recorder.begun, len(recorder.rollbacks), len(recorder.waits)) == (1, 1, 1)
+    assert (recorder.transactions.begun, len(recorder.rollbacks), len(recorder.waits)) == (1, 1, 1)
 
 
 def test_fetching_is_timed_where_the_server_hands_rows_out(engine: Engine) -> None:
@@ -225,7 +225,7 @@ def test_counts_are_exact_with_32_threads_and_errors_among_them(engine: Engine) 
     assert len(moments) == threads * each
     assert sum(moment.failed for moment in moments) == failed
     assert sum(moment.fetched for moment in moments) == threads * each - failed
-    assert recorder.begun == len(recorder.waits) == threads * each
+    assert recorder.transactions.begun == len(recorder.waits) == threads * each
     assert not vars(engine.dialect).keys() & set(HOOKS)
 
 
