@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aspencli.output.console import Output
 from aspencli.output.rendering import Column
-from aspencli.output.text import visible
+from aspencli.output.text import counted, visible
 
 if TYPE_CHECKING:
     from db.profiling.documents import Change
@@ -37,6 +37,8 @@ CHANGES = (
     Column("query", "Statement"),
 )
 _SHOWN = 300  # characters of a statement in a table
+_SPENT_MS = 0.05  # less is shown as nothing
+_DIGITS = 3  # of what programs read: microseconds
 
 
 def show(
@@ -61,41 +63,58 @@ def show(
 
 
 def totals_text(profile: Profile) -> str:
-    """The totals in two lines."""
+    """What ran, and where the time went, the most first."""
     totals = profile.totals
-    failed = f", {totals.failed} failed" if totals.failed else ""
+    queries = f"{totals.queries:,} {'query' if totals.queries == 1 else 'queries'}"
+    failed = f", {totals.failed:,} failed" if totals.failed else ""
+    parts = {
+        "database": totals.execute_ms,
+        "fetching": totals.fetch_ms,
+        "commit and rollback": totals.ending_ms,
+        "waiting for connections": totals.waiting_ms,
+        "Python": totals.python_ms,
+    }
+    spent = [f"{name} {took:,.1f} ms" for name, took in _falling(parts) if took >= _SPENT_MS]
     return (
-        f"{totals.queries:,} queries ({totals.distinct:,} kinds{failed}), {totals.rows:,} rows, "
-        f"{totals.transactions:,} transactions in {totals.wall_ms:,.1f} ms\n"
-        f"database {totals.execute_ms:,.1f} ms, fetching {totals.fetch_ms:,.1f} ms, "
-        f"commit and rollback {totals.ending_ms:,.1f} ms, waiting for connections "
-        f"{totals.waiting_ms:,.1f} ms, Python {totals.python_ms:,.1f} ms"
+        f"{queries} ({counted(totals.distinct, 'kind')}{failed}), "
+        f"{counted(totals.rows, 'row')}, {counted(totals.transactions, 'transaction')} "
+        f"in {totals.wall_ms:,.1f} ms\n{', '.join(spent)}"
     )
+
+
+def _falling(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
 
 
 def _row(one: Statement, *, people: bool) -> dict[str, Any]:
     numbers = {column.key: getattr(one, column.key) for column in COLUMNS[:8]}
-    if people:
-        numbers = {
-            name: f"{value:,.2f}" if isinstance(value, float) else value
-            for name, value in numbers.items()
-        }
+    shown = {
+        name: (f"{value:,.2f}" if people else round(value, _DIGITS))
+        for name, value in numbers.items()
+        if isinstance(value, float)
+    }
     text = one.key.fingerprint
     return {
         **numbers,
-        "share": f"{one.share:.0%}" if people else one.share,
+        **shown,
+        "share": f"{one.share:.0%}" if people else round(one.share, _DIGITS),
         "flags": ", ".join(flag.name for flag in one.flags),
-        "line": short_place(one),
+        "line": short_place(one, whole=not people),
         "query": text[:_SHOWN] + "…" * (len(text) > _SHOWN) if people else text,
     }
 
 
-def short_place(one: Statement) -> str:
-    """The calling line, below the folder that one stands in."""
+def short_place(one: Statement, *, whole: bool = True) -> str:
+    """The calling line, below the folder that one stands in.
+
+    Args:
+        one: The statement.
+        whole: With the whole path where the file lies elsewhere; else by its name alone.
+    """
     path = Path(one.key.file)
     if path.is_relative_to(Path.cwd()):
         return f"{path.relative_to(Path.cwd())}:{one.key.line}"
-    return one.place
+    return one.place if whole or not path.is_absolute() else f"{path.name}:{one.key.line}"
 
 
 def plan_lines(node: dict[str, Any], depth: int = 0) -> Iterable[str]:
