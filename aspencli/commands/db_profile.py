@@ -176,7 +176,7 @@ def _run(context: AppContext, work: _Work, *, parameters: bool) -> tuple[Bench, 
     elif work.sql is not None:
         run_sql(work.sql, database, bench)
     elif work.code is None and work.script is not None and work.script.suffix == ".sql":
-        run_sql(read_file(work.script), database, bench)
+        run_sql(read_file(work.script), database, bench, str(work.script))
     else:
         # Results are the report; what the code prints is not.
         with redirect_stdout(sys.stderr):

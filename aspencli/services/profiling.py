@@ -50,16 +50,22 @@ class Bench:
             self.recorder.stop()
 
 
-def run_sql(text: str, database: Database, bench: Bench) -> None:
+def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") -> None:
     """Execute statements one by one in one transaction, and fetch their rows.
+
+    Args:
+        text: The statements.
+        database: Where.
+        bench: Under which recorder.
+        source: What the lines are counted in, in the report.
 
     Raises:
         BadInputError: There is none, or one that would end the transaction.
     """
-    statements = split_statements(text)
-    if not statements:
+    parts = split_statements(text)
+    if not parts:
         raise BadInputError("there is no statement", hint='Give one, as in --sql "SELECT 1".')
-    for statement in statements:
+    for _line, statement in parts:
         if fingerprint(statement).partition(" ")[0].upper() in _ENDING:
             raise BadInputError(
                 f"{statement[:60]!r} would end the transaction that the statements run in",
@@ -67,10 +73,16 @@ def run_sql(text: str, database: Database, bench: Bench) -> None:
             )
     with bench.around(database.engine), database.engine.begin() as connection:
         plainly = connection.execution_options(no_parameters=True)
-        for statement in statements:
+
+        def execute(statement: str) -> None:
             result = plainly.exec_driver_sql(statement)
             if result.returns_rows:
                 result.fetchall()
+
+        for line, statement in parts:
+            # As if the script were Python, so that its own line is the one that asked.
+            call = compile("\n" * (line - 1) + "execute(statement)", source, "exec")
+            exec(call, {"execute": execute, "statement": statement})  # noqa: S102 - ours
 
 
 def read_file(path: Path) -> str:

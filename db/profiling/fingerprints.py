@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 _TOKEN = re.compile(
     r"""
@@ -86,16 +87,34 @@ def _joined(tokens: list[tuple[str, bool]]) -> str:
     return "".join(parts)
 
 
-def split_statements(text: str) -> list[str]:
+class Part(NamedTuple):
+    """A statement of a script.
+
+    Attributes:
+        line: The number of its first line.
+        statement: It, without a semicolon.
+    """
+
+    line: int
+    statement: str
+
+
+def split_statements(text: str) -> list[Part]:
     """The statements of a script, without the semicolons between them."""
-    found: list[str] = []
+    found: list[tuple[int, int]] = []
     start = position = 0
     while match := _TOKEN.match(text, position):
         position = match.end()
         if match.lastgroup == "comment":
             position = _end_of_comment(text, position)
         elif match[0] == ";":
-            found.append(text[start : match.start()])
+            found.append((start, match.start()))
             start = position
-    found.append(text[start:])
-    return [statement.strip() for statement in found if fingerprint(statement)]
+    found.append((start, len(text)))
+    return [_part(text, *ends) for ends in found if fingerprint(text[slice(*ends)])]
+
+
+def _part(text: str, start: int, end: int) -> Part:
+    statement = text[start:end]
+    begin = start + len(statement) - len(statement.lstrip())
+    return Part(text.count("\n", 0, begin) + 1, statement.strip())

@@ -57,6 +57,18 @@ def test_code_that_commits_is_rolled_back_and_sees_its_own_changes(
     assert names(seeded) == before
 
 
+def test_each_statement_is_shown_with_its_own_line(profile: Profiling, tmp_path: Path) -> None:
+    file = tmp_path / "report.sql"
+    file.write_text("-- who\nselect name from users;\n\n  select id\n from groups; select 1")
+    statements = json.loads(profile(str(file)).out)["statements"]
+    assert {(one["fingerprint"], one["file"], one["line"]) for one in statements} == {
+        ("select name from users", str(file), 1),
+        ("select id from groups", str(file), 4),
+        ("select ?", str(file), 5),
+    }
+    assert "--sql:1" in profile("--sql", "select 1", form="table").out
+
+
 def test_a_file_of_sql_runs_statement_by_statement(profile: Profiling, tmp_path: Path) -> None:
     file = tmp_path / "two.sql"
     file.write_text("select '50%;' -- ;\n;\nselect generate_series(1, 3);\n")
