@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db.database import Database
 from db.profiling.summary import Flag, Profile, Statement, is_select
+
+if TYPE_CHECKING:
+    from db.sessions import ReadSession
 
 _LARGE_TABLE = 10_000  # rows
 _MISJUDGED = 10
 _FEW = 100  # rows; below, an estimate may be wrong
 _POSITION = re.compile(r"\$(\d+)\b")
 _SECRET = re.compile(r"secret|passw|token|key|auth|credential|cookie", re.IGNORECASE)
+_SIZES = text(
+    "SELECT relname, reltuples FROM pg_class"
+    " WHERE relname = ANY(:names) AND relkind = 'r' AND pg_table_is_visible(oid)"
+)
 _EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE")
 
 
@@ -37,11 +45,13 @@ def explain_slowest(
     explained = [one for one in profile.statements if _can_be_explained(one)][:count]
     for one in explained:
         try:
-            one.plan = _plan(one, database, analyze=analyze)
+            with database.reading() as session:
+                one.plan = _plan(one, session, analyze=analyze)
+                tables = _sizes(one.plan, session)
         except DBAPIError as error:
             refused.append((one, str(error.orig).partition("\n")[0]))
         else:
-            one.flags.extend(_flags(one.plan))
+            one.flags.extend(_flags(one.plan, tables))
     return refused
 
 
@@ -49,24 +59,37 @@ def _can_be_explained(one: Statement) -> bool:
     return one.failed < one.calls and one.key.fingerprint.upper().startswith(_EXPLAINED)
 
 
-def _plan(one: Statement, database: Database, *, analyze: bool) -> dict[str, Any]:
+def _plan(one: Statement, session: ReadSession, *, analyze: bool) -> dict[str, Any]:
     options = "FORMAT JSON"
+    # By its first word it may still write; the read-only transaction does not let it.
     if analyze and is_select(one.key.fingerprint):
         options += ", ANALYZE, BUFFERS"
     statement, parameters = _for_psycopg2(one.example.statement, one.example.parameters)
-    with database.reading() as session:
-        connection = session.connection(execution_options={"no_parameters": not parameters})
-        found = connection.exec_driver_sql(f"EXPLAIN ({options}) {statement}", parameters)
-        plan: dict[str, Any] = found.scalar_one()[0]
+    connection = session.connection(execution_options={"no_parameters": not parameters})
+    found = connection.exec_driver_sql(f"EXPLAIN ({options}) {statement}", parameters)
+    plan: dict[str, Any] = found.scalar_one()[0]
     return plan
+
+
+def _sizes(plan: Mapping[str, Any], session: ReadSession) -> dict[str, float]:
+    """How many rows tables have that are read whole: a plan that was not run does not tell."""
+    names = {
+        str(node["Relation Name"])
+        for node in nodes(plan["Plan"])
+        if node["Node Type"] == "Seq Scan" and "Actual Rows" not in node
+    }
+    if not names:
+        return {}
+    found = session.execute(_SIZES, {"names": sorted(names)})
+    return {name: float(rows) for name, rows in found}
 
 
 def _for_psycopg2(statement: str, parameters: Any) -> tuple[str, Any]:
     """A statement of asyncpg, with its numbered places, as psycopg2 takes it."""
     if not (isinstance(parameters, tuple | list) and _POSITION.search(statement)):
         return statement, parameters or None  # without any, a % is itself
-    text = _POSITION.sub(r"%(p\1)s", statement.replace("%", "%%"))
-    return text, {f"p{number}": value for number, value in enumerate(parameters, 1)}
+    named = _POSITION.sub(r"%(p\1)s", statement.replace("%", "%%"))
+    return named, {f"p{number}": value for number, value in enumerate(parameters, 1)}
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -76,47 +99,73 @@ def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from nodes(below)
 
 
-def _flags(plan: Mapping[str, Any]) -> list[Flag]:
+def _flags(plan: Mapping[str, Any], sizes: Mapping[str, float]) -> list[Flag]:
     found: dict[str, Flag] = {}
     for node in nodes(plan["Plan"]):
-        for flag in (_scan(node), _spill(node), _estimate(node)):
+        for flag in (_scan(node, sizes), _spill(node)):
             if flag is not None:
                 found.setdefault(flag.name, flag)
+    for flag in _estimates(plan["Plan"], cut_short=False):
+        found.setdefault(flag.name, flag)
     return list(found.values())
 
 
-def _scan(node: Mapping[str, Any]) -> Flag | None:
+def _scan(node: Mapping[str, Any], sizes: Mapping[str, float]) -> Flag | None:
     if node["Node Type"] != "Seq Scan":
         return None
+    table, condition = node.get("Relation Name", "?"), node.get("Filter")
     loops = node.get("Actual Loops", 1)
     read = (node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)) * loops
-    read = read or node["Plan Rows"]
+    if "Actual Rows" not in node:
+        read = max(node["Plan Rows"], sizes.get(table, 0.0))
     if read < _LARGE_TABLE:
         return None
-    table, condition = node.get("Relation Name", "?"), node.get("Filter")
     cure = f"An index for {condition}, if it leaves few rows." if condition else ""
     return Flag("seq-scan", f"reads all of {table}, some {read:,.0f} rows", cure)
 
 
 def _spill(node: Mapping[str, Any]) -> Flag | None:
-    on_disk = node.get("Sort Space Type") == "Disk" or node.get("Hash Batches", 1) > 1
-    if not on_disk:
+    """Whether it, or a process that did a part of it, wrote what did not fit into memory."""
+    parts = [part for part in (node, *node.get("Workers", ())) if _is_on_disk(part)]
+    if not parts:
         return None
-    size = node.get("Sort Space Used") or node.get("Disk Usage") or node.get("Peak Memory Usage", 0)
+    names = ("Sort Space Used", "Disk Usage", "Maximum Storage", "Peak Memory Usage")
+    size = sum(next((part[name] for name in names if part.get(name)), 0) for part in parts)
     kind = node["Node Type"].lower()
-    return Flag("spilled", f"a {kind} did not fit in memory ({size:,} kB)", "A larger work_mem.")
+    what = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return Flag("spilled", f"{what} did not fit in memory ({size:,} kB)", "A larger work_mem.")
 
 
-def _estimate(node: Mapping[str, Any]) -> Flag | None:
+def _is_on_disk(part: Mapping[str, Any]) -> bool:
+    return (
+        "Disk" in {part.get("Sort Space Type"), part.get("Storage")}
+        or part.get("Hash Batches", 1) > 1
+        or part.get("Disk Usage", 0) > 0
+    )
+
+
+def _estimates(node: Mapping[str, Any], *, cut_short: bool) -> Iterator[Flag]:
+    """What was expected wrongly; one that need not run to its end tells by too many rows only."""
+    flag = _estimate(node, cut_short=cut_short)
+    if flag is not None:
+        yield flag
+    for below in node.get("Plans", ()):
+        asked_once = below.get("Parent Relationship") in {"SubPlan", "InitPlan"}
+        looked_up = node.get("Join Type") in {"Semi", "Anti"}
+        limited = cut_short or node["Node Type"] in {"Limit", "Merge Join"}
+        yield from _estimates(below, cut_short=limited or asked_once or looked_up)
+
+
+def _estimate(node: Mapping[str, Any], *, cut_short: bool) -> Flag | None:
     if not node.get("Actual Loops"):
         return None
     guessed, actual = max(node["Plan Rows"], 1), max(node["Actual Rows"], 1)
-    wrong = max(guessed / actual, actual / guessed)
+    wrong = actual / guessed if cut_short else max(guessed / actual, actual / guessed)
     if wrong < _MISJUDGED or max(guessed, actual) < _FEW:
         return None
     where = node.get("Relation Name") or node["Node Type"]
-    text = f"{where}: {guessed:,} rows expected, {actual:,.0f} found"
-    return Flag("misestimated", text, "ANALYZE the table, or extended statistics on its columns.")
+    words = f"{where}: {guessed:,} rows expected, {actual:,.0f} found"
+    return Flag("misestimated", words, "ANALYZE the table, or extended statistics on its columns.")
 
 
 def hide_secrets(parameters: Any) -> Any:
