@@ -132,6 +132,48 @@ def test_what_cannot_be_done_is_told(
     assert (done.code, said in done.err) == (code, True), done.err
 
 
+@pytest.mark.parametrize(
+    ("option", "content", "said"),
+    [
+        ("--compare", "{", "is no JSON"),
+        ("--compare", "[]", "is no profile: no object"),
+        ("--compare", '{"format": "another"}', "is no profile: not a profile of version 1"),
+        (
+            "--compare",
+            '{"format": "aspencli-profile", "version": 1, "statements": [{}]}',
+            "is no profile: 'fingerprint'",
+        ),
+        ("--compare", None, "cannot be read"),
+        ("--html", None, "is in no folder that exists"),
+        ("--html", "", "is a folder"),
+    ],
+)
+def test_files_that_cannot_be_used_are_told_before_anything_runs(
+    profile: Profiling,
+    seeded: Database,
+    tmp_path: Path,
+    option: str,
+    content: str | None,
+    said: str,
+) -> None:
+    before, file = names(seeded), tmp_path / "no" / "file"
+    if content is not None:
+        file.parent.mkdir()
+        file.write_text(content) if option == "--compare" else file.mkdir()
+    done = profile(option, str(file), "--write", "--commit", "--yes", "--sql", RENAME)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert names(seeded) == before
+
+
+def test_a_page_that_cannot_be_written_does_not_take_the_results_with_it(
+    profile: Profiling,
+) -> None:
+    done = profile("--html", "/dev/full", "--sql", "select 1")
+    assert done.code == 1
+    assert "the page cannot be written to /dev/full: No space left on device" in done.err
+    assert done.json["totals"]["queries"] == 1
+
+
 GUIDE = Path(__file__).parents[2] / "docs/guides/profiling.md"
 
 

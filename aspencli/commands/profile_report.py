@@ -1,0 +1,171 @@
+"""What ``db profile`` tells of a recording, and where it writes that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aspencli.context import AppContext
+from aspencli.errors import AspenError, BadInputError
+from aspencli.targets import Safety
+
+if TYPE_CHECKING:
+    from aspencli.services.profiling import Bench
+    from db.profiling.budgets import Limit
+    from db.profiling.summary import Profile
+
+
+_PLANS = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be told.
+
+    Attributes:
+        top: So many statements.
+        min_ms: Only those that took so long together.
+        parameters: Whether those of the slowest execution are shown.
+        plans: Whether plans are shown.
+        analyze: Whether SELECTs run again for them on production too.
+        before: An earlier profile, to compare with.
+        page: The file for a page.
+        limits: What must not be passed.
+    """
+
+    top: int
+    min_ms: float
+    parameters: bool
+    plans: bool
+    analyze: bool
+    before: dict[str, Any] | None
+    page: Path | None
+    limits: list[Limit]
+
+
+def limits_of(text: str | None) -> list[Limit]:
+    """The limits of a budget.
+
+    Raises:
+        BadInputError: It cannot be understood.
+    """
+    if text is None:
+        return []
+    from db.profiling.budgets import parse_budget
+
+    try:
+        return parse_budget(text)
+    except ValueError as error:
+        raise BadInputError(f"--budget: {error}") from error
+
+
+def earlier(path: Path | None) -> dict[str, Any] | None:
+    """The profile to compare with, before anything runs.
+
+    Raises:
+        BadInputError: The file holds none.
+    """
+    if path is None:
+        return None
+    from aspencli.services.profiling import read_file
+    from db.profiling.documents import compare
+
+    try:
+        found = json.loads(read_file(path))
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"{path} is no JSON: {error}") from error
+    try:
+        if not isinstance(found, dict):
+            raise TypeError("no object")
+        compare(found, found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(
+            f"--compare: {path} is no profile: {error}", hint="Make one with --output json."
+        ) from error
+    return found
+
+
+def page_file(path: Path | None) -> Path | None:
+    """The file for the page, before anything runs.
+
+    Raises:
+        BadInputError: No file can be there.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        what = "is a folder" if path.is_dir() else "is in no folder that exists"
+        raise BadInputError(f"--html: {path} {what}", hint="Name a file in an existing folder.")
+    return path
+
+
+def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
+    """Tell what was recorded: first to the person or the program that asked.
+
+    Args:
+        context: Where it is told.
+        bench: What was recorded.
+        what: What was run, in words.
+        wanted: What is to be told.
+
+    Raises:
+        AspenError: The page cannot be written, or a limit was passed.
+    """
+    from db.profiling.documents import as_document
+
+    found = _summary(bench)
+    if wanted.plans:
+        _explain(context, found, wanted)
+    document = as_document(found, what, parameters=wanted.parameters)
+    _show(context, found, document, wanted)
+    if wanted.page is not None:
+        _write_page(context, found, document, wanted.page)
+    _check(wanted.limits, found)
+
+
+def _summary(bench: Bench) -> Profile:
+    from db.profiling.summary import summarise
+
+    if bench.recorder is None:
+        raise AspenError("nothing was run")
+    return summarise(bench.recorder)
+
+
+def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
+    from db.profiling.plans import explain_slowest
+
+    analyze = wanted.analyze or context.target.safety is not Safety.PRODUCTION
+    count = min(wanted.top, _PLANS)
+    for one, why in explain_slowest(found, context.database(), count=count, analyze=analyze):
+        context.out.warn(f"no plan of {one.key.fingerprint[:60]}: {why}")
+
+
+def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted: Wanted) -> None:
+    from aspencli.commands.profile_views import show, show_changes
+    from db.profiling.documents import compare
+
+    out = context.out
+    if wanted.before is not None:
+        return show_changes(out, compare(wanted.before, document))
+    if out.chosen_form in {"json", "jsonl"}:
+        indent = 2 if out.chosen_form == "json" else None
+        return out.text(json.dumps(document, indent=indent, ensure_ascii=False))
+    chosen = [one for one in found.statements if one.total_ms + one.fetch_ms >= wanted.min_ms]
+    return show(out, found, chosen[: wanted.top], parameters=wanted.parameters)
+
+
+def _write_page(context: AppContext, found: Profile, document: dict[str, Any], path: Path) -> None:
+    from db.profiling.page import as_page
+
+    try:
+        path.write_text(as_page(found, document), encoding="utf-8")
+    except OSError as error:
+        raise AspenError(f"the page cannot be written to {path}: {error.strerror}") from error
+    context.out.info(f"the page is in {path}")
+
+
+def _check(limits: list[Limit], found: Profile) -> None:
+    from db.profiling.budgets import broken
+
+    if problems := broken(limits, found):
+        raise AspenError("the budget is broken: " + "; ".join(problems))

@@ -1,0 +1,125 @@
+"""What ``db profile`` runs: SQL, Python, or a request to the service, in this process."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli.context import AppContext
+from aspencli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from aspencli.services.profiling import Bench
+    from db.database import Database
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be profiled; exactly one of it is given."""
+
+    script: Path | None
+    arguments: list[str]
+    sql: str | None
+    code: str | None
+    request: str | None
+    user: str | None
+    body: Path | None
+    write: bool
+    commit: bool
+
+    def check(self) -> None:
+        """Make sure that it can be told what to run.
+
+        Raises:
+            BadInputError: It is nothing, or several things, or options contradict.
+        """
+        given = [self.sql is not None, self.code is not None, self.request is not None]
+        if sum(given) > 1 or not (any(given) or self.script):
+            raise BadInputError(
+                "one thing to profile is needed",
+                hint='Give a script, a .sql file, -c CODE, --sql "..." or --request "GET /...".',
+            )
+        if (self.user or self.body) and self.request is None:
+            raise BadInputError("--as and --body belong to --request")
+        if self.commit and not self.write:
+            raise BadInputError("--commit needs --write")
+
+    @property
+    def name(self) -> str:
+        """It in words."""
+        return self.request or self.sql or self.code or str(self.script)
+
+
+def run(context: AppContext, work: Work, *, parameters: bool) -> tuple[Bench, int]:
+    """Run it under a recorder.
+
+    Args:
+        context: What it runs in.
+        work: It, checked.
+        parameters: Whether those of the slowest statements are kept.
+
+    Returns:
+        Where it was recorded, and its exit code.
+    """
+    from aspencli.services.profiling import Bench, read_file, run_sql
+
+    bench = Bench(parameters=parameters, rehearse=work.write and not work.commit)
+    database = context.database(writable=work.write)
+    status = 0
+    if work.request is not None:
+        status = _ask(context, work, bench)
+    elif work.sql is not None:
+        run_sql(work.sql, database, bench)
+    elif work.code is None and work.script is not None and work.script.suffix == ".sql":
+        run_sql(read_file(work.script), database, bench, str(work.script))
+    else:
+        # Results are the report; what the code prints is not.
+        with redirect_stdout(sys.stderr):
+            status = _execute(context, work, bench, database)
+    return bench, status
+
+
+def _ask(context: AppContext, work: Work, bench: Bench) -> int:
+    from aspencli.clients.service import ask_here
+    from aspencli.services.profiling import read_file, split_request
+
+    method, path = split_request(work.request or "", write=work.write)
+    bench.rehearse = not work.commit  # the service writes where a GET does too
+    body = read_file(work.body).encode() if work.body else None
+    answered = ask_here(
+        context.database_url(), method, path, user=work.user, body=body, around=bench.around
+    )
+    said = f"{method} {path}: {answered.status}, {len(answered.body):,} bytes"
+    if answered.status < 400:  # noqa: PLR2004 - HTTP's
+        context.out.info(said)
+        return 0
+    context.out.error(said, hint=None if work.user else "Say who asks: --as EMAIL")
+    return 1
+
+
+def _execute(context: AppContext, work: Work, bench: Bench, database: Database) -> int:
+    from aspencli.shell.console import ConsoleRequest
+    from aspencli.shell.script import execute
+
+    words = [str(work.script), *work.arguments] if work.script else work.arguments
+    return execute(
+        ConsoleRequest(
+            open_database=lambda: database,
+            address=context.database_url(),
+            target_label=context.target.label,
+            safety=context.target.safety,
+            confirm_write=lambda: False,
+            writing=work.write,
+            code=work.code,
+            script=None if work.code is not None else work.script,
+            arguments=words if work.code is not None else words[1:],
+            connect=False,
+            debug=bool(context.options["debug"]),
+            messages=context.out,
+            around=bench.around,
+            ended=bench.stop,
+        )
+    )
