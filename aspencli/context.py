@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aspencli.clients.api import Api
     from aspencli.clients.laptop import Laptop
     from aspencli.output.console import Output
-    from db.database import Database, Limits
+    from db.connecting import Limits
+    from db.database import Database
 
 
 class Options:
@@ -179,7 +180,7 @@ class AppContext:
 
         database = Database(
             self.database_url(admin=admin),
-            application_name=self._application_name(),
+            application_name=self.application_name,
             writable=writable,
             limits=limits,
         )
@@ -203,7 +204,9 @@ class AppContext:
             f"[targets.{target.name}] in {self.config.path}.",
         )
 
-    def _application_name(self) -> str:
+    @property
+    def application_name(self) -> str:
+        """What the activity views of a server show of this run."""
         return f"aspencli/{__version__} {self.target.label} {_user()}"
 
 

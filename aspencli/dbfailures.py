@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
-from db.database import InvalidDatabaseUrlError
+from db.connecting import InvalidDatabaseUrlError
 
 
 class _Rule(NamedTuple):

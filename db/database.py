@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,38 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+
 if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
     from db.sessions import ReadSession, WriteSession
 
-DRIVER = "postgresql+psycopg2"
-# SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 _BACKENDS = frozenset({"postgres", "postgresql"})
 # Where a connection broke, the pool logs with a traceback that a cursor could not be closed, beside
 # the error that tells so; where nobody listens, it would go to stderr.
 logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
-_NAME_LIMIT = 63  # bytes; PostgreSQL cuts application_name there (NAMEDATALEN - 1)
-
-
-class InvalidDatabaseUrlError(ValueError):
-    """A database address that cannot be used; its text never repeats the address."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long the server may keep a session waiting, in milliseconds; 0 means no limit.
-
-    Attributes:
-        statement_ms: The longest a statement may run (``statement_timeout``).
-        lock_ms: The longest a statement may wait for a lock (``lock_timeout``).
-        idle_ms: The longest a transaction may stay open with nothing to do
-            (``idle_in_transaction_session_timeout``).
-        connect_s: The longest a connection may take to open, in seconds.
-    """
-
-    statement_ms: int = 60_000
-    lock_ms: int = 5_000
-    idle_ms: int = 0
-    connect_s: int = 10
 
 
 def normalise_url(address: str | URL) -> URL:
@@ -90,7 +67,7 @@ class Database:
         schema: str = "aspen",
     ):
         self._url = normalise_url(address)
-        self.application_name = application_name.encode()[:_NAME_LIMIT].decode(errors="ignore")
+        self.application_name = cut_name(application_name)
         self.writable = writable
         self.limits = limits or Limits()
         self.schema = schema
@@ -174,27 +151,13 @@ class Database:
 
     def connect_args(self, *, writable: bool) -> dict[str, Any]:
         """What the driver is told for each new connection (libpq keywords)."""
-        settings = {
-            "search_path": f"{self.schema},public",
-            "default_transaction_read_only": "off" if writable else "on",
-            "statement_timeout": str(self.limits.statement_ms),
-            "lock_timeout": str(self.limits.lock_ms),
-            "idle_in_transaction_session_timeout": str(self.limits.idle_ms),
-        }
         return {
             # libpq would take a missing one from PGHOSTADDR or a service file, and that address
             # would win over the host: another server than the one that the target names.
             "hostaddr": self._url.query.get("hostaddr", ""),
-            "application_name": self.application_name,
-            "connect_timeout": self.limits.connect_s,
-            # Whatever PGCLIENTENCODING says: names come in every script.
-            "client_encoding": "utf8",
-            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-            # A dead peer is noticed in about a minute instead of two hours.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60_000,
+            **session_arguments(
+                self.application_name, self.limits, schema=self.schema, writable=writable
+            ),
         }
 
     def _make_engine(self, *, writable: bool) -> Engine:

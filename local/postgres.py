@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-from sqlalchemy.engine import URL
+from urllib.parse import quote
 
 from aspencli.errors import AspenError, NotFoundError, UnreachableError
-from db.database import DRIVER
+from db.connecting import DRIVER
 from local import logs, postmaster, processes
 from local.account import server_account
 from local.binaries import Binaries, find_binaries, major_of
@@ -126,8 +125,7 @@ class Cluster:
                 "there is no local database yet", hint="Start it with 'aspencli local up'."
             )
         password = self._places.passwords()[user]
-        url = URL.create(DRIVER, user, password, HOST, port, database)
-        return url.render_as_string(hide_password=False)
+        return f"{DRIVER}://{user}:{quote(password, safe='')}@{HOST}:{port}/{database}"
 
     def passwords(self) -> dict[str, str]:
         """The password of each role."""

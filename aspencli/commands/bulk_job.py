@@ -227,7 +227,7 @@ class DatabaseJob(Job[BulkStore]):
         purpose: Purpose,
     ):
         from db.bulk.run import BulkRun
-        from db.database import Limits
+        from db.connecting import Limits
 
         limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
         database = context.database(writable=not purpose.dry_run, limits=limits)

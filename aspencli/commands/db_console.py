@@ -13,10 +13,10 @@ import typer
 from aspencli.cli import examples
 from aspencli.context import AppContext, current
 from aspencli.errors import RefusedError
+from db.connecting import Limits
 
 if TYPE_CHECKING:
-    from aspencli.services.psql import PsqlCall
-    from db.database import Database
+    from aspencli.services.psql import Address, PsqlCall
 
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writing; asks first. Otherwise it is read-only.")
@@ -103,34 +103,35 @@ def psql(
     Unqualified names are looked up in schema aspen, then public. The password reaches psql through
     its environment, never its arguments.
     """
-    from aspencli.services.psql import find_psql, psql_call
+    from aspencli.services.psql import Address, find_psql, psql_call, read_address
 
     context = current(ctx)
     if write:
         context.authorise("open psql for writing", dry_run=False)
-    database = context.database(writable=write)
+    parameters = read_address(context.database_url())
+    address = Address(parameters, context.application_name, writable=write)
     program = find_psql(context.target, context.laptop.psql)
-    _reach(database)
-    _announce(context, database)
+    _reach(context, address)
+    _announce(context, address)
     words = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
-    _become(psql_call(program, database, context.target, words, script=not sys.stdin.isatty()))
+    _become(psql_call(program, address, context.target, words, script=not sys.stdin.isatty()))
 
 
-def _reach(database: Database) -> None:
+def _reach(context: AppContext, address: Address) -> None:
     """Fail as every other command does where the database cannot be reached.
 
     Without a password in the address it is psql that asks for one.
     """
-    if database.url.password:
-        with database.reading() as session:
-            session.connection()
-    database.dispose()
+    if not address.parameters.get("password") or address.answers:
+        return
+    with context.database(writable=address.writable).reading() as session:
+        session.connection()
 
 
-def _announce(context: AppContext, database: Database) -> None:
+def _announce(context: AppContext, address: Address) -> None:
     if context.out.interactive:
-        mode = "WRITING" if database.writable else "read-only (--write to change that)"
-        limit = database.limits.statement_ms / 1_000
+        mode = "WRITING" if address.writable else "read-only (--write to change that)"
+        limit = Limits().statement_ms / 1_000
         context.out.info(f"{context.target.label}, {mode}; a statement may take {limit:.0f} s")
 
 

@@ -162,7 +162,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     from aspencli.services.journal import open_journal
     from aspencli.services.runs import Outcome, find
     from aspencli.services.verdicts import Verdict, judge, keep
-    from db.database import Limits
+    from db.connecting import Limits
 
     context = current(ctx)
     out = context.out

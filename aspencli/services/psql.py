@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy.engine import URL
-
-from aspencli.errors import UnreachableError
+from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import Safety, Target
-from db.database import Database
+from db.connecting import Limits, cut_name, session_arguments
 
 # What would lead psql elsewhere than to the target, were it left in the environment.
 # PGCLUSTER is read by Debian's wrapper of psql.
@@ -33,6 +33,64 @@ _PARAMETERS = frozenset(
         *("target_session_attrs", "load_balance_hosts"),
     }
 )
+
+
+_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # with SQLAlchemy's name of a driver
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where psql goes, and as what.
+
+    Attributes:
+        parameters: What the address has, by libpq's keywords. It may hold the password, so it is
+            left out of ``repr``.
+        application_name: What the server's activity views show.
+        writable: Whether sessions may write.
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+    application_name: str
+    writable: bool = False
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What each of its sessions is told (libpq keywords)."""
+        return session_arguments(cut_name(self.application_name), Limits(), writable=self.writable)
+
+    @property
+    def answers(self) -> bool:
+        """Whether somebody can sign in there."""
+        import psycopg2
+
+        try:
+            psycopg2.connect(**{**self.session, "hostaddr": "", **self.parameters}).close()
+        except psycopg2.Error:
+            return False
+        return True
+
+
+def read_address(address: str) -> dict[str, str]:
+    """The parameters of an address, as libpq reads them, which psql is made of.
+
+    (SQLAlchemy would read it too, and take longer to load than psql to start.)
+
+    Raises:
+        BadInputError: It is none.
+    """
+    from psycopg2 import ProgrammingError
+    from psycopg2.extensions import parse_dsn
+
+    try:
+        if not _SPELLING.match(address):
+            raise ValueError(address)
+        return dict(parse_dsn(_SPELLING.sub("postgresql://", address, count=1)))
+    except (ProgrammingError, ValueError):
+        # The parser's message could repeat a password.
+        raise BadInputError(
+            "not a database address; expected postgresql://user:password@host:port/name",
+            hint="Mend database_url in the config file or the environment.",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -80,7 +138,7 @@ def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | No
 
 def psql_call(
     program: Path,
-    database: Database,
+    address: Address,
     target: Target,
     arguments: Sequence[str] = (),
     *,
@@ -95,7 +153,7 @@ def psql_call(
 
     Args:
         program: The psql to run.
-        database: Where, and whether its sessions may write.
+        address: Where, and whether its sessions may write.
         target: Whose database it is.
         arguments: What the operator hands on to psql; it comes last, and so wins.
         script: Nobody is at the keyboard: psql then ends at the first error, with exit code 3,
@@ -107,39 +165,31 @@ def psql_call(
     return PsqlCall(
         program,
         # Its own path comes first: not on PATH, psql finds its files by that.
-        (str(program), *stop, *_prompts(database, target), *arguments),
-        {**inherited, **dict(_connection(database))},
+        (str(program), *stop, *_prompts(address, target), *arguments),
+        {**inherited, **dict(_connection(address))},
     )
 
 
-def _connection(database: Database) -> Iterator[tuple[str, str]]:
-    url = database.url
-    yield "PGDATABASE", url.database or ""
-    for name, value in (("PGHOST", url.host), ("PGPORT", url.port), ("PGUSER", url.username)):
-        if value:
-            yield name, str(value)
-    if url.password:
-        yield "PGPASSWORD", url.password
-    settings = database.connect_args(writable=database.writable)
-    yield "PGOPTIONS", settings["options"]
-    yield "PGAPPNAME", settings["application_name"]
-    yield "PGCONNECT_TIMEOUT", str(settings["connect_timeout"])
-    yield from _parameters(url)
+def _connection(address: Address) -> Iterator[tuple[str, str]]:
+    given = address.parameters
+    yield "PGDATABASE", given.get("dbname", "")
+    for name, variable in (("user", "PGUSER"), ("password", "PGPASSWORD")):
+        if given.get(name):
+            yield variable, given[name]
+    session = address.session
+    yield "PGOPTIONS", session["options"]
+    yield "PGAPPNAME", session["application_name"]
+    yield "PGCONNECT_TIMEOUT", str(session["connect_timeout"])
+    for name in sorted(given.keys() & _PARAMETERS):
+        yield "PG" + name.upper().replace("_", ""), given[name]
 
 
-def _parameters(url: URL) -> Iterator[tuple[str, str]]:
-    for name, value in url.query.items():
-        if name in _PARAMETERS:
-            text = value if isinstance(value, str) else ",".join(value)
-            yield "PG" + name.upper().replace("_", ""), text
-
-
-def _prompts(database: Database, target: Target) -> list[str]:
+def _prompts(address: Address, target: Target) -> list[str]:
     """On the local target psql's own; elsewhere the target leads, so that nobody mistakes it.
 
     A ``PROMPT1`` in the operator's psqlrc comes later, and wins.
     """
     if target.safety is Safety.LOCAL:
         return []
-    lead = target.label + (" (writing)" if database.writable else "")
+    lead = target.label + (" (writing)" if address.writable else "")
     return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from local.binaries import find_binaries
-from tests.bench import local, millions, profiler, renames, renames_api, service, startup
+from tests.bench import console, local, millions, profiler, renames, renames_api, service, startup
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
 _PARTS = (
-    *("startup", "local", "profiler", "service", "renames", "swaps", "orm"),
+    *("startup", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
     *("millions", "renames-api"),
 )
 _USUAL = _PARTS[:-2]
@@ -63,6 +63,8 @@ def _measured(
 ) -> Iterator[Comparison]:
     if "startup" in parts:
         yield from startup.measure()
+    if "console" in parts:
+        yield from console.measure()
     if "local" in parts:
         yield from local.measure()
     if "service" in parts:

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from aspencli.services.psql import read_address
 from db.database import Database
 from local import processes
 from local.binaries import find_binaries
@@ -232,3 +233,44 @@ def until(look: Callable[[], object | None]) -> object:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
     return found
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_an_address_may_be_spelled_as_others_spell_it(
+    run_cli: CliRunner, database: Database, psql_on_path: dict[str, str], scheme: str
+) -> None:
+    plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = f"{scheme}{plain.removeprefix('postgresql')}?connect_timeout=5"
+    environ = {"ASPEN_DATABASE_URL_LOCAL": address, **psql_on_path}
+    result = run_cli("db", "psql", "-c", "select 41 + 1", env=environ)
+    assert (result.code, "42" in result.out) == (0, True), result.err
+
+
+@pytest.mark.parametrize(
+    ("host", "query"),
+    [("db.example.org", {}), ("::1", {"sslmode": "require"}), (None, {"host": "/var/run/pg"})],
+)
+def test_an_address_is_read_as_sqlalchemy_reads_it(host: str | None, query: dict[str, str]) -> None:
+    password = "p@ss/w:o%r?d& #'\\ñ"
+    url = sa.URL.create("postgresql+psycopg2", "me@x", password, host, 5433, "a/b", query)
+    assert read_address(url.render_as_string(hide_password=False)) == {
+        "user": "me@x",
+        "password": password,
+        "port": "5433",
+        "dbname": "a/b",
+        **({"host": host} if host else {}),
+        **query,
+    }
+
+
+@pytest.mark.parametrize(
+    "address", ["mysql://a:secret@h/d", "a:secret@h", "postgresql://a:secret@h/d?nonsense=1"]
+)
+def test_what_is_no_address_is_told_without_its_password(
+    run_cli: CliRunner, psql_on_path: dict[str, str], address: str
+) -> None:
+    environ = {"ASPEN_DATABASE_URL_LOCAL": address, **psql_on_path}
+    result = run_cli("db", "psql", "-c", "select 1", env=environ)
+    assert result.code == 2
+    assert "not a database address" in result.err
+    assert "secret" not in result.err

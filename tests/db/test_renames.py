@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from db.bulk import committing
 from db.bulk.rows import Request
 from db.bulk.run import BulkRun
-from db.database import Database, Limits
+from db.connecting import Limits
+from db.database import Database
 from db.errors import OutcomeUnknownError, RowsMovedError
 from tests.commands.mapping_lab import Lab
 from tests.db.rename_lab import Line, Row, planned, problems, requests, undo_into, undo_rows

@@ -1,0 +1,123 @@
+"""The console beside bare IPython, and ``db psql`` beside psql, as whoever types meets them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+from local.postgres import DATABASE
+from tests.bench.lab import Lab, opened
+from tests.bench.measuring import Comparison, Sample, by_turns, compare, run
+
+_COLOUR = r"(?:\x1b\[[\d;]*m)*"
+_PROMPT = rf"In \[{_COLOUR}%d{_COLOUR}\]:"
+_QUERY = "session.query(User).first()"
+_THINKING_S = 2.0
+_PROMPT_GOAL, _QUERY_S, _PSQL_S = 1.15, 0.150, 0.150
+_ROUNDS = 11
+_WAIT_S = 30
+
+
+def measure() -> Iterator[Comparison]:
+    """The first prompt, the first query, and a statement through psql."""
+    with opened(1_000) as lab:
+        environment = lab.environment(DATABASE) | _terminal(lab)
+        ours = [lab.aspencli, "db", "interact"]
+        ipython = [str(Path(sys.executable).with_name("ipython")), "--no-banner"]
+        for command in (ours, ipython):  # profile, history and bytecode are there afterwards
+            _first_prompt(command, environment)
+        yield compare(
+            "db interact, first prompt",
+            lambda: _first_prompt(ours, environment),
+            "ipython --no-banner",
+            lambda: _first_prompt(ipython, environment),
+            goal=_PROMPT_GOAL,
+            rounds=_ROUNDS,
+        )
+        first = by_turns({"ours": lambda: _first_query(ours, environment)}, _ROUNDS)["ours"]
+        allowed = f"{_QUERY_S * 1_000:.0f} ms"
+        yield Comparison(
+            f"db interact, first query after {_THINKING_S:g} s",
+            *(allowed, first, Sample(_QUERY_S, 0.0), 1.0),
+            rounds=_ROUNDS,
+        )
+        yield _psql(lab, environment)
+
+
+def _psql(lab: Lab, environment: Mapping[str, str]) -> Comparison:
+    statement = ["-c", "SELECT 1"]
+    found = compare(
+        "db psql -c",
+        lambda: run([lab.aspencli, "db", "psql", *statement], environment),
+        f"psql -c, and {_PSQL_S * 1_000:.0f} ms",
+        lambda: run([lab.psql, "-X", *statement], environment),
+        goal=1.0,
+        rounds=_ROUNDS,
+    )
+    return replace(found, theirs=replace(found.theirs, seconds=found.theirs.seconds + _PSQL_S))
+
+
+def _terminal(lab: Lab) -> dict[str, str]:
+    return {
+        "IPYTHONDIR": str(lab.folder / "ipython"),
+        "TERM": "xterm-256color",
+        "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody here answers where the cursor is
+    }
+
+
+def _first_prompt(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
+    """From the start of a console until it can be typed in."""
+    child, began = _started(command, environment)
+    try:
+        child.expect(_PROMPT % 1)
+        return Sample(time.perf_counter() - began, _peak_mb(child.pid))
+    finally:
+        child.close(force=True)
+
+
+def _first_query(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
+    """From Enter until the next prompt, for somebody who thought before typing."""
+    child, _ = _started(command, environment)
+    try:
+        child.expect(_PROMPT % 1)
+        time.sleep(_THINKING_S)
+        child.send(_QUERY)
+        child.expect_exact(_QUERY[-1])
+        time.sleep(0.2)  # what was typed is drawn by and by
+        began = time.perf_counter()
+        child.send("\r")
+        child.expect(_PROMPT % 2)
+        seconds = time.perf_counter() - began
+        if "Out[" not in re.sub(_COLOUR, "", child.before):
+            raise RuntimeError(f"{_QUERY} was answered with {child.before!r}")
+        return Sample(seconds, _peak_mb(child.pid))
+    finally:
+        child.close(force=True)
+
+
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Any, float]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    began = time.perf_counter()
+    child = pexpect.spawn(
+        command[0],
+        list(command[1:]),
+        env={**kept, **environment},
+        dimensions=(50, 240),
+        encoding="utf-8",
+        timeout=_WAIT_S,
+    )
+    child.delaybeforesend = None
+    return child, began
+
+
+def _peak_mb(pid: int) -> float:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
