@@ -47,8 +47,8 @@ function sql(text) {
 }
 
 /** Something long that opens; what is inside is made when it does. */
-function folded(head, content) {
-  const box = make("details"), summary = make("summary");
+function folded(head, content, kind) {
+  const box = make("details", undefined, kind), summary = make("summary");
   summary.append(head);
   box.append(summary);
   box.fill = () => { if (box.children.length === 1) box.append(content()); };
@@ -77,8 +77,8 @@ function row(one) {
     value.dataset.name = title;
     line.append(value);
   }
-  cell.append(text.length > LONG ? folded(sql(text.slice(0, 160) + " …"), () => sql(text)) : sql(text));
-  if (one.file) cell.append(make("div", `${one.file}:${one.line} ${one.function}`, "place"));
+  cell.append(text.length > LONG ? folded(sql(text.slice(0, 160) + " …"), () => sql(text), "long") : sql(text));
+  if (one.file) cell.append(make("div", `${one.file}:${one.line} ${one.function === "<module>" ? "" : one.function}`, "place"));
   for (const flag of one.flags) {
     cell.append(make("div", `${flag.name}: ${flag.text}${flag.cure ? " → " + flag.cure : ""}`, "flag"));
   }

@@ -103,8 +103,8 @@ def _flags(plan: Mapping[str, Any], sizes: Mapping[str, float]) -> list[Flag]:
     found: dict[str, Flag] = {}
     for node in nodes(plan["Plan"]):
         for flag in (_scan(node, sizes), _spill(node)):
-            if flag is not None:
-                found.setdefault(flag.name, flag)
+            if flag is not None and not (flag.name in found and found[flag.name].cure):
+                found[flag.name] = flag
     for flag in _estimates(plan["Plan"], cut_short=False):
         found.setdefault(flag.name, flag)
     return list(found.values())

@@ -91,6 +91,16 @@ def test_scans_spills_and_wrong_estimates_are_told_and_a_good_plan_is_left_alone
     assert "Index Scan" in of(done, "where id = ?")["plan"]["Plan"]["Node Type"]
 
 
+def test_of_several_scans_the_one_that_an_index_would_help_is_told(profile: Profiling) -> None:
+    asked = "select count(*) from big one join big two using (id) where two.note <> 'note 7'"
+    (flag,) = [
+        flag
+        for flag in of(profile("--explain", "--sql", asked))["flags"]
+        if flag["name"] == "seq-scan"
+    ]
+    assert flag["cure"] == "An index for (note <> 'note 7'::text), if it leaves few rows."
+
+
 def test_an_aggregate_on_disk_is_told(profile: Profiling, seeded: Database) -> None:
     with cursor_on(seeded) as cursor:
         cursor.execute(f'alter database "{seeded.url.database}" set enable_sort = off')
