@@ -4,6 +4,7 @@ Small by default (a minute or two); ``make bench FULL=1`` takes a table of 2,000
 1,000,000 of them, and lists of 100,000 (half an hour). ARGS names the parts to measure, and
 ``--json FILE``. The part ``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has
 to be asked for, and so has ``renames-api`` (through an API that is slow on purpose; minutes).
+``profiler`` by name, or ``FULL=1``, also records a crowd and a million queries (three minutes).
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from local.binaries import find_binaries
-from tests.bench import console, local, millions, profiler, renames, renames_api, service, startup
+from tests.bench import (
+    console,
+    local,
+    millions,
+    profiler,
+    recording,
+    renames,
+    renames_api,
+    service,
+    startup,
+)
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
@@ -72,6 +83,8 @@ def _measured(
         yield from service.measure(service.FULL if full else service.SMALL, rounds)
     if "profiler" in parts:
         yield from profiler.measure()
+        if full or parts is not _USUAL:
+            yield from recording.measure()
     if {"renames", "swaps", "orm"}.intersection(parts):
         with opened(_LARGE if full else _SMALL) as lab:
             facts["postgresql"] = lab.binaries.version
