@@ -15,7 +15,8 @@ _LONGEST_S = 20.0  # no request should be expected to take longer
 _STEP, _SIDESTEP = 2.0, 1.4
 _REST = 6  # requests between two looks beside the best size
 _CHANGED = 2.5  # times as long as before: the server is not the same any more
-_MOST_FALLS = 4  # without a request of the wanted size in between that went well
+_MOST_FALLS = 4  # of requests of the wanted size, with none in between that went well
+_MOST_DELAYS = 2  # the same, of those that went well but late; one may be chance
 _FORGETS = 1.01  # how much larger a size may be than one that failed, with each look beside
 _WEIGHT = 0.5  # of a new measurement against what was known of its size
 
@@ -32,7 +33,7 @@ class Steering:
         self._costs: dict[int, float] = {}  # seconds a row, by size
         self._trying: int | None = None
         self._cap = LARGEST
-        self._falls = 0
+        self._falls = self._delays = 0
         self._ceiling: float = LARGEST
         self._climbing = True
         self._rested = 0
@@ -63,8 +64,12 @@ class Steering:
         known = self._costs.get(size)
         cost = seconds / size
         if seconds > _LONGEST_S or (known is not None and cost > _CHANGED * known):
-            self._begin_again(size)
+            self._delays += 1
+            if self._delays >= _MOST_DELAYS:
+                self._begin_again(size)
+                self._delays = _MOST_DELAYS - 1  # until one is in time
             return
+        self._delays = 0
         self._costs[size] = cost if known is None else known + _WEIGHT * (cost - known)
         if self._trying is not None:
             self._judge()
@@ -74,7 +79,8 @@ class Steering:
 
     def stumbled(self) -> None:
         """Learn that a request failed, or its answer was lost: smaller ones lose less."""
-        self._falls += 1
+        if self.size == self._wanted:  # where smaller ones fail as well, it is not the size
+            self._falls += 1
         self._cap = max(SMALLEST, self.size // 2)
         if self._falls >= _MOST_FALLS:  # it is the size that fails
             self._ceiling = max(SMALLEST, 0.9 * self._wanted)
@@ -85,7 +91,7 @@ class Steering:
         """Forget what was known of a server that answers otherwise now."""
         self._costs.clear()
         self._best = max(SMALLEST, size // 2)
-        self._trying, self._climbing, self._rested = None, False, 0
+        self._trying, self._climbing, self._rested = None, True, 0
 
     def _judge(self) -> None:
         """Take the size that was tried for the best one, or not."""

@@ -55,6 +55,21 @@ def test_answers_that_vary_by_a_third_do_not_lead_it_astray(seed: int) -> None:
     assert total(lambda size: live(size) * dice.uniform(0.8, 1.3), Steering()) < 0.3 * live(ROWS)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_failures_and_delays_by_chance_do_not_make_it_small_for_good(seed: int) -> None:
+    dice, steering = random.Random(seed), Steering()
+    rows, requests = ROWS, 0
+    while rows > 0:
+        requests += 1
+        size, chance = min(steering.size, rows), dice.random()
+        if chance < 0.3:
+            steering.stumbled()
+        else:
+            steering.took(size, live(size) / 10 + 30 * (chance < 0.38))
+            rows -= size
+    assert requests < 300  # it was up to 1,440, nearly all of them of ten rows
+
+
 def test_it_follows_a_server_that_slows_down() -> None:
     steering = Steering()
     total(quick, steering)
