@@ -38,7 +38,8 @@ def interact(
         str | None, typer.Option("--command", "-c", metavar="CODE", help="Run this and exit.")
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print each query and how long it took.")
+        bool,
+        typer.Option("--profile", help="Print each query with its time, and what a cell cost."),
     ] = False,
     connect: Annotated[
         bool, typer.Option("--connect/--no-connect", help="Whether to connect at once.")

@@ -89,11 +89,12 @@ class ConsoleShell(TerminalInteractiveShell):
     def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
         """Run a cell once the names are there, and leave no failed transaction behind it."""
         workspace = self._ready()
-        result = super().run_cell(raw_cell, *args, **kwargs)
-        if workspace.roll_back_failed():
-            self._request.messages.warn(
-                "rolled back: the statement failed, and with it its transaction"
-            )
+        with workspace.profiling.cell():
+            result = super().run_cell(raw_cell, *args, **kwargs)
+            if workspace.roll_back_failed():
+                self._request.messages.warn(
+                    "rolled back: the statement failed, and with it its transaction"
+                )
         return result
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
@@ -154,8 +155,8 @@ class ConsoleShell(TerminalInteractiveShell):
     # Magics
 
     def _profile(self, line: str) -> None:
-        """Print each query and its time: ``%profile on``, ``%profile off``."""
-        magics.profile(self._ready(), self._request, line)
+        """Print each query and its time: ``%profile on|off``; all of them: ``%profile report``."""
+        magics.profile(self._ready(), self._request, line, self._tables())
 
     def _write(self, line: str) -> None:
         """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""

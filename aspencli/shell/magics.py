@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
+from aspencli.output.console import Output
 from aspencli.shell.banner import mode
 from aspencli.shell.console import ConsoleRequest
 
@@ -13,16 +14,29 @@ if TYPE_CHECKING:
     from aspencli.shell.workspace import Workspace
 
 
-def profile(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
-    """Print each query and the time of its execution: ``%profile on`` or ``%profile off``."""
+def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
+    """Print each query and its time: ``%profile on|off``; all of them: ``%profile report``.
+
+    Args:
+        workspace: Whose queries.
+        request: What was asked of the console.
+        line: What stands behind the magic's name.
+        tables: Where a report goes.
+
+    Raises:
+        UsageError: It is none of these words.
+    """
     match line.strip():
         case "on" | "off" as word:
             workspace.profile(on=word == "on")
+        case "report":
+            workspace.profiling.report(tables)
+            return
         case "":
             """Only say how it is."""
         case _:
-            raise UsageError("%profile on, or %profile off")
-    request.messages.info(f"profiling is {'on' if workspace.profiled else 'off'}")
+            raise UsageError("%profile on, %profile off, or %profile report")
+    request.messages.info(f"profiling is {'on' if workspace.profiling.on else 'off'}")
 
 
 def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:

@@ -13,7 +13,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
-from pygments.token import Token, _TokenType  # type: ignore[import-untyped] # it ships no types
+from pygments.token import Token, _TokenType
 
 from aspencli.targets import Safety
 

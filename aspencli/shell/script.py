@@ -53,7 +53,8 @@ def execute(request: ConsoleRequest) -> int:
             workspace.connect()
         with _as_main(source, request.arguments) as main:
             main.__dict__.update(workspace.names())
-            code = _outcome(request, source, main)
+            with workspace.profiling.cell():
+                code = _outcome(request, source, main)
         request.ended()
         if workspace.unsaved():
             request.messages.warn(

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
+from psycopg2.extensions import cursor as plain_cursor
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
@@ -45,6 +46,15 @@ class Transactions:
     def unsaved(self) -> list[Session]:
         """The sessions that hold changes which nobody committed."""
         return [session for session in list(self._connections) if self._changed(session)]
+
+    def connections(self) -> list[Connection]:
+        """The connections that the sessions hold now."""
+        return [
+            connection
+            for session in list(self._connections)
+            for connection in self._open(session)
+            if not connection.invalidated
+        ]
 
     def close(self) -> None:
         """Close every session; what was not committed is gone."""
@@ -95,8 +105,8 @@ def _wrote(connection: Connection) -> bool:
     driver = _driver(connection)
     if driver.closed or driver.get_transaction_status() != TRANSACTION_STATUS_INTRANS:
         return False
-    # On the driver, so that this question of ours is not profiled.
-    with driver.cursor() as cursor:
+    # On the driver, with its own cursor, so that this question of ours is not profiled.
+    with driver.cursor(cursor_factory=plain_cursor) as cursor:
         try:
             cursor.execute("SELECT txid_current_if_assigned() IS NOT NULL")
         except psycopg2.OperationalError:  # the connection is lost, and the changes with it

@@ -13,6 +13,7 @@ from aspencli.errors import ConflictError
 from aspencli.shell.console import ConsoleRequest
 from aspencli.shell.guarded import GuardedDatabase
 from aspencli.shell.interrupts import interruptible
+from aspencli.shell.profiling import ConsoleProfiling
 from aspencli.shell.transactions import Transactions
 from db import models
 from db.profiling import disable_profiling, enable_profiling, enable_profiling_ctx
@@ -27,14 +28,16 @@ class Workspace:
     """
 
     def __init__(self, request: ConsoleRequest, how_to_write: str):
+        self.request = request
         self._how_to_write = how_to_write
         self._transactions = Transactions()
-        self._profiled = False
+        self.profiling = ConsoleProfiling(request.messages)
         with ExitStack() as opened:
             opened.enter_context(self._transactions)
             opened.enter_context(interruptible())
-            opened.callback(self.profile, on=False)
-            self.profile(on=request.profile)
+            opened.callback(self.profiling.switch_off)
+            if request.profile:
+                self.profile(on=True)
             self._source = request.open_database()
             self._exits = opened.pop_all()
         self._databases: list[GuardedDatabase] = []
@@ -71,11 +74,6 @@ class Workspace:
         """The open session, that the names ``session`` began with."""
         return self._session
 
-    @property
-    def profiled(self) -> bool:
-        """Whether each query is printed."""
-        return self._profiled
-
     def connect(self) -> None:
         """Open a connection and keep it for the first statement.
 
@@ -102,12 +100,11 @@ class Workspace:
         return {"engine": self._database, "db": self._database, "session": self._session}
 
     def profile(self, *, on: bool) -> None:
-        """Print each query and its time, or no longer."""
-        if on == self._profiled:
-            return
-        # All engines: in a console every query is the operator's own.
-        (enable_profiling if on else disable_profiling)()
-        self._profiled = on
+        """Print each query and its time, and what each cell cost, or no longer."""
+        if on:
+            self.profiling.switch_on(self._transactions.connections())
+        else:
+            self.profiling.switch_off()
 
     def switch(self, *, writable: bool) -> None:
         """Open the database again in the other mode; sessions made before keep theirs.

@@ -9,6 +9,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self, TypeAlias
 from weakref import WeakSet
 
+from sqlalchemy.engine import Connection
+
 from db.profiling.callers import Site, calling_site, calling_site_of_task
 from db.profiling.connections import Recordable, engine_of, watch_async, watch_sync
 from db.profiling.cursors import recording
@@ -106,6 +108,11 @@ class Recorder:
         self.ended = perf_counter()
         self.transactions.stop()
         self.log.fold(everything=True)
+
+    def watch(self, connection: Connection) -> None:
+        """Record a connection that is in use, from its next statement on."""
+        if (driver := connection.connection.dbapi_connection) is not None:
+            self._watch(driver)
 
     @property
     def seconds(self) -> float:

@@ -6,13 +6,10 @@ from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from db.profiling.queries import Example, Key, Log, Moment
-from db.profiling.transactions import Transactions
-
-if TYPE_CHECKING:
-    from db.profiling.recorder import Recorder
+from db.profiling.transactions import Times, Transactions
 
 LAZY_REPEATS = 3
 """So many lazy loads of one relationship from one line are an N+1."""
@@ -130,8 +127,23 @@ class _Group:
         self.failed += moment.failed
 
 
-def summarise(recorder: Recorder) -> Profile:
-    """What a recorder found, so far."""
+class Recorded(Protocol):
+    """What can be summarised: a recorder, or what several of them found."""
+
+    log: Log
+    waits: Times
+    commits: Times
+    rollbacks: Times
+    transactions: Transactions
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it was worked meanwhile."""
+
+
+def summarise(recorder: Recorded) -> Profile:
+    """What was recorded, so far."""
     log = recorder.log
     log.fold()
     groups: defaultdict[int, _Group] = defaultdict(_Group)
@@ -147,7 +159,7 @@ def summarise(recorder: Recorder) -> Profile:
     return Profile(totals, statements, log, recorder.transactions, recorder.began)
 
 
-def _totals(recorder: Recorder, groups: list[_Group]) -> Totals:
+def _totals(recorder: Recorded, groups: list[_Group]) -> Totals:
     return Totals(
         queries=sum(len(group.times) for group in groups),
         distinct=len({key.fingerprint for key in recorder.log.keys}),

@@ -191,8 +191,9 @@ def test_profiling_prints_the_queries_to_standard_error(migrated_db: str) -> Non
     lines = done.stderr.splitlines()
     assert done.stdout == "[]\n"
     assert lines[0].startswith("DEBUG:sqltime:Start Query: SELECT aspen.users.id")
-    assert lines[-2] == "DEBUG:sqltime:Query Complete!"
-    assert lines[-1].startswith("DEBUG:sqltime:Total Time: 0.")
+    assert lines[-4] == "DEBUG:sqltime:Query Complete!"
+    assert lines[-3].startswith("DEBUG:sqltime:Total Time: 0.")
+    assert lines[-2].startswith("1 query (1 kind), 0 rows, 1 transaction in ")
     assert done.stderr.count("Start Query") == 1
 
 

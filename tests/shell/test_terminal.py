@@ -112,7 +112,9 @@ def test_profiling_goes_on_and_off(migrated_db: str) -> None:
         assert "profiling is off" in console.run("%profile off")
         assert "DEBUG" not in console.run("session.scalar(sa.text('SELECT 3'))")
         assert "profiling is off" in console.run("%profile")
-        assert "UsageError: %profile on, or %profile off" in console.run("%profile maybe")
+        assert "UsageError: %profile on, %profile off, or %profile report" in console.run(
+            "%profile maybe"
+        )
 
 
 def test_an_interrupt_cancels_the_statement_and_keeps_the_connection(
