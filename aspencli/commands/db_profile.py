@@ -9,8 +9,9 @@ import typer
 
 from aspencli.cli import examples
 from aspencli.commands.profile_report import Wanted, earlier, limits_of, page_file, tell
-from aspencli.commands.profile_work import Work, run
+from aspencli.commands.profile_work import Work, bench_for, run
 from aspencli.context import current
+from aspencli.errors import INTERRUPTED
 from aspencli.targets import Safety
 
 _HANDED_ON = {"allow_interspersed_args": False}
@@ -71,8 +72,8 @@ def profile(
     """Run something, and show which queries it made, from which line, and what they cost.
 
     It is read-only unless --write is given; and then everything is rolled back at the end, unless
-    --commit is given too. What the code prints goes to stderr. A broken budget, or work that
-    fails, ends with exit code 1.
+    --commit is given too. What the code prints goes to stderr. Ctrl-C ends it, and shows what ran
+    until then. A broken budget, or work that fails, ends with exit code 1.
     """
     context = current(ctx)
     work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
@@ -90,8 +91,14 @@ def profile(
     # A rehearsal holds locks while it lasts, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
         context.authorise("profile something that writes", dry_run=False)
-    bench, status = run(context, work, parameters=params or wanted.plans)
-    tell(context, bench, work.name, wanted)
+    bench = bench_for(work, parameters=params or wanted.plans)
+    try:
+        status = run(context, work, bench)
+    except KeyboardInterrupt:
+        if bench.recorder is not None:
+            tell(context, bench, work.name, wanted.after_interrupt())
+        raise
+    tell(context, bench, work.name, wanted if status != INTERRUPTED else wanted.after_interrupt())
     if status:
         raise typer.Exit(status)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,10 @@ class Wanted:
     before: dict[str, Any] | None
     page: Path | None
     limits: list[Limit]
+
+    def after_interrupt(self) -> Wanted:
+        """What is told of work that did not end: nothing runs again, and no limit is held to."""
+        return replace(self, plans=False, limits=[])
 
 
 def limits_of(text: str | None) -> list[Limit]:

@@ -53,33 +53,40 @@ class Work:
         return self.request or self.sql or self.code or str(self.script)
 
 
-def run(context: AppContext, work: Work, *, parameters: bool) -> tuple[Bench, int]:
-    """Run it under a recorder.
+def bench_for(work: Work, *, parameters: bool) -> Bench:
+    """Where it is recorded; with the parameters of the slowest statements where they are wanted."""
+    from aspencli.services.profiling import Bench
 
-    Args:
-        context: What it runs in.
-        work: It, checked.
-        parameters: Whether those of the slowest statements are kept.
+    return Bench(parameters=parameters, rehearse=work.write and not work.commit)
 
-    Returns:
-        Where it was recorded, and its exit code.
+
+def run(context: AppContext, work: Work, bench: Bench) -> int:
+    """Run it under a recorder; returns its exit code.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted; the bench has what ran until then.
     """
-    from aspencli.services.profiling import Bench, read_file, run_sql
-
-    bench = Bench(parameters=parameters, rehearse=work.write and not work.commit)
     database = context.database(writable=work.write)
-    status = 0
     if work.request is not None:
-        status = _ask(context, work, bench)
-    elif work.sql is not None:
-        run_sql(work.sql, database, bench)
-    elif work.code is None and work.script is not None and work.script.suffix == ".sql":
-        run_sql(read_file(work.script), database, bench, str(work.script))
-    else:
-        # Results are the report; what the code prints is not.
-        with redirect_stdout(sys.stderr):
-            status = _execute(context, work, bench, database)
-    return bench, status
+        return _ask(context, work, bench)
+    if work.sql is not None:
+        return _execute_sql(work.sql, database, bench)
+    if work.code is None and work.script is not None and work.script.suffix == ".sql":
+        from aspencli.services.profiling import read_file
+
+        return _execute_sql(read_file(work.script), database, bench, str(work.script))
+    # Results are the report; what the code prints is not.
+    with redirect_stdout(sys.stderr):
+        return _execute(context, work, bench, database)
+
+
+def _execute_sql(text: str, database: Database, bench: Bench, *place: str) -> int:
+    from aspencli.services.profiling import run_sql
+    from aspencli.shell.interrupts import interruptible
+
+    with interruptible():
+        run_sql(text, database, bench, *place)
+    return 0
 
 
 def _ask(context: AppContext, work: Work, bench: Bench) -> int:
