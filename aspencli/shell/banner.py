@@ -27,7 +27,7 @@ def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[s
         f"  {place(address)}",
         "  engine (also db), session, sa, select, and every model: User, Sample, Group, ...",
         "  session.scalars(select(Sample).limit(3)).all()",
-        "  %profile on|off: time each query; %write [off]: write, or only read; %tb: traceback",
+        "  %profile on|off|report: time queries; %write [off]: write, or only read; %tb: traceback",
     ]
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pexpect
+import sqlalchemy as sa
 
+from aspencli.output.console import Output
+from aspencli.shell.console import ConsoleRequest
+from aspencli.shell.workspace import Workspace
+from aspencli.targets import Safety
+from db.database import Database
 from local.postgres import DATABASE
 from tests.bench.lab import Lab, opened
 from tests.bench.measuring import Comparison, Sample, by_turns, compare, run
@@ -22,12 +32,14 @@ _PROMPT = rf"In \[{_COLOUR}%d{_COLOUR}\]:"
 _QUERY = "session.query(User).first()"
 _THINKING_S = 2.0
 _PROMPT_GOAL, _QUERY_S, _PSQL_S = 1.15, 0.150, 0.150
+_CELL_S, _CELLS = 0.001, 1_000
+_STATEMENT = sa.text("SELECT 1")
 _ROUNDS = 11
 _WAIT_S = 30
 
 
 def measure() -> Iterator[Comparison]:
-    """The first prompt, the first query, and a statement through psql."""
+    """The first prompt, the first query, a statement through psql, and cells without profiler."""
     with opened(1_000) as lab:
         environment = lab.environment(DATABASE) | _terminal(lab)
         ours = [lab.aspencli, "db", "interact"]
@@ -50,15 +62,62 @@ def measure() -> Iterator[Comparison]:
             rounds=_ROUNDS,
         )
         yield _psql(lab, environment)
+        yield _cells(lab)
+
+
+def _cells(lab: Lab) -> Comparison:
+    """What a cell costs more once the profiler is off again, beside the same query without any."""
+    added = median(_added(lab) for _ in range(_ROUNDS))
+    return Comparison(
+        "cells, profiler off again, added",
+        f"{_CELL_S * 1_000:g} ms each",
+        Sample(added * _CELLS, 0.0),
+        Sample(_CELL_S * _CELLS, 0.0),
+        goal=1.0,
+        rows=_CELLS,
+        rounds=_ROUNDS,
+    )
+
+
+def _added(lab: Lab) -> float:
+    address = lab.cluster.url(DATABASE)
+    request = ConsoleRequest(
+        open_database=lambda: Database(address),
+        address=address,
+        target_label="local",
+        safety=Safety.LOCAL,
+        confirm_write=lambda: False,
+        messages=Output(stderr=io.StringIO()),
+    )
+    with Workspace(request, "") as workspace:
+        plain = _each(workspace, nullcontext)
+        workspace.profile(on=True)
+        with redirect_stderr(io.StringIO()), workspace.profiling.cell():
+            workspace.session.scalar(_STATEMENT)
+        workspace.profile(on=False)
+        return _each(workspace, workspace.profiling.cell) - plain
+
+
+def _each(workspace: Workspace, cell: Callable[[], AbstractContextManager[None]]) -> float:
+    """The seconds of one query in a cell."""
+    session = workspace.session
+    session.scalar(_STATEMENT)
+    began = time.perf_counter()
+    for _ in range(_CELLS):
+        with cell():
+            session.scalar(_STATEMENT)
+    return (time.perf_counter() - began) / _CELLS
 
 
 def _psql(lab: Lab, environment: Mapping[str, str]) -> Comparison:
     statement = ["-c", "SELECT 1"]
+    # The one that ours becomes: Debian's is a wrapper, which takes longer to start than psql.
+    psql = shutil.which("psql") or lab.psql
     found = compare(
         "db psql -c",
         lambda: run([lab.aspencli, "db", "psql", *statement], environment),
         f"psql -c, and {_PSQL_S * 1_000:.0f} ms",
-        lambda: run([lab.psql, "-X", *statement], environment),
+        lambda: run([psql, "-X", *statement], environment),
         goal=1.0,
         rounds=_ROUNDS,
     )
