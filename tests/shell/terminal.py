@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,14 +25,21 @@ class Terminal:
         address: The database's address.
         options: Further options of the driver.
         env: Further environment variables.
+        command: What is started instead of the driver on that address.
     """
 
-    def __init__(self, address: str, *options: str, env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        address: str,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
+    ):
         self._number = 1
         self.seen = ""
         self._child: Any = pexpect.spawn(
             sys.executable,
-            [str(DRIVER), address, *options],
+            [*(command or [str(DRIVER), address]), *options],
             env={
                 **os.environ,
                 "TERM": "xterm-256color",

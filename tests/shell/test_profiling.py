@@ -79,8 +79,13 @@ def left_on(engine: Engine) -> dict[str, Any]:
     }
 
 
-def test_the_runbooks_profiled_session(seeded: Database) -> None:
-    with Terminal(address(seeded), "--profile") as console:
+@pytest.mark.parametrize("lead", [["db", "--local"], ["db"]])
+def test_the_runbooks_profiled_session(
+    seeded: Database, cli_env: Callable[[Database], dict[str, str]], lead: list[str]
+) -> None:
+    command = ["-m", "aspencli", *lead, "interact", "--profile"]
+    with Terminal(address(seeded), env=cli_env(seeded), command=command) as console:
+        assert "Aspen console on local (local): read-only" in console.banner
         assert "DEBUG" not in console.run("session = engine.make_session()")
         said = console.run("results = session.query(Sample).all()")
         (found,) = LINES.finditer(said)
@@ -93,8 +98,11 @@ def test_the_runbooks_profiled_session(seeded: Database) -> None:
         assert re.search(r"database \d+\.\d ms", said)
         assert re.search(r"Python \d+\.\d ms", said)
         # A cell that asks nothing is told nothing of.
-        assert console.run("len(results)").count("\n") < 5
+        assert console.run("len(results)").partition("Out[3]: 60\n")[2].strip() == "local In [4]:"
         assert "\x1b[34mSELECT\x1b" in console.seen
+        code, last = console.leave()
+    assert code == 0
+    assert "DEBUG" not in last
 
 
 def test_an_n_plus_one_is_named_in_its_cell_and_in_the_report(seeded: Database) -> None:
