@@ -15,17 +15,19 @@ _TOKEN = re.compile(
     (?P<gap>\s+|--[^\n]*)
   | (?P<comment>/\*)
   | (?P<value>
-        [eE]'(?:[^'\\]|\\.|'')*'?             # '' stands for a quote, and so does \'
-      | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*'?
+        [eE]'(?:[^'\\]++|\\.|'')*+'?           # '' stands for a quote, and so does \'
+      | (?:[bBxXnN]|[uU]&)?'(?:[^']++|'')*+'?
       | \$(?P<tag>[A-Za-z_\x80-\uffff][\w\x80-\uffff]*|)\$.*?(?:\$(?P=tag)\$|\Z)
       | %\([^)]*\)s | %s | \$\d+              # placeholders of the drivers
       | (?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?
     )
-  | (?P<name>"(?:[^"]|"")*"?|[^\W\d][\w$]*)
+  | (?P<name>"(?:[^"]++|"")*+"?|[^\W\d][\w$]*)
   | (?P<sign>::|[(),;]|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+LONG = 8_192
+"""Characters; a longer statement is remembered for a short time only."""
 _BOUNDARY = re.compile(r"/\*|\*/")
 _CAST = r"(?:::[\w.]+(?:\ [A-Z]+)*(?:\(\?(?:,\ \?)*\))?(?:\[\])*)?"
 _ITEM = rf"(?:\?|NULL|DEFAULT|TRUE|FALSE){_CAST}"
@@ -38,14 +40,22 @@ _TIGHT_BEFORE = frozenset("),;.]")
 _TIGHT_AFTER = frozenset("(.[")
 
 
-@lru_cache(maxsize=4_096)
 def fingerprint(statement: str) -> str:
     """The statement with ``?`` for each value, lists of values as ``(...)``, gaps as one space."""
+    # Thousands of short texts are remembered, but few long ones: a batch has a megabyte.
+    return _of_short(statement) if len(statement) <= LONG else _of_long(statement)
+
+
+def _fingerprint(statement: str) -> str:
     text = _joined(_tokens(statement))
     text = _IN.sub(r"\1 (...)", text)
     text = _ARRAY.sub(r"\1[...]", text)
     text = _VALUES.sub(r"\1 (...)", text)
     return _SAVEPOINT.sub("sa_savepoint_N", text).rstrip("; ")
+
+
+_of_short = lru_cache(maxsize=4_096)(_fingerprint)
+_of_long = lru_cache(maxsize=16)(_fingerprint)
 
 
 def _tokens(statement: str) -> list[tuple[str, bool]]:

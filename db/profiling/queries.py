@@ -10,9 +10,12 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from db.profiling.callers import Lazy, Site, line_of
-from db.profiling.fingerprints import fingerprint
+from db.profiling.fingerprints import LONG, fingerprint
 
 _CHUNK = 8_192
+_KINDS = 10_000
+OTHERS = "(statements of more kinds than are told apart)"
+"""The fingerprint of what came after so many kinds that no person reads them."""
 _NOWHERE = ("", 0, "")
 
 
@@ -124,10 +127,13 @@ class Log:
         self._rows, self._fetched = array("q"), array("q")
 
     def add(self, query: Query) -> None:
-        """Keep one execution; its fetches may still be told to it."""
+        """Keep one execution; its fetches may still be told to it.
+
+        A long statement does not wait for others, for thousands of them would be gigabytes.
+        """
         fresh = self._fresh
         fresh.append(query)
-        if len(fresh) >= _CHUNK:
+        if len(fresh) >= _CHUNK or len(query.statement) > LONG:
             self.fold()
 
     def fold(self, *, everything: bool = False) -> None:
@@ -187,8 +193,12 @@ class Log:
         found = self._sites.get(short)
         if found is None:
             place = (code.co_filename, line_of(query.site), code.co_qualname) if code else _NOWHERE
-            found = Key(fingerprint(query.statement), *place, lazy), code
+            key = Key(fingerprint(query.statement), *place, lazy)
+            if key not in self._numbers and len(self._numbers) >= _KINDS:
+                key = key._replace(fingerprint=OTHERS)
+            found = key, code
             if len(self._sites) >= _CHUNK:  # statements with literals in them never end
                 self._sites.clear()
-            self._sites[short] = found
+            if len(query.statement) <= LONG:
+                self._sites[short] = found
         return found[0]

@@ -21,8 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db.database import Database
 from db.models import Group
-from db.profiling.queries import Key, Moment
+from db.profiling import queries
+from db.profiling.queries import OTHERS, Key, Moment
 from db.profiling.recorder import Recorder
+from db.profiling.summary import summarise
 
 HOOKS = ("do_begin", "do_commit", "do_rollback", "do_close", "do_terminate")
 
@@ -300,3 +302,34 @@ def test_many_statements_are_kept_in_little_memory(engine: Engine) -> None:
     assert len(recorder.log) == count + 1
     assert len(recorder.log.keys) == 2
     assert grown < 150 * count  # a million in 150 MB
+
+
+def test_long_statements_are_not_kept(engine: Engine) -> None:
+    size, count = 200_000, 200
+    with Recorder(engine, parameters=True) as recorder, engine.connect() as connection:
+        driver: Any = connection.connection.cursor()
+        driver.execute("SELECT length('')")
+        tracemalloc.start()
+        for number in range(count):
+            driver.execute(f"SELECT length('{number:0{size}}')")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert {key.fingerprint for key in recorder.log.keys} == {"SELECT length(?)"}
+    assert len(recorder.log) == count + 1
+    assert most < 40 * size  # the few that are looked at again, not 200
+
+
+def test_statements_of_ever_new_kinds_are_counted_together_in_the_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_KINDS", 50)
+    with Recorder(engine) as recorder, engine.connect() as connection:
+        for number in range(200):
+            connection.execute(sa.text(f"SELECT 1 AS kind_{number}"))
+    profile = summarise(recorder)
+    counts = {one.key.fingerprint: one.calls for one in profile.statements}
+    assert len(counts) == 51
+    assert counts[OTHERS] == 150
+    assert profile.totals.queries == 200
+    (others,) = [one for one in profile.statements if one.key.fingerprint == OTHERS]
+    assert others.key.file == __file__
