@@ -107,6 +107,20 @@ class ConsoleShell(TerminalInteractiveShell):
         self._get_exc_info()  # remembers it for %tb and %debug
         self._request.messages.error(told.message, hint=told.hint, details=told.details)
 
+    def _format_exception_for_storage(
+        self, exception: BaseException, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Keep of an error of the database what was shown of it.
+
+        IPython colours the whole traceback for ``%notebook`` alone, which takes up to a second.
+        """
+        told = None if self._request.debug else self._brief(exception)
+        if told is None:
+            kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
+            return kept
+        lines = [told.message, *told.details]
+        return {"ename": type(exception).__name__, "evalue": told.message, "traceback": lines}
+
     # Names
 
     def _begin_loading(self) -> None:

@@ -60,6 +60,9 @@ def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) ->
         whole = console.run("%tb")
         assert "Traceback (most recent call last)" in whole
         assert "_execute_context" in whole
+        kept = console.run("get_ipython().history_manager.exceptions[2]['traceback']")
+        assert "does not exist" in kept
+        assert "_execute_context" not in kept
         # An error that is none of the database's is IPython's to show.
         assert "ZeroDivisionError: division by zero" in console.run("1 / 0")
 
