@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from db.profiling.queries import Log, Query
 from db.profiling.recorder import Recorder
+from db.profiling.standstill import standstill
 from db.profiling.transactions import Times, Transactions
 
 
@@ -46,14 +48,16 @@ class Everything:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._recorders: dict[int, Recorder | None] = {}
+        self._recorders: dict[int, Recorder] = {}  # by the ids of their dialects
+        self._lock = threading.Lock()
         self._on = False
         self.mark()
 
     def start(self) -> None:
         """Begin, or go on."""
         if not self._on:
-            event.listen(Engine, "engine_connect", self.watch)
+            with standstill():
+                event.listen(Engine, "engine_connect", self.watch)
             self._on = True
             self.mark()
 
@@ -61,21 +65,25 @@ class Everything:
         """Record no more; no listener and no recorder is left on any engine."""
         if not self._on:
             return
-        event.remove(Engine, "engine_connect", self.watch)
-        self._on = False
-        for recorder in self._recorders.values():
-            if recorder is not None:
+        with standstill():
+            event.remove(Engine, "engine_connect", self.watch)
+        with self._lock:
+            self._on = False
+            for recorder in self._recorders.values():
                 recorder.stop()
-        self._recorders.clear()
+            self._recorders.clear()
 
     def watch(self, connection: Connection) -> None:
         """Record a connection, and what else its engine does."""
         dialect = id(connection.dialect)
-        if dialect not in self._recorders:
-            self._recorders[dialect] = self._recorder(connection.engine)
-        recorder = self._recorders[dialect]
-        if recorder is not None:
-            recorder.watch(connection)
+        with self._lock:  # threads may meet an engine at once
+            if not self._on:
+                return
+            recorder = self._recorders.get(dialect) or self._recorder(connection.engine)
+            if recorder is None:
+                return
+            self._recorders[dialect] = recorder
+        recorder.watch(connection)
 
     def mark(self) -> None:
         """Count anew what `since` tells."""

@@ -191,6 +191,17 @@ def test_nesting_reports_once_and_ends_with_the_outermost(
     assert messages(caplog).count("Query Complete!") == 2
 
 
+def test_a_transaction_that_is_open_already_is_seen_from_its_next_statement_on(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What a recorder could not tell: it knows neither the engine nor the connection.
+    with engine.begin() as connection:
+        connection.exec_driver_sql("select 1")
+        with enable_profiling_ctx():
+            connection.exec_driver_sql("select 2")
+    assert [m for m in messages(caplog) if "select" in m] == ["Start Query: select 2"]
+
+
 def test_one_engine_says_nothing_of_another(
     engine: Engine, empty_db: str, caplog: pytest.LogCaptureFixture
 ) -> None:
