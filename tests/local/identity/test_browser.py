@@ -5,8 +5,6 @@ Chromium is the system's (Debian: ``apt install chromium``); ``pip install playw
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -15,11 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.browsing import ARGUMENTS, CHROMIUM, driven, needs_chromium
 from tests.local.identity.lab import ORGANIZATIONS, Identity
 
-_CHROMIUM = shutil.which("chromium")
-_ARGUMENTS = ["--no-sandbox"] if os.geteuid() == 0 else []
-needs_chromium = pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
 WINDOWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1000, "height": 800}, "java_script_enabled": True},
     "dark": {
@@ -33,13 +29,8 @@ WINDOWS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright, which drives Chromium, is not installed"
-    )
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+    with driven() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=sorted(WINDOWS))
@@ -132,7 +123,7 @@ def contrast(one: str, other: str) -> float:
 @needs_chromium
 def test_the_page_is_painted_without_a_driver(identity: Identity, tmp_path: Path) -> None:
     picture = tmp_path / "page.png"
-    command = [str(_CHROMIUM), *_ARGUMENTS, "--headless", "--window-size=400,700"]
+    command = [str(CHROMIUM), *ARGUMENTS, "--headless", "--window-size=400,700"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}"]
     done = subprocess.run(
         [*command, f"{identity.issuer}activate"], capture_output=True, timeout=120, check=False
