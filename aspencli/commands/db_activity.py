@@ -10,7 +10,7 @@ from aspencli.cli import examples
 from aspencli.commands.diagnostic_views import query_text, seconds_text, tell_hidden
 from aspencli.context import AppContext, current
 from aspencli.output.rendering import Column
-from aspencli.output.text import duration_text
+from aspencli.output.text import counted, duration_text
 
 if TYPE_CHECKING:
     from aspencli.services.diagnostics.locks import Node
@@ -62,13 +62,14 @@ def activity(
     with looking(context.database()) as session:
         found = ask(session)
     shown = [seen for seen in found.sessions if everybody or not seen.resting]
+    idle = f"{counted(found.resting, 'session')} {'is' if found.resting == 1 else 'are'}"
     context.out.rows(
         ACTIVITY_COLUMNS,
         [_activity_row(context, seen) for seen in shown],
-        empty=f"Nobody does anything; {found.resting} session(s) are idle.",
+        empty=f"Nobody does anything; {idle} idle.",
     )
     if shown and not everybody and found.resting:
-        context.out.info(f"{found.resting} more are connected and idle: --all shows them")
+        context.out.info(f"{idle} connected and idle: --all shows them")
     tell_hidden(context.out, found.rights, found.hidden, "sessions of other users: what they do")
 
 
@@ -139,7 +140,7 @@ def _state(node: Node, *, people: bool) -> str | None:
 
 def held_up(root: Node) -> str:
     """In words: who holds up how many, and in what state."""
-    many = f"holds up {root.blocks} session(s)"
+    many = f"holds up {counted(root.blocks, 'session')}"
     seen = root.session
     if seen is None:
         return f"a prepared transaction {many}" if root.pid == 0 else f"pid {root.pid} {many}"

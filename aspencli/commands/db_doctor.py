@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from aspencli.cli import examples
 from aspencli.context import AppContext, current
+from aspencli.output.console import Output
 from aspencli.output.rendering import Column
 from aspencli.output.text import visible
 
@@ -22,6 +24,12 @@ COLUMNS = (
     Column("step", "Next step"),
     Column("details", "Details", secondary=True),
 )
+_STYLES = {"ok": "done", "note": "hint", "unknown": "warn", "warning": "warn", "problem": "error"}
+_WIDEST = len("transaction ids")  # the longest name of a check
+_MARGIN = " " * (len("problem ") + 2 + _WIDEST + 2)
+_NARROW_MARGIN = " " * 4
+_WIDE = 72  # columns from which on what is told stands in a column of its own
+_NARROWEST = 24  # characters of a line behind the margin, however narrow the terminal is
 
 
 def doctor(
@@ -44,7 +52,7 @@ def doctor(
         found = list(examine(database))
     found.sort(key=lambda one: -one.verdict.weight)
     if context.out.chosen_form == "table":
-        context.out.text("\n".join(line for one in found for line in _lines(one)))
+        context.out.text("\n".join(line for one in found for line in _lines(context.out, one)))
     else:
         rows = [{**vars(one), "details": list(one.details)} for one in found]
         context.out.rows(COLUMNS, rows)
@@ -52,13 +60,32 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _lines(one: Examined) -> Iterator[str]:
+def _lines(out: Output, one: Examined) -> Iterator[str]:
     """A check for people: no word of it is cut, as a table's cells would be."""
-    yield f"{one.verdict.value:<8} {one.check}: {visible(one.message)}"
-    if one.verdict.value != "ok":
-        yield from (f"{'':<8}   - {visible(detail)}" for detail in one.details)
+    word = one.verdict.value
+    margin = _MARGIN if out.width >= _WIDE else _NARROW_MARGIN
+    lead = f"{word:<8}  {one.check:<{_WIDEST}}  "
+    first, *more = _wrapped(out, lead + visible(one.message), "", margin)
+    yield out.styled(_STYLES.get(word, "dim"), first[: len(word)]) + first[len(word) :]
+    yield from more
+    for detail in one.details if word != "ok" else ():
+        if detail != one.message:
+            yield from _wrapped(out, visible(detail), margin + "- ", margin + "  ")
     if one.step:
-        yield f"{'':<8}   next: {visible(one.step)}"
+        for line in _wrapped(out, visible(one.step), margin + "next: ", margin + " " * 6):
+            yield out.styled("hint", line)
+
+
+def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
+    """A text as lines that fit, broken between words only."""
+    return textwrap.wrap(
+        text,
+        max(out.width, len(others) + _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:

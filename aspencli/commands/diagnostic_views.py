@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aspencli.output.console import Output
 from aspencli.output.rendering import Column
-from aspencli.output.text import duration_text, size_text
+from aspencli.output.text import counted, duration_text, size_text
 
 if TYPE_CHECKING:
     from aspencli.services.diagnostics.looking import Rights
@@ -74,6 +74,7 @@ def tell_steps(out: Output, steps: Sequence[str]) -> None:
 def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
     """Say which tables could not be looked into, for somebody locks them."""
     if tables:
+        verb = "is" if len(tables) == 1 else "are"
         names = ", ".join(tables[:_NAMED]) + (" ..." if len(tables) > _NAMED else "")
-        out.warn(f"{len(tables)} table(s) are locked by somebody, and {how}: {names}")
+        out.warn(f"{counted(len(tables), 'table')} {verb} locked by somebody, and {how}: {names}")
         out.hint("See who it is: aspencli db activity")

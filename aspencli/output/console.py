@@ -115,6 +115,15 @@ class Output:
         self.out.write(text if text.endswith("\n") else text + "\n")
         self.out.flush()
 
+    @property
+    def width(self) -> int:
+        """How many characters a line of the results may have."""
+        return _width(self.out)
+
+    def styled(self, style: str, text: str) -> str:
+        """Text of our own for stdout, in a colour where it takes one."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour(self.out) else text
+
     # Messages
 
     def info(self, message: str) -> None:

@@ -64,7 +64,7 @@ def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: Trouble
     assert (row["pid"], row["application"], row["query"]) == (busy.pid, "the night shift", UPDATE)
     assert (row["state"], row["user"]) == ("idle in transaction", site.url.username)
     assert row["transaction_s"] >= row["state_s"] >= 0
-    assert "1 more" in ended.err
+    assert "1 session is connected and idle" in ended.err
     everybody = site("activity", "--all", "-o", "json")
     assert {row["pid"] for row in everybody.json} == {busy.pid, resting.pid}
     assert everybody.err == ""
@@ -132,7 +132,7 @@ def test_a_chain_is_told_from_its_root(site: TroubledSite, chain: list[Session])
     assert rows[1]["lock"] == "ShareLock on transactionid"
     first = chain[0].pid
     assert f"pid {first} (" in ended.err
-    assert "holds up 3 session(s); it is idle in transaction" in ended.err
+    assert "holds up 3 sessions; it is idle in transaction" in ended.err
     assert f"aspencli db terminate {first}" in ended.err
 
 

@@ -78,7 +78,7 @@ def test_a_locked_table_keeps_nobody_waiting(site: TroubledSite, command: str) -
     ended = site(command, "-o", "json")
     assert ended.code == 0, ended.err
     how = "estimated" if command == "sizes" else "left out"
-    assert f"2 table(s) are locked by somebody, and {how}: public.big, public.bloated" in ended.err
+    assert f"2 tables are locked by somebody, and {how}: public.big, public.bloated" in ended.err
     assert "aspencli db activity" in ended.err
     if command == "sizes":
         row = next(row for row in ended.json if row["table"] == "public.bloated")

@@ -67,14 +67,14 @@ def test_while_a_table_is_locked_the_lock_is_what_is_told(site: TroubledSite) ->
         site.start(site.session(f"waiter {number}"), "LOCK TABLE pairs", until="waiting")
     found = checks(site("doctor", "-o", "json"))
     assert found["locks"]["verdict"] == "warning"
-    assert f"3 session(s) wait for pid {holder.pid}" in found["locks"]["message"]
+    assert f"3 sessions wait for pid {holder.pid}" in found["locks"]["message"]
     assert found["locks"]["step"] == "aspencli db locks"
 
 
 def test_the_worst_comes_first_and_is_said_last(site: TroubledSite) -> None:
     ended = site("doctor", "-o", "table")
     first = ended.out.splitlines()[0]
-    assert first.startswith("problem  settings: fsync = off")
+    assert first.startswith("problem   settings         fsync = off")
     assert "fsync = off" in ended.err
     assert "aspencli db settings" in ended.err
     assert ended.out.splitlines()[-1].startswith("ok ")

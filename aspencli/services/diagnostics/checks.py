@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aspencli.errors import NotFoundError
-from aspencli.services.diagnostics.bloat import Bloat, bloat
-from aspencli.services.diagnostics.findings import Examined, Verdict
+from aspencli.services.diagnostics.bloat import Bloat, Kind, bloat
+from aspencli.services.diagnostics.findings import Examined, Verdict, several
 from aspencli.services.diagnostics.indexes import Finding, IndexFinding, indexes
-from aspencli.services.diagnostics.locks import locks
+from aspencli.services.diagnostics.locks import Node, locks
 from aspencli.services.diagnostics.outliers import outliers
 from aspencli.services.diagnostics.sessions import SeenSession, activity
 from aspencli.services.diagnostics.settings import settings
@@ -32,7 +32,7 @@ def check_schema(database: Database) -> Examined:
         message = f"this program does not know the revision {state.revision}"
         return Examined("schema", Verdict.WARNING, message, "Use the version that migrated it.")
     if state.behind:
-        message = f"{state.behind} revision(s) behind"
+        message = f"{several(state.behind, 'revision')} behind"
         return Examined("schema", Verdict.WARNING, message, "aspencli db upgrade")
     return Examined("schema", Verdict.OK, f"up to date: {state.revision}")
 
@@ -44,9 +44,19 @@ def check_locks(session: ReadSession) -> Examined:
         return Examined("locks", Verdict.OK, "nobody waits for a lock")
     long = found.longest_s > LONG_WAIT_S
     pids = ", ".join(str(root.pid) for root in found.roots)
-    message = f"{found.waiting} session(s) wait for pid {pids}, up to {found.longest_s:.0f} s"
+    waiting = several(found.waiting, "session", "waits", "wait")
+    message = f"{waiting} for pid {pids}, up to {found.longest_s:.0f} s"
+    details = tuple(_holding(root) for root in found.roots[:_NAMED])
     verdict = Verdict.PROBLEM if long else Verdict.WARNING
-    return Examined("locks", verdict, message, "aspencli db locks")
+    return Examined("locks", verdict, message, "aspencli db locks", details)
+
+
+def _holding(root: Node) -> str:
+    who = f"pid {root.pid} ({root.session})" if root.session else f"pid {root.pid}"
+    if root.pid == 0:
+        who = "a prepared transaction"
+    state = f"; it is {root.session.state}" if root.session and root.session.state else ""
+    return f"{who} holds up {several(root.blocks, 'session')}{state}"
 
 
 def check_activity(session: ReadSession) -> Examined:
@@ -58,13 +68,14 @@ def check_activity(session: ReadSession) -> Examined:
     if old:
         forgotten = any((seen.transaction_s or 0) > FORGOTTEN_S for seen in old)
         verdict = Verdict.PROBLEM if forgotten else Verdict.WARNING
-        message = f"{len(old)} transaction(s) have been open for more than 5 minutes"
+        opened = several(len(old), "transaction", "has", "have")
+        message = f"{opened} been open for more than 5 minutes"
         step = f"Have it ended, or: aspencli db terminate {old[0].pid}"
         return Examined("activity", verdict, message, step, details)
     if found.hidden:
-        message = f"hidden: what {found.hidden} session(s) of other users do"
+        message = f"hidden: what {several(found.hidden, 'session')} of other users do"
         return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
-    message = f"{len(found.sessions)} session(s), {found.resting} of them idle"
+    message = f"{several(len(found.sessions), 'session')}, {found.resting} of them idle"
     return Examined("activity", Verdict.OK, message)
 
 
@@ -81,10 +92,10 @@ def check_outliers(session: ReadSession) -> Examined:
     slow = [item for item in found.statements if item.mean_ms > SLOW_MS]
     heavy = [item for item in found.statements if (item.share or 0) > HEAVY_SHARE]
     if slow:
-        message = f"{len(slow)} statement(s) take more than a second each time"
+        message = f"{several(len(slow), 'statement', 'takes', 'take')} more than a second each time"
         step = "aspencli db outliers --by mean"
         details = tuple(
-            f"{item.mean_ms / 1_000:.1f} s, {item.calls} call(s): {_short(item.query)}"
+            f"{item.mean_ms / 1_000:.1f} s, {several(item.calls, 'call')}: {_short(item.query)}"
             for item in slow[:_NAMED]
         )
         return Examined("outliers", Verdict.WARNING, message, step, details)
@@ -92,7 +103,9 @@ def check_outliers(session: ReadSession) -> Examined:
         message = f"one statement takes {heavy[0].share:.0%} of the time of all"
         details = (_short(heavy[0].query),)
         return Examined("outliers", Verdict.NOTE, message, "aspencli db outliers", details)
-    return Examined("outliers", Verdict.OK, f"{found.seen} statements, none of them slow")
+    return Examined(
+        "outliers", Verdict.OK, f"{several(found.seen, 'statement')}, none of them slow"
+    )
 
 
 def _short(query: str | None) -> str:
@@ -102,7 +115,7 @@ def _short(query: str | None) -> str:
 def check_sizes(session: ReadSession) -> Examined:
     """How big it all is."""
     found = sizes(session)
-    message = f"{found.database / 1e6:,.1f} MB in {len(found.tables)} tables"
+    message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}"
     biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
     return Examined("sizes", Verdict.OK, message, None, biggest)
 
@@ -136,7 +149,11 @@ def check_bloat(session: ReadSession) -> Examined:
     bad = [item for item in found.items if _is_bloated(item)]
     if bad:
         wasted = sum(item.wasted or 0 for item in bad) / 1e6
-        message = f"{len(bad)} table(s) and index(es) take {wasted:,.1f} MB that they do not need"
+        tables = sum(item.kind is Kind.TABLE for item in bad)
+        ofs = [several(tables, "table")] * (tables > 0)
+        if len(bad) > tables:
+            ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
+        message = f"{wasted:,.1f} MB are not needed, in {' and '.join(ofs)}"
         details = tuple(f"{item.name}: {item.share:.0%} of it" for item in bad[:_NAMED])
         return Examined("bloat", Verdict.WARNING, message, "aspencli db bloat", details)
     filled = [item for item in found.items if item.size]

@@ -38,3 +38,16 @@ class Examined:
     message: str
     step: str | None = None
     details: tuple[str, ...] = ()
+
+
+def several(count: int, noun: str, one: str = "", many: str | None = None) -> str:
+    """So many of something, and what they do: ``1 session waits``, ``2 sessions wait``.
+
+    Args:
+        count: How many.
+        noun: Of what, in the singular.
+        one: What one does.
+        many: What several do; None for the same words.
+    """
+    verb = one if count == 1 or many is None else many
+    return f"{count:,} {noun}{'' if count == 1 else 's'} {verb}".rstrip()

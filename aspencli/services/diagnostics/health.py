@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aspencli.services.diagnostics.findings import Examined, Verdict
+from aspencli.services.diagnostics.findings import Examined, Verdict, several
 from aspencli.services.diagnostics.tables import OURS
 from db.sessions import ReadSession
 
@@ -75,7 +75,7 @@ def dead_rows(session: ReadSession) -> Examined:
     return Examined(
         "vacuum",
         Verdict.WARNING,
-        f"{len(rows)} table(s) hold many dead rows",
+        several(len(rows), "table", "holds many dead rows", "hold many dead rows"),
         f"VACUUM (ANALYZE) {rows[0].name}",
         tuple(f"{row.name}: {row.dead:,} dead rows, {row.share:.0%}" for row in rows[:_NAMED]),
     )
@@ -113,7 +113,7 @@ def sequences(session: ReadSession) -> Examined:
     return Examined(
         "sequences",
         Verdict.PROBLEM if near[0].share > _FULL else Verdict.WARNING,
-        f"{len(near)} counter(s) come to their end; then every insert fails",
+        several(len(near), "counter", "comes", "come") + " to an end; then every insert fails",
         f"Make the column bigger (bigint): {near[0].name}",
         tuple(f"{row.name}: {row.share:.0%} used" for row in near[:_NAMED]),
     )
@@ -137,7 +137,8 @@ def replication(session: ReadSession) -> Examined:
     return Examined(
         "replication",
         Verdict.PROBLEM if worst > _KEPT_WAL else Verdict.NOTE,
-        f"{len(rows)} replication slot(s) have no reader, and keep {worst:,} bytes of log",
+        several(len(rows), "replication slot", "has", "have")
+        + f" no reader; up to {worst:,} bytes of log are kept",
         f"Start its reader, or: SELECT pg_drop_replication_slot('{rows[0].name}')",
         tuple(f"{row.name}: {int(row.kept or 0):,} bytes" for row in rows[:_NAMED]),
     )
