@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
@@ -49,7 +50,7 @@ class ConsoleProfiling:
 
         # All engines: in a console every query is the operator's own.
         enable_profiling()
-        if self._messages.colour(self._messages.err):
+        if self._is_heard and self._messages.colour(self._messages.err):
             _highlight()
         self._everything = self._everything or Everything()
         self._everything.start()
@@ -93,9 +94,19 @@ class ConsoleProfiling:
         profile = _profile(tally)
         return show(out, profile, profile.statements, parameters=False)
 
+    @property
+    def _is_heard(self) -> bool:
+        # The process may have been started without a standard error.
+        return bool(self._messages.stderr or sys.stderr)
+
     def _summarise(self, tally: Tally) -> None:
-        if not len(tally.log):
+        if not len(tally.log) or not self._is_heard:
             return
+        # What it tells of was done, and does not fail because nobody can read of it.
+        with suppress(OSError):
+            self._tell(tally)
+
+    def _tell(self, tally: Tally) -> None:
         from aspencli.commands.profile_views import short_place, totals_text
 
         profile = _profile(tally)

@@ -46,6 +46,8 @@ class CurrentStderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
+        if sys.stderr is None:  # the process was started without one
+            return
         try:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +32,11 @@ LINES = re.compile(
     r"(?P<rest>(?:[^D\n][^\n]*\n)*)"
     r"DEBUG:sqltime:Query Complete!\n"
     r"DEBUG:sqltime:Total Time: \d+\.\d{6}\n"
+)
+
+SLEEPING = sa.text(
+    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+    " AND state = 'active' AND datname = current_database()"
 )
 
 
@@ -62,6 +70,17 @@ def told(workspace: Workspace) -> str:
     err = workspace.request.messages.stderr
     assert isinstance(err, io.StringIO)
     return err.getvalue()
+
+
+def wait_for_sleeping(database: Database, count: int) -> None:
+    """Wait until the server runs so many statements that only sleep."""
+    deadline = time.monotonic() + 30
+    while True:
+        with database.reading() as session:
+            if session.scalar(SLEEPING) == count:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def left_on(engine: Engine) -> dict[str, Any]:
@@ -144,26 +163,12 @@ def test_a_statement_that_fails_is_shown_with_its_time(seeded: Database) -> None
 
 
 def test_an_interrupt_cancels_a_profiled_statement_on_the_server(seeded: Database) -> None:
-    sleeping = sa.text(
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
-        " AND state = 'active' AND datname = current_database()"
-    )
-
-    def wait_for(count: int) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            with seeded.reading() as session:
-                if session.scalar(sleeping) == count:
-                    return
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
     with Terminal(address(seeded), "--profile") as console:
         console.enter("session.scalar(sa.text('SELECT pg_sleep(60)'))")
-        wait_for(1)
+        wait_for_sleeping(seeded, 1)
         console.interrupt()
         said = console.next_prompt()
-        wait_for(0)
+        wait_for_sleeping(seeded, 0)
         assert "Error: interrupted" in said
         assert re.search(r"Query Failed: \w+\nDEBUG:sqltime:Total Time: \d+\.\d{6}\n", said)
         assert "1 query (1 kind, 1 failed)" in said
@@ -217,6 +222,37 @@ def test_other_engines_and_what_writes_are_counted_as_well(workspace: Workspace)
 def test_a_report_before_anything_was_recorded_says_so(workspace: Workspace) -> None:
     workspace.profiling.report(Output())
     assert "nothing was recorded yet; %profile on begins" in told(workspace)
+
+
+@pytest.mark.parametrize("elsewhere", ["2>&-", "2>/dev/full"])
+def test_where_nobody_can_read_of_it_the_work_is_done_all_the_same(
+    seeded: Database, cli_env: Callable[[Database], dict[str, str]], elsewhere: str
+) -> None:
+    command = f'"$0" -m aspencli db interact --profile -c "$1" {elsewhere}'
+    code = "print(session.query(Sample).count())"
+    words = ["sh", "-c", command, sys.executable, code]
+    done = subprocess.run(words, env=cli_env(seeded), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "60\n")
+
+
+def test_an_interrupted_script_ends_its_statement_and_tells_its_time(
+    seeded: Database, cli_env: Callable[[Database], dict[str, str]]
+) -> None:
+    words = ["-m", "aspencli", "db", "interact", "--profile", "-c"]
+    with subprocess.Popen(
+        [sys.executable, *words, "session.scalar(sa.text('SELECT pg_sleep(60)'))"],
+        env=cli_env(seeded),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for_sleeping(seeded, 1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    wait_for_sleeping(seeded, 0)
+    assert re.search(r"Query Failed: \w+\nDEBUG:sqltime:Total Time: \d+\.\d{6}\n", err)
+    assert "1 query (1 kind, 1 failed)" in err
+    assert "Error: interrupted\n" in err
 
 
 @pytest.mark.usefixtures("aspen_home")
