@@ -126,6 +126,10 @@ docs: $(VENV)/.dev ## Write the command reference anew
 coverage: $(VENV)/.dev ## Run the tests and show which branches none of them takes
 	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS) $(TESTS)
 
+.PHONY: guides
+guides: $(VENV)/.dev ## Write the outputs that guides show anew
+	@$(BIN)/python -m tests.guides
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute or two; FULL=1: 2,000,000 samples, half an hour)
 	@$(BIN)/python -m tests.bench $(if $(FULL),--full) $(ARGS)

@@ -1,0 +1,1 @@
+"""Guides whose outputs are real: ``python -m tests.guides`` writes them, a test tells drift."""

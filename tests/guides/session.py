@@ -1,0 +1,105 @@
+"""What a guide has its reader type, and what that shows.
+
+A block of Python that is called ```` ```python slow.py ```` is a file of that name. In a block
+whose first line is ``    $ command``, the lines up to the next command are what it shows on a
+terminal of 110 columns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pexpect
+
+PROFILING = Path(__file__).parents[2] / "docs" / "guides" / "profiling.md"
+_WIDTH = 110
+_INDENT, _PROMPT = "    ", "    $ "
+_FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
+_SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
+_PARTS = re.compile(r"^(?:(?:Python|database|fetching|waiting|commit)[a-z ]* [\d,.]+ ms(?:, )?)+$")
+_MOVING = (
+    (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
+    (re.compile(r"\b\d{1,3}%"), "N%"),
+    (re.compile(r"^(?:better|worse|same) "), "same "),
+    # Columns are as wide as their numbers let them be.
+    (re.compile(r"SELECT .*…$"), "SELECT …"),
+    (re.compile(r"\S*…"), "…"),
+    (re.compile(r" {2,}"), "  "),
+)
+_TIMEOUT_S = 60
+
+
+def replayed(text: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """The same guide with what its commands show now.
+
+    Args:
+        text: The guide.
+        folder: Where its files lie and its commands run; emptied for each block of commands.
+        environment: What names the database.
+    """
+    show = _shower(folder, environment)
+    files: list[tuple[int, str, str]] = [
+        (found.end(), found[1], found[2]) for found in _FILE.finditer(text)
+    ]
+
+    def again(found: re.Match[str]) -> str:
+        for end, name, content in files:
+            if end <= found.start():
+                (folder / name).write_text(content)
+        return "".join(_replayed(found[0].splitlines(), show))
+
+    return _SESSION.sub(again, text)
+
+
+def _replayed(lines: list[str], show: Callable[[str], str]) -> Iterator[str]:
+    for line in lines:
+        if line.startswith(_PROMPT):
+            yield line + "\n"
+            for shown in show(line.removeprefix(_PROMPT)).splitlines():
+                yield f"{_INDENT}{shown}".rstrip() + "\n"
+
+
+def _shower(folder: Path, environment: Mapping[str, str]) -> Callable[[str], str]:
+    programs = Path(sys.executable).parent
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
+    surroundings = {
+        **kept,
+        **environment,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+    }
+
+    def show(command: str) -> str:
+        child = pexpect.spawn(
+            shutil.which("sh") or "/bin/sh",
+            ["-c", command],
+            env=surroundings,
+            cwd=str(folder),
+            dimensions=(50, _WIDTH),
+            encoding="utf-8",
+            timeout=_TIMEOUT_S,
+        )
+        try:
+            child.expect(pexpect.EOF)
+        finally:
+            child.close(force=True)
+        return str(child.before).replace("\r\n", "\n")
+
+    return show
+
+
+def steady(text: str) -> list[str]:
+    """A guide without what differs from run to run; each table in one order."""
+    lines = []
+    for line in text.splitlines():
+        shown = _PARTS.sub("(where the time went)", line.strip()) if line.startswith(" ") else line
+        for pattern, mask in _MOVING:
+            shown = pattern.sub(mask, shown) if line.startswith(_INDENT) else shown
+        lines.append(shown.rstrip())
+    return sorted(lines)

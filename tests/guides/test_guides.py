@@ -1,0 +1,18 @@
+"""That the guides show what their commands show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from db.database import Database
+from tests.conftest import cli_environment
+from tests.guides.session import PROFILING, replayed, steady
+
+
+def test_the_guide_to_slow_endpoints_shows_what_is_shown(
+    roles: Database, aspen_home: Path, tmp_path: Path
+) -> None:
+    work, text = tmp_path / "work", PROFILING.read_text(encoding="utf-8")
+    work.mkdir()
+    environment = {"ASPEN_HOME": str(aspen_home), **cli_environment(roles)}
+    assert steady(replayed(text, work, environment)) == steady(text), "make guides writes it anew"
