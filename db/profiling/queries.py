@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -159,11 +160,12 @@ class Log:
         return list(self._numbers)
 
     def moments(self) -> Iterator[Moment]:
-        """Everything that is folded, in the order in which it ended."""
+        """Everything that is folded, in the order in which it ended; others may go on recording."""
         columns = (self._group, self._started, self._seconds, self._fetching)
         more = (self._rows, self._fetched, self._failed)
-        for group, started, seconds, fetching, rows, fetched, failed in zip(
-            *columns, *more, strict=True
+        count = len(self._failed)  # filled last, so the others have as many
+        for group, started, seconds, fetching, rows, fetched, failed in islice(
+            zip(*columns, *more, strict=False), count
         ):
             yield Moment(group, started, seconds, fetching, rows, fetched, bool(failed))
 

@@ -33,11 +33,12 @@ def as_timeline(profile: Profile) -> dict[str, Any]:
             int(one.failed),
         ]
         for one in nlargest(DRAWN, profile.log.moments(), key=_weight)
+        if one.group in places  # else it came after the summing up
     ]
     bands = list(_bands(profile))
     return {
         "queries": queries,
-        "left_out": profile.totals.queries - len(queries),
+        "left_out": max(profile.totals.queries - len(queries), 0),
         "transactions": bands,
         "lanes": max((band[0] for band in bands), default=-1) + 1,
     }

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
 
@@ -118,9 +119,10 @@ class Transactions:
         return len(self._number)
 
     def spans(self) -> Iterator[Span]:
-        """Those that ended, savepoints before their transactions."""
+        """Those that ended, savepoints before their transactions; others may go on meanwhile."""
         columns = (self._number, self._depth, self._started, self._seconds, self._outcome)
-        for number, depth, started, seconds, outcome in zip(*columns, strict=True):
+        count = len(self._outcome)  # filled last, so the others have as many
+        for number, depth, started, seconds, outcome in islice(zip(*columns, strict=False), count):
             yield Span(number, depth, started, seconds, Outcome(outcome))
 
     def _end(self, connection: int, outcome: Outcome) -> None:

@@ -25,6 +25,7 @@ from db.profiling import queries
 from db.profiling.queries import OTHERS, Key, Moment
 from db.profiling.recorder import Recorder
 from db.profiling.summary import summarise
+from db.profiling.timeline import as_timeline
 
 HOOKS = ("do_begin", "do_commit", "do_rollback", "do_close", "do_terminate")
 
@@ -248,6 +249,24 @@ def test_it_comes_and_goes_while_other_threads_work(engine: Engine) -> None:
             one.result()
     with engine.connect() as connection:
         assert type(cursor_of(connection)) is plain_cursor
+
+
+def test_what_is_summed_up_stays_so_while_recording_goes_on(engine: Engine) -> None:
+    with Recorder(engine) as recorder:
+        for _ in range(3):
+            with engine.connect() as connection:
+                assert connection.scalar(sa.text("SELECT 1")) == 1
+        profile = summarise(recorder)
+        moments, spans = recorder.log.moments(), recorder.transactions.spans()
+        next(moments)
+        next(spans)
+        with engine.connect() as connection:
+            connection.scalar(sa.text("SELECT 'another kind'"))
+        recorder.log.fold()
+        assert len(list(moments)) == len(list(spans)) == 2
+        drawn = as_timeline(profile)["queries"]
+    assert len(recorder.log) == 4
+    assert len(drawn) == profile.totals.queries == 3
 
 
 async def _ask(engine: AsyncEngine, number: int) -> str:
