@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
-from textwrap import dedent
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +12,6 @@ import sqlalchemy as sa
 from db.database import Database
 from db.models import User
 from tests.commands.profile_lab import Profiling
-from tests.conftest import CliRunner, cli_environment
 
 RENAME = "update aspen.users set name = 'renamed' where id = (select min(id) from aspen.users)"
 
@@ -175,40 +171,6 @@ def test_a_page_that_cannot_be_written_does_not_take_the_results_with_it(
 
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/profiling.md"
-
-
-def test_the_guide_tells_what_happens(
-    seeded: Database, run_cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blocks = [
-        dedent(block).strip()
-        for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", GUIDE.read_text(), re.MULTILINE)
-    ]
-    (slow,) = [block for block in blocks if block.startswith("for sample in")]
-    (told,) = [block for block in blocks if block.startswith("Warning: n+1")]
-    (cured,) = [block for block in blocks if block.startswith("from sqlalchemy.orm")]
-    monkeypatch.chdir(tmp_path)
-    script, environment = tmp_path / "slow.py", cli_environment(seeded)
-
-    def run(line: str) -> Any:
-        (typed,) = [
-            found
-            for found in GUIDE.read_text().splitlines()
-            if found.strip().startswith(f"aspencli db profile {line}")
-        ]
-        words = shlex.split(typed.partition(">")[0] if "> before" in typed else typed)
-        return run_cli(*words[1:], env=environment)
-
-    script.write_text(slow.partition("\n\n")[0])
-    (tmp_path / "before.json").write_text(run("-o json").out)
-    broken = run("--budget")
-    assert broken.code == 1
-    for line in told.splitlines():
-        assert line in broken.err
-    script.write_text(cured[: cured.index("aspencli")])
-    compared = run("--compare").out
-    assert "gone, n+1 gone\t60\t0" in compared
-    assert "new\t0\t1" in compared
 
 
 def test_the_guide_describes_every_key_of_the_json(profile: Profiling) -> None:
