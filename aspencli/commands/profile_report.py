@@ -33,6 +33,7 @@ class Wanted:
         before: An earlier profile, to compare with.
         page: The file for a page.
         limits: What must not be passed.
+        interrupted: Whether the work was ended before it had done all.
     """
 
     top: int
@@ -43,10 +44,11 @@ class Wanted:
     before: dict[str, Any] | None
     page: Path | None
     limits: list[Limit]
+    interrupted: bool = False
 
     def after_interrupt(self) -> Wanted:
         """What is told of work that did not end: nothing runs again, and no limit is held to."""
-        return replace(self, plans=False, limits=[])
+        return replace(self, plans=False, limits=[], interrupted=True)
 
 
 def limits_of(text: str | None) -> list[Limit]:
@@ -121,6 +123,7 @@ def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
     if wanted.plans:
         _explain(context, found, wanted)
     document = as_document(found, what, parameters=wanted.parameters)
+    document["interrupted"] = wanted.interrupted
     _show(context, found, document, wanted)
     if wanted.page is not None:
         _write_page(context, found, document, wanted.page)
@@ -150,6 +153,9 @@ def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted:
 
     out = context.out
     if wanted.before is not None:
+        if wanted.interrupted or wanted.before.get("interrupted"):
+            which = "this run" if wanted.interrupted else "the earlier run"
+            out.warn(f"{which} was interrupted: not all that it would ask is compared")
         return show_changes(out, compare(wanted.before, document))
     if out.chosen_form in {"json", "jsonl"}:
         indent = 2 if out.chosen_form == "json" else None

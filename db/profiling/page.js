@@ -13,6 +13,7 @@ const number = (value, digits) => formats[digits].format(value);
 
 // What was run, and its totals.
 at("what").textContent = data.what;
+if (data.interrupted) at("what").after(make("p", "Interrupted: this is what ran until then.", "flag"));
 for (const [name, key, timed] of [
   ["queries", "queries"], ["kinds", "distinct"], ["failed", "failed"], ["rows", "rows"], ["transactions", "transactions"],
   ["wall", "wall_ms", true], ["database", "execute_ms", true], ["fetching", "fetch_ms", true],

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from db.database import Database
-from tests.commands.profile_lab import plug_in
+from tests.commands.profile_lab import Profiling, plug_in
 from tests.conftest import cli_environment
 
 RENAME = "update users set name = 'renamed' where id = 1"
@@ -106,7 +106,9 @@ def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
     assert process.returncode == code, err
     assert time.monotonic() - began < 5
     until(server, "", there=False)
-    statements = {one["fingerprint"]: one for one in json.loads(out)["statements"]}
+    document = json.loads(out)
+    assert document["interrupted"]
+    statements = {one["fingerprint"]: one for one in document["statements"]}
     assert {"update users set name = ? where id = ?", "select pg_sleep(?)"} <= set(statements)
     assert statements["select pg_sleep(?)"]["failed"] == 1
     assert all(one["plan"] is None for one in statements.values())
@@ -114,3 +116,14 @@ def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
     with server.connect() as connection:
         names = connection.execute(sa.text("select name from aspen.users where id = 1")).scalars()
         assert list(names) != ["renamed"]
+
+
+def test_what_was_interrupted_is_compared_with_a_warning(
+    profile: Profiling, tmp_path: Path
+) -> None:
+    done = profile("--sql", "select 1")
+    assert done.json["interrupted"] is False
+    (tmp_path / "before.json").write_text(json.dumps({**done.json, "interrupted": True}))
+    done = profile("--compare", str(tmp_path / "before.json"), "--sql", "select 1")
+    assert done.code == 0
+    assert "the earlier run was interrupted: not all that it would ask is compared" in done.err
