@@ -129,6 +129,7 @@ coverage: $(VENV)/.dev ## Run the tests and show which branches none of them tak
 .PHONY: guides
 guides: $(VENV)/.dev ## Write the outputs that guides show anew
 	@$(BIN)/python -m tests.guides
+	@ASPEN_REWRITE_GUIDES=1 $(BIN)/python -m pytest -q tests/guides/test_diagnostics_guide.py
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute or two; FULL=1: 2,000,000 samples, half an hour)

@@ -34,7 +34,7 @@ LOCK_COLUMNS = (
     Column("depth", "Depth", right=True, secondary=True),
     Column("blocked_by", "Blocked by", secondary=True),
     Column("blocks", "Holds up", right=True),
-    Column("user", "User"),
+    Column("user", "User", secondary=True),
     Column("application", "Application", secondary=True),
     Column("state", "State"),
     Column("transaction_s", "Transaction", right=True),
@@ -66,7 +66,7 @@ def activity(
     context.out.rows(
         ACTIVITY_COLUMNS,
         [_activity_row(context, seen) for seen in shown],
-        empty=f"Nobody does anything; {idle} idle.",
+        empty=f"Nobody does anything; {idle} idle." if found.resting else "Nobody else is here.",
     )
     if shown and not everybody and found.resting:
         context.out.info(f"{idle} connected and idle: --all shows them")

@@ -28,7 +28,7 @@ from aspencli.commands.diagnostic_views import (
     tell_steps,
 )
 from aspencli.context import AppContext, current
-from aspencli.output.text import size_text
+from aspencli.output.text import counted, size_text
 from aspencli.params import AllOption, LimitOption, chosen_limit
 
 if TYPE_CHECKING:
@@ -102,10 +102,11 @@ def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
         {**vars(table), **{part: bytes_text(context.out, getattr(table, part)) for part in parts}}
         for table in found.tables[:chosen]
     ]
-    context.out.rows(SIZE_COLUMNS, rows, empty="There are no tables.")
-    context.out.info(
-        f"{len(rows)} of {len(found.tables)} tables; the database: {size_text(found.database)}"
-    )
+    exact = {"estimated"} if not any(table.estimated for table in found.tables) else set()
+    columns = for_people(context.out, SIZE_COLUMNS, exact)
+    context.out.rows(columns, rows, empty="There are no tables.")
+    tables = counted(len(found.tables), "table")
+    context.out.info(f"{len(rows)} of {tables}; the database: {size_text(found.database)}")
     guessed = sorted(table.table for table in found.tables if table.estimated)
     tell_left_out(context.out, guessed, "estimated")
 
@@ -130,8 +131,10 @@ def indexes(
         found = ask(session)
     kinds = {kind.value for kind in only or Kind}
     shown = [finding for finding in found.findings if finding.finding.value in kinds]
+    # Its statement below says it all of a missing one.
+    without = {"why"} if all(one.finding.value == Kind.MISSING.value for one in shown) else set()
     context.out.rows(
-        for_people(context.out, INDEX_COLUMNS, {"rows", "scans", "step"}),
+        for_people(context.out, INDEX_COLUMNS, {"rows", "scans", "step", *without}),
         [_index_row(context, finding) for finding in shown],
         empty=f"Nothing was found; {found.seen} indexes were looked at.",
     )
@@ -216,8 +219,12 @@ def settings(
         shown = found.named(names)
     else:
         shown = [item for item in found.items if everything or item.matters]
-    columns = for_people(context.out, SETTING_COLUMNS, {"pending_restart", "about"})
+    columns = for_people(context.out, SETTING_COLUMNS, {"pending_restart", "about", "remark"})
     context.out.rows(columns, [vars(item) for item in shown])
+    if context.out.chosen_form == "table":  # a column of it would cut what matters most
+        for item in sorted(shown, key=lambda one: not one.severe):
+            if item.remark:
+                context.out.warn(f"{item.name} = {item.value}: {item.remark}")
     if not found.rights.settings:
         context.out.warn(f"hidden from the user {found.rights.user}: what only administrators see")
         context.out.hint(f"Have an administrator run: {found.rights.cure}")

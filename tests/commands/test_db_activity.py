@@ -73,7 +73,9 @@ def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: Trouble
 def test_nobody_does_anything(site: TroubledSite) -> None:
     ended = site("activity", "-o", "json")
     assert (ended.code, ended.json) == (0, [])
-    assert "Nobody does anything" in ended.err
+    assert ended.err == "Nobody else is here.\n"
+    site.session("idle", "COMMIT")
+    assert "1 session is idle" in site("activity").err
 
 
 def test_passwords_in_statements_are_not_shown(site: TroubledSite) -> None:

@@ -23,26 +23,36 @@ _FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
 _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
 _PARTS = re.compile(r"^(?:(?:Python|database|fetching|waiting|commit)[a-z ]* [\d,.]+ ms(?:, )?)+$")
 _MOVING = (
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:+]+"), "MOMENT"),
+    (re.compile(r"\b\d[\d.]* (?:kB|MB|bytes)(?=$|[ ;])"), "SIZE"),
+    (
+        re.compile(r"(?<![\d.])\d+ (?=s$|of \d+ statements|of \d+ connections|transactions ago)"),
+        "N ",
+    ),
+    (re.compile(r"(?<=of )\d+(?= statements)"), "N"),
     (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
     (re.compile(r"\b\d{1,3}%"), "N%"),
     (re.compile(r"^(?:better|worse|same) "), "same "),
     # Columns are as wide as their numbers let them be.
-    (re.compile(r"SELECT .*…$"), "SELECT …"),
+    (re.compile(r"(SELECT|UPDATE) .*…$"), r"\1 …"),
     (re.compile(r"\S*…"), "…"),
     (re.compile(r" {2,}"), "  "),
 )
 _TIMEOUT_S = 60
 
 
-def replayed(text: str, folder: Path, environment: Mapping[str, str]) -> str:
+def replayed(
+    text: str, folder: Path, environment: Mapping[str, str], *, width: int = _WIDTH
+) -> str:
     """The same guide with what its commands show now.
 
     Args:
         text: The guide.
         folder: Where its files lie and its commands run; emptied for each block of commands.
         environment: What names the database.
+        width: How many characters the terminal is wide.
     """
-    show = _shower(folder, environment)
+    show = _shower(folder, environment, width)
     files: list[tuple[int, str, str]] = [
         (found.end(), found[1], found[2]) for found in _FILE.finditer(text)
     ]
@@ -61,10 +71,11 @@ def _replayed(lines: list[str], show: Callable[[str], str]) -> Iterator[str]:
         if line.startswith(_PROMPT):
             yield line + "\n"
             for shown in show(line.removeprefix(_PROMPT)).splitlines():
-                yield f"{_INDENT}{shown}".rstrip() + "\n"
+                if shown.strip():  # an empty line would end the block
+                    yield f"{_INDENT}{shown}".rstrip() + "\n"
 
 
-def _shower(folder: Path, environment: Mapping[str, str]) -> Callable[[str], str]:
+def _shower(folder: Path, environment: Mapping[str, str], width: int) -> Callable[[str], str]:
     programs = Path(sys.executable).parent
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
     surroundings = {
@@ -81,7 +92,7 @@ def _shower(folder: Path, environment: Mapping[str, str]) -> Callable[[str], str
             ["-c", command],
             env=surroundings,
             cwd=str(folder),
-            dimensions=(50, _WIDTH),
+            dimensions=(50, width),
             encoding="utf-8",
             timeout=_TIMEOUT_S,
         )

@@ -75,7 +75,9 @@ def check_activity(session: ReadSession) -> Examined:
     if found.hidden:
         message = f"hidden: what {several(found.hidden, 'session')} of other users do"
         return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
-    message = f"{several(len(found.sessions), 'session')}, {found.resting} of them idle"
+    message = f"{several(len(found.sessions), 'other session')}, {found.resting} of them idle"
+    if not found.sessions:
+        message = "nobody else is connected"
     return Examined("activity", Verdict.OK, message)
 
 
