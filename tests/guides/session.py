@@ -2,7 +2,7 @@
 
 A block of Python that is called ```` ```python slow.py ```` is a file of that name. In a block
 whose first line is ``    $ command``, the lines up to the next command are what it shows on a
-terminal of 110 columns.
+terminal of 96 columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pexpect
 
 PROFILING = Path(__file__).parents[2] / "docs" / "guides" / "profiling.md"
-_WIDTH = 110
+_WIDTH = 96  # from 100 on, which columns are shown depends on how wide the figures are
 _INDENT, _PROMPT = "    ", "    $ "
 _FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
 _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
@@ -41,18 +41,15 @@ _MOVING = (
 _TIMEOUT_S = 60
 
 
-def replayed(
-    text: str, folder: Path, environment: Mapping[str, str], *, width: int = _WIDTH
-) -> str:
+def replayed(text: str, folder: Path, environment: Mapping[str, str]) -> str:
     """The same guide with what its commands show now.
 
     Args:
         text: The guide.
         folder: Where its files lie and its commands run; emptied for each block of commands.
         environment: What names the database.
-        width: How many characters the terminal is wide.
     """
-    show = _shower(folder, environment, width)
+    show = _shower(folder, environment)
     files: list[tuple[int, str, str]] = [
         (found.end(), found[1], found[2]) for found in _FILE.finditer(text)
     ]
@@ -75,7 +72,7 @@ def _replayed(lines: list[str], show: Callable[[str], str]) -> Iterator[str]:
                     yield f"{_INDENT}{shown}".rstrip() + "\n"
 
 
-def _shower(folder: Path, environment: Mapping[str, str], width: int) -> Callable[[str], str]:
+def _shower(folder: Path, environment: Mapping[str, str]) -> Callable[[str], str]:
     programs = Path(sys.executable).parent
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
     surroundings = {
@@ -92,7 +89,7 @@ def _shower(folder: Path, environment: Mapping[str, str], width: int) -> Callabl
             ["-c", command],
             env=surroundings,
             cwd=str(folder),
-            dimensions=(50, width),
+            dimensions=(50, _WIDTH),
             encoding="utf-8",
             timeout=_TIMEOUT_S,
         )

@@ -19,7 +19,6 @@ from tests.guides.session import replayed, steady
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/diagnostics.md"
 REWRITE = os.environ.get("ASPEN_REWRITE_GUIDES")  # now: tests have no such variables
-WIDTH = 96  # from 100 on, which columns are shown depends on what is in them
 SCENE = re.compile(r"(?=<!-- scene: \w+ -->)")
 TOLD = ("12644", "12646", "12687")  # what the page calls the processes
 WORN = """
@@ -105,7 +104,7 @@ def test_the_guide_to_a_database_in_trouble_shows_what_is_shown(
         pids = dict(zip(TOLD, SCENES[name[1]](site), strict=False)) if name else {}
         for told, real in pids.items():
             part = re.sub(rf"\b{told}\b", real, part)  # noqa: PLW2901 - the same part
-        part = replayed(part, tmp_path, environment, width=WIDTH)  # noqa: PLW2901 - the same part
+        part = replayed(part, tmp_path, environment)  # noqa: PLW2901 - the same part
         for told, real in pids.items():
             part = re.sub(rf"\b{real}\b", told, part)  # noqa: PLW2901 - the same part
         now += part
