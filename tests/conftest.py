@@ -41,7 +41,11 @@ GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 # These say where things are on this machine; they are no settings of the program under test.
 _KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})
 _FOLDER = "aspen-tests-"
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FAST = {
+    **dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off"),
+    # What one test counts, the statements of thousands must not push out.
+    "pg_stat_statements.max": "20000",
+}
 _SEEDED_SAMPLES = 60
 _HAS_STRATEGIES = 150_000  # PostgreSQL 15
 
@@ -174,7 +178,7 @@ def postgres(pytestconfig: pytest.Config) -> Server:
 def _migrated_template(postgres: Server) -> str:
     if find_spec("migrations.runner") is None:
         pytest.skip("migrations.runner does not exist yet")
-    return postgres.template("migrated", _migrate)
+    return postgres.template("migrated", migrate)
 
 
 @pytest.fixture(scope="session")
@@ -191,10 +195,11 @@ def _roles_template(postgres: Server, _migrated_template: str, roles_objects: Ob
 def _seeded_template(postgres: Server, _migrated_template: str) -> str:
     if find_spec("local.seed") is None:
         pytest.skip("local.seed does not exist yet")
-    return postgres.template("seeded", _seed, base=_migrated_template)
+    return postgres.template("seeded", seed, base=_migrated_template)
 
 
-def _migrate(address: str) -> None:
+def migrate(address: str) -> None:
+    """Bring a database to the newest schema."""
     from migrations.runner import upgrade
 
     engine = sa.create_engine(address, poolclass=NullPool)
@@ -202,7 +207,8 @@ def _migrate(address: str) -> None:
     engine.dispose()
 
 
-def _seed(address: str) -> None:
+def seed(address: str) -> None:
+    """Add the test groups and users, and 60 samples of group 1."""
     from local.seed import seed_base, seed_samples
 
     database = Database(address, application_name="tests")

@@ -26,7 +26,9 @@ _MOVING = (
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:+]+"), "MOMENT"),
     (re.compile(r"\b\d[\d.]* (?:kB|MB|bytes)(?=$|[ ;])"), "SIZE"),
     (
-        re.compile(r"(?<![\d.])\d+ (?=s$|of \d+ statements|of \d+ connections|transactions ago)"),
+        re.compile(
+            r"(?<![\d.,])\d[\d,]* (?=s$|of \d+ statements|of \d+ connections|transactions ago)"
+        ),
         "N ",
     ),
     (re.compile(r"(?<=of )\d+(?= statements)"), "N"),

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from db.database import Database
+from local.postgres import Cluster
 from tests.commands.diagnostics_lab import TroubledSite, troubled
-from tests.conftest import GIVEN_SERVER, cli_environment
+from tests.conftest import GIVEN_SERVER, Server, cli_environment, migrate, seed
 from tests.guides.session import replayed, steady
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/diagnostics.md"
@@ -48,10 +50,31 @@ SELECT pg_sleep(1.1)
 
 
 @pytest.fixture
+def alone() -> Iterator[Database]:
+    """The seeded database, on a server of its own.
+
+    On one that others use, theirs would push its statements out of what the server counts.
+    """
+    with tempfile.TemporaryDirectory(prefix="aspen-guide-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the server's account passes through
+        try:
+            server = Server(folder)
+            address = server.url(server.create())
+            migrate(address)
+            seed(address)
+            database = Database(address, application_name="tests")
+            yield database
+            database.dispose()
+        finally:
+            Cluster(folder).reset()
+
+
+@pytest.fixture
 def site(
-    seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    alone: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[TroubledSite]:
-    address = seeded.url.render_as_string(hide_password=False)
+    address = alone.url.render_as_string(hide_password=False)
     with troubled(address, monkeypatch, capsys) as site:
         yield site
 
@@ -94,10 +117,10 @@ SCENES: dict[str, Callable[[TroubledSite], list[str]]] = {
 
 @pytest.mark.skipif(GIVEN_SERVER in os.environ, reason="the guide shows the local deployment's")
 def test_the_guide_to_a_database_in_trouble_shows_what_is_shown(
-    seeded: Database, site: TroubledSite, tmp_path: Path, aspen_home: Path
+    alone: Database, site: TroubledSite, tmp_path: Path, aspen_home: Path
 ) -> None:
     text = GUIDE.read_text("utf-8")
-    environment = {"ASPEN_HOME": str(aspen_home), **cli_environment(seeded)}
+    environment = {"ASPEN_HOME": str(aspen_home), **cli_environment(alone)}
     now = ""
     for part in SCENE.split(text):
         name = re.match(r"<!-- scene: (\w+) -->", part)
