@@ -16,19 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy.engine import Engine
-
-from db.database import Database
+from db.profiling.connections import Recordable, engine_of
 from db.profiling.hooks import Hooks
 from db.profiling.profiler import Profiler
 from db.profiling.sqltime import LogSink, Visibility
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.engine import Engine
 
 __all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
 
-Profiled: TypeAlias = "Engine | AsyncEngine | Database | None"
+Profiled: TypeAlias = "Recordable | None"
 """What can be profiled; None stands for every engine of the process."""
 
 _PROFILER = Profiler(Hooks(LogSink()), Visibility())
@@ -74,12 +72,4 @@ def enable_profiling_ctx(engine: Profiled = None) -> Iterator[None]:
 
 
 def _sync_engine(engine: Profiled) -> Engine | None:
-    if engine is None or isinstance(engine, Engine):
-        return engine
-    if isinstance(engine, Database):
-        return engine.engine
-    # An AsyncEngine takes listeners on the engine below it; its class is not imported for that.
-    below = getattr(engine, "sync_engine", None)
-    if isinstance(below, Engine):
-        return below
-    raise TypeError(f"an engine is needed, not a {type(engine).__name__}")
+    return None if engine is None else engine_of(engine)

@@ -27,13 +27,6 @@ EVENTS = ("before_cursor_execute", "after_cursor_execute")
 SQLTIME = logging.getLogger("sqltime")
 
 
-@pytest.fixture
-def engine(empty_db: str) -> Iterator[Engine]:
-    engine = sa.create_engine(empty_db)
-    yield engine
-    engine.dispose()
-
-
 @contextmanager
 def unconfigured_logging() -> Iterator[None]:
     """Logging as in a program that never configured it; pytest puts handlers of its own there.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -20,13 +19,6 @@ from db.profiling.timeline import as_timeline
 from db.profiling.transactions import Outcome, Transactions
 
 NOTHING = sa.text("SELECT 1")
-
-
-@pytest.fixture
-def engine(empty_db: str) -> Iterator[Engine]:
-    engine = sa.create_engine(empty_db)
-    yield engine
-    engine.dispose()
 
 
 def seen(recorder: Recorder) -> list[tuple[int, Outcome]]:

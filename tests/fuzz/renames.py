@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from db.database import Database
 from local.postgres import Cluster
 from tests.commands.mapping_lab import Lab
-from tests.conftest import Server
+from tests.conftest import Server, migrate
 from tests.db.rename_lab import Row, planned, problems, requests, undo_into
 from tests.db.test_renames import ABCDE, ANY_ROWS, SHUFFLED, expected_problems
 
@@ -94,16 +93,13 @@ def database_of_its_own() -> Iterator[Case]:
 @contextmanager
 def server_of_its_own() -> Iterator[tuple[Lab, Database, Path]]:
     """A server that is started for a campaign, with a migrated database; and a folder."""
-    from migrations.runner import upgrade
-
     with tempfile.TemporaryDirectory(prefix="aspen-fuzz-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the server's account passes through
         try:
             server = Server(folder)
             address = server.url(server.create())
-            engine = sa.create_engine(address, poolclass=sa.NullPool)
-            upgrade(engine)
+            migrate(address)
             database = Database(address, application_name="fuzz", writable=True)
             yield Lab(address, folder), database, folder
             database.dispose()

@@ -1,0 +1,16 @@
+"""What tests of recorders and of hooks share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+
+@pytest.fixture
+def engine(empty_db: str) -> Iterator[Engine]:
+    engine = sa.create_engine(empty_db)
+    yield engine
+    engine.dispose()
