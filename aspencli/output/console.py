@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _PART = 1_000  # rows of a table that are laid out at once
 _HEIGHT = 24  # lines; no table depends on it
 _NARROW = 100  # columns; below it a table leaves its secondary columns out
+_TRIES = 3  # answers to one question
+_SETTLE_S = 0.1  # without input before a question; nobody reads and answers one faster
+_PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave more
+_PIECES = 100  # of a paste; a key that is held down must not keep a question from appearing
 _STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
 
 
@@ -161,25 +165,37 @@ class Output:
     # Questions
 
     def ask(self, question: str) -> str:
-        """The operator's answer, stripped.
+        """Return the operator's answer exactly as typed, without the line break.
+
+        Only one line that is typed after the question has appeared counts. Whatever was typed or
+        pasted before is discarded, and several lines that arrive at once are a paste: they answer
+        neither this question nor the next.
 
         Raises:
-            RefusedError: Nobody is there to answer.
+            RefusedError: There is no terminal, or every answer was a paste of several lines.
         """
         if not self.interactive:
             raise RefusedError(
-                f"nobody is there to answer: {question}", hint="Run it on a terminal."
+                f"Confirmation required, but this is not a terminal: {question}",
+                hint="Run it on a terminal.",
             )
-        self.err.write(self._styled("strong", visible(question)) + " ")
-        self.err.flush()
-        answer = sys.stdin.readline()
-        if not answer:
-            self.err.write("\n")
-        return answer.strip()
+        for _ in range(_TRIES):
+            if discard_typed(sys.stdin.fileno()):
+                self.info("Discarded what was typed before the question.")
+            self.err.write(self._styled("strong", visible(question)) + " ")
+            self.err.flush()
+            answer = read_line(sys.stdin.fileno())
+            if answer is None:
+                self.err.write("\n")
+                return ""
+            if not discard_typed(sys.stdin.fileno(), _PASTE_GAP_S):
+                return answer
+            self.warn("Several lines arrived at once and were discarded: type only the answer.")
+        raise RefusedError("not confirmed; nothing was written")
 
     def confirm(self, question: str) -> bool:
-        """Whether the operator says yes; anything else is a no."""
-        return self.ask(f"{question} [y/N]").lower() in {"y", "yes"}
+        """Return True if the operator says yes; anything else is a no."""
+        return self.ask(f"{question} [y/N]").strip().lower() in {"y", "yes"}
 
     # Progress
 
@@ -249,6 +265,45 @@ class Output:
             markup=False,
             emoji=False,
         )
+
+
+def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:
+    """Discard what is typed or pasted on a terminal until it has been quiet for a moment.
+
+    The terminal driver hands out one line at a time and keeps the rest, so nothing of it is in a
+    buffer of this process as long as answers are read with `read_line`.
+
+    Args:
+        descriptor: The terminal.
+        quiet_s: How many seconds without a new line end the wait. A paste arrives in pieces: over
+            SSH some milliseconds apart.
+
+    Returns:
+        True if a whole line was discarded; half a line is discarded as well.
+    """
+    import select
+    import termios
+
+    found = False
+    for _ in range(_PIECES):
+        waiting = bool(select.select([descriptor], [], [], 0)[0])
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+        if not waiting and not select.select([descriptor], [], [], quiet_s)[0]:
+            termios.tcflush(descriptor, termios.TCIFLUSH)
+            break
+        found = True
+    return found
+
+
+def read_line(descriptor: int) -> str | None:
+    """Return the next line of a terminal without its line break; None if it ends before one."""
+    line = b""
+    while not line.endswith((b"\n", b"\r")):
+        read = os.read(descriptor, 1)
+        if not read:
+            return None  # Ctrl-D: half an answer is none
+        line += read
+    return line[:-1].decode("utf-8", "backslashreplace")
 
 
 def _width(stream: TextIO) -> int:

@@ -235,7 +235,7 @@ def test_a_preview_goes_to_stderr_and_stops() -> None:
 
 def test_off_a_terminal_nothing_is_asked() -> None:
     each = Captured()
-    with pytest.raises(RefusedError, match="nobody is there"):
+    with pytest.raises(RefusedError, match="not a terminal"):
         each.output.confirm("Go on?")
 
 
@@ -264,6 +264,77 @@ def test_no_input_refuses_on_a_terminal_too() -> None:
     )
     child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
     child.expect("refused")
+    child.close()
+
+
+_TWO_QUESTIONS = """
+import sys
+from aspencli.errors import RefusedError
+from aspencli.output.console import Output
+sys.stderr.write("working\\n")
+sys.stdin.readline() if sys.argv[1:] == ["read"] else None
+import time; time.sleep(0.3)
+try:
+    print("said", ascii(Output().ask("Name?")))
+    print("then", ascii(Output().ask("Next?")))
+except RefusedError:
+    print("refused")
+"""
+
+
+def _asking(*arguments: str) -> pexpect.spawn:
+    child = pexpect.spawn(
+        sys.executable, ["-c", _TWO_QUESTIONS, *arguments], encoding="utf-8", timeout=30
+    )
+    child.expect("working")
+    return child
+
+
+@pytest.mark.parametrize(
+    ("reader", "early"),
+    [((), "prod\n" * 200), ((), "pro"), ((), "\x04"), (("read",), "\x1b[200~y\x1b[201~\nprod\n")],
+)
+def test_ask_discards_what_was_typed_before(reader: tuple[str, ...], early: str) -> None:
+    child = _asking(*reader)
+    child.send("first\n" * len(reader) + early)
+    child.expect(r"Name\?")
+    child.sendline("mine")
+    child.expect("said 'mine'")
+    child.expect(r"Next\?")
+    child.sendline("other")
+    child.expect("then 'other'")
+    child.close()
+
+
+@pytest.mark.parametrize("typed", [" prod ", "\u00a0prod", "\x1b[200~prod\x1b[201~"])
+def test_ask_returns_an_answer_exactly_as_typed(typed: str) -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.sendline(typed)
+    child.expect_exact(f"said {typed!a}")
+    child.close()
+
+
+def test_ask_takes_no_answer_from_a_paste_of_several_lines() -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.send("prod\naspencli next\n")
+    child.expect("Several lines arrived at once")
+    child.expect(r"Name\?")
+    child.sendline("prod")
+    child.expect("said 'prod'")
+    for _ in range(3):
+        child.expect(r"Next\?")
+        child.send("y\ny\n")
+    child.expect("refused")
+    child.close()
+
+
+def test_ask_takes_no_answer_without_its_line_break() -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.send("prod\x04\x04")
+    child.expect("said ''")
     child.close()
 
 
