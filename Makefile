@@ -155,6 +155,10 @@ fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minute
 requests: $(VENV)/.dev ## Ask the service on every path, as every role, and compare the answers
 	@$(BIN)/python -m tests.service.requests $(ARGS)
 
+.PHONY: answers
+answers: $(VENV)/.dev ## Compare the answers of the service with those recorded of the live one
+	@$(BIN)/python -m tests.service.answers $(ARGS)
+
 .PHONY: madeup
 madeup: $(VENV)/.dev ## Make up 5,000 requests to the service (minutes)
 	@$(BIN)/python -m tests.service.madeup $(ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +13,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
 _ROWS = 500
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9 _.,()'&+-]+")
 
 
 async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) -> StreamingResponse:
@@ -62,6 +65,14 @@ def joined(elements: Sequence[str]) -> bytes:
     return ",".join(elements).encode()
 
 
-def attachment(filename: str) -> dict[str, str]:
-    """The header that has a browser save the answer; the name needs no quoting (our own names)."""
-    return {"Content-Disposition": f"attachment; filename={filename}"}
+def attachment(filename: str, media_type: str) -> dict[str, str]:
+    """Return the headers of an answer that a browser saves.
+
+    A name stands there as it is, as in the live service; one that a header cannot hold, such as
+    one with ``é`` or a quotation mark, is encoded (RFC 6266).
+    """
+    name = f"filename={filename}"
+    if not _PLAIN_NAME.fullmatch(filename):
+        name = f"filename*=UTF-8''{quote(filename, safe='')}"
+    # Given as a header, the type gets no character set from the framework, as in the live service.
+    return {"Content-Disposition": f"attachment; {name}", "Content-Type": media_type}

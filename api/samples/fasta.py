@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.authz import Access, Action
 from api.aws import Aws
 from api.samples.finding import named
-from api.samples.naming import prefixes, repository_prefix
+from api.samples.naming import public_names
 from api.settings import Settings
 from api.streaming import fetch_parts
 from db.models import Pathogen, PathogenGenome, Sample, UploadedPathogenGenome
@@ -42,14 +41,15 @@ async def fasta(
     """The sequences of those of the samples that the user may have, in the order of their ids.
 
     A sequence is called by the private identifier of its sample where that is of the group whose
-    path is used, else by the public one.
+    path is used, else by the public one. What is meant for a public repository holds public
+    identifiers only, as the repository writes them.
 
     Args:
         db: A session, which has to live as long as is read.
         access: Who asks.
         pathogen: Whose samples are looked at.
         names: Identifiers, of either kind.
-        repository: Begins public identifiers as this repository does.
+        repository: The public repository that it is meant for.
         consumer: Who reads it.
 
     Raises:
@@ -82,17 +82,14 @@ def _is_usher(consumer: str | None) -> bool:
 async def _title(
     db: AsyncSession, access: Access, pathogen: Pathogen, repository: str | None
 ) -> sa.ColumnElement[str]:
-    public: sa.ColumnElement[str] = sa.type_coerce(Sample.public_identifier, sa.String())
     if repository is not None:
-        prefix = await repository_prefix(db, pathogen, repository)
-        known = "|".join(re.escape(each) for each in await prefixes(db, pathogen))
-        public = sa.func.concat(prefix, "/", sa.func.regexp_replace(public, f"^({known})/", ""))
+        return await public_names(db, pathogen, repository)
     own = Sample.submitting_group_id == access.group.id
-    return sa.case((own, Sample.private_identifier), else_=public)
+    return sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
 
 
 async def link_to_fasta(
-    aws: Aws, settings: Settings, group: int, parts: AsyncIterator[bytes]
+    aws: Aws, settings: Settings, group: str, parts: AsyncIterator[bytes]
 ) -> str:
     """Put sequences where anybody who has the link can fetch them, for an hour.
 
@@ -104,7 +101,7 @@ async def link_to_fasta(
             await asyncio.to_thread(file.write, part)
         file.seek(0)
         key = f"fasta-url-files/{group}/{uuid.uuid4()}.fasta"
-        return await asyncio.to_thread(_publish, aws, settings.db_bucket, key, file)
+        return await asyncio.to_thread(_publish, aws, settings.external_auspice_bucket, key, file)
 
 
 def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:

@@ -16,14 +16,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.authz import Access, Action
+from api.authz import Access
 from api.errors import ApiError
 from api.samples.finding import named
+from api.samples.naming import GENBANK, GISAID, dated, fasta_filename, public_names
 from db.models import Group, Location, Pathogen, PathogenRepoConfig, PublicRepository, Sample
 
 _UNKNOWN = "unknown"
 _PREFIXES = {"SC2": "covv", "MPX": "pox"}
 _TYPES = {"SC2": "betacoronavirus"}
+_HUMAN = "Homo sapiens"
+_HUMANS = frozenset({"", "human", "homo sapiens"})
+_SPECIMENS = {"SC2": "Nasopharyngeal/oropharyngeal swab"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ async def fill_in(
         ApiError: 400, when there is no such repository, or it does not have the pathogen.
     """
     await _check(db, pathogen, repository)
-    rows = await _rows(db, access, pathogen, names)
+    names_as_there = await public_names(db, pathogen, repository)
+    rows = await _rows(db, access, pathogen, names, names_as_there)
     make = _KINDS[repository]
     return make(rows, access, pathogen)
 
@@ -77,20 +82,17 @@ async def _check(db: AsyncSession, pathogen: Pathogen, repository: str) -> None:
 
 
 async def _rows(
-    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+    db: AsyncSession,
+    access: Access,
+    pathogen: Pathogen,
+    names: Sequence[str],
+    public: sa.ColumnElement[str],
 ) -> list[Row]:
-    private = sa.case((access.samples(Action.READ_PRIVATE), Sample.private_identifier), else_="")
     query = (
         sa.select(
-            Sample.public_identifier.label("public"),
-            private.label("private"),
+            public.label("public"),
             Sample.collection_date.label("collected"),
-            Sample.sample_collected_by.label("collector"),
-            Sample.sample_collector_contact_address.label("collector_address"),
-            Sample.authors,
-            Sample.organism,
             sa.func.coalesce(Sample.host, "").label("host"),
-            sa.func.coalesce(Sample.specimen_processing, "").label("specimen"),
             Location.region,
             Location.country,
             Location.division,
@@ -110,97 +112,100 @@ def _gisaid(rows: Iterable[Row], access: Access, pathogen: Pathogen) -> Form:
     prefix = _PREFIXES.get(pathogen.slug, _PREFIXES["SC2"])
     own = ("submitter", "fn")
     columns = [name if name in own else f"{prefix}_{name}" for name in _GISAID_COLUMNS]
-    told = (_for_gisaid(row, access, pathogen) for row in rows)
-    cells = [[filled.get(name, "") for name in _GISAID_COLUMNS] for filled in told]
-    return Form("gisaid_metadata.csv", "text/csv", _table(columns, cells, ","))
+    filled = (_for_gisaid(row, access, pathogen) for row in rows)
+    cells = [[known.get(name, "") for name in _GISAID_COLUMNS] for known in filled]
+    table = _table([columns, [*_GISAID_COLUMNS.values()], *cells], ",")
+    return Form(_filename(GISAID, "csv"), "text/csv", table)
 
 
 def _for_gisaid(row: Row, access: Access, pathogen: Pathogen) -> Cells:
+    """Return what is filled in for a sample: nothing that only its group may see."""
     return {
         "submitter": access.user.gisaid_submitter_id or "",
+        "fn": fasta_filename(GISAID),
         "virus_name": row["public"],
         "type": _TYPES.get(pathogen.slug, ""),
         "passage": "Original",
         "collection_date": row["collected"].isoformat(),
         "location": " / ".join(_place(row)),
-        "host": row["host"] or "Human",
+        "host": "Human" if _is_human(row) else row["host"],
         "gender": _UNKNOWN,
         "patient_age": _UNKNOWN,
         "patient_status": _UNKNOWN,
-        "specimen": row["specimen"],
-        "orig_lab": row["collector"],
-        "orig_lab_addr": row["collector_address"] or row["address"] or "",
-        "provider_sample_id": row["private"],
+        "specimen": _SPECIMENS.get(pathogen.slug, ""),
         "subm_lab": row["lab"],
         "subm_lab_addr": row["address"] or "",
-        "authors": _authors(row),
     }
 
 
-def _genbank(rows: Iterable[Row], _access: Access, pathogen: Pathogen) -> Form:
+def _genbank(rows: Iterable[Row], _access: Access, _pathogen: Pathogen) -> Form:
     cells = []
     for row in rows:
-        place = _place(row)[1:] or _place(row)
-        where = ": ".join([*place[:1], ", ".join(place[1:])]) if len(place) > 1 else "".join(place)
-        cells.append(
-            [
-                row["public"],
-                row["organism"] or pathogen.name,
-                row["public"],
-                where,
-                row["host"] or "Homo sapiens",
-                row["collected"].isoformat(),
-                row["specimen"],
-                row["collector"],
-            ]
-        )
-    return Form("genbank_metadata.tsv", "text/tsv", _table(_GENBANK_COLUMNS, cells, "\t"))
+        known = {
+            "Sequence_ID": row["public"],
+            "collection-date": row["collected"].isoformat(),
+            "country": _country(row),
+            "host": _HUMAN if _is_human(row) else row["host"],
+            "isolate": row["public"],
+        }
+        cells.append([known.get(name, "") for name in _GENBANK_COLUMNS])
+    table = _table([_GENBANK_COLUMNS, *cells], "\t")
+    return Form(_filename(GENBANK, "tsv"), "text/tsv", table)
 
 
 _KINDS: Mapping[str, Callable[[Iterable[Row], Access, Pathogen], Form]] = {
-    "GISAID": _gisaid,
-    "GenBank": _genbank,
+    GISAID: _gisaid,
+    GENBANK: _genbank,
 }
-_GISAID_COLUMNS = (
-    "submitter",
-    "fn",
-    "virus_name",
-    "type",
-    "passage",
-    "collection_date",
-    "location",
-    "add_location",
-    "host",
-    "add_host_info",
-    "sampling_strategy",
-    "gender",
-    "patient_age",
-    "patient_status",
-    "specimen",
-    "outbreak",
-    "last_vaccinated",
-    "treatment",
-    "seq_technology",
-    "assembly_method",
-    "coverage",
-    "orig_lab",
-    "orig_lab_addr",
-    "provider_sample_id",
-    "subm_lab",
-    "subm_lab_addr",
-    "subm_sample_id",
-    "authors",
-)
+_GISAID_COLUMNS = {
+    "submitter": "Submitter",
+    "fn": "FASTA filename",
+    "virus_name": "Virus name",
+    "type": "Type",
+    "passage": "Passage details/history",
+    "collection_date": "Collection date",
+    "location": "Location",
+    "add_location": "Additional location",
+    "host": "Host",
+    "add_host_info": "Additional host info",
+    "sampling_strategy": "Sampling Strategy",
+    "gender": "Gender",
+    "patient_age": "Patient Age",
+    "patient_status": "Patient Status",
+    "specimen": "Specimen source",
+    "outbreak": "Outbreak",
+    "last_vaccinated": "Last vaccinated",
+    "treatment": "Treatment",
+    "seq_technology": "Sequencing technology",
+    "assembly_method": "Assembly method",
+    "coverage": "Coverage",
+    "orig_lab": "Originating lab",
+    "orig_lab_addr": "Address",
+    "provider_sample_id": "Sample ID given by originating laboratory",
+    "subm_lab": "Submitting lab",
+    "subm_lab_addr": "Address",
+    "subm_sample_id": "Sample ID given by the submitting laboratory",
+    "authors": "Authors",
+}
+"""The columns without their prefix, and the labels of the second row."""
 _GENBANK_COLUMNS = (
     "Sequence_ID",
-    "organism",
-    "isolate",
-    "geo_loc_name",
-    "host",
     "collection-date",
+    "country",
+    "host",
+    "isolate",
     "isolation-source",
-    "collected-by",
+    "BioProject",
+    "BioSample",
 )
+
+
+def _filename(repository: str, ending: str) -> str:
+    return f"{dated(repository)}_metadata.{ending}"
+
+
+def _is_human(row: Row) -> bool:
+    return row["host"].strip().lower() in _HUMANS
 
 
 def _place(row: Row) -> list[str]:
@@ -208,14 +213,13 @@ def _place(row: Row) -> list[str]:
     return [row[level] for level in levels if row[level]]
 
 
-def _authors(row: Row) -> str:
-    authors = row["authors"]
-    return ", ".join(authors) if isinstance(authors, list) else str(authors)
+def _country(row: Row) -> str:
+    """Return the place as GenBank writes it: ``USA: California, Ventura County``."""
+    place = _place(row)[1:] or _place(row)
+    return ": ".join(part for part in (", ".join(place[:1]), ", ".join(place[1:])) if part)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str) -> str:
+def _table(rows: Iterable[Sequence[str]], delimiter: str) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+    csv.writer(out, delimiter=delimiter).writerows(rows)  # lines end with CRLF
     return out.getvalue()

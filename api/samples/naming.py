@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.errors import ApiError
-from db.models import Pathogen, PathogenRepoConfig, PublicRepository
+from db.models import Pathogen, PathogenRepoConfig, PublicRepository, Sample
 
+GISAID, GENBANK = "GISAID", "GenBank"
 NOWHERE = "Unknown"
 """Stands for the country in identifiers of samples that have no location."""
 
@@ -51,6 +53,30 @@ async def prefixes(db: AsyncSession, pathogen: Pathogen) -> list[str]:
         PathogenRepoConfig.pathogen_id == pathogen.id
     )
     return list(await db.scalars(query))
+
+
+async def public_names(
+    db: AsyncSession, pathogen: Pathogen, repository: str
+) -> sa.ColumnElement[str]:
+    """Return the public identifier of `Sample` as a repository writes it: with its prefix.
+
+    Raises:
+        ApiError: 400, when the repository does not have the pathogen.
+    """
+    prefix = await repository_prefix(db, pathogen, repository)
+    known = "|".join(re.escape(each) for each in await prefixes(db, pathogen))
+    bare = sa.func.regexp_replace(Sample.public_identifier, f"^({known})/", "")
+    return sa.func.concat(prefix, "/", bare)
+
+
+def dated(repository: str) -> str:
+    """Return how the names of files for a repository begin, as ``20230131_GISAID``."""
+    return f"{datetime.now(UTC):%Y%m%d}_{repository}"
+
+
+def fasta_filename(repository: str) -> str:
+    """Return the name of the file of sequences; the repository's form refers to it."""
+    return f"{dated(repository)}_sequences.fasta"
 
 
 def made_up(prefix: str, country: str | None, group_prefix: str, sample_id: int) -> str:

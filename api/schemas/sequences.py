@@ -10,7 +10,7 @@ class SequenceRequest(BaseRequest):
 
     sample_ids: list[str]
     public_repository_name: str | None = None
-    """Public identifiers begin as they do there."""
+    """Sequences are called by public identifiers, as this repository writes them."""
 
 
 class FastaURLRequest(BaseRequest):

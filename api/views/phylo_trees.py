@@ -37,8 +37,8 @@ async def get_single_phylo_tree(
     """
     tree = await _visible(db, access, item_id)
     document = await _document(db, access, aws, tree, id_style)
-    name = f"{tree.entity_id}_{'public' if id_style == _PUBLIC else 'private'}_ids_tree.json"
-    return Response(document, media_type="application/json", headers=attachment(name))
+    headers = attachment(f"{tree.entity_id}.json", "application/json")
+    return Response(document, headers=headers)
 
 
 @router.get("/{item_id}/sample_ids", response_class=Response, responses=documented(404))
@@ -56,15 +56,15 @@ async def get_tree_sample_ids(
     selected = await selected_names(db, tree)
     beginnings = await prefixes(db, pathogen)
     table = await asyncio.to_thread(_table, document, selected, beginnings)
-    headers = attachment(f"{tree.entity_id}_sample_ids.tsv")
-    return Response(table, media_type="text/tsv", headers=headers)
+    headers = attachment(f"{tree.entity_id}_sample_ids.tsv", "text/tsv")
+    return Response(table, headers=headers)
 
 
 def _table(document: bytes, selected: Set[str], beginnings: Sequence[str]) -> str:
     lines = ["Sample Identifier\tSelected"]
     for name, public in tips(document):
         lines.append(f"{name}\t{'yes' if bare(public, beginnings) in selected else 'no'}")
-    return "\n".join([*lines, ""])
+    return "\r\n".join([*lines, ""])
 
 
 async def _visible(db: Db, access: Access, tree_id: int) -> PhyloTree:

@@ -21,5 +21,4 @@ async def get_qc_mutations(
 ) -> Response:
     """Quality and mutations of samples (TSV), a file to download."""
     body = await findings(db, access, pathogen, wanted.sample_ids)
-    headers = attachment("sample_mutations.tsv")
-    return StreamingResponse(body, media_type="text/tsv", headers=headers)
+    return StreamingResponse(body, headers=attachment("sample_mutation.tsv", "text/tsv"))

@@ -131,8 +131,7 @@ async def fill_submission_template(
 ) -> Response:
     """The form of a public repository, with what is known here filled in; a file to download."""
     form = await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
-    headers = attachment(form.filename)
-    return Response(form.text, media_type=form.media_type, headers=headers)
+    return Response(form.text, headers=attachment(form.filename, form.media_type))
 
 
 async def _examine(aws: Aws, settings: Settings, pathogen: Pathogen, ids: Sequence[int]) -> None:

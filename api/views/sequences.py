@@ -8,6 +8,7 @@ from starlette.responses import StreamingResponse
 from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppSettings, AwsClients, Db
 from api.samples.fasta import fasta, link_to_fasta
+from api.samples.naming import fasta_filename
 from api.schemas.sequences import FastaURLRequest, FastaURLResponse, SequenceRequest
 from api.streaming import attachment
 
@@ -19,11 +20,11 @@ async def prepare_sequences_download(
     wanted: SequenceRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
     """The sequences of samples (FASTA), a file to download; what one may not have is left out."""
-    body = await fasta(
-        db, access, pathogen, wanted.sample_ids, repository=wanted.public_repository_name
-    )
-    headers = attachment("sample_sequences.fasta")
-    return StreamingResponse(body, media_type="application/binary", headers=headers)
+    repository = wanted.public_repository_name
+    body = await fasta(db, access, pathogen, wanted.sample_ids, repository=repository)
+    name = f"{access.group.name}_sample_sequences.fasta"
+    name = name if repository is None else fasta_filename(repository)
+    return StreamingResponse(body, headers=attachment(name, "application/binary"))
 
 
 @router.post("/getfastaurl")
@@ -38,4 +39,4 @@ async def get_fasta_url(
     """A link to the sequences of samples that works for anybody, for an hour."""
     consumer = wanted.downstream_consumer
     body = await fasta(db, access, pathogen, wanted.samples, consumer=consumer)
-    return FastaURLResponse(url=await link_to_fasta(aws, settings, access.group.id, body))
+    return FastaURLResponse(url=await link_to_fasta(aws, settings, access.group.name, body))

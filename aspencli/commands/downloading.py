@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 STDOUT = "-"
 CHUNK = 2_000
 """Identifiers whose files are asked for at once: each is looked for in several columns."""
+
+_HEADER_LINES = 2  # at most
 
 Fetch = Callable[[Sequence[str], Landing, Progress], Downloaded]
 """Downloads what is made of some identifiers."""
@@ -108,22 +112,61 @@ def download_of(
         what: What it is.
         ids: The identifiers.
         fetch: Downloads what is made of some of them.
-        header: Whether each answer begins with a line that is wanted once.
+        header: Whether each answer begins with lines that are wanted once.
     """
     if len(ids) <= CHUNK:
         return download(context, place, what, lambda *landing: fetch(ids, *landing))
     with tempfile.TemporaryDirectory() as folder, context.out.progress(what, len(ids)) as tick:
+        parts = []
+        for start in range(0, len(ids), CHUNK):
+            part = Path(folder, f"part-{start}")
+            fetch(ids[start : start + CHUNK], FileLanding(part, what), lambda *_: None)
+            parts.append(part)
+            tick(min(start + CHUNK, len(ids)))
         whole = Path(folder, "whole")
         with whole.open("wb") as file:
-            for start in range(0, len(ids), CHUNK):
-                part = Path(folder, "part")
-                fetch(ids[start : start + CHUNK], FileLanding(part, what), lambda *_: None)
-                with part.open("rb") as some:
-                    if header and start:
-                        some.readline()
-                    copyfileobj(some, file)
-                tick(min(start + CHUNK, len(ids)))
+            _join(parts, file, header=header)
         return _publish(whole, place)
+
+
+def _join(parts: Sequence[Path], file: IO[bytes], *, header: bool) -> None:
+    """Write parts one after another; header lines that are the same in all of them, once.
+
+    GISAID's form has two such lines. Tables whose columns differ, as those of two versions of
+    Nextclade do, become one with the columns of both.
+    """
+    if header and len({_first_line(part) for part in parts}) > 1:
+        _join_tables(parts, file)
+        return
+    with parts[0].open("rb") as first:
+        above = [first.readline() for _ in range(_HEADER_LINES)]
+    for part in parts:
+        with part.open("rb") as some:
+            for line in above if header and part is not parts[0] else ():
+                start = some.tell()
+                if some.readline() != line:
+                    some.seek(start)
+                    break
+            copyfileobj(some, file)
+
+
+def _join_tables(parts: Sequence[Path], file: IO[bytes]) -> None:
+    columns: dict[str, None] = {}
+    for part in parts:
+        with part.open(encoding="utf-8", newline="") as text:
+            columns.update(dict.fromkeys(next(csv.reader(text, delimiter="\t"), [])))
+    out = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.DictWriter(out, columns, restval="", delimiter="\t")
+    writer.writeheader()
+    for part in parts:
+        with part.open(encoding="utf-8", newline="") as text:
+            writer.writerows(csv.DictReader(text, delimiter="\t"))
+    out.detach()
+
+
+def _first_line(part: Path) -> bytes:
+    with part.open("rb") as file:
+        return file.readline()
 
 
 def _publish(whole: Path, place: Destination) -> int:

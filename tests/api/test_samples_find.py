@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -74,35 +75,53 @@ def form(api: Api, names: list[str], repository: str, who: str = "member", group
     return api("POST", PATH.format(group, "submission_template"), who, json=body)
 
 
-def test_the_form_of_gisaid(shared_roles: Api) -> None:
+def test_gisaid_form_is_the_live_services(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = form(shared_roles, [ours.private_identifier, "nobody"], "GISAID")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/csv")
-    assert answer.headers["content-disposition"] == "attachment; filename=gisaid_metadata.csv"
-    (row,) = csv.DictReader(io.StringIO(answer.text))
+    name = f"{datetime.now(UTC):%Y%m%d}_GISAID_metadata.csv"
+    assert answer.headers["content-disposition"] == f"attachment; filename={name}"
+    assert answer.text.count("\r\n") == answer.text.count("\n") == 3
+    labels, row = csv.DictReader(io.StringIO(answer.text))
+    assert (labels["submitter"], labels["covv_specimen"]) == ("Submitter", "Specimen source")
+    assert row["fn"] == name.replace("metadata.csv", "sequences.fasta")
     assert row["covv_virus_name"] == ours.public_identifier
-    assert row["covv_provider_sample_id"] == ours.private_identifier
+    assert row["covv_specimen"] == "Nasopharyngeal/oropharyngeal swab"
     assert row["covv_collection_date"] == ours.collection_date.isoformat()
     assert row["covv_subm_lab"] == "Redwood County Public Health Laboratory"
     assert row["covv_location"].startswith("North America / USA / California")
 
 
-def test_the_form_of_genbank(shared_roles: Api) -> None:
+def test_genbank_form_is_the_live_services(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     answer = form(shared_roles, [ours.public_identifier], "GenBank")
     assert answer.headers["content-type"].startswith("text/tsv")
+    name = f"{datetime.now(UTC):%Y%m%d}_GenBank_metadata.tsv"
+    assert answer.headers["content-disposition"] == f"attachment; filename={name}"
+    columns = "Sequence_ID collection-date country host isolate isolation-source BioProject"
+    assert answer.text.startswith("\t".join([*columns.split(), "BioSample"]) + "\r\n")
     (row,) = csv.DictReader(io.StringIO(answer.text), delimiter="\t")
-    assert row["Sequence_ID"] == ours.public_identifier
-    assert row["geo_loc_name"].startswith("USA: California")
+    there = ours.public_identifier.replace("hCoV-19/", "SARS-CoV-2/human/")
+    assert (row["Sequence_ID"], row["isolate"]) == (there, there)
+    assert row["country"].startswith("USA: California")
+    assert row["host"] == "Homo sapiens"
 
 
-def test_a_form_tells_no_private_identifier_of_others(shared_roles: Api) -> None:
-    ours = sample_of(shared_roles, 1)
-    answer = form(shared_roles, [ours.public_identifier], "GISAID", "g2admin", 2)
-    (row,) = csv.DictReader(io.StringIO(answer.text))
-    assert row["covv_provider_sample_id"] == ""
-    assert ours.private_identifier not in answer.text
+@pytest.mark.parametrize("repository", ["GISAID", "GenBank"])
+@pytest.mark.parametrize("kind", ["submission_template", "sequences/"])
+def test_files_for_public_repositories_hold_no_private_identifier(
+    shared_roles: Api, kind: str, repository: str
+) -> None:
+    with shared_roles.database.reading() as session:
+        query = sa.select(Sample).where(Sample.submitting_group_id == 1)
+        ours = [one.private_identifier for one in session.scalars(query.order_by(Sample.id))]
+    base = PATH.format(1, "") if kind == "submission_template" else PATH.format(1, "")[:-8]
+    for who in ("member", "gadmin", "viewer"):
+        body = {"sample_ids": ours, "public_repository_name": repository}
+        answer = shared_roles("POST", base + kind, who, json=body)
+        assert answer.status_code == 200
+        assert not [name for name in ours if name in answer.text]
 
 
 @pytest.mark.parametrize("repository", ["gisaid", "ENA", ""])
@@ -116,7 +135,7 @@ def test_an_unknown_repository_is_told(shared_roles: Api, repository: str) -> No
     }
 
 
-def test_a_form_without_samples_has_its_header(shared_roles: Api) -> None:
+def test_a_form_without_samples_has_its_headers(shared_roles: Api) -> None:
     answer = form(shared_roles, [], "GISAID")
-    assert answer.text.count("\n") == 1
+    assert answer.text.count("\n") == 2
     assert answer.text.startswith("submitter,fn,covv_virus_name,")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
 from db.database import Database
-from db.models import Sample
+from db.models import Group, Sample
 from local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Cloud
 from tests.api.test_samples_find import sample_of
@@ -31,7 +33,8 @@ def test_own_samples_are_called_by_their_private_identifiers(shared_roles: Api) 
     answer = ask(shared_roles, [hidden.private_identifier, ours.public_identifier, "nobody"])
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/binary"
-    assert answer.headers["content-disposition"].startswith("attachment; filename=")
+    name = "Redwood County Public Health Laboratory_sample_sequences.fasta"
+    assert answer.headers["content-disposition"] == f"attachment; filename={name}"
     assert set(titles(answer.text)) == {ours.private_identifier, hidden.private_identifier}
     with shared_roles.database.reading() as session:
         genome = session.get_one(Sample, ours.id).uploaded_pathogen_genome
@@ -48,6 +51,25 @@ def test_samples_of_a_granting_group_are_called_by_their_public_ones(shared_role
     assert titles(answer.text) == [
         theirs.public_identifier.replace("hCoV-19/", "SARS-CoV-2/human/")
     ]
+
+
+def test_own_samples_have_public_names_in_a_file_for_a_repository(shared_roles: Api) -> None:
+    ours = sample_of(shared_roles, 1, private=True)
+    prefixes = {"GISAID": "hCoV-19", "GenBank": "SARS-CoV-2/human"}
+    for repository, prefix in prefixes.items():
+        answer = ask(shared_roles, [ours.private_identifier], public_repository_name=repository)
+        assert titles(answer.text) == [ours.public_identifier.replace("hCoV-19", prefix)]
+        name = f"{datetime.now(UTC):%Y%m%d}_{repository}_sequences.fasta"
+        assert answer.headers["content-disposition"] == f"attachment; filename={name}"
+
+
+@pytest.mark.parametrize("name", ["Grün", "东", 'Say "x"', "a;b", "line\nbreak"])
+def test_group_names_that_no_header_can_hold_are_encoded(api: Api, name: str) -> None:
+    with api.database.begin() as session:
+        session.get_one(Group, 1).name = name
+    header = ask(api, []).headers["content-disposition"]
+    encoded = quote(f"{name}_sample_sequences.fasta", safe="")
+    assert header == f"attachment; filename*=UTF-8''{encoded}"
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
@@ -111,6 +133,9 @@ def test_a_link_hands_sequences_to_anybody(lab: Api) -> None:
     ours = sample_of(lab, 1)
     url = link(lab, [ours.public_identifier])
     assert "X-Amz-Expires=3600" in url
+    path = unquote(urlsplit(url).path)
+    group = "Redwood County Public Health Laboratory"
+    assert path.startswith(f"/genepi-external-auspice-data/fasta-url-files/{group}/")
     answer = httpx.get(url, trust_env=False)
     assert titles(answer.text) == [ours.private_identifier]
     assert httpx.get(link(lab, ["nobody"]), trust_env=False).text == ""

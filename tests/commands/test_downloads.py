@@ -148,6 +148,17 @@ def test_the_form_of_a_repository(lab: ApiLab, repository: str, separator: str) 
     assert len(lines) >= 3
 
 
+@pytest.mark.parametrize(("repository", "headers"), [("gisaid", 2), ("genbank", 1)])
+def test_form_of_many_samples_has_its_headers_once(
+    lab: ApiLab, monkeypatch: pytest.MonkeyPatch, repository: str, headers: int
+) -> None:
+    whole = lab("samples", "submission-template", *FIRST, "--repository", repository).out
+    monkeypatch.setattr("aspencli.commands.downloading.CHUNK", 1)
+    ended = lab("samples", "submission-template", *FIRST, "--repository", repository)
+    assert ended.out == whole
+    assert len(whole.splitlines()) == headers + len(FIRST)
+
+
 def test_the_form_of_nobody_is_bad_input(lab: ApiLab) -> None:
     ended = lab("samples", "submission-template", *FIRST, "--repository", "ENA")
     assert (ended.code, ended.out) == (2, "")
@@ -175,7 +186,7 @@ def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
     assert name in text
     selected = lab("phylo_trees", "selected-samples", tree, "--id-style", style)
     assert (selected.code, selected.err) == (0, "")
-    assert selected.out.startswith("Sample Identifier\tSelected\n")
+    assert selected.out.startswith("Sample Identifier\tSelected\r\n")
     assert name in selected.out
 
 
