@@ -56,6 +56,7 @@ class AppContext:
     def __init__(self) -> None:
         self.options = Options()
         self._exits = ExitStack()
+        self._relays_commits = False
 
     def __enter__(self) -> Self:
         return self
@@ -176,6 +177,8 @@ class AppContext:
         Raises:
             UnreachableError: Nobody told where it is.
         """
+        from aspencli.output.relay import relayed
+        from db.commits import LOG
         from db.database import Database
 
         database = Database(
@@ -185,6 +188,9 @@ class AppContext:
             limits=limits,
         )
         self._exits.callback(database.dispose)
+        if not self._relays_commits:
+            self._relays_commits = True
+            self._exits.enter_context(relayed(LOG, self.out))
         return database
 
     def database_url(self, *, admin: bool = False) -> str:

@@ -8,6 +8,12 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from db.connecting import InvalidDatabaseUrlError
+from db.errors import StandbyError
+
+PRIMARY_NEEDED = (
+    "Connect to the primary: set the target's database_url to it, or list all hosts there and add "
+    "target_session_attrs=read-write."
+)
 
 
 class _Rule(NamedTuple):
@@ -55,6 +61,8 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
     """Exit code, message, hint and details; None when it is no error of the database."""
     if isinstance(error, InvalidDatabaseUrlError):
         return 2, str(error), "Mend database_url in the config file or the environment.", ()
+    if isinstance(error, StandbyError):
+        return 3, str(error), PRIMARY_NEEDED, ()
     if isinstance(error, NoResultFound):
         return 6, "not found", None, ()
     if not isinstance(error, DBAPIError):

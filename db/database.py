@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from db.commits import make_interruptible
 from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.standbys import report_standby
 
 if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
     from db.sessions import ReadSession, WriteSession
@@ -161,7 +163,7 @@ class Database:
         }
 
     def _make_engine(self, *, writable: bool) -> Engine:
-        return sa.create_engine(
+        engine = sa.create_engine(
             self._url,
             connect_args=self.connect_args(writable=writable),
             pool_size=2,
@@ -170,3 +172,6 @@ class Database:
             pool_recycle=1_800,
             hide_parameters=True,
         )
+        make_interruptible(engine)
+        report_standby(engine)
+        return engine

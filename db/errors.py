@@ -32,3 +32,15 @@ class OutcomeUnknownError(Exception):
         super().__init__(f"the outcome of transaction {transaction} is not known")
         self.transaction = transaction
         self.undo_file: Path | None = None
+
+
+class StandbyError(Exception):
+    """A write reached a standby, which only reads; nothing was written.
+
+    Attributes:
+        place: The host and port of the standby.
+    """
+
+    def __init__(self, place: str):
+        super().__init__(f"{place} is a read-only standby; nothing was written")
+        self.place = place

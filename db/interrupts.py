@@ -23,7 +23,8 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GLANCE = 0.1  # seconds between two looks at whether an interrupt came
+GLANCE_S = 0.1
+"""Seconds between two looks at whether an interrupt came."""
 _PIECE = 1 << 16  # bytes; what a pipe holds
 
 
@@ -42,8 +43,8 @@ def cancellable(connection: Connection, work: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    worker = _Worker(connection, work)
-    with _Noted() as interrupts:
+    worker = Worker(driver_of(connection), work)
+    with NotedInterrupts() as interrupts:
         worker.start()
         worker.wait(lambda: interrupts.came)
     return worker.result()
@@ -58,16 +59,16 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readabl
         KeyboardInterrupt: It was interrupted; the transaction has failed.
     """
     pipe = _Pipe()
-    worker = _Worker(connection, lambda: work(pipe))
+    worker = Worker(driver_of(connection), lambda: work(pipe))
     try:
-        with _Noted():
+        with NotedInterrupts():
             worker.start()
         pipe.fill(pieces, worker.has_ended)
-        with _Noted() as interrupts:
+        with NotedInterrupts() as interrupts:
             pipe.end(complete=True)
             worker.wait(lambda: interrupts.came)
     except BaseException:
-        with _Noted():
+        with NotedInterrupts():
             pipe.end(complete=False)
             worker.wait(lambda: True)
         raise
@@ -96,12 +97,16 @@ class StatementThread(threading.Thread):
             self.asked_by = None
 
 
-class _Worker(Generic[T]):
-    """Work on a connection, in a thread of its own."""
+def driver_of(connection: Connection) -> Any:
+    """Return the driver's connection; asked for early, since the work may lose it."""
+    return connection.connection.driver_connection
 
-    def __init__(self, connection: Connection, work: Callable[[], T]):
-        # Asked for now, for the work may lose the connection.
-        self._driver: Any = connection.connection.driver_connection
+
+class Worker(Generic[T]):
+    """Work on a driver's connection, in a separate thread."""
+
+    def __init__(self, driver: Any, work: Callable[[], T]):
+        self._driver = driver
         self._work = work
         self._started = False
         self._done = threading.Event()
@@ -109,6 +114,7 @@ class _Worker(Generic[T]):
         self._failure: BaseException | None = None
 
     def start(self) -> None:
+        """Start the thread."""
         self._started = True
         StatementThread(self._run, sys._getframe(1)).start()  # noqa: SLF001 - documented, underscore and all
 
@@ -121,23 +127,36 @@ class _Worker(Generic[T]):
             self._done.set()
 
     def has_ended(self) -> bool:
+        """Return True once the work is over."""
         return self._done.is_set()
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for the end of the work, at most so long; return True once it is over."""
+        return self._done.wait(seconds)
+
+    def cancel(self) -> None:
+        """Cancel the statement that is running."""
+        with suppress(psycopg2.Error):  # a broken connection ends the work by itself
+            self._driver.cancel()
 
     def wait(self, unwanted: Callable[[], object]) -> None:
         """Return when it has ended; cancel its statement as long as it is unwanted."""
-        while self._started and not self._done.wait(_GLANCE):
+        while self._started and not self._done.wait(GLANCE_S):
             if unwanted():
-                # Again and again, for the first may come before the statement does.
-                with suppress(psycopg2.Error):  # a broken connection ends the work by itself
-                    self._driver.cancel()
+                self.cancel()  # again and again, for the first may come before the statement does
+
+    def failure(self) -> BaseException | None:
+        """Return what the work raised."""
+        return self._failure
 
     def result(self) -> T:
+        """Return what the work returned, or raise what it raised."""
         if self._failure is not None:
             raise self._failure
         return self._outcome[0]
 
 
-class _Noted:
+class NotedInterrupts:
     """For the length of a ``with`` block interrupts are noted; at its end they are obeyed."""
 
     def __init__(self) -> None:
@@ -170,6 +189,17 @@ class _Noted:
         if self.came:
             raise KeyboardInterrupt
 
+    def forget(self) -> None:
+        """Let the interrupts that came so far be ignored."""
+        self.came.clear()
+
+    def pass_on(self) -> None:
+        """Hand the interrupts that came to their own handlers, which decide what they mean."""
+        self._restore()
+        while self.came:
+            number = self.came.pop(0)
+            self._handlers[number](number, None)
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.came.append(number)
 
@@ -194,7 +224,7 @@ class _Pipe:
             while rest:
                 if unread():
                     return
-                if select.select([], [self._writing], [], _GLANCE)[1]:
+                if select.select([], [self._writing], [], GLANCE_S)[1]:
                     rest = rest[os.write(self._writing, rest) :]
 
     def end(self, *, complete: bool) -> None:

@@ -17,6 +17,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 
+from db.commits import make_interruptible
+from db.standbys import report_standby
 from migrations import comparison
 from migrations.errors import MigrationError, UnknownRevisionError
 
@@ -133,6 +135,8 @@ def migration_engine(engine: Engine) -> Iterator[Engine]:
     private = sa.create_engine(
         engine.url, pool=engine.pool.recreate(), hide_parameters=engine.hide_parameters
     )
+    make_interruptible(private)
+    report_standby(private)
     try:
         with private.connect() as connection:
             connection.rollback()  # the dialect is known from here on

@@ -91,9 +91,10 @@ def _remove_orphans() -> None:
     """Tidy up after runs that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         pid = int(folder.name.removeprefix(_FOLDER).partition("-")[0])
-        mine = folder.stat().st_uid == os.geteuid()
-        if mine and not command_of(pid):
-            _remove(folder)
+        with contextlib.suppress(FileNotFoundError):  # another run tidies up at the same time
+            mine = folder.stat().st_uid == os.geteuid()
+            if mine and not command_of(pid):
+                _remove(folder)
 
 
 class Server:

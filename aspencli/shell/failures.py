@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from aspencli.dbfailures import PRIMARY_NEEDED
 from aspencli.errors import AspenError
+from db.errors import StandbyError
 
 _SHOWN_LINES = 12
 _SHOWN_SQL = 300
@@ -46,6 +48,8 @@ def brief(
         return Brief("interrupted", details=place)
     if isinstance(error, AspenError):
         return Brief(error.message, error.hint, (*error.details, *place))
+    if isinstance(error, StandbyError):
+        return Brief(str(error), PRIMARY_NEEDED, place)
     if isinstance(error, DBAPIError):
         return _of_driver(error, how_to_write, place)
     if isinstance(error, SQLAlchemyError):

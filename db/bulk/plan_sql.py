@@ -47,6 +47,10 @@ SELECT set_config(name, '1s', false) FROM pg_settings
 # What is staged is counted by a tenth of the usual sample: that there is much of it, and hardly
 # anything twice, shows there as well.
 RESOURCES = "SET LOCAL work_mem = '64MB'; SET LOCAL default_statistics_target = 10"
+# Temporary tables need neither the disk nor a standby, which may be missing: the commits of a plan
+# would wait for it, and so would the server when it removes the tables of a session that ends.
+FLEETING = "SET synchronous_commit = off"
+DURABLE = "SET LOCAL synchronous_commit TO DEFAULT"
 
 # Nobody else counts what is in the tables of a run: the planner would take them for small, and
 # build its hash tables of the large table instead.

@@ -57,6 +57,7 @@ class BulkRun:
         self._statements = Statements(self._connection, self._values)
         with self._connection.begin():
             self._statements.run(plan_sql.NOTICE_LOSS)
+            self._statements.run(plan_sql.FLEETING)
         return self
 
     def __exit__(
@@ -176,7 +177,7 @@ class BulkRun:
     ) -> Path:
         undo: Path | None = None
         try:
-            with self._statements.staging():
+            with self._statements.staging(durable=True):
                 transaction = int(self._statements.run(CURRENT).scalar_one())
                 begun(transaction)
                 self._statements.run(write_sql.lock(self._spec))

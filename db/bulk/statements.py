@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from db.bulk.plan_sql import ONE_MOMENT, READ_WRITE, RESOURCES
+from db.bulk.plan_sql import DURABLE, ONE_MOMENT, READ_WRITE, RESOURCES
 from db.interrupts import cancellable
 
 _BATCH = 2_000  # rows fetched at once
@@ -30,15 +30,17 @@ class Statements:
         self._values = values
 
     @contextmanager
-    def staging(self, *, of_one_moment: bool = False) -> Iterator[None]:
+    def staging(self, *, of_one_moment: bool = False, durable: bool = False) -> Iterator[None]:
         """A transaction that makes temporary tables.
 
         Args:
             of_one_moment: Whether all its statements see the database as it is at the first one.
+            durable: Whether it writes what outlives the session. Otherwise its commit waits for
+                neither the disk nor a standby.
         """
         with self.connection.begin():
             self.run(ONE_MOMENT if of_one_moment else READ_WRITE)
-            self.run(RESOURCES)
+            self.run(f"{RESOURCES}; {DURABLE}" if durable else RESOURCES)
             yield
 
     def run(self, statement: str) -> sa.CursorResult[Any]:

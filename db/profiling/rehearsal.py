@@ -46,12 +46,14 @@ def rehearsed(engine: Recordable) -> Iterator[None]:
         dialect=dialect,
         _dispatch=pool.dispatch,
     )
+    before = {name: vars(dialect)[name] for name in shadows if name in vars(dialect)}
     vars(dialect).update(shadows)
     try:
         yield
     finally:
         for name in shadows:
             vars(dialect).pop(name, None)
+        vars(dialect).update(before)
         # The connection is closed in the middle of its transaction: the server rolls it back.
         used, inner.pool = inner.pool, pool
         used.dispose()

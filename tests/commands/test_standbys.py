@@ -1,0 +1,222 @@
+"""A primary that waits for a standby it does not have, and a standby that is written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from local.postgres import SUPERUSER, Cluster
+from tests.commands.test_samples_interrupts import wait_until
+from tests.conftest import CliRunner, migrate, seed
+
+_SETTINGS = {"fsync": "off", "wal_level": "replica", "max_wal_senders": "4"}
+_MAPPING = "private_identifier,public_identifier\nRCPHL-0000001,{}\n"
+_NAME = "SELECT public_identifier FROM aspen.samples WHERE private_identifier = 'RCPHL-0000001'"
+_LEFT = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'aspencli/%'"
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the two servers."""
+
+    address: str
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run one statement that waits for no standby."""
+        connection = psycopg2.connect(self.address.replace("+psycopg2", ""))
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SET synchronous_commit = local")
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """A seeded primary, and a standby made of a copy of its files."""
+    folder = tmp_path_factory.mktemp("standbys")
+    for part in (folder, *folder.parents[:2]):
+        part.chmod(0o711)  # the account of the servers passes through
+    clusters = [Cluster(folder / name, settings=_SETTINGS) for name in ("primary", "standby")]
+    primary, standby = clusters
+    try:
+        primary.up()
+        migrate(primary.url("postgres", SUPERUSER))
+        seed(primary.url("postgres", SUPERUSER))
+        primary.down()
+        owner = primary.data.stat()
+        shutil.copytree(folder / "primary", folder / "standby")
+        _standing_by(standby, folder, primary)
+        for path in (standby.data, *standby.data.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        primary.up()
+        standby.up()
+        yield (
+            Server(primary.url("postgres", SUPERUSER)),
+            Server(standby.url("postgres", SUPERUSER)),
+        )
+    finally:
+        for each in clusters:
+            each.reset()
+
+
+def _standing_by(standby: Cluster, folder: Path, primary: Cluster) -> None:
+    state = folder / "standby" / "postgres" / "state.json"
+    if standby.data == primary.data:  # kept where the servers' account can reach it
+        beside = primary.data.parent.with_name(f"{primary.data.parent.name}-standby")
+        shutil.copytree(primary.data, beside / "data")
+        shutil.copymode(primary.data.parent, beside)
+        state.write_text(state.read_text().replace(str(primary.data.parent), str(beside)))
+    (standby.data / "standby.signal").touch()
+
+
+@pytest.fixture
+def primary(servers: tuple[Server, Server]) -> Iterator[Server]:
+    """The primary, which waits for a standby that does not exist."""
+    server = servers[0]
+    server.ask("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
+    server.ask("SELECT pg_reload_conf()")
+    wait_until(lambda: server.ask("SHOW synchronous_standby_names") == [("ghost",)])
+    yield server
+    server.ask("ALTER SYSTEM RESET synchronous_standby_names")
+    server.ask("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def standby(servers: tuple[Server, Server]) -> Server:
+    return servers[1]
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(cli_env: Callable[[str], dict[str, str]]) -> Start:
+    @contextmanager
+    def started(server: Server, *words: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [sys.executable, "-m", "aspencli", *words],
+            env=cli_env(server.address),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return started
+
+
+def renaming(folder: Path, name: str) -> list[str]:
+    mapping = folder / "ids.csv"
+    mapping.write_text(_MAPPING.format(name))
+    return ["samples", "update-public-ids", "--via", "db", "--group-id", "1", "-f", str(mapping)]
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Read stderr up to a line with these words."""
+    assert process.stderr
+    read = ""
+    for line in process.stderr:
+        read += line
+        if words in line:
+            return read
+    raise AssertionError(f"{words!r} is missing in: {read}")
+
+
+def test_dry_run_does_not_wait_for_a_missing_standby(
+    primary: Server, run_cli: CliRunner, tmp_path: Path
+) -> None:
+    words = renaming(tmp_path, "DRY-1")
+    done = run_cli(*words, "--dry-run", database=primary.address, timeout=30)
+    assert (done.code, "1 to change" in done.err) == (0, True), done.err
+    wait_until(lambda: not primary.ask(_LEFT))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_signal_ends_the_wait_for_a_missing_standby(
+    number: signal.Signals, primary: Server, run_cli: CliRunner, start: Start, tmp_path: Path
+) -> None:
+    name = f"NEW-{number.name}"
+    with start(primary, *renaming(tmp_path, name), "--yes") as process:
+        read_until(process, "Waiting for a synchronous standby to confirm the commit")
+        process.send_signal(number)
+        _out, err = process.communicate(timeout=15)
+    assert process.returncode == 0, err
+    assert "committed on this server, but no synchronous standby has confirmed it" in err
+    assert primary.ask(_NAME) == [(name,)]
+    history = run_cli("history", "--output", "csv", database=primary.address)
+    assert history.out.splitlines()[1].endswith(",written")
+
+
+def test_outcome_is_known_after_the_server_ends_the_waiting_session(
+    primary: Server, start: Start, tmp_path: Path
+) -> None:
+    with start(primary, *renaming(tmp_path, "TERMINATED"), "--yes") as process:
+        wait_until(lambda: primary.ask(_WAITING))
+        primary.ask(f"SELECT pg_terminate_backend(pid) FROM ({_WAITING}) AS waiting")
+        _out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert primary.ask(_NAME) == [("TERMINATED",)]
+
+
+def test_signal_ends_the_wait_of_an_orm_session(primary: Server, start: Start) -> None:
+    words = (
+        "--name",
+        "W",
+        "--email",
+        "w@example.org",
+        "--auth0-user-id",
+        "auth0|w",
+        "--group",
+        "1",
+    )
+    with start(primary, "users", "create", "--via", "db", *words, "--yes") as process:
+        wait_until(lambda: primary.ask(_WAITING))
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "committed on this server, but no synchronous standby has confirmed it" in err
+    assert primary.ask("SELECT name FROM aspen.users WHERE email = 'w@example.org'") == [("W",)]
+
+
+WRITES: Mapping[str, list[str]] = {
+    "rename": [],
+    "rename, dry run": ["--dry-run"],
+    "users create": [
+        *("users", "create", "--via", "db", "--name", "S", "--email", "s@example.org"),
+        *("--auth0-user-id", "auth0|s", "--group", "1", "--yes"),
+    ],
+    "downgrade": ["db", "downgrade", "base", "--yes", "--confirm", "local"],
+}
+
+
+@pytest.mark.parametrize("case", WRITES)
+def test_write_on_a_standby_is_refused(
+    case: str, standby: Server, run_cli: CliRunner, tmp_path: Path
+) -> None:
+    words = WRITES[case]
+    if case.startswith("rename"):
+        words = [*renaming(tmp_path, "STANDBY"), "--yes", *words]
+    done = run_cli(*words, database=standby.address)
+    assert done.code == 3, done.err
+    assert "is a read-only standby; nothing was written" in done.err
+    assert "Connect to the primary" in done.err
