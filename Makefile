@@ -147,6 +147,10 @@ accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by th
 accidents-api: $(VENV)/.dev ## The same to 10,000 renames through the API (ten minutes)
 	@$(BIN)/python -m tests.renames_api $(ARGS)
 
+.PHONY: broken-settings
+broken-settings: $(VENV)/.dev ## Run every command with over 150 broken settings (half an hour; ARGS=--few: minutes)
+	@$(BIN)/python -m tests.broken_settings $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minutes)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

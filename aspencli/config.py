@@ -66,6 +66,7 @@ _TARGET_KEYS = (
     "aws_profile",
     *_SIGN_IN_KEYS,
 )
+_MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
 _STRICTNESS = [Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION]
 
@@ -105,7 +106,13 @@ class Config:
 
         try:
             with file:
-                document = tomllib.load(file)
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:  # a device such as /dev/zero has no end
+                raise BadInputError(
+                    f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB",
+                    hint="Check ASPEN_CONFIG: this is probably not a config file.",
+                )
+            document = tomllib.loads(content.decode())
         except OSError as error:  # a folder opens, but does not read
             raise self._unreadable(error) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
+from db import libpq
 from db.connecting import InvalidDatabaseUrlError
 from db.errors import StandbyError
 
@@ -22,7 +23,7 @@ class _Rule(NamedTuple):
     hint: str
 
 
-# By SQLSTATE, or its class of two characters (PostgreSQL, appendix A).
+# By SQLSTATE, or its class of two characters (PostgreSQL, appendix A), or a word of our own.
 _STATES = {
     "08": _Rule(5, "the connection to the database broke", "Try again."),
     "28": _Rule(4, "the database does not accept this user", "Check the user and the password."),
@@ -47,20 +48,54 @@ _STATES = {
     "40": _Rule(7, "another transaction got in the way; nothing was written", "Try again."),
     "23505": _Rule(7, "it exists already", "Choose another value."),
     "23": _Rule(7, "it contradicts what the database holds", "See the details."),
+    "plain": _Rule(
+        4,
+        "The database does not accept unencrypted connections from here for this user",
+        "If it requires TLS, add ?sslmode=require to its address. Otherwise ask its administrator "
+        "to allow your host in pg_hba.conf.",
+    ),
+    "certificate": _Rule(
+        5,
+        "The database server's certificate is not accepted",
+        "Check sslrootcert, and that the address names the server as its certificate does.",
+    ),
     "53": _Rule(5, "the database is short of resources", "Try again later, or free some."),
 }
 _OPENING = (
+    (r"no pg_hba\.conf entry .*, (?:no encryption|SSL off)", "plain"),
+    (r"certificate verify failed|certificate .* does not match host name", "certificate"),
     (r"password authentication failed|no password supplied|pg_hba|role .* does not exist", "28"),
     (r"database .* does not exist", "3D000"),
     (r"too many (clients|connections)|remaining connection slots", "53"),
     (r"starting up|shutting down|recovery mode", "57P"),
 )
+# What libpq finds wrong before it asks a server, or because of how it was told to ask one. Its own
+# words are never translated: the driver's libpq is built without languages.
+_SETTING = re.compile(
+    r"^(?:connection to server .* failed: )?(?P<what>"
+    r"(?:invalid (?:\S+ value|integer value|port number|connection option|\"\w+\" value)"
+    r"|could not parse network address|could not match \d+ "
+    r"|(?:definition of )?service |syntax error in service file|Unix-domain socket path .* too long"
+    r"|weak sslmode|GSSAPI encryption required|authentication method requirement"
+    r"|channel binding (?:is )?required|server does not support SSL"
+    r"|root certificate file|could not (?:load|read|open) .*(?:certificate|key|CRL|crl) ?file"
+    r"|certificate file|private key file|missing \"=\"|unterminated quoted string"
+    r"|invalid (?:URI|dsn|percent)|forbidden value|unexpected (?:character|spaces)).*)",
+    re.MULTILINE,
+)
+
+
+def _where_set() -> str:
+    names = libpq.set_variables()
+    stray = f", and these variables in your environment: {', '.join(names)}" if names else ""
+    return f"Check the target's database address (aspencli config show){stray}."
 
 
 def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
     """Exit code, message, hint and details; None when it is no error of the database."""
     if isinstance(error, InvalidDatabaseUrlError):
-        return 2, str(error), "Mend database_url in the config file or the environment.", ()
+        hint = "Fix database_url in the config file, or the variable that sets it."
+        return 2, str(error), hint, ()
     if isinstance(error, StandbyError):
         return 3, str(error), PRIMARY_NEEDED, ()
     if isinstance(error, NoResultFound):
@@ -84,6 +119,8 @@ def _by_state(state: str) -> _Rule | None:
 
 def _by_text(text: str, *, invalidated: bool) -> _Rule | None:
     """While a connection opens the driver gives no SQLSTATE, only the server's words."""
+    if setting := _SETTING.search(text):
+        return _Rule(2, f"Invalid database connection setting: {setting['what']}", _where_set())
     for pattern, state in _OPENING:
         if re.search(pattern, text):
             return _STATES[state]

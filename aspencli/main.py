@@ -14,6 +14,7 @@ from aspencli.cli import AspenTyper, Entry, RootGroup
 from aspencli.context import AppContext
 from aspencli.failures import finish
 from aspencli.interrupts import obey_sigterm
+from db import libpq
 
 ENTRIES = (
     Entry(
@@ -87,6 +88,8 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     context = AppContext()
     obey_sigterm()
+    # Only the target's address says where a connection goes.
+    libpq.forget(libpq.MISLEADING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name that the locale cannot spell comes out escaped instead of ending the run.

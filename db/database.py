@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from db.commits import make_interruptible
 from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.libpq import clean_address
 from db.standbys import report_standby
 
 if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
@@ -32,6 +33,8 @@ def normalise_url(address: str | URL) -> URL:
     Raises:
         InvalidDatabaseUrlError: It is not an address of a PostgreSQL database.
     """
+    if isinstance(address, str):
+        address = clean_address(address)
     try:
         url = make_url(address)
     except (ArgumentError, ValueError) as error:

@@ -16,6 +16,7 @@ import httpx
 
 from aspencli import __version__
 from aspencli.clients.origins import Origin, origin_of
+from aspencli.clients.proxies import proxy_for, without_password
 from aspencli.clients.retrying import Deadline, Patience, SetbackError, http_date
 from aspencli.clients.watchdog import Watchdog
 from aspencli.clients.wirelog import WireLog
@@ -123,7 +124,7 @@ class Http:
         log: Where requests are told.
 
     Raises:
-        BadInputError: The address is none.
+        BadInputError: The address is none, or a proxy or certificate setting cannot be used.
     """
 
     def __init__(self, base: str, what: str, *, log: WireLog | None = None):
@@ -131,44 +132,37 @@ class Http:
         self._base = f"{self.origin}{urlsplit(base).path.rstrip('/')}"
         self._log = log or WireLog()
         self._watchdog = Watchdog()
+        self._proxy = proxy_for(self.origin)
         self._client = self._connect()
 
     @property
     def proxy(self) -> str | None:
         """The proxy of the environment that requests go through, without its password."""
-        from urllib.request import getproxies, proxy_bypass
-
-        found = getproxies()
-        address = found.get(self.origin.scheme, found.get("all"))
-        if not address or self.origin.is_loopback or proxy_bypass(self.origin.host):
-            return None
-        return address.rpartition("@")[2]
+        return without_password(self._proxy) if self._proxy else None
 
     def _connect(self) -> httpx.Client:
+        try:
+            # Loading certificates takes 20 ms, which plain http can do without.
+            trusted = httpx.create_ssl_context() if self.origin.scheme == "https" else False
+        except (OSError, ssl.SSLError) as error:
+            raise BadInputError(
+                f"Could not load the certificates in SSL_CERT_FILE or SSL_CERT_DIR: {error}",
+                hint="Fix that setting, or unset it.",
+            ) from error
         try:
             return httpx.Client(
                 headers={"user-agent": USER_AGENT},
                 follow_redirects=False,
                 limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
-                # Loading certificates takes 20 ms, which plain http can do without.
-                verify=self.origin.scheme == "https",
-                # Proxies of the environment are obeyed, but never for this very machine.
-                mounts=self._without_proxy() if self.origin.is_loopback else None,
+                verify=trusted,
+                proxy=self._proxy,
+                trust_env=False,  # it would read the proxies again, by narrower rules
             )
-        except OSError as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise BadInputError(
-                f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}",
-                hint="Mend it, or unset it.",
+                "Invalid proxy address in the environment",
+                hint="Check HTTPS_PROXY, HTTP_PROXY, and ALL_PROXY.",
             ) from error
-        except (ValueError, ImportError) as error:
-            raise BadInputError(
-                f"a proxy that the environment names cannot be used: {error}",
-                hint="Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; http:// and https:// will do.",
-            ) from error
-
-    def _without_proxy(self) -> dict[str, httpx.BaseTransport | None]:
-        host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
-        return {f"all://{host}": None}
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aspencli import homes
 from aspencli.errors import UnreachableError
+from db import libpq
 
 if TYPE_CHECKING:
     from local.aws.objects import ObjectFolder
@@ -43,6 +44,8 @@ class Laptop:
         """All of it."""
         from local.deployment import Deployment
 
+        # Its server is reached in one way only, which settings meant for other servers would break.
+        libpq.forget(libpq.MISLEADING | libpq.CONNECTION)
         return Deployment(homes.data_dir())
 
     @property
@@ -62,8 +65,9 @@ class Laptop:
         """
         from local.ports import HOST
         from local.services import CLIENT_ID
+        from local.state import State
 
-        ports = self.deployment.state.ports()
+        ports = State(homes.data_dir()).ports()
         if not {"api", "identity"} <= ports.keys():
             return None
         api, issuer = (f"http://{HOST}:{ports[name]}" for name in ("api", "identity"))

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from aspencli.services.profiling import Bench
     from db.database import Database
 
+# By SQLSTATE, or its class: the connection, sign-in, resources, read-only, locks, rights, timeouts.
+_NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
+_ACTIVE_TRANSACTION = "25001"
+_IN_ONE_TRANSACTION = (
+    "All statements run in one transaction here. Run this one in psql: aspencli db psql"
+)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -70,22 +77,37 @@ def run(context: AppContext, work: Work, bench: Bench) -> int:
     if work.request is not None:
         return _ask(context, work, bench)
     if work.sql is not None:
-        return _execute_sql(work.sql, database, bench)
+        return _execute_sql(context, work.sql, database, bench, "--sql")
     if work.code is None and work.script is not None and work.script.suffix == ".sql":
         from aspencli.services.profiling import read_file
 
-        return _execute_sql(read_file(work.script), database, bench, str(work.script))
+        return _execute_sql(context, read_file(work.script), database, bench, str(work.script))
     # Results are the report; what the code prints is not.
     with redirect_stdout(sys.stderr):
         return _execute(context, work, bench, database)
 
 
-def _execute_sql(text: str, database: Database, bench: Bench, *place: str) -> int:
+def _execute_sql(
+    context: AppContext, text: str, database: Database, bench: Bench, source: str
+) -> int:
+    from sqlalchemy.exc import DBAPIError
+
     from aspencli.services.profiling import run_sql
+    from aspencli.shell.failures import brief
     from aspencli.shell.interrupts import interruptible
 
-    with interruptible():
-        run_sql(text, database, bench, *place)
+    try:
+        with interruptible():
+            run_sql(text, database, bench, source)
+    except DBAPIError as error:
+        state = getattr(error.orig, "pgcode", None)
+        if state is None or state.startswith(_NOT_THE_STATEMENT):
+            raise  # means the same after every command
+        told = brief(error, how_to_write="", is_own=lambda name: name == source)
+        assert told is not None  # noqa: S101 - it is the driver's error
+        hint = _IN_ONE_TRANSACTION if state == _ACTIVE_TRANSACTION else told.hint
+        context.out.error(told.message, hint=hint, details=told.details)
+        return 1
     return 0
 
 

@@ -236,7 +236,8 @@ class Output:
 
     def _say(self, lead: str, message: str) -> None:
         # The lead is ours and may hold colours; the message may hold text from data.
-        lines = "\n".join(visible(line) for line in message.split("\n"))
+        # A server indents its second line with a tab, which `visible` would spell out.
+        lines = "\n".join(visible(line.expandtabs(4)) for line in message.split("\n"))
         self.err.write(_encodable(self.err, lead + lines) + "\n")
         self.err.flush()
 

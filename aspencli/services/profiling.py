@@ -60,17 +60,14 @@ def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") 
         source: What the lines are counted in, in the report.
 
     Raises:
-        BadInputError: There is none, or one that would end the transaction.
+        BadInputError: There is none, or one that cannot run here.
+        DBAPIError: The server refused one.
     """
     parts = split_statements(text)
     if not parts:
         raise BadInputError("there is no statement", hint='Give one, as in --sql "SELECT 1".')
-    for _line, statement in parts:
-        if fingerprint(statement).partition(" ")[0].upper() in _ENDING:
-            raise BadInputError(
-                f"{statement[:60]!r} would end the transaction that the statements run in",
-                hint="Leave it out; --write --commit commits at the end.",
-            )
+    for line, statement in parts:
+        _check_statement(line, statement)
     with bench.around(database.engine), database.engine.begin() as connection:
         plainly = connection.execution_options(no_parameters=True)
 
@@ -85,16 +82,45 @@ def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") 
             exec(call, {"execute": execute, "statement": statement})  # noqa: S102 - ours
 
 
+def _check_statement(line: int, statement: str) -> None:
+    words = fingerprint(statement).upper().split()
+    shown = f"{statement.partition(chr(10))[0][:60]!r} (line {line})"
+    if statement.startswith("\\"):
+        raise BadInputError(
+            f"{shown} is a psql command, not SQL",
+            hint="Remove it, or run the file in psql: aspencli db psql -- -f FILE",
+        )
+    if words[0] in _ENDING:
+        raise BadInputError(
+            f"{shown} would end the transaction that all statements run in",
+            hint="Remove it. Pass --write --commit to commit at the end.",
+        )
+    if words[0] == "COPY" and not {"STDIN", "STDOUT"}.isdisjoint(words):
+        raise BadInputError(
+            f"{shown} transfers data through the client, which cannot be profiled",
+            hint="Profile the SELECT or INSERT instead, or run it in psql: aspencli db psql",
+        )
+
+
 def read_file(path: Path) -> str:
-    """The text of a file that the operator named.
+    """Return the text of a file that the operator named, without a byte-order mark.
 
     Raises:
-        BadInputError: It cannot be read.
+        BadInputError: It cannot be read, or is not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path} cannot be read: {error}", hint="Check its name.") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInputError(
+            f"{path} cannot be read: {error.strerror}", hint="Check the file's name."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(
+            f"{path} is not UTF-8 text (byte {error.start + 1})", hint="Save it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise BadInputError(f"{path} is not text: it contains NUL bytes", hint="Save it as UTF-8.")
+    return text
 
 
 def split_request(text: str, *, write: bool) -> tuple[str, str]:

@@ -12,21 +12,14 @@ from typing import Any
 
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import Safety, Target
-from db.connecting import Limits, cut_name, session_arguments
+from db.connecting import InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.libpq import MISLEADING, clean_address
 
-# What would lead psql elsewhere than to the target, were it left in the environment.
-# PGCLUSTER is read by Debian's wrapper of psql.
-_MISLEADING = frozenset(
-    {
-        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"),
-        *("PGSERVICE", "PGSERVICEFILE", "PGTARGETSESSIONATTRS", "PGCLUSTER"),
-    }
-)
 # The parameters of an address that libpq also takes from PG<NAME> (libpq, "Environment Variables").
 # Those that have no variable there only tune the connection (keepalives_idle and its like).
 _PARAMETERS = frozenset(
     {
-        *("host", "hostaddr", "port", "passfile", "client_encoding", "require_auth"),
+        *("host", "hostaddr", "port", "service", "passfile", "client_encoding", "require_auth"),
         *("sslmode", "sslnegotiation", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"),
         *("sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"),
         *("requirepeer", "gssencmode", "krbsrvname", "gsslib"),
@@ -35,6 +28,7 @@ _PARAMETERS = frozenset(
 )
 
 
+_WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
 _SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # with SQLAlchemy's name of a driver
 
 
@@ -82,14 +76,17 @@ def read_address(address: str) -> dict[str, str]:
     from psycopg2.extensions import parse_dsn
 
     try:
+        address = clean_address(address)
         if not _SPELLING.match(address):
             raise ValueError(address)
         return dict(parse_dsn(_SPELLING.sub("postgresql://", address, count=1)))
+    except InvalidDatabaseUrlError as error:
+        raise BadInputError(str(error), hint=_WHERE_TO_FIX) from None
     except (ProgrammingError, ValueError):
         # The parser's message could repeat a password.
         raise BadInputError(
             "not a database address; expected postgresql://user:password@host:port/name",
-            hint="Mend database_url in the config file or the environment.",
+            hint=_WHERE_TO_FIX,
         ) from None
 
 
@@ -161,7 +158,7 @@ def psql_call(
         environ: The environment to inherit.
     """
     stop = ["-v", "ON_ERROR_STOP=1"] if script else []
-    inherited = {name: value for name, value in environ.items() if name not in _MISLEADING}
+    inherited = {name: value for name, value in environ.items() if name not in MISLEADING}
     return PsqlCall(
         program,
         # Its own path comes first: not on PATH, psql finds its files by that.

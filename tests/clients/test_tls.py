@@ -127,13 +127,6 @@ def test_certificates_that_are_not_there_are_told(
         Http("https://api.example.org", "the API")
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "gopher://127.0.0.1:1"])
-def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("all_proxy", proxy)
-    with pytest.raises(BadInputError, match="a proxy that the environment names"):
-        Http("http://api.example.org", "the API")
-
-
 def test_a_proxy_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://me:hunter2@127.0.0.1:9")
     with pytest.raises(UnreachableError, match="does not answer at https://api") as caught:

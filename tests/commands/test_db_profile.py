@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from db.database import Database
 from db.models import User
+from tests.commands.conftest import Cli
 from tests.commands.profile_lab import Profiling
 
 RENAME = "update aspen.users set name = 'renamed' where id = (select min(id) from aspen.users)"
@@ -177,3 +178,42 @@ def test_the_guide_describes_every_key_of_the_json(profile: Profiling) -> None:
     document = json.loads(profile("--params", "-c", "session.scalar(sa.text('select 1'))").out)
     described = set(re.findall(r"`([a-z0-9_]+)`", GUIDE.read_text().partition("## The JSON")[2]))
     assert {*document, *document["totals"], *document["statements"][0]} <= described
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "words"),
+    [
+        ("selec 1", 1, 'syntax error at or near "selec"'),
+        ("select 1;\nselect 1/0", 1, "division by zero"),
+        ("select * from nosuch", 1, 'relation "nosuch" does not exist'),
+        ("select 'x", 1, "unterminated quoted string"),
+        ("select '2024-13-45'::date", 1, "date/time field value out of range"),
+        ("vacuum", 1, "aspencli db psql"),
+        ("copy aspen.users to stdout", 2, "cannot be profiled"),
+        ("copy aspen.users (name) from stdin", 2, "cannot be profiled"),
+        ("select 1;\n\\timing on\nselect 2", 2, "is a psql command"),
+    ],
+)
+def test_sql_that_fails_is_reported_in_the_servers_words(
+    cli: Cli, sql: str, code: int, words: str
+) -> None:
+    ended = cli("db", "profile", "--sql", sql)
+    assert ended.code == code, ended.err
+    assert words in ended.err
+    assert "a bug" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_sql_file_may_begin_with_a_byte_order_mark(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "bom.sql"
+    file.write_bytes(b"\xef\xbb\xbfselect 1;\r\n")
+    assert cli("db", "profile", str(file)).code == 0
+
+
+@pytest.mark.parametrize("content", [b"select '\xff'", "select 1".encode("utf-16"), b"select\0 1"])
+def test_sql_file_that_is_not_text_is_refused(cli: Cli, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "odd.sql"
+    file.write_bytes(content)
+    ended = cli("db", "profile", str(file))
+    assert ended.code == 2
+    assert str(file) in ended.err
