@@ -10,12 +10,12 @@ from aspencli.commands.bulk_roads import open_job
 from aspencli.commands.bulk_views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.commands.bulk_writing import Purpose
 from aspencli.context import AppContext
-from aspencli.errors import BadInputError
+from aspencli.errors import BadInputError, ConflictError
 from aspencli.params import Road
 from aspencli.services.folding import fold
 from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
-from aspencli.services.runs import Run, command_for, undo_source
+from aspencli.services.runs import Outcome, Run, command_for, undo_source
 from aspencli.services.undofile import Origin, read_origin, read_undo
 
 _DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
@@ -67,9 +67,26 @@ def take_back(
         files = JobFiles(stack, file, view.report, report, undo_file)
         purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run)
         road = _road(context, origin, via, known.get(run or ""))
+        if road is Road.DB:
+            _refuse_half_done(known.get(run or ""))
         job = open_job(context, stack, origin.group_id, files, purpose, road)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
+
+
+def _refuse_half_done(run: Run | None) -> None:
+    """Refuse to take back an interrupted run in the database: only the API knows its names.
+
+    Raises:
+        ConflictError: It is one.
+    """
+    if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
+        undo = command_for(run.target, run.noun, "undo", run.id)
+        raise ConflictError(
+            f"run {run.id} went through the API and was interrupted: samples may have temporary "
+            "names; nothing was changed",
+            hint=f"Undo it through the API: {undo} --via api",
+        )
 
 
 def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None) -> Road:

@@ -162,7 +162,12 @@ class Writing(ABC, Generic[StoreT]):
         what = f"{self._view.deed(plan)}{self._scope.of_group}"
         if plan.forced:
             what += f", {plan.forced:,} of them changed since,"
-        agree(self._context, self._files.from_stdin, self._view.file, what)
+        try:
+            agree(self._context, self._files.from_stdin, self._view.file, what)
+        except KeyboardInterrupt:
+            if self._out.is_asking:
+                self._recording.ended(Outcome.DECLINED, "interrupted")
+            raise
 
     def preview(self) -> None:
         """Show the first rows that change."""

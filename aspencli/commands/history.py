@@ -145,8 +145,8 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     if run.outcome is Outcome.UNKNOWN:
         check = command_for(run.target, "history", "check", run.id)
         out.hint(f"To find out what became of it: {check}")
-    elif run.outcome is Outcome.UNFINISHED:
-        out.hint(f"To go on: {command_for(run.target, 'samples', 'resume', run.id)}")
+    elif run.outcome is Outcome.UNFINISHED or run.undo_begun:
+        _hint_resume(out, run)
     elif run.outcome is Outcome.WRITTEN and not run.undone_by:
         _hint_undo(out, run)
 
@@ -182,14 +182,14 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
 
 
 def _tell(out: Output, run: Run, verdict: Verdict) -> None:
-    from aspencli.services.runs import Outcome, command_for
+    from aspencli.services.runs import Outcome
 
     names = ("written", "before", "otherwise", "gone")
     counts = asdict(verdict.rows) if verdict.rows else dict.fromkeys(names)
     told = {"run": run.id, "outcome": verdict.outcome.value, "basis": verdict.basis}
     out.record(CHECK_COLUMNS, told | counts)
     if verdict.outcome is Outcome.UNFINISHED:
-        out.hint(f"To go on: {command_for(run.target, 'samples', 'resume', run.id)}")
+        _hint_resume(out, run)
     if verdict.outcome is not Outcome.WRITTEN:
         return
     if verdict.rows and not verdict.rows.written:
@@ -199,6 +199,17 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
         )
     elif run.undo_file and not run.undone_by:
         _hint_undo(out, run)
+
+
+def _hint_resume(out: Output, run: Run) -> None:
+    """Name the command that ends what was interrupted: the run, or the undo of it."""
+    from aspencli.services.runs import command_for
+
+    if run.renames is None and not run.undo_begun:  # its journal is gone
+        _hint_undo(out, run)
+        return
+    resume = command_for(run.target, "samples", "resume", run.undo_begun or run.id)
+    out.hint(f"To go on: {resume}")
 
 
 def _hint_undo(out: Output, run: Run) -> None:

@@ -11,7 +11,14 @@ from aspencli import homes
 from aspencli.commands.bulk_findings import Findings
 from aspencli.commands.bulk_job import Ground, Job
 from aspencli.commands.bulk_writing import Purpose, Scope, Writing, agree
-from aspencli.commands.renames_driving import Grounds, drive, end, go_on, open_grounds
+from aspencli.commands.renames_driving import (
+    Grounds,
+    drive,
+    end,
+    end_taken_back,
+    go_on,
+    open_grounds,
+)
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.services.api_renames import journal as run_journals
 from aspencli.services.api_renames.journal import Head
@@ -27,6 +34,7 @@ from aspencli.services.undofile import write_undo
 if TYPE_CHECKING:
     from aspencli.context import AppContext
     from aspencli.services.api_renames.journal import RunJournal
+    from aspencli.services.api_renames.remaining import Remaining
     from db.bulk.rows import Plan
 
 
@@ -67,9 +75,9 @@ class ApiJob(Job[ListPlan]):
         Raises:
             ConflictError: Another run in this group was interrupted, and has to be ended first.
         """
-        path = run_journals.unfinished(self._scope.target, self._group_id)
-        if path is not None:
-            with run_journals.reopen(path) as journal:
+        found = run_journals.unfinished(self._scope.target, self._group_id)
+        if found is not None:
+            with run_journals.reopen(found.path) as journal:
                 self.out.warn(f"run {journal.head.run} was interrupted before it was done.")
                 if not self._purpose.dry_run and self._is_same(journal.head):
                     self._go_on(journal)
@@ -84,14 +92,14 @@ class ApiJob(Job[ListPlan]):
 
     def _refuse_other(self, journal: RunJournal) -> None:
         head = journal.head
-        if self._purpose.undo_of == head.run:
+        undone = run_journals.look_up(head.undo_of) if head.undo_of else None
+        is_half_undo = undone is not None and undone.is_open
+        if self._purpose.undo_of == head.run and not is_half_undo:
             return  # what it did is taken back
-        raise ConflictError(
-            f"run {head.run} ({head.file}) in this group was interrupted, and is not done; "
-            "nothing was changed",
-            hint=f"Go on with it: {command_for(head.target, 'samples', 'resume', head.run)} or "
-            f"take it back: {command_for(head.target, 'samples', 'undo', head.run)}",
-        )
+        hint = f"Go on with it: {command_for(head.target, 'samples', 'resume', head.run)}"
+        if not is_half_undo:  # else there is nothing whole to go back to
+            hint += f" or take it back: {command_for(head.target, 'samples', 'undo', head.run)}"
+        raise _interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
         what = f"go on with it{self._scope.of_group}"
@@ -143,22 +151,43 @@ class ApiWriting(Writing[ListPlan]):
         """
         self._findings.prepare_report("changed")
         rows, folder = self._store.all_rows(), homes.state_dir() / "undo"
-        undo = write_undo(folder, self._origin(plan), partial(write_rows, rows), self._files.undo)
+        put_back = partial(write_rows, self._store.rows_to_undo())
+        undo = write_undo(folder, self._origin(plan), put_back, self._files.undo)
         try:
             journal = run_journals.create(self._head(undo), rows)
         except BaseException:
             undo.unlink(missing_ok=True)  # there is nothing to take back
             raise
         with journal:
-            self._recording.sending(undo, journal.path)
-            drive(self._context, self._grounds.place, journal, self._store.snapshot)
-            end(journal)
-        self._recording.ended(Outcome.WRITTEN)
+            self._refuse_beside_other(journal.head)
+            self._recording.sending(undo, journal.path, lambda: journal.begun)
+
+            def finish(_left: Remaining) -> None:
+                end(journal)
+                self._recording.ended(Outcome.WRITTEN)
+
+            drive(self._context, self._grounds.place, journal, self._store.snapshot, finish)
         try:
             self._findings.publish_report()
         finally:  # it is written all the same, and somebody has to know how to take it back
             self._out.done(f"{self._view.result(plan)}.")
             self._show_result(plan, undo)
+
+    def nothing(self, plan: Plan) -> None:
+        """Write nothing; an interrupted run of which nothing is to be taken back has ended."""
+        end_taken_back(self._purpose.undo_of, self._recording.id)
+        super().nothing(plan)
+
+    def _refuse_beside_other(self, head: Head) -> None:
+        """Refuse if a run of this group began while the operator was asked.
+
+        Raises:
+            ConflictError: There is one.
+        """
+        other = run_journals.unfinished(head.target, head.group_id, (head.run, head.undo_of))
+        if other is not None:
+            resume = command_for(head.target, "samples", "resume", other.head.run)
+            raise _interrupted(other.head, f"Wait for it to end, or go on with it: {resume}")
 
     def _head(self, undo: Path) -> Head:
         file = self._files.fingerprint.file
@@ -174,3 +203,11 @@ class ApiWriting(Writing[ListPlan]):
             undo_file=str(undo.absolute()),
             undo_of=self._purpose.undo_of,
         )
+
+
+def _interrupted(head: Head, hint: str) -> ConflictError:
+    return ConflictError(
+        f"run {head.run} ({head.file}) in this group was interrupted, and is not done; "
+        "nothing was changed",
+        hint=hint,
+    )

@@ -22,7 +22,7 @@ from aspencli.services.runs import Place as Stored
 from db.bulk.rows import AssessedRow, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aspencli.context import AppContext
     from aspencli.services.api_renames.journal import RunJournal
@@ -33,6 +33,7 @@ _SHOWN = 200  # rows on the screen
 _STOPPING = (
     b"\nStopping as soon as no sample has a temporary name; interrupt again to stop at once.\n"
 )
+_UNSENT = "No request was sent; nothing was changed."
 _LOOKS_ONLY = {"viewer"}
 
 
@@ -84,10 +85,20 @@ def drive(
     place: Place,
     journal: RunJournal,
     snapshot: Snapshot,
+    finish: Callable[[Remaining], None],
     *,
     resumed: bool = False,
 ) -> Remaining:
     """Send the requests of a run, from wherever it is, until it is done.
+
+    Args:
+        context: The run of the program.
+        place: Where the samples are.
+        journal: What is to be done.
+        snapshot: How things are.
+        finish: Records that it is done; an interrupt does not come between that and the last
+            request.
+        resumed: Whether an earlier process may have left a request behind.
 
     Raises:
         KeyboardInterrupt: It was asked to stop.
@@ -103,28 +114,48 @@ def drive(
             except Stopped:
                 left = None
             except KeyboardInterrupt:
-                out.warn(f"{_so_far(running)}; some may have a temporary name. To go on: {go_on}")
+                if journal.begun:
+                    told = f"{_so_far(running)}; some may have a temporary name"
+                    out.warn(f"{told}. To go on: {go_on}")
                 raise
             except AspenError as error:
-                error.details = (*error.details, f"{_so_far(running)}; nothing is lost")
-                error.hint = f"{error.hint or 'Then go on.'} To go on: {go_on}"
+                if journal.begun:
+                    error.details = (*error.details, f"{_so_far(running)}; nothing is lost")
+                    error.hint = f"{error.hint or 'Then go on.'} To go on: {go_on}"
+                else:
+                    error.details = (*error.details, _UNSENT)
                 raise
         if left is None:
-            out.warn(f"{_so_far(running)}, and none has a temporary name. To go on: {go_on}")
+            if journal.begun:
+                out.warn(f"{_so_far(running)}, and none has a temporary name. To go on: {go_on}")
+            else:
+                out.warn(_UNSENT)
             brake.obey()
+        finish(left)
+        if brake.pulled:
+            out.warn("the interrupt came after the last request: the change is written.")
     return left
 
 
 def end(journal: RunJournal) -> None:
     """Tell the journal that its run is done; and that of a run which it took back, as well."""
+    # In this order: were this run the first to end, only the other one would keep the group, and
+    # to resume that would do again what was just taken back.
+    end_taken_back(journal.head.undo_of, journal.head.run)
     journal.end(Outcome.WRITTEN.value)
-    undone = journal.head.undo_of
-    path = run_journals.folder() / f"{undone}.jsonl"
-    if undone and path.is_file():
-        with run_journals.reopen(path) as taken_back:
-            if taken_back.ended is None:
-                taken_back.end(Outcome.ROLLED_BACK.value)
-                _keep_taken_back(undone, journal.head.run)
+
+
+def end_taken_back(undone: str | None, by: str) -> None:
+    """Tell the journal of an interrupted run that there is nothing to go on with.
+
+    Args:
+        undone: The run that was taken back, if any.
+        by: The run that took it back.
+    """
+    standing = run_journals.look_up(undone) if undone else None
+    if standing is not None and standing.ended is None:
+        with run_journals.reopen(standing.path) as taken_back:
+            taken_back.end(Outcome.ROLLED_BACK.value, f"run {by} took back what it had done")
 
 
 def go_on(
@@ -145,17 +176,19 @@ def go_on(
     subject = _subject_of(journal, stored)
     with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
         journal.resumed()
-        left = drive(context, place, journal, snapshot, resumed=True)
-        end(journal)
-        done = counted(left.done, "sample")
-        aside = f"{counted(len(left.aside), 'sample')} left alone" if left.aside else None
-        recording.ended(Outcome.WRITTEN, aside)
+
+        def finish(left: Remaining) -> None:
+            end(journal)
+            aside = f"{counted(len(left.aside), 'sample')} left alone" if left.aside else None
+            recording.ended(Outcome.WRITTEN, aside)
+
+        left = drive(context, place, journal, snapshot, finish, resumed=True)
     for problem in left.aside[:_SHOWN]:
         out.warn(f"left alone: {problem_line(problem)}")
     if report:
         report.write(_outcomes(journal, left), (), "changed")
         out.info(f"The report is in {report.publish()}")
-    out.done(f"{done} renamed by run {head.run}.")
+    out.done(f"{counted(left.done, 'sample')} renamed by run {head.run}.")
     out.record(RESULT_COLUMNS, _result(journal, left))
     undo = command_for(head.target, "samples", "undo", head.undo_file)
     out.hint(f"To take it back: {undo}")
@@ -201,20 +234,6 @@ def _subject_of(journal: RunJournal, stored: Stored) -> Subject:
         counts=Counts(len(journal.rows)),
         undo_of=head.undo_of,
         via="api",
-    )
-
-
-def _keep_taken_back(run: str, by: str) -> None:
-    import datetime as dt
-
-    open_journal().append(
-        {
-            "event": "checked",
-            "run": run,
-            "at": dt.datetime.now(dt.UTC).isoformat(),
-            "outcome": Outcome.ROLLED_BACK.value,
-            "basis": f"run {by} took back what it had done",
-        }
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aspencli.commands.renames_driving import go_on, open_grounds
 from aspencli.context import AppContext
-from aspencli.errors import BadInputError
+from aspencli.errors import BadInputError, ConflictError
 from aspencli.services.api_renames import journal as run_journals
+from aspencli.services.api_renames.journal import RunJournal
 from aspencli.services.folding import fold
 from aspencli.services.journal import open_journal
 from aspencli.services.report import RENAMES, ReportFile
@@ -39,6 +40,7 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
         if journal.ended is not None:
             context.out.done(f"Nothing to go on with: run {head.run} has ended ({journal.ended}).")
             return
+        _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id, writing=True)
         context.authorise(
@@ -50,13 +52,30 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
         go_on(context, grounds.place, journal, snapshot, grounds.stored, draft)
 
 
+def _refuse_beside_other(journal: RunJournal) -> None:
+    """Refuse to resume a run while another one keeps its group.
+
+    Raises:
+        ConflictError: Such a run is there; it may be the one that takes this one back.
+    """
+    head = journal.head
+    other = run_journals.unfinished(head.target, head.group_id, but=(head.run, head.undo_of))
+    if other is not None:
+        raise ConflictError(
+            f"run {other.head.run} ({other.head.file}) in this group was interrupted, and comes "
+            "first; nothing was changed",
+            hint="Resume it: " + command_for(head.target, "samples", "resume", other.head.run),
+        )
+
+
 def _path_of(what: str) -> Path:
     path = Path(what).expanduser()
     if path.is_file() or not looks_like_id(what):
         return path
     run = find(fold(open_journal().read().events), what)
-    if run.renames is None:
+    standing = run_journals.look_up(run.id)
+    if standing is None:
         raise BadInputError(
             f"run {run.id} ({run.outcome}) has nothing to go on with", hint=NO_ID_HINT
         )
-    return run.renames
+    return standing.path

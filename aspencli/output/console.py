@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -53,6 +53,7 @@ class Output:
     no_input: bool = False
     stdout: TextIO | None = None
     stderr: TextIO | None = None
+    is_asking: bool = field(default=False, init=False)  # a question has no answer yet
 
     @property
     def out(self) -> TextIO:
@@ -184,7 +185,9 @@ class Output:
                 self.info("Discarded what was typed before the question.")
             self.err.write(self._styled("strong", visible(question)) + " ")
             self.err.flush()
+            self.is_asking = True
             answer = read_line(sys.stdin.fileno())
+            self.is_asking = False
             if answer is None:
                 self.err.write("\n")
                 return ""

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aspencli.services.api_renames.journal import Standing, look_up
 from aspencli.services.journal import Event
 from aspencli.services.machine import Process
 from aspencli.services.runs import Counts, InputFile, Outcome, Place, Run
@@ -21,7 +22,8 @@ _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 def fold(events: Iterable[Event]) -> list[Run]:
     """One run for each id, the newest first.
 
-    A run that has not told its end is *running* while its process lives, and *unknown* after.
+    A run that has not told its end is *running* while its process lives, and *unknown* after. Of a
+    run through the API its own journal decides, whatever the history says.
     """
     runs: dict[str, Run] = {}
     for event in events:
@@ -30,12 +32,16 @@ def fold(events: Iterable[Event]) -> list[Run]:
             runs[key] = _started(event)
         elif advance and key in runs:
             runs[key] = advance(runs[key], event)
+    runs = {key: _settled(run) for key, run in runs.items()}
     for run in list(runs.values()):
-        if run.outcome is Outcome.WRITTEN and run.undo_of in runs:
-            undone = runs[run.undo_of]
+        if run.undo_of not in runs:
+            continue
+        undone = runs[run.undo_of]
+        if run.outcome is Outcome.WRITTEN:
             runs[undone.id] = replace(undone, undone_by=(*undone.undone_by, run.id))
-    runs_by_time = sorted(runs.values(), key=lambda run: (run.started_at, run.id), reverse=True)
-    return [_settled(run) for run in runs_by_time]
+        elif run.outcome is Outcome.UNFINISHED:
+            runs[undone.id] = replace(undone, undo_begun=run.id)
+    return sorted(runs.values(), key=lambda run: (run.started_at, run.id), reverse=True)
 
 
 def _started(event: Event) -> Run:
@@ -121,24 +127,61 @@ _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
 
 
 def _settled(run: Run) -> Run:
+    if run.via == _API:
+        standing = look_up(run.id)
+        return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
-    if run.via == _API and run.process.is_here:
-        return _cut_off(run)
     stage = "at the commit" if run.committing else "before the commit"
     message = f"process {run.process.pid} died {stage}"
     if not run.process.is_here:
-        message = f"it ran on {run.process.host}, whose processes cannot be seen from here"
+        message = _elsewhere(run)
     return replace(run, outcome=Outcome.UNKNOWN, message=message)
 
 
-def _cut_off(run: Run) -> Run:
-    """A run through the API whose process died: its own journal tells how far it came."""
-    if run.renames is None:
-        message = f"process {run.process.pid} died before it sent anything"
-        return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
+def _elsewhere(run: Run) -> str:
+    return f"it ran on {run.process.host}, whose processes cannot be seen from here"
+
+
+def _by_journal(run: Run, found: Standing) -> Run:
+    """Return a run through the API in the state that its journal shows."""
+    if found.ended is not None:
+        outcome = _outcome({"outcome": found.ended})
+        told = replace(run, renames=found.path, basis=found.basis or run.basis)
+        return told if outcome is run.outcome else replace(told, outcome=outcome, message=None)
+    if found.busy:
+        return replace(run, outcome=Outcome.RUNNING, message=None, renames=found.path)
+    if not found.begun:
+        return _unsent(run)
     message = f"process {run.process.pid} died with some of its requests sent"
-    return replace(run, outcome=Outcome.UNFINISHED, message=message)
+    return replace(
+        run,
+        outcome=Outcome.UNFINISHED,
+        message=run.message or message,
+        renames=found.path,
+        undo_file=run.undo_file or Path(found.head.undo_file),
+    )
+
+
+def _without_journal(run: Run) -> Run:
+    """Return a run through the API that came to no journal, or whose journal is gone."""
+    is_open = run.outcome in {Outcome.RUNNING, Outcome.UNFINISHED}
+    if not is_open or (run.outcome is Outcome.RUNNING and run.process.is_alive):
+        return run
+    if run.renames is not None:  # told after the journal was complete
+        message = f"its journal is gone: {run.renames}"
+        return replace(run, outcome=Outcome.UNFINISHED, message=message, renames=None)
+    if not run.process.is_here:
+        return replace(run, outcome=Outcome.UNKNOWN, message=_elsewhere(run))
+    return _unsent(run)
+
+
+def _unsent(run: Run) -> Run:
+    """Return a run through the API that sent no request, and so changed nothing."""
+    if run.outcome not in {Outcome.RUNNING, Outcome.UNFINISHED}:
+        return run
+    message = run.message or f"process {run.process.pid} died before it sent anything"
+    return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
 
 
 def _part(kind: type[T], values: Any) -> T:

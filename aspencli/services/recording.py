@@ -93,6 +93,7 @@ class Recording:
         self._warn = warn
         self._began = time.monotonic()
         self._stage = "planned"
+        self._begun: Callable[[], bool] = lambda: True  # of a run that is resumed
 
     def __enter__(self) -> Self:
         if self._resumes:
@@ -158,18 +159,19 @@ class Recording:
         self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
         self._stage = "committing"
 
-    def sending(self, undo_file: Path, renames: Path) -> None:
+    def sending(self, undo_file: Path, renames: Path, begun: Callable[[], bool]) -> None:
         """Tell that requests are about to be sent, each of which is written by itself.
 
         Args:
             undo_file: What takes them back.
             renames: The journal that tells how far they came.
+            begun: Returns True once a request was sent, or was about to be.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
         """
         self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
-        self._stage = "sending"
+        self._stage, self._begun = "sending", begun
 
     def ended(self, outcome: Outcome, message: str | None = None) -> None:
         """Tell how it ended, unless that has been told; only warn where it cannot be kept."""
@@ -187,12 +189,12 @@ class Recording:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self._stage == "sending":
-            return Outcome.UNFINISHED
+            return Outcome.UNFINISHED if self._begun() else Outcome.ROLLED_BACK
         if isinstance(error.__cause__, OutcomeUnknownError):
             return Outcome.UNKNOWN
         if self._stage == "planned" and isinstance(error, BadInputError):
             return Outcome.REFUSED
-        if self._stage == "planned" and isinstance(error, (RefusedError, KeyboardInterrupt)):
+        if self._stage == "planned" and isinstance(error, RefusedError):
             return Outcome.DECLINED
         known = isinstance(error, (AspenError, DBAPIError, KeyboardInterrupt))
         # Once the commit may have been sent, a bug tells nothing of what became of it.

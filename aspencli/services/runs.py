@@ -94,6 +94,7 @@ class Run:
         undo_file: What takes it back, if it came that far.
         undo_of: The run that it takes back, if any.
         undone_by: The runs that took it back.
+        undo_begun: The run that began to take it back and is not done, if there is one.
         outcome: How it ended.
         message: What was told at its end.
         checked_at: When `history check` asked the database, if it had to.
@@ -121,6 +122,7 @@ class Run:
     committing: bool = False
     undo_file: Path | None = None
     undone_by: tuple[str, ...] = ()
+    undo_begun: str | None = None
     outcome: Outcome = Outcome.RUNNING
     message: str | None = None
     checked_at: dt.datetime | None = None

@@ -16,7 +16,9 @@ from db.database import Database
 from tests.api.conftest import Provider
 from tests.commands.renames_lab import write_mapping
 from tests.conftest import Server
+from tests.renames_api.crasher import Crash, Crasher
 from tests.renames_api.gate import Mishap
+from tests.renames_api.kills import Killing
 from tests.renames_api.site import Site, ended, site_on
 from tests.renames_api.trying import RENAME, Try
 
@@ -206,3 +208,38 @@ def test_a_second_interrupt_is_obeyed_at_once(renaming: Try) -> None:
         done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
     assert done.code == 0, done.err
     renaming.is_done()
+
+
+@pytest.fixture(scope="module")
+def killing(
+    postgres: Server,
+    _seeded_template: str,
+    provider: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Killing]:
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests", writable=True)
+    folder = tmp_path_factory.mktemp("killing")
+    with site_on(database, provider, folder) as site, Crasher() as crasher:
+        yield Killing(site, crasher, folder, random.Random(3), thorough=False)
+    database.dispose()
+    postgres.drop(name)
+
+
+def test_kill_at_every_durable_step_leaves_a_suggestion_that_works(killing: Killing) -> None:
+    """A step is a moment at which something is safe on disk: the journals, and the undo file."""
+    step = 4  # before that there is a line of the history and nothing else
+    while killing.kill(Crash(signal.SIGKILL, step)):
+        step += 1
+    assert step > 10
+    assert killing.met["suggested: resume"] > 2
+    assert killing.met["ended: written"] > 2
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGINT, 6), (signal.SIGTERM, 7), (signal.SIGINT, 12)]
+)
+def test_interrupt_at_a_durable_step_leaves_a_suggestion_that_works(
+    killing: Killing, number: int, step: int
+) -> None:
+    killing.kill(Crash(number, step, "after"))

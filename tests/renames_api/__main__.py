@@ -22,7 +22,9 @@ from pathlib import Path
 
 from local.postgres import Cluster
 from tests.conftest import Server
+from tests.renames_api.crasher import Crasher
 from tests.renames_api.gate import Gate, Mishap, as_live
+from tests.renames_api.kills import Killing
 from tests.renames_api.site import Site, ended, opened
 from tests.renames_api.trying import RENAME, Try
 
@@ -64,11 +66,16 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=3, help="how often each kind")
     parser.add_argument("--kind", action="append", choices=list(_KINDS))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0, help="only kill so many small renames")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aspen-accidents-api-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the server's account passes through
         try:
+            if chosen.kills:
+                with opened(folder, Server(folder), 40, roles=False) as site:
+                    _kill_small_ones(site, folder, chosen.kills, chosen.seed)
+                return 0
             with opened(folder, Server(folder), chosen.samples) as site:
                 sys.stdout.write(_HEAD)
                 for number in range(chosen.times):
@@ -78,6 +85,19 @@ def main() -> int:
         finally:
             Cluster(folder).reset()
     return 0
+
+
+def _kill_small_ones(site: Site, folder: Path, times: int, seed: int) -> None:
+    """Kill so many renames at random moments, and do what the program suggests then."""
+    with Crasher() as crasher:
+        killing = Killing(site, crasher, folder, random.Random(seed))
+        killing.calm()
+        killed = 0
+        while killed < times:
+            killed += killing.kill_at_random()
+    sys.stdout.write(f"| {killed} kills, 0 groups locked | times |\n|---|--:|\n")
+    for what, count in sorted(killing.met.items()):
+        sys.stdout.write(f"| {what} | {count} |\n")
 
 
 _HEAD = "| what went wrong | seconds | starts | requests | mishaps |\n|---|--:|--:|--:|---|\n"

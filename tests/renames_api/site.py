@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from db.database import Database
 from local.aws.objects import ObjectFolder
-from local.seed import seed_roles, seed_samples
+from local.seed import seed_base, seed_roles, seed_samples
 from migrations.runner import upgrade
 from tests.api.conftest import CLIENT_ID, Provider, settings_of_tests
 from tests.commands.ending import Ended
@@ -146,8 +146,15 @@ def site_on(database: Database, provider: Provider, folder: Path) -> Iterator[Si
 
 
 @contextmanager
-def opened(folder: Path, server: Server, samples: int) -> Iterator[Site]:
-    """A site whose group has at least so many samples; ended afterwards."""
+def opened(folder: Path, server: Server, samples: int, *, roles: bool = True) -> Iterator[Site]:
+    """A site whose group has at least so many samples; ended afterwards.
+
+    Args:
+        folder: Where files go.
+        server: Where its database is made.
+        samples: How many samples the group has at least.
+        roles: Whether the database has every role, and with them 1,000 samples.
+    """
     with ExitStack() as stack:
         name = server.create()
         stack.callback(server.drop, name)
@@ -156,7 +163,10 @@ def opened(folder: Path, server: Server, samples: int) -> Iterator[Site]:
         engine.dispose()
         database = Database(server.url(name), application_name="tests", writable=True)
         stack.callback(database.dispose)
-        seed_roles(database, ObjectFolder(folder / "objects"))
+        if roles:
+            seed_roles(database, ObjectFolder(folder / "objects"))
+        else:
+            seed_base(database)
         renames = Renames(database)
         more = samples - len(renames.state())
         if more > 0:

@@ -4,6 +4,9 @@ It has one JSON value a line: a head, the rows, a line that says that these are 
 Each is on disk before what it tells is done. Whoever has it open holds a lock on it, so that no two
 processes go on with the same run. The rows tell all that is needed to go on: what a sample is named
 now tells how far it came.
+
+`look_up` is the only place that decides what state a run is in. The history, the lock on the group,
+and the commands that are suggested all derive from it, so that they cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +30,7 @@ from aspencli.services.writing import why_not
 VERSION = 1
 _TAIL = 4_096  # bytes; the last event has fewer
 _READY = "ready"
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02  # whoever only looks at a journal locks it for a moment
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,32 @@ class Row(NamedTuple):
     after: str
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The state of a run, as its journal shows it.
+
+    Attributes:
+        path: The journal.
+        head: What the run is about.
+        begun: Whether a request was sent, or was about to be.
+        ended: How the run ended, if it did.
+        basis: How that is known, if another run decided it.
+        busy: Whether a process is working on it.
+    """
+
+    path: Path
+    head: Head
+    begun: bool
+    ended: str | None
+    basis: str | None
+    busy: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Return True if the run keeps other runs out of its group."""
+        return self.ended is None and (self.begun or self.busy)
+
+
 def folder() -> Path:
     """Where the journals of this machine's operator lie."""
     return homes.state_dir() / "renames"
@@ -80,6 +111,7 @@ class RunJournal:
         head: What the run is about.
         rows: Every row of the file, those included that needed no change.
         ended: How the run ended, if it did.
+        begun: Whether a request was sent, or was about to be.
         sent: How many requests were answered.
     """
 
@@ -88,6 +120,7 @@ class RunJournal:
         self.head = head
         self.rows = rows
         self.ended: str | None = None
+        self.begun = False
         self.sent = 0
         self._file = file
 
@@ -113,7 +146,12 @@ class RunJournal:
         Raises:
             AspenError: It cannot be written; the request must not be sent.
         """
-        self._append({"event": "sending", "ids": list(ids), **facts})
+        before, self.begun = self.begun, True  # before it is on disk: an interrupt may come between
+        try:
+            self._append({"event": "sending", "ids": list(ids), **facts})
+        except AspenError:
+            self.begun = before
+            raise
 
     def answered(self, seconds: float) -> None:
         """Tell that it was made.
@@ -132,13 +170,18 @@ class RunJournal:
         """
         self._append({"event": "resumed", "pid": os.getpid()})
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, basis: str | None = None) -> None:
         """Tell that there is nothing to go on with.
+
+        Args:
+            outcome: How it ended.
+            basis: How that is known, if another run decided it.
 
         Raises:
             AspenError: It cannot be written.
         """
-        self._append({"event": "ended", "outcome": outcome})
+        why = {} if basis is None else {"basis": basis}
+        self._append({"event": "ended", "outcome": outcome, **why})
         self.ended = outcome
 
     def _append(self, event: dict[str, object]) -> None:
@@ -159,7 +202,7 @@ def create(head: Head, rows: list[Row]) -> RunJournal:
     Raises:
         AspenError: It cannot be written.
     """
-    path = folder() / f"{head.run}.jsonl"
+    path = path_of(head.run)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -206,24 +249,45 @@ def reopen(path: Path) -> RunJournal:
         raise
 
 
-def unfinished(target: str, group_id: int) -> Path | None:
-    """The journal of a run in this group that began to send and did not end, if there is one."""
+def path_of(run: str) -> Path:
+    """Return where the journal of a run is."""
+    return folder() / f"{run}.jsonl"
+
+
+def look_up(run: str) -> Standing | None:
+    """Return the state of a run; None if it has no journal, or one that was not complete yet."""
+    return _look_into(path_of(run))
+
+
+def unfinished(target: str, group_id: int, but: Iterable[str | None] = ()) -> Standing | None:
+    """Return the newest run that keeps others out of this group, if there is one.
+
+    Args:
+        target: The target's label.
+        group_id: The group.
+        but: Runs to pass over.
+    """
+    passed_over = frozenset(but)
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
-        if _has_ended(path):
+        if path.stem in passed_over or _has_ended(path):
             continue
-        head = _peek(path)
-        if head is not None and (head.target, head.group_id) == (target, group_id):
-            return path
+        found = _look_into(path)
+        if (
+            found is not None
+            and found.is_open
+            and (found.head.target, found.head.group_id) == (target, group_id)
+        ):
+            return found
     return None
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConflictError(
-            f"another process is at work on {path}", hint="Wait for it to end."
-        ) from None
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_PAUSE_S)
+    raise ConflictError(f"another process is at work on {path}", hint="Wait for it to end.")
 
 
 def _read(path: Path, file: IO[bytes]) -> RunJournal:
@@ -241,6 +305,7 @@ def _read(path: Path, file: IO[bytes]) -> RunJournal:
     for line in lines:
         torn = not line.endswith(b"\n")
         event = _event(line)
+        journal.begun |= event.get("event") == "sending" and not torn
         journal.sent += event.get("event") == "sent"
         journal.ended = event.get("outcome", journal.ended)
     file.seek(0, os.SEEK_END)
@@ -266,21 +331,39 @@ def _rows(lines: Iterator[bytes]) -> Iterator[Row]:
     raise ValueError
 
 
-def _peek(path: Path) -> Head | None:
-    """The head of a journal, where its rows are all there."""
+def _look_into(path: Path) -> Standing | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
         head = _head(json.loads(file.readline()))
-        if any(line.startswith(b'{"event": "ready"') for line in file):
-            return head
+        last = _last_event(file)
+        if last.get("event") == "ended":  # as most have, and they may have many rows
+            return Standing(path, head, True, last.get("outcome"), last.get("basis"), False)
+        file.seek(0)
+        # The rows begin with a bracket; a line that a crash tore has no line break, or is no JSON.
+        events = [_event(line) for line in file if line[:1] == b"{" and line.endswith(b"\n")]
+        names = [event.get("event") for event in events]
+        if _READY in names:
+            return Standing(path, head, "sending" in names, None, None, _is_locked(file))
     return None
 
 
+def _is_locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _has_ended(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL))
-        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
-    return _event(last).get("event") == "ended"
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return _last_event(file).get("event") == "ended"
+    return True
+
+
+def _last_event(file: IO[bytes]) -> dict[str, Any]:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    return _event(file.read().rstrip(b"\n").rpartition(b"\n")[2])
 
 
 def _event(line: bytes) -> dict[str, Any]:

@@ -152,6 +152,19 @@ class ListPlan:
             if e.held
         ]
 
+    def rows_to_undo(self) -> list[Row]:
+        """Return the plan as an undo file keeps it: no sample ever gets a temporary name back.
+
+        Where an interrupted run is taken back, such a sample gets the name which that run wanted.
+        """
+        wanted = {e.held.id: e.expected for e in self._entries.values() if e.held}
+        return [
+            row._replace(before=wanted[row.id] or row.before)
+            if self._parked is not None and row.before == self._parked(row.id)
+            else row
+            for row in self.all_rows()
+        ]
+
     def _keys(self) -> dict[str, Held]:
         """The samples, by what the file calls them."""
         samples, by_id = self.snapshot.samples.values(), self._spec.by_id

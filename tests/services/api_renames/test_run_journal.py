@@ -8,7 +8,7 @@ import pytest
 
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.services.api_renames import journal
-from aspencli.services.api_renames.journal import Head, Row
+from aspencli.services.api_renames.journal import Head, Row, Standing
 
 ROWS = [Row(2, "LAB-1", 11, "old-1", "new-1"), Row(3, "LAB-2 \u2028 \u00e9", 12, "same", "same")]
 
@@ -28,7 +28,8 @@ def test_what_is_written_is_read_again() -> None:
         made.sending([11])
         made.answered(0.25)
         made.sending([12])
-    assert journal.unfinished("prod", 1) == made.path
+    found = journal.unfinished("prod", 1)
+    assert found == Standing(made.path, head(), begun=True, ended=None, basis=None, busy=False)
     with journal.reopen(made.path) as read:
         assert (read.head, read.rows, read.sent, read.ended) == (head(), ROWS, 1, None)
         read.resumed()
