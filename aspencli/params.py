@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aspencli.errors import BadInputError
-from aspencli.services.checks import clean_text
+from aspencli.services.checks import clean_name, clean_text
 
 if TYPE_CHECKING:
     from aspencli.context import AppContext
@@ -31,6 +31,15 @@ def checked(what: str) -> Callable[[str | None], str | None]:
 
     def check(value: str | None) -> str | None:
         return None if value is None else clean_text(value, what)
+
+    return check
+
+
+def stored(what: str) -> Callable[[str | None], str | None]:
+    """Return an option's callback that refuses what no stored name may contain."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else clean_name(value, what)
 
     return check
 

@@ -61,6 +61,7 @@ class _Input:
     encoding: str | None
     delimiter: str | None
     sheet: str | None
+    missing_words: bool
     dry_run: bool
     report: Path | None
     rejects: Path | None
@@ -85,6 +86,7 @@ def import_users(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    missing_words: options.MissingWords = False,
 ) -> None:
     r"""Create and change users and their roles, as a file says: all rows or none.
 
@@ -98,7 +100,7 @@ def import_users(
     from aspencli.services.account_changes import USER_CHANGES
 
     given = _Input(
-        *(file, key, clear_word, names, encoding, delimiter, sheet),
+        *(file, key, clear_word, names, encoding, delimiter, sheet, missing_words),
         *(dry_run, report, rejects, undo_file),
     )
     _import(current(ctx), "users import", USER_CHANGES, USERS, given)
@@ -120,6 +122,7 @@ def import_groups(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    missing_words: options.MissingWords = False,
 ) -> None:
     r"""Create and change groups, as a file says: all rows or none.
 
@@ -133,7 +136,7 @@ def import_groups(
     from aspencli.services.account_changes import GROUP_CHANGES
 
     given = _Input(
-        *(file, key, clear_word, names, encoding, delimiter, sheet),
+        *(file, key, clear_word, names, encoding, delimiter, sheet, missing_words),
         *(dry_run, report, rejects, undo_file),
     )
     _import(current(ctx), "groups import", GROUP_CHANGES, GROUPS, given)
@@ -206,4 +209,7 @@ def _import(context: AppContext, command: str, kind: Kind, view: View, given: _I
         purpose = Purpose(command, layout.spec, view, given.dry_run)
         job = DatabaseJob(context, stack, None, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
-        job.run(source, read_changes(source, layout, job.faults.add, keep, word), said)
+        rows = read_changes(
+            source, layout, job.faults.add, keep, word, missing_words=given.missing_words
+        )
+        job.run(source, rows, said)

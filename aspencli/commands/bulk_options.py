@@ -53,6 +53,12 @@ Sheet = Annotated[
     str | None,
     typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
 ]
+MissingWords = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-words", help="Take words such as NA, NULL, or unknown for identifiers."
+    ),
+]
 Undone = Annotated[
     str,
     typer.Argument(

@@ -24,6 +24,7 @@ class Change:
         days: Days as they were typed.
         location: Id or name.
         private: Whether others may not see it.
+        missing_words: Whether words such as ``NA`` are identifiers, too.
     """
 
     context: AppContext
@@ -31,12 +32,15 @@ class Change:
     days: Mapping[str, str | None]
     location: str | None
     private: bool | None
+    missing_words: bool = False
 
     def __post_init__(self) -> None:
         self._checked: dict[str, Any] = {}
         for name, text in self.texts.items():
             if text is not None:
-                self._checked[name] = checked_identifier(name, text)
+                self._checked[name] = checked_identifier(
+                    name, text, missing_words=self.missing_words
+                )
         for name, said in self.days.items():
             if said is not None and said.strip().lower() == NONE and name == "sequencing_date":
                 self._checked[name] = None
@@ -61,17 +65,17 @@ class Change:
         return found
 
 
-def checked_identifier(name: str, text: str) -> str:
+def checked_identifier(name: str, text: str, *, missing_words: bool = False) -> str:
     """An identifier without surrounding white space.
 
     Raises:
         BadInputError: It cannot be one.
     """
-    from aspencli.services.mapping import flaw
+    from aspencli.services.cells import identifier
 
-    found = flaw(text.strip())
-    if found is not None:
-        raise BadInputError(f"--{name.replace('_', '-')} {found}", hint="Give another one.")
+    _value, reason = identifier(text.strip(), missing_words=missing_words)
+    if reason is not None:
+        raise BadInputError(f"--{name.replace('_', '-')} {reason}", hint="Give another one.")
     return text.strip()
 
 

@@ -73,7 +73,7 @@ Name = Annotated[
         "--name",
         metavar="TEXT",
         help="What it is called, and its tree: at most 128 letters.",
-        callback=params.checked("the name"),
+        callback=params.stored("the name"),
     ),
 ]
 

@@ -61,6 +61,7 @@ def update_public_ids(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    missing_words: options.MissingWords = False,
     via: params.ViaOption = None,
 ) -> None:
     """Give samples of one group new public identifiers, as a file says: all rows or none.
@@ -92,7 +93,15 @@ def update_public_ids(
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
         job = open_job(context, stack, group, files, purpose, params.chosen_road(context, via))
         keep = partial(files.rejects.keep, source) if files.rejects else iter
-        job.run(source, read_mapping(source, job.faults.add, names or (), keep), said)
+        rows = read_mapping(
+            source,
+            job.faults.add,
+            names or (),
+            keep,
+            sought=job.faults.look_at_key,
+            missing_words=missing_words,
+        )
+        job.run(source, rows, said)
 
 
 def bulk_update(
@@ -128,6 +137,7 @@ def bulk_update(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    missing_words: options.MissingWords = False,
 ) -> None:
     """Change samples of one group, as a file says: all rows or none.
 
@@ -160,7 +170,16 @@ def bulk_update(
         purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
         job = DatabaseJob(context, stack, group, files, purpose)
         keep = partial(files.rejects.keep, source) if files.rejects else iter
-        job.run(source, read_changes(source, layout, job.faults.add, keep, word), said)
+        rows = read_changes(
+            source,
+            layout,
+            job.faults.add,
+            keep,
+            word,
+            sought=job.faults.look_at_key,
+            missing_words=missing_words,
+        )
+        job.run(source, rows, said)
 
 
 def undo(

@@ -91,6 +91,7 @@ def create(
         bool,
         typer.Option("--skip-existing", help="Go on without those whose private one exists."),
     ] = False,
+    missing_words: bulk_options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
@@ -120,9 +121,15 @@ def create(
     with ExitStack() as stack:
         path = stack.enter_context(_file(fasta))
         if metadata is None:
-            wanted = _one(context, given, path, faults, places, private=private)
+            wanted = _one(
+                context, given, path, faults, places, private=private, missing_words=missing_words
+            )
         else:
-            wanted = _table(context, metadata, names or (), faults, places, private=private)
+            wanted = _table(
+                *(context, metadata, names or (), faults, places),
+                private=private,
+                missing_words=missing_words,
+            )
         batch = Batch(context, scope, path, wanted, places)
         batch.check(faults)
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
@@ -170,6 +177,7 @@ def _one(
     places: Gazetteer,
     *,
     private: bool,
+    missing_words: bool,
 ) -> list[Wanted]:
     from aspencli.commands.editing_input import told_day
     from aspencli.fasta import read_fasta
@@ -186,7 +194,12 @@ def _one(
             hint="Give a table of the samples: --metadata FILE.",
         )
     found = understand(
-        0, {**cells, "sequence_name": headers[0]}, faults.append, places, private=private
+        0,
+        {**cells, "sequence_name": headers[0]},
+        faults.append,
+        places,
+        private=private,
+        missing_words=missing_words,
     )
     return [found] if found else []
 
@@ -199,12 +212,20 @@ def _table(
     places: Gazetteer,
     *,
     private: bool,
+    missing_words: bool,
 ) -> list[Wanted]:
     from aspencli.services.new_samples import read_wanted
     from aspencli.services.tables import open_table
 
     with open_table(metadata) as source:
         said = bulk_options.say_notes(context.out, source)
-        found = read_wanted(source, faults.append, places, private=private, names=names)
+        found = read_wanted(
+            source,
+            faults.append,
+            places,
+            private=private,
+            names=names,
+            missing_words=missing_words,
+        )
         bulk_options.say_notes(context.out, source, said)
     return found

@@ -10,6 +10,7 @@ import typer
 from aspencli import params
 from aspencli.cli import examples
 from aspencli.commands import api_options as options
+from aspencli.commands import bulk_options
 from aspencli.commands.editing_input import Change, read_records
 from aspencli.context import AppContext, current
 from aspencli.output.rendering import Column, Row
@@ -93,6 +94,7 @@ def update(
             help='Instead: {"samples": [{"id": 7, ...}]}; each says what changes of it.',
         ),
     ] = None,
+    missing_words: bulk_options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
@@ -113,13 +115,14 @@ def update(
         {"collection_date": collection_date, "sequencing_date": sequencing_date},
         location,
         private,
+        missing_words,
     )
     records = read_records(json_data, change, bool(keys or file))
     ids = chosen_ids(context, keys, file, KEYS) if records is None else []
     scope = chosen_scope(context, group, pathogen)
     samples, began = context.api().samples, time.monotonic()
     if records is not None:
-        edits = plan_records(samples, scope, records)
+        edits = plan_records(samples, scope, records, missing_words=missing_words)
     else:
         edits = plan_edits(samples, scope, ids, by, change.values())
     _write(context, scope, edits, began, dry_run=dry_run)

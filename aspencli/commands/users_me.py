@@ -14,7 +14,7 @@ from aspencli.context import AppContext, current
 from aspencli.errors import BadInputError
 from aspencli.output.rendering import Column, Row
 from aspencli.params import Road
-from aspencli.services.checks import clean_text
+from aspencli.services.checks import clean_name
 from aspencli.shapes import MeChange
 
 ME_COLUMNS = (
@@ -70,9 +70,9 @@ def update_me(
     """
     wanted = MeChange()
     if name is not None:
-        wanted["name"] = clean_text(name, "the name")
+        wanted["name"] = clean_name(name, "the name")
     if gisaid_submitter_id is not None:
-        wanted["gisaid_submitter_id"] = clean_text(gisaid_submitter_id, "the GISAID id")
+        wanted["gisaid_submitter_id"] = clean_name(gisaid_submitter_id, "the GISAID id")
     if agreed_to_tos is not None:
         wanted["agreed_to_tos"] = agreed_to_tos
     if acknowledged_policy_version is not None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aspencli.errors import BadInputError
 from aspencli.services.cells import Field, Understood, named, truth
-from aspencli.services.checks import clean_email, clean_text
 from aspencli.services.layout import Kind
-from aspencli.services.mapping import flaw
+from aspencli.services.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 from db.bulk.accounts import (
     ADDRESS,
     AUTH0_ORG,
@@ -32,35 +30,30 @@ from db.bulk.accounts import (
 )
 
 _USER_NEEDS, _GROUP_NEEDS = "every user has one", "every group has one"
-_LONGEST = 1_000  # characters; what the service takes for the longest of these texts
 
 
-def _checked(clean: Callable[[str], str]) -> Callable[[str], Understood]:
-    """The meaning of a cell that another command takes as an option."""
+def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
+    """Make the meaning of a cell out of the rule for such a text."""
 
     def understand(cell: str) -> Understood:
-        reason = flaw(cell, longest=_LONGEST)
-        if reason:
-            return None, reason
-        try:
-            return clean(cell), None
-        except BadInputError as error:
-            return None, error.message
+        reason = flaw(cell)
+        return (None, reason) if reason else (cell, None)
 
     return understand
 
 
-_seen = _checked(lambda cell: clean_text(cell, "it"))
-
-
-def _text(shortest: int = 1, longest: int = _LONGEST) -> Callable[[str], Understood]:
+def _text(
+    shortest: int = 1,
+    longest: int = LONGEST_TEXT,
+    flaw: Callable[[str, int], str | None] = name_flaw,
+) -> Callable[[str], Understood]:
     """A text of one line; its bounds are those of the service's API (POST /v2/groups/)."""
 
     def understand(cell: str) -> Understood:
         if len(cell) < shortest:
             return None, f"has {len(cell)} characters; at least {shortest} are needed"
-        reason = flaw(cell, longest=longest)
-        return (None, reason) if reason else _seen(cell)
+        reason = flaw(cell, longest)
+        return (None, reason) if reason else (cell, None)
 
     return understand
 
@@ -69,11 +62,11 @@ def _account(cell: str) -> Understood:
     """What the identity provider calls somebody or something."""
     if any(map(str.isspace, cell)):
         return None, "holds white space"
-    return _seen(cell)
+    return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
 
 
-_email = Field(EMAIL, _checked(clean_email), uncleared=_USER_NEEDS)
-_auth0_user = Field(AUTH0_USER, _account, uncleared=_USER_NEEDS)
+_email = Field(EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
+_auth0_user = Field(AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
 
 USER_CHANGES = Kind(
     table=USERS,
@@ -81,11 +74,11 @@ USER_CHANGES = Kind(
     fields={
         "email": _email,
         "new_email": _email,
-        "name": Field(USER_NAME, _text(), uncleared=_USER_NEEDS),
+        "name": Field(USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
         "auth0_user_id": _auth0_user,
         "new_auth0_user_id": _auth0_user,
         "system_admin": Field(SYSTEM_ADMIN, truth, uncleared="a user is one, or is not"),
-        "gisaid_submitter_id": Field(GISAID, _text()),
+        "gisaid_submitter_id": Field(GISAID, _text(), names=True),
         "role": Field(ROLE, named),
     },
     renaming={"new_email": "email", "new_auth0_user_id": "auth0_user_id"},
@@ -93,8 +86,8 @@ USER_CHANGES = Kind(
     within=("group", Field(IN_GROUP, named)),
 )
 
-_prefix = Field(PREFIX, _text(2, 25), uncleared=_GROUP_NEEDS)
-_name = Field(GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS)
+_prefix = Field(PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
+_name = Field(GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
 
 GROUP_CHANGES = Kind(
     table=GROUPS,
@@ -109,7 +102,7 @@ GROUP_CHANGES = Kind(
         "location": Field(PLACE, _text()),
         "default_tree_location": Field(TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
         "submitting_lab": Field(SUBMITTING_LAB, _text(3, 128)),
-        "auth0_org_id": Field(AUTH0_ORG, _account, uncleared=_GROUP_NEEDS),
+        "auth0_org_id": Field(AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
     },
     renaming={"new_prefix": "prefix", "new_name": "name"},
     creates=tuple(GROUP_COLUMNS.values()),

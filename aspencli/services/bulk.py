@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
@@ -18,6 +18,7 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.services.decoding import Fault
+from aspencli.services.stored_text import folded, odd_in_identifier
 from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.errors import OutcomeUnknownError, RowsMovedError
 
@@ -39,6 +40,13 @@ class PlanStore(Protocol):
 
     def left_out(self) -> Generator[Problem, None, None]:
         """What was left out of the plan."""
+
+    def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
+        """Add to the problem of each of these lines why its key may name no row.
+
+        Args:
+            unknown: For each line what is odd about its key, and the key that may be meant.
+        """
 
     def moved(self) -> Generator[MovedRow, None, None]:
         """What the rows of the plan hold although something else was expected."""
@@ -66,9 +74,11 @@ class Faults:
     """The bad lines of a file; they may be many, so most of them wait on disk."""
 
     _IN_MEMORY = 1 << 20  # bytes
+    _MOST_KEYS = 1_000  # that are explained; more are not read, and a file may have any number
 
     def __init__(self) -> None:
         self.count = 0
+        self._keys: dict[int, tuple[str, str]] = {}
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
             self._IN_MEMORY, "w+", encoding="ascii", newline="\n"
         )
@@ -78,6 +88,17 @@ class Faults:
         self.count += 1
         json.dump([fault.line, fault.column, fault.reason], self._file)
         self._file.write("\n")
+
+    def look_at_key(self, line: int, key: str) -> None:
+        """Remember a key that contains odd characters: there may be no row of that name."""
+        odd = odd_in_identifier(key) if len(self._keys) < self._MOST_KEYS else []
+        if odd:
+            self._keys[line] = f"it contains {odd[0]}", folded(key)
+
+    @property
+    def keys(self) -> Mapping[int, tuple[str, str]]:
+        """What is odd about the keys of some lines, and which keys may be meant."""
+        return self._keys
 
     def __iter__(self) -> Iterator[Problem]:
         self._file.seek(0)
@@ -118,6 +139,8 @@ def assess(
     """Load the whole file and plan it, bad lines included, so that all are named at once."""
     store.load(requests)
     plan = store.plan(skip_moved=skip_moved, force=force)
+    if faults.keys and plan.problems:
+        store.explain(faults.keys)
     return Assessment(plan, faults.count)
 
 

@@ -8,7 +8,8 @@ from aspencli.errors import BadInputError
 from aspencli.services.cells import Field
 from aspencli.services.decoding import Fault
 from aspencli.services.layout import Layout
-from aspencli.services.mapping import PassOn, misshapen
+from aspencli.services.mapping import PassOn, SoughtKey, misshapen
+from aspencli.services.sheet_damage import error_in, missing_in
 from aspencli.services.tables import Table
 from aspencli.services.unusable import Unusable
 from db.bulk.rows import KEEP, Cell, Request
@@ -41,6 +42,9 @@ def read_changes(
     fault: Callable[[Fault], None],
     pass_on: PassOn = iter,
     clear_word: str | None = None,
+    *,
+    sought: SoughtKey = lambda _line, _key: None,
+    missing_words: bool = False,
 ) -> Iterator[Request]:
     r"""The good rows of a file, as they come; what is wrong with the others goes to ``fault``.
 
@@ -52,25 +56,35 @@ def read_changes(
         fault: Is told of each bad line.
         pass_on: Sees every row on its way.
         clear_word: What else than ``\N`` clears a value.
+        sought: Is handed each key that is not in ASCII.
+        missing_words: Whether words such as ``NA`` name something, too.
     """
     width = len(source.header)
     clearing = frozenset({CLEARED, clear_word})
     headers = (layout.key, *layout.headers)
-    readers = [(layout.places[layout.key], _Key(source, layout.kind.keys[layout.key]).read)]
+    key = _Key(source, layout.kind.keys[layout.key], missing_words=missing_words)
+    readers = [(layout.places[layout.key], key.read)]
     readers += [
-        (layout.places[name], _Column(source, layout.kind.fields[name], clearing).read)
+        (
+            layout.places[name],
+            _Column(source, layout.kind.fields[name], clearing, missing_words=missing_words).read,
+        )
         for name in layout.headers
     ]
     within = layout.kind.within[1] if layout.kind.within and layout.within else None
     if layout.within and within:
         headers = (*headers, layout.within)
-        readers.append((layout.places[layout.within], _Place(source, within).read))
+        readers.append(
+            (layout.places[layout.within], _Place(source, within, missing_words=True).read)
+        )
     arranged = layout.arranging()
     for line, record in pass_on(source.records(fault)):
         if len(record) != width:
             fault(misshapen(line, len(record), width))
             continue
         (name, *values), reasons = zip(*[read(record[at]) for at, read in readers], strict=True)
+        if isinstance(name, str) and not name.isascii():
+            sought(line, name)
         if isinstance(name, str) and reasons.count(None) == len(reasons):
             place = values.pop() if within else None
             where = place if isinstance(place, str) else None
@@ -87,11 +101,13 @@ class _Key:
     Args:
         source: The file.
         field: The column.
+        missing_words: Whether words such as ``NA`` name something, too.
     """
 
-    def __init__(self, source: Table, field: Field):
+    def __init__(self, source: Table, field: Field, *, missing_words: bool):
         self._source = source
         self._field = field
+        self._missing_words = missing_words or not field.names
 
     def read(self, cell: str) -> _Read:
         """What a cell means."""
@@ -99,7 +115,10 @@ class _Key:
         if reason is not None:
             return None, reason
         text = cell.strip()
-        return self._field.understand(text) if text else (None, "is blank")
+        if not text:
+            return None, "is blank"
+        missing = None if self._missing_words else missing_in(text)
+        return (None, missing) if missing else self._field.understand(text)
 
 
 class _Place(_Key):
@@ -118,12 +137,21 @@ class _Column:
         source: The file.
         field: The column.
         clearing: What clears a value.
+        missing_words: Whether words such as ``NA`` name something, too.
     """
 
-    def __init__(self, source: Table, field: Field, clearing: frozenset[str | None]):
+    def __init__(
+        self,
+        source: Table,
+        field: Field,
+        clearing: frozenset[str | None],
+        *,
+        missing_words: bool,
+    ):
         self._source = source
         self._field = field
         self._clearing = clearing
+        self._missing_words = missing_words or not field.names
         self._known: dict[str, _Read] = {}  # most columns say the same again and again
 
     def read(self, cell: str) -> _Read:
@@ -147,10 +175,11 @@ class _Column:
         if text in self._clearing:
             uncleared = self._field.uncleared
             return None, uncleared and f"cannot be cleared: {uncleared}"
-        return self._field.understand(text)
+        missing = None if self._missing_words else missing_in(text)
+        return (None, missing) if missing else self._field.understand(text)
 
 
 def _damage(source: Table, cell: str) -> str | None:
     if isinstance(cell, Unusable):
         return cell.reason
-    return _TOLD if source.is_told(cell) else None
+    return _TOLD if source.is_told(cell) else error_in(cell.strip())

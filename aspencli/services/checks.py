@@ -6,6 +6,8 @@ import re
 import unicodedata
 
 from aspencli.errors import BadInputError
+from aspencli.services.quoting import quote
+from aspencli.services.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
 _LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, which every key of the schema is
 _ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is an identifier of a laboratory, not a key
@@ -13,8 +15,6 @@ _ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is an identifier of a laboratory,
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # They turn the direction of writing, and so show one name as another.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_EMAIL_LIMIT = 254  # characters; RFC 5321's limit of a path, less its brackets
 
 
 def clean_text(text: str, what: str) -> str:
@@ -34,18 +34,35 @@ def clean_text(text: str, what: str) -> str:
     return text.strip()
 
 
-def clean_email(text: str) -> str:
-    """The e-mail address, in the case that it was given in.
-
-    A look at its form only: one ``@``, a dot in the domain, no white space, 254 characters.
+def clean_name(text: str, what: str) -> str:
+    """Return a name that is to be stored, without surrounding white space.
 
     Raises:
-        BadInputError: It is no e-mail address.
+        BadInputError: It is blank, or contains what cannot be seen.
     """
-    email = clean_text(text, "the e-mail address")
-    if len(email) > _EMAIL_LIMIT or not _EMAIL.fullmatch(email):
+    return _stored(text, what, name_flaw(text.strip()))
+
+
+def clean_identifier(text: str, what: str) -> str:
+    """Return an identifier that is to be stored, without surrounding white space.
+
+    Raises:
+        BadInputError: It is blank, or cannot be told from another one.
+    """
+    return _stored(text, what, identifier_flaw(text.strip(), LONGEST_TEXT))
+
+
+def clean_email(text: str) -> str:
+    """Return the e-mail address, in the case that it was given in.
+
+    Raises:
+        BadInputError: It is not an e-mail address.
+    """
+    email = text.strip()
+    reason = email_flaw(email)
+    if reason:
         raise BadInputError(
-            f"{email[:_EMAIL_LIMIT]!r} is no e-mail address",
+            f"Invalid e-mail address {quote(email)}: it {reason}",
             hint="Expected is something like ada@lab.example.org.",
         )
     return email
@@ -57,13 +74,19 @@ def clean_account(text: str) -> str:
     Raises:
         BadInputError: It is blank, or holds white space.
     """
-    account = clean_text(text, "the Auth0 user id")
+    account = clean_identifier(text, "the Auth0 user id")
     if any(char.isspace() for char in account):
         raise BadInputError(
             f"the Auth0 user id {account!r} holds white space",
             hint="Copy it from the user's page in Auth0; in a shell, put it in quotes.",
         )
     return account
+
+
+def _stored(text: str, what: str, reason: str | None) -> str:
+    if reason:
+        raise BadInputError(f"{what} {reason}", hint="Type it instead of pasting it.")
+    return text.strip()
 
 
 def as_id(text: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from aspencli.errors import AspenError, UncertainError
-from aspencli.services.checks import clean_text
+from aspencli.services.checks import clean_identifier, clean_name
 from aspencli.shapes import Group, NewGroup
 
 _SERVER_ERROR = 500
@@ -31,13 +31,13 @@ def checked_group(
         BadInputError: One is blank or holds what cannot be seen.
     """
     group = NewGroup(
-        name=clean_text(name, "the name"),
-        prefix=clean_text(prefix, "the prefix"),
+        name=clean_name(name, "the name"),
+        prefix=clean_identifier(prefix, "the prefix"),
         default_tree_location_id=default_tree_location,
     )
     for key, text in others.items():
         if text is not None:
-            group[key] = clean_text(text, f"the {key.replace('_', ' ')}")  # type: ignore[literal-required] # keys of the type
+            group[key] = clean_name(text, f"the {key.replace('_', ' ')}")  # type: ignore[literal-required] # keys of the type
     return group
 
 

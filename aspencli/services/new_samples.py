@@ -10,13 +10,15 @@ from typing import Any
 
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.fasta import Genome, read_fasta
-from aspencli.services.cells import Understood, day, identifier, named, truth
+from aspencli.services.cells import Understood, day, identifier, named, text, truth
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import find, note_further
 from aspencli.services.mapping import misshapen
 from aspencli.services.places import Gazetteer
 from aspencli.services.quoting import quote
+from aspencli.services.sheet_damage import error_in, missing_in
 from aspencli.services.tables import Table
+from aspencli.services.unusable import Unusable
 from aspencli.shapes import NewGenome, NewSample, NewSampleFields
 
 REQUIRED = ("private_identifier", "collection_date", "location")
@@ -47,10 +49,11 @@ FIELDS: Mapping[str, Callable[[str], Understood]] = {
     "sequencing_date": day,
     "sequencing_depth": _depth,
     "sequence_name": named,
-    **dict.fromkeys(_TEXTS, named),
+    **dict.fromkeys(_TEXTS, text),
 }
 """The columns of the table, and what their cells mean; ``sequence_name`` is the header in the
 FASTA file, where that is not the private identifier."""
+_IDENTIFIERS = ("private_identifier", "public_identifier")
 _OF_GENOME = ("sequencing_date", "sequencing_depth")
 
 
@@ -83,6 +86,7 @@ def read_wanted(
     *,
     private: bool,
     names: Sequence[str] = (),
+    missing_words: bool = False,
 ) -> list[Wanted]:
     """The good rows of a table; what is wrong with the others goes to ``fault``.
 
@@ -92,6 +96,7 @@ def read_wanted(
         places: Looks locations up.
         private: Whether samples are private of which the table does not say it.
         names: What the file calls the columns: ``Lab ID=private_identifier``.
+        missing_words: Whether words such as ``NA`` are identifiers, too.
 
     Raises:
         BadInputError: The header lacks what every sample needs.
@@ -109,8 +114,13 @@ def read_wanted(
         if len(record) != len(source.header):
             fault(misshapen(line, len(record), len(source.header)))
             continue
-        cells = {name: record[place].strip() for name, place in columns.items()}
-        wanted = understand(line, cells, fault, places, private=private)
+        cells = {
+            name: cell if isinstance(cell := record[place], Unusable) else cell.strip()
+            for name, place in columns.items()
+        }
+        wanted = understand(
+            line, cells, fault, places, private=private, missing_words=missing_words
+        )
         if wanted is not None:
             found.append(wanted)
     _check_names(found, fault)
@@ -124,13 +134,14 @@ def understand(
     places: Gazetteer,
     *,
     private: bool,
+    missing_words: bool = False,
 ) -> Wanted | None:
     """One sample, by the names of `FIELDS`; None where something is wrong with it."""
     values: dict[str, Any] = {}
     is_good = True
-    for name, understood in FIELDS.items():
+    for name in FIELDS:
         cell = cells.get(name, "")
-        value, reason = understood(cell) if cell else (None, _BLANK if name in REQUIRED else None)
+        value, reason = _understood(name, cell, missing_words=missing_words)
         if name == "location" and value is not None:
             value, reason = _placed(places, value)
         if reason is not None:
@@ -148,6 +159,17 @@ def understand(
     values["private"] = values["private"] == "true" if "private" in values else private
     fields: Any = values
     return Wanted(line, fields, genome, sequence_name)
+
+
+def _understood(name: str, cell: str, *, missing_words: bool) -> Understood:
+    if isinstance(cell, Unusable):
+        return None, cell.reason
+    if not cell:
+        return None, _BLANK if name in REQUIRED else None
+    reason = error_in(cell)
+    if reason is None and name in _IDENTIFIERS and not missing_words:
+        reason = missing_in(cell)
+    return (None, reason) if reason else FIELDS[name](cell)
 
 
 def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:

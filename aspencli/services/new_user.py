@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from aspencli.services.checks import clean_account, clean_email, clean_text
+from aspencli.services.checks import clean_account, clean_email, clean_name, clean_text
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class NewUser:
             BadInputError: One is blank, malformed or holds what cannot be seen.
         """
         return cls(
-            clean_text(name, "the name"),
+            clean_name(name, "the name"),
             clean_email(email),
             clean_account(auth0_user_id),
             clean_text(group, "the group"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aspencli.services.cells import Field, day, identifier, named, number, truth
+from aspencli.services.cells import Field, day, identifier, named, number, sought, truth
 from aspencli.services.layout import Kind
 from db.bulk.samples import (
     COLLECTION_DATE,
@@ -16,15 +16,15 @@ from db.bulk.samples import (
 )
 
 _NEEDED = "every sample has one"
-_private = Field(PRIVATE, identifier, uncleared=_NEEDED)
-_public = Field(PUBLIC, identifier, uncleared=_NEEDED)
+_private = Field(PRIVATE, identifier, uncleared=_NEEDED, names=True)
+_public = Field(PUBLIC, identifier, uncleared=_NEEDED, names=True)
 
 SAMPLE_CHANGES = Kind(
     table=SAMPLES,
     keys={
-        "private_identifier": _private,
+        "private_identifier": Field(PRIVATE, sought),
         "id": Field(ID, number),
-        "public_identifier": _public,
+        "public_identifier": Field(PUBLIC, sought),
     },
     fields={
         "private_identifier": _private,

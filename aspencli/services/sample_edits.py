@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from aspencli.errors import BadInputError, ConflictError
+from aspencli.services.cells import identifier
 from aspencli.services.dates import read_day, why_no_day
 from aspencli.services.orgs import Scope
 from aspencli.services.sample_fields import SampleKey
@@ -76,7 +77,11 @@ def plan_edits(
 
 
 def plan_records(
-    samples: Replacer, scope: Scope, wanted: Sequence[Mapping[str, Any]]
+    samples: Replacer,
+    scope: Scope,
+    wanted: Sequence[Mapping[str, Any]],
+    *,
+    missing_words: bool = False,
 ) -> list[Edit]:
     """What would become of samples of which each brings its own changes, by its ``id``.
 
@@ -86,7 +91,7 @@ def plan_records(
     """
     by_id: dict[str, Mapping[str, Any]] = {}
     for number, each in enumerate(wanted):
-        _check_record(number, each)
+        _check_record(number, each, missing_words=missing_words)
         if by_id.setdefault(str(each["id"]), each) is not each:
             raise BadInputError(f"sample {each['id']} is there twice", hint="Name it once.")
     if not by_id:
@@ -153,7 +158,7 @@ def _edit(before: Held, changes: Mapping[str, Any]) -> Edit:
     return Edit(before, known)
 
 
-def _check_record(number: int, record: Any) -> None:
+def _check_record(number: int, record: Any, *, missing_words: bool) -> None:
     place = f"samples[{number}]"
     if not isinstance(record, Mapping) or not isinstance(record.get("id"), int):
         raise BadInputError(f"{place} has no id", hint="Each names the sample that it is about.")
@@ -165,10 +170,10 @@ def _check_record(number: int, record: Any) -> None:
         )
     for name in FIELDS:
         if name in record:
-            _check_value(f"{place}.{name}", name, record[name])
+            _check_value(f"{place}.{name}", name, record[name], missing_words=missing_words)
 
 
-def _check_value(place: str, name: str, value: Any) -> None:
+def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> None:
     if value is None and name != "sequencing_date":
         raise BadInputError(
             f"{place} is null, and every sample has one",
@@ -177,5 +182,9 @@ def _check_value(place: str, name: str, value: Any) -> None:
     if value is not None and type(value) is not _TYPES.get(name, str):
         wanted = {bool: "true or false", int: "a number"}.get(_TYPES.get(name, str), "a text")
         raise BadInputError(f"{place} is {value!r}, and has to be {wanted}", hint="Mend it.")
+    if isinstance(value, str) and name in IDENTIFIERS:
+        reason = identifier(value.strip(), missing_words=missing_words)[1]
+        if reason is not None:
+            raise BadInputError(f"{place} {reason}", hint="Fix it, then run the command again.")
     if isinstance(value, str) and name.endswith("_date") and read_day(value) != value:
         raise BadInputError(f"{place}: {why_no_day(value)}", hint="Mend it.")

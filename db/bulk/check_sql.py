@@ -57,6 +57,19 @@ SELECT p.line, '{column}', format('{spec.table.lacks} %s{more}', {quoted(called)
 """
 
 
+def explain(spec: Spec) -> str:
+    """Add to the problems of lines why their keys name no row, and which row may be meant."""
+    meant = f"'; is ' || {quoted(f'h.{spec.key.stored}')} || ' meant?'"
+    return f"""
+UPDATE {PROBLEM} b SET reason = b.reason || '; ' || v.words || coalesce(
+           (SELECT min({meant}) FROM {spec.table.name} h
+             WHERE {in_scope(spec, "h")} AND CAST(h.{spec.key.stored} AS text) = v.near), '')
+  FROM unnest(CAST(:lines AS bigint[]), CAST(:words AS text[]), CAST(:near AS text[]))
+       AS v (line, words, near)
+ WHERE b.line = v.line AND b.column_name = '{spec.key.name}'
+"""
+
+
 def moved_cells(spec: Spec) -> str:
     """The columns that do not hold what was expected of them."""
     return " UNION ALL ".join(

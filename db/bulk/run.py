@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from sqlalchemy.exc import IntegrityError
 
-from db.bulk import creating, creating_sql, plan_sql, read_sql, write_sql
+from db.bulk import check_sql, creating, creating_sql, plan_sql, read_sql, write_sql
 from db.bulk.committing import commit_surely
 from db.bulk.copying import copy_in, copy_out
 from db.bulk.lines import changes_of, lines_of
@@ -99,6 +99,19 @@ class BulkRun:
         with self._statements.staging(of_one_moment=True):
             self._made = make_plan(self._statements, self._spec, skip_moved=skip_moved, force=force)
         return self._made.plan
+
+    def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
+        """Add to the problem of each of these lines why its key names no row.
+
+        Args:
+            unknown: For each line what is odd about its key, and the key that may be meant.
+        """
+        words = [found[0] for found in unknown.values()]
+        near = [found[1] for found in unknown.values()]
+        with self._statements.staging():
+            self._statements.run(
+                check_sql.explain(self._spec), lines=list(unknown), words=words, near=near
+            )
 
     def problems(self) -> Generator[Problem, None, None]:
         """Everything that stands in the way, by line."""

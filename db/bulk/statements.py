@@ -43,13 +43,13 @@ class Statements:
             self.run(f"{RESOURCES}; {DURABLE}" if durable else RESOURCES)
             yield
 
-    def run(self, statement: str) -> sa.CursorResult[Any]:
+    def run(self, statement: str, **values: object) -> sa.CursorResult[Any]:
         """Run one, in the transaction that is open.
 
         Raises:
             KeyboardInterrupt: It was interrupted.
         """
-        clause, bound = self._bind(statement, {})
+        clause, bound = self._bind(statement, values)
         return cancellable(self.connection, lambda: self.connection.execute(clause, bound))
 
     def stream(self, statement: str, **values: object) -> Iterator[Any]:

@@ -178,7 +178,7 @@ def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> Non
 @pytest.mark.parametrize(
     ("words", "who", "code", "said"),
     [
-        (("--group", "1", "no-at.example.org@"), "gadmin", 2, "is no e-mail address"),
+        (("--group", "1", "no-at.example.org@"), "gadmin", 2, "Invalid e-mail address"),
         (("--group", "1"), "gadmin", 2, "no identifier was given"),
         (("a@example.org",), "gadmin", 2, "no group was named"),
         (("1", "--group", "2", "a@example.org"), "gadmin", 2, "two groups were named"),

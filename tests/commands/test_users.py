@@ -210,7 +210,7 @@ def test_what_contradicts_a_user_is_a_conflict_that_names_it(
     [
         ({"group": "RCPLH"}, 6, "near: 1  Redwood"),
         ({"role": "membr"}, 6, "Did you mean member? There are: admin, member, viewer."),
-        ({"email": "ada"}, 2, "'ada' is no e-mail address"),
+        ({"email": "ada"}, 2, 'Invalid e-mail address "ada"'),
         ({"email": "ada@lab"}, 2, "no e-mail address"),
         ({"email": "ada@@lab.org"}, 2, "no e-mail address"),
         ({"email": "ada love@lab.org"}, 2, "no e-mail address"),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
-from aspencli.services.mapping import LONGEST, read_mapping
+from aspencli.services.mapping import read_mapping
+from aspencli.services.stored_text import LONGEST
 from aspencli.services.tables import open_table
 
 SLOWEST_S = 10.0  # for some kilobytes; a hang takes longer

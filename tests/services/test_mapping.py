@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aspencli.services.cells import identifier
 from aspencli.services.decoding import Fault
-from aspencli.services.mapping import flaw, read_mapping
+from aspencli.services.mapping import read_mapping
 from aspencli.services.tables import open_table
 from db.bulk.rows import Request
 
@@ -25,11 +26,13 @@ H = "private_identifier,public_identifier\n"
         ("a\0", "holds a NUL (U+0000) at position 2"),
         ("\x85", "holds a control character (U+0085) at position 1"),
         ("a\rb", "holds a carriage return (U+000D) at position 2"),
+        ("hCoV\u201319/USA", "contains U+2013 EN DASH at position 5, which looks like '-'"),
+        ("\u0421A-N1", "contains U+0421 CYRILLIC CAPITAL LETTER ES at position 1, which looks"),
         ("\ufffd", "holds a replacement character (U+FFFD): an earlier conversion lost a letter"),
     ],
 )
 def test_flaws_of_identifiers(value: str, reason: str | None) -> None:
-    found = flaw(value)
+    _value, found = identifier(value)
     assert found == reason if reason is None else str(found).startswith(reason)
 
 
@@ -39,13 +42,13 @@ def test_what_passes_at_first_sight_has_no_flaw(
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "one.csv"
     quoted = value.replace('"', '""')
-    file.write_text(f'{H}"{quoted}",x\n', encoding="utf-8", newline="")
+    file.write_text(f'{H}x,"{quoted}"\n', encoding="utf-8", newline="")
     faults: list[Fault] = []
     with open_table(str(file)) as source:
         requests = list(read_mapping(source, faults.append))
-    reason = flaw(value.strip())
-    assert requests == ([] if reason else [Request(2, value.strip(), ("x",))])
-    assert faults == ([Fault(2, "private_identifier", reason)] if reason else [])
+    _value, reason = identifier(value.strip(), missing_words=False)
+    assert requests == ([] if reason else [Request(2, "x", (value.strip(),))])
+    assert faults == ([Fault(2, "public_identifier", reason)] if reason else [])
 
 
 def test_damaged_identifiers_are_named_once(tmp_path: Path) -> None:

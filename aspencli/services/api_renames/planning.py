@@ -6,7 +6,7 @@ What `db.bulk` does in SQL is done here over the list that the API gives.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -107,6 +107,16 @@ class ListPlan:
     def left_out(self) -> Generator[Problem, None, None]:
         """The rows that were left out of the plan, and why, by line."""
         yield from self._found.left_out
+
+    def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
+        """Add to the problem of each of these lines why its key names no sample."""
+        keys = self._keys()
+        for number, problem in enumerate(self._found.problems):
+            if problem.line in unknown and problem.column == PRIVATE.name:
+                words, near = unknown[problem.line]
+                meant = f"; is {_quoted(near)} meant?" if near in keys else ""
+                reason = f"{problem.reason}; {words}{meant}"
+                self._found.problems[number] = Problem(problem.line, problem.column, reason)
 
     def moved(self) -> Generator[MovedRow, None, None]:
         """What the rows of the plan hold that was not expected of them, by line."""
