@@ -87,7 +87,7 @@ class Config:
     def path(self) -> Path:
         """The config file; it need not exist."""
         chosen = self._environ.get(CONFIG_VARIABLE)
-        return Path(chosen).expanduser() if chosen else homes.config_dir() / "config.toml"
+        return homes.expand(chosen) if chosen else homes.config_dir() / "config.toml"
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -99,6 +99,11 @@ class Config:
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
+            if self._environ.get(CONFIG_VARIABLE):  # its targets and their safety would be missed
+                raise BadInputError(
+                    f"The config file {self.path} does not exist",
+                    hint=f"Fix {CONFIG_VARIABLE}, or unset it.",
+                ) from None
             return {}
         except OSError as error:
             raise self._unreadable(error) from error
@@ -247,7 +252,8 @@ class Config:
                     f"{self.path} has a key nobody knows: {prefix}{name}",
                     hint=_nearest(name, known) + f"Known here: {', '.join(known)}.",
                 )
-            if prefix and not isinstance(value, (str, int, dict)):
+            is_section = not prefix or prefix == "targets"
+            if not is_section and (isinstance(value, bool) or not isinstance(value, (str, int))):
                 raise BadInputError(
                     f"{prefix}{name} in {self.path} must be text", hint="Put it in quotes."
                 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aspencli.errors import BadInputError
+
 HOME_VARIABLE = "ASPEN_HOME"
 
 
@@ -28,10 +30,25 @@ def cache_dir() -> Path:
     return _home("cache")
 
 
+def expand(path: str | Path) -> Path:
+    """Return a path with ``~`` replaced by the home folder.
+
+    Raises:
+        BadInputError: It begins with ``~`` and a user who does not exist.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises RuntimeError instead
+    if str(found).startswith("~"):
+        raise BadInputError(
+            f"No home folder was found for {Path(path).parts[0]!r}",
+            hint=f"Write the path in full, or as ./{path} if the folder is really named so.",
+        )
+    return Path(found)
+
+
 def _home(kind: str) -> Path:
     moved = os.environ.get(HOME_VARIABLE)
     if moved:
-        return Path(moved).expanduser().absolute() / kind
+        return expand(moved).absolute() / kind
     import platformdirs  # not needed, and so not loaded, when the home was moved
 
     dirs = platformdirs.PlatformDirs("aspencli", appauthor=False)

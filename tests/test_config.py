@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aspencli import homes
 from aspencli.config import Config
 from aspencli.errors import BadInputError
 from aspencli.main import run
@@ -296,3 +297,36 @@ def test_one_address_serves_every_stack(configured: Configured) -> None:
     text = '[targets.rdev]\napi_url = "https://{stack}-api.rdev.example.org/"\n'
     target = configured(text, flags={"env": "rdev", "stack": "mine"}).target
     assert target.api_url == "https://mine-api.rdev.example.org"
+
+
+def test_config_file_named_by_variable_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="does not exist"):
+        Config({}, {"ASPEN_CONFIG": str(tmp_path / "missing.toml")}).value("org")
+
+
+@pytest.mark.parametrize("path", ["~no-such-user/config.toml", "/dev/zero"])
+def test_config_path_that_cannot_be_a_file_is_refused(path: str) -> None:
+    with pytest.raises(BadInputError):
+        Config({}, {"ASPEN_CONFIG": path}).value("org")
+
+
+def test_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASPEN_HOME", "~no-such-user/aspen")
+    with pytest.raises(BadInputError, match="~no-such-user"):
+        homes.state_dir()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[targets.mine.api_url]\nx = "y"',
+        "[targets.mine]\napi_url = true",
+        "[defaults.output]\nkind = 1",
+        "[defaults]\norg = false",
+    ],
+)
+def test_nested_table_or_flag_is_not_a_value(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(BadInputError, match="must be text"):
+        Config({}, {"ASPEN_CONFIG": str(path)}).value("org")

@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING, cast
 
+from aspencli import homes
 from aspencli.clients.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 
@@ -63,7 +64,7 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
     """
     if out == STDOUT or (out is None and not context.out.out.isatty()):
         return Destination(None, sys.stdout.buffer)
-    path = Path(out or ".").expanduser()
+    path = homes.expand(out or ".")
     if path.is_dir():
         path = path / usual
     if not path.parent.is_dir():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aspencli import params
+from aspencli import homes, params
 from aspencli.cli import examples
 from aspencli.commands import api_options as options
 from aspencli.commands import bulk_options
@@ -158,7 +158,7 @@ def _is_stream(path: Path) -> bool:
 @contextmanager
 def _file(name: str) -> Iterator[Path]:
     """A file that can be read twice, which what a pipe brings cannot."""
-    path = Path(name).expanduser()
+    path = homes.expand(name)
     if name != STDIN and not _is_stream(path):
         yield path
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from aspencli import homes
 from aspencli.commands.renames_driving import go_on, open_grounds
 from aspencli.context import AppContext
 from aspencli.errors import BadInputError, ConflictError
@@ -69,7 +70,7 @@ def _refuse_beside_other(journal: RunJournal) -> None:
 
 
 def _path_of(what: str) -> Path:
-    path = Path(what).expanduser()
+    path = homes.expand(what)
     if path.is_file() or not looks_like_id(what):
         return path
     run = find(fold(open_journal().read().events), what)

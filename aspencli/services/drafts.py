@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aspencli import homes
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.writing import why_not
 
@@ -31,7 +32,7 @@ class Draft:
 
     def __init__(self, path: Path, kind: str, suffixes: Collection[str]):
         self._kind = kind
-        self._path = path.expanduser()
+        self._path = homes.expand(path)
         if self._path.exists() and not self._path.is_file():
             raise BadInputError(
                 f"the {kind} {path} is no file", hint="Name a file; it is made or replaced."

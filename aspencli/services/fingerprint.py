@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 
+from aspencli import homes
 from aspencli.services.runs import InputFile
 
 _STDIN = "-"
@@ -37,4 +37,4 @@ class Fingerprint:
 
 def _absolute(given: str) -> str:
     # Not resolved: where it is a link, the name that the operator knows is the better one.
-    return os.path.abspath(Path(given).expanduser())  # noqa: PTH100 - Path leaves .. in
+    return os.path.abspath(homes.expand(given))  # noqa: PTH100 - Path leaves .. in

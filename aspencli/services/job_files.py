@@ -45,7 +45,7 @@ class JobFiles:
         self._form = form
         self.from_stdin = source == STDIN
         self.fingerprint = Fingerprint(source)
-        self.undo = undo.expanduser() if undo else None
+        self.undo = homes.expand(undo) if undo else None
         self._check(None if self.from_stdin else Path(source), report, rejects)
         self.report = stack.enter_context(ReportFile(report, form)) if report else None
         self.rejects = self._open_rejects(rejects) if rejects else None
@@ -55,9 +55,9 @@ class JobFiles:
             raise BadInputError(
                 f"the undo file {self.undo} exists already", hint="Name a file that does not."
             )
-        taken = [path.expanduser().resolve() for path in (source, self.undo) if path]
+        taken = [homes.expand(path).resolve() for path in (source, self.undo) if path]
         for kind, path in (("report", report), ("rejects file", rejects)):
-            place = path.expanduser().resolve() if path else None
+            place = homes.expand(path).resolve() if path else None
             if place in taken:
                 raise BadInputError(
                     f"the {kind} {path} would take the place of another file of this run",

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Protocol, cast
 
+from aspencli import homes
 from aspencli.errors import BadInputError
 
 STDIN = "-"
@@ -156,7 +156,7 @@ def _open(path: str) -> Iterator[Source]:
 
 def _open_file(path: str) -> IO[bytes]:
     try:
-        return Path(path).expanduser().open("rb")
+        return homes.expand(path).open("rb")
     except (OSError, RuntimeError, ValueError) as error:  # as for a home that nobody has
         if isinstance(error, IsADirectoryError):
             raise BadInputError(f"{path} is a folder", hint="Name a file in it.") from error

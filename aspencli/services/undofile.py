@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from aspencli import homes
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.guards import unguard
@@ -189,7 +190,7 @@ def read_origin(path: str) -> Origin:
         BadInputError: It is no undo file.
     """
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with homes.expand(path).open("rb") as file:
             first = file.readline(_LONGEST_MARK).decode()
             header = file.readline(_LONGEST_MARK).strip().split(b",")
         fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
@@ -246,7 +247,7 @@ def read_undo(
 
 
 def _ends_with_line(path: str) -> bool:
-    with Path(path).expanduser().open("rb") as file:
+    with homes.expand(path).open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
 
