@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 _CONNECT_S, _READ_S = 5, 60
 
 
-def make_client(service: str, region: str, endpoint_url: str | None) -> Any:
-    """A boto3 client with time limits; it blocks, so call it in a thread (`asyncio.to_thread`).
+@dataclass(frozen=True)
+class AccessKey:
+    """Credentials that are given, where they are not looked up as AWS's tools do.
+
+    Attributes:
+        key: The public half.
+        secret: The secret half.
+        token: What temporary credentials also need.
+    """
+
+    key: str
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+def make_client(
+    service: str, region: str, endpoint_url: str | None, access_key: AccessKey | None = None
+) -> Any:
+    """Return a boto3 client with time limits; it blocks, so call it in a thread.
 
     Args:
         service: AWS's name of it, such as ``s3``.
         region: Where it runs.
         endpoint_url: Where to reach it instead of at Amazon.
+        access_key: The credentials; None to look them up.
+
+    Raises:
+        NoCredentialsError: There are none now.
     """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import NoCredentialsError
 
     config = Config(
         connect_timeout=_CONNECT_S,
@@ -28,7 +51,17 @@ def make_client(service: str, region: str, endpoint_url: str | None) -> Any:
         # A stand-in answers at one address for every bucket.
         s3={"addressing_style": "path"} if endpoint_url else None,
     )
-    session = boto3.session.Session(region_name=region)
+    given = access_key or AccessKey("", "")
+    session = boto3.session.Session(
+        region_name=region,
+        aws_access_key_id=given.key or None,
+        aws_secret_access_key=given.secret or None,
+        aws_session_token=given.token,
+    )
+    # A client that is made without credentials never gets any. The session looks them up once, and
+    # hands its client the very ones that are checked here, whatever the environment says by then.
+    if session.get_credentials() is None:
+        raise NoCredentialsError
     return session.client(service, endpoint_url=endpoint_url, config=config)
 
 
@@ -38,30 +71,24 @@ class Aws:
     Args:
         region: Where the deployment runs.
         endpoint_url: Where to reach AWS instead of at Amazon.
+        access_key: The credentials; None to look them up.
     """
 
-    def __init__(self, region: str, endpoint_url: str | None):
+    def __init__(self, region: str, endpoint_url: str | None, access_key: AccessKey | None = None):
         self._region, self._endpoint_url = region, endpoint_url
+        self._access_key = access_key
         self._clients: dict[str, Any] = {}
         self._lock = Lock()
 
     def client(self, service: str) -> Any:
-        """The client of a service; safe to share among threads.
+        """Return the client of a service; it is safe to share among threads.
 
         Raises:
-            NoCredentialsError: There are none now.
+            NoCredentialsError: There are none now; the next call looks again.
         """
         with self._lock:  # making one reads files and is not thread-safe
             if service not in self._clients:
-                _check_credentials()
-                self._clients[service] = make_client(service, self._region, self._endpoint_url)
+                self._clients[service] = make_client(
+                    service, self._region, self._endpoint_url, self._access_key
+                )
             return self._clients[service]
-
-
-def _check_credentials() -> None:
-    """A client that is made without credentials never gets any: such a one is not to be kept."""
-    from boto3.session import Session
-    from botocore.exceptions import NoCredentialsError
-
-    if Session().get_credentials() is None:
-        raise NoCredentialsError

@@ -53,7 +53,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 tokens=tokens,
                 sign_in=SignIn(settings, http, tokens),
                 identity=Management(settings, http),
-                aws=Aws(settings.aws_region, settings.boto_endpoint_url),
+                aws=Aws(settings.aws_region, settings.boto_endpoint_url, settings.access_key),
             )
         finally:
             await engine.dispose()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from sqlalchemy.engine import URL, make_url
 
-from api.aws import make_client
+from api.aws import AccessKey, make_client
 
 SECRET_NAME = "GENEPI_CONFIG_SECRET_NAME"  # noqa: S105 - the name of a setting
 DRIVER = "postgresql+asyncpg"
@@ -38,6 +38,9 @@ class Settings(BaseModel):
     aws_region: str = Field("us-west-2", alias="AWS_REGION")
     boto_endpoint_url: str | None = Field(None, alias="BOTO_ENDPOINT_URL")
     """Where AWS is, when it is not where Amazon has it."""
+    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
 
     given_dsn: SecretStr | None = Field(None, alias="DB_DSN")
     given_uri: SecretStr | None = Field(None, alias="DB_URI")
@@ -119,6 +122,18 @@ class Settings(BaseModel):
         )
 
     @property
+    def access_key(self) -> AccessKey | None:
+        """The credentials for AWS that are given; None to look them up as AWS's tools do."""
+        if not (self.aws_access_key_id and self.aws_secret_access_key):
+            return None
+        token = self.aws_session_token
+        return AccessKey(
+            self.aws_access_key_id,
+            self.aws_secret_access_key.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+
+    @property
     def auth0_url(self) -> str:
         """Where the identity provider is, without a slash at the end."""
         return _with_scheme(self.auth0_domain)
@@ -157,12 +172,13 @@ def _present(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read_secret(name: str, environment: Mapping[str, str]) -> dict[str, Any]:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = make_client(
-        "secretsmanager",
-        environment.get("AWS_REGION") or "us-west-2",
-        environment.get("BOTO_ENDPOINT_URL") or None,
-    )
     try:
+        client = make_client(
+            "secretsmanager",
+            environment.get("AWS_REGION") or "us-west-2",
+            environment.get("BOTO_ENDPOINT_URL") or None,
+            _access_key(environment),
+        )
         document = json.loads(client.get_secret_value(SecretId=name)["SecretString"])
     except (BotoCoreError, ClientError) as error:
         raise SettingsError(f"the secret {name} cannot be read: {error}") from error
@@ -171,6 +187,11 @@ def _read_secret(name: str, environment: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SettingsError(f"the secret {name} holds JSON, but no object")
     return _present(document)
+
+
+def _access_key(environment: Mapping[str, str]) -> AccessKey | None:
+    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+    return AccessKey(key, secret, environment.get("AWS_SESSION_TOKEN")) if key and secret else None
 
 
 def _explain(error: ValidationError | json.JSONDecodeError, secret: str) -> str:

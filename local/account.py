@@ -68,6 +68,14 @@ class Account:
         return done.returncode == 0
 
 
+def passage_mode() -> int:
+    """Return the mode of a folder that holds the data of a server.
+
+    Root's server runs under another account, which has to pass through; it lists nothing there.
+    """
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
 def own_account() -> Account:
     """The account of this process."""
     return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)

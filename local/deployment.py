@@ -164,9 +164,11 @@ class Deployment:
         """Have the running S3 hold every kept file, those that were added since it started too."""
         kept = self.supervision.record().get("aws")
         if kept and kept.runs:
+            from local.aws.content import read_credentials
             from local.aws.publish import publish
 
-            publish(f"http://{HOST}:{self.state.ports()['aws']}", self.objects)
+            address = f"http://{HOST}:{self.state.ports()['aws']}"
+            publish(address, read_credentials(self.state.part("aws")), self.objects.stored())
 
     def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str]) -> Up:
         since, before = time.time(), self.supervision.record()

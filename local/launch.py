@@ -16,8 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local import postmaster
-from local.aws.content import REGION, STAGE, Surroundings, made_values, standard_content
-from local.places import Places
+from local.aws.content import (
+    REGION,
+    STAGE,
+    Surroundings,
+    made_values,
+    read_credentials,
+    standard_content,
+)
+from local.places import WRITER, Places
 from local.ports import HOST
 from local.record import read_record
 from local.services import POSTGRES, SERVICES, service
@@ -72,10 +79,11 @@ def _api(state: State) -> int:
     _wait(state, "api")
     _introduce(state)  # it may have moved to another port since the provider started
     port, address = str(state.ports()["api"]), _api_address(state)
+    keys = read_credentials(state.part("aws"))
     os.environ |= {
         "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": STAGE,
-        "AWS_SECRET_ACCESS_KEY": STAGE,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "BOTO_ENDPOINT_URL": f"http://{HOST}:{state.ports()['aws']}",
         "DEPLOYMENT_STAGE": STAGE,
         "API_URL": address,
@@ -126,7 +134,8 @@ def _surroundings(state: State) -> Surroundings:
     places = Places(state.home)
     return Surroundings(
         database=f"{HOST}:{places.remembered().port}",
-        passwords=places.passwords(),
+        username=WRITER,
+        password=places.passwords()[WRITER],
         issuer=f"http://{HOST}:{state.ports()['identity']}",
     )
 

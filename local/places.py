@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from aspencli.errors import AspenError, BadInputError, ConflictError, RefusedError
-from local.account import Account
+from aspencli.files import make_folder, write_whole
+from local.account import Account, passage_mode
 from local.binaries import Binaries
-from local.files import write_whole
 
 SYSTEM_FOLDER = Path("/var/lib/aspencli")
 """Where root's servers keep their data when the home is closed to their account."""
 ROLES = ("postgres", "user_rw", "user_ro")
 """The database roles, as the service's own local deployment names them."""
+SUPERUSER, WRITER, READER = ROLES
 
 
 @dataclass
@@ -70,10 +71,9 @@ class Places:
         """
         self._check_owner()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder, passage_mode())
             if self.folder.stat().st_uid == os.geteuid():
-                # The server's account passes through; it lists nothing here.
-                self.folder.chmod(0o711)
+                self.folder.chmod(passage_mode())  # those of earlier versions, too
         except OSError as error:
             raise BadInputError(
                 f"the folder {self.folder} cannot be made: {error.strerror}",
@@ -99,7 +99,7 @@ class Places:
 
     def remember(self, remembered: Remembered) -> None:
         """Keep it for the next start."""
-        write_whole(self.folder / "state.json", json.dumps(asdict(remembered)), 0o644)
+        write_whole(self.folder / "state.json", json.dumps(asdict(remembered)))
 
     def settle(self, account: Account) -> None:
         """Decide where new data go: into this folder, or where the account can reach them."""
@@ -138,7 +138,7 @@ class Places:
         except FileNotFoundError:
             if make:
                 made = {role: secrets.token_urlsafe(24) for role in ROLES}
-                write_whole(self.passwords_file, json.dumps(made), 0o600)
+                write_whole(self.passwords_file, json.dumps(made))
                 return made
             problem = "is missing"
         except (ValueError, KeyError, TypeError):

@@ -19,12 +19,13 @@ from local.initialise import LAPTOP, initialise, sweep, write_settings
 from local.initialise import server_environment as environment
 from local.locking import file_lock
 from local.parts import PartStatus, Started, State, Steps, Stopped
-from local.places import ROLES, Places, reachable_binaries, size_of
+from local.places import READER, SUPERUSER, WRITER, Places, reachable_binaries, size_of
 from local.ports import HOST, free_port, is_free
 from local.readiness import answers
 
+__all__ = ["DATABASE", "READER", "SUPERUSER", "WRITER", "Cluster"]
+
 DATABASE = "aspen_db"
-SUPERUSER, WRITER, READER = ROLES
 _READY_S = 120.0  # a repair after a crash is part of the start
 _STARTS = 5  # tries, when another program takes the port at the last moment
 

@@ -19,10 +19,12 @@ from sqlalchemy.pool import NullPool
 from local.parts import Steps
 from local.postgres import DATABASE, READER, SUPERUSER, WRITER, Cluster
 
-# The writer owns the schema, so that it may also migrate it (extensions apart). What the
+# The writer owns the schema and may make trusted extensions, so that it can migrate without being a
+# superuser: it is also the administrator whom the secret in Secrets Manager names. What the
 # superuser makes later is covered by the default privileges of both.
 _RIGHTS = """
 GRANT CONNECT, TEMPORARY ON DATABASE {database} TO user_rw, user_ro;
+GRANT CREATE ON DATABASE {database} TO user_rw;
 GRANT USAGE, CREATE ON SCHEMA public TO user_rw;
 GRANT USAGE ON SCHEMA aspen, public TO user_ro;
 ALTER SCHEMA aspen OWNER TO user_rw;

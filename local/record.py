@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from aspencli.files import write_whole
 from local import processes
-from local.files import write_whole
 
 
 class Phase(StrEnum):
@@ -103,7 +103,7 @@ Record = dict[str, PartRecord]
 
 def write_record(path: Path, record: Record) -> None:
     """Keep what is known of each part."""
-    write_whole(path, json.dumps({name: asdict(part) for name, part in record.items()}), 0o600)
+    write_whole(path, json.dumps({name: asdict(part) for name, part in record.items()}))
 
 
 def read_record(path: Path) -> Record:

@@ -34,7 +34,7 @@ class Service:
 
 SERVICES = (
     # Its secret tells where PostgreSQL answers.
-    Service("aws", 4566, "/moto-api/", (POSTGRES,), ("moto", "flask", "boto3")),
+    Service("aws", 4566, "/_health", (POSTGRES,), ("moto", "flask", "boto3")),
     Service("identity", 3031, "/healthz", (), ("fastapi", "uvicorn", "joserfc", "multipart")),
     Service(
         "api",

@@ -11,7 +11,8 @@ from pathlib import Path
 from zlib import crc32
 
 from aspencli.errors import AspenError, BadInputError, RefusedError
-from local.files import write_whole
+from aspencli.files import make_folder, write_whole
+from local.account import passage_mode
 from local.locking import file_lock
 from local.ports import SERVICES_FIRST, free_port, is_free
 from local.services import Service
@@ -60,9 +61,8 @@ class State:
         """
         self.check_owner()
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self.log("").parent.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self.home, passage_mode())
+            make_folder(self.log("").parent)
         except OSError as error:
             raise BadInputError(
                 f"the folder {self.folder} cannot be made: {error.strerror}",
@@ -123,7 +123,7 @@ class State:
                 f"port {wanted} is taken by another program; {one.name} is now on {kept[one.name]}"
             )
         if kept != before:
-            write_whole(self._ports, json.dumps(kept), 0o600)
+            write_whole(self._ports, json.dumps(kept))
         return notes
 
     def clear(self) -> None:

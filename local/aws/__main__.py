@@ -1,7 +1,8 @@
 """``python -m local.aws --port P --folder D``: the stand-in as a process of its own.
 
-It reads its content and S3's files from the folder, and answers once they are there. Nothing is
-written back: what is put into it later ends with it.
+It reads its content, its access key and S3's objects from the folder, and answers once they are
+there. Changed objects are written back before a request is answered; secrets, parameters and jobs
+are not.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 from pathlib import Path
 
 from aspencli.errors import AspenError
-from local.aws.content import read_content
-from local.aws.objects import OBJECTS, ObjectFolder
+from local.aws.content import read_content, read_credentials
+from local.aws.objects import EARLIER, OBJECTS, ObjectFolder
 
 
 def main() -> int:
@@ -29,14 +30,15 @@ def serve(port: int, folder: Path) -> int:
     """Serve the content of a folder until SIGTERM or Ctrl-C; returns the exit code."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     try:
-        content = read_content(folder)
+        content, credentials = read_content(folder), read_credentials(folder)
     except AspenError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
     from local.aws import server  # moto takes a second
 
-    server.fill(content, ObjectFolder(folder / OBJECTS))
-    listening = server.make(port)
+    objects = ObjectFolder(folder / OBJECTS)
+    objects.adopt(folder / EARLIER)
+    listening = server.make(port, credentials, server.fill(content, objects))
     try:
         listening.serve_forever()
     except KeyboardInterrupt:

@@ -6,6 +6,8 @@ Names are those of the live service, as far as it runs on one machine.
 from __future__ import annotations
 
 import base64
+import configparser
+import io
 import json
 import secrets
 from collections.abc import Mapping
@@ -14,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aspencli.errors import AspenError
-from local.files import write_whole
+from aspencli.files import make_folder, write_whole
+from local.ports import HOST
 from local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID
 
 REGION = "us-west-2"
@@ -32,6 +35,8 @@ JOBS = (
 """The jobs of the service; each has its parameter and its state machine. It starts three."""
 _MADE = "made.json"
 _CONTENT = "content.json"
+_CREDENTIALS = "credentials"
+_PROFILE = "default"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Content:
 
     def write(self, folder: Path) -> None:
         """Keep it where the stand-in reads it, for the owner's eyes only."""
-        write_whole(folder / _CONTENT, json.dumps(asdict(self), indent=2), 0o600)
+        write_whole(folder / _CONTENT, json.dumps(asdict(self), indent=2))
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,28 @@ class Surroundings:
 
     Attributes:
         database: Where PostgreSQL answers, ``host:port``.
-        passwords: The password of each of its roles.
+        username: The role that owns the schema: it may migrate it, and is not a superuser.
+        password: The password of that role.
         issuer: Where the identity provider answers, without a trailing slash.
     """
 
     database: str
-    passwords: Mapping[str, str]
+    username: str
+    password: str
     issuer: str
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An access key of the stand-in: only requests signed with it are answered.
+
+    Attributes:
+        access_key: Its public half.
+        secret_key: Its secret half.
+    """
+
+    access_key: str
+    secret_key: str
 
 
 def standard_content(folder: Path, around: Surroundings) -> Content:
@@ -123,9 +143,52 @@ def made_values(folder: Path) -> dict[str, str]:
         "AUTH0_MANAGEMENT_CLIENT_SECRET": secrets.token_urlsafe(32),
     } | kept
     if made != kept:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(made, indent=2), 0o600)
+        make_folder(folder)
+        write_whole(path, json.dumps(made, indent=2))
     return made
+
+
+def new_credentials(folder: Path, port: int) -> Credentials:
+    """Make an access key, and write it where only the owner can read it.
+
+    AWS's own tools read that file when ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` name
+    it; it also names the address of the stand-in.
+
+    Args:
+        folder: The folder of the stand-in.
+        port: Where the stand-in answers.
+    """
+    made = Credentials(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
+    parser = configparser.ConfigParser(interpolation=None)
+    parser[_PROFILE] = {
+        "aws_access_key_id": made.access_key,
+        "aws_secret_access_key": made.secret_key,
+        "region": REGION,
+        "endpoint_url": f"http://{HOST}:{port}",
+    }
+    text = io.StringIO()
+    parser.write(text)
+    make_folder(folder)
+    write_whole(folder / _CREDENTIALS, text.getvalue())
+    return made
+
+
+def read_credentials(folder: Path) -> Credentials:
+    """Return the access key that was made last.
+
+    Raises:
+        AspenError: There is none.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string((folder / _CREDENTIALS).read_text())
+        kept = parser[_PROFILE]
+        return Credentials(kept["aws_access_key_id"], kept["aws_secret_access_key"])
+    except (OSError, KeyError, configparser.Error) as error:
+        raise AspenError(
+            f"The credentials of the AWS stand-in cannot be read: {folder / _CREDENTIALS}",
+            hint="Restart the deployment: aspencli local down, then aspencli local up",
+        ) from error
 
 
 def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
@@ -133,10 +196,11 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
     return {
         **made,
         "DB_address": around.database,
-        "DB_admin_username": "postgres",
-        "DB_admin_password": around.passwords["postgres"],
-        "DB_rw_username": "user_rw",
-        "DB_rw_password": around.passwords["user_rw"],
+        # Never the superuser: whoever is one can run programs as the operator.
+        "DB_admin_username": around.username,
+        "DB_admin_password": around.password,
+        "DB_rw_username": around.username,
+        "DB_rw_password": around.password,
         "S3_external_auspice_bucket": AUSPICE_BUCKET,
         "S3_db_bucket": DB_BUCKET,
         "AUTH0_CLIENT_ID": CLIENT_ID,

@@ -1,17 +1,43 @@
-"""The files that S3 holds from the start, kept in a folder: one folder a bucket."""
+"""The objects of S3, kept in a folder: one folder for each bucket, one file for each object."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-OBJECTS = "objects"
+from aspencli.files import make_folder, write_whole
+
+OBJECTS = "s3"
 """The name of that folder, in the folder of the stand-in."""
+EARLIER = "objects"
+"""The folder that earlier versions kept files in, by bucket and key."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One object.
+
+    Attributes:
+        metadata: Its headers, such as ``Content-Type``, and what its owner added to them.
+    """
+
+    bucket: str
+    key: str
+    body: bytes
+    metadata: Mapping[str, str]
 
 
 class ObjectFolder:
-    """Files by bucket and key, in a folder that outlives the stand-in.
+    """Objects by bucket and key, in a folder that outlives the stand-in.
+
+    A key can be any text, which a file name cannot: the file is named by a hash of the key, and its
+    first line is JSON with the key and the metadata. The rest is the object itself.
 
     Args:
         folder: The folder; made when something is put.
@@ -21,25 +47,61 @@ class ObjectFolder:
         self._folder = folder
 
     def has(self, bucket: str, key: str) -> bool:
-        """Whether there is such a file."""
+        """Return True if there is such an object."""
         return self._path(bucket, key).is_file()
 
-    def put(self, bucket: str, key: str, body: bytes) -> None:
-        """Write a file, whole or not at all."""
-        path = self._path(bucket, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._folder / f".{secrets.token_hex(6)}"
-        unfinished.write_bytes(body)
-        unfinished.replace(path)
+    def put(
+        self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write an object, whole or not at all."""
+        self.make_bucket(bucket)
+        head = json.dumps({"key": key, "metadata": dict(metadata or {})})
+        write_whole(self._path(bucket, key), head.encode() + b"\n" + body)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        self._path(bucket, key).unlink(missing_ok=True)
+
+    def make_bucket(self, bucket: str) -> None:
+        """Make a bucket where it is missing."""
+        make_folder(self._place(bucket))
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Remove a bucket with everything in it."""
+        shutil.rmtree(self._place(bucket), ignore_errors=True)
+
+    def buckets(self) -> list[str]:
+        """Return the names of the buckets, empty ones included."""
+        if not self._folder.exists():
+            return []
+        return sorted(one.name for one in self._folder.iterdir() if _BUCKET.fullmatch(one.name))
+
+    def stored(self) -> Iterator[Stored]:
+        """Return every object with its metadata."""
+        for bucket in self.buckets():
+            for path in sorted(self._place(bucket).glob("[0-9a-f]*")):
+                head, _, body = path.read_bytes().partition(b"\n")
+                about = json.loads(head)
+                yield Stored(bucket, about["key"], body, about["metadata"])
 
     def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
-        """Bucket, key and content of every file."""
-        for path in sorted(self._folder.glob("*/**/*")):
-            if path.is_file():
-                bucket, *key = path.relative_to(self._folder).parts
-                yield bucket, "/".join(key), path.read_bytes()
+        """Return bucket, key and content of every object."""
+        for one in self.stored():
+            yield one.bucket, one.key, one.body
+
+    def adopt(self, earlier: Path) -> None:
+        """Take over the files that an earlier version kept, then remove their folder."""
+        for path in sorted(earlier.glob("*/**/*")):
+            bucket, *parts = path.relative_to(earlier).parts
+            key = "/".join(parts)
+            if path.is_file() and not path.is_symlink() and not self.has(bucket, key):
+                self.put(bucket, key, path.read_bytes())
+        shutil.rmtree(earlier, ignore_errors=True)
+
+    def _place(self, bucket: str) -> Path:
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"not the name of a bucket: {bucket!r}")
+        return self._folder / bucket
 
     def _path(self, bucket: str, key: str) -> Path:
-        path = self._folder / bucket / key
-        assert path.resolve().is_relative_to(self._folder.resolve() / bucket)  # noqa: S101 - keys are our own
-        return path
+        return self._place(bucket) / hashlib.sha256(key.encode()).hexdigest()

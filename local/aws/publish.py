@@ -6,22 +6,29 @@ from collections.abc import Iterable
 
 import boto3
 
-from local.aws.content import REGION, STAGE
+from local.aws.content import REGION, Credentials
+from local.aws.objects import Stored
 
 
-def publish(address: str, objects: Iterable[tuple[str, str, bytes]]) -> None:
-    """Put files into a running stand-in.
+def publish(address: str, credentials: Credentials, objects: Iterable[Stored]) -> None:
+    """Put objects into a running stand-in, where it does not have them.
 
     Args:
         address: Where it answers.
-        objects: Bucket, key and content of each file.
+        credentials: Its access key.
+        objects: The objects.
     """
     s3 = boto3.client(
         "s3",
         endpoint_url=address,
         region_name=REGION,
-        aws_access_key_id=STAGE,
-        aws_secret_access_key=STAGE,
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
     )
-    for bucket, key, body in objects:
-        s3.put_object(Bucket=bucket, Key=key, Body=body)
+    there = dict[str, set[str]]()
+    for one in objects:
+        if one.bucket not in there:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=one.bucket)
+            there[one.bucket] = {row["Key"] for page in pages for row in page.get("Contents", ())}
+        if one.key not in there[one.bucket]:
+            s3.put_object(Bucket=one.bucket, Key=one.key, Body=one.body)

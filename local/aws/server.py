@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from moto.backends import SERVICE_NAMES, get_backend
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from local.aws.content import ACCOUNT, REGION, Content
+from local.aws.content import ACCOUNT, REGION, Content, Credentials
+from local.aws.gate import Gate
+from local.aws.mirror import Mirror
+from local.aws.objects import ObjectFolder
 from local.ports import HOST
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-HEALTH = "/moto-api/"
-"""A path that answers with 200 once everything is there."""
-_SERVICES: tuple[SERVICE_NAMES, ...] = ("s3", "secretsmanager", "ssm", "stepfunctions")
+# By the name that requests are signed for. moto's own dispatcher, which would also answer for every
+# other service and for its reset and dashboard pages, is not used.
+_SERVICES: Mapping[str, SERVICE_NAMES] = {
+    "s3": "s3",
+    "secretsmanager": "secretsmanager",
+    "ssm": "ssm",
+    "states": "stepfunctions",
+}
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/aspen-local"
 _MACHINE = json.dumps(
     {
@@ -35,34 +39,31 @@ _MACHINE = json.dumps(
 
 def load() -> None:
     """Load what moto needs for the services: most of a start's time."""
-    for name in _SERVICES:
+    for name in _SERVICES.values():
         get_backend(name)
 
 
-def fill(content: Content, objects: Iterable[tuple[str, str, bytes]] = ()) -> None:
-    """Put the content, and files by bucket and key, into this process's moto."""
-    _fill_s3(content, objects)
+def fill(content: Content, objects: ObjectFolder) -> Mirror:
+    """Put the content and the stored objects into this process's moto.
+
+    Returns:
+        What keeps the folder of the objects equal to moto's S3.
+    """
+    mirror = Mirror(get_backend("s3")[ACCOUNT]["aws"], objects, REGION)
+    for bucket in content.buckets:
+        objects.make_bucket(bucket)
+    mirror.load()
     _fill_secrets(content)
     _fill_parameters(content)
     _fill_machines(content)
+    return mirror
 
 
-def make(port: int) -> BaseWSGIServer:
-    """A server on 127.0.0.1 that answers for this process's moto; ``serve_forever`` runs it.
-
-    Args:
-        port: Its port; 0 for any that is free.
-    """
-    application = DomainDispatcherApplication(create_backend_app)
-    return make_server(HOST, port, application, threaded=True, request_handler=MotoRequestHandler)
-
-
-def _fill_s3(content: Content, objects: Iterable[tuple[str, str, bytes]]) -> None:
-    s3 = get_backend("s3")[ACCOUNT]["aws"]
-    for bucket in content.buckets:
-        s3.create_bucket(bucket, REGION)
-    for bucket, key, body in objects:
-        s3.put_object(bucket, key, body)
+def make(port: int, credentials: Credentials, mirror: Mirror) -> BaseWSGIServer:
+    """Return a server on 127.0.0.1 for this process's moto; ``serve_forever`` runs it."""
+    services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
+    gate = Gate(services, credentials, port, mirror)
+    return make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
 
 
 def _fill_secrets(content: Content) -> None:

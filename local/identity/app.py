@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +22,11 @@ from local.identity.oauth import device, discovery, ending, token, userinfo
 from local.identity.pages import activate, authorize, signin
 from local.identity.pages.rendering import page, style
 from local.identity.provider import Provider
+from local.listeners import is_own_connection
 
 _common = APIRouter()
+_OPEN = ("/.well-known/", "/healthz", "/assets/")
+_NOT_YOURS = "This identity provider belongs to another account of this machine."
 # Ordinary answers to whoever waits.
 _QUIET = {"authorization_pending", "slow_down"}
 
@@ -42,6 +46,7 @@ def create_app(provider: Provider) -> FastAPI:
     if settings.trial:
         app.include_router(trial_routes.router)
         app.middleware("http")(trial_routes.throttle)
+    app.middleware("http")(_for_our_account)
     # No other site's name may lead here: a page of that site could then read the answers.
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
@@ -64,6 +69,21 @@ def style_sheet() -> Response:
     """How the pages look."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return Response(style(), media_type="text/css", headers=headers)
+
+
+async def _for_our_account(
+    request: Request, proceed: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Keep other accounts of this machine out: they could sign in as anyone."""
+    path, peer = request.url.path, request.client
+    if not path.startswith(_OPEN):
+        own_port: int = request.app.state.provider.settings.port
+        if peer is None or not is_own_connection(peer.port, own_port):
+            audit("connection.refused", path=path)
+            return JSONResponse(
+                {"error": "access_denied", "error_description": _NOT_YOURS}, status_code=403
+            )
+    return await proceed(request)
 
 
 async def _answer_client(request: Request, error: Exception) -> Response:

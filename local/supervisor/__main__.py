@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from local.aws.content import made_values
+from local.aws.content import made_values, new_credentials
 from local.record import Process
 from local.state import State
 from local.supervisor.supervisor import Supervisor
@@ -37,6 +37,8 @@ def main() -> int:
         sys.stderr.write("another process keeps this deployment already\n")
         return _TAKEN
     made_values(state.part("aws"))  # before two parts could make them at once
+    if "aws" in (ports := state.ports()):
+        new_credentials(state.part("aws"), ports["aws"])
     timing = Timing(**json.loads(chosen.timing))
     supervisor = Supervisor(state, tuple(chosen.parts.split(",")), os.environ, timing)
     Process.of(os.getpid()).write(descriptor)  # commands wait for that

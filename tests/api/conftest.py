@@ -23,12 +23,21 @@ import uvicorn
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
-from api.aws import make_client
+from api.aws import AccessKey, make_client
 from api.main import create_app
 from api.settings import Settings
 from db.database import Database
 from db.models import Group
-from local.aws.content import JOBS, REGION, Content, machine_arn, parameter
+from local.aws.content import (
+    JOBS,
+    REGION,
+    Content,
+    Credentials,
+    machine_arn,
+    new_credentials,
+    parameter,
+)
+from local.aws.gate import HEALTH
 from local.aws.objects import OBJECTS, ObjectFolder
 from tests.conftest import Server
 from tests.local.identity.fixtures import identity, identity_process
@@ -229,11 +238,21 @@ class Cloud:
     """
 
     address: str
-    settings: dict[str, str]
+    credentials: Credentials
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "BOTO_ENDPOINT_URL": self.address,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self.credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_key,
+        }
 
     def client(self, service: str) -> Any:
         """A boto3 client of the test's own."""
-        return make_client(service, REGION, self.address)
+        own = AccessKey(self.credentials.access_key, self.credentials.secret_key)
+        return make_client(service, REGION, self.address, own)
 
 
 @contextmanager
@@ -243,6 +262,7 @@ def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
     with tempfile.TemporaryDirectory(prefix="aspen-aws-") as name:
         folder, port = Path(name), _free_port()
         Content(secrets={}, parameters=parameters).write(folder)
+        credentials = new_credentials(folder, port)
         kept = ObjectFolder(folder / OBJECTS)
         for file in objects:
             kept.put(*file)
@@ -250,8 +270,8 @@ def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             address = f"http://127.0.0.1:{port}"
             try:
-                _wait_for(f"{address}/moto-api/", process)
-                yield Cloud(address, {"BOTO_ENDPOINT_URL": address, "AWS_REGION": REGION})
+                _wait_for(f"{address}{HEALTH}", process)
+                yield Cloud(address, credentials)
             finally:
                 process.terminate()
 
@@ -282,10 +302,8 @@ def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]
 
 
 @pytest.fixture
-def aws(_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+def aws(_cloud: Cloud) -> Cloud:
     """AWS on this machine; its buckets are shared by all tests, so write under keys of your own."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     return _cloud
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -10,12 +11,19 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials as Keys
+from botocore.exceptions import ClientError
 
 from aspencli.errors import AspenError
 from local.aws.content import (
@@ -23,18 +31,23 @@ from local.aws.content import (
     JOBS,
     REGION,
     Content,
+    Credentials,
     Surroundings,
     made_values,
+    new_credentials,
     parameter,
     read_content,
+    read_credentials,
     standard_content,
 )
-from local.aws.objects import OBJECTS, ObjectFolder
+from local.aws.gate import HEALTH
+from local.aws.objects import EARLIER, OBJECTS, ObjectFolder
 from local.ports import HOST, free_port
 
 AROUND = Surroundings(
     database="127.0.0.1:5432",
-    passwords={"postgres": "p", "user_rw": "w", "user_ro": "r"},
+    username="user_rw",
+    password="w",
     issuer="http://127.0.0.1:3031",
 )
 TREE = ("genepi-db-data", "phylo_runs/1/tree.json", b'{"version": "v2"}')
@@ -48,14 +61,39 @@ class StandIn:
     address: str
     process: subprocess.Popen[bytes]
 
-    def client(self, service: str) -> Any:
+    @property
+    def credentials(self) -> Credentials:
+        return read_credentials(self.folder)
+
+    def client(self, service: str, **changes: Any) -> Any:
         return boto3.client(
             service,
-            endpoint_url=self.address,
-            region_name=REGION,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
+            **{
+                "endpoint_url": self.address,
+                "region_name": REGION,
+                "aws_access_key_id": self.credentials.access_key,
+                "aws_secret_access_key": self.credentials.secret_key,
+                # boto3 alone still presigns in the way that newer regions refuse.
+                "config": Config(signature_version="s3v4" if service == "s3" else None),
+                **changes,
+            },
         )
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[StandIn]:
+    port = free_port(hash(folder))
+    new_credentials(folder, port)
+    words = [sys.executable, "-m", "local.aws", "--port", str(port), "--folder", str(folder)]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        address = f"http://{HOST}:{port}"
+        while not answers(address):
+            assert process.poll() is None
+            time.sleep(0.02)
+        try:
+            yield StandIn(folder, address, process)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +101,15 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     folder = tmp_path_factory.mktemp("aws")
     standard_content(folder, AROUND).write(folder)
     ObjectFolder(folder / OBJECTS).put(*TREE)
-    port = free_port(hash(folder))
-    words = [sys.executable, "-m", "local.aws", "--port", str(port), "--folder", str(folder)]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
-        address = f"http://{HOST}:{port}"
-        while not answers(address):
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield StandIn(folder, address, process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+    with running(folder) as stand_in:
+        yield stand_in
+        stand_in.process.send_signal(signal.SIGTERM)
+        assert stand_in.process.wait(10) == 0
 
 
 def answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/moto-api/", timeout=10) as answer:
+        with urllib.request.urlopen(f"{address}{HEALTH}", timeout=10) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -153,3 +185,236 @@ def test_a_content_of_ones_own(tmp_path: Path) -> None:
     own = Content(secrets={"s": {"a": "b"}}, parameters={}, machines=(), buckets=("one",))
     own.write(tmp_path)
     assert read_content(tmp_path) == own
+
+
+# Who may use it
+
+
+def test_the_secret_names_no_superuser(stand_in: StandIn) -> None:
+    found = stand_in.client("secretsmanager").get_secret_value(SecretId="genepi-config")
+    config = json.loads(found["SecretString"])
+    assert (config["DB_admin_username"], config["DB_admin_password"]) == ("user_rw", "w")
+    assert "postgres" not in config.values()
+
+
+WRONG_KEYS = {
+    "another key": {"aws_access_key_id": "local", "aws_secret_access_key": "local"},
+    "another secret": {"aws_secret_access_key": "local"},
+}
+
+
+@pytest.mark.parametrize("changes", WRONG_KEYS.values(), ids=WRONG_KEYS)
+def test_a_wrong_access_key_is_refused(stand_in: StandIn, changes: dict[str, str]) -> None:
+    asked: list[tuple[str, str, dict[str, str]]] = [
+        ("secretsmanager", "get_secret_value", {"SecretId": "genepi-config"}),
+        ("ssm", "get_parameter", {"Name": parameter(JOBS[0])}),
+        ("s3", "get_object", {"Bucket": TREE[0], "Key": TREE[1]}),
+        ("stepfunctions", "list_state_machines", {}),
+    ]
+    for service, method, arguments in asked:
+        with pytest.raises(ClientError) as refused:
+            getattr(stand_in.client(service, **changes), method)(**arguments)
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+SECRET = '{"SecretId": "genepi-config"}'
+SECRET_HEADERS = {
+    "X-Amz-Target": "secretsmanager.GetSecretValue",
+    "Content-Type": "application/x-amz-json-1.1",
+}
+FORGED = (
+    "AWS4-HMAC-SHA256 Credential=local/20260101/us-west-2/secretsmanager/aws4_request, "
+    f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+)
+UNSIGNED: list[tuple[str, str, dict[str, str]]] = [
+    ("POST", "/moto-api/reset", {}),
+    ("GET", "/moto-api/", {}),
+    ("GET", "/moto-api/data.json", {}),
+    ("POST", "/moto-api/seed?a=1", {}),
+    ("GET", "/", {}),
+    ("GET", "/genepi-db-data", {}),
+    ("GET", f"/{TREE[0]}/{TREE[1]}", {}),
+    ("PUT", "/genepi-db-data/new", {}),
+    ("DELETE", f"/{TREE[0]}/{TREE[1]}", {}),
+    ("OPTIONS", "/", {}),
+    ("GET", "/latest/meta-data/iam/security-credentials/", {}),
+    ("GET", "/latest/api/token", {}),
+    ("POST", "/", SECRET_HEADERS),
+    ("POST", "/", {**SECRET_HEADERS, "Authorization": FORGED}),
+    ("POST", "/", {**SECRET_HEADERS, "Authorization": "Basic bG9jYWw6bG9jYWw="}),
+    ("POST", "/", {**SECRET_HEADERS, "Authorization": "AWS local:AAAAAAAAAAAAAAAAAAAAAAAAAAA="}),
+    ("POST", "/secretsmanager_us-west-2/", SECRET_HEADERS),
+    ("POST", "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a/b/c/s3/aws4_request", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers"), UNSIGNED)
+def test_an_unsigned_request_is_refused(
+    stand_in: StandIn, method: str, path: str, headers: dict[str, str]
+) -> None:
+    answer = httpx.request(
+        method, f"{stand_in.address}{path}", headers=headers, content=SECRET, trust_env=False
+    )
+    assert answer.status_code == 403
+    assert "PASSWORD" not in answer.text.upper()
+    s3 = stand_in.client("s3")
+    assert s3.get_object(Bucket=TREE[0], Key=TREE[1])["Body"].read() == TREE[2]
+
+
+def signed(
+    stand_in: StandIn,
+    *,
+    body: str = SECRET,
+    host: str | None = None,
+    headers: dict[str, str] | None = None,
+    sent: str | None = None,
+    service: str = "secretsmanager",
+) -> httpx.Response:
+    """A request with a valid signature; other headers and another body are added afterwards."""
+    wanted = {**SECRET_HEADERS, **({"Host": host} if host else {})}
+    request = AWSRequest("POST", f"{stand_in.address}/", wanted, body)
+    keys = stand_in.credentials
+    SigV4Auth(Keys(keys.access_key, keys.secret_key), service, REGION).add_auth(request)
+    return httpx.post(
+        request.url,
+        headers={**dict(request.headers.items()), **(headers or {})},
+        content=body if sent is None else sent,
+        trust_env=False,
+    )
+
+
+def test_only_the_names_of_this_machine_lead_to_it(stand_in: StandIn) -> None:
+    port = stand_in.address.rpartition(":")[2]
+    assert signed(stand_in).status_code == 200
+    assert signed(stand_in, host=f"localhost:{port}").status_code == 200
+    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.nip.io:{port}", "127.0.0.1"):
+        refused = signed(stand_in, host=host)
+        assert refused.status_code == 403, host
+        assert "PASSWORD" not in refused.text.upper()
+        health = httpx.get(f"{stand_in.address}{HEALTH}", headers={"Host": host}, trust_env=False)
+        assert health.status_code == 403, host
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:3000", "null"])
+def test_no_web_page_may_use_it(stand_in: StandIn, origin: str) -> None:
+    refused = signed(stand_in, headers={"Origin": origin})
+    assert refused.status_code == 403
+    asked = httpx.options(
+        stand_in.address,
+        headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
+        trust_env=False,
+    )
+    assert asked.status_code == 403
+    allowed = signed(stand_in)
+    for answer in (refused, asked, allowed):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_signature_is_for_one_request(stand_in: StandIn) -> None:
+    assert signed(stand_in, sent='{"SecretId": "genepi-confih"}').status_code == 403
+    assert signed(stand_in, headers={"X-Amz-Date": "20200101T000000Z"}).status_code == 403
+    assert signed(stand_in, service="iam").status_code == 403  # what it does not stand in for
+    s3 = stand_in.client("s3")
+    address = s3.generate_presigned_url("get_object", {"Bucket": TREE[0], "Key": TREE[1]})
+    assert httpx.get(address, trust_env=False).content == TREE[2]
+    assert httpx.put(address, content=b"x", trust_env=False).status_code == 403
+    assert httpx.get(address.replace("tree.json", "two.json")).status_code == 403
+    assert httpx.get(address.replace("Expires=3600", "Expires=7200")).status_code == 403
+
+
+def test_the_access_key_is_new_at_each_start_and_aws_tools_read_it(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    first, second = new_credentials(tmp_path, 1), new_credentials(tmp_path, 1)
+    assert first != second
+    assert read_credentials(tmp_path) == second
+    kept = stand_in.folder / "credentials"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    script = (
+        "import boto3; print(boto3.client('s3').list_buckets()['Buckets'][0]['Name']);"
+        "print(boto3.client('ssm').get_parameters_by_path(Path='/', Recursive=True)['Parameters']"
+        "[0]['Name'])"
+    )
+    files = dict.fromkeys(("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"), str(kept))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **files},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[0] == sorted(BUCKETS)[0]
+
+
+# What it keeps
+
+KEYS = [
+    "a",
+    "a/b",
+    "a//b/",
+    "../../up",
+    "ü b.fasta",
+    ".hidden",
+    "k" * 1024,
+    "%2e%2e/x",
+    "x?y&z=1",
+    "a+b c",
+]
+
+
+def test_objects_outlive_a_kill(tmp_path: Path) -> None:
+    standard_content(tmp_path, AROUND).write(tmp_path)
+    ObjectFolder(tmp_path / OBJECTS).put(*TREE)
+    bucket = BUCKETS[0]
+    with running(tmp_path) as stand_in:
+        s3 = stand_in.client("s3")
+        for number, key in enumerate(KEYS):
+            s3.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=str(number).encode(),
+                ContentType="text/plain",
+                Metadata={"n": str(number)},
+            )
+        s3.create_bucket(
+            Bucket="of-my-own", CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        s3.copy_object(Bucket="of-my-own", Key="copy", CopySource={"Bucket": bucket, "Key": "a/b"})
+        parts = s3.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
+        where = {"Bucket": bucket, "Key": "parts", "UploadId": parts}
+        part = s3.upload_part(**where, PartNumber=1, Body=b"part")
+        s3.complete_multipart_upload(
+            **where, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        )
+        s3.delete_object(Bucket=TREE[0], Key=TREE[1])
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": KEYS[0]}]})
+        s3.put_object(Bucket=bucket, Key=KEYS[1], Body=b"again")
+        stand_in.process.kill()
+        stand_in.process.wait()
+    with running(tmp_path) as stand_in:
+        s3 = stand_in.client("s3")
+        found = {row["Key"] for row in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+        assert found == {*KEYS[1:], "parts"}
+        assert s3.get_object(Bucket=bucket, Key=KEYS[1])["Body"].read() == b"again"
+        assert s3.get_object(Bucket=bucket, Key="parts")["Body"].read() == b"part"
+        assert s3.get_object(Bucket="of-my-own", Key="copy")["Body"].read() == b"1"
+        for number, key in enumerate(KEYS[2:], 2):
+            answer = s3.get_object(Bucket=bucket, Key=key)
+            assert answer["Body"].read() == str(number).encode()
+            assert (answer["ContentType"], answer["Metadata"]) == ("text/plain", {"n": str(number)})
+        assert "Contents" not in s3.list_objects_v2(Bucket=TREE[0])
+        kept = [*(tmp_path / OBJECTS).rglob("*")]
+        assert {stat.S_IMODE(one.stat().st_mode) for one in kept} == {0o700, 0o600}
+        assert not [*tmp_path.parent.glob("*up*")]
+
+
+def test_the_files_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
+    earlier = tmp_path / EARLIER / TREE[0] / "phylo_runs" / "1"
+    earlier.mkdir(parents=True)
+    (earlier / "tree.json").write_bytes(TREE[2])
+    objects = ObjectFolder(tmp_path / OBJECTS)
+    objects.adopt(tmp_path / EARLIER)
+    assert [*objects] == [TREE]
+    assert not (tmp_path / EARLIER).exists()
+    objects.adopt(tmp_path / EARLIER)  # once is enough
+    assert [*objects] == [TREE]

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -21,7 +22,7 @@ import psutil
 import pytest
 
 from aspencli.errors import AspenError
-from local.aws.content import REGION, made_values
+from local.aws.content import REGION, made_values, read_credentials
 from local.deployment import Deployment
 from local.locking import file_lock
 from local.parts import PartStatus
@@ -30,6 +31,7 @@ from local.ports import HOST, is_free
 from local.services import PARTS
 from local.state import State
 from local.supervisor.timing import Timing
+from tests.local import stranger
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
 from tests.local.identity.lab import Identity, submit
 
@@ -174,19 +176,58 @@ def test_the_secrets_are_for_the_owners_eyes(whole: Deployment) -> None:
     assert whole.state.folder.stat().st_mode & 0o077 == 0
 
 
+STRANGER = 54_321  # an account that owns nothing here; it needs no name
+
+
+@root_only
+def test_another_account_gets_no_secret_and_runs_nothing(whole: Deployment) -> None:
+    statuses = whole.status()
+    told = {
+        "ports": {one.name: one.port for one in statuses},
+        "home": str(whole.state.home),
+        "pids": [one.pid for one in statuses],
+    }
+    done = subprocess.run(
+        [sys.executable, str(Path(stranger.__file__)), str(STRANGER)],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    tried = json.loads(done.stdout)
+    assert len(tried["other"]) >= 30
+    got = {
+        who: [what for what, came in every if came.startswith(stranger.GOT)]
+        for who, every in tried.items()
+    }
+    assert got["other"] == []
+    assert any("/oauth/device/code" in what for what in got["own"])  # the attempts are real ones
+    assert any("read a file" in what for what in got["own"])
+    names = [*whole.cluster.passwords().values(), *made_values(whole.state.part("aws")).values()]
+    names.append(read_credentials(whole.state.part("aws")).secret_key)
+    shown = [Path(f"/proc/{pid}/cmdline").read_text() for pid in told["pids"]]
+    assert not [name for name in names for line in (*shown, str(tried["other"])) if name in line]
+    assert fetch_tree(whole)["version"] == "v2"  # nothing was reset
+
+
 def test_the_trees_files_are_in_s3(whole: Deployment) -> None:
     assert fetch_tree(whole)["version"] == "v2"
 
 
-def fetch_tree(deployment: Deployment) -> dict[str, object]:
-    bucket, key, _ = next(one for one in deployment.objects if one[1].startswith("phylo_runs/"))
-    s3 = boto3.client(
-        "s3",
+def client_of(service: str, deployment: Deployment) -> Any:
+    credentials = read_credentials(deployment.state.part("aws"))
+    return boto3.client(
+        service,
         endpoint_url=part(deployment, "aws").url,
         region_name=REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
     )
+
+
+def fetch_tree(deployment: Deployment) -> dict[str, object]:
+    bucket, key, _ = next(one for one in deployment.objects if one[1].startswith("phylo_runs/"))
+    s3 = client_of("s3", deployment)
     return dict(json.load(s3.get_object(Bucket=bucket, Key=key)["Body"]))
 
 

@@ -9,7 +9,8 @@ from sqlalchemy.pool import NullPool
 
 from local.postgres import DATABASE, READER, SUPERUSER, WRITER, Cluster
 from local.prepare import prepare
-from migrations.runner import check, head
+from migrations.baseline.extensions import EXTENSIONS
+from migrations.runner import check, head, upgrade
 from tests.local.conftest import query
 
 
@@ -34,6 +35,53 @@ def test_the_writer_may_write_and_change_the_schema(prepared: Cluster) -> None:
     query(address, "ALTER TABLE aspen.locations ADD COLUMN note text")
     query(address, "ALTER TABLE aspen.locations DROP COLUMN note")
     query(address, "UPDATE public.alembic_version SET version_num = version_num")
+
+
+POWERS = (
+    *("rolsuper", "rolcreaterole", "rolcreatedb", "rolreplication", "rolbypassrls"),
+    *("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"),
+)
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_the_writer_has_no_power_over_the_server(prepared: Cluster, power: str) -> None:
+    held = power if power.startswith("rol") else f"pg_has_role(rolname, '{power}', 'MEMBER')"
+    found = query(
+        prepared.url(user=SUPERUSER), f"SELECT {held} FROM pg_roles WHERE rolname = '{WRITER}'"
+    )
+    assert found is False
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "CREATE TEMPORARY TABLE taken (line text); COPY taken FROM PROGRAM 'id'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT lo_import('/etc/passwd')",
+        "ALTER SYSTEM SET archive_command = 'id'",
+        "CREATE FUNCTION run() RETURNS int AS '/bin/sh', 'x' LANGUAGE c",
+        "SET ROLE postgres",
+        "SET SESSION AUTHORIZATION postgres",
+        "SELECT rolpassword FROM pg_authid",
+    ],
+)
+def test_the_writer_runs_and_reads_nothing_of_the_machine(
+    prepared: Cluster, statement: str
+) -> None:
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        query(prepared.url(user=WRITER), statement)
+
+
+def test_the_writer_migrates_an_empty_database(prepared: Cluster) -> None:
+    query(prepared.url(user=SUPERUSER), f"CREATE DATABASE fresh OWNER {WRITER}")
+    for extension in EXTENSIONS:  # some of them are for superusers alone
+        query(prepared.url("fresh", SUPERUSER), f"CREATE EXTENSION {extension} SCHEMA public")
+    engine = sa.create_engine(prepared.url("fresh", WRITER), poolclass=NullPool)
+    upgrade(engine)
+    assert check(engine) == []
+    engine.dispose()
+    query(prepared.url(user=SUPERUSER), "DROP DATABASE fresh")
 
 
 @pytest.mark.parametrize(

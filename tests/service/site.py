@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,8 +34,6 @@ UNLIMITED = ("--trial", "--burst", "1000000", "--rate", "1000000")
 @contextmanager
 def whole_service() -> Iterator[Api]:
     """Everything, on a database with every role; gone afterwards."""
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aspen-service-")))
         folder.chmod(0o711)  # the server's account passes through

@@ -1,0 +1,70 @@
+"""What S3 holds in memory, kept in the folder as well, so that it outlives the stand-in."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+from moto.s3.models import FakeKey
+
+from local.aws.objects import ObjectFolder
+
+
+class Mirror:
+    """Keeps the folder equal to moto's S3.
+
+    After each request that may have changed something, what differs is written: that covers every
+    way to make and delete objects (copies, multipart uploads, lists of keys) without knowing them.
+
+    Args:
+        backend: moto's S3.
+        folder: Where its objects are kept.
+        region: Where the buckets are.
+    """
+
+    def __init__(self, backend: Any, folder: ObjectFolder, region: str):
+        self._backend, self._folder, self._region = backend, folder, region
+        self._kept: dict[str, dict[str, FakeKey]] = {}
+        self._lock = Lock()
+
+    def load(self) -> None:
+        """Put what the folder holds into moto's S3."""
+        for bucket in self._folder.buckets():
+            self._make(bucket)
+        for one in self._folder.stored():
+            made = self._backend.put_object(one.bucket, one.key, one.body)
+            made.set_metadata(dict(one.metadata))
+            self._kept[one.bucket][one.key] = made
+
+    def save(self) -> None:
+        """Write what changed since the last time.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        with self._lock:
+            buckets = dict(self._backend.buckets)
+            for name in self._kept.keys() - buckets.keys():
+                self._folder.delete_bucket(name)
+                del self._kept[name]
+            for name, bucket in buckets.items():
+                if name not in self._kept:
+                    self._folder.make_bucket(name)
+                    self._kept[name] = {}
+                self._save(name, bucket)
+
+    def _save(self, name: str, bucket: Any) -> None:
+        kept = self._kept[name]
+        now = {key: one for key, one in list(bucket.keys.items()) if isinstance(one, FakeKey)}
+        for key in kept.keys() - now.keys():
+            self._folder.delete(name, key)
+            del kept[key]
+        for key, one in now.items():
+            if kept.get(key) is not one:
+                self._folder.put(name, key, one.value, dict(one.metadata))
+                kept[key] = one
+
+    def _make(self, bucket: str) -> None:
+        if bucket not in self._backend.buckets:
+            self._backend.create_bucket(bucket, self._region)
+        self._kept.setdefault(bucket, {})
