@@ -107,7 +107,7 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
     rule = _by_state(state) if state else _by_text(text, invalidated=error.connection_invalidated)
     if rule is None:
         return None
-    return rule.code, rule.message, rule.hint, tuple(text.splitlines()[:6])
+    return rule.code, rule.message, rule.hint, tuple(line.strip() for line in text.splitlines()[:6])
 
 
 def _by_state(state: str) -> _Rule | None:

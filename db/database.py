@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from db.commits import make_interruptible
 from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.hosts import first_text, joined_hosts, split_hosts, wanted_server
 from db.libpq import clean_address
 from db.standbys import report_standby
 
@@ -36,7 +37,7 @@ def normalise_url(address: str | URL) -> URL:
     if isinstance(address, str):
         address = clean_address(address)
     try:
-        url = make_url(address)
+        url = make_url(address if isinstance(address, URL) else split_hosts(address))
     except (ArgumentError, ValueError) as error:
         # The parser's message could repeat a password.
         raise InvalidDatabaseUrlError(
@@ -89,7 +90,12 @@ class Database:
     @property
     def display_url(self) -> str:
         """The address as people write it, without the password."""
-        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        url = self._url.set(drivername="postgresql")
+        if url.host is None and "," in (hosts := first_text(url.query.get("host"))):
+            places = joined_hosts(hosts, first_text(url.query.get("port")))
+            shown = url.difference_update_query(["host", "port"]).set(host="<hosts>")
+            return shown.render_as_string(hide_password=True).replace("<hosts>", places)
+        return url.render_as_string(hide_password=True)
 
     @cached_property
     def engine(self) -> Engine:
@@ -160,6 +166,9 @@ class Database:
             # libpq would take a missing one from PGHOSTADDR or a service file, and that address
             # would win over the host: another server than the one that the target names.
             "hostaddr": self._url.query.get("hostaddr", ""),
+            "target_session_attrs": wanted_server(
+                first_text(self._url.query.get("target_session_attrs")) or "any"
+            ),
             **session_arguments(
                 self.application_name, self.limits, schema=self.schema, writable=writable
             ),

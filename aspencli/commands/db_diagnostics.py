@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from aspencli.services.diagnostics.indexes import IndexFinding
 
 _SHORT = 20  # rows of a table where nothing else is asked for
-_MUCH = 0.4  # of a table or an index is not needed
 
 
 def _limit(context: AppContext, limit: int | None, everything: bool) -> int | None:
@@ -116,12 +115,16 @@ def indexes(
     only: Annotated[
         list[Kind] | None, typer.Option("--only", help="Only findings of this kind; repeatable.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Missing indexes of small tables, too.")
+    ] = False,
 ) -> None:
     """Show indexes that are invalid, duplicate, covered by another or unused, and missing ones.
 
-    Missing are those for foreign keys. Unused are those of more than 40 kB that no query used since
-    the server's counts began, unique ones left out. Nothing is changed: the last column is the
-    statement that would. The exit code is 0 whatever is found.
+    Missing are those for foreign keys of tables with more than 10,000 rows. Unused are those of
+    more than 40 kB that no query used since the server's counts began, unique ones left out.
+    Nothing is changed: the last column is the statement that would. The exit code is 0 whatever is
+    found.
     """
     from aspencli.services.diagnostics.indexes import indexes as ask
     from aspencli.services.diagnostics.looking import looking
@@ -130,7 +133,8 @@ def indexes(
     with looking(context.database()) as session:
         found = ask(session)
     kinds = {kind.value for kind in only or Kind}
-    shown = [finding for finding in found.findings if finding.finding.value in kinds]
+    asked = [finding for finding in found.findings if finding.finding.value in kinds]
+    shown = [finding for finding in asked if everything or finding.matters]
     # Its statement below says it all of a missing one.
     without = {"why"} if all(one.finding.value == Kind.MISSING.value for one in shown) else set()
     context.out.rows(
@@ -142,6 +146,8 @@ def indexes(
     if any(finding.finding.value == Kind.UNUSED.value for finding in shown):
         since = f"since {_moment(found.since)}" if found.since else "since the server was made"
         context.out.info(f"uses are counted {since}, and on this server only, not on its standbys")
+    if small := len(asked) - len(shown):
+        context.out.info(f"{small} missing on small tables are not shown; --all shows them")
     tell_left_out(context.out, found.left_out, "left out")
 
 
@@ -158,7 +164,8 @@ def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
     """Estimate the space that tables and indexes take and do not need, the most first.
 
     It rests on the planner's statistics and reads no table; small tables are told roughly. The last
-    column is the statement that would give the space back. A table shows the first 20.
+    column is the statement that would give the space back, where more than 10 MB and 40 % of it are
+    wasted. A table shows the first 20.
     """
     from aspencli.services.diagnostics.bloat import bloat as ask
     from aspencli.services.diagnostics.looking import looking
@@ -173,7 +180,7 @@ def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
         [_bloat_row(context, item) for item in shown],
         empty="There are no tables.",
     )
-    tell_steps(context.out, [item.step for item in shown if (item.share or 0) > _MUCH])
+    tell_steps(context.out, [item.step for item in shown if item.is_bloated])
     if found.unknown:
         context.out.warn(
             f"{found.unknown} of {len(found.items)} tables and indexes have no statistics, or none "
@@ -191,7 +198,7 @@ def _bloat_row(context: AppContext, item: Bloat) -> dict[str, Any]:
         "share": share_text(context.out, item.share),
         "vacuumed": _moment(item.vacuumed),
         "analysed": _moment(item.analysed),
-        "step": item.step if item.wasted else None,
+        "step": item.step if item.is_bloated else None,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import Safety, Target
 from db.connecting import InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.hosts import split_hosts, wanted_server
 from db.libpq import MISLEADING, clean_address
 
 # The parameters of an address that libpq also takes from PG<NAME> (libpq, "Environment Variables").
@@ -79,7 +80,7 @@ def read_address(address: str) -> dict[str, str]:
         address = clean_address(address)
         if not _SPELLING.match(address):
             raise ValueError(address)
-        return dict(parse_dsn(_SPELLING.sub("postgresql://", address, count=1)))
+        found = dict(parse_dsn(_SPELLING.sub("postgresql://", split_hosts(address), count=1)))
     except InvalidDatabaseUrlError as error:
         raise BadInputError(str(error), hint=_WHERE_TO_FIX) from None
     except (ProgrammingError, ValueError):
@@ -88,6 +89,9 @@ def read_address(address: str) -> dict[str, str]:
             "not a database address; expected postgresql://user:password@host:port/name",
             hint=_WHERE_TO_FIX,
         ) from None
+    if wanted := found.get("target_session_attrs"):
+        found["target_session_attrs"] = wanted_server(wanted)
+    return found
 
 
 @dataclass(frozen=True)

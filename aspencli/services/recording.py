@@ -20,6 +20,7 @@ from aspencli.services.journal import Journal
 from aspencli.services.machine import this_process, this_user
 from aspencli.services.runs import Counts, InputFile, Outcome, Place
 from db.errors import OutcomeUnknownError
+from db.hosts import first_text
 from db.transactions import DatabaseIdentity
 
 
@@ -52,7 +53,8 @@ class Subject:
 
 def place_of(url: URL, identity: DatabaseIdentity) -> Place:
     """A database, as the history tells it from others."""
-    return Place(url.host, url.port, url.database, identity.system, identity.oid)
+    host = url.host or first_text(url.query.get("host")) or None
+    return Place(host, url.port, url.database, identity.system, identity.oid)
 
 
 def counts_of(assessment: Assessment) -> Counts:

@@ -46,16 +46,18 @@ class SchemaState:
         head: The newest revision of this program.
         behind: How many revisions lie between them; None when the program does not know the
             database's revision.
+        hidden: Why the revision cannot be read; None where it can.
     """
 
     revision: str | None
     head: str
     behind: int | None
+    hidden: str | None = None
 
     @property
     def word(self) -> str:
         """``up to date``, ``behind``, ``empty`` or ``unknown``."""
-        if self.revision is None:
+        if self.revision is None and not self.hidden:
             return "empty"
         if self.behind is None:
             return "unknown"
@@ -111,6 +113,14 @@ def schema_state(database: Database) -> SchemaState:
     position = _position(chain, at)
     behind = None if position is None else len(chain) - 1 - position
     return SchemaState(at, chain[-1].revision, behind)
+
+
+def visible_schema_state(database: Database) -> SchemaState:
+    """Return the same; where the user may not read the revision, the reason."""
+    try:
+        return schema_state(database)
+    except CredentialsError as error:
+        return SchemaState(None, _chain()[-1].revision, None, error.message)
 
 
 def history(database: Database, *, directory: Path | None = None) -> list[Revision]:

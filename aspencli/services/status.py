@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from aspencli.services.activity import Activity, Replication, activity, replication
-from aspencli.services.schema import SchemaState, schema_state
+from aspencli.services.diagnostics.looking import quoted
+from aspencli.services.schema import SchemaState, visible_schema_state
 from db.database import Database
 from db.sessions import ReadSession
 
@@ -21,7 +22,8 @@ _LONG_TRANSACTION_S = 300.0
 # A table that a migration holds must not keep the one who asks what is going on.
 _LOCK_MS = 500
 _STATEMENT_MS = 10_000
-_GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
+# lock_not_available, query_canceled, insufficient_privilege
+_GAVE_UP = frozenset({"55P03", "57014", "42501"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Status:
         size: Bytes on the server's disk.
         schema: Its revision, and the newest one.
         counts: The rows of the main tables, by name. Left out: one that is missing, or that is
-            locked and was never analysed.
+            locked, or not for this user to read, and was never analyzed.
         activity: What goes on.
         replication: Standby or primary.
         read_only: The server's settings, or its role, refuse writes.
@@ -84,14 +86,14 @@ class Status:
     @property
     def verdict(self) -> Verdict:
         """What the operator should know first."""
-        return _schema_verdict(self.schema) or _server_verdict(self) or _ready()
+        return _schema_verdict(self.schema) or _server_verdict(self) or _ready(self)
 
 
 def status(database: Database) -> Status:
     """Ask the server for everything in one read-only session."""
     patient = database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
     try:
-        schema = schema_state(patient)
+        schema = visible_schema_state(patient)
         with patient.reading() as session:
             return _status(session, patient, schema)
     finally:
@@ -100,10 +102,11 @@ def status(database: Database) -> Status:
 
 def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
     standing = replication(session)
+    host, port = _place(session, database)
     return Status(
         version=_scalar(session, "SHOW server_version").split(" ")[0],
-        host=_host(database),
-        port=database.url.port,
+        host=host,
+        port=port,
         database=_scalar(session, "SELECT current_database()"),
         user=_scalar(session, "SELECT current_user"),
         size=_scalar(session, "SELECT pg_database_size(current_database())"),
@@ -119,9 +122,12 @@ def _scalar(session: ReadSession, query: str) -> Any:
     return session.scalar(sa.text(query))
 
 
-def _host(database: Database) -> str:
-    socket = database.url.query.get("host")
-    return database.url.host or (socket if isinstance(socket, str) else None) or "local socket"
+def _place(session: ReadSession, database: Database) -> tuple[str, int | None]:
+    """Return the host and port that the session is connected to: one of several, perhaps."""
+    driver: Any = session.connection().connection.driver_connection
+    url = database.url
+    port = driver.info.port if "port" in url.query else url.port
+    return driver.info.host or "local socket", port
 
 
 def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
@@ -150,7 +156,7 @@ def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int
     try:
         with session.begin_nested():
             return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
-    except OperationalError as error:
+    except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) in _GAVE_UP:
             return estimate
         raise
@@ -174,6 +180,8 @@ def _set_read_only(session: ReadSession) -> bool:
 
 
 def _schema_verdict(schema: SchemaState) -> Verdict | None:
+    if schema.hidden:
+        return None
     if schema.revision is None:
         return Verdict("empty", "the database has no schema yet", "aspencli db setup")
     if schema.behind is None:
@@ -209,5 +217,11 @@ def _server_verdict(status: Status) -> Verdict | None:
     return None
 
 
-def _ready() -> Verdict:
+def _ready(status: Status) -> Verdict:
+    if status.schema.hidden:
+        return Verdict(
+            "unknown",
+            f"the schema's revision cannot be read: {status.schema.hidden}",
+            f"Ask for: GRANT SELECT ON public.alembic_version TO {quoted(status.user)}",
+        )
     return Verdict("ready", "ready: the schema is up to date", "aspencli db interact")

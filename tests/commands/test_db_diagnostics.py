@@ -96,7 +96,7 @@ def findings(ended: Ended) -> dict[tuple[str, str], Any]:
 
 def test_each_kind_of_index_is_found(site: TroubledSite) -> None:
     site.sql(INDEXED)
-    found = findings(site("indexes", "-o", "json"))
+    found = findings(site("indexes", "--all", "-o", "json"))
     assert set(found) == {
         ("duplicate", "public.same"),
         ("duplicate", "public.computed_too"),
@@ -113,9 +113,9 @@ def test_each_kind_of_index_is_found(site: TroubledSite) -> None:
 
 def test_the_statements_mend_what_was_found(site: TroubledSite) -> None:
     site.sql(INDEXED)
-    for row in site("indexes", "-o", "json").json:
+    for row in site("indexes", "--all", "-o", "json").json:
         site.sql(row["step"])
-    again = site("indexes", "-o", "json")
+    again = site("indexes", "--all", "-o", "json")
     assert again.json == []
     assert "Nothing was found" in again.err
 
@@ -149,11 +149,43 @@ def test_of_constraints_that_say_the_same_the_weaker_one_goes(site: TroubledSite
 
 def test_only_what_is_asked_for(site: TroubledSite) -> None:
     site.sql(INDEXED)
-    ended = site("indexes", "--only", "missing", "--only", "unused", "-o", "jsonl")
+    ended = site("indexes", "--all", "--only", "missing", "--only", "unused", "-o", "jsonl")
     assert len(ended.out.splitlines()) == 3
 
 
+def test_missing_index_is_shown_for_big_tables_only(site: TroubledSite) -> None:
+    site.sql(
+        "CREATE TABLE parents (id int PRIMARY KEY);\n"
+        "CREATE TABLE few (parent_id int REFERENCES parents);\n"
+        "CREATE TABLE many (parent_id int REFERENCES parents);\n"
+        "CREATE TABLE never_analyzed (parent_id int REFERENCES parents)"
+        " WITH (autovacuum_enabled = off);\n"
+        "INSERT INTO few SELECT NULL FROM generate_series(1, 9000);\n"
+        "INSERT INTO many SELECT NULL FROM generate_series(1, 11000);\n"
+        "INSERT INTO never_analyzed SELECT NULL FROM generate_series(1, 50000);\n"
+        "ANALYZE few, many"
+    )
+    ended = site("indexes", "-o", "json")
+    tables = {row["table"] for row in ended.json}
+    assert tables == {"public.many", "public.never_analyzed"}
+    assert "1 missing on small tables are not shown; --all shows them" in ended.err
+
+
 # Bloat
+
+
+def test_small_table_gets_no_advice(site: TroubledSite) -> None:
+    site.sql(
+        "CREATE TABLE small (n int, t text) WITH (autovacuum_enabled = off);\n"
+        "INSERT INTO small SELECT n, repeat('x', 200) FROM generate_series(1, 5000) AS n;\n"
+        "DELETE FROM small WHERE n % 10 <> 0;\nVACUUM ANALYZE small"
+    )
+    ended = site("bloat", "-o", "json")
+    (row,) = ended.json
+    assert row["share"] > 0.8
+    assert row["size"] > 1_000_000
+    assert row["step"] is None
+    assert "VACUUM" not in ended.err
 
 
 def test_bloat_is_told_about_as_it_is_measured(site: TroubledSite) -> None:

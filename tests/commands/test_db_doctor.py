@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from aspencli.services.diagnostics.findings import Examined
 from db.database import Database
+from db.sessions import ReadSession
 from tests.commands.diagnostics_lab import TroubledSite, troubled
 from tests.commands.ending import Ended
 
@@ -106,6 +109,9 @@ def test_a_user_with_few_rights_is_told_what_is_not_known(site: TroubledSite) ->
     )
     assert found["schema"]["verdict"] == "unknown"
     assert found["bloat"]["verdict"] == "unknown"
+    assert f"GRANT pg_read_all_data TO {few.username}" in found["bloat"]["step"]
+    assert found["sequences"]["verdict"] == "unknown"
+    assert "GRANT SELECT ON ALL SEQUENCES" in found["sequences"]["step"]
     assert found["indexes"]["verdict"] == "warning"
 
 
@@ -123,6 +129,42 @@ def test_a_check_that_takes_too_long_keeps_no_other_from_being_made(
     assert found["sequences"].verdict.value == "unknown"
     assert found["sequences"].message == "could not look: a lock was in the way"
     assert found["replication"].verdict.value == "ok"
+
+
+def test_check_that_fails_ends_no_other(migrated_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aspencli.services.diagnostics import doctor
+
+    def wrong(session: ReadSession) -> Examined:
+        session.execute(sa.text("SELECT 1 / 0"))
+        raise AssertionError
+
+    def faulty(_session: ReadSession) -> Examined:
+        raise KeyError("no such column")
+
+    monkeypatch.setitem(doctor._ON_SESSIONS, "locks", wrong)
+    monkeypatch.setitem(doctor._ON_SESSIONS, "sizes", faulty)
+    database = Database(migrated_db)
+    found = {one.check: one for one in doctor.examine(database)}
+    assert set(found) == CHECKS
+    unknown = {name: one.message for name, one in found.items() if one.verdict.value == "unknown"}
+    assert unknown == {
+        "locks": "could not look: the server refused the question",
+        "sizes": "the check failed: KeyError: 'no such column'",
+    }
+
+
+def test_fresh_schema_misses_no_index(site: TroubledSite) -> None:
+    found = checks(site("doctor", "-o", "json"))
+    assert "missing" not in found["indexes"]["message"]
+
+
+def test_status_without_access_to_the_revision(site: TroubledSite) -> None:
+    few = site.role()
+    site.log_in(few)
+    ended = site("status", "-o", "json")
+    assert ended.code == 0, ended.err
+    assert (ended.json[0]["verdict"], ended.json[0]["schema"]) == ("unknown", "unknown")
+    assert f"GRANT SELECT ON public.alembic_version TO {few.username}" in ended.err
 
 
 def test_a_database_that_is_not_there(site: TroubledSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from sqlalchemy.engine import make_url
 
 from local.postgres import SUPERUSER, Cluster
 from tests.commands.test_samples_interrupts import wait_until
@@ -220,3 +222,37 @@ def test_write_on_a_standby_is_refused(
     assert done.code == 3, done.err
     assert "is a read-only standby; nothing was written" in done.err
     assert "Connect to the primary" in done.err
+
+
+@pytest.mark.parametrize("attributes", ["read-write", "primary"])
+def test_reading_session_finds_the_primary_among_several_hosts(
+    attributes: str, servers: tuple[Server, Server], run_cli: CliRunner
+) -> None:
+    address = f"{_several(servers)}?target_session_attrs={attributes}"
+    done = run_cli("db", "status", "--output", "json", database=None, env=_local(address))
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)
+    assert (found["read_only"], found["port"]) == (False, make_url(servers[0].address).port)
+    asked = ("db", "psql", "--", "-Atc", "SELECT pg_is_in_recovery()")
+    done = run_cli(*asked, env=_local(address))
+    assert (done.code, done.out) == (0, "f\n"), done.err
+
+
+def test_write_goes_to_the_primary_among_several_hosts(
+    servers: tuple[Server, Server], run_cli: CliRunner, tmp_path: Path
+) -> None:
+    address = f"{_several(servers)}?target_session_attrs=read-write"
+    done = run_cli(*renaming(tmp_path, "SEVERAL"), "--yes", env=_local(address))
+    assert done.code == 0, done.err
+    assert servers[0].ask(_NAME) == [("SEVERAL",)]
+
+
+def _several(servers: tuple[Server, Server]) -> str:
+    """Return an address that names the standby first."""
+    primary, standby = (make_url(server.address) for server in servers)
+    hosts = ",".join(f"{url.host}:{url.port}" for url in (standby, primary))
+    return f"postgresql://{primary.username}:{primary.password}@{hosts}/{primary.database}"
+
+
+def _local(address: str) -> dict[str, str]:
+    return {"ASPEN_DATABASE_URL_LOCAL": address}

@@ -79,6 +79,9 @@ CROSS JOIN LATERAL (
 WHERE c.relkind = 'i' AND {ours} AND i.indrelid <> ALL(CAST(:held AS oid[]))
 """
 
+BLOATED_BYTES, BLOATED_SHARE = 10 * 1_000_000, 0.4
+"""How much must be wasted, and which part of the whole, before it is worth doing something."""
+
 
 class Kind(enum.Enum):
     """What is bloated."""
@@ -101,7 +104,7 @@ class Bloat:
         dead_rows: Rows that were deleted or changed, and are not cleared away yet; of tables.
         vacuumed: When they were cleared away last.
         analysed: When statistics were made last.
-        step: The statement that would give the space back.
+        step: The statement that would give the space back; see `is_bloated`.
     """
 
     kind: Kind
@@ -120,6 +123,11 @@ class Bloat:
         if self.wasted is None:
             return None
         return round(self.wasted / self.size, 3) if self.size else 0.0
+
+    @property
+    def is_bloated(self) -> bool:
+        """Return True if so much is wasted that the step is worth its cost."""
+        return (self.wasted or 0) > BLOATED_BYTES and (self.share or 0) > BLOATED_SHARE
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from aspencli.errors import NotFoundError
-from aspencli.services.diagnostics.bloat import Bloat, Kind, bloat
+from aspencli.services.diagnostics.bloat import BLOATED_BYTES, Bloats, Kind, bloat
 from aspencli.services.diagnostics.findings import Examined, Verdict, several
 from aspencli.services.diagnostics.indexes import Finding, IndexFinding, indexes
 from aspencli.services.diagnostics.locks import Node, locks
+from aspencli.services.diagnostics.looking import quoted
 from aspencli.services.diagnostics.outliers import outliers
 from aspencli.services.diagnostics.sessions import SeenSession, activity
 from aspencli.services.diagnostics.settings import settings
@@ -18,8 +19,6 @@ from db.sessions import ReadSession
 LONG_WAIT_S = 30.0
 LONG_TRANSACTION_S, FORGOTTEN_S = 300.0, 3_600.0
 SLOW_MS, HEAVY_SHARE = 1_000.0, 0.5
-BLOATED_BYTES, BLOATED_SHARE = 10 * 1_000_000, 0.4
-MANY_ROWS = 10_000
 _NAMED = 5
 
 
@@ -125,7 +124,8 @@ def check_sizes(session: ReadSession) -> Examined:
 def check_indexes(session: ReadSession) -> Examined:
     """Whether indexes are invalid, needed, or needless."""
     found = indexes(session)
-    counts = {kind: [f for f in found.findings if f.finding is kind] for kind in Finding}
+    relevant = [finding for finding in found.findings if finding.matters]
+    counts = {kind: [f for f in relevant if f.finding is kind] for kind in Finding}
     told = ", ".join(f"{len(items)} {kind.value}" for kind, items in counts.items() if items)
     if not told:
         return Examined("indexes", Verdict.OK, f"{found.seen} indexes, nothing to say")
@@ -134,21 +134,21 @@ def check_indexes(session: ReadSession) -> Examined:
         _index_verdict(counts),
         f"{told} of {found.seen}",
         "aspencli db indexes",
-        tuple(f"{f.finding.value}: {f.table} {f.index}" for f in found.findings[:_NAMED]),
+        tuple(f"{f.finding.value}: {f.table} {f.index}" for f in relevant[:_NAMED]),
     )
 
 
 def _index_verdict(counts: dict[Finding, list[IndexFinding]]) -> Verdict:
     if counts[Finding.INVALID]:
         return Verdict.PROBLEM
-    missed = any((finding.rows or 0) > MANY_ROWS for finding in counts[Finding.MISSING])
-    return Verdict.WARNING if missed or counts[Finding.DUPLICATE] else Verdict.NOTE
+    needed = counts[Finding.MISSING] or counts[Finding.DUPLICATE]
+    return Verdict.WARNING if needed else Verdict.NOTE
 
 
 def check_bloat(session: ReadSession) -> Examined:
     """Whether much space is taken and not needed."""
     found = bloat(session)
-    bad = [item for item in found.items if _is_bloated(item)]
+    bad = [item for item in found.items if item.is_bloated]
     if bad:
         wasted = sum(item.wasted or 0 for item in bad) / 1e6
         tables = sum(item.kind is Kind.TABLE for item in bad)
@@ -158,15 +158,25 @@ def check_bloat(session: ReadSession) -> Examined:
         message = f"{wasted:,.1f} MB are not needed, in {' and '.join(ofs)}"
         details = tuple(f"{item.name}: {item.share:.0%} of it" for item in bad[:_NAMED])
         return Examined("bloat", Verdict.WARNING, message, "aspencli db bloat", details)
-    filled = [item for item in found.items if item.size]
-    if filled and all(item.wasted is None for item in filled):
-        message = "there are no statistics that this user may see"
-        return Examined("bloat", Verdict.UNKNOWN, message, "Look as one who may read the tables.")
-    return Examined("bloat", Verdict.OK, "nothing big is bloated")
+    return _unseen(found) or Examined("bloat", Verdict.OK, "nothing big is bloated")
 
 
-def _is_bloated(item: Bloat) -> bool:
-    return (item.wasted or 0) > BLOATED_BYTES and (item.share or 0) > BLOATED_SHARE
+def _unseen(found: Bloats) -> Examined | None:
+    """Return the verdict where something big has no statistics to judge by.
+
+    Something smaller than the least waste that matters needs none.
+    """
+    big = [item for item in found.items if item.size > BLOATED_BYTES]
+    unseen = [item for item in big if item.wasted is None]
+    if not unseen:
+        return None
+    message = f"no statistics that this user may see of {len(unseen)} of {len(big)} big ones"
+    step = (
+        f"Run ANALYZE, or ask for: GRANT pg_read_all_data TO {quoted(found.rights.user)} "
+        "(before PostgreSQL 14: GRANT SELECT ON ALL TABLES IN SCHEMA aspen)"
+    )
+    biggest = sorted(unseen, key=lambda item: -item.size)[:_NAMED]
+    return Examined("bloat", Verdict.UNKNOWN, message, step, tuple(item.name for item in biggest))
 
 
 def check_settings(database: Database) -> Examined:

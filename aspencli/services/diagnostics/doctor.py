@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from aspencli.errors import CredentialsError
+from aspencli.errors import AspenError, CredentialsError
 from aspencli.services.diagnostics import checks, health
 from aspencli.services.diagnostics.findings import Examined, Verdict
-from aspencli.services.diagnostics.looking import patient
+from aspencli.services.diagnostics.looking import patient, quoted
 from db.database import Database
 from db.sessions import ReadSession
 
@@ -28,22 +28,29 @@ _ON_SESSIONS: dict[str, _Look] = {
     "sequences": health.sequences,
     "replication": health.replication,
 }
-# What the server says when it did not answer this one question; any other error ends the visit.
-_GAVE_UP = {
+_REASONS = {
     "55P03": "a lock was in the way",
     "57014": "it took too long",
     "42501": "this user may not look",
 }
+_FORBIDDEN = "42501"
+_REPORT = "Please report it to the maintainers of aspencli."
 
 
 def examine(database: Database) -> Iterator[Examined]:
-    """Make every check; what one of them meets keeps none of the others from being made."""
+    """Make every check, each on its own: what one of them meets ends none of the others.
+
+    Raises:
+        DBAPIError: The database cannot be reached at all.
+    """
     limited = patient(database)
+    user = database.url.username
     try:
-        yield _guarded("schema", partial(checks.check_schema, limited))
+        limited.engine.connect().close()
+        yield _guarded("schema", partial(checks.check_schema, limited), user)
         for name, look in _ON_SESSIONS.items():
-            yield _guarded(name, partial(_look, limited, look))
-        yield _guarded("settings", partial(checks.check_settings, limited))
+            yield _guarded(name, partial(_look, limited, look), user)
+        yield _guarded("settings", partial(checks.check_settings, limited), user)
     finally:
         limited.dispose()
 
@@ -53,19 +60,39 @@ def _look(database: Database, look: _Look) -> Examined:
         return look(session)
 
 
-def _guarded(name: str, work: Callable[[], Examined]) -> Examined:
+def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Examined:
+    """Return the verdict of a check; of one that fails, ``unknown`` and why."""
     try:
         return work()
-    except CredentialsError as error:
-        message = f"could not look: {_GAVE_UP['42501']}"
-        return Examined(name, Verdict.UNKNOWN, message, error.hint, (error.message,))
+    except AspenError as error:
+        details = (error.message, *error.details)
+        if isinstance(error, CredentialsError):
+            return _unknown(name, f"could not look: {_REASONS[_FORBIDDEN]}", error.hint, details)
+        return _unknown(name, f"could not look: {error.message}", error.hint, error.details)
     except DBAPIError as error:
-        reason = _GAVE_UP.get(getattr(error.orig, "pgcode", None) or "")
-        if reason is None:
-            raise
-        said = str(error.orig).strip().splitlines()[0]
-        step = f"Look again, or as another user: aspencli db {name}" if name in _COMMANDS else None
-        return Examined(name, Verdict.UNKNOWN, f"could not look: {reason}", step, (said,))
+        return _refused(name, error, user)
+    except Exception as error:  # noqa: BLE001 - the fault of one check must not hide what others find
+        message = f"the check failed: {type(error).__name__}: {error}"
+        return _unknown(name, message, _REPORT, ())
+
+
+def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
+    state = getattr(error.orig, "pgcode", None)
+    said = (str(error.orig).strip().splitlines() or [""])[0]
+    reason = _REASONS.get(state or "", "the server refused the question")
+    if state is None:
+        reason = "the connection failed"
+    if state == _FORBIDDEN:
+        step = f"Ask for: GRANT pg_monitor TO {quoted(user) if user else 'this user'}"
+    elif name in _COMMANDS:
+        step = f"Look again, or as another user: aspencli db {name}"
+    else:
+        step = "Look again, or as another user."
+    return _unknown(name, f"could not look: {reason}", step, (said,))
+
+
+def _unknown(name: str, message: str, step: str | None, details: Sequence[str]) -> Examined:
+    return Examined(name, Verdict.UNKNOWN, message, step, tuple(details))
 
 
 _COMMANDS = frozenset({"activity", "locks", "outliers", "sizes", "indexes", "bloat", "settings"})

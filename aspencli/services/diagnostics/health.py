@@ -20,9 +20,11 @@ _DEAD_ROWS, _DEAD_SHARE = 10_000, 0.2
 _NAMED = 5
 _USED_UP = """
 SELECT format('%I.%I', n.nspname, t.relname) || '.' || quote_ident(a.attname) AS name,
-    pg_sequence_last_value(s.seqrelid)::float8 / least(s.seqmax, CASE a.atttypid
+    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
+        THEN pg_sequence_last_value(s.seqrelid) END::float8 / least(s.seqmax, CASE a.atttypid
         WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
-        ELSE 9223372036854775807 END) AS share
+        ELSE 9223372036854775807 END) AS share,
+    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') AS visible
 FROM pg_sequence s
 JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
     AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
@@ -30,7 +32,6 @@ JOIN pg_class t ON t.oid = d.refobjid
 JOIN pg_namespace n ON n.oid = t.relnamespace
 JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 WHERE s.seqincrement > 0 AND NOT s.seqcycle AND {ours}
-    AND has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
     AND s.seqrelid NOT IN (SELECT relation FROM pg_locks
         WHERE relation IS NOT NULL AND mode = 'AccessExclusiveLock')
 """
@@ -105,6 +106,16 @@ def sequences(session: ReadSession) -> Examined:
         sa.text(_USED_UP.format(ours=OURS) + " ORDER BY share DESC NULLS LAST")
     ).all()
     near = [row for row in rows if (row.share or 0) > _NEARLY_FULL]
+    hidden = [row.name for row in rows if not row.visible]
+    if not near and hidden:
+        user = session.scalar(sa.text("SELECT quote_ident(current_user)"))
+        return Examined(
+            "sequences",
+            Verdict.UNKNOWN,
+            f"{len(hidden)} of {len(rows)} sequences are hidden from this user",
+            f"Ask for: GRANT SELECT ON ALL SEQUENCES IN SCHEMA aspen TO {user}",
+            tuple(hidden[:_NAMED]),
+        )
     if not near:
         most = max((row.share or 0 for row in rows), default=0)
         return Examined(

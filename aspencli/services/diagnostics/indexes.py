@@ -14,6 +14,9 @@ from db.sessions import ReadSession
 
 SMALL = 5 * 8192
 """Bytes below which an index that nobody uses is not worth a word."""
+MANY_ROWS = 10_000
+"""Rows from which on a table needs an index for each of its foreign keys."""
+_LEAST_ROW = 100  # bytes; for tables that were never analyzed
 _INDEXES = """
 SELECT i.indexrelid AS oid, i.indrelid AS table_oid,
     format('%I.%I', n.nspname, t.relname) AS table, format('%I.%I', n.nspname, c.relname) AS index,
@@ -95,6 +98,12 @@ class IndexFinding:
     scans: int | None
     why: str
     step: str
+
+    @property
+    def matters(self) -> bool:
+        """Return False for a missing index on a table that is read whole in no time."""
+        rows = self.size // _LEAST_ROW if self.rows is None else self.rows
+        return self.finding is not Finding.MISSING or rows > MANY_ROWS
 
 
 @dataclass(frozen=True)

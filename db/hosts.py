@@ -1,0 +1,72 @@
+"""Addresses with several hosts; without SQLAlchemy, which takes its time to load.
+
+libpq writes them ``u@one:1,two:2/db``, SQLAlchemy ``u@/db?host=one:1&host=two:2``, and both of them
+read ``u@/db?host=one,two&port=1,2``, which is what this program uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+
+def split_hosts(address: str) -> str:
+    """Return an address with its hosts where libpq and SQLAlchemy both look for several."""
+    scheme, separator, rest = address.partition("://")
+    location, _, query = rest.partition("?")
+    netloc, slash, path = location.partition("/")
+    user, at, places = netloc.rpartition("@")
+    parameters = parse_qsl(query, keep_blank_values=True)
+    listed = [value for name, value in parameters if name == "host"]
+    if "," in places:
+        found = [_place(place) for place in places.split(",")]
+        places = ""
+    elif len(listed) > 1 or any(_has_port(value) for value in listed):
+        found = [_place(place) for value in listed for place in value.split(",")]
+        parameters = [(name, value) for name, value in parameters if name not in {"host", "port"}]
+    else:
+        return address
+    parameters.append(("host", ",".join(host for host, _ in found)))
+    if any(port for _, port in found):
+        parameters.append(("port", ",".join(port for _, port in found)))
+    more = urlencode(parameters, safe="/:,[]", quote_via=quote)
+    return f"{scheme}{separator}{user}{at}{places}{slash or '/'}{path}?{more}"
+
+
+def joined_hosts(hosts: str, ports: str) -> str:
+    """Return ``one:1,two:2`` of ``one,two`` and ``1,2``, as people write it."""
+    names, numbers = hosts.split(","), ports.split(",")
+    if len(numbers) == 1:
+        numbers *= len(names)
+    return ",".join(_written(name, port) for name, port in zip(names, numbers, strict=False))
+
+
+def _written(host: str, port: str) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"{name}:{port}" if port else name
+
+
+def _has_port(value: str) -> bool:
+    return any(port for _, port in map(_place, value.split(",")))
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Return the host and the port of ``host:port``; an IPv6 address loses its brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):
+        host, port = text.removesuffix(":"), ""
+    return unquote(host).removeprefix("[").removesuffix("]"), port
+
+
+def first_text(value: str | Sequence[str] | None) -> str:
+    """Return a parameter of an address as one text."""
+    return value if isinstance(value, str) else ",".join(value or ())
+
+
+def wanted_server(attributes: str) -> str:
+    """Return a value of ``target_session_attrs`` that a read-only session can ask for, too.
+
+    For ``read-write`` libpq asks whether the session is read-only, as ours are by default, and
+    rejects every server. What is meant is the primary.
+    """
+    return "primary" if attributes == "read-write" else attributes
