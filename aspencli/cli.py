@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
-from aspencli import __version__
+from aspencli import __version__, expansion
 from aspencli.config import OUTPUT_FORMATS
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ GLOBAL_OPTIONS = (
     GlobalOption(
         ("--debug",), "Show requests, without their secrets, and the traceback of an error."
     ),
+    GlobalOption(
+        (expansion.OPTION,),
+        "How large a compressed input may become when it is unpacked, such as 2G. "
+        f"(env: {expansion.VARIABLE})",
+        "SIZE",
+    ),
     GlobalOption(("--version",), "Show the version and exit."),
     GlobalOption(("--local",), "", constant=("env", "local"), hidden=True),
 )
@@ -91,6 +97,9 @@ def _keeper(option: GlobalOption) -> Callable[..., None]:
         if option.key == "version":
             typer.echo(f"aspencli {__version__}")
             raise typer.Exit
+        if option.names[0] == expansion.OPTION:
+            expansion.allow(value)
+            return
         app: AppContext = ctx.find_root().obj
         app.options.give(option.key, option.constant[1] if option.constant else value)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from aspencli import expansion
 from aspencli.errors import BadInputError
 
 _GZIP = b"\x1f\x8b"
@@ -80,12 +83,19 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         BadInputError: It cannot be read, or is not UTF-8.
     """
     try:
-        with path.open("rb") as probe:
-            packed = probe.read(2) == _GZIP
-        opener = gzip.open if packed else open
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield file
-    except (OSError, EOFError) as error:
+        with path.open("rb") as stored:
+            head = expansion.sample(stored.read)
+            stored.seek(0)
+            file: IO[bytes] = stored
+            if head.startswith(_GZIP):
+                expansion.try_out(str(path), head, _unpacked, expansion.SEQUENCE_FLOOR)
+                bounded = expansion.Bounded(
+                    str(path), _unpacked(stored), stored.tell, expansion.SEQUENCE_FLOOR
+                )
+                file = cast("IO[bytes]", io.BufferedReader(bounded))
+            with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                yield text
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(
             f"{path} cannot be read: {reason}", hint="Check the file's name and permissions."
@@ -94,6 +104,10 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         raise BadInputError(
             f"{path} is not UTF-8 text (byte {error.start})", hint="Save it as UTF-8."
         ) from error
+
+
+def _unpacked(file: IO[bytes]) -> gzip.GzipFile:
+    return gzip.GzipFile(fileobj=file, mode="rb")
 
 
 def _name(path: Path, number: int, header: str) -> str:

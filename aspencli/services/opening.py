@@ -9,24 +9,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
-from aspencli import homes
+from aspencli import expansion, homes
 from aspencli.errors import BadInputError
+from aspencli.expansion import Source
 
 STDIN = "-"
 HEAD = 1 << 16  # bytes looked at before anything is read
 _GZIP = b"\x1f\x8b"
+_FLOOR = expansion.TABLE_FLOOR
 
 Observer = Callable[[bytes], object]
 """Is handed each piece of a file, as it is stored, in the order of reading."""
-
-
-class Source(Protocol):
-    """What gives bytes as they come."""
-
-    def read1(self, size: int, /) -> bytes:
-        """Some bytes, without waiting for more; none at the end."""
 
 
 class Stream(io.BufferedIOBase):
@@ -41,6 +36,12 @@ class Stream(io.BufferedIOBase):
         self._source = source
         self._observe = observe
         self._head = b""
+        self._stored = 0
+
+    @property
+    def taken(self) -> int:
+        """Return how many bytes were read, without those that were only looked at."""
+        return self._stored - len(self._head)
 
     def readable(self) -> bool:
         """That it can be read."""
@@ -64,6 +65,7 @@ class Stream(io.BufferedIOBase):
 
     def _next(self, size: int) -> bytes:
         piece = self._source.read1(size)
+        self._stored += len(piece)
         if piece and self._observe:
             self._observe(piece)
         return piece
@@ -99,8 +101,11 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
     with _open(path) as file:
         stream, notes = Stream(file, observe), []
         if stream.peek().startswith(_GZIP):
-            with gzip.GzipFile(fileobj=stream, mode="rb") as packed:
-                stream = Stream(_Unpacked(name, packed))
+            expansion.try_out(name, expansion.sample(stream.peek), unpack_gzip, _FLOOR)
+            stored = stream
+            with gzip.GzipFile(fileobj=stored, mode="rb") as packed:
+                unpacked = _Unpacked(name, packed)
+                stream = Stream(expansion.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
                 if stream.peek().startswith(_GZIP):
                     raise BadInputError(
                         f"{name} is compressed twice", hint="Unpack it first: gunzip FILE."
@@ -109,6 +114,11 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
                 yield Opened(name, stream, notes)
         else:
             yield Opened(name, stream, notes)
+
+
+def unpack_gzip(file: IO[bytes]) -> gzip.GzipFile:
+    """Return what unpacks a file of gzip."""
+    return gzip.GzipFile(fileobj=file, mode="rb")
 
 
 class _Unpacked:

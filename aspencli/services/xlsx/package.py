@@ -15,6 +15,7 @@ from typing import IO
 from xml.parsers import expat
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from aspencli import expansion
 from aspencli.errors import BadInputError
 
 _PIECE = 1 << 16  # bytes
@@ -55,6 +56,9 @@ class Package:
             self._archive = ZipFile(file)
         except (BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
             raise self.damaged("it is no whole zip archive") from error
+        stored = file.seek(0, 2)
+        whole = sum(info.file_size for info in self._archive.infolist())
+        expansion.check(name, whole, stored, expansion.WORKBOOK_FLOOR)
         # Some programs write backslashes, or other letters than they refer to.
         self._parts = {_plain(info.filename): info for info in self._archive.infolist()}
 
