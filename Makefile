@@ -112,6 +112,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, documentation: what ha
 	@$(BIN)/mypy
 	@found=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$found"; exit 1; }
 	@$(BIN)/python -m docs.reference --check
+	@$(BIN)/python -m docs.runbook --check
 
 .PHONY: format
 format: $(VENV)/.dev ## Format the code and mend what can be mended by itself
@@ -121,6 +122,7 @@ format: $(VENV)/.dev ## Format the code and mend what can be mended by itself
 .PHONY: docs
 docs: $(VENV)/.dev ## Write the command reference anew
 	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m docs.runbook
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## Run the tests and show which branches none of them takes

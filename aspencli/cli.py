@@ -12,6 +12,7 @@ from typer.main import get_group
 
 from aspencli import __version__, expansion
 from aspencli.config import OUTPUT_FORMATS
+from aspencli.old_spellings import modernize
 
 if TYPE_CHECKING:
     from aspencli.context import AppContext
@@ -114,6 +115,12 @@ class AspenCommand(TyperCommand):
         self.params.extend(_free(self.params, hidden=True))
         self.epilog = _with_pointer(self.epilog)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; spellings of the old tool are understood, too."""
+        group = ctx.parent.command.name if ctx.parent else None
+        known = _known(self.params)
+        return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+
 
 class AspenGroup(TyperGroup):
     """A group that accepts the global options, and old spellings of its commands' names."""
@@ -125,11 +132,43 @@ class AspenGroup(TyperGroup):
         self.params.extend(_free(self.params, hidden=not self.is_root))
         self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command; ``--pathogen_slug`` is ``--pathogen-slug``."""
+        return super().parse_args(ctx, _hyphened(args, _known(self.params)))
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name; ``update_public_ids`` finds ``update-public-ids``."""
         return super().get_command(ctx, cmd_name) or super().get_command(
             ctx, cmd_name.replace("_", "-")
         )
+
+
+def _known(params: Sequence[Any]) -> dict[str, bool]:
+    """Return the names of the options, and whether each takes a value."""
+    return {
+        name: not param.is_flag and not param.count
+        for param in params
+        if param.param_type_name == "option"
+        for name in (*param.opts, *param.secondary_opts)
+    }
+
+
+def _hyphened(args: list[str], known: dict[str, bool]) -> list[str]:
+    """Write the options in front of a command's name as they are called today.
+
+    ``--env`` without a value is the local target, as of old.
+    """
+    found: list[str] = []
+    rest = list(args)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        name, joined, value = rest.pop(0).partition("=")
+        name = name if name in known else name.replace("_", "-")
+        found.append(name + joined + value)
+        if known.get(name) and not joined:
+            lacks_value = name == "--env" and (not rest or rest[0].startswith("-"))
+            found += ["local"] if lacks_value else rest[:1]
+            del rest[: 0 if lacks_value else 1]
+    return [*found, *rest]
 
 
 def _with_pointer(epilog: str | None) -> str:

@@ -77,6 +77,17 @@ def day(text: str) -> dt.date:
         ) from None
 
 
+def spoken_day(text: str) -> dt.date:
+    """Parse an option's day, also one in words: ``yesterday``.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    from aspencli.services.spoken_days import understand_day
+
+    return understand_day(text).day
+
+
 GroupOption = Annotated[
     str | None,
     typer.Option(

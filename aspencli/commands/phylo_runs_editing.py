@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from aspencli import params
 from aspencli.cli import examples
 from aspencli.commands import api_options as options
 from aspencli.context import AppContext, current
+from aspencli.errors import BadInputError
 from aspencli.output.rendering import Column
 from aspencli.output.text import counted
 
@@ -28,6 +30,9 @@ COLUMNS = (
     Column("phylo_tree", "Tree", right=True, whole=True),
     Column("outcome", "Outcome", whole=True),
 )
+
+
+_OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
 
 
 class TreeKind(StrEnum):
@@ -117,6 +122,14 @@ def create(
             help="Around this place: its id, or Region / Country / Division / Location.",
         ),
     ] = None,
+    template_args: Annotated[
+        str | None,
+        typer.Option(
+            "--template-args",
+            metavar="JSON",
+            help='More for the workflow, as an object: {"filter_start_date": "2023-01-01"}.',
+        ),
+    ] = None,
     skip_missing: options.SkipMissing = False,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
@@ -132,7 +145,7 @@ def create(
     samples = chosen_ids(context, ids, file, NAMES)
     scope = chosen_scope(context, group, pathogen)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
-    arguments: dict[str, object] = dict(days)
+    arguments: dict[str, object] = {**_arguments(template_args), **days}
     if lineages:
         arguments["filter_pango_lineages"] = lineages
     if location is not None:
@@ -228,6 +241,23 @@ def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
         "group": scope.org.name,
         "outcome": "would be started",
     }
+
+
+def _arguments(text: str | None) -> dict[str, object]:
+    """Return what ``--template-args`` holds.
+
+    Raises:
+        BadInputError: It is no JSON object.
+    """
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInputError(f"Invalid JSON for --template-args: {error}", hint=_OBJECT) from error
+    if not isinstance(found, dict):
+        raise BadInputError("Invalid value for --template-args: not an object", hint=_OBJECT)
+    return found
 
 
 def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from aspencli.services.places import Gazetteer
 
 
+_LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the group ``samples``."""
     app.command(epilog=_EXAMPLES)(create)
@@ -43,14 +47,14 @@ _EXAMPLES = examples(
 def create(
     ctx: typer.Context,
     fasta: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--fasta",
             "--sequence-file",
             metavar="FILE",
             help="The sequences (FASTA, also .gz), called by private identifiers; - for stdin.",
         ),
-    ],
+    ] = None,
     metadata: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +65,10 @@ def create(
         ),
     ] = None,
     names: bulk_options.Names = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(metavar="LETTERS", help="Instead of --fasta: the sequence of one sample."),
+    ] = None,
     private_identifier: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Instead of a table: of one sample.")
     ] = None,
@@ -114,12 +122,12 @@ def create(
         "location": location,
     }
     given = {name: text for name, text in one.items() if text is not None}
-    _check_sources(fasta, metadata, given)
+    _check_sources(fasta, sequence, metadata, given)
     scope = chosen_scope(context, group, pathogen)
     places = Gazetteer(context.api().locations)
     faults: list[Fault] = []
     with ExitStack() as stack:
-        path = stack.enter_context(_file(fasta))
+        path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
         if metadata is None:
             wanted = _one(
                 context, given, path, faults, places, private=private, missing_words=missing_words
@@ -135,7 +143,19 @@ def create(
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
 
 
-def _check_sources(fasta: str, metadata: str | None, given: dict[str, str]) -> None:
+def _check_sources(
+    fasta: str | None, sequence: str | None, metadata: str | None, given: dict[str, str]
+) -> None:
+    if (fasta is None) == (sequence is None):
+        raise BadInputError(
+            "No sequence was given" if fasta is None else "Both --fasta and --sequence were given",
+            hint="Give --fasta FILE, or --sequence for one sample.",
+        )
+    if sequence is not None and metadata is not None:
+        raise BadInputError(
+            "--sequence is for one sample, and --metadata is a table of them",
+            hint="Give --fasta FILE with the table.",
+        )
     if (metadata is None) == (not given):
         raise BadInputError(
             "it was not said what the samples are"
@@ -145,6 +165,19 @@ def _check_sources(fasta: str, metadata: str | None, given: dict[str, str]) -> N
         )
     if fasta == STDIN == metadata:
         raise BadInputError("both files are stdin", hint="Name one of them.")
+
+
+@contextmanager
+def _written(sequence: str) -> Iterator[Path]:
+    """Write a sequence that was given on the command line, or the file's name for it, as FASTA."""
+    named = Path(sequence).expanduser()
+    if not _LETTERS(sequence) and not sequence.startswith(">") and named.is_file():
+        yield named
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="aspencli-", suffix=".fasta") as kept:
+        kept.write(sequence if sequence.startswith(">") else f">sequence\n{sequence}\n")
+        kept.flush()
+        yield Path(kept.name)
 
 
 def _is_stream(path: Path) -> bool:

@@ -37,6 +37,7 @@ CHANGE_COLUMNS = (
     Column("before", "Now", whole=True),
     Column("after", "Then", whole=True),
 )
+_NOTHING_NAMED = "Nothing was deleted: no sample was named."
 _FRESH_S = 10.0
 """What was read longer ago than this is read again before it is written over."""
 
@@ -140,7 +141,8 @@ def delete(
 ) -> None:
     """Delete samples, with their sequences; there is no way back.
 
-    Nothing is deleted when a key names no sample of the group. They go 500 at a time.
+    Nothing is deleted when a key names no sample of the group. They go 500 at a time. Without a
+    key there is nothing to delete.
     """
     from aspencli.commands.api_scope import chosen_ids, chosen_scope
     from aspencli.commands.item_report import item_report
@@ -149,6 +151,8 @@ def delete(
     from aspencli.services.sample_removal import delete_samples
 
     context = current(ctx)
+    if not keys and file is None:  # as of old; standard input is read only where - says so
+        return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
     ids = chosen_ids(context, keys, file, KEYS)
     scope = chosen_scope(context, group, pathogen)
     samples = context.api().samples

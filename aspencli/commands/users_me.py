@@ -59,7 +59,9 @@ def update_me(
     acknowledged_policy_version: Annotated[
         dt.date | None,
         typer.Option(
-            metavar="DATE", parser=params.day, help="The privacy policy that you acknowledge."
+            metavar="DATE",
+            parser=params.spoken_day,
+            help="The privacy policy that you acknowledge.",
         ),
     ] = None,
     dry_run: params.DryRunOption = False,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+from urllib.parse import urlencode
+
 import typer
 
 from aspencli import params
@@ -9,6 +12,7 @@ from aspencli.cli import examples
 from aspencli.cli import group as command_group
 from aspencli.commands import api_options as options
 from aspencli.context import current
+from aspencli.errors import BadInputError
 from aspencli.output.rendering import Column
 from aspencli.params import Road
 
@@ -21,6 +25,9 @@ TREE_COLUMNS = (
     Column("priority", "Priority", right=True),
 )
 LINK_COLUMNS = (Column("url", "Address", whole=True),)
+_PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
+_GENOMES = {"SC2": "wuhCor1"}
+"""What UCSC calls the reference genome of a pathogen."""
 CONSUMER = "USHER"
 """What the service is told of who loads the sequences."""
 
@@ -53,13 +60,23 @@ def get_link(
     ctx: typer.Context,
     identifiers: options.Identifiers = None,
     file: options.From = None,
+    subtree_size: Annotated[
+        int | None,
+        typer.Option(
+            "--subtree-size",
+            metavar="N",
+            min=1,
+            help="Show the link to UCSC's UShER instead, for a subtree of so many samples.",
+        ),
+    ] = None,
     skip_missing: options.SkipMissing = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
     """Make an address from which UShER, and anybody, can load samples' sequences for an hour.
 
-    Give it to UShER as the address of a FASTA file, with one of the trees of get-tree-versions.
+    Give it to UShER as the address of a FASTA file, with one of the trees of get-tree-versions; or
+    open the link that --subtree-size makes of it.
     """
     from aspencli.commands.api_scope import chosen_ids, chosen_scope, known_ids
     from aspencli.services.id_list import NAMES
@@ -67,7 +84,25 @@ def get_link(
     context = current(ctx)
     ids = chosen_ids(context, identifiers, file, NAMES)
     scope = chosen_scope(context, group, pathogen)
+    genome = _genome(scope.slug) if subtree_size is not None else None
     known = known_ids(context, scope, ids, skip_missing=skip_missing)
     url = context.api().samples.fasta_link(*scope.key, known, CONSUMER)
+    if genome is not None:
+        asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}
+        url = f"{_PLACER}?{urlencode(asked)}"
     context.out.warn("who has this address can load the sequences for an hour")
     context.out.rows(LINK_COLUMNS, [{"url": url}])
+
+
+def _genome(slug: str) -> str:
+    """Return what UCSC calls a pathogen's reference genome.
+
+    Raises:
+        BadInputError: UCSC places no samples of this pathogen.
+    """
+    if slug not in _GENOMES:
+        raise BadInputError(
+            f"Invalid pathogen for --subtree-size: {slug!r} (choose {', '.join(_GENOMES)})",
+            hint="Leave --subtree-size out, and give the address to UShER yourself.",
+        )
+    return _GENOMES[slug]
