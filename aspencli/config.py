@@ -216,6 +216,20 @@ class Config:
         """The environment variable that holds a target's database address."""
         return cls.variable("database_url", target)
 
+    def column_map(self, name: str) -> dict[str, str]:
+        """Return a saved column map: the column that each header stands for.
+
+        Raises:
+            BadInputError: There is no map of that name.
+        """
+        maps: dict[str, dict[str, str]] = self.document.get("maps", {})
+        if name not in maps:
+            raise BadInputError(
+                f"There is no column map {name!r} in {self.path}",
+                hint=f"Maps: {', '.join(maps)}." if maps else f"Write [maps.{name}] in it.",
+            )
+        return maps[name]
+
     def _find(self, key: Key) -> Setting:
         given = self._flags.get(key.name)
         if given is not None:
@@ -229,7 +243,7 @@ class Config:
         return Setting(key.default, "default")
 
     def _check(self, document: dict[str, Any]) -> None:
-        self._only(document, ("defaults", "targets"), "")
+        self._only(document, ("defaults", "targets", "maps"), "")
         self._only(self._table(document, "defaults"), [key.name for key in KEYS], "defaults.")
         for name, table in self._table(document, "targets").items():
             if not isinstance(table, dict):
@@ -238,6 +252,13 @@ class Config:
                     hint=f"Write it as [targets.{name}] with its keys below.",
                 )
             self._only(table, _TARGET_KEYS, f"targets.{name}.")
+        for name, table in self._table(document, "maps").items():
+            if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+                raise BadInputError(
+                    f"maps.{name} in {self.path} does not say which header is which column",
+                    hint=f"Write [maps.{name}] and below it lines such as "
+                    '"Lab ID" = "private_identifier".',
+                )
 
     def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
         table = document.get(name, {})

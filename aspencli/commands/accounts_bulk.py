@@ -61,6 +61,7 @@ class _Input:
     encoding: str | None
     delimiter: str | None
     sheet: str | None
+    skip_lines: int
     missing_words: bool
     dry_run: bool
     report: Path | None
@@ -86,6 +87,7 @@ def import_users(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    skip_lines: options.SkipLines = 0,
     missing_words: options.MissingWords = False,
 ) -> None:
     r"""Create and change users and their roles, as a file says: all rows or none.
@@ -100,7 +102,7 @@ def import_users(
     from aspencli.services.account_changes import USER_CHANGES
 
     given = _Input(
-        *(file, key, clear_word, names, encoding, delimiter, sheet, missing_words),
+        *(file, key, clear_word, names, encoding, delimiter, sheet, skip_lines, missing_words),
         *(dry_run, report, rejects, undo_file),
     )
     _import(current(ctx), "users import", USER_CHANGES, USERS, given)
@@ -122,6 +124,7 @@ def import_groups(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    skip_lines: options.SkipLines = 0,
     missing_words: options.MissingWords = False,
 ) -> None:
     r"""Create and change groups, as a file says: all rows or none.
@@ -136,7 +139,7 @@ def import_groups(
     from aspencli.services.account_changes import GROUP_CHANGES
 
     given = _Input(
-        *(file, key, clear_word, names, encoding, delimiter, sheet, missing_words),
+        *(file, key, clear_word, names, encoding, delimiter, sheet, skip_lines, missing_words),
         *(dry_run, report, rejects, undo_file),
     )
     _import(current(ctx), "groups import", GROUP_CHANGES, GROUPS, given)
@@ -201,10 +204,13 @@ def _import(context: AppContext, command: str, kind: Kind, view: View, given: _I
                 encoding=given.encoding,
                 delimiter=separator,
                 sheet=given.sheet,
+                skip_lines=given.skip_lines,
             )
         )
         said = options.say_notes(context.out, source)
-        layout = lay_out(source, kind, key=given.key, names=given.names or ())
+        layout = lay_out(
+            source, kind, key=given.key, names=options.chosen_names(context, given.names)
+        )
         said = options.say_notes(context.out, source, said)
         purpose = Purpose(command, layout.spec, view, given.dry_run)
         job = DatabaseJob(context, stack, None, files, purpose)

@@ -72,10 +72,50 @@ Names = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
-        metavar="HEADER=COLUMN",
-        help="What the file calls a column: 'Lab ID=private_identifier'; may be repeated.",
+        metavar="HEADER=COLUMN|@MAP",
+        help="What the file calls a column: 'Lab ID=private_identifier', or @ and the name of a "
+        "map in the config file; 'Note=' ignores a column. May be repeated.",
     ),
 ]
+SkipLines = Annotated[
+    int,
+    typer.Option("--skip-lines", min=0, metavar="N", help="Lines or rows before the header."),
+]
+TemplateName = Annotated[
+    str,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="What the file was made from: czgenepi-edit, czgenepi-upload, gisaid, or nextstrain; "
+        "none to read it as it is. Default: what its columns tell.",
+    ),
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--date-format",
+        metavar="FORMAT",
+        help="How dates are written besides YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
+    ),
+]
+
+
+def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
+    """Return what ``--map`` says, saved maps spelled out.
+
+    Raises:
+        BadInputError: There is no such map.
+    """
+    from aspencli.services.headers import SavedName
+
+    names: list[str] = []
+    for words in given or ():
+        if words.startswith("@") and "=" not in words:
+            saved = context.config.column_map(words[1:])
+            names += [SavedName(f"{header}={column}") for header, column in saved.items()]
+        else:
+            names.append(words)
+    return names
 
 
 def chosen_group_id(context: AppContext, given: int | None) -> int:

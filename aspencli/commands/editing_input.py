@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def told_day(context: AppContext, name: str, said: str) -> str:
     if not found.is_exact:
         words = name.replace("_", " ")
         context.out.info(f'{words[0].upper()}{words[1:]}: "{found.said}" -> {found.day}')
+    if found.day > dt.datetime.now().astimezone().date():
+        context.out.info(f"Note: {name}: {found.day} is in the future.")
     return found.day.isoformat()
 
 

@@ -61,6 +61,8 @@ def update_public_ids(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    template: options.TemplateName = "auto",
+    skip_lines: options.SkipLines = 0,
     missing_words: options.MissingWords = False,
     via: params.ViaOption = None,
 ) -> None:
@@ -82,12 +84,20 @@ def update_public_ids(
 
     context = current(ctx)
     group = options.chosen_group_id(context, group_id)
-    separator = options.chosen_delimiter(delimiter)
+    separator, chosen = options.chosen_delimiter(delimiter), options.chosen_names(context, names)
     with ExitStack() as stack:
         files = JobFiles(stack, mapping, RENAMING.report, report, undo_file, rejects)
         observe = files.fingerprint.take
         source = stack.enter_context(
-            open_table(mapping, observe, encoding=encoding, delimiter=separator, sheet=sheet)
+            open_table(
+                mapping,
+                observe,
+                encoding=encoding,
+                delimiter=separator,
+                sheet=sheet,
+                skip_lines=skip_lines,
+                template=template,
+            )
         )
         said = options.say_notes(context.out, source)
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
@@ -96,7 +106,7 @@ def update_public_ids(
         rows = read_mapping(
             source,
             job.faults.add,
-            names or (),
+            chosen,
             keep,
             sought=job.faults.look_at_key,
             missing_words=missing_words,
@@ -137,6 +147,9 @@ def bulk_update(
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
     names: options.Names = None,
+    template: options.TemplateName = "auto",
+    skip_lines: options.SkipLines = 0,
+    date_format: options.DateFormat = None,
     missing_words: options.MissingWords = False,
 ) -> None:
     """Change samples of one group, as a file says: all rows or none.
@@ -150,6 +163,7 @@ def bulk_update(
     from aspencli.commands.bulk_views import CHANGING
     from aspencli.commands.bulk_writing import Purpose
     from aspencli.services.changes import checked_clear_word, read_changes
+    from aspencli.services.dates import DayFormat
     from aspencli.services.job_files import JobFiles
     from aspencli.services.layout import lay_out
     from aspencli.services.sample_changes import SAMPLE_CHANGES
@@ -158,14 +172,25 @@ def bulk_update(
     context = current(ctx)
     group = options.chosen_group_id(context, group_id)
     separator, word = options.chosen_delimiter(delimiter), checked_clear_word(clear_word)
+    days = DayFormat(date_format) if date_format is not None else None
     with ExitStack() as stack:
         files = JobFiles(stack, file, CHANGING.report, report, undo_file, rejects)
         observe = files.fingerprint.take
         source = stack.enter_context(
-            open_table(file, observe, encoding=encoding, delimiter=separator, sheet=sheet)
+            open_table(
+                file,
+                observe,
+                encoding=encoding,
+                delimiter=separator,
+                sheet=sheet,
+                skip_lines=skip_lines,
+                template=template,
+            )
         )
         said = options.say_notes(context.out, source)
-        layout = lay_out(source, SAMPLE_CHANGES, key=key, names=names or ())
+        layout = lay_out(
+            source, SAMPLE_CHANGES, key=key, names=options.chosen_names(context, names)
+        )
         said = options.say_notes(context.out, source, said)
         purpose = Purpose("samples bulk-update", layout.spec, CHANGING, dry_run)
         job = DatabaseJob(context, stack, group, files, purpose)
@@ -178,6 +203,7 @@ def bulk_update(
             word,
             sought=job.faults.look_at_key,
             missing_words=missing_words,
+            days=days,
         )
         job.run(source, rows, said)
 

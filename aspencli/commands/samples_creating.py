@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,6 +100,12 @@ def create(
         bool,
         typer.Option("--skip-existing", help="Go on without those whose private one exists."),
     ] = False,
+    encoding: bulk_options.Encoding = None,
+    delimiter: bulk_options.Delimiter = None,
+    sheet: bulk_options.Sheet = None,
+    template: bulk_options.TemplateName = "auto",
+    skip_lines: bulk_options.SkipLines = 0,
+    date_format: bulk_options.DateFormat = None,
     missing_words: bulk_options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
@@ -133,14 +140,28 @@ def create(
                 context, given, path, faults, places, private=private, missing_words=missing_words
             )
         else:
+            reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
+            chosen = bulk_options.chosen_names(context, names)
             wanted = _table(
-                *(context, metadata, names or (), faults, places),
+                *(context, reading, chosen, faults, places, date_format),
                 private=private,
                 missing_words=missing_words,
             )
         batch = Batch(context, scope, path, wanted, places)
         batch.check(faults)
         batch.create(skip_existing=skip_existing, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the table is read; see `aspencli.services.tables.open_table`."""
+
+    path: str
+    encoding: str | None
+    delimiter: str | None
+    sheet: str | None
+    template: str
+    skip_lines: int
 
 
 def _check_sources(
@@ -239,18 +260,28 @@ def _one(
 
 def _table(
     context: AppContext,
-    metadata: str,
+    reading: _Reading,
     names: Sequence[str],
     faults: list[Fault],
     places: Gazetteer,
+    date_format: str | None,
     *,
     private: bool,
     missing_words: bool,
 ) -> list[Wanted]:
+    from aspencli.services.dates import DayFormat
     from aspencli.services.new_samples import read_wanted
     from aspencli.services.tables import open_table
 
-    with open_table(metadata) as source:
+    days = DayFormat(date_format) if date_format is not None else None
+    with open_table(
+        reading.path,
+        encoding=reading.encoding,
+        delimiter=bulk_options.chosen_delimiter(reading.delimiter),
+        sheet=reading.sheet,
+        skip_lines=reading.skip_lines,
+        template=reading.template,
+    ) as source:
         said = bulk_options.say_notes(context.out, source)
         found = read_wanted(
             source,
@@ -259,6 +290,7 @@ def _table(
             private=private,
             names=names,
             missing_words=missing_words,
+            days=days,
         )
         bulk_options.say_notes(context.out, source, said)
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from aspencli.errors import BadInputError
 from aspencli.services.cells import Field
+from aspencli.services.dates import DayFormat, FutureDays
 from aspencli.services.decoding import Fault
 from aspencli.services.layout import Layout
-from aspencli.services.mapping import PassOn, SoughtKey, misshapen
+from aspencli.services.mapping import PassOn, SoughtKey, fitted
 from aspencli.services.sheet_damage import error_in, missing_in
 from aspencli.services.tables import Table
 from aspencli.services.unusable import Unusable
@@ -45,6 +47,7 @@ def read_changes(
     *,
     sought: SoughtKey = lambda _line, _key: None,
     missing_words: bool = False,
+    days: DayFormat | None = None,
 ) -> Iterator[Request]:
     r"""The good rows of a file, as they come; what is wrong with the others goes to ``fault``.
 
@@ -58,18 +61,31 @@ def read_changes(
         clear_word: What else than ``\N`` clears a value.
         sought: Is handed each key that is not in ASCII.
         missing_words: Whether words such as ``NA`` name something, too.
+        days: How days are written besides ISO 8601.
     """
     width = len(source.header)
-    clearing = frozenset({CLEARED, clear_word})
+    clearing = frozenset(
+        {CLEARED, clear_word, *(source.template.clearing if source.template else ())}
+    )
     headers = (layout.key, *layout.headers)
     key = _Key(source, layout.kind.keys[layout.key], missing_words=missing_words)
     readers = [(layout.places[layout.key], key.read)]
     readers += [
         (
             layout.places[name],
-            _Column(source, layout.kind.fields[name], clearing, missing_words=missing_words).read,
+            _Column(
+                source,
+                _dated(layout.kind.fields[name], days),
+                clearing,
+                missing_words=missing_words,
+            ).read,
         )
         for name in layout.headers
+    ]
+    future = [
+        (place, FutureDays(name))
+        for place, name in enumerate(layout.headers)
+        if layout.kind.fields[name].column.type == "date"
     ]
     within = layout.kind.within[1] if layout.kind.within and layout.within else None
     if layout.within and within:
@@ -78,9 +94,9 @@ def read_changes(
             (layout.places[layout.within], _Place(source, within, missing_words=True).read)
         )
     arranged = layout.arranging()
-    for line, record in pass_on(source.records(fault)):
-        if len(record) != width:
-            fault(misshapen(line, len(record), width))
+    for line, cells in pass_on(source.records(fault)):
+        record = cells if len(cells) == width else fitted(source, line, cells, fault)
+        if record is None:
             continue
         (name, *values), reasons = zip(*[read(record[at]) for at, read in readers], strict=True)
         if isinstance(name, str) and not name.isascii():
@@ -88,11 +104,22 @@ def read_changes(
         if isinstance(name, str) and reasons.count(None) == len(reasons):
             place = values.pop() if within else None
             where = place if isinstance(place, str) else None
+            for at, counter in future:
+                counter.look_at(line, values[at])
             yield Request(line, name, arranged(values), None, where)
             continue
         for header, reason in zip(headers, reasons, strict=True):
             if reason:
                 fault(Fault(line, header, reason))
+    for _at, counter in future:
+        source.notes.extend(counter.notes())
+
+
+def _dated(field: Field, days: DayFormat | None) -> Field:
+    """Return the field with a way to write its days, if it has any."""
+    if days is None or field.column.type != "date":
+        return field
+    return replace(field, understand=days.understand)
 
 
 class _Key:

@@ -6,13 +6,86 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 
+from aspencli.errors import BadInputError
 from aspencli.services.quoting import quote
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
 _PARTS = re.compile(r"[^\W_]+")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_CODES = {
+    "yyyy": "%Y",
+    "yy": "%y",
+    "mmmm": "%B",
+    "mmm": "%b",
+    "mm": "%m",
+    "m": "%m",
+    "dd": "%d",
+    "d": "%d",
+}
+_TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
+_PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
 _EPOCH = dt.date(1899, 12, 30)  # of spreadsheets
 _SERIALS = range(18_000, 80_000)  # 1949 to 2119
+
+
+class DayFormat:
+    """A way to write days, such as ``DD.MM.YYYY`` or ``%d.%m.%Y``; ISO 8601 is read as well.
+
+    Args:
+        said: The format, with the letters Y, M, and D, or with the codes of strptime.
+
+    Raises:
+        BadInputError: It does not name year, month, and day once each.
+    """
+
+    def __init__(self, said: str):
+        self._said = said
+        self._code = (
+            said if "%" in said else _TOKEN.sub(lambda found: _CODES[found[0].lower()], said)
+        )
+        parts = [code for code in re.findall("%(.)", self._code) if code != "%"]
+        if sorted(_PART_OF.get(code, code) for code in parts) != ["d", "m", "y"]:
+            raise BadInputError(
+                f"Invalid value for --date-format: {said!r}",
+                hint="Name year, month, and day once each: DD.MM.YYYY, M/D/YY, or DD-MMM-YYYY.",
+            )
+
+    def understand(self, text: str) -> tuple[str | None, str | None]:
+        """Return the day as ``2023-05-17``, or what is wrong with the text."""
+        found = read_day(text)
+        if found:
+            return found, None
+        try:
+            day = dt.datetime.strptime(text, self._code).date()  # noqa: DTZ007 - a day has no zone
+        except ValueError:
+            return None, f"{quote(text)} is not a date written as {self._said}"
+        return day.isoformat(), None
+
+
+class FutureDays:
+    """Counts the days of a column that are still to come.
+
+    Args:
+        column: Its name.
+    """
+
+    def __init__(self, column: str):
+        self._column = column
+        self._today = dt.datetime.now().astimezone().date().isoformat()
+        self._count = 0
+        self._first = ""
+
+    def look_at(self, line: int, day: object) -> None:
+        """Count a day, written as ``2023-05-17``, if it is still to come."""
+        if isinstance(day, str) and day > self._today:
+            self._count += 1
+            self._first = self._first or f"{day} on line {line:,}"
+
+    def notes(self) -> list[str]:
+        """Return what was found, if anything."""
+        dates = "1 date is" if self._count == 1 else f"{self._count:,} dates are"
+        found = f"{self._column}: {dates} in the future (the first is {self._first})"
+        return [found] if self._count else []
 
 
 def read_day(text: str) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault, Text, as_text
 from aspencli.services.guards import unguard
 from aspencli.services.opening import Opened
+from aspencli.services.reading import Reading, Record
 
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 # Characters; the genome of a poxvirus fits, and an unclosed quote does not take the whole file.
@@ -20,6 +21,7 @@ _LARGEST_CELL = 1 << 20
 # each of its lines with what Python needs for a string.
 _LARGEST_RECORD = 1 << 22
 _STRING = 50
+_LOOKED_AT = 50  # lines in which the header is looked for where the first one is none
 _MOST_COLUMNS = 16_384  # as in a spreadsheet; it is compared with every name that is looked for
 # How Excel says in the first line what separates the cells of the others.
 _SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
@@ -29,7 +31,7 @@ _TOO_LARGE = "field larger"  # the words of csv's errors
 _UNCLOSED = "unexpected end of data"
 
 
-class Delimited:
+class Delimited(Reading):
     """A delimited text file that is being read.
 
     Args:
@@ -38,22 +40,12 @@ class Delimited:
         lines: The file's lines, or what a test takes for them.
         skip_spaces: Whether spaces before a cell are no part of it.
 
-    Attributes:
-        header: The names of its columns, stripped.
-        header_line: The line that the header stands on.
-        columns: The positions of the columns that are used, once somebody knows them.
-        days: The positions of those in which days are meant.
-        blank_lines: How many blank lines were skipped so far.
     """
 
     def __init__(self, text: Text, delimiter: str, lines: Iterator[str], *, skip_spaces: bool):
+        super().__init__()
         self.text = text
         self.delimiter = delimiter
-        self.header: list[str] = []
-        self.header_line = 1
-        self.columns: Sequence[int] = ()
-        self.days: Sequence[int] = ()
-        self.blank_lines = 0
         self._is_guarded = False
         self._skip_spaces = skip_spaces
         self._lines = lines
@@ -90,12 +82,24 @@ class Delimited:
         """Take the apostrophes away that keep a spreadsheet from computing the cells."""
         self._is_guarded = True
 
-    def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
+    def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         """Each record with the number of its first line; faults go to the function given."""
         records = self._records(fault)
-        return map(_unguarded, records) if self._is_guarded else records
+        return self.watched(map(_unguarded, records) if self._is_guarded else records)
 
-    def _records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
+    def first_records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
+        """Return the records as they are, the header among them."""
+        return self._records(fault)
+
+    def line_of(self, names: Collection[str]) -> int | None:
+        """Return the line after the header, of the first ones, that has all of these as cells."""
+        for number, line in enumerate(self.text.head.splitlines()[:_LOOKED_AT], start=1):
+            cells = {cell.strip().strip('"').lower() for cell in re.split("[,;|\t]", line)}
+            if number > self.header_line and all(name in cells for name in names):
+                return number
+        return None
+
+    def _records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         recent, bad = self._recent, self.text.bad
         while True:  # a mended error goes on with another reader
             reader, read = self._reader, self._read + 1
@@ -170,7 +174,11 @@ class Delimited:
 
 
 def open_delimited(
-    opened: Opened, encoding: str | None, delimiter: str | None, preamble: str | None
+    opened: Opened,
+    encoding: str | None,
+    delimiter: str | None,
+    preamble: str | None,
+    skip_lines: int = 0,
 ) -> Delimited:
     """Read delimited text; its parameters are those of `aspencli.services.tables.open_table`.
 
@@ -179,13 +187,16 @@ def open_delimited(
     """
     csv.field_size_limit(_LARGEST_CELL)
     text = as_text(opened, encoding)
-    says = None if preamble else _SAYS_SEPARATOR.match(text.head)
-    chosen = delimiter or (says[1] if says else _guess_delimiter(text.head))
+    head = "".join(text.head.splitlines(keepends=True)[skip_lines:])
+    says = None if preamble else _SAYS_SEPARATOR.match(head)
+    chosen = delimiter or (says[1] if says else _guess_delimiter(head))
     if delimiter is None and chosen != ",":
         text.notes.append(f"cells are separated by a {_DELIMITERS[chosen]}")
     source = Delimited(text, chosen, text.lines(), skip_spaces=not preamble)
-    if preamble or says:
+    for _line in range(skip_lines + bool(preamble or says)):
         source.skip_line()
+    if skip_lines:
+        text.notes.append(f"lines skipped before the header: {skip_lines:,}")
     if not text.notes:
         text.notes.append(f"read as {'CSV' if chosen == ',' else 'text'} in UTF-8")
     _take_header(source)
@@ -201,7 +212,7 @@ def _unguarded(row: tuple[int, list[str]]) -> tuple[int, list[str]]:
 
 def _take_header(source: Delimited) -> None:
     faults: list[Fault] = []
-    line, record = next(source.records(faults.append), (0, []))
+    line, record = next(source.first_records(faults.append), (0, []))
     if faults:
         first = faults[0]
         raise BadInputError(
@@ -215,7 +226,7 @@ def _take_header(source: Delimited) -> None:
             f"{source.name} has {len(record):,} columns; {_MOST_COLUMNS:,} are allowed",
             hint="Give a file with a header and rows.",
         )
-    source.header = [cell.strip() for cell in record]
+    source.name_columns(record)
     source.header_line = line
 
 

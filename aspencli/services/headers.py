@@ -7,11 +7,25 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from aspencli.errors import BadInputError
+from aspencli.services.delimited import REJECTED
+from aspencli.services.stored_text import folded
 from aspencli.services.tables import Table
 
+_IDENTIFIER = re.compile(r"(identi\w*|ids?)$")
 _SHOWN = 300  # characters of a header
+_SYNONYMS = {
+    "private_identifier": {"labid", "labno", "labnumber", "sampleid", "samplename", "specimenid"},
+    "public_identifier": {"strain", "virusname", "covvvirusname", "gisaidname", "publicname"},
+}
+"""What laboratories call columns; offered, and never taken without being asked."""
 _NEAR = 0.7  # of the letters are the same, from 0 to 1
 _VERY_NEAR = 0.85  # where it need not be there at all
+
+
+class SavedName(str):
+    """A pair of a saved map, which need not be of use for each file."""
+
+    __slots__ = ()
 
 
 def locate(
@@ -28,18 +42,12 @@ def locate(
     Raises:
         BadInputError: One is missing, or stands there twice, or the file has no such name.
     """
-    found = list(map(_plain, source.header))
-    positions = _given(source, wanted, names)
-    problems = []
-    for name in wanted:
-        if name not in positions and found.count(name) == 1:
-            positions[name] = found.index(name)
-        elif name not in positions:
-            problems.append((name, found.count(name)))
+    positions, problems = _placed(source, wanted, names)
+    problems += [(name, 0) for name in wanted if name not in positions]
     if problems:
         raise _foreign(source, wanted, kind, problems)
     used = [positions[name] for name in wanted]
-    note_further(source, used)
+    note_further(source, used, names)
     return used
 
 
@@ -58,16 +66,11 @@ def find(
         BadInputError: One stands there twice, the file has no such name, or one is nearly right:
             what it holds would be passed over.
     """
-    found = list(map(_plain, source.header))
-    positions = _given(source, known, names)
-    twice = []
-    for name in known:
-        if name not in positions and name in found:
-            positions[name] = found.index(name)
-            twice += [(name, found.count(name))] if found.count(name) > 1 else []
+    positions, twice = _placed(source, known, names)
     if twice:
         raise _foreign(source, known, kind, twice)
-    free = [name for place, name in enumerate(source.header) if place not in positions.values()]
+    taken = {*positions.values(), *_unwanted(source, names)}
+    free = [name for place, name in enumerate(source.header) if place not in taken]
     missing = [name for name in known if name not in positions]
     near = _nearest(missing, free, _VERY_NEAR) if missing else {}
     if near:
@@ -75,18 +78,59 @@ def find(
         raise BadInputError(
             f"line {source.header_line} of {source.name} has "
             + ", ".join(f"{header!r}: is {name} meant?" for name, header in near.items()),
-            hint=f"If so: {options} - or else take that column out.",
+            hint=f"If so: {options} - or else: "
+            + " ".join(_option(header, "") for header in near.values()),
             details=[f"found: {_listed(source.header)}"],
         )
     return positions
 
 
-def note_further(source: Table, used: Sequence[int]) -> None:
-    """Say which columns are used, and note the others."""
+def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) -> None:
+    """Say which columns are used, and note the others.
+
+    Args:
+        source: The file.
+        used: The positions of the columns that are used.
+        names: What the file calls some columns; those called nothing are ignored on purpose.
+    """
     further = [name for place, name in enumerate(source.header) if place not in used]
     if further:
         source.notes.append(f"further columns ignored: {_listed(further)}")
     source.columns = used
+    own = len(REJECTED) if tuple(source.header[: len(REJECTED)]) == REJECTED else 0
+    known = {*used, *_unwanted(source, names), *range(own)}
+    source.ignored = [place for place in range(len(source.header)) if place not in known]
+
+
+def _placed(
+    source: Table, wanted: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, int], list[tuple[str, int]]]:
+    """The position of each column that the file has, and those that it has several times."""
+    found = list(map(_plain, source.header))
+    positions = _given(source, wanted, names)
+    unwanted = _unwanted(source, names)
+    twice = []
+    for name in wanted:
+        if name in positions:
+            continue
+        places = [
+            place
+            for place, header in enumerate(found)
+            if place not in unwanted
+            and place not in positions.values()
+            and (header if (told := source.column_of(place)) is None else told) == name
+        ]
+        if len(places) == 1:
+            positions[name] = places[0]
+        elif places:
+            twice.append((name, len(places)))
+    return positions, twice
+
+
+def _unwanted(source: Table, names: Sequence[str]) -> list[int]:
+    """The positions of the columns that are ignored on purpose: ``--map 'Note='``."""
+    ignored = {_plain(words[:-1]) for words in names if words.endswith("=")}
+    return [place for place, header in enumerate(source.header) if _plain(header) in ignored]
 
 
 def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[str, int]:
@@ -96,6 +140,14 @@ def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[s
     for words in names:
         header, is_pair, column = (part.strip() for part in words.rpartition("="))
         name = column.lower()
+        if isinstance(words, SavedName) and (
+            name not in wanted or found.count(_plain(header)) == 0
+        ):
+            continue
+        if header and is_pair and not name:
+            if _plain(header) not in found:
+                raise _unknown(source, header, name)
+            continue
         if not (is_pair and header) or name not in wanted:
             raise BadInputError(
                 f"--map {words!r} does not say which column is which",
@@ -139,6 +191,10 @@ def _foreign(
     absent = [name for name, count in problems if not count]
     options = [_option(near.get(name, "YOUR HEADER"), name) for name in absent]
     hint = f"It must be: {source.delimiter.join(wanted)}"
+    later = source.line_of(absent) if absent else None
+    if later is not None:
+        hint = f"Line {later} looks like the header: --skip-lines {later - 1}"
+        options = []
     return BadInputError(
         f"line {source.header_line} of {source.name} is not the header of {kind}: "
         f"{'; '.join(told)}",
@@ -155,8 +211,14 @@ def _nearest(
 
     best: dict[str, tuple[float, str]] = {}
     for other in header:
+        letters = _letters(other)
         likeness, name = max(
-            (SequenceMatcher(None, _letters(other), _letters(name)).ratio(), name)
+            (
+                1.0
+                if letters in _SYNONYMS.get(name, ()) and near < _VERY_NEAR
+                else SequenceMatcher(None, _stem(other, name), _stem(name, other)).ratio(),
+                name,
+            )
             for name in wanted
         )
         if likeness >= max(near, best.get(name, (0.0, ""))[0]) and _plain(other) not in wanted:
@@ -165,13 +227,18 @@ def _nearest(
 
 
 def _plain(header: str) -> str:
-    return " ".join(header.split()).lower()
+    return " ".join((header if header.isascii() else folded(header)).split()).lower()
 
 
 def _letters(header: str) -> str:
-    """What is compared: Private ID is nearly private_identifier."""
-    letters = re.sub(r"[\W_]", "", header.lower())
-    return re.sub(r"ids?$", "identifier", letters)
+    return re.sub(r"[\W_]", "", _plain(header))
+
+
+def _stem(header: str, other: str) -> str:
+    """What is compared: Private ID is nearly private_identifier, and Sample ID is not."""
+    stem, others = (_IDENTIFIER.sub("", _letters(each)) for each in (header, other))
+    are_both = stem != _letters(header) and others != _letters(other)
+    return stem if are_both and stem and others else _letters(header)
 
 
 def _option(header: str, name: str) -> str:

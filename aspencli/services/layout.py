@@ -105,7 +105,7 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
         )
     within = _within(source, kind, places, headers)
     used = {name: places[name] for name in (chosen, *headers, within) if name}
-    note_further(source, list(used.values()))
+    note_further(source, list(used.values()), names)
     source.days = [places[name] for name in headers if kind.fields[name].column.type == "date"]
     return Layout(kind, chosen, used, headers, within)
 

@@ -50,9 +50,9 @@ def read_mapping(
     """
     private, public = locate(source, (PRIVATE, PUBLIC), names=names)
     width = len(source.header)
-    for line, record in pass_on(source.records(fault)):
-        if len(record) != width:
-            fault(misshapen(line, len(record), width))
+    for line, cells in pass_on(source.records(fault)):
+        record = cells if len(cells) == width else fitted(source, line, cells, fault)
+        if record is None:
             continue
         lab, new = record[private].strip(), record[public].strip()
         if (plainly_whole(lab) or _finds(line, lab, sought)) and (
@@ -84,7 +84,14 @@ def _reason(source: Table, cell: str) -> str | None:
     return line_flaw(text) or error_in(text)
 
 
-def misshapen(line: int, cells: int, width: int) -> Fault:
-    """The fault of a row that is not as wide as the header."""
-    kind = "too few" if cells < width else "too many"
-    return Fault(line, "", f"has {kind} cells: {cells}, where the header has {width}")
+def fitted(
+    source: Table, line: int, record: list[str], fault: Callable[[Fault], None]
+) -> list[str] | None:
+    """Return a row as wide as the header; None, and a fault, where that cannot be."""
+    width = len(source.header)
+    found = record if len(record) == width else source.fit(line, record)
+    if found is None:
+        kind = "too few" if len(record) < width else "too many"
+        reason = f"has {kind} cells: {len(record)}, where the header has {width}"
+        fault(Fault(line, "", reason))
+    return found

@@ -11,9 +11,10 @@ from typing import Any
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.fasta import Genome, read_fasta
 from aspencli.services.cells import Understood, day, identifier, named, text, truth
+from aspencli.services.dates import DayFormat, FutureDays
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import find, note_further
-from aspencli.services.mapping import misshapen
+from aspencli.services.mapping import fitted
 from aspencli.services.places import Gazetteer
 from aspencli.services.quoting import quote
 from aspencli.services.sheet_damage import error_in, missing_in
@@ -87,6 +88,7 @@ def read_wanted(
     private: bool,
     names: Sequence[str] = (),
     missing_words: bool = False,
+    days: DayFormat | None = None,
 ) -> list[Wanted]:
     """The good rows of a table; what is wrong with the others goes to ``fault``.
 
@@ -97,6 +99,7 @@ def read_wanted(
         private: Whether samples are private of which the table does not say it.
         names: What the file calls the columns: ``Lab ID=private_identifier``.
         missing_words: Whether words such as ``NA`` are identifiers, too.
+        days: How days are written besides ISO 8601.
 
     Raises:
         BadInputError: The header lacks what every sample needs.
@@ -108,21 +111,26 @@ def read_wanted(
             f"line {source.header_line} of {source.name} has no column {', '.join(lacking)}",
             hint=f"Every sample needs {', '.join(REQUIRED)}; --map says what the file calls them.",
         )
-    note_further(source, list(columns.values()))
+    note_further(source, list(columns.values()), names)
     found: list[Wanted] = []
-    for line, record in source.records(fault):
-        if len(record) != len(source.header):
-            fault(misshapen(line, len(record), len(source.header)))
+    future = {name: FutureDays(name) for name in columns if FIELDS[name] is day}
+    for line, cells_found in source.records(fault):
+        record = fitted(source, line, cells_found, fault)
+        if record is None:
             continue
         cells = {
             name: cell if isinstance(cell := record[place], Unusable) else cell.strip()
             for name, place in columns.items()
         }
         wanted = understand(
-            line, cells, fault, places, private=private, missing_words=missing_words
+            line, cells, fault, places, private=private, missing_words=missing_words, days=days
         )
         if wanted is not None:
             found.append(wanted)
+            for name, counter in future.items():
+                counter.look_at(line, {**wanted.fields, **wanted.genome}.get(name))
+    for counter in future.values():
+        source.notes.extend(counter.notes())
     _check_names(found, fault)
     return found
 
@@ -135,13 +143,14 @@ def understand(
     *,
     private: bool,
     missing_words: bool = False,
+    days: DayFormat | None = None,
 ) -> Wanted | None:
     """One sample, by the names of `FIELDS`; None where something is wrong with it."""
     values: dict[str, Any] = {}
     is_good = True
     for name in FIELDS:
         cell = cells.get(name, "")
-        value, reason = _understood(name, cell, missing_words=missing_words)
+        value, reason = _understood(name, cell, missing_words=missing_words, days=days)
         if name == "location" and value is not None:
             value, reason = _placed(places, value)
         if reason is not None:
@@ -161,7 +170,7 @@ def understand(
     return Wanted(line, fields, genome, sequence_name)
 
 
-def _understood(name: str, cell: str, *, missing_words: bool) -> Understood:
+def _understood(name: str, cell: str, *, missing_words: bool, days: DayFormat | None) -> Understood:
     if isinstance(cell, Unusable):
         return None, cell.reason
     if not cell:
@@ -169,7 +178,10 @@ def _understood(name: str, cell: str, *, missing_words: bool) -> Understood:
     reason = error_in(cell)
     if reason is None and name in _IDENTIFIERS and not missing_words:
         reason = missing_in(cell)
-    return (None, reason) if reason else FIELDS[name](cell)
+    if reason:
+        return None, reason
+    understand = FIELDS[name]
+    return days.understand(cell) if days is not None and understand is day else understand(cell)
 
 
 def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:

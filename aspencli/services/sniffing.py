@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+from pathlib import PurePath
 
 from aspencli.errors import BadInputError
 
@@ -10,6 +12,10 @@ _MAGIC = {
     b"BZh": ("is compressed with bzip2", "Unpack it first: bunzip2 FILE."),
     b"\xfd7zXZ": ("is compressed with xz", "Unpack it first: unxz FILE."),
     b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Unpack it first: unzstd FILE."),
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Unpack it, and give the file that is in it."),
+    b"Rar!": ("is a RAR archive", "Unpack it, and give the file that is in it."),
+    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
+    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
     b"PK\x05\x06": ("is an empty zip archive", "A CSV file is needed."),
     b"%PDF": ("is a PDF", "A CSV file is needed."),
     b"SQLite format 3": ("is a SQLite database", "A CSV file is needed."),
@@ -18,6 +24,7 @@ _ZIP = b"PK\x03\x04"
 # Old workbooks, and new ones with a password: both are such a container, with named streams in it.
 _CONTAINER = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_MARKUP_SEEN = 4_096  # bytes in which it is looked for
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -52,6 +59,7 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
             raise BadInputError(f"{name} {what}", hint=remedy)
     if head.startswith(_CONTAINER):
         raise _container(name, head)
+    _refuse_markup(name, head)
     length, marked = next(
         ((len(bom), codec) for bom, codec in _BOMS if head.startswith(bom)), (0, "")
     )
@@ -61,6 +69,33 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
         return marked, length, [] if marked == "utf-8" else [f"read as {marked[:6].upper()}"]
     _refuse_binary(name, head[:4096])
     return "utf-8", 0, []
+
+
+def _refuse_markup(name: str, head: bytes) -> None:
+    """Refuse pages and documents that programs save under the names of spreadsheets.
+
+    Raises:
+        BadInputError: It is one.
+    """
+    start = head[:_MARKUP_SEEN].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
+    suffix = PurePath(name).suffix.lower()
+    called = f" named {suffix}" if suffix not in {"", ".html", ".htm", ".xml", ".json"} else ""
+    if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style")):
+        what = f"is an HTML page{called}: save it as .xlsx or CSV"
+        hint = "Open it in the spreadsheet program, and save it as a workbook (.xlsx) or CSV UTF-8."
+    elif start.startswith((b"<?xml", b"<workbook")):
+        is_sheet = b"office:spreadsheet" in start or b"<workbook" in start
+        kind = "spreadsheet" if is_sheet else "document"
+        what = f"is an XML {kind}{called}: save it as .xlsx or CSV"
+        hint = "Open it in the spreadsheet program, and save it as a workbook (.xlsx) or CSV UTF-8."
+    elif start.startswith((b"{", b"[")) and re.match(rb'[{[]\s*(["{[}\]]|\d)', start):
+        what, hint = (
+            f"is JSON{called}: a table is needed",
+            "Give a CSV file with a header and rows.",
+        )
+    else:
+        return
+    raise BadInputError(f"{name} {what}", hint=hint)
 
 
 def _container(name: str, head: bytes) -> BadInputError:

@@ -322,6 +322,14 @@ def _unseen(char: str) -> str | None:
     return "which Unicode does not assign" if kind == "Cn" else None
 
 
+def without_unseen(text: str) -> tuple[str, list[str]]:
+    """Return the text without its invisible characters, and those; line breaks stay."""
+    if text.isprintable() and not _BLANK.search(text):
+        return text, []
+    unseen = [char for char in text if _unseen(char) == "which is invisible"]
+    return "".join(char for char in text if char not in unseen), unseen
+
+
 def folded(text: str) -> str:
     """Return the text with what looks like ASCII replaced by it, and without what is invisible."""
     plain = unicodedata.normalize("NFKC", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from aspencli.services.decoding import Fault
 from aspencli.services.delimited import open_delimited
 from aspencli.services.opening import Observer, open_bytes
 from aspencli.services.sniffing import is_zip
+from aspencli.services.templates import NONE, Template
 
 
 class Table(Protocol):
@@ -20,6 +21,8 @@ class Table(Protocol):
         header: The names of its columns, stripped.
         header_line: The line that the header stands on.
         columns: The positions of the columns that are used, once somebody knows them.
+        ignored: The positions of the others, except those that are ignored on purpose.
+        template: The template that it was made from, if any.
         days: The positions of those in which days are meant.
         blank_lines: How many blank lines were skipped so far.
     """
@@ -27,6 +30,8 @@ class Table(Protocol):
     header: list[str]
     header_line: int
     columns: Sequence[int]
+    ignored: Sequence[int]
+    template: Template | None
     days: Sequence[int]
     blank_lines: int
 
@@ -49,6 +54,15 @@ class Table(Protocol):
     def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
         """Each record with the number of its first line; faults go to the function given."""
 
+    def fit(self, line: int, record: list[str]) -> list[str] | None:
+        """Return a row as wide as the header; None where that cannot be."""
+
+    def column_of(self, place: int) -> str | None:
+        """Return the column that its template has at a position; empty for a part of one."""
+
+    def line_of(self, names: Collection[str]) -> int | None:
+        """Return the line after the header that has all of these as cells, if any of the first."""
+
     def is_told(self, value: str) -> bool:
         """Whether it holds what could not be read, and a fault has told that already."""
 
@@ -63,6 +77,8 @@ def open_table(
     delimiter: str | None = None,
     sheet: str | None = None,
     preamble: str | None = None,
+    skip_lines: int = 0,
+    template: str = NONE,
 ) -> Iterator[Table]:
     """Open a table, or standard input for ``-``: delimited text or a workbook, by its content.
 
@@ -77,6 +93,8 @@ def open_table(
         sheet: The name or number of a workbook's sheet, instead of the one that is shown first.
         preamble: How the line starts that stands before the header of a text, and is passed over.
             Cells of such a file are taken as they are.
+        skip_lines: How many lines, or rows of a workbook, stand before the header.
+        template: The template that it was made from; ``auto`` to find it out, ``none`` for none.
 
     Raises:
         BadInputError: It cannot be opened, or is no table.
@@ -86,11 +104,14 @@ def open_table(
             from aspencli.services.workbook import open_workbook
 
             _refuse(opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter})
-            with open_workbook(opened, sheet) as table:
+            with open_workbook(opened, sheet, skip_lines) as table:
+                table.use_template(template)
                 yield table
         else:
             _refuse(opened.name, "is a text", {"sheet": sheet})
-            yield open_delimited(opened, encoding, delimiter, preamble)
+            text = open_delimited(opened, encoding, delimiter, preamble, skip_lines)
+            text.use_template(template)
+            yield text
 
 
 def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.opening import Opened
+from aspencli.services.reading import Reading, Record
 from aspencli.services.unusable import Unusable, shown
 from aspencli.services.xlsx.book import Book
 from aspencli.services.xlsx.package import Package
@@ -18,50 +19,59 @@ from aspencli.services.xlsx.rows import Row, name_of
 _LARGEST_FILE = 1 << 28  # bytes, packed
 
 
-class Sheet:
+class Sheet(Reading):
     """A sheet that is being read; its line numbers are those of its rows.
 
     Args:
         name: What messages call the workbook.
         notes: What the operator should know of how it is read.
         rows: Its rows.
+        skip_lines: How many rows stand before the header and are passed over.
 
     Attributes:
-        header: The names of its columns: the first row with anything in it.
-        header_line: The row that they stand in.
-        columns: The positions of the columns that are used, once somebody knows them.
-        days: The positions of those in which days are meant.
-        blank_lines: How many blank rows were skipped between others.
         remedy: What to do about cells that cannot be used; None as long as there is none.
         delimiter: What stands between the columns' names where they are listed.
     """
 
     delimiter = ", "
 
-    def __init__(self, name: str, notes: list[str], rows: Iterator[Row]):
+    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int = 0):
+        super().__init__()
         self.name = name
-        self.notes = notes
-        self.columns: Sequence[int] = ()
-        self.days: Sequence[int] = ()
-        self.blank_lines = 0
+        self._notes = notes
         self.remedy: str | None = None
         self._rows = rows
         self._hidden = 0
         self._dates = _Count()
         self._plain = _Count()
         self._beyond = _Count()
-        header = next((row for row in rows if not _is_blank(row)), None)
+        header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
         if header is None:
             raise BadInputError(f"{name} is empty", hint="Give a sheet with a header and rows.")
-        self.header = [shown(cell).strip() for cell in header.cells]
+        if skip_lines:
+            notes.append(f"rows skipped before the header: {skip_lines:,}")
+        self.name_columns([shown(cell) for cell in header.cells])
         while not self.header[-1]:
             self.header.pop()
         self.header_line = header.number
 
-    def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
+    @property
+    def notes(self) -> list[str]:
+        """What the operator should know of how it is read; complete when all of it is."""
+        return self._notes
+
+    def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         """Each row that is not blank, as wide as the header, with its number."""
         del fault  # whoever uses a cell asks whether it can be used
-        width, last = len(self.header), self.header_line
+        return self.watched(self._records())
+
+    def line_of(self, names: Collection[str]) -> int | None:
+        """Return the row that has all of these as cells; rows are not read twice, so none."""
+        del names
+        return None
+
+    def _records(self) -> Iterator[Record]:
+        width, last = len(self.header) - bool(self._joined), self.header_line
         for row in self._rows:
             cells = row.cells
             if len(cells) > width:
@@ -106,7 +116,7 @@ class Sheet:
             (self._plain, "numbers are read plainly, not as they are formatted"),
             (self._beyond, "cells without a column header are ignored"),
         )
-        self.notes += [f"{what}: {count}" for count, what in told if count.number]
+        self._notes += [f"{what}: {count}" for count, what in told if count.number]
         if self._hidden:
             self.notes.append(f"hidden rows are read, too: {self._hidden:,}")
 
@@ -132,13 +142,16 @@ class _Count:
 
 
 @contextmanager
-def open_workbook(opened: Opened, wanted: str | None = None) -> Iterator[Sheet]:
+def open_workbook(
+    opened: Opened, wanted: str | None = None, skip_lines: int = 0
+) -> Iterator[Sheet]:
     """Read one sheet of a workbook.
 
     Args:
         opened: The file.
         wanted: Which sheet: its name or its number; without one, that which is shown first when
             the workbook is opened.
+        skip_lines: How many rows stand before the header.
 
     Raises:
         BadInputError: It is no workbook, or has no such sheet.
@@ -151,7 +164,9 @@ def open_workbook(opened: Opened, wanted: str | None = None) -> Iterator[Sheet]:
         book = Book(package)
         tab = book.choose(wanted)
         notes = [*opened.notes, f"read as a workbook: {book.describe(tab)}"]
-        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)))
+        if wanted is None:
+            book.refuse_empty(tab)
+        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)), skip_lines)
 
 
 def _put_aside(opened: Opened, file: IO[bytes]) -> None:

@@ -132,7 +132,29 @@ LINES = (
         "short row", f"{H}\nL-1,N-1\nL-2\n", "line 3: has too few cells: 1, where the header has 2"
     ),
     bad("long row", f"{H}\nL-1,N-1,x\nL-2,N-2\n", "line 2: has too many cells: 3"),
-    bad("comma at the end of a row", f"{H}\nL-1,N-1,\n", "line 2: has too many cells: 3"),
+    good(
+        "rows of another width outside the columns that are used",
+        f"{H},note\nL-1,N-1,x,,\nL-2,N-2\n",
+        TWO,
+        "Note: rows with surplus blank cells, or without cells that are not used: 2 (the first is",
+        "Note: values in ignored columns: note (1).",
+    ),
+    Case(
+        "title lines before the header",
+        f"# exported,,\n\n{H}\nL-1,N-1\n".encode(),
+        writes=ONE,
+        says=("Note: lines skipped before the header: 2.",),
+        options=("--skip-lines", "2"),
+    ),
+    good(
+        "GISAID's two header rows",
+        "covv_subm_sample_id,covv_virus_name,covv_type\n"
+        "Sample ID given by the submitting laboratory,Virus name,Type\nL-1,N-1,betacoronavirus\n",
+        ONE,
+        "Note: read as a GISAID table",
+        "Note: line 2 is a second header row and is skipped.",
+        "values in ignored columns: covv_type (1)",
+    ),
     bad(
         "quote never closed",
         f'{H}\nL-1,N-1\n"L-2,N-2\nL-3,\nX,N-4\n',

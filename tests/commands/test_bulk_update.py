@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import signal
 import subprocess
@@ -40,6 +41,44 @@ def bench(
 
 
 # What is written
+
+
+def test_edit_template_of_the_service_changes_all_that_it_says(bench: Bench) -> None:
+    template = (
+        "Current Private ID\tNew Private ID - Optional\tPublic ID\tCollection Date\t"
+        "Collection Location\tSequencing Date - Optional\tSample is Private\n"
+    )
+    ended = bench.update("private_identifier,sequencing_date\nL-1,2024-03-01\n")
+    assert ended.code == 0, ended.err
+    ended = bench.update(f"{template}L-1\tN-1\tQ-1\t2024-02-29\tEurope/Greece/Attica\tDelete\tNo\n")
+    assert ended.code == 0, ended.err
+    assert ended.changed == {
+        "L-1": {
+            "private": "N-1",
+            "public": "Q-1",
+            "collected": "2024-02-29",
+            "sequenced": None,
+            "hidden": False,
+            "location": 903,
+        }
+    }
+    assert "Note: read as the service's edit template" in ended.err
+    assert "ignored" not in ended.err
+
+
+def test_saved_map_skipped_lines_and_date_format_are_options(bench: Bench) -> None:
+    config = Path(os.environ["ASPEN_HOME"], "config", "config.toml")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        '[maps.lims]\n"Lab ID" = "private_identifier"\n"Sampled" = "collection_date"\n'
+    )
+    content = "exported from the LIMS\nLab ID;Sampled\nL-1;29.02.2024\n"
+    options = ("--map", "@lims", "--skip-lines", "1", "--date-format", "DD.MM.YYYY")
+    ended = bench.update(content, *options, "--yes")
+    assert (ended.code, ended.changed) == (0, {"L-1": {"collected": "2024-02-29"}}), ended.err
+    ended = bench.update(content, "--map", "@lab", *options[2:], "--yes")
+    assert (ended.code, ended.changed) == (2, {})
+    assert "There is no column map 'lab'" in ended.err
 
 
 @pytest.mark.parametrize("key", ["private_identifier", "public_identifier", "id"])
@@ -334,7 +373,8 @@ def test_the_operator_says_what_finds_the_samples(bench: Bench) -> None:
     content = f"id,private_identifier,public_identifier\n{bench.ids['L-1']},L-2,P-2\n"
     ended = bench.update(content, "--yes", "--key", "public_identifier")
     assert (ended.code, ended.changed) == (0, {})  # P-2 is L-2 already
-    assert "\nNote: further columns ignored: id.\n1 row for group " in ended.err
+    assert "\nNote: further columns ignored: id.\n" in ended.err
+    assert "\nNote: values in ignored columns: id (1).\n1 row for group " in ended.err
     ended = bench.update(
         content.replace("P-2", "N-1").replace("L-2", "L-9"), "--yes", "--key", "id"
     )

@@ -70,6 +70,23 @@ def test_many_come_from_a_table_and_a_fasta_file(lab: ApiLab, files: tuple[str, 
         assert genome.sequence == BASES
 
 
+def test_upload_template_of_the_service_is_understood_as_it_is(lab: ApiLab, tmp_path: Path) -> None:
+    table, fasta = tmp_path / "upload.tsv", tmp_path / "batch.fasta"
+    table.write_text(
+        "Sample Name (from FASTA)\tPrivate ID\tPublic ID - Optional\tCollection Date\t"
+        "Collection Location\tSequencing Date - Optional\tSample is Private\n"
+        f"seq-1\tN-1\thCoV-19/USA/N-1/2023\t2023-05-17\t{PLACE}\t2023-05-20\tNo\n"
+    )
+    fasta.write_text(f">seq-1\n{BASES}\n")
+    ended = create(lab, (str(table), str(fasta)), "--yes")
+    assert ended.code == 0, ended.err
+    assert "Note: read as the service's upload template" in ended.err
+    assert "ignored" not in ended.err
+    made = there(lab)["N-1"]
+    assert (made["public_identifier"], made["private"]) == ("hCoV-19/USA/N-1/2023", False)
+    assert (made["collection_date"], made["sequencing_date"]) == ("2023-05-17", "2023-05-20")
+
+
 def test_a_second_run_creates_nothing_and_says_how_to_go_on(
     lab: ApiLab, files: tuple[str, str]
 ) -> None:

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pytest
@@ -23,7 +24,7 @@ def unexpected(fault: Fault) -> None:
     pytest.fail(f"line {fault.line}: {fault.reason}")
 
 
-def read(path: Path | str, names: Sequence[str] = (), **options: str) -> list[tuple[str, str]]:
+def read(path: Path | str, names: Sequence[str] = (), **options: Any) -> list[tuple[str, str]]:
     with open_table(str(path), **options) as table:
         requests = list(read_mapping(table, unexpected, names))
     return [(request.key, str(request.values[0])) for request in requests]
@@ -191,7 +192,10 @@ def test_what_the_operator_says_wins_over_the_names(file: Path) -> None:
     file.write_text("private_identifier,Lab ID,public_identifier\nold,L-1,N-1\n")
     names = ["Lab ID=private_identifier"]
     assert read(file, names) == [("L-1", "N-1")]
-    assert notes(file, names)[1:] == ["further columns ignored: private_identifier"]
+    assert notes(file, names)[1:] == [
+        "further columns ignored: private_identifier",
+        "values in ignored columns: private_identifier (1)",
+    ]
 
 
 @pytest.mark.parametrize(

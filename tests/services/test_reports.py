@@ -162,11 +162,11 @@ def test_rejects_are_mended_and_read_again(suffix: str, delimiter: str, tmp_path
 
 def test_text_of_rejects_is_harmless_and_opens_in_excel(tmp_path: Path) -> None:
     source, place = tmp_path / "ids.csv", tmp_path / "bad.csv"
-    source.write_text(f"{H};x\n=HYPERLINK();é\n".replace(",", ";"))
+    source.write_text(f"{H};x\n=HYPERLINK();é;;y\n".replace(",", ";"))
     reject(source, place)
     data = place.read_bytes().decode("utf-8")
     assert data.startswith("\ufeffline;reason;private_identifier;")
-    assert "\r\n2;has too few cells: 2, where the header has 3;'=HYPERLINK();é\r\n" in data
+    assert "\r\n2;has too many cells: 4, where the header has 3;'=HYPERLINK();é;;y\r\n" in data
 
 
 def test_rows_of_another_width_keep_it(tmp_path: Path) -> None:

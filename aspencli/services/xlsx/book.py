@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -88,6 +89,23 @@ class Book:
             )
         active = [tab for tab in visible if tab.place == self._active + 1]
         return (active or visible)[0]
+
+    def refuse_empty(self, tab: Tab) -> None:
+        """Refuse a sheet without values where others have some.
+
+        Raises:
+            BadInputError: It is so; the others are named.
+        """
+        if self._has_values(tab):
+            return
+        others = [other for other in self.tabs if other != tab and self._has_values(other)]
+        if others:
+            raise BadInputError(
+                f"{self._package.name} is empty on its sheet '{tab.title}', and has data on "
+                f"{self._titles(others)}",
+                hint="Name the sheet: "
+                + " or ".join(f"--sheet {shlex.quote(other.title)}" for other in others[:3]),
+            )
 
     def describe(self, tab: Tab) -> str:
         """Which sheet it is, and which others there are."""

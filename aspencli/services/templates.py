@@ -1,0 +1,174 @@
+"""Known templates: which of their columns hold what, and how they clear values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aspencli.errors import BadInputError
+
+AUTO = "auto"
+"""Recognize a template by the columns of the file."""
+NONE = "none"
+"""Read the file as it is."""
+_PREFIX = re.compile(r"^(covv|pox|rsv|arbo|flu)_")  # of GISAID's databases
+_ASIDE = re.compile(r"\s*(?:\([^)]*\)|-\s*optional|\*)\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A form that laboratories fill in.
+
+    Attributes:
+        name: What ``--template`` calls it.
+        title: What messages call it.
+        columns: The column that each header stands for.
+        marks: Sets of headers; a file that has all of one has this template.
+        clearing: Words that clear a value.
+        blank: Words that stand for nothing.
+        joined: The column that is made of several, and their headers.
+        labels: What stands below a header in a second header row.
+    """
+
+    name: str
+    title: str
+    columns: Mapping[str, str]
+    marks: tuple[frozenset[str], ...]
+    clearing: tuple[str, ...] = ()
+    blank: frozenset[str] = frozenset()
+    joined: tuple[str, tuple[str, ...]] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def column_of(self, header: str) -> str | None:
+        """Return the column that a header stands for; None if the template has no such header."""
+        return self.columns.get(plain(header))
+
+    def fits(self, headers: Sequence[str]) -> bool:
+        """Return True if a file with these headers was made from the template."""
+        found = frozenset(map(plain, headers))
+        return any(mark <= found for mark in self.marks)
+
+    def is_second_header(self, headers: Sequence[str], record: Sequence[str]) -> bool:
+        """Return True if a row holds the labels of the columns instead of values."""
+        pairs = [
+            (self.labels[plain(header)], plain(cell))
+            for header, cell in zip(headers, record, strict=False)
+            if plain(header) in self.labels
+        ]
+        return bool(pairs) and all(label == cell for label, cell in pairs)
+
+
+def plain(header: str) -> str:
+    """Return a header without what templates add: prefixes, remarks, and letter case."""
+    text = " ".join(header.split()).lower()
+    while text != (bare := _ASIDE.sub("", text)):
+        text = bare
+    return _PREFIX.sub("", text)
+
+
+_SERVICE = {
+    "private id": "private_identifier",
+    "current private id": "private_identifier",
+    "new private id": "new_private_identifier",
+    "public id": "public_identifier",
+    "sample name": "sequence_name",
+    "collection date": "collection_date",
+    "collection location": "location",
+    "sequencing date": "sequencing_date",
+    "sample is private": "private",
+}
+_GISAID_LABELS = {
+    "virus_name": "virus name",
+    "subm_sample_id": "sample id given by the submitting laboratory",
+    "collection_date": "collection date",
+    "location": "location",
+    "host": "host",
+    "authors": "authors",
+}
+_GISAID = {
+    "virus_name": "public_identifier",
+    "subm_sample_id": "private_identifier",
+    "collection_date": "collection_date",
+    "location": "location",
+    "host": "host",
+    "authors": "authors",
+}
+_NEXTSTRAIN_PLACE = ("region", "country", "division", "location")
+
+TEMPLATES = (
+    Template(
+        "czgenepi-upload",
+        "the service's upload template",
+        _SERVICE,
+        (frozenset({"sample name", "private id"}), frozenset({"sample name", "sample is private"})),
+    ),
+    Template(
+        "czgenepi-edit",
+        "the service's edit template",
+        _SERVICE,
+        (
+            frozenset({"current private id"}),
+            frozenset({"new private id"}),
+            frozenset({"sample is private", "collection location"}),
+            frozenset({"sample is private", "public id"}),
+        ),
+        clearing=("Delete", "delete", "DELETE"),
+    ),
+    Template(
+        "gisaid",
+        "a GISAID table",
+        _GISAID | {label: _GISAID[code] for code, label in _GISAID_LABELS.items()},
+        (
+            frozenset({"virus_name"}),
+            frozenset({"virus name", "collection date"}),
+            frozenset({"virus name", "accession id"}),
+        ),
+        labels=_GISAID_LABELS | {label: code for code, label in _GISAID_LABELS.items()},
+    ),
+    Template(
+        "nextstrain",
+        "Nextstrain metadata",
+        {
+            "strain": "public_identifier",
+            "date": "collection_date",
+            "host": "host",
+            "authors": "authors",
+        },
+        (
+            frozenset({"strain", "date"}),
+            frozenset({"strain", "region", "country"}),
+            frozenset({"strain", "virus"}),
+            frozenset({"strain", "gisaid_epi_isl"}),
+            frozenset({"strain", "genbank_accession"}),
+        ),
+        blank=frozenset({"?"}),
+        joined=("location", _NEXTSTRAIN_PLACE),
+    ),
+)
+NAMES = tuple(template.name for template in TEMPLATES)
+
+
+def choose(name: str, headers: Sequence[str]) -> Template | None:
+    """Return the template of this name, or with ``auto`` the one that the headers tell.
+
+    Raises:
+        BadInputError: There is no template of that name, or the file has none of its columns.
+    """
+    if name == NONE:
+        return None
+    if name == AUTO:
+        return next((template for template in TEMPLATES if template.fits(headers)), None)
+    found = next((template for template in TEMPLATES if template.name == name), None)
+    if found is None:
+        raise BadInputError(
+            f"Invalid value for --template: {name!r}",
+            hint=f"Choose one of: {', '.join((AUTO, NONE, *NAMES))}.",
+        )
+    if not any(map(found.column_of, headers)):
+        raise BadInputError(
+            f"The file has no column of {found.title}, which --template names",
+            hint="Leave --template out, or name the columns with --map.",
+            details=[f"found: {', '.join(headers)}"],
+        )
+    return found
