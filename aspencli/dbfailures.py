@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 from db import libpq
 from db.connecting import InvalidDatabaseUrlError
 from db.errors import StandbyError
+from db.refusals import refusal_state
 
 PRIMARY_NEEDED = (
     "Connect to the primary: set the target's database_url to it, or list all hosts there and add "
@@ -59,7 +60,31 @@ _STATES = {
         "The database server's certificate is not accepted",
         "Check sslrootcert, and that the address names the server as its certificate does.",
     ),
+    "28000": _Rule(
+        4,
+        "The database server does not admit this user",
+        "The user may be missing, may lack LOGIN, or may not be allowed to connect from your host "
+        "(pg_hba.conf). Check the user in the target's address, or ask the administrator.",
+    ),
+    "53300": _Rule(
+        5,
+        "The connection limit of the server, database, or user is reached",
+        "Try again later, or see who is connected: aspencli db activity --all",
+    ),
     "53": _Rule(5, "the database is short of resources", "Try again later, or free some."),
+}
+# What means something else while a connection opens.
+_REFUSALS = {
+    "42501": _Rule(
+        4,
+        "This user may not connect to the database",
+        "Ask its owner for: GRANT CONNECT ON DATABASE … TO …",
+    ),
+    "55000": _Rule(
+        5,
+        "The database accepts no connections",
+        "Its owner can allow them: ALTER DATABASE … ALLOW_CONNECTIONS true",
+    ),
 }
 _OPENING = (
     (r"no pg_hba\.conf entry .*, (?:no encryption|SSL off)", "plain"),
@@ -69,6 +94,8 @@ _OPENING = (
     (r"too many (clients|connections)|remaining connection slots", "53"),
     (r"starting up|shutting down|recovery mode", "57P"),
 )
+_STATES_OF_SERVERS = frozenset({"28", "3D000", "53", "57P"})
+_UNANSWERED = _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
 # What libpq finds wrong before it asks a server, or because of how it was told to ask one. Its own
 # words are never translated: the driver's libpq is built without languages.
 _SETTING = re.compile(
@@ -104,7 +131,7 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
         return None
     state = getattr(error.orig, "pgcode", None)
     text = str(error.orig).strip()
-    rule = _by_state(state) if state else _by_text(text, invalidated=error.connection_invalidated)
+    rule = _by_state(state) if state else _of_connection(error, text)
     if rule is None:
         return None
     return rule.code, rule.message, rule.hint, tuple(line.strip() for line in text.splitlines()[:6])
@@ -117,13 +144,16 @@ def _by_state(state: str) -> _Rule | None:
     return None
 
 
-def _by_text(text: str, *, invalidated: bool) -> _Rule | None:
-    """While a connection opens the driver gives no SQLSTATE, only the server's words."""
+def _of_connection(error: DBAPIError, text: str) -> _Rule | None:
+    """Return the rule for a connection that failed to open, or broke."""
     if setting := _SETTING.search(text):
         return _Rule(2, f"Invalid database connection setting: {setting['what']}", _where_set())
-    for pattern, state in _OPENING:
-        if re.search(pattern, text):
-            return _STATES[state]
-    if invalidated or "connection" in text or "could not translate host name" in text:
-        return _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
-    return None
+    state = refusal_state(error.orig)
+    for pattern, meaning in _OPENING:
+        # The server's words where it speaks English; they say more only of a missing encryption.
+        if re.search(pattern, text) and (state is None or meaning not in _STATES_OF_SERVERS):
+            return _STATES[meaning]
+    if state and not state.startswith("08"):
+        return _REFUSALS.get(state) or _by_state(state) or _UNANSWERED
+    known = error.connection_invalidated or "connection" in text or state
+    return _UNANSWERED if known or "could not translate host name" in text else None

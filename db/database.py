@@ -17,6 +17,7 @@ from db.commits import make_interruptible
 from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
 from db.hosts import first_text, joined_hosts, split_hosts, wanted_server
 from db.libpq import clean_address
+from db.refusals import report_refusals
 from db.standbys import report_standby
 
 if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
@@ -186,4 +187,5 @@ class Database:
         )
         make_interruptible(engine)
         report_standby(engine)
+        report_refusals(engine)
         return engine

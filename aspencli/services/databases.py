@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from db.database import Database
+from db.refusals import refusal_state
 
 # Every server has one of these to stand on while another database is made or dropped.
 _MAINTENANCE = ("postgres", "template1")
@@ -214,7 +215,7 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
             connection = other.engine.connect()
         except OperationalError as error:
             other.dispose()
-            if name != _MAINTENANCE[-1] and f'database "{name}" does not exist' in str(error.orig):
+            if name != _MAINTENANCE[-1] and refusal_state(error.orig) == _NO_DATABASE:
                 continue
             raise
         try:
@@ -223,6 +224,9 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
         finally:
             other.dispose()
         return
+
+
+_NO_DATABASE = "3D000"
 
 
 def _quoted(connection: sa.Connection, name: str) -> str:

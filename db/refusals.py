@@ -1,0 +1,101 @@
+"""Why a server refused a connection, in whatever language it says so.
+
+libpq gives a failed connection's SQLSTATE only as text, and by default not at all. Where a server
+refused, it is asked a second time with libpq's verbosity ``PQERRORS_SQLSTATE``, under which the
+message is nothing but the code. psycopg2 publishes the pointer that this takes (``pgconn_ptr``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+import select
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import psycopg2
+from psycopg2 import _psycopg
+from psycopg2.extensions import POLL_OK, POLL_READ
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+_SQLSTATE_ONLY = 3  # PQERRORS_SQLSTATE of libpq-fe.h
+_CODE = re.compile(r": +([0-9A-Z]{5})$", re.MULTILINE)
+_PATIENCE_S = 10.0
+# libpq's own words for a server that did not get as far as refusing; they are never translated, for
+# the driver's libpq is built without languages.
+_NOT_REACHED = re.compile(
+    r"Connection refused|could not translate host name|timeout expired|No such file or directory"
+    r"|No route to host|Network is unreachable|invalid |could not parse|service file|SSL error"
+)
+_ATTRIBUTE = "refusal_state"
+
+
+def report_refusals(engine: Engine) -> None:
+    """Let the errors of an engine's connections know the SQLSTATE; see `refusal_state`."""
+    event.listen(engine, "do_connect", _connect)
+
+
+def refusal_state(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE with which the server refused a connection; None where it did not."""
+    found = getattr(error, _ATTRIBUTE, None)
+    return found if isinstance(found, str) else None
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except psycopg2.OperationalError as error:
+        if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
+            setattr(error, _ATTRIBUTE, find_state(parameters))
+        raise
+
+
+def find_state(parameters: Mapping[str, Any]) -> str | None:
+    """Connect once more, only to learn the SQLSTATE of the refusal.
+
+    Args:
+        parameters: libpq's keywords.
+    """
+    set_verbosity = _set_verbosity()
+    if set_verbosity is None:
+        return None
+    plain = {key: value for key, value in parameters.items() if "factory" not in key}
+    try:
+        connection = psycopg2.connect(**plain, async_=True)
+    except psycopg2.Error:
+        return None
+    with contextlib.closing(connection):
+        set_verbosity(connection.pgconn_ptr, _SQLSTATE_ONLY)
+        try:
+            _finish(connection, float(plain.get("connect_timeout") or _PATIENCE_S))
+        except psycopg2.Error as error:
+            found = _CODE.findall(str(error))
+            return found[-1] if found else None
+    return None
+
+
+def _finish(connection: Any, seconds: float) -> None:
+    """Wait until the connection is open, or given up."""
+    deadline = time.monotonic() + seconds
+    while (state := connection.poll()) != POLL_OK:
+        rest = deadline - time.monotonic()
+        reading, writing = ([connection], []) if state == POLL_READ else ([], [connection])
+        if rest <= 0 or not any(select.select(reading, writing, [], rest)):
+            return
+
+
+@cache
+def _set_verbosity() -> Callable[[int, int], int] | None:
+    """Return libpq's function, found in the libpq that the driver itself is linked to."""
+    try:
+        function = ctypes.PyDLL(_psycopg.__file__).PQsetErrorVerbosity
+    except (OSError, AttributeError):  # a driver that hides its libpq
+        return None
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    function.restype = ctypes.c_int
+    found: Callable[[int, int], int] = function
+    return found
