@@ -1,4 +1,4 @@
-"""Who asks: by the session cookie, else by the bearer token."""
+"""The user who asks: by the session cookie, else by the bearer token."""
 
 from __future__ import annotations
 
@@ -10,38 +10,27 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.cookies import COOKIE, account_of, read_session
-from api.deps import AppRuntime, Db
-from api.errors import login_failure, not_authorized, unavailable
-from api.keys import InvalidTokenError, ProviderUnavailableError
-from api.runtime import Runtime
+from api.admission import Admission
+from api.cookies import COOKIE
+from api.errors import not_authorized
 from db.models import User
 
+# For the documentation; `Admission` reads both, before FastAPI looks at dependencies.
 _bearer = HTTPBearer(auto_error=False, description="An id_token of the identity provider")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by /v2/auth/login")
-
-BearerToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def get_auth_user(
     request: Request,
-    runtime: AppRuntime,
-    bearer: BearerToken,
-    _documented: Annotated[str | None, Depends(_cookie)],
-    db: Db,
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    _also: Annotated[str | None, Depends(_cookie)],
 ) -> User:
     """The user who asks.
 
     Raises:
         ApiError: 401, whatever the reason, so that nobody learns who has an account.
     """
-    account = account_of(read_session(request, runtime.settings))
-    if account is None:
-        account = await _account_by_token(runtime, bearer)
-    user = await find_user(db, account)
-    if user is None:
-        raise login_failure()
-    return user
+    return await Admission.of(request).user()
 
 
 async def get_admin_user(user: CurrentUser) -> User:
@@ -60,17 +49,6 @@ async def find_user(db: AsyncSession, account: str) -> User | None:
     if "\0" in account:
         return None
     return await db.scalar(sa.select(User).where(User.auth0_user_id == account))
-
-
-async def _account_by_token(runtime: Runtime, bearer: BearerToken) -> str:
-    if bearer is None:
-        raise login_failure()
-    try:
-        return str((await runtime.tokens.claims(bearer.credentials))["sub"])
-    except InvalidTokenError as error:
-        raise login_failure() from error
-    except ProviderUnavailableError as error:
-        raise unavailable("the identity provider") from error
 
 
 CurrentUser = Annotated[User, Depends(get_auth_user)]

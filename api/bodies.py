@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
+from api.limits import Limits
+
 _ESCAPED = rb"\u0000"
+
+
+async def refuse_deep(request: Request) -> None:
+    """Refuse lists and objects within each other without end.
+
+    Raises:
+        RequestValidationError: The body has too many levels.
+    """
+    body = await request.body()
+    limit = cast("Limits", request.app.state.limits).body_depth
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return
+    try:
+        level = [await request.json()]
+    except ValueError:
+        return  # no JSON: whoever reads it says so
+    for _ in range(limit + 1):
+        level = [inner for outer in level for inner in _containers(outer)]
+        if not level:
+            return
+    finding = {
+        "type": "too_deep",
+        "loc": ("body",),
+        "msg": f"The body has more than {limit} levels of lists and objects",
+    }
+    raise RequestValidationError([finding])
+
+
+def _containers(value: Any) -> list[Any]:
+    """Return the lists and objects directly in a list or an object."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return []
+    return [inner for inner in value if isinstance(inner, dict | list)]
 
 
 async def refuse_nul(request: Request) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -10,6 +14,9 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from api.errors import unavailable
+
+_log = logging.getLogger(__name__)
 _POOL, _OVERFLOW, _WAIT_S = 5, 15, 10
 _SERVER_SETTINGS = {
     "application_name": "aspen-api",
@@ -43,3 +50,16 @@ def make_engine(url: URL) -> AsyncEngine:
 def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Makes sessions whose objects stay readable after the commit."""
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def connect(session: AsyncSession, *, readonly: bool) -> None:
+    """Begin the transaction of a session.
+
+    Raises:
+        ApiError: 503, when there is no connection to the database.
+    """
+    try:
+        await session.connection(execution_options={"postgresql_readonly": readonly})
+    except (OSError, InterfaceError, PostgresError, SQLAlchemyError) as error:
+        _log.warning("no connection to the database: %s", error)
+        raise unavailable("the database") from error

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -27,11 +28,14 @@ from api.management import ManagementError, ManagementUnavailableError
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT, _DEADLOCK, _LIMIT = "55P03", "40P01", "54000"
 _UNREADABLE, _WRONG_METHOD = 400, 405
+_MAX_FINDINGS, _MAX_TEXT, _MAX_WORD = 1_000, 500_000, 500
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
-class ApiError(Exception):
+class ApiError(HTTPException):
     """The application says no; ``raise ApiError(404, "sample not found", ids=[7])``.
+
+    It is one of the framework's own, so that it passes through unchanged where a body is read.
 
     Args:
         status: The HTTP status.
@@ -43,9 +47,8 @@ class ApiError(Exception):
     def __init__(
         self, status: int, message: str, *, headers: Mapping[str, str] | None = None, **details: Any
     ):
-        super().__init__(message)
-        self.status, self.message = status, message
-        self.headers, self.details = headers, details
+        super().__init__(status, message, headers)
+        self.status, self.message, self.details = status, message, details
 
 
 def login_failure() -> ApiError:
@@ -139,15 +142,43 @@ def _methods(request: Request) -> list[str]:
 
 
 def _described(error: RequestValidationError) -> list[dict[str, Any]]:
-    """Each finding once, and never the value: it can be large, or somebody's secret."""
-    found: list[dict[str, Any]] = []
+    """Describe each finding once, up to a limit; never the value: it can be large, or a secret."""
+    listed: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    size = 0
     for entry in error.errors():
-        finding = {"loc": list(entry["loc"]), "msg": entry["msg"], "type": entry["type"]}
+        finding: dict[str, Any] = {
+            "loc": [_shortened(part) for part in entry["loc"]],
+            "msg": _shortened(entry["msg"]),
+            "type": entry["type"],
+        }
         if context := entry.get("ctx"):
-            finding["ctx"] = {key: _plain(value) for key, value in context.items()}
-        if finding not in found:
-            found.append(finding)
-    return found
+            finding["ctx"] = {key: _shortened(_plain(value)) for key, value in context.items()}
+        text = json.dumps(finding)
+        if text in seen:
+            continue
+        seen.add(text)
+        if len(listed) < _MAX_FINDINGS and size + len(text) <= _MAX_TEXT:
+            listed.append(finding)
+            size += len(text)
+    if left := len(seen) - len(listed):
+        listed.append(
+            {
+                "loc": ["body"],
+                "msg": f"{left} more errors are not listed",
+                "type": "too_many_errors",
+                "ctx": {"listed": len(listed), "not_listed": left},
+            }
+        )
+    return listed
+
+
+def _shortened(value: Any) -> Any:
+    """A name or a value of the request may be as long as its body, and no Unicode text."""
+    if not isinstance(value, str):
+        return value
+    text = value[:_MAX_WORD].encode(errors="backslashreplace").decode()
+    return text if len(value) <= _MAX_WORD else f"{text}…"
 
 
 def _plain(value: object) -> object:

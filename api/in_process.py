@@ -14,10 +14,9 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import get_auth_user
-from api.deps import Db
-from api.errors import ApiError
+from api.admission import ASKER, Asker
 from api.main import create_app
 from api.settings import Settings
 from db.models import User
@@ -94,11 +93,10 @@ async def _answer(
     app: Any,
 ) -> Answer:
     app = app or create_app(settings)
-    if asked.user is not None:
-        app.dependency_overrides[get_auth_user] = _as(asked.user)
+    asked_app = app if asked.user is None else _asked_by(app, asked.user)
     async with app.router.lifespan_context(app):
         engine: AsyncEngine = app.state.runtime.sessions.kw["bind"]
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(asked_app, raise_app_exceptions=False)
         with around(engine):
             async with httpx.AsyncClient(transport=transport, base_url=_HOST) as client:
                 headers = {"Content-Type": "application/json"} if asked.body is not None else {}
@@ -109,15 +107,12 @@ async def _answer(
     return Answer(response.status_code, response.content)
 
 
-def _as(name: str) -> Callable[..., Any]:
-    """A dependency that knows who asks without a token."""
+def _asked_by(app: ASGIApp, name: str) -> ASGIApp:
+    """Wrap the application so that it knows who asks without a token."""
     by_id = User.id == int(name) if name.isdecimal() else sa.false()
+    known_as = sa.or_(by_id, User.email == name, User.auth0_user_id == name)
 
-    async def known(db: Db) -> User:
-        known_as = sa.or_(by_id, User.email == name, User.auth0_user_id == name)
-        user = await db.scalar(sa.select(User).where(known_as).limit(1))
-        if user is None:
-            raise ApiError(401, f"there is no user {name}")
-        return user
+    async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, ASKER: Asker(name, known_as)}, receive, send)
 
     return known

@@ -10,11 +10,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from api.admission import AdmissionMiddleware
 from api.auth import get_auth_user
-from api.bodies import refuse_nul
+from api.bodies import refuse_deep, refuse_nul
 from api.context import get_access, get_pathogen
 from api.documentation import SPECIFICATION, add_documentation
 from api.errors import add_handlers, documented
+from api.limits import Limits
 from api.runtime import open_runtime
 from api.settings import Settings
 from api.views import (
@@ -34,8 +36,9 @@ from api.views import (
     usher,
 )
 
+_BODIES = (Depends(refuse_deep), Depends(refuse_nul))
 SIGNED_IN: dict[str, Any] = {
-    "dependencies": [Depends(get_auth_user), Depends(refuse_nul)],
+    "dependencies": [Depends(get_auth_user), *_BODIES],
     "responses": documented(401),
 }
 """For routers that want a user, whoever it is."""
@@ -45,16 +48,17 @@ GATE = (
     Depends(get_auth_user),
     Depends(get_access),
     Depends(get_pathogen),
-    Depends(refuse_nul),
+    *_BODIES,
 )
 """For what belongs to a group: a user, a role in that group, a pathogen that exists."""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, limits: Limits | None = None) -> FastAPI:
     """The application.
 
     Args:
         settings: How it is configured; read from the environment and the secret when None.
+        limits: What a request may take; the usual limits when None.
 
     Raises:
         SettingsError: The service cannot start as it is configured.
@@ -77,9 +81,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # As the live service does: a body without a type is JSON.
         strict_content_type=False,
     )
+    app.state.limits = limits or Limits()
     add_handlers(app)
     add_documentation(app)
     add_routers(app)
+    app.add_middleware(AdmissionMiddleware, limits=app.state.limits)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=chosen.allowed_origins,

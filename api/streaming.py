@@ -2,21 +2,145 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.admission import keep_session
+from api.spool import PIECE, Spool
 
 _ROWS = 500
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9 _.,()'&+-]+")
+_SLOW_S = 1.0
 
 
-async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) -> StreamingResponse:
+class Streamed(Response):
+    """An answer read from the database as fast as that can, and sent as fast as the client reads.
+
+    The connection goes back to the pool when the last row is read, whenever that is sent.
+
+    Args:
+        db: The session that is read; it is closed at the end.
+        parts: What is sent.
+        media_type: What it is.
+        headers: Further headers.
+    """
+
+    def __init__(
+        self,
+        db: AsyncSession,
+        parts: AsyncIterator[bytes],
+        *,
+        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
+        self.status_code, self.background, self.media_type = 200, None, media_type
+        self.init_headers(headers)
+        keep_session(db)
+        self._db, self._parts = db, parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; end when the client has left."""
+        del scope
+        spool = Spool()
+        reading = asyncio.create_task(self._read(spool))
+        sending = asyncio.create_task(self._send(spool, reading, send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (leaving, sending, reading):
+                task.cancel()
+            await asyncio.gather(leaving, sending, reading, return_exceptions=True)
+            spool.close()
+
+    async def _read(self, spool: Spool) -> None:
+        try:
+            async for part in self._parts:
+                await spool.write(part)
+        finally:
+            spool.complete()
+            await asyncio.shield(self._db.close())
+
+    async def _send(self, spool: Spool, reading: asyncio.Task[None], send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        while part := await spool.read():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await reading  # raises what broke it off: the answer must not look whole
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Pieces(Response):
+    """An answer in pieces: to join ten megabytes takes longer than to send them.
+
+    For a slow reader they go into a file, so that they do not stay in memory.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterable[bytes],
+        *,
+        media_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+    ):
+        given = [memoryview(one) for one in pieces]
+        size = str(sum(map(len, given)))
+        self._pieces = deque(
+            one[start : start + PIECE] for one in given for start in range(0, len(one), PIECE)
+        )
+        self.status_code, self.background, self.media_type = 200, background, media_type
+        self.init_headers({**(headers or {}), "Content-Length": size})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and then run what is to run after it."""
+        del scope, receive
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        spool = Spool()
+        try:
+            await self._send(spool, send)
+        finally:
+            spool.close()
+        if self.background is not None:
+            await self.background()
+
+    async def _send(self, spool: Spool, send: Send) -> None:
+        while self._pieces:
+            sending = asyncio.ensure_future(send(_body(self._pieces.popleft(), more=True)))
+            done, _ = await asyncio.wait({sending}, timeout=_SLOW_S)
+            while self._pieces and not done:
+                await spool.write(self._pieces.popleft())
+            await sending
+        spool.complete()
+        while part := await spool.read():
+            await send(_body(part, more=True))
+        await send(_body(b"", more=False))
+
+
+def _body(part: bytes | memoryview, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": part, "more_body": more}
+
+
+async def _left(receive: Receive) -> None:
+    """Wait until the client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) -> Response:
     """An answer ``{"key": [...]}``; the query selects the JSON of each element.
 
     The first rows are fetched before the answer begins: a query that fails is still an error.
@@ -32,24 +156,12 @@ async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) ->
                 yield b"," + joined(part)
         yield b"]}"
 
-    return StreamingResponse(body(), media_type="application/json")
+    return Streamed(db, body(), media_type="application/json")
 
 
-def json_pieces(
-    pieces: Sequence[bytes], background: BackgroundTask | None = None
-) -> StreamingResponse:
-    """An answer that is there, in pieces: to join ten megabytes takes longer than to send them."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    return StreamingResponse(
-        body(),
-        headers={"Content-Length": str(sum(map(len, pieces)))},
-        media_type="application/json",
-        background=background,
-    )
+def json_pieces(pieces: Sequence[bytes], background: BackgroundTask | None = None) -> Response:
+    """A JSON answer that is there, in pieces."""
+    return Pieces(pieces, media_type="application/json", background=background)
 
 
 async def fetch_parts(

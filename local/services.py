@@ -20,9 +20,10 @@ class Service:
     Attributes:
         name: What it is called.
         port: Where it answers on 127.0.0.1, when that port is free.
-        health: A path that answers 200 once it is ready.
+        health: A path that answers 200 while the process works.
         needs: The parts that it waits for, once it is loaded.
         modules: What must be installed for it.
+        readiness: A path that answers 200 while what it needs answers, too; `health` if None.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Service:
     health: str
     needs: tuple[str, ...]
     modules: tuple[str, ...]
+    readiness: str | None = None
+
+    @property
+    def ready(self) -> str:
+        """The path that answers 200 when it is ready for requests."""
+        return self.readiness or self.health
 
 
 SERVICES = (
@@ -42,6 +49,7 @@ SERVICES = (
         "/v2/health/",
         (POSTGRES, "aws", "identity"),
         ("fastapi", "uvicorn", "asyncpg", "orjson"),
+        readiness="/v2/health/ready",
     ),
 )
 """In the order in which they are told of."""

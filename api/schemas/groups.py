@@ -6,6 +6,7 @@ from datetime import date
 
 from pydantic import Field
 
+from api.limits import MAX_EMAILS
 from api.schemas.base import BaseRequest, BaseResponse, RowId, StrictText
 from api.schemas.locations import LocationResponse
 
@@ -84,7 +85,7 @@ class GroupInvitationsRequest(BaseRequest):
     """Whom to invite, and as what."""
 
     role: str
-    emails: list[str]
+    emails: list[str] = Field(max_length=MAX_EMAILS)
 
 
 class GroupInvitationResponse(BaseResponse):

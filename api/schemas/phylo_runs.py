@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.schemas.base import BaseRequest, BaseResponse, Date, RowId, StrictText, UtcTime
+from api.schemas.base import BaseRequest, BaseResponse, Date, Names, RowId, StrictText, UtcTime
 from api.schemas.pathogens import PathogenResponse
 from db.models import TreeType
 
@@ -86,7 +86,7 @@ class TemplateArgsRequest(BaseRequest):
     filter_start_date: Date | None = None
     filter_end_date: Date | None = None
     filter_pango_lineages: (
-        list[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z. *\/]+$")]] | None
+        Names[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z. *\/]+$")]] | None
     ) = None
     location_id: RowId | None = None
     """The place that the tree is about; the group's default where it is left out."""
@@ -96,7 +96,7 @@ class PhyloRunRequest(BaseRequest):
     """A run to start."""
 
     name: RunName
-    samples: list[StrictText]
+    samples: Names[StrictText]
     """Public and private identifiers, strains of public repositories, accession numbers."""
     tree_type: Annotated[
         str,

@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from api.schemas.base import BaseRequest, BaseResponse, Date, RowId, StrictText, UtcTime
+from api.schemas.base import (
+    BaseRequest,
+    BaseResponse,
+    Date,
+    Names,
+    RowId,
+    Samples,
+    StrictText,
+    UtcTime,
+)
 from api.schemas.locations import LocationResponse
 from api.schemas.pathogens import PathogenResponse
 from db.models import LineageType, QCMetricCaller
@@ -110,7 +119,7 @@ class UpdateSamplesBaseRequest(BaseRequest):
 class UpdateSamplesRequest(BaseRequest):
     """Samples, whole ones; of several with the same id the last counts."""
 
-    samples: list[UpdateSamplesBaseRequest]
+    samples: Samples[UpdateSamplesBaseRequest]
 
 
 class CreateSamplesBaseRequest(BaseRequest):
@@ -173,7 +182,7 @@ class SampleDeleteResponse(BaseResponse):
 class SampleBulkDeleteRequest(BaseRequest):
     """The samples to delete."""
 
-    ids: list[RowId]
+    ids: Names[RowId]
 
 
 class SampleBulkDeleteResponse(BaseResponse):
@@ -185,7 +194,7 @@ class SampleBulkDeleteResponse(BaseResponse):
 class ValidateIDsRequest(BaseRequest):
     """Names of samples, of any kind."""
 
-    sample_ids: list[str]
+    sample_ids: Names[str]
 
 
 class ValidateIDsResponse(BaseResponse):
@@ -197,5 +206,5 @@ class ValidateIDsResponse(BaseResponse):
 class SubmissionTemplateRequest(BaseRequest):
     """The samples of a form, and for which repository it is."""
 
-    sample_ids: list[str]
+    sample_ids: Names[str]
     public_repository_name: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from api.schemas.base import BaseRequest, BaseResponse
+from api.schemas.base import BaseRequest, BaseResponse, Names
 
 
 class SequenceRequest(BaseRequest):
     """Samples, by identifiers of either kind."""
 
-    sample_ids: list[str]
+    sample_ids: Names[str]
     public_repository_name: str | None = None
     """Sequences are called by public identifiers, as this repository writes them."""
 
@@ -16,7 +16,7 @@ class SequenceRequest(BaseRequest):
 class FastaURLRequest(BaseRequest):
     """Samples, by identifiers of either kind."""
 
-    samples: list[str]
+    samples: Names[str]
     downstream_consumer: str | None = None
     """Who reads the sequences, such as ``USHER``."""
 
@@ -30,4 +30,4 @@ class FastaURLResponse(BaseResponse):
 class QcMutationsRequest(BaseRequest):
     """Samples, by identifiers of either kind."""
 
-    sample_ids: list[str]
+    sample_ids: Names[str]

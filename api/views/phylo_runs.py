@@ -14,6 +14,7 @@ from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppRuntime, AwsClients, Db
 from api.errors import ApiError, documented, unavailable
 from api.jobs import Job, JobError, start_job, stop_job
+from api.limits import NAMES_MIB, accepts
 from api.phylo_runs.changing import remove, rename
 from api.phylo_runs.listing import listed
 from api.phylo_runs.making import make
@@ -44,6 +45,7 @@ async def list_runs(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> Res
 
 
 @router.post("/", response_model=PhyloRunResponse, responses=documented(502, 503))
+@accepts(mebibytes=NAMES_MIB)
 async def kick_off_phylo_run(
     wanted: PhyloRunRequest,
     db: Db,

@@ -15,13 +15,14 @@ from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppSettings, AwsClients, Db
 from api.errors import ApiError, documented
 from api.jobs import Job, JobError, start_job
+from api.limits import NAMES_MIB, accepts
 from api.samples.creating import create
 from api.samples.finding import unknown_names
 from api.samples.forms import fill_in
 from api.samples.listing import listed
 from api.samples.removing import remove
 from api.samples.updating import update
-from api.schemas.base import RowId
+from api.schemas.base import RowId, Samples
 from api.schemas.samples import (
     CreateSampleRequest,
     SampleBulkDeleteRequest,
@@ -46,6 +47,7 @@ class _SampleConvertor(StringConvertor):
 
 register_url_convertor("sample", _SampleConvertor())
 router = APIRouter(tags=["samples"])
+_SAMPLES_MIB = 32
 _log = logging.getLogger(__name__)
 
 
@@ -59,8 +61,9 @@ async def list_samples(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> 
 
 
 @router.post("/", response_model=SamplesResponse)
+@accepts(mebibytes=_SAMPLES_MIB)
 async def create_samples(
-    wanted: list[CreateSampleRequest],
+    wanted: Samples[CreateSampleRequest],
     db: Db,
     access: OrgAccess,
     pathogen: CurrentPathogen,
@@ -80,6 +83,7 @@ async def create_samples(
 
 
 @router.put("/", response_model=SamplesResponse, responses=documented(404))
+@accepts(mebibytes=_SAMPLES_MIB)
 async def update_samples(
     wanted: UpdateSamplesRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
@@ -93,6 +97,7 @@ async def update_samples(
 
 
 @router.delete("/", responses=documented(404))
+@accepts(mebibytes=NAMES_MIB)
 async def delete_samples(
     unwanted: SampleBulkDeleteRequest, db: Db, access: OrgAccess, _: CurrentPathogen
 ) -> SampleBulkDeleteResponse:
@@ -113,6 +118,7 @@ async def delete_sample(
 
 
 @router.post("/validate_ids/")
+@accepts(mebibytes=NAMES_MIB)
 async def validate_ids(
     given: ValidateIDsRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> ValidateIDsResponse:
@@ -126,6 +132,7 @@ async def validate_ids(
 
 
 @router.post("/submission_template", response_class=Response)
+@accepts(mebibytes=NAMES_MIB)
 async def fill_submission_template(
     wanted: SubmissionTemplateRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from starlette.responses import StreamingResponse
 
 from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppSettings, AwsClients, Db
+from api.limits import NAMES_MIB, accepts
 from api.samples.fasta import fasta, link_to_fasta
 from api.samples.naming import fasta_filename
 from api.schemas.sequences import FastaURLRequest, FastaURLResponse, SequenceRequest
-from api.streaming import attachment
+from api.streaming import Streamed, attachment
 
 router = APIRouter(tags=["sequences"])
 
 
 @router.post("/", response_class=Response)
+@accepts(mebibytes=NAMES_MIB)
 async def prepare_sequences_download(
     wanted: SequenceRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
@@ -24,10 +25,11 @@ async def prepare_sequences_download(
     body = await fasta(db, access, pathogen, wanted.sample_ids, repository=repository)
     name = f"{access.group.name}_sample_sequences.fasta"
     name = name if repository is None else fasta_filename(repository)
-    return StreamingResponse(body, headers=attachment(name, "application/binary"))
+    return Streamed(db, body, headers=attachment(name, "application/binary"))
 
 
 @router.post("/getfastaurl")
+@accepts(mebibytes=NAMES_MIB)
 async def get_fasta_url(
     wanted: FastaURLRequest,
     db: Db,

@@ -138,7 +138,7 @@ class Keeper:
     async def _watch(self, pid: int) -> str:
         """Look at it again and again; returns only when it is hopeless, and why."""
         deadline = time.monotonic() + self._timing.start
-        while not (await self._answers() and may_own(pid, self._port)):
+        while not (await self._answers(self._service.ready) and may_own(pid, self._port)):
             if time.monotonic() > deadline:
                 return f"it did not answer within {self._timing.start:g} s"
             await asyncio.sleep(self._timing.poll)
@@ -147,19 +147,22 @@ class Keeper:
         self._note(phase=Phase.RUNNING)
         while True:
             await asyncio.sleep(self._timing.check)
-            if await self._answers():
+            if await self._answers(self._service.ready):
                 answered = time.monotonic()
                 if self._board.record[self.name].phase is Phase.UNRESPONSIVE:
                     self._tell("answers again")
                     self._note(phase=Phase.RUNNING)
-            elif time.monotonic() - answered > self._timing.hung:
-                return f"it did not answer for {self._timing.hung:g} s"
-            elif self._board.record[self.name].phase is Phase.RUNNING:
+                continue
+            if self._board.record[self.name].phase is Phase.RUNNING:
                 self._tell("does not answer")
                 self._note(phase=Phase.UNRESPONSIVE)
+            if await self._answers(self._service.health):
+                answered = time.monotonic()  # starting it again would not bring back what it needs
+            elif time.monotonic() - answered > self._timing.hung:
+                return f"it did not answer for {self._timing.hung:g} s"
 
-    async def _answers(self) -> bool:
-        return await answers(self._port, self._service.health, self._timing.answer)
+    async def _answers(self, path: str) -> bool:
+        return await answers(self._port, path, self._timing.answer)
 
     async def _end(self, process: Process) -> str:
         """End the process, in good order where it lets us."""
@@ -186,7 +189,7 @@ class Keeper:
 
     def _keep(self, line: bytes) -> None:
         text = line[:_LONGEST_LINE].decode(errors="replace")
-        if not is_check(text, self._service.health):
+        if not any(is_check(text, path) for path in (self._service.health, self._service.ready)):
             self._log.write(text)
 
     def _note(self, **changes: object) -> None:

@@ -20,11 +20,14 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from api.aws import AccessKey, make_client
+from api.limits import ConnectionLimits, Limits
 from api.main import create_app
+from api.protocol import LimitedProtocol
 from api.settings import Settings
 from db.database import Database
 from db.models import Group
@@ -56,7 +59,7 @@ PRINCIPALS = (
     *("sysadmin", "gadmin", "member", "viewer", "sysmember"),
     *("g2admin", "g2member", "g3admin", "g3member", "multi", "nogroup"),
 )
-_START_S = 20
+_START_S = 90
 
 
 class Provider:
@@ -130,33 +133,62 @@ class Provider:
 
 
 @contextmanager
-def serving(settings_of: Callable[[str], Settings]) -> Iterator[Settings]:
+def serving(
+    settings_of: Callable[[str], Settings],
+    limits: Limits | None = None,
+    connections: ConnectionLimits | None = None,
+) -> Iterator[Settings]:
     """The service under uvicorn in a thread; yields its settings.
 
     Args:
         settings_of: Its settings, by its address.
+        limits: What a request may take; the usual limits when None.
+        connections: What a connection may take; the usual limits when None.
     """
-    # asyncio sends without delay (40 ms a request) only where the protocol is named.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(1024)
-        settings = settings_of(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        config = uvicorn.Config(
-            create_app(settings), ws="none", log_config=None, timeout_graceful_shutdown=2
-        )
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + _START_S
-        while not running.started:
-            assert thread.is_alive(), "the service did not start"
-            assert time.monotonic() < deadline, "the service did not start in time"
-            time.sleep(0.005)
-        try:
+    with listener() as listening:
+        settings = settings_of(address_of(listening))
+        with running(create_app(settings, limits), listening, connections):
             yield settings
-        finally:
-            running.should_exit = True
-            thread.join()
+
+
+def listener() -> socket.socket:
+    """A socket on a free port of this machine."""
+    # asyncio sends without delay (40 ms a request) only where the protocol is named.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(1024)
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """The address of a service on that socket."""
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def running(
+    app: FastAPI, listening: socket.socket, connections: ConnectionLimits | None = None
+) -> Iterator[None]:
+    """An application under uvicorn in a thread, by the protocol of the service."""
+    protocol = LimitedProtocol
+    if connections is not None:
+        protocol = LimitedProtocol.with_limits(connections)
+    config = uvicorn.Config(
+        app, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        assert thread.is_alive(), "the service did not start"
+        assert time.monotonic() < deadline, "the service did not start in time"
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @dataclass
@@ -340,10 +372,16 @@ def starting(provider: Provider) -> Iterator[ApiFactory]:
     """Starts services, which all end with it."""
     with ExitStack() as stack:
 
-        def make(database: Database, **changes: str) -> Api:
-            settings = stack.enter_context(
-                serving(lambda url: settings_for(database, provider.url, url, **changes))
-            )
+        def make(
+            database: Database,
+            limits: Limits | None = None,
+            connections: ConnectionLimits | None = None,
+            **changes: str,
+        ) -> Api:
+            def settings_of(url: str) -> Settings:
+                return settings_for(database, provider.url, url, **changes)
+
+            settings = stack.enter_context(serving(settings_of, limits, connections))
             made = Api(settings.api_url, provider, settings, database)
             stack.callback(made.close)
             return made

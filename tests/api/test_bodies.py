@@ -54,11 +54,11 @@ def test_a_body_with_nuls_that_is_no_json_is_told_so(shared_api: Api) -> None:
 
 def test_a_nul_may_lie_as_deep_as_a_body_can(shared_api: Api) -> None:
     document: Any = "\0"
-    for _ in range(500):
+    for _ in range(31):
         document = [document]
     answer = sent(shared_api, json.dumps({"country": document}).encode())
     assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["body", "country", *[0] * 500]
+    assert answer.json()["detail"][0]["loc"] == ["body", "country", *[0] * 31]
 
 
 def test_who_is_not_signed_in_learns_nothing_of_the_body(shared_api: Api) -> None:

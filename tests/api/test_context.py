@@ -74,11 +74,19 @@ def test_nobody_without_a_token_learns_anything_else(shared_api: Api) -> None:
     assert ask(shared_api, "/v2/locations/search/", None, "POST", json={"country": []}) == refused
 
 
-def test_broken_json_is_told_before_anything_else(shared_api: Api) -> None:
-    headers = {"Content-Type": "application/json"}
-    status, body = ask(
-        shared_api, "/v2/locations/search/", None, "POST", content=b'{"country": ', headers=headers
-    )
+def test_broken_json_is_reported_after_the_checks_that_need_no_body(shared_api: Api) -> None:
+    options: dict[str, Any] = {
+        "content": b'{"country": ',
+        "headers": {"Content-Type": "application/json"},
+    }
+    search, samples = "/v2/locations/search/", "/v2/orgs/1/{}samples/validate_ids/"
+    refused = (401, {"error": "Login failure"})
+    assert ask(shared_api, search, None, "POST", **options) == refused
+    assert ask(shared_api, samples.format(""), None, "POST", **options) == refused
+    assert ask(shared_api, samples.format(""), "g2admin", "POST", **options)[0] == 403
+    assert ask(shared_api, samples.format("pathogens/XX/"), "member", "POST", **options)[0] == 400
+    assert ask(shared_api, samples.format(""), "member", "POST", **options)[0] == 422
+    status, body = ask(shared_api, search, "member", "POST", **options)
     assert status == 422
     (finding,) = body["detail"]
     assert finding["loc"][0] == "body"

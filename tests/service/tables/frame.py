@@ -30,8 +30,17 @@ ASKS = [
         "Disallowed CORS origin",
         options={"headers": {**_PREFLIGHT, "Origin": "https://example.org"}},
     ),
-    # The order of checks: syntax, sign-in, membership or pathogen, body.
-    Ask(None, "PUT", "/v2/users/me", 422, finding("body"), options=_BROKEN),
+    # The order of checks: sign-in, membership or pathogen, syntax, body.
+    Ask(
+        None,
+        "PUT",
+        "/v2/users/me",
+        401,
+        _LOGIN,
+        "A broken body from a user who is not signed in",
+        options=_BROKEN,
+    ),
+    Ask("member", "PUT", "/v2/users/me", 422, finding("body"), options=_BROKEN),
     Ask(None, "PUT", "/v2/users/me", 401, _LOGIN, json={"agreed_to_tos": []}),
     Ask("nogroup", "POST", "/v2/orgs/1/auspice/generate", 403, json={"tree_id": []}),
     Ask("member", "POST", "/v2/orgs/1/pathogens/X/auspice/generate", 400, json={"tree_id": []}),

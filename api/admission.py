@@ -1,0 +1,299 @@
+"""Admission: the user and the rights are checked before a body is read, and a body has limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import cast
+
+import sqlalchemy as sa
+from fastapi.security.utils import get_authorization_scheme_param
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.authz import Access, load_access
+from api.cookies import account_of, read_session
+from api.database import connect
+from api.errors import ApiError, login_failure, not_authorized, unavailable
+from api.keys import InvalidTokenError, ProviderUnavailableError
+from api.limits import Limits, max_body_bytes
+from api.runtime import Runtime
+from api.schemas.base import RowId
+from api.spool import PIECE
+from db.models import Pathogen, User
+
+DEFAULT_PATHOGEN = "SC2"
+ASKER = "aspen.asker"
+"""The key of the ASGI scope under which a caller in this process says who asks (`Asker`)."""
+_ADMISSION, _KEPT = "aspen.admission", "kept"
+_READING = frozenset({"GET", "HEAD"})
+_ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A user who is known without signing in.
+
+    Attributes:
+        name: The name that the caller knows the user by.
+        condition: Finds the user.
+    """
+
+    name: str
+    condition: sa.ColumnElement[bool]
+
+
+class Admission:
+    """The user, the rights, and the database session of one request, each looked up once.
+
+    Args:
+        scope: The ASGI scope of the request.
+    """
+
+    def __init__(self, scope: Scope):
+        self._request = Request(scope)
+        self._session: AsyncSession | None = None
+        self._user: User | None = None
+        self._accesses: dict[int, Access] = {}
+        self._pathogens: dict[str, Pathogen] = {}
+
+    @classmethod
+    def of(cls, request: HTTPConnection) -> Admission:
+        """Return the admission of a request."""
+        return cast("Admission", request.scope[_ADMISSION])
+
+    @property
+    def _runtime(self) -> Runtime:
+        return cast("Runtime", self._request.app.state.runtime)
+
+    async def session(self) -> AsyncSession:
+        """Return the session of the request, in a transaction that a GET may not write in.
+
+        Raises:
+            ApiError: 503, when there is no connection to the database.
+        """
+        if self._session is None:
+            self._session = self._runtime.sessions()
+        if not self._session.in_transaction():
+            await connect(self._session, readonly=self._request.method in _READING)
+        return self._session
+
+    async def pause(self) -> None:
+        """Return the connection to the pool after the checks; what they read stays as it is."""
+        if self._session is not None:
+            await self._session.commit()
+
+    async def begin_answer(self) -> None:
+        """End the session before the answer is sent, unless the answer is read from it.
+
+        However slow the reader, it holds no connection.
+        """
+        if self._session is not None and not self._session.info.get(_KEPT):
+            await self.close()
+
+    async def close(self) -> None:
+        """End the session; what was not committed is rolled back."""
+        if self._session is not None:
+            await asyncio.shield(self._session.close())
+
+    async def user(self) -> User:
+        """Return the user who asks.
+
+        Raises:
+            ApiError: 401, whatever the reason, so that it does not show who has an account.
+        """
+        if self._user is None:
+            asker: Asker | None = self._request.scope.get(ASKER)
+            condition = asker.condition if asker else await self._signed_in()
+            query = sa.select(User).where(condition).limit(1)
+            self._user = await (await self.session()).scalar(query)
+            if self._user is None:
+                raise ApiError(401, f"there is no user {asker.name}") if asker else login_failure()
+        return self._user
+
+    async def access(self, group_id: int) -> Access:
+        """Return the user's rights in a group.
+
+        Raises:
+            ApiError: 401, or 403 when the user has no role there or there is no such group.
+        """
+        if group_id not in self._accesses:
+            user = await self.user()
+            access = await load_access(await self.session(), user, group_id)
+            if access is None or not access.own:
+                raise not_authorized()
+            self._accesses[group_id] = access
+        return self._accesses[group_id]
+
+    async def pathogen(self, slug: str) -> Pathogen:
+        """Return the pathogen of that slug.
+
+        Raises:
+            ApiError: 400, when there is none.
+        """
+        if slug not in self._pathogens:
+            query = sa.select(Pathogen).where(Pathogen.slug == slug)
+            found = None if "\0" in slug else await (await self.session()).scalar(query)
+            if found is None:
+                raise ApiError(400, "Invalid pathogen slug")
+            self._pathogens[slug] = found
+        return self._pathogens[slug]
+
+    async def check(self) -> None:
+        """Check all that is known without the body: the user, and the group of the path.
+
+        Raises:
+            ApiError: 401, 403 or 400.
+        """
+        await self.user()
+        path, query = self._request.path_params, self._request.query_params
+        if "org_id" not in path:
+            return
+        try:
+            group_id = _ROW_ID.validate_python(query.get("group_id", path["org_id"]))
+        except ValidationError:
+            return  # the dependencies of the view say what is wrong with it
+        await self.access(group_id)
+        slug = path.get("pathogen_slug", query.get("pathogen_slug", DEFAULT_PATHOGEN))
+        await self.pathogen(slug)
+
+    async def _signed_in(self) -> sa.ColumnElement[bool]:
+        account = await self._account()
+        return sa.false() if "\0" in account else User.auth0_user_id == account
+
+    async def _account(self) -> str:
+        account = account_of(read_session(self._request, self._runtime.settings))
+        if account is not None:
+            return account
+        scheme, token = get_authorization_scheme_param(self._request.headers.get("Authorization"))
+        if scheme.lower() != "bearer" or not token:
+            raise login_failure()
+        try:
+            return str((await self._runtime.tokens.claims(token))["sub"])
+        except InvalidTokenError as error:
+            raise login_failure() from error
+        except ProviderUnavailableError as error:
+            raise unavailable("the identity provider") from error
+
+
+def keep_session(session: AsyncSession) -> None:
+    """Keep a request's session open while its answer is sent; the answer closes it."""
+    session.info[_KEPT] = True
+
+
+class AdmissionMiddleware:
+    """Gives each request its `Admission`, and reads bodies only of users, within the limits.
+
+    FastAPI reads and parses a body before it looks at dependencies, so a dependency that signs in
+    comes too late. Here the first read of a body is what waits for the checks.
+
+    Args:
+        app: The application.
+        limits: The limits on bodies.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits):
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        admission = scope[_ADMISSION] = Admission(scope)
+        if has_body(scope):
+            receive = _Body(admission, scope, receive, self._limits).receive
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await admission.begin_answer()
+            elif len(message.get("body", b"")) > PIECE:
+                # The server holds what it was handed until the reader takes it.
+                body = memoryview(message["body"])
+                for start in range(0, len(body), PIECE):
+                    part = {**message, "body": body[start : start + PIECE]}
+                    if start + PIECE < len(body):
+                        part["more_body"] = True
+                    await send(part)
+                return
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            await admission.close()
+
+
+def has_body(scope: Scope) -> bool:
+    """Return True if a request announces a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
+
+
+class _Body:
+    """The body of a request, read as a whole when it is first asked for.
+
+    Args:
+        admission: Who asks.
+        scope: The ASGI scope, in which the router notes the route.
+        receive: Where the body comes from.
+        limits: Its limits.
+    """
+
+    def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
+        self._admission, self._scope = admission, scope
+        self._receive, self._limits = receive, limits
+        self._is_read = False
+
+    async def receive(self) -> Message:
+        """Return the whole body, and after that what the server has to say."""
+        if self._is_read:
+            return await self._receive()
+        self._is_read = True
+        await self._admission.check()
+        await self._admission.pause()  # a slow sender must not hold a connection
+        body = await self._read()
+        if body is None:
+            return {"type": "http.disconnect"}
+        if sum(map(body.count, (b",", b"{", b"["))) > self._limits.body_values:
+            limit = self._limits.body_values
+            raise ApiError(413, "the request body has too many values", limit=limit)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def _read(self) -> bytes | None:
+        """Return the body; None if the client went away."""
+        limit = max_body_bytes(getattr(self._scope.get("route"), "endpoint", None), self._limits)
+        if _announced(self._scope) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size, began, more = 0, time.monotonic(), True
+        while more:
+            allowed = self._limits.body_seconds + size / self._limits.body_rate
+            left = min(began + allowed - time.monotonic(), self._limits.pause_seconds)
+            try:
+                message = await asyncio.wait_for(self._receive(), max(left, 0))
+            except TimeoutError as error:
+                raise ApiError(408, "the request body did not arrive in time") from error
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > limit:
+                raise _too_large(limit)
+        return b"".join(parts)
+
+
+def _announced(scope: Scope) -> int:
+    """Return the size that a request announces; 0 if it announces none."""
+    sizes = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(sizes[0]) if sizes and sizes[0].isdigit() else 0
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "the request body is too large", limit=limit)

@@ -1,0 +1,201 @@
+"""HTTP/1.1 as uvicorn speaks it, with the limits on connections that uvicorn does not have.
+
+uvicorn limits the time between two requests only: half a request, or an answer that is not read,
+holds its connection without end. https://github.com/Kludex/uvicorn/issues/1332 tells of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, ClassVar, cast
+
+import h11
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from api.limits import ConnectionLimits
+
+_SMALL = 64  # bytes of a chunk
+
+
+class LimitedProtocol(H11Protocol):
+    """A connection that the client has to use, or loses."""
+
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.conn = self._state = _Connection(self.limits)
+        self.waiting_since: float | None = time.monotonic()
+        self._has_sent = False  # a part of the next request
+        self._is_ending = False
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def with_limits(cls, limits: ConnectionLimits) -> type[LimitedProtocol]:
+        """Return the protocol with other limits."""
+        return cast("type[LimitedProtocol]", type(cls.__name__, (cls,), {"limits": limits}))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request; where there are too many connections, one has to go."""
+        super().connection_made(cast("asyncio.Transport", transport))
+        if hasattr(transport, "max_size"):
+            # asyncio hands over up to 256 KiB at once; made of tiny chunks, they take a second.
+            transport.max_size = self.limits.received_bytes
+        if len(self.connections) > self.limits.connections:
+            self._make_room()
+        self._limit_reading(self.limits.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the limits."""
+        super().connection_lost(exc)
+        self._limit_reading(None)
+        self._limit_writing(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a part of a request."""
+        self._has_sent = True
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of the request, or for the next one."""
+        super().on_response_complete()
+        self._has_sent = bool(self.conn.trailing_data[0])
+        self._look()
+
+    def pause_writing(self) -> None:
+        """Give the client time to read."""
+        super().pause_writing()
+        self._limit_writing(self.limits.read_seconds)
+
+    def resume_writing(self) -> None:
+        """Go on, since the client reads."""
+        super().resume_writing()
+        self._limit_writing(None)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection without requests, even where the end of an answer is not read."""
+        super().timeout_keep_alive_handler()
+        self._limit_writing(self.limits.read_seconds)
+
+    def shutdown(self) -> None:
+        """Answer what is being asked, and a request that is on its way; then close.
+
+        uvicorn closes a connection without a request at once. A client that has just connected, or
+        asks again and again, would lose a request with each restart.
+        """
+        self._is_ending = True
+        if self._is_answered:
+            self._unset_keepalive_if_required()
+            self._limit_reading(None)
+            self._limit_reading(self.limits.last_seconds)
+        else:
+            self._announce_end()
+
+    def handle_events(self) -> None:
+        """Read requests; the last one before the end closes the connection."""
+        before = self.cycle
+        super().handle_events()
+        if self._is_ending and self.cycle is not before:
+            self._announce_end()
+
+    @property
+    def _is_answered(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def _announce_end(self) -> None:
+        """Have the answer tell the client that no other follows on this connection."""
+        if not self.cycle.response_started:
+            self.cycle.scope["headers"] = [*self.cycle.scope["headers"], CLOSE_HEADER]
+            self.cycle.keep_alive = False
+
+    def _look(self) -> None:
+        """Limit the time for what the client has to send next."""
+        if self.transport.is_closing():
+            return
+        theirs = self.conn.their_state
+        if theirs not in {h11.IDLE, h11.SEND_BODY}:
+            self.waiting_since = None
+        elif self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        if theirs is h11.IDLE and self._is_answered:
+            if self._is_ending:
+                self._limit_reading(self.limits.last_seconds)
+            elif self._has_sent:
+                self._unset_keepalive_if_required()
+                self._limit_reading(self.limits.head_seconds)
+        elif theirs is h11.SEND_BODY and self._is_answered:
+            # Refused unread; to close at once could keep the client from reading the answer.
+            self._state.is_refused = True
+            self._unset_keepalive_if_required()
+            self._limit_reading(self.limits.rest_seconds)
+        else:
+            self._has_sent = False
+            self._limit_reading(None)
+
+    def _limit_reading(self, seconds: float | None) -> None:
+        if seconds is None:
+            if self._reading:
+                self._reading.cancel()
+            self._reading = None
+        elif self._reading is None:
+            self._reading = self.loop.call_later(seconds, self._stop_waiting)
+
+    def _limit_writing(self, seconds: float | None) -> None:
+        if self._writing:
+            self._writing.cancel()
+        self._writing = None
+        if seconds is not None:
+            self._writing = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        """Close the connection; with half a request, say why."""
+        if self.transport.is_closing():
+            return
+        if self._is_answered and self._has_sent and self.conn.their_state is h11.IDLE:
+            self.transport.write(_TOO_LATE)
+        self.transport.close()
+        self._limit_writing(self.limits.last_seconds)
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest for its client; this one if none waits."""
+        waiting = [
+            (one.waiting_since, one)
+            for one in self.connections
+            if isinstance(one, LimitedProtocol) and one.waiting_since is not None
+        ]
+        _, oldest = min(waiting, key=lambda pair: pair[0])  # this one waits at least
+        oldest.waiting_since = None
+        oldest.transport.abort()
+
+
+class _Connection(h11.Connection):
+    """The state of a connection, with a limit on tiny chunks: each costs more to read than to send.
+
+    Args:
+        limits: The limits.
+    """
+
+    def __init__(self, limits: ConnectionLimits):
+        super().__init__(h11.SERVER, limits.head_bytes)
+        self._limits = limits
+        self._small = 0
+        self.is_refused = False
+
+    def next_event(self) -> Any:
+        """Return the next part of a request."""
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            self._small += len(event.data) < _SMALL
+            if self._small > self._limits.small_chunks / (20 if self.is_refused else 1):
+                raise h11.RemoteProtocolError("too many small chunks")
+        elif isinstance(event, h11.Request):
+            self._small, self.is_refused = 0, False
+        return event
+
+
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

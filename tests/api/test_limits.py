@@ -1,0 +1,397 @@
+"""Limits on what one request may take, and that nothing is read before the user is known."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
+from db.database import Database
+from local.seed import seed_samples
+from tests.api.conftest import Api, ApiFactory, Provider, starting
+from tests.conftest import Server
+
+SEARCH = "/v2/locations/search/"
+SAMPLES = "/v2/orgs/1/pathogens/SC2/samples/"
+MIB = 1 << 20
+
+
+@contextmanager
+def sending(
+    api: Api, head: str, body: bytes = b"", principal: str | None = "member"
+) -> Iterator[Any]:
+    """A connection on which that much of a request is sent; yields the file of its answer."""
+    url = httpx.URL(api.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+        lines = [head, f"Host: {url.host}"]
+        if principal:
+            lines.append(f"Authorization: Bearer {api.token(principal)}")
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        with connection.makefile("rb") as answer:
+            yield answer
+
+
+def status_of(answer: Any) -> int:
+    return int(answer.readline().split()[1])
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 62914560", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    ("principal", "path", "status"),
+    [(None, SAMPLES, 401), ("g2admin", SAMPLES, 403), (None, SEARCH, 401)],
+)
+def test_refusal_comes_before_the_body_is_sent(
+    shared_api: Api, principal: str | None, path: str, status: int, framing: str
+) -> None:
+    method = "PUT" if path == SAMPLES else "POST"
+    with sending(
+        shared_api, f"{method} {path} HTTP/1.1\r\n{framing}", principal=principal
+    ) as answer:
+        assert status_of(answer) == status
+
+
+def test_announced_size_above_the_limit_is_refused_unread(shared_api: Api) -> None:
+    for path, size in ((SEARCH, MIB), (SAMPLES + "validate_ids/", 8 * MIB)):
+        head = f"POST {path} HTTP/1.1\r\nContent-Length: {size + 1}"
+        with sending(shared_api, head) as answer:
+            assert status_of(answer) == 413
+    with sending(shared_api, f"PUT {SAMPLES} HTTP/1.1\r\nContent-Length: {32 * MIB + 1}") as answer:
+        assert status_of(answer) == 413
+
+
+def test_chunked_body_above_the_limit_is_refused(shared_api: Api) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b" " * (MIB // 2)
+
+    answer = shared_api("POST", SEARCH, "member", content=parts())
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"error": "the request body is too large", "limit": MIB},
+    )
+
+
+def test_body_of_20_mb_is_read_where_samples_are_written(shared_api: Api) -> None:
+    body = b'{"samples": [], "note": "%s"}' % (b"x" * (20 * MIB))
+    answer = shared_api("PUT", SAMPLES, "member", content=body)
+    assert (answer.status_code, answer.json()) == (200, {"samples": []})
+
+
+def test_too_many_values_are_refused_before_they_are_parsed(shared_api: Api) -> None:
+    body = b'{"samples": [], "more": [%s0]}' % (b"{}," * 500_000)
+    answer = shared_api("PUT", SAMPLES, "member", content=body)
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"error": "the request body has too many values", "limit": 1_000_000},
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "most"),
+    [
+        ("PUT", SAMPLES, "samples", MAX_SAMPLES),
+        ("DELETE", SAMPLES, "ids", MAX_NAMES),
+        ("POST", SAMPLES + "validate_ids/", "sample_ids", MAX_NAMES),
+        ("POST", "/v2/orgs/1/sequences/", "sample_ids", MAX_NAMES),
+        ("POST", "/v2/orgs/1/sequences/getfastaurl", "samples", MAX_NAMES),
+        ("POST", "/v2/orgs/1/qc_mutations/", "sample_ids", MAX_NAMES),
+    ],
+)
+def test_longer_lists_are_refused(
+    shared_api: Api, method: str, path: str, key: str, most: int
+) -> None:
+    answer = shared_api(method, path, "member", json={key: [0] * (most + 1)})
+    assert answer.status_code == 422
+    (finding,) = answer.json()["detail"]
+    assert (finding["loc"], finding["type"]) == (["body", key], "too_long")
+    assert finding["ctx"] == {"max_length": most, "actual_length": most + 1}
+
+
+@pytest.mark.parametrize("deep", [33, 900])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_deeper_bodies_are_refused(shared_api: Api, deep: int, opening: str, closing: str) -> None:
+    inner = opening * deep + "0" + closing * deep
+    answer = shared_api("POST", SEARCH, "member", content=f'{{"more": {inner}}}')
+    assert answer.status_code == 422
+    assert [finding["type"] for finding in answer.json()["detail"]] == ["too_deep"]
+    shallow = opening * 30 + "0" + closing * 30
+    answer = shared_api(
+        "POST", SEARCH, "member", content=f'{{"country": "usa", "more": {shallow}}}'
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("count", [10_000, MAX_SAMPLES])
+def test_errors_of_many_rows_are_listed_up_to_a_limit(shared_api: Api, count: int) -> None:
+    answer = shared_api("PUT", SAMPLES, "viewer", json={"samples": [{}] * count})
+    assert answer.status_code == 422
+    assert len(answer.content) < MIB
+    detail = answer.json()["detail"]
+    assert len(detail) == 1_001
+    assert detail[0] == {
+        "loc": ["body", "samples"],
+        "msg": "Items from index 500 on were not checked",
+        "type": "not_checked",
+        "ctx": {"first": 500},
+    }
+    assert detail[1]["loc"] == ["body", "samples", 0, "id"]
+    assert detail[-1] == {
+        "loc": ["body"],
+        "msg": "1001 more errors are not listed",
+        "type": "too_many_errors",
+        "ctx": {"listed": 1_000, "not_listed": 1_001},
+    }
+
+
+def test_few_errors_among_many_rows_are_all_listed(shared_api: Api) -> None:
+    good: dict[str, Any] = {
+        "id": 1,
+        "collection_location": 0,
+        "private": False,
+        "private_identifier": "a",
+        "collection_date": "2021-01-01",
+    }
+    rows = [dict(good) for _ in range(3_000)]
+    rows[0]["private"] = "maybe"
+    rows[499]["private_identifier"] = "x" * 129
+    rows[500]["collection_date"] = "yesterday"
+    rows[2_999].pop("id")
+    answer = shared_api("PUT", SAMPLES, "viewer", json={"samples": rows})
+    assert answer.status_code == 422
+    found = [(one["loc"][2:], one["type"], one.get("ctx")) for one in answer.json()["detail"]]
+    assert found == [
+        ([0, "private"], "bool_parsing", None),
+        ([499, "private_identifier"], "string_too_long", {"max_length": 128}),
+        ([500, "collection_date"], "date", None),
+        ([2_999, "id"], "missing", None),
+    ]
+
+
+def test_errors_do_not_repeat_long_keys(shared_api: Api) -> None:
+    body = json.dumps({"k" * 1_000_000: "\0", "\ud800": "\0"})
+    answer = shared_api("PUT", SAMPLES, "viewer", content=body)
+    assert answer.status_code == 422
+    assert [finding["loc"] for finding in answer.json()["detail"]] == [
+        ["body", "k" * 500 + "…"],
+        ["body", "\\ud800"],
+    ]
+
+
+@pytest.fixture
+def hasty(make_api: ApiFactory, seeded: Database) -> Api:
+    return make_api(seeded, limits=Limits(body_seconds=0.2, body_rate=10 * MIB, pause_seconds=0.1))
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"country": '])
+def test_unfinished_body_is_answered_with_408(hasty: Api, sent: bytes) -> None:
+    head = f"POST {SEARCH} HTTP/1.1\r\nContent-Length: 100"
+    with sending(hasty, head, sent) as answer:
+        assert status_of(answer) == 408
+        assert b"the request body did not arrive in time" in answer.read()
+
+
+# Slow readers hold no connection
+
+
+def unread(api: Api, stack: ExitStack, path: str, count: int) -> list[Any]:
+    """Ask that often, and read no more than the first line of each answer."""
+    answers = []
+    for _ in range(count):
+        answer = stack.enter_context(sending(api, f"GET {path} HTTP/1.1"))
+        assert status_of(answer) == 200
+        answers.append(answer)
+    return answers
+
+
+def in_use(api: Api) -> int:
+    """Return how many connections of the service are in a transaction."""
+    query = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'aspen-api'"
+        " AND datname = current_database() AND state <> 'idle'"
+    )
+    with api.database.reading() as session:
+        return int(session.scalar(query) or 0)
+
+
+def test_readers_who_do_not_read_hold_no_connection(make_api: ApiFactory, seeded: Database) -> None:
+    seed_samples(seeded, 12_000, group=1)
+    api = make_api(seeded, connections=ConnectionLimits(read_seconds=600))
+    expected = api("GET", SAMPLES, "member").content
+    with ExitStack() as stack:
+        answers = unread(api, stack, SAMPLES, 25)  # more than the service has connections
+        deadline = time.monotonic() + 60
+        while in_use(api):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert api("GET", "/v2/users/me", "g2admin").status_code == 200
+        # What they read later is whole.
+        assert _whole(answers[0]) == expected
+
+
+def _whole(answer: Any) -> bytes:
+    """Return the body of a chunked answer whose status was read."""
+    while answer.readline() not in {b"\r\n", b""}:
+        pass
+    parts = []
+    while size := int(answer.readline(), 16):
+        parts.append(answer.read(size))
+        answer.readline()
+    return b"".join(parts)
+
+
+# Connections that the client does not use
+
+
+@contextmanager
+def connected(api: Api) -> Iterator[socket.socket]:
+    url = httpx.URL(api.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Read until the service closes the connection."""
+    parts = []
+    try:
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass  # it had more to read
+    return b"".join(parts)
+
+
+HASTY = ConnectionLimits(
+    head_seconds=0.3, rest_seconds=0.3, read_seconds=0.3, last_seconds=0.3, small_chunks=100
+)
+
+
+@pytest.fixture(scope="module")
+def impatient(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
+    """A service that gives connections little time."""
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests")
+    seed_samples(database, 12_000, group=1)
+    with starting(provider) as make:
+        yield make(database, connections=HASTY)
+    database.dispose()
+    postgres.drop(name)
+
+
+def test_connection_without_a_request_is_closed(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        assert rest(connection) == b""
+
+
+@pytest.mark.parametrize("sent", [b"G", b"GET /v2/health/ HTTP/1.1\r\nHost: x\r\nX-A"])
+def test_half_a_head_is_answered_with_408(impatient: Api, sent: bytes) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(sent)
+        assert rest(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_head_that_trickles_in_is_answered_with_408(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        connection.settimeout(0.02)
+        head = iter(b"GET /v2/health/ HTTP/1.1\r\n" + b"X-A: b\r\n" * 10_000)
+        answer = b""
+        while not answer:
+            try:
+                connection.sendall(bytes([next(head)]))
+                answer = connection.recv(1 << 16)
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_second_request_has_as_little_time(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(b"GET /v2/health/ HTTP/1.1\r\nHost: x\r\n\r\nGET /v2/health/ HT")
+        answers = rest(connection)
+        assert answers.startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 408 " in answers
+
+
+def test_head_that_is_too_long_is_refused(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(b"GET /v2/health/ HTTP/1.1\r\n" + b"X-A: b\r\n" * 6_000)
+        assert rest(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_refused_body_does_not_go_on_without_end(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(
+            b"POST /v2/locations/search/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n"
+        )
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+        assert _is_closed(connection, b" " * 1_000)
+
+
+def _is_closed(connection: socket.socket, part: bytes) -> bool:
+    """Send again and again until the service closes the connection."""
+    connection.settimeout(0.05)
+    while True:
+        try:
+            connection.sendall(part)
+            if not connection.recv(1 << 16):
+                return True
+        except TimeoutError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+
+
+def test_body_of_tiny_chunks_is_cut_off(impatient: Api) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(
+            b"POST /v2/locations/search/ HTTP/1.1\r\nHost: x\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1_000
+        )
+        rest(connection)
+    answer = impatient(
+        "POST", SEARCH, "member", content=(letter.encode() for letter in '{"country": "usa"}')
+    )
+    assert answer.status_code == 200
+
+
+def test_reader_who_stops_is_cut_off(impatient: Api) -> None:
+    with sending(impatient, f"GET {SAMPLES} HTTP/1.1") as answer:
+        assert status_of(answer) == 200
+        time.sleep(1.5)
+        with pytest.raises((ConnectionResetError, ValueError)):
+            _whole(answer)
+
+
+def test_newcomer_takes_the_place_of_the_connection_that_waited_longest(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    api = make_api(seeded, connections=ConnectionLimits(connections=3))
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connected(api)) for _ in range(3)]
+        for connection in waiting[1:]:
+            connection.sendall(b"GET /v2/hea")
+        assert api("GET", "/v2/health/").status_code == 200
+        assert rest(waiting[0]) == b""
+        waiting[1].sendall(b"lth/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert waiting[1].recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+# Health and readiness
+
+
+def test_health_needs_no_database_and_readiness_does(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    away = make_api(Database(seeded.url.set(port=1)))
+    assert away("GET", "/v2/health/").status_code == 200
+    answer = away("GET", "/v2/health/ready")
+    assert (answer.status_code, answer.json()) == (503, {"error": "the database cannot be reached"})
+    there = make_api(seeded)("GET", "/v2/health/ready")
+    assert (there.status_code, there.json()) == (200, {"healthy": True})
