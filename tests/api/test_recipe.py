@@ -34,7 +34,7 @@ def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path:
     main = tmp_path / "api" / "main.py"
     before = main.read_text()
     main.write_text(
-        before.replace("\n\nSIGNED_IN", f"\n{imported}\n\nSIGNED_IN", 1).replace(
+        before.replace("\n\n_BODIES", f"\n{imported}\n\n_BODIES", 1).replace(
             "    app.include_router(pathogens.router",
             f"{included}    app.include_router(pathogens.router",
             1,
