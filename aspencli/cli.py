@@ -58,6 +58,14 @@ GLOBAL_OPTIONS = (
     ),
     GlobalOption(("--yes", "-y"), "Do not ask before writing (production wants --confirm)."),
     GlobalOption(("--confirm",), "Confirm a write by the target's name.", "NAME"),
+    GlobalOption(
+        ("--override-read-only",),
+        "Write for this run although the database or role is set to read-only.",
+    ),
+    GlobalOption(
+        ("--override-timeouts",),
+        "Use our own time limits for this run where the database or role sets shorter ones.",
+    ),
     GlobalOption(("--no-input",), "Never ask; refuse instead."),
     GlobalOption(
         ("--debug",), "Show requests, without their secrets, and the traceback of an error."

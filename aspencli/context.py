@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aspencli.clients.api import Api
     from aspencli.clients.laptop import Laptop
     from aspencli.output.console import Output
-    from db.connecting import Limits
+    from db.connecting import Guard, Limits, SessionPolicy
     from db.database import Database
 
 
@@ -164,7 +164,12 @@ class AppContext:
         return self.target.name == "local" and not self.target.database_url
 
     def database(
-        self, *, writable: bool = False, limits: Limits | None = None, admin: bool = False
+        self,
+        *,
+        writable: bool = False,
+        limits: Limits | None = None,
+        admin: bool = False,
+        guard: Guard | None = None,
     ) -> Database:
         """The target's database; nothing is opened yet.
 
@@ -173,6 +178,7 @@ class AppContext:
             limits: Other time limits than the usual ones.
             admin: Whether to come as one who may make and drop databases. On a target with an
                 address, that is whom the address names.
+            guard: How far code that is not ours may go; None for our own code.
 
         Raises:
             UnreachableError: Nobody told where it is.
@@ -183,15 +189,30 @@ class AppContext:
 
         database = Database(
             self.database_url(admin=admin),
-            application_name=self.application_name,
-            writable=writable,
-            limits=limits,
+            policy=self.policy(writable=writable, limits=limits, guard=guard),
         )
         self._exits.callback(database.dispose)
         if not self._relays_commits:
             self._relays_commits = True
             self._exits.enter_context(relayed(LOG, self.out))
         return database
+
+    def policy(
+        self, *, writable: bool = False, limits: Limits | None = None, guard: Guard | None = None
+    ) -> SessionPolicy:
+        """Return what holds for the sessions of this run; see `database`."""
+        from db.connecting import Guard, Limits, Overrides, SessionPolicy, cut_name
+
+        return SessionPolicy(
+            application_name=cut_name(self.application_name),
+            limits=limits or Limits(),
+            writable=writable,
+            overrides=Overrides(
+                read_only=bool(self.options["override_read_only"]),
+                timeouts=bool(self.options["override_timeouts"]),
+            ),
+            guard=guard or Guard.NONE,
+        )
 
     def database_url(self, *, admin: bool = False) -> str:
         """The address of the target's database, with its password; see `database`.

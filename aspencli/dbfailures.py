@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from db import libpq
 from db.connecting import InvalidDatabaseUrlError
-from db.errors import StandbyError
+from db.errors import NotAllowedError, StandbyError
 from db.refusals import refusal_state
 
 PRIMARY_NEEDED = (
@@ -123,8 +123,8 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
     if isinstance(error, InvalidDatabaseUrlError):
         hint = "Fix database_url in the config file, or the variable that sets it."
         return 2, str(error), hint, ()
-    if isinstance(error, StandbyError):
-        return 3, str(error), PRIMARY_NEEDED, ()
+    if isinstance(error, StandbyError | NotAllowedError):
+        return 3, str(error), getattr(error, "hint", PRIMARY_NEEDED), ()
     if isinstance(error, NoResultFound):
         return 6, "not found", None, ()
     if not isinstance(error, DBAPIError):

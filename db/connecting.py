@@ -1,8 +1,16 @@
-"""What a session is told when it is opened; without SQLAlchemy, which takes its time to load."""
+"""What every session is given when it opens; without SQLAlchemy, which takes its time to load.
+
+Nothing relies on startup ``options``: poolers reject them, or drop them silently. The settings are
+set, and read back, in one round trip after connecting. Behind a pooler the next transaction may run
+in another server's session, so there they are set for one transaction at a time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
@@ -33,38 +41,186 @@ class Limits:
     connect_s: int = 10
 
 
+@dataclass(frozen=True)
+class Overrides:
+    """Which of the server's stricter settings are ignored, for one run and on request.
+
+    Attributes:
+        read_only: ``default_transaction_read_only`` of the database or role.
+        timeouts: Its ``statement_timeout``, ``lock_timeout`` and
+            ``idle_in_transaction_session_timeout``.
+    """
+
+    read_only: bool = False
+    timeouts: bool = False
+
+
+class Guard(Enum):
+    """How far code that is not ours may go with a connection."""
+
+    NONE = "none"
+    """Our own code: it asks for what it needs."""
+    READING = "reading"
+    """Every transaction is read-only, and stays so whatever SQL it is sent."""
+    REHEARSAL = "rehearsal"
+    """Nothing is ever committed: a commit only releases a savepoint."""
+
+    @property
+    def guards(self) -> bool:
+        """Whether there is code that is not ours."""
+        return self is not Guard.NONE
+
+
+@dataclass(frozen=True)
+class SessionPolicy:
+    """What holds for each session of a database.
+
+    Attributes:
+        application_name: What the server's activity views show.
+        limits: The time limits of the session.
+        schema: The schema that unqualified names are looked up in, before ``public``.
+        writable: Whether its transactions may write unless they say otherwise.
+        overrides: Which of the server's stricter settings are ignored.
+        guard: How far code that is not ours may go.
+        role: The role that reading transactions take on; None to stay what the address names.
+    """
+
+    application_name: str = "aspencli"
+    limits: Limits = field(default_factory=Limits)
+    schema: str = SCHEMA
+    writable: bool = False
+    overrides: Overrides = field(default_factory=Overrides)
+    guard: Guard = Guard.NONE
+    role: str | None = None
+
+    @property
+    def search_path(self) -> str:
+        """The value of ``search_path``."""
+        return f"{self.schema},public"
+
+    def timeouts(self) -> dict[str, int]:
+        """The time limits by the names of the server's settings."""
+        return {
+            "statement_timeout": self.limits.statement_ms,
+            "lock_timeout": self.limits.lock_ms,
+            "idle_in_transaction_session_timeout": self.limits.idle_ms,
+        }
+
+
+TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+READ_ONLY = "default_transaction_read_only"
+
+
 def cut_name(name: str) -> str:
     """What PostgreSQL keeps of a name."""
     return name.encode()[:_NAME_LIMIT].decode(errors="ignore")
 
 
-def session_arguments(
-    application_name: str, limits: Limits, *, schema: str = SCHEMA, writable: bool
-) -> dict[str, Any]:
-    """What the driver is told for each new connection, beside the address (libpq keywords).
+# "-c name=value", and "--name=value", which the server takes for the same.
+_OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
+
+
+def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, Any]:
+    """Return what the driver is given for each new connection, besides the address.
 
     Args:
-        application_name: What the server's activity views show.
-        limits: The time limits of the session.
-        schema: The schema that unqualified names are looked up in, before ``public``.
-        writable: Whether its transactions may write unless they say otherwise.
+        policy: What holds for its sessions.
+        options: The ``options`` of the address; some hosts of databases route by them. Limits and
+            modes among them are dropped: those are ours to set.
     """
-    settings = {
-        "search_path": f"{schema},public",
-        "default_transaction_read_only": "off" if writable else "on",
-        "statement_timeout": str(limits.statement_ms),
-        "lock_timeout": str(limits.lock_ms),
-        "idle_in_transaction_session_timeout": str(limits.idle_ms),
-    }
     return {
-        "application_name": application_name,
-        "connect_timeout": limits.connect_s,
+        "application_name": policy.application_name,
+        "connect_timeout": policy.limits.connect_s,
         # Whatever PGCLIENTENCODING says: names come in every script.
         "client_encoding": "utf8",
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        # An empty one, so that libpq does not take PGOPTIONS.
+        "options": _OURS.sub("", options).strip(),
         # A dead peer is noticed in about a minute instead of two hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,
     }
+
+
+@dataclass(frozen=True)
+class ServerDefaults:
+    """What the server's configuration, the database and the role say of a session.
+
+    Attributes:
+        read_only: ``default_transaction_read_only``.
+        timeouts: The time limits in milliseconds, by the names of the settings; 0 for none.
+    """
+
+    read_only: bool
+    timeouts: Mapping[str, int]
+
+    def stricter(self, policy: SessionPolicy) -> dict[str, int]:
+        """Return the time limits that hold: of two the shorter, unless that is overridden."""
+        wanted = policy.timeouts()
+        if policy.overrides.timeouts:
+            return wanted
+        return {name: _shorter(self.timeouts[name], wanted[name]) for name in TIMEOUTS}
+
+
+def _shorter(one: int, other: int) -> int:
+    return min(one, other) if one and other else one or other
+
+
+def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
+    """Return the statement that sets a session up, and reads back what holds.
+
+    Its row: the server's process; its own `ServerDefaults`; then what was set. Where the process is
+    not the one that the connection was opened to, a pooler is in between. There the settings are
+    local to the statement, and so gone when it ends: they must not reach the sessions of others.
+
+    Args:
+        policy: What holds for the session.
+        backend_pid: The process that the connection was opened to, as the protocol says.
+    """
+    limits = policy.timeouts()
+    values = [f"d.{name}" for name in TIMEOUTS]
+    settings = {
+        name: f"'{limits[name]}'"
+        if policy.overrides.timeouts or not limits[name]
+        else f"CASE d.{name} WHEN 0 THEN {limits[name]} ELSE least(d.{name}, {limits[name]}) END"
+        for name in TIMEOUTS
+    }
+    if not policy.overrides.timeouts:
+        settings.update({name: f"d.{name}" for name in TIMEOUTS if not limits[name]})
+    read_only = "'on'"
+    if policy.writable:
+        read_only = "'off'" if policy.overrides.read_only else "d.read_only"
+    chosen = {"search_path": quoted(policy.search_path), READ_ONLY: read_only, **settings}
+    sets = [f"set_config('{name}', ({value})::text, l.local)" for name, value in chosen.items()]
+    defaults = [
+        f"max(reset_val) FILTER (WHERE name = '{name}')::bigint AS {name}" for name in TIMEOUTS
+    ]
+    names = ", ".join(f"'{name}'" for name in (READ_ONLY, *TIMEOUTS))
+    return f"""
+SELECT l.pid, d.read_only, {", ".join(values)}, {", ".join(sets)}
+  FROM (SELECT max(reset_val) FILTER (WHERE name = '{READ_ONLY}') AS read_only,
+               {", ".join(defaults)}
+          FROM pg_catalog.pg_settings WHERE name IN ({names})) d,
+       (SELECT pg_backend_pid() AS pid, pg_backend_pid() <> {backend_pid} AS local) l
+"""  # noqa: S608 - numbers, names of ours, and a quoted schema
+
+
+def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str:
+    """Return a query that sets everything for the transaction that is open, behind a pooler.
+
+    Its row ends with whether the transaction is read-only.
+    """
+    chosen = {
+        "search_path": policy.search_path,
+        **{name: str(value) for name, value in defaults.stricter(policy).items()},
+        **({"role": policy.role} if policy.role and not policy.writable else {}),
+    }
+    sets = [f"set_config('{name}', {quoted(value)}, true)" for name, value in chosen.items()]
+    return f"SELECT {', '.join(sets)}, current_setting('transaction_read_only')"
+
+
+def quoted(value: str) -> str:
+    """Return a value as an SQL literal."""
+    escaped = value.replace("'", "''")
+    return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"

@@ -5,16 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from db.commits import make_interruptible
-from db.connecting import DRIVER, InvalidDatabaseUrlError, Limits, cut_name, session_arguments
+from db.connecting import (
+    DRIVER,
+    Guard,
+    InvalidDatabaseUrlError,
+    Limits,
+    SessionPolicy,
+    connection_arguments,
+    cut_name,
+)
+from db.driver import DriverConnection, opener
+from db.errors import NotAllowedError
 from db.hosts import first_text, joined_hosts, split_hosts, wanted_server
 from db.libpq import clean_address
 from db.refusals import report_refusals
@@ -62,6 +73,7 @@ class Database:
         writable: Whether ``make_session`` may write.
         limits: The time limits of each session.
         schema: The schema that unqualified names are looked up in, before ``public``.
+        policy: All that holds for its sessions, instead of the single values.
     """
 
     def __init__(
@@ -72,12 +84,16 @@ class Database:
         writable: bool = False,
         limits: Limits | None = None,
         schema: str = "aspen",
+        policy: SessionPolicy | None = None,
     ):
         self._url = normalise_url(address)
-        self.application_name = cut_name(application_name)
-        self.writable = writable
-        self.limits = limits or Limits()
-        self.schema = schema
+        self._policy = policy or SessionPolicy(
+            application_name=cut_name(application_name),
+            limits=limits or Limits(),
+            schema=schema,
+            writable=writable,
+        )
+        self._engines: dict[bool, Engine] = {}
 
     def __repr__(self) -> str:
         mode = "writing" if self.writable else "read-only"
@@ -98,41 +114,63 @@ class Database:
             return shown.render_as_string(hide_password=True).replace("<hosts>", places)
         return url.render_as_string(hide_password=True)
 
-    @cached_property
+    @property
+    def policy(self) -> SessionPolicy:
+        """What holds for its sessions."""
+        return self._policy
+
+    @property
+    def application_name(self) -> str:
+        """What the server's activity views show."""
+        return self._policy.application_name
+
+    @property
+    def writable(self) -> bool:
+        """Whether its sessions may write."""
+        return self._policy.writable
+
+    @property
+    def limits(self) -> Limits:
+        """The time limits of each session."""
+        return self._policy.limits
+
+    @property
+    def schema(self) -> str:
+        """The schema that unqualified names are looked up in, before ``public``."""
+        return self._policy.schema
+
+    @property
     def engine(self) -> Engine:
         """The engine of this database's sessions."""
-        return self._make_engine(writable=self.writable)
+        return self._engine(writable=self.writable)
 
-    @cached_property
-    def _read_engine(self) -> Engine:
-        return self._make_engine(writable=False) if self.writable else self.engine
+    def writing(self) -> Self:
+        """Return the same database, with sessions that may write.
 
-    @cached_property
-    def _write_engine(self) -> Engine:
-        return self.engine if self.writable else self._make_engine(writable=True)
+        Raises:
+            NotAllowedError: It is guarded, and only reads.
+        """
+        self._require_writing()
+        return self.derived(writable=True)
 
-    def writing(self) -> Database:
-        """The same database, with sessions that may write."""
-        return Database(
-            self._url,
-            application_name=self.application_name,
-            writable=True,
-            limits=self.limits,
-            schema=self.schema,
-        )
+    def with_limits(self, **changes: int) -> Self:
+        """Return the same database with other time limits (see `Limits`)."""
+        return self.derived(limits=replace(self.limits, **changes))
 
-    def with_limits(self, **changes: int) -> Database:
-        """The same database with other time limits (see `Limits`)."""
-        return Database(
-            self._url,
-            application_name=self.application_name,
-            writable=self.writable,
-            limits=replace(self.limits, **changes),
-            schema=self.schema,
-        )
+    def derived(self, **changes: Any) -> Self:
+        """Return the same database under a policy that differs in some attributes.
+
+        A guard stays: nothing that is derived may do more than what it is derived of.
+        """
+        guard = self._policy.guard
+        if guard is not Guard.NONE:
+            changes.update(guard=guard, writable=self.writable)
+        other = copy(self)
+        vars(other).update(_policy=replace(self._policy, **changes), _engines={})
+        return other
 
     def make_session(self) -> ReadSession:
-        """A new session; the caller closes it. It may write only where the database may."""
+        """Return a new session; the caller closes it. It may write only where the database may."""
         from db.sessions import ReadSession, WriteSession
 
         kind = WriteSession if self.writable else ReadSession
@@ -140,29 +178,27 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[ReadSession]:
-        """A read-only session that is rolled back at the end."""
+        """Open a read-only session, which is rolled back at the end."""
         from db.sessions import ReadSession
 
-        with ReadSession(self._read_engine) as session:
+        with ReadSession(self._engine(writable=False)) as session:
             yield session
 
     @contextmanager
     def begin(self) -> Iterator[WriteSession]:
-        """A writing session: one transaction, committed at the end, rolled back on any error."""
+        """Open a writing session: one transaction, committed at the end, rolled back on any error.
+
+        Raises:
+            NotAllowedError: It is guarded, and only reads.
+        """
         from db.sessions import WriteSession
 
-        with WriteSession(self._write_engine) as session, session.begin():
+        self._require_writing()
+        with WriteSession(self._engine(writable=True)) as session, session.begin():
             yield session
 
-    def dispose(self) -> None:
-        """Close every connection that is not in use."""
-        for name in ("engine", "_read_engine", "_write_engine"):
-            engine = self.__dict__.pop(name, None)
-            if engine is not None:
-                engine.dispose()
-
-    def connect_args(self, *, writable: bool) -> dict[str, Any]:
-        """What the driver is told for each new connection (libpq keywords)."""
+    def arguments(self) -> dict[str, Any]:
+        """Return what libpq is given besides the address; it sets no mode and no limits."""
         return {
             # libpq would take a missing one from PGHOSTADDR or a service file, and that address
             # would win over the host: another server than the one that the target names.
@@ -170,22 +206,57 @@ class Database:
             "target_session_attrs": wanted_server(
                 first_text(self._url.query.get("target_session_attrs")) or "any"
             ),
-            **session_arguments(
-                self.application_name, self.limits, schema=self.schema, writable=writable
-            ),
+            **connection_arguments(self._policy, first_text(self._url.query.get("options"))),
         }
 
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        while self._engines:
+            self._engines.popitem()[1].dispose()
+
+    def _engine(self, *, writable: bool) -> Engine:
+        if writable not in self._engines:
+            self._engines[writable] = self._make_engine(writable=writable)
+        return self._engines[writable]
+
+    def _require_writing(self) -> None:
+        if self._policy.guard is Guard.READING:
+            raise NotAllowedError(
+                "This session only reads. Nothing was written.",
+                hint="To write, use the option that asks for writing (see --help).",
+            )
+
     def _make_engine(self, *, writable: bool) -> Engine:
+        """Make an engine; every connection to the database is opened by one of these."""
+        if writable:
+            self._require_writing()
+        policy = replace(self._policy, writable=writable)
         engine = sa.create_engine(
             self._url,
-            connect_args=self.connect_args(writable=writable),
+            connect_args={**self.arguments(), "connection_factory": opener(policy)},
             pool_size=2,
             max_overflow=8,
             pool_pre_ping=True,
             pool_recycle=1_800,
             hide_parameters=True,
+            # Looking for a type that no table has would cost three round trips.
+            use_native_hstore=False,
         )
         make_interruptible(engine)
         report_standby(engine)
         report_refusals(engine)
+        # SQLAlchemy's own turns to autocommit for it, which a guarded connection refuses.
+        vars(engine.dialect)["do_ping"] = _ping
+        event.listen(engine, "checkin", _give_back)
         return engine
+
+
+def _ping(connection: DriverConnection) -> bool:
+    connection.ping()
+    return True
+
+
+def _give_back(connection: DriverConnection | None, record: Any) -> None:
+    """Close a connection to a pooler: while it is open, it may keep one of few from others."""
+    if connection is not None and connection.pooled and not connection.rehearsing:
+        record.invalidate()

@@ -6,6 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+class NotAllowedError(Exception):
+    """A session, or a statement, that the rules of this database do not allow; nothing was written.
+
+    Attributes:
+        message: What was not allowed, and why.
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ServerReadOnlyError(NotAllowedError):
+    """The server's own settings make every session of this database or role read-only."""
+
+
 class RowsMovedError(Exception):
     """Rows were changed by somebody else between the plan and the write; nothing was written.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +15,10 @@ import typer
 
 from aspencli.cli import examples
 from aspencli.context import AppContext, current
-from aspencli.errors import RefusedError
-from db.connecting import Limits
+from aspencli.errors import BadInputError, RefusedError
 
 if TYPE_CHECKING:
-    from aspencli.services.psql import Address, PsqlCall
+    from aspencli.services.psql import Address, PsqlCall, Standing, Words
 
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writing; asks first. Otherwise it is read-only.")
@@ -104,45 +106,142 @@ def psql(
     Unqualified names are looked up in schema aspen, then public. The password reaches psql through
     its environment, never its arguments.
     """
-    from aspencli.services.psql import Address, find_psql, psql_call, read_address
+    from aspencli.services.psql import (
+        Address,
+        find_psql,
+        psql_call,
+        read_address,
+        read_words,
+        require_kept_session,
+    )
 
     context = current(ctx)
     if write:
         context.authorise("open psql for writing", dry_run=False)
-    parameters = read_address(context.database_url())
-    address = Address(parameters, context.application_name, writable=write)
+    given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
+    words = read_words(given)
+    address = Address(read_address(context.database_url()), context.policy(writable=write))
     program = find_psql(context.target, context.laptop.psql)
-    _reach(context, address)
-    _announce(context, address)
-    words = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
-    _become(psql_call(program, address, context.target, words, script=not sys.stdin.isatty()))
+    address, standing = _reach(context, address)
+    require_kept_session(standing, words, writable=write)
+    _announce(context, address, standing)
+    if not write:
+        _require_kept_role(context, standing, words)
+    call = psql_call(
+        program,
+        address,
+        context.target,
+        given,
+        standing=standing,
+        script=not sys.stdin.isatty(),
+    )
+    _become(call)
 
 
-def _reach(context: AppContext, address: Address) -> None:
-    """Fail as every other command does where the database cannot be reached.
+def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
+    """Connect as psql will; fail as every other command does where that is not possible."""
+    import psycopg2
 
-    Without a password in the address it is psql that asks for one.
-    """
-    if not address.parameters.get("password") or address.answers:
+    from aspencli.services.psql import look
+
+    # Only production is read as another role: elsewhere operators work as who they are.
+    as_reader = context.target.is_production and not address.writable
+    try:
+        return address, look(address, as_reader=as_reader)
+    except psycopg2.OperationalError:
+        if address.parameters.get("password") or not context.out.interactive:
+            with context.database(writable=address.writable).reading() as session:
+                session.connection()
+            raise
+    from getpass import getpass
+
+    user = address.parameters.get("user", "")
+    password = getpass(f"Password for {user or 'the database'}: ")
+    address = replace(address, parameters={**address.parameters, "password": password})
+    return address, look(address, as_reader=as_reader)
+
+
+def _announce(context: AppContext, address: Address, standing: Standing) -> None:
+    if not context.out.interactive:
         return
-    with context.database(writable=address.writable).reading() as session:
-        session.connection()
+    mode = "WRITING" if address.writable else "read-only (--write to change that)"
+    if context.target.is_production and not address.writable:
+        if standing.is_read_only_by_convention:
+            mode = "read-only by convention only: this database user can write"
+        elif standing.reader:
+            mode = f"read-only, as role {standing.reader}"
+    limit = int(standing.settings["statement_timeout"]) / 1_000
+    long = f"a statement may take {limit:.0f} s" if limit else "no statement timeout"
+    if standing.pooled:
+        mode += ", through a pooler"
+        long = long if standing.keeps_session else "the pooler's own limits hold"
+    context.out.info(f"{context.target.label}, {mode}; {long}")
 
 
-def _announce(context: AppContext, address: Address) -> None:
-    if context.out.interactive:
-        mode = "WRITING" if address.writable else "read-only (--write to change that)"
-        limit = Limits().statement_ms / 1_000
-        context.out.info(f"{context.target.label}, {mode}; a statement may take {limit:.0f} s")
+def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:
+    """On production, make sure that SQL cannot make this session write, or ask for the name.
+
+    Raises:
+        RefusedError: It could, and the name was not given.
+    """
+    from aspencli.services.psql import could_leave
+
+    if not context.target.is_production or not standing.can_write:
+        return
+    if standing.is_read_only_by_convention:
+        context.authorise(
+            "open psql, read-only by convention only (this database user can write, and there is "
+            "no role to take on that cannot)",
+            by_name=True,
+            dry_run=False,
+        )
+        return
+    why = f"use {words.elsewhere[0]}" if words.elsewhere else None
+    if why is None:
+        found = could_leave([*words.commands, *_texts(words)])
+        why = f"run SQL with {found!r} in it" if found else None
+    if why is not None:
+        context.authorise(
+            f"{why}, which could end the role {standing.reader} that cannot write",
+            by_name=True,
+            dry_run=False,
+        )
+
+
+def _texts(words: Words) -> Iterator[str]:
+    """Read what psql will run of files, and of a standard input at which nobody types."""
+    for name in words.files:
+        if name != "-":
+            try:
+                yield Path(name).read_text(errors="replace")
+            except OSError as error:
+                raise BadInputError(
+                    f"Cannot read {name}: {error.strerror}", hint="Check its name."
+                ) from error
+    if words.reads_stdin and not sys.stdin.isatty():
+        text = sys.stdin.buffer.read()
+        # psql reads the same again, from a file that no longer has a name.
+        with tempfile.TemporaryFile() as kept:
+            kept.write(text)
+            kept.seek(0)
+            os.dup2(kept.fileno(), 0)
+        yield text.decode(errors="replace")
 
 
 def _become(call: PsqlCall) -> None:
     """Let psql take the place of this process: signals and the terminal are its own."""
     sys.stdout.flush()
     sys.stderr.flush()
+    environment = dict(call.environment)
+    if call.startup is not None:
+        reading, writing = os.pipe()
+        os.write(writing, call.startup.encode())
+        os.close(writing)
+        os.set_inheritable(reading, True)
+        environment["PSQLRC"] = f"/dev/fd/{reading}"
     # Python ignores SIGPIPE, and what is ignored stays ignored in the program that follows.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execve(call.program, call.arguments, dict(call.environment))  # noqa: S606 - no shell is wanted
+    os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aspencli.context import AppContext
 from aspencli.errors import BadInputError
+from db.connecting import Guard
 
 if TYPE_CHECKING:
     from aspencli.services.profiling import Bench
@@ -73,7 +74,8 @@ def run(context: AppContext, work: Work, bench: Bench) -> int:
     Raises:
         KeyboardInterrupt: It was interrupted; the bench has what ran until then.
     """
-    database = context.database(writable=work.write)
+    guard = Guard.REHEARSAL if bench.rehearse else Guard.NONE if work.write else Guard.READING
+    database = context.database(writable=work.write, guard=guard)
     if work.request is not None:
         return _ask(context, work, bench)
     if work.sql is not None:

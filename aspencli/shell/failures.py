@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from aspencli.dbfailures import PRIMARY_NEEDED
 from aspencli.errors import AspenError
-from db.errors import StandbyError
+from db.errors import NotAllowedError, StandbyError
 
 _SHOWN_LINES = 12
 _SHOWN_SQL = 300
@@ -48,8 +48,9 @@ def brief(
         return Brief("interrupted", details=place)
     if isinstance(error, AspenError):
         return Brief(error.message, error.hint, (*error.details, *place))
-    if isinstance(error, StandbyError):
-        return Brief(str(error), PRIMARY_NEEDED, place)
+    if isinstance(error, StandbyError | NotAllowedError):
+        hint = getattr(error, "hint", PRIMARY_NEEDED) or how_to_write
+        return Brief(str(error), hint, place)
     if isinstance(error, DBAPIError):
         return _of_driver(error, how_to_write, place)
     if isinstance(error, SQLAlchemyError):

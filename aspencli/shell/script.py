@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 
-from aspencli.errors import INTERRUPTED, AspenError, BadInputError
+from aspencli.errors import INTERRUPTED, AspenError, BadInputError, RefusedError
 from aspencli.shell.console import ConsoleRequest
 from aspencli.shell.failures import brief
 from aspencli.shell.workspace import Workspace
+from db.errors import NotAllowedError
 
 STDIN = "-"
 
@@ -92,6 +93,8 @@ def _outcome(request: ConsoleRequest, source: Source, main: ModuleType) -> int:
         _tell(request, source, error)
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
+        if isinstance(error, NotAllowedError):
+            return RefusedError.exit_code
         return error.exit_code if isinstance(error, AspenError) else 1
     return 0
 

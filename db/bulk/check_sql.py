@@ -5,6 +5,7 @@ What a message quotes is written as JSON, so that no value can break out of its 
 
 from __future__ import annotations
 
+from db.bulk.carrying import KEPT
 from db.bulk.conditions import differs, given, in_scope, is_unknown, label, lacks_side, moved
 from db.bulk.plan_sql import HELD, PLAN, PROBLEM
 from db.bulk.reference_sql import shown
@@ -188,7 +189,7 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
 """
         for number, column in spec.unique()
     )
-    return f"CREATE TEMPORARY TABLE aspencli_held AS {held}"
+    return f"CREATE TEMPORARY TABLE aspencli_held {KEPT} AS {held}"
 
 
 ANALYSE_HELD = f"ANALYZE {HELD}"

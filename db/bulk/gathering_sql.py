@@ -9,6 +9,7 @@ row ``creates`` or ``deletes``: all of its lines then do, and are applied togeth
 
 from __future__ import annotations
 
+from db.bulk.carrying import KEPT
 from db.bulk.check_sql import quoted, quoted_cell
 from db.bulk.conditions import label
 from db.bulk.plan_sql import PLAN, ROWS, current, sides, stored_label
@@ -25,7 +26,7 @@ def create_plan(spec: Spec) -> str:
         creates += f" AND bool_or(q.g{spec.labelled} AND {says} IS NOT NULL) {of_row}"
         deletes = f"q.id IS NOT NULL AND bool_or(q.g{spec.labelled} AND {says} IS NULL) {of_row}"
     return f"""
-CREATE TEMPORARY TABLE aspencli_plan AS
+CREATE TEMPORARY TABLE aspencli_plan {KEPT} AS
 SELECT q.*, coalesce(q.stored_label, max({says}) {of_row}) AS label,
        row_number() OVER (PARTITION BY q.who ORDER BY q.line) = 1 AS leads,
        count(*) {of_row} AS company, {creates} AS creates, {deletes} AS deletes

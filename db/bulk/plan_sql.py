@@ -12,6 +12,7 @@ into being, or have several lines, `gathering_sql` tells what else the plan has.
 
 from __future__ import annotations
 
+from db.bulk.carrying import KEPT
 from db.bulk.conditions import (
     changes,
     changes_aside,
@@ -38,18 +39,19 @@ PROBLEM = "pg_temp.aspencli_problem"
 READ_WRITE = "SET TRANSACTION READ WRITE"
 # Else what another run commits between two statements would be neither known nor unknown.
 ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
-# A server that waits for a lock would not notice that its client is gone (from PostgreSQL 14 on).
-NOTICE_LOSS = """
-SELECT set_config(name, '1s', false) FROM pg_settings
+# work_mem is for the hash tables of these statements only; a million identifiers take about this
+# much. What is staged is counted by a tenth of the usual sample: that there is much of it, and
+# hardly anything twice, shows there as well. A server that waits for a lock would not notice that
+# its client is gone (client_connection_check_interval, from PostgreSQL 14 on).
+RESOURCES = """
+SET LOCAL work_mem = '64MB'; SET LOCAL default_statistics_target = 10;
+SELECT set_config(name, '1s', true) FROM pg_settings
  WHERE name = 'client_connection_check_interval'
 """
-# For the hash tables of these statements only; a million identifiers take about this much.
-# What is staged is counted by a tenth of the usual sample: that there is much of it, and hardly
-# anything twice, shows there as well.
-RESOURCES = "SET LOCAL work_mem = '64MB'; SET LOCAL default_statistics_target = 10"
 # Temporary tables need neither the disk nor a standby, which may be missing: the commits of a plan
 # would wait for it, and so would the server when it removes the tables of a session that ends.
 FLEETING = "SET synchronous_commit = off"
+FLEETING_NOW = "SET LOCAL synchronous_commit = off"
 DURABLE = "SET LOCAL synchronous_commit TO DEFAULT"
 
 # Nobody else counts what is in the tables of a run: the planner would take them for small, and
@@ -92,7 +94,7 @@ def create_rows(spec: Spec) -> str:
         columns.append(f"v{number} {'varchar' if column.reference else column.type}")
         columns += [f"g{number} boolean NOT NULL"] if spec.partial else []
         columns += [f"e{number} {column.type}"] if spec.expects else []
-    return f"CREATE TEMPORARY TABLE aspencli_rows ({', '.join(columns)})"
+    return f"CREATE TEMPORARY TABLE aspencli_rows ({', '.join(columns)}) {KEPT}"
 
 
 def create_plan(spec: Spec) -> str:
@@ -114,7 +116,7 @@ def create_plan(spec: Spec) -> str:
         for number, _reference, _column in spec.references()
     )
     return f"""
-CREATE TEMPORARY TABLE aspencli_plan AS
+CREATE TEMPORARY TABLE aspencli_plan {KEPT} AS
 SELECT {", ".join(columns)}
   FROM {ROWS} m
   LEFT JOIN {table.name} s ON {in_scope(spec, "s")} AND s.{spec.key.stored} = m.key\
@@ -155,11 +157,11 @@ def analyse_plan(spec: Spec) -> str:
     return f"ANALYZE {PLAN} ({', '.join(columns)})"
 
 
-CREATE_PROBLEM = """
+CREATE_PROBLEM = f"""
 CREATE TEMPORARY TABLE aspencli_problem (
     line bigint NOT NULL, column_name varchar NOT NULL, reason varchar NOT NULL,
     left_out boolean NOT NULL DEFAULT false
-)
+) {KEPT}
 """
 
 

@@ -7,6 +7,7 @@ number, and told with what is near.
 
 from __future__ import annotations
 
+from db.bulk.carrying import KEPT
 from db.bulk.spec import Column, Reference
 
 _NEAR_TEXTS = 20  # texts for which something near is looked for
@@ -47,7 +48,7 @@ def create_found(number: int | str, reference: Reference, rows: str) -> str:
     table, key = reference.table, reference.id
     known = _known(reference, f"r.{key} AS id, ")
     return rf"""
-CREATE TEMPORARY TABLE aspencli_found{number} AS
+CREATE TEMPORARY TABLE aspencli_found{number} {KEPT} AS
 WITH wanted AS (
     SELECT DISTINCT v{number} AS given, {_plain(reference, f"v{number}")} AS text
       FROM {rows} WHERE v{number} IS NOT NULL

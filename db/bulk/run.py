@@ -55,9 +55,9 @@ class BulkRun:
     def __enter__(self) -> Self:
         self._connection = self._database.engine.connect()
         self._statements = Statements(self._connection, self._values)
-        with self._connection.begin():
-            self._statements.run(plan_sql.NOTICE_LOSS)
-            self._statements.run(plan_sql.FLEETING)
+        if not self._statements.is_pooled:
+            with self._connection.begin():
+                self._statements.run(plan_sql.FLEETING)
         return self
 
     def __exit__(
@@ -66,6 +66,7 @@ class BulkRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._statements.close()
         # The temporary tables go with the server's session, so it must not return to the pool.
         self._connection.invalidate()
         self._connection.close()
@@ -190,7 +191,7 @@ class BulkRun:
     ) -> Path:
         undo: Path | None = None
         try:
-            with self._statements.staging(durable=True):
+            with self._statements.staging(durable=True, keep=False):
                 transaction = int(self._statements.run(CURRENT).scalar_one())
                 begun(transaction)
                 self._statements.run(write_sql.lock(self._spec))

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from db.bulk.plan_sql import DURABLE, ONE_MOMENT, READ_WRITE, RESOURCES
+from db.bulk.carrying import Carrier
+from db.bulk.plan_sql import DURABLE, FLEETING_NOW, ONE_MOMENT, READ_WRITE, RESOURCES
 from db.interrupts import cancellable
 
 _BATCH = 2_000  # rows fetched at once
@@ -28,20 +29,36 @@ class Statements:
     def __init__(self, connection: Connection, values: Mapping[str, object]):
         self.connection = connection
         self._values = values
+        self._carrier = Carrier(connection)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler is in between."""
+        return self._carrier.is_needed
+
+    def close(self) -> None:
+        """Let go of what is kept between transactions."""
+        self._carrier.close()
 
     @contextmanager
-    def staging(self, *, of_one_moment: bool = False, durable: bool = False) -> Iterator[None]:
+    def staging(
+        self, *, of_one_moment: bool = False, durable: bool = False, keep: bool = True
+    ) -> Iterator[None]:
         """A transaction that makes temporary tables.
 
         Args:
             of_one_moment: Whether all its statements see the database as it is at the first one.
             durable: Whether it writes what outlives the session. Otherwise its commit waits for
                 neither the disk nor a standby.
+            keep: Whether what they hold at its end is needed later.
         """
         with self.connection.begin():
             self.run(ONE_MOMENT if of_one_moment else READ_WRITE)
-            self.run(f"{RESOURCES}; {DURABLE}" if durable else RESOURCES)
+            self.run(f"{DURABLE if durable else FLEETING_NOW}; {RESOURCES}")
+            self._carrier.unpack()
             yield
+            if keep:
+                self._carrier.pack()
 
     def run(self, statement: str, **values: object) -> sa.CursorResult[Any]:
         """Run one, in the transaction that is open.
@@ -56,9 +73,13 @@ class Statements:
         """Rows as they come, in a transaction of their own."""
         clause, bound = self._bind(statement, values)
         with self.connection.begin():
+            if self._carrier.is_needed:
+                self.run(READ_WRITE)
+                self.run(FLEETING_NOW)
+                self._carrier.unpack()
             yield from self.connection.execute(clause.execution_options(yield_per=_BATCH), bound)
 
     def _bind(self, statement: str, values: Values) -> tuple[sa.TextClause, Values]:
-        clause = sa.text(statement)
+        clause = sa.text(self._carrier.suited(statement))
         known = {**self._values, **values}
         return clause, {name: known[name] for name in clause.compile().params}

@@ -25,13 +25,16 @@ def rehearsed(engine: Recordable) -> Iterator[None]:
     dialect, pool = inner.dialect, inner.pool
     numbers, open_ = count(1), list[int]()
 
-    def begin(_proxied: Any) -> None:
-        open_.append(next(numbers))
-        _say(_proxied, f"SAVEPOINT rehearsal_{open_[-1]}")
+    def begin(proxied: Any) -> None:
+        if not _rehearses(proxied):
+            open_.append(next(numbers))
+            _say(proxied, f"SAVEPOINT rehearsal_{open_[-1]}")
 
     def ending(words: str) -> Callable[[Any], None]:
         def end(proxied: Any) -> None:
-            if open_:  # else it is the pool, which makes sure that there is no transaction
+            if _rehearses(proxied):
+                proxied.commit() if words.startswith("RELEASE") else proxied.rollback()
+            elif open_:  # else it is the pool, which makes sure that there is no transaction
                 _say(proxied, f"{words} rehearsal_{open_.pop()}")
 
         return end
@@ -57,6 +60,11 @@ def rehearsed(engine: Recordable) -> Iterator[None]:
         # The connection is closed in the middle of its transaction: the server rolls it back.
         used, inner.pool = inner.pool, pool
         used.dispose()
+
+
+def _rehearses(proxied: Any) -> bool:
+    """Return True for a connection that rehearses by its own policy."""
+    return getattr(proxied.dbapi_connection, "rehearsing", False)
 
 
 def _say(proxied: Any, words: str) -> None:

@@ -108,9 +108,11 @@ def settings(database: Database) -> Settings:
 @contextmanager
 def _untouched(database: Database) -> Iterator[ReadSession]:
     """A session with the server's own settings; its one transaction is read-only all the same."""
-    arguments = {**database.connect_args(writable=False), "options": ""}
     engine = sa.create_engine(
-        database.url, connect_args=arguments, poolclass=NullPool, hide_parameters=True
+        database.url,
+        connect_args=database.arguments(),
+        poolclass=NullPool,
+        hide_parameters=True,
     )
     try:
         with ReadSession(engine) as session:
