@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -38,11 +39,20 @@ class Access:
         out: Where messages and questions go.
         debug: Whether requests are shown.
         exits: Closes what was opened.
+        broken: Describes samples that make the live service fail.
     """
 
     def __init__(
-        self, target: Target, config: Config, out: Output, *, debug: bool, exits: ExitStack
+        self,
+        target: Target,
+        config: Config,
+        out: Output,
+        *,
+        debug: bool,
+        exits: ExitStack,
+        broken: Callable[[Sequence[int] | None], list[str]] = lambda _ids: [],
     ):
+        self._broken = broken
         self._target = target
         self._config = config
         self._out = out
@@ -130,7 +140,7 @@ class Access:
         from aspencli.clients.api import Api
         from aspencli.clients.api_calls import ApiCalls
 
-        return Api(ApiCalls(self._caller, self.session, _proxy_cookie()))
+        return Api(ApiCalls(self._caller, self.session, _proxy_cookie(), self._broken))
 
     @cached_property
     def _caller(self) -> Caller:

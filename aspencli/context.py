@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aspencli import __version__
 from aspencli.config import Config
-from aspencli.errors import BadInputError, UnreachableError
+from aspencli.errors import AspenError, BadInputError, UnreachableError
 from aspencli.targets import Target
+
+_LOOK_MS = 10_000  # for a query that only adds to an error
 
 if TYPE_CHECKING:
     import typer
@@ -126,7 +129,31 @@ class AppContext:
 
         debug = bool(self.options["debug"])
         target = self._with_laptop(self.target)
-        return Access(target, self.config, self.out, debug=debug, exits=self._exits)
+        return Access(
+            target,
+            self.config,
+            self.out,
+            debug=debug,
+            exits=self._exits,
+            broken=self._broken_samples,
+        )
+
+    def _broken_samples(self, ids: Sequence[int] | None) -> list[str]:
+        """Describe samples that make the live service fail; none where no database tells."""
+        if not (self.target.database_url or self.is_on_laptop):
+            return []
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from aspencli.services.lookups import incomplete_samples
+        from db.connecting import Limits
+
+        try:
+            database = self.database(limits=Limits(statement_ms=_LOOK_MS))
+            with database.reading() as session:
+                return incomplete_samples(session, ids)
+        except (AspenError, SQLAlchemyError) as error:  # it only adds to another error
+            self.out.info(f"The database could not be asked which sample it is: {_first(error)}")
+            return []
 
     def api(self) -> Api:
         """The target's API; its first request signs in where that is needed.
@@ -242,6 +269,11 @@ def current(ctx: typer.Context) -> AppContext:
     app = ctx.find_root().obj
     assert isinstance(app, AppContext)  # noqa: S101 - run() put it there
     return app
+
+
+def _first(error: Exception) -> str:
+    message = error.message if isinstance(error, AspenError) else str(error)
+    return message.partition("\n")[0]
 
 
 def _user() -> str:

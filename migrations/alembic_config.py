@@ -87,19 +87,48 @@ def stands_at(connection: Connection) -> str | None:
     return heads[0] if heads else None
 
 
+_BY_TIME = re.compile(r"\d{8}_\d{6}").fullmatch
+
+
 def require_known(current: str | None, script_directory: ScriptDirectory) -> None:
     """Make sure that the program has the revision that a database stands at.
 
     Raises:
         UnknownRevisionError: It has not.
     """
-    known = {script.revision for script in script_directory.walk_revisions()}
+    known = [script.revision for script in script_directory.walk_revisions()]
     if current is not None and current not in known:
-        raise UnknownRevisionError(
-            f"the database stands at revision {current}, which this version of the program does "
-            "not have",
-            hint="A newer version migrated it: update the program and try again.",
+        raise unknown_revision(current, known[-1])
+
+
+def is_older(revision: str, baseline: str) -> bool:
+    """Return True if a revision is one that the baseline has replaced.
+
+    The live service's own chain leads up to the baseline; its revisions are named by the time of
+    their making, as the baseline is.
+    """
+    return bool(_BY_TIME(revision)) and bool(_BY_TIME(baseline)) and revision < baseline
+
+
+def unknown_revision(current: str, baseline: str) -> UnknownRevisionError:
+    """Return the error for a database at a revision that the program does not have.
+
+    Args:
+        current: The revision of the database.
+        baseline: The program's oldest revision.
+    """
+    if is_older(current, baseline):
+        return UnknownRevisionError(
+            f"The database is at revision {current}, which is older than {baseline}, the oldest "
+            "revision that aspencli can migrate from.",
+            hint=f"First run the live service's own migrations up to that revision (alembic "
+            f"upgrade {baseline}, as its migration task does), then: aspencli db upgrade",
         )
+    return UnknownRevisionError(
+        f"the database stands at revision {current}, which this version of the program does "
+        "not have",
+        hint="A newer version migrated it: update the program and try again.",
+    )
 
 
 def require_revision(revision: str, script_directory: ScriptDirectory) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from aspencli.clients.api_errors import FORBIDDEN, UNAUTHORISED, error_of, forbidden, no_api
+from aspencli.clients.api_errors import (
+    FORBIDDEN,
+    UNAUTHORISED,
+    BrokenSamplesError,
+    error_of,
+    forbidden,
+    no_api,
+)
 from aspencli.clients.caller import Caller
 from aspencli.clients.downloads import BEYOND_END, Downloaded, Landing, Progress
 from aspencli.clients.http import Answer, Request
@@ -45,6 +52,9 @@ class TokenSource(Protocol):
         """What to do when the API refuses the token."""
 
 
+_NAMED = 20  # samples that an error names
+
+
 @dataclass(frozen=True)
 class _Call(Generic[T]):
     """A request that can be made again, with another token.
@@ -74,9 +84,18 @@ class ApiCalls:
         tokens: Who is signed in. Tokens go to that server and nowhere else, for the caller speaks
             to no other.
         cookie: What a proxy before it wants, as a Cookie header; None for nothing.
+        broken: Describes the samples that make the live service fail, of these ids or of all that
+            may be listed, as far as that can be found out.
     """
 
-    def __init__(self, caller: Caller, tokens: TokenSource, cookie: str | None = None):
+    def __init__(
+        self,
+        caller: Caller,
+        tokens: TokenSource,
+        cookie: str | None = None,
+        broken: Callable[[Sequence[int] | None], list[str]] = lambda _ids: [],
+    ):
+        self._broken = broken
         self._caller = caller
         self._tokens = tokens
         self._cookie = cookie
@@ -204,7 +223,10 @@ class ApiCalls:
         def read(answer: Answer) -> T:
             if answer.status >= _ERRORS and answer.status != call.takes:
                 request = call.asking()
-                raise error_of(answer, self.name, f"{request.method} {request.path}")
+                error = error_of(answer, self.name, f"{request.method} {request.path}")
+                if isinstance(error, BrokenSamplesError):
+                    error.details = (*error.details, *_which(request, self._broken))
+                raise error
             return call.read(answer)
 
         return self._caller.call(
@@ -220,12 +242,13 @@ class ApiCalls:
         if _status(error) == UNAUTHORISED:
             error.hint = self._tokens.advice()
         elif _status(error) == FORBIDDEN:
-            path = call.asking().path
+            request = call.asking()
+            path = request.path
             try:
                 me: Me | None = None if path == ME else self.ask("GET", ME, whole(Me))
             except AspenError:  # then it is told without saying who
                 me = None
-            error.details, error.hint = forbidden(path, me)
+            error.details, error.hint = forbidden(path, me, request.method)
 
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
@@ -246,3 +269,14 @@ def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None)
 
 def _status(error: AspenError) -> int | None:
     return error.answer.status if error.answer else None
+
+
+def _which(request: Request, broken: Callable[[Sequence[int] | None], list[str]]) -> list[str]:
+    """Return the samples that may have made the service fail, a line each."""
+    ids = [each["id"] for each in json.loads(request.body)["samples"]] if request.body else None
+    found = broken(ids)
+    if found or not ids:
+        return found
+    named = ", ".join(map(str, ids[:_NAMED]))
+    more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
+    return [f"It is one of the samples in the request: {named}{more}"]

@@ -22,7 +22,13 @@ from aspencli.shapes import Me
 
 UNAUTHORISED, FORBIDDEN = 401, 403
 _ERRORS, _SERVER_ERRORS = 400, 500  # where statuses of errors begin, and the server's own
+_GROUP = re.compile(r"GET /v2/groups/\d+/").fullmatch
+_SAMPLES = re.compile(r"(GET|PUT) /v2/orgs/\d+/pathogens/[^/]+/samples/").fullmatch
 _LISTED = 20  # lines of details; the rest is counted
+
+
+class BrokenSamplesError(AspenError):
+    """The live service failed because of a sample that lacks what it takes for granted."""
 
 
 class _Rule(NamedTuple):
@@ -65,6 +71,9 @@ def error_of(answer: Answer, name: str, request: str) -> AspenError:
         return _not_you(answer, name, said)
     if isinstance(said.extra.get("detail"), list):
         return _invalid(said.extra["detail"], name, said)
+    if _GROUP(request) and answer.status == _ERRORS and said.text == "Not found":
+        # The service says so of a group in which one has no role, and else says 403.
+        return _no_role(name, said)
     if isinstance(body, dict) and "error" in body:
         return _told(name, said)
     return _unexplained(name, request, said)
@@ -80,11 +89,12 @@ def no_api(answer: Answer, name: str) -> UnreachableError:
     )
 
 
-def forbidden(path: str, me: Me | None) -> tuple[tuple[str, ...], str]:
+def forbidden(path: str, me: Me | None, method: str = "GET") -> tuple[tuple[str, ...], str]:
     """Who was refused, and what to do about it.
 
     Args:
         path: What was asked for.
+        method: How it was asked for.
         me: Who asked; None where that is not known.
     """
     who = () if me is None else (f"You are {me['name']}, with {_roles(me)}.",)
@@ -92,6 +102,11 @@ def forbidden(path: str, me: Me | None) -> tuple[tuple[str, ...], str]:
     if found is None:
         return who, "Only a system administrator may; ask one."
     group = int(found[2])
+    if method == "POST" and path.endswith("/invitations/"):
+        return who, (
+            f"Only an administrator of group {group} or a system administrator can invite to it, "
+            "and it has to exist: ask one of them."
+        )
     if me is not None and any(each["id"] == group for each in me["groups"]):
         return (
             who,
@@ -192,6 +207,14 @@ def _complaint(item: Any) -> str:
     return f"{where or 'the request'}: {item.get('msg') or item.get('type') or 'not valid'}"
 
 
+def _no_role(name: str, said: ServiceAnswer) -> CredentialsError:
+    # As if it were a 403, so that the role is explained in the same words.
+    return CredentialsError(
+        f"{name} does not let you see that group, or it does not exist",
+        answer=ServiceAnswer(FORBIDDEN, said.text, said.extra),
+    )
+
+
 def _not_you(answer: Answer, name: str, said: ServiceAnswer) -> CredentialsError:
     if answer.status == FORBIDDEN:
         return CredentialsError(f"{name} does not let you do that: {said.text}", answer=said)
@@ -201,11 +224,32 @@ def _not_you(answer: Answer, name: str, said: ServiceAnswer) -> CredentialsError
     )
 
 
+def _why_broken(request: str) -> str | None:
+    """Return the known cause of a failure of the live service that has no words."""
+    if _SAMPLES(request):
+        return (
+            "The service fails for the whole list if one sample that you may see has no location."
+            if request.startswith("GET")
+            else "The service fails for the whole request if one of its samples has no location "
+            "or no genome."
+        )
+    return None
+
+
 def _unexplained(name: str, request: str, said: ServiceAnswer) -> AspenError:
     if said.status < _SERVER_ERRORS:
         return AspenError(
             f"{name} knows no {request} ({said.status})",
             hint="Is that the address of the API, and is it of this age? See: aspencli config show",
+            answer=said,
+        )
+    cause = _why_broken(request) if said.status == _SERVER_ERRORS else None
+    if cause is not None:
+        return BrokenSamplesError(
+            f"{name} failed at {request} ({said.status})",
+            hint="Give each sample a location and a genome, then run the command again. "
+            "With access to the database: aspencli samples list --via db",
+            details=[cause],
             answer=said,
         )
     return AspenError(

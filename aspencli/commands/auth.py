@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aspencli.access import Access
     from aspencli.identity import SignIn
 
+_UNAUTHORIZED = 401
 app = group("Sign in to a target, and see who is signed in.")
 
 
@@ -65,9 +66,15 @@ def login(
         )
     kind = access.choose_store(store.value if store else None)
     held = None if force else access.session.found(old=False)
+    if held is not None and not _is_accepted(context) and not access.session.is_new:
+        context.out.info("The API does not accept the present sign-in; signing in again.")
+        held = None
+    elif held is not None:
+        held = access.session.current()  # it may have been renewed
     if held is None:
         before = access.store.load()
         held = access.sign_in(kind, browser=browser)
+        access.session.use(held)
         _give_up(context, before)
         return _greet(context, held, "signed in")
     if store is not None:
@@ -152,6 +159,17 @@ def token(
     if context.out.out.isatty():
         context.out.warn(f"who sees this is you until {moment_words(held.expires_at)}")
     context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
+
+
+def _is_accepted(context: AppContext) -> bool:
+    """Return False if the API refuses the sign-in; True if it takes it, or cannot be asked."""
+    try:
+        context.api().users.me()
+    except CredentialsError as error:
+        return error.answer is None or error.answer.status != _UNAUTHORIZED
+    except AspenError:
+        return True
+    return True
 
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:

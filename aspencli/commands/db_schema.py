@@ -127,6 +127,8 @@ def show_current(ctx: typer.Context) -> None:
     context = current(ctx)
     state = schema.schema_state(context.database())
     context.out.record(CURRENT_COLUMNS, {**vars(state), "state": state.word})
+    if state.older is not None:
+        context.out.hint(state.older)
 
 
 def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.checks import as_id
 from aspencli.services.nearest import nearest, not_found
-from db.models import Group, Location, Pathogen, Role
+from db.models import Group, Location, Pathogen, Role, Sample, UploadedPathogenGenome
 from db.sessions import ReadSession
 
+_INCOMPLETE = 20  # samples that an error names
 PLACE = sa.func.nullif(
     sa.func.concat_ws(
         " / ", Location.region, Location.country, Location.division, Location.location
@@ -87,3 +90,31 @@ def _no_group(session: ReadSession, key: str) -> NotFoundError:
         ],
         hint="See them all: aspencli groups list",
     )
+
+
+def incomplete_samples(session: ReadSession, ids: Sequence[int] | None) -> list[str]:
+    """Describe samples that make the live service answer 500, a line each.
+
+    Args:
+        session: A session.
+        ids: The samples that were to be changed, which also need a genome; None for a list, which
+            fails only for the lack of a location.
+    """
+    lacks_place, lacks_genome = (
+        Sample.location_id.is_(None),
+        UploadedPathogenGenome.sample_id.is_(None),
+    )
+    statement = (
+        sa.select(Sample.id, Sample.private_identifier, Sample.submitting_group_id, lacks_place)
+        .outerjoin(UploadedPathogenGenome, UploadedPathogenGenome.sample_id == Sample.id)
+        .order_by(Sample.id)
+        .limit(_INCOMPLETE)
+    )
+    if ids is None:
+        statement = statement.where(lacks_place)
+    else:
+        statement = statement.where(Sample.id.in_(ids), sa.or_(lacks_place, lacks_genome))
+    return [
+        f'sample {id_} ("{name}") of group {group} has no {"location" if placeless else "genome"}'
+        for id_, name, group, placeless in session.execute(statement)
+    ]

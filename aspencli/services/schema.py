@@ -18,6 +18,7 @@ from aspencli.errors import (
 from aspencli.services import databases
 from db.database import Database
 from migrations import runner
+from migrations.alembic_config import is_older, unknown_revision
 from migrations.errors import (
     MigrationError,
     MigrationLockError,
@@ -47,18 +48,23 @@ class SchemaState:
         behind: How many revisions lie between them; None when the program does not know the
             database's revision.
         hidden: Why the revision cannot be read; None where it can.
+        older: How to bring a database up to date that is older than the program's oldest revision;
+            None for others.
     """
 
     revision: str | None
     head: str
     behind: int | None
     hidden: str | None = None
+    older: str | None = None
 
     @property
     def word(self) -> str:
         """``up to date``, ``behind``, ``empty`` or ``unknown``."""
         if self.revision is None and not self.hidden:
             return "empty"
+        if self.older is not None:
+            return "behind"
         if self.behind is None:
             return "unknown"
         return "behind" if self.behind else "up to date"
@@ -112,7 +118,10 @@ def schema_state(database: Database) -> SchemaState:
         chain = _chain()
     position = _position(chain, at)
     behind = None if position is None else len(chain) - 1 - position
-    return SchemaState(at, chain[-1].revision, behind)
+    older = None
+    if at is not None and is_older(at, chain[0].revision):
+        older = unknown_revision(at, chain[0].revision).hint
+    return SchemaState(at, chain[-1].revision, behind, older=older)
 
 
 def visible_schema_state(database: Database) -> SchemaState:
@@ -244,6 +253,9 @@ def _stand(database: Database, directory: Path | None) -> tuple[list[Revision], 
         chain = _chain(directory)
         at = runner.current(database.engine)
     position = _position(chain, at)
+    if position is None and is_older(at or "", chain[0].revision):
+        error = unknown_revision(at or "", chain[0].revision)
+        raise NotFoundError(error.message, hint=error.hint)
     if position is None:
         raise NotFoundError(
             f"the database stands at revision {at}, which this version of aspencli does not have",

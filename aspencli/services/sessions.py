@@ -57,6 +57,9 @@ class Session:
         given: The sign-in of ``ASPEN_TOKEN``; None where that is not set.
         use_old: Whether the old tool's sign-in may be used.
         command: What to type to sign in.
+
+    Attributes:
+        is_new: Whether somebody signed in during this command.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Session:
         command: str = "aspencli auth login",
         now: Callable[[], float] = time.time,
     ):
+        self.is_new = False
         self._place = place
         self._store = store
         self._provider = provider
@@ -121,17 +125,28 @@ class Session:
         return left if left is not None and left.lasts(self._now()) else None
 
     def renew(self, refused: str) -> str | None:
-        """Another token instead of one that the API refused; None where there is none."""
+        """Return another token instead of one that the API refused; None where there is none.
+
+        It is renewed with the refresh token, or else by signing in again where somebody can.
+        """
         if self._given is not None:
             return None
         stored = self._store.load()
-        if stored is None or not stored.refresh_token:
+        current = stored or self._held  # the latter is what the old tool left behind
+        young = current is not None and self._now() - current.issued_at < _FRESH_S
+        if current is not None and young and current.id_token == refused:
             return None
-        young = self._now() - stored.issued_at < _FRESH_S
-        if young and stored.id_token == refused:
-            return None
-        self._held = self._renewed(refused)
-        return self._held.id_token if self._held else None
+        found = self._renewed(refused)
+        if found is None and self._sign_in is not None:
+            self.is_new = True
+            found = self._sign_in(f"the API does not accept the sign-in to {self._place.target}")
+        if found is not None:
+            self._held = found
+        return found.id_token if found else None
+
+    def use(self, sign_in: SignIn) -> None:
+        """Use a sign-in that was made just now."""
+        self._held, self.is_new = sign_in, True
 
     def advice(self) -> str:
         """What to do when the API refuses the token."""

@@ -184,6 +184,9 @@ def _schema_verdict(schema: SchemaState) -> Verdict | None:
         return None
     if schema.revision is None:
         return Verdict("empty", "the database has no schema yet", "aspencli db setup")
+    if schema.older is not None:
+        found = f"its revision {schema.revision} is older than any that aspencli can migrate from"
+        return Verdict("behind", found, schema.older)
     if schema.behind is None:
         return Verdict(
             "unknown",

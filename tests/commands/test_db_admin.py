@@ -211,6 +211,11 @@ def change_revision(opened: sa.Connection) -> None:
     opened.commit()
 
 
+def age_revision(opened: sa.Connection) -> None:
+    opened.exec_driver_sql("UPDATE public.alembic_version SET version_num = '20221021_175601'")
+    opened.commit()
+
+
 def forget_schema(opened: sa.Connection) -> None:
     opened.exec_driver_sql("DELETE FROM public.alembic_version")
     opened.commit()
@@ -226,6 +231,7 @@ def forbid_writing(opened: sa.Connection) -> None:
     ("harm", "verdict", "step"),
     [
         (change_revision, "unknown", "newer one"),
+        (age_revision, "behind", "the live service's own migrations"),
         (forget_schema, "empty", "aspencli db setup"),
         (forbid_writing, "read-only", "Ask whoever runs it"),
     ],
@@ -253,3 +259,15 @@ def test_the_state_is_told_while_a_table_is_locked(run_cli: CliRunner, migrated_
     assert row["samples"] is None or row["estimated"] == ["samples"]
     assert row["connections"] == 1
     assert "the night shift" in row["longest_transaction"]
+
+
+def test_upgrade_of_an_older_database_says_how_to_bring_it_up_to_date(
+    run_cli: CliRunner, migrated_db: str
+) -> None:
+    with connected(migrated_db) as opened:
+        age_revision(opened)
+    result = run_cli("db", "upgrade", "--yes", database=migrated_db)
+    assert result.code == 6
+    assert "20221021_175601, which is older than 20230321_232555" in result.err
+    assert "alembic upgrade 20230321_232555" in result.err
+    assert "update aspencli" not in result.err

@@ -128,8 +128,8 @@ def test_a_provider_that_is_away_ends_with_5_and_loses_nothing(lab: Lab) -> None
     assert _token(lab)
 
 
-def test_a_token_that_the_api_refuses_is_renewed(lab: Lab) -> None:
-    lab.login()
+def _spoil(lab: Lab, **changes: Any) -> None:
+    """Make the token that is kept one that the API refuses, issued an hour ago."""
     path = Path(lab.env["KEYRING_FILE"])
     kept = json.loads(path.read_text())
     for key, text in kept.items():
@@ -137,10 +137,27 @@ def test_a_token_that_the_api_refuses_is_renewed(lab: Lab) -> None:
         head, body, signature = document["sign_in"]["id_token"].split(".")
         document["sign_in"]["id_token"] = f"{head}.{body}.{signature[::-1]}"
         document["sign_in"]["issued_at"] -= 3600
+        document["sign_in"].update(changes)
         kept[key] = json.dumps(document)
     path.write_text(json.dumps(kept))
+
+
+def test_a_token_that_the_api_refuses_is_renewed(lab: Lab) -> None:
+    lab.login()
+    _spoil(lab)
     result = lab.run("auth", "status")
     assert result.code == 0, result.err
+
+
+def test_refused_sign_in_that_cannot_be_renewed_is_replaced_by_login(lab: Lab) -> None:
+    lab.login()
+    _spoil(lab, refresh_token=None)
+    refused = lab.run("auth", "status")
+    assert (refused.code, "auth login" in refused.err) == (4, True)
+    again = lab.login()
+    assert again.code == 0, again.err
+    assert "already signed in" not in again.err
+    assert lab.run("auth", "status").code == 0
 
 
 # Where a token may go

@@ -27,6 +27,9 @@ def check_schema(database: Database) -> Examined:
     state = schema_state(database)
     if state.revision is None:
         return Examined("schema", Verdict.PROBLEM, "there is no schema", "aspencli db setup")
+    if state.older is not None:
+        message = f"revision {state.revision} is older than any that aspencli can migrate from"
+        return Examined("schema", Verdict.WARNING, message, state.older)
     if state.behind is None:
         message = f"this program does not know the revision {state.revision}"
         return Examined("schema", Verdict.WARNING, message, "Use the version that migrated it.")
