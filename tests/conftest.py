@@ -10,8 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +34,7 @@ from local.locking import file_lock
 from local.postgres import SUPERUSER, Cluster
 from local.processes import command_of
 from local.seed import seed_roles
+from tests import zygote
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 # These say where things are on this machine; they are no settings of the program under test.
@@ -59,11 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         config.stash[_run_folder] = Path(config.workerinput["aspen_run_folder"])
+        zygote.note_in(config.stash[_run_folder] / "commands")
         return
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
     folder.chmod(0o711)  # the server's account passes through
     config.stash[_run_folder] = folder
+    zygote.note_in(folder / "commands")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -301,15 +302,11 @@ class CliRunner:
         timeout: float = 60,
         database: Database | URL | str | None = None,
     ) -> CliResult:
-        done = subprocess.run(
-            [sys.executable, "-m", "aspencli", *arguments],
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
+        done = zygote.run_text(
+            arguments,
             env={**os.environ, **cli_environment(database), **(env or {})},
+            stdin=input,
             timeout=timeout,
-            capture_output=True,
-            text=True,
-            check=False,
         )
         return CliResult(done.returncode, done.stdout, done.stderr)
 

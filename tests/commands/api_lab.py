@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 import pexpect
 
+from tests import zygote
 from tests.api.conftest import CLIENT_ID, Api
 from tests.clients.naughty import Reply, Seen, reply, reset
 from tests.commands.ending import Ended
@@ -83,15 +84,10 @@ class ApiLab:
         stdin: str | None = None,
     ) -> Ended:
         """Run the real command, in a process of its own."""
-        done = subprocess.run(
-            self.command(*arguments),
+        done = zygote.run_text(
+            arguments,
             env={**os.environ, **self.environment(who), **(env or {})},
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+            stdin=stdin,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
+
+from tests import zygote
 
 # Private identifiers and what the samples are named at first.
 SAMPLES = {
@@ -118,15 +118,7 @@ class Lab:
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
         """Run a command; exit code, stdout and stderr."""
-        done = subprocess.run(
-            [sys.executable, "-m", "aspencli", *arguments],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            env=self.environment(),
-            timeout=120,
-            capture_output=True,
-            check=False,
-        )
+        done = zygote.run(arguments, env=self.environment(), stdin=stdin)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def execute(self, statement: str, **values: object) -> None:

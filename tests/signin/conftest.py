@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from db.database import Database
+from tests import zygote
 from tests.api.conftest import serving as serving_app
 from tests.api.conftest import settings_for
 from tests.clients.conftest import serving
@@ -75,9 +76,8 @@ class Lab:
         self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 60
     ) -> CliResult:
         """Run a command to its end."""
-        process = self.start(*arguments, env=env)
-        out, err = process.communicate(timeout=timeout)
-        return CliResult(process.returncode, out, err)
+        done = zygote.run_text(arguments, env=self.environment(env), timeout=timeout)
+        return CliResult(done.returncode, done.stdout, done.stderr)
 
     def start(
         self, *arguments: str, env: Mapping[str, str | None] | None = None
