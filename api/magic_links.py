@@ -44,8 +44,13 @@ class MagicLink:
         except SignatureExpired as error:
             raise ApiError(400, "This link has expired") from error
         except BadData as error:
-            raise ApiError(400, "Unauthenticated attempt to access a tree") from error
+            raise unauthenticated() from error
         return cls(**held)
+
+
+def unauthenticated() -> ApiError:
+    """Return the error of who comes with no link of ours, or with one that opens nothing."""
+    return ApiError(400, "Unauthenticated attempt to access an auspice magic link")
 
 
 def _serializer(settings: Settings) -> URLSafeTimedSerializer:

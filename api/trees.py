@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -14,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.authz import Access, Action
 from api.aws import Aws
 from api.errors import ApiError
-from api.samples.naming import prefixes
+from api.samples.naming import default_repository, prefixes
 from db.models import (
+    Group,
     Pathogen,
     PhyloRun,
     PhyloTree,
@@ -25,8 +27,48 @@ from db.models import (
     WorkflowInput,
 )
 
-Names = Mapping[str, str]
-"""The private identifier for each name that a tree may show a sample under."""
+_COLOURS = (
+    *("#277F8E", "#084A9F", "#4187E0", "#B2D3FD", "#DFC6FF", "#A171DF", "#6A2FB5", "#3D0F7A"),
+    *("#7A0F5C", "#B5307F", "#E06FA8", "#FDB2C9", "#FDD5B2", "#E0A041", "#9F6A08", "#5C4A00"),
+)
+"""Those of places in a tree: the group's own, then the others, the nearer ones first."""
+_SCALES = {
+    level: sa.text(f"""
+SELECT place.{level}
+  FROM aspen.locations place, aspen.locations home
+ WHERE home.id = :home AND {kind}
+ GROUP BY place.{level}, home.{level}
+ ORDER BY place.{level} IS NOT DISTINCT FROM home.{level} DESC, min(
+    -- the haversine of the angle between them: it grows as the distance does
+    power(sind((place.latitude - home.latitude) / 2), 2) + cosd(place.latitude)
+    * cosd(home.latitude) * power(sind((place.longitude - home.longitude) / 2), 2)
+ ) NULLS LAST, place.{level}
+ LIMIT {len(_COLOURS)}
+""")  # noqa: S608 - ours
+    for level, kind in {
+        "country": "place.division IS NULL AND place.location IS NULL",
+        "division": "place.division IS NOT NULL AND place.location IS NULL",
+        "location": "place.location IS NOT NULL",
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How a tree shows its samples and places.
+
+    Attributes:
+        private: The private identifier of each sample that is shown by it, by the public one
+            without a prefix.
+        beginnings: How public identifiers begin in the repositories of the pathogen.
+        former: The key of a node that keeps its public identifier, such as ``GISAID_ID``.
+        scales: The colors of places, by the key of a coloring.
+    """
+
+    private: Mapping[str, str]
+    beginnings: Sequence[str]
+    former: str
+    scales: Mapping[str, Sequence[Sequence[str | None]]]
 
 
 async def find_tree(db: AsyncSession, access: Access, tree_id: int) -> PhyloTree | None:
@@ -37,35 +79,58 @@ async def find_tree(db: AsyncSession, access: Access, tree_id: int) -> PhyloTree
     return await db.scalar(query)
 
 
-async def private_names(db: AsyncSession, access: Access, tree: PhyloTree) -> Names:
-    """The private identifiers of the tree's samples, as far as the user may see them.
+async def read_labels(
+    db: AsyncSession, access: Access, tree: PhyloTree, *, public: bool = False
+) -> Labels:
+    """Return the labels of a tree for a user.
 
-    Trees show public identifiers, with or without what the repositories begin them with.
+    Args:
+        db: A session.
+        access: The user, whose private identifiers are those that they may see.
+        tree: The tree.
+        public: Show public identifiers only.
     """
-    query = (
-        sa.select(Sample.public_identifier, Sample.private_identifier)
-        .join(PhyloTreeSample, PhyloTreeSample.sample_id == Sample.id)
-        .where(PhyloTreeSample.phylo_tree_id == tree.entity_id, access.samples(Action.READ_PRIVATE))
+    pathogen = await db.get_one(Pathogen, tree.pathogen_id)
+    beginnings = await prefixes(db, pathogen)
+    private = {}
+    if not public:
+        query = (
+            sa.select(Sample.public_identifier, Sample.private_identifier)
+            .join(PhyloTreeSample, PhyloTreeSample.sample_id == Sample.id)
+            .where(
+                PhyloTreeSample.phylo_tree_id == tree.entity_id,
+                access.samples(Action.READ_PRIVATE),
+            )
+        )
+        private = {bare(name, beginnings): own for name, own in await db.execute(query)}
+    repository = await default_repository(db, pathogen)
+    return Labels(private, beginnings, f"{repository.upper()}_ID", await _scales(db, tree))
+
+
+async def _scales(db: AsyncSession, tree: PhyloTree) -> dict[str, list[list[str | None]]]:
+    home = await db.scalar(
+        sa.select(Group.default_tree_location_id).where(Group.id == tree.group_id)
     )
-    beginnings = await prefixes(db, await db.get_one(Pathogen, tree.pathogen_id))
-    names: dict[str, str] = {}
-    for public, private in await db.execute(query):
-        for beginning in beginnings:
-            names.setdefault(public.removeprefix(f"{beginning}/"), private)
-        names[public] = private
-    return names
+    found = {}
+    for level, query in _SCALES.items():
+        places = await db.scalars(query, {"home": home})
+        found[level] = [[place, colour] for place, colour in zip(places, _COLOURS, strict=False)]
+    return found
 
 
-async def tree_document(aws: Aws, tree: PhyloTree, names: Names) -> bytes:
-    """The tree as JSON, its samples renamed; the name of before is kept as ``GISAID_ID``.
+async def tree_document(aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
+    """Return the tree as JSON, as Auspice reads it.
+
+    Names have no prefix of a repository; a sample that is shown by its private identifier keeps
+    the public one beside it. Colorings of places have scales.
 
     Raises:
         ApiError: 404, when its file is gone.
     """
-    return await asyncio.to_thread(_document, aws, tree.s3_bucket, tree.s3_key, names)
+    return await asyncio.to_thread(_document, aws, tree.s3_bucket, tree.s3_key, labels)
 
 
-def _document(aws: Aws, bucket: str, key: str, names: Names) -> bytes:
+def _document(aws: Aws, bucket: str, key: str, labels: Labels) -> bytes:
     try:
         body: bytes = aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
@@ -74,20 +139,26 @@ def _document(aws: Aws, bucket: str, key: str, names: Names) -> bytes:
         raise ApiError(404, "the tree's file is gone", file=f"s3://{bucket}/{key}") from error
     document = orjson.loads(body)
     for node in nodes(document):
-        private = names.get(node.get("name", ""))
-        if private is not None:
-            node["GISAID_ID"], node["name"] = node["name"], private
+        name = node.get("name")
+        if not isinstance(name, str):
+            continue
+        node["name"] = name = bare(name, labels.beginnings)
+        if name in labels.private:
+            node["name"], node[labels.former] = labels.private[name], name
+    for coloring in document.get("meta", {}).get("colorings", ()):
+        if scale := labels.scales.get(coloring.get("key")):
+            coloring["scale"] = scale
     return orjson.dumps(document)
 
 
 def nodes(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a tree, or of several, without recursion: trees are deep."""
+    """Every node of a tree, or of several, from the top down; without recursion: trees are deep."""
     roots = document.get("tree", [])
-    waiting = [*roots] if isinstance(roots, list) else [roots]
+    waiting = [*reversed(roots)] if isinstance(roots, list) else [roots]
     while waiting:
         node = waiting.pop()
         yield node
-        waiting.extend(node.get("children", ()))
+        waiting.extend(reversed(node.get("children", ())))
 
 
 async def selected_names(db: AsyncSession, tree: PhyloTree) -> frozenset[str]:
@@ -113,15 +184,16 @@ async def selected_names(db: AsyncSession, tree: PhyloTree) -> frozenset[str]:
     return frozenset(bare(name, beginnings) for name in found)
 
 
-def tips(document: bytes) -> Iterator[tuple[str, str]]:
+def tips(document: bytes, labels: Labels) -> Iterator[tuple[str, str]]:
     """The samples of a tree's JSON: what each is called there, and its public name."""
     for node in nodes(orjson.loads(document)):
         if "children" not in node and "name" in node:
-            yield node["name"], node.get("GISAID_ID", node["name"])
+            yield node["name"], node.get(labels.former, node["name"])
 
 
 def bare(name: str, beginnings: Sequence[str]) -> str:
     """A public name without what a repository begins it with."""
     for beginning in beginnings:
-        name = name.removeprefix(f"{beginning}/")
+        if name.startswith(f"{beginning}/"):
+            return name[len(beginning) + 1 :]
     return name

@@ -24,13 +24,13 @@ def listed_places(deepest: str) -> sa.Select[Any]:
 def nearest_places(typed: Mapping[str, str]) -> sa.Select[Any]:
     """The locations nearest to what was typed, by edit distance; the more exact, the fewer.
 
-    A place above the level of locations comes with what lies directly in it.
+    A country or division comes with what lies directly in it; a region alone, with locations.
 
     Args:
         typed: At least one name, by its level; none of them empty.
     """
     distance = sum(_distance(level, name) for level, name in typed.items())
-    depth = max(map(LEVELS.index, typed))
+    depth = max(map(LEVELS.index, typed)) or LEVELS.index("location")
     path = _COLUMNS[: depth + 1]
     if depth == LEVELS.index("location"):
         order = [distance, *path, Location.id]

@@ -13,12 +13,14 @@ from api.arrays import integers
 from api.authz import Access, Action
 from api.errors import ApiError
 from api.samples.finding import named, strains
+from api.samples.naming import GENBANK
 from api.schemas.phylo_runs import PhyloRunRequest, TemplateArgsRequest
 from db.models import (
     AlignedRepositoryData,
     Location,
     Pathogen,
     PhyloRun,
+    PublicRepository,
     Sample,
     TreeType,
     UploadedPathogenGenome,
@@ -89,7 +91,7 @@ async def _arguments(db: AsyncSession, given: TemplateArgsRequest | None) -> dic
 async def _newest_dump(db: AsyncSession, pathogen: Pathogen) -> tuple[int, int]:
     """What a run compares the samples with, and from which repository that is.
 
-    Of several repositories it is the first, which is GISAID wherever that has the pathogen.
+    Of several repositories it is GenBank, wherever that has the pathogen.
     """
     source = AlignedRepositoryData
     ended = _WORKFLOWS.c.end_datetime
@@ -97,7 +99,13 @@ async def _newest_dump(db: AsyncSession, pathogen: Pathogen) -> tuple[int, int]:
         sa.select(source.entity_id, source.public_repository_id)
         .join(_WORKFLOWS, _WORKFLOWS.c.id == source.producing_workflow_id)
         .where(source.pathogen_id == pathogen.id)
-        .order_by(source.public_repository_id, ended.desc().nulls_last(), source.entity_id.desc())
+        .join(PublicRepository, PublicRepository.id == source.public_repository_id)
+        .order_by(
+            (PublicRepository.name == GENBANK).desc(),
+            source.public_repository_id,
+            ended.desc().nulls_last(),
+            source.entity_id.desc(),
+        )
         .limit(1)
     )
     found = (await db.execute(query)).one_or_none()

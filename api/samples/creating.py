@@ -58,6 +58,10 @@ SELECT n.* FROM unnest(CAST(:genome AS integer[]), CAST(:id AS integer[]),
 """)
 
 
+_Names = tuple[str, str | None]
+"""The private identifier, and the public one; None where one is to be generated."""
+
+
 @dataclass(frozen=True, slots=True)
 class _New:
     """A sample that is about to be."""
@@ -68,13 +72,13 @@ class _New:
     wanted: CreateSampleRequest
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> _Names:
         return self.wanted.sample.private_identifier, self.public
 
 
 async def create(
     db: AsyncSession, access: Access, pathogen: Pathogen, wanted: Sequence[CreateSampleRequest]
-) -> tuple[list[int], list[bytes]]:
+) -> tuple[dict[int, str], list[bytes]]:
     """Create samples in the group whose path is used; the caller commits.
 
     Args:
@@ -84,16 +88,22 @@ async def create(
         wanted: What they shall be.
 
     Returns:
-        Their ids, and the answer: what they are now, as JSON in pieces.
+        Their public identifiers by their ids, and the answer: what they are now, as JSON in pieces.
 
     Raises:
         ApiError: 400, with the rows that are to blame; nothing was created.
     """
-    countries = await _countries(db, wanted)
-    new = await _numbered(db, access, pathogen, wanted, countries)
-    _check_repeated(new)
     owner = access.group.id
-    await _check_held(db, owner, new)
+    countries = await _countries(db, wanted)
+    # What is refused uses no number up.
+    given = [_names(one) for one in wanted]
+    _check_repeated(given)
+    await _check_held(db, owner, given)
+    new = await _numbered(db, access, pathogen, wanted, countries)
+    named = [one.names for one in new]
+    if named != given:
+        _check_repeated(named)
+        await _check_held(db, owner, named)
     try:
         await _write(db, access, pathogen, new)
     except IntegrityError as error:
@@ -101,10 +111,10 @@ async def create(
             raise
         # Somebody was quicker.
         await db.rollback()
-        await _check_held(db, owner, new)
+        await _check_held(db, owner, named)
         raise
-    ids = [one.id for one in new]
-    return ids, await read_written(db, ids)
+    publics = {one.id: one.public for one in new}
+    return publics, await read_written(db, publics, created=True)
 
 
 async def _countries(
@@ -151,26 +161,32 @@ async def _numbers(db: AsyncSession, table: str, count: int) -> list[int]:
     return list(await db.scalars(query))
 
 
-def _check_repeated(new: Sequence[_New]) -> None:
+def _names(wanted: CreateSampleRequest) -> _Names:
+    return wanted.sample.private_identifier, wanted.sample.public_identifier or None
+
+
+def _check_repeated(given: Sequence[_Names]) -> None:
     repeated = [
-        [name for name, times in Counter(names).items() if times > 1]
-        for names in zip(*(one.names for one in new), strict=True)
+        [name for name, times in Counter(names).items() if name is not None and times > 1]
+        for names in zip(*given, strict=True)
     ]
     if any(repeated):
         private, public = repeated
         raise ApiError(
             400,
-            f"Error processing data, either duplicate private_identifiers {private} "
-            f"or duplicate public_identifiers {public} are in the request",
-            rows=_rows(new, private, public),
+            f"Error processing data, either duplicate private_identifiers: {private} or duplicate "
+            f"public identifiers: {public} exist in the upload files, please rename duplicates "
+            "before proceeding with upload.",
+            rows=_rows(given, private, public),
         )
 
 
-async def _check_held(db: AsyncSession, owner: int, new: Sequence[_New]) -> None:
+async def _check_held(db: AsyncSession, owner: int, given: Sequence[_Names]) -> None:
     held = []
-    for column, names in zip(_NAMES, zip(*(one.names for one in new), strict=True), strict=False):
+    for column, names in zip(_NAMES, zip(*given, strict=True), strict=False):
+        known = texts([name for name in names if name is not None])
         query = sa.select(column).where(
-            Sample.submitting_group_id == owner, column == sa.any_(texts(names))
+            Sample.submitting_group_id == owner, column == sa.any_(known)
         )
         held.append(sorted(await db.scalars(query)))
     if any(held):
@@ -178,15 +194,16 @@ async def _check_held(db: AsyncSession, owner: int, new: Sequence[_New]) -> None
         raise ApiError(
             400,
             f"Error inserting data, private_identifiers {private} or public_identifiers: {public} "
-            "already exist in the group",
-            rows=_rows(new, private, public),
+            "already exist in our database, please remove these samples before proceeding with "
+            "upload.",
+            rows=_rows(given, private, public),
         )
 
 
-def _rows(new: Iterable[_New], private: Iterable[str], public: Iterable[str]) -> list[int]:
+def _rows(given: Iterable[_Names], private: Iterable[str], public: Iterable[str]) -> list[int]:
     """Which of the request's list they are, the first being 0."""
     privates, publics = set(private), set(public)
-    return [n for n, one in enumerate(new) if one.names[0] in privates or one.names[1] in publics]
+    return [n for n, names in enumerate(given) if names[0] in privates or names[1] in publics]
 
 
 async def _write(db: AsyncSession, access: Access, pathogen: Pathogen, new: Sequence[_New]) -> None:

@@ -1,10 +1,13 @@
-"""What was found in sequences of samples: their quality, and how they differ from the reference."""
+"""What Nextclade found in sequences of samples: their quality, and how they differ."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,41 +18,34 @@ from api.streaming import fetch_parts
 from db.models import Pathogen, Sample, SampleMutation, SampleQCMetric
 
 _ROWS = 200
-_COLUMNS: dict[str, Any] = {
-    "qc_score": SampleQCMetric.qc_score,
-    "qc_status": SampleQCMetric.qc_status,
-    "qc_software_version": SampleQCMetric.qc_software_version,
-    "reference_dataset_name": SampleQCMetric.reference_dataset_name,
-    "reference_dataset_tag": SampleQCMetric.reference_dataset_tag,
-    "reference_sequence_accession": sa.func.coalesce(
-        SampleMutation.reference_sequence_accession, SampleQCMetric.reference_sequence_accession
-    ),
+_NAME = "seqName"
+_KEPT: dict[str, Any] = {
+    "qc.overallScore": SampleQCMetric.qc_score,
+    "qc.overallStatus": SampleQCMetric.qc_status,
     "substitutions": SampleMutation.substitutions,
-    "insertions": SampleMutation.insertions,
     "deletions": SampleMutation.deletions,
-    "aa_substitutions": SampleMutation.aa_substitutions,
-    "aa_insertions": SampleMutation.aa_insertions,
-    "aa_deletions": SampleMutation.aa_deletions,
+    "insertions": SampleMutation.insertions,
+    "aaSubstitutions": SampleMutation.aa_substitutions,
+    "aaDeletions": SampleMutation.aa_deletions,
+    "aaInsertions": SampleMutation.aa_insertions,
 }
-_BREAKS = "\t\r\n"
+"""What is kept of a finding whose output is not there, by the names of Nextclade's columns."""
 
 
 async def findings(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> AsyncIterator[bytes]:
-    """Quality and mutations of those of the samples that the user may see, as a table (TSV).
+    """Nextclade's output for those of the samples that the user may see, as a table (TSV).
 
     Raises:
         ApiError: 404, when nothing is known of any.
     """
-    own = Sample.submitting_group_id == access.group.id
-    title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
-    cells = [
-        sa.func.translate(sa.func.coalesce(cell, ""), _BREAKS, " " * len(_BREAKS))
-        for cell in (title, *_COLUMNS.values())
-    ]
-    query = (
-        sa.select(sa.func.concat_ws("\t", *cells))
+    kept = [part for name, value in _KEPT.items() for part in (sa.literal(name), value)]
+    output = sa.func.coalesce(
+        SampleQCMetric.raw_qc_output, sa.func.jsonb_strip_nulls(sa.func.jsonb_build_object(*kept))
+    )
+    chosen = (
+        sa.select(Sample.id, output.label("output"))
         .select_from(Sample)
         .outerjoin(SampleQCMetric, SampleQCMetric.sample_id == Sample.id)
         .outerjoin(SampleMutation, SampleMutation.sample_id == Sample.id)
@@ -58,6 +54,14 @@ async def findings(
             access.samples(Action.READ),
             sa.or_(SampleQCMetric.id.is_not(None), SampleMutation.id.is_not(None)),
         )
+        .subquery("chosen")
+    )
+    columns = await _columns(db, chosen)
+    own = Sample.submitting_group_id == access.group.id
+    title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
+    query = (
+        sa.select(sa.cast(sa.func.jsonb_build_array(title, chosen.c.output), sa.Text))
+        .join(chosen, chosen.c.id == Sample.id)
         .order_by(Sample.id)
     )
     parts = await fetch_parts(db, query, rows=_ROWS)
@@ -66,13 +70,44 @@ async def findings(
         raise ApiError(404, "No associated QC/Mutation data found")
 
     async def body() -> AsyncIterator[bytes]:
-        yield ("\t".join(["sample_identifier", *_COLUMNS]) + "\n").encode()
-        yield _lines(first)
+        yield _lines([[_NAME, *columns]])
+        yield _lines(_cells(row, columns) for row in first)
         async for part in parts:
-            yield _lines(part)
+            yield _lines(_cells(row, columns) for row in part)
 
     return body()
 
 
-def _lines(rows: Sequence[str]) -> bytes:
-    return "".join(f"{row}\n" for row in rows).encode()
+async def _columns(db: AsyncSession, chosen: sa.Subquery) -> list[str]:
+    """Return the columns of all outputs, in the order in which each output has its own."""
+    key = (
+        sa.func.jsonb_object_keys(chosen.c.output)
+        .table_valued("name", with_ordinality="place", name="key")
+        .render_derived()
+    )
+    query = (
+        sa.select(key.c.name)
+        .select_from(chosen)
+        .join(key, sa.true())
+        .where(key.c.name != _NAME)
+        .group_by(key.c.name)
+        .order_by(sa.func.min(key.c.place), sa.func.min(chosen.c.id))
+    )
+    return list(await db.scalars(query))
+
+
+def _cells(row: str, columns: Sequence[str]) -> list[str]:
+    title, output = orjson.loads(row)
+    return [title, *(_text(output.get(column)) for column in columns)]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, delimiter="\t").writerows(rows)  # lines end with CRLF
+    return out.getvalue().encode()

@@ -58,18 +58,24 @@ _GISAID = """(
                     AS status
         ) part
     )"""
+_NOT_THERE = "json_build_object('gisaid_id', NULL, 'status', 'Not Found')"
 _OWN = "CASE WHEN samples.submitting_group_id = :context THEN samples.private_identifier END"
 
 _LINEAGE = """found.lineage_type, found.lineage, found.lineage_software_version,
-    found.last_updated::date AS last_updated,
+    -- Nextclade's dataset says when it was made, its run does not.
+    CASE WHEN found.lineage_type = 'NEXTCLADE'
+        THEN substring(found.reference_dataset_tag from '^[0-9]{4}-[0-9]{2}-[0-9]{2}')
+        ELSE found.last_updated::date::text END AS last_updated,
     -- JSON has no infinity, and no NaN (which is the greatest number of all here)
     CASE WHEN abs(found.lineage_probability) < 'Infinity'
         THEN found.lineage_probability END AS lineage_probability,
     found.reference_dataset_name, found.reference_sequence_accession,
     found.reference_dataset_tag,
-    found.raw_lineage_output ->> 'scorpio_call' AS scorpio_call,
-    found.raw_lineage_output ->> 'scorpio_support' AS scorpio_support,
-    found.raw_lineage_output ->> 'qc_status' AS qc_status"""
+    CASE WHEN found.lineage_type = 'PANGOLIN'
+        THEN found.raw_lineage_output ->> 'scorpio_call' END AS scorpio_call,
+    CASE WHEN found.lineage_type = 'PANGOLIN'
+        THEN found.raw_lineage_output ->> 'scorpio_support' END AS scorpio_support,
+    metric.qc_status"""
 _LINEAGES = f"""coalesce((
         SELECT json_agg(row_to_json(part)) FROM (
             SELECT {_LINEAGE}
@@ -81,7 +87,9 @@ _LINEAGES_OF = f"""
 SELECT found.sample_id, json_agg((
         SELECT row_to_json(part) FROM (SELECT {_LINEAGE}) part
     ) ORDER BY found.id) AS json
-  FROM aspen.sample_lineages found WHERE found.sample_id = ANY(:ids) GROUP BY found.sample_id
+  FROM aspen.sample_lineages found
+  LEFT JOIN aspen.sample_qc_metrics metric ON metric.sample_id = found.sample_id
+ WHERE found.sample_id = ANY(:ids) GROUP BY found.sample_id
 """  # noqa: S608 - ours
 
 # Tables, not models: the ORM would look at each row once more.
@@ -108,8 +116,13 @@ def listed(context: Group) -> sa.Select[tuple[str]]:
     )
 
 
-async def read_written(db: AsyncSession, ids: Iterable[int]) -> list[bytes]:
-    """The answer to a change of samples: as they are now, without GISAID, but with both names.
+async def read_written(
+    db: AsyncSession, ids: Iterable[int], *, created: bool = False
+) -> list[bytes]:
+    """The answer to a change of samples: as they are now, with both names.
+
+    What GISAID has of them is not looked up: of changed samples nothing is said about it, and new
+    ones it cannot have.
 
     It comes in pieces, for `api.streaming.json_pieces`.
 
@@ -117,14 +130,16 @@ async def read_written(db: AsyncSession, ids: Iterable[int]) -> list[bytes]:
     """
     ordered = sorted(ids)
     starts = range(0, len(ordered), _TOGETHER)
-    parts = [await db.scalar(_joined(ordered[start : start + _TOGETHER])) for start in starts]
+    parts = [
+        await db.scalar(_joined(ordered[start : start + _TOGETHER], created)) for start in starts
+    ]
     commas = itertools.chain.from_iterable((b",", part) for part in parts if part)
     return [b'{"samples":[', *itertools.islice(commas, 1, None), b"]}"]
 
 
-def _joined(ids: Sequence[int]) -> sa.Select[Any]:
+def _joined(ids: Sequence[int], created: bool) -> sa.Select[Any]:
     parts = {
-        "gisaid": "NULL::json",
+        "gisaid": _NOT_THERE if created else "NULL::json",
         "private_identifier": "samples.private_identifier",
         "lineages": "coalesce(lineages.json, '[]')",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,21 +31,31 @@ async def repository_prefix(
     Raises:
         ApiError: 400, when the repository does not have the pathogen.
     """
-    query = (
-        sa.select(PathogenRepoConfig.prefix)
-        .join(PublicRepository, PublicRepository.id == PathogenRepoConfig.public_repository_id)
-        .where(PathogenRepoConfig.pathogen_id == pathogen.id)
-        .order_by(PublicRepository.id)
-        .limit(1)
-    )
+    query = _configured(PathogenRepoConfig.prefix, pathogen)
     if repository is not None:
         query = query.where(PublicRepository.name == repository)
-    prefix = await db.scalar(query)
+    prefix: str | None = await db.scalar(query)
     if prefix is None:
         raise ApiError(
             400, "no prefix found for given pathogen_slug and public_repository combination"
         )
     return prefix
+
+
+async def default_repository(db: AsyncSession, pathogen: Pathogen) -> str:
+    """Return the name of the pathogen's first repository: GISAID wherever that has it."""
+    return await db.scalar(_configured(PublicRepository.name, pathogen)) or GISAID
+
+
+def _configured(column: Any, pathogen: Pathogen) -> sa.Select[Any]:
+    return (
+        sa.select(column)
+        .select_from(PathogenRepoConfig)
+        .join(PublicRepository, PublicRepository.id == PathogenRepoConfig.public_repository_id)
+        .where(PathogenRepoConfig.pathogen_id == pathogen.id)
+        .order_by(PublicRepository.id)
+        .limit(1)
+    )
 
 
 async def prefixes(db: AsyncSession, pathogen: Pathogen) -> list[str]:

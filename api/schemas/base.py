@@ -43,16 +43,16 @@ def _read_date(value: Any) -> date:
         if len(text) <= _LONGEST_DAY and (day := _read_day(text)):
             return day
         if not _NUMBER.fullmatch(text):
-            raise PydanticCustomError("date", "invalid date format")
+            raise PydanticCustomError("value_error.date", "invalid date format")
         value = float(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("date", "invalid date format")
+        raise PydanticCustomError("value_error.date", "invalid date format")
     while abs(value) > _MILLISECONDS:
         value /= 1000
     try:
         return datetime.fromtimestamp(value, UTC).date()
     except (ValueError, OverflowError) as error:  # not a number, or none that a calendar has
-        raise PydanticCustomError("date", "invalid date format") from error
+        raise PydanticCustomError("value_error.date", "invalid date format") from error
 
 
 @lru_cache(maxsize=10_000)  # the days of thousands of samples are often the same
@@ -62,7 +62,7 @@ def _read_day(text: str) -> date | None:
     try:
         return date(*map(int, text.split("-")))
     except ValueError as error:
-        raise PydanticCustomError("date", "invalid date format") from error
+        raise PydanticCustomError("value_error.date", "invalid date format") from error
 
 
 def _in_utc(value: datetime) -> datetime:

@@ -8,10 +8,10 @@ from api.authz import load_access
 from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppSettings, AwsClients, Db
 from api.errors import ApiError, documented
-from api.magic_links import MagicLink
+from api.magic_links import MagicLink, unauthenticated
 from api.schemas.auspice import AuspiceLinkRequest, AuspiceLinkResponse
 from api.schemas.base import RowId
-from api.trees import find_tree, private_names, tree_document
+from api.trees import find_tree, read_labels, tree_document
 from db.models import User
 
 router = APIRouter(tags=["auspice"])
@@ -29,9 +29,7 @@ async def generate_auspice_string(
 ) -> AuspiceLinkResponse:
     """A link that opens the tree, and nothing else, for a week."""
     if await find_tree(db, access, wanted.tree_id) is None:
-        raise ApiError(
-            400, f"No phylo run found for user {access.user.id} and tree {wanted.tree_id}"
-        )
+        raise ApiError(400, "No phylo run found for user to generate auspice request")
     link = MagicLink(wanted.tree_id, access.user.id, access.group.id).sign(settings)
     path = f"/v2/orgs/{access.group.id}/pathogens/{pathogen.slug}/auspice/access/{link}"
     host = settings.api_url.rstrip("/").rpartition("://")[2]
@@ -58,6 +56,6 @@ async def auspice_view(
     access = await load_access(db, user, link.group_id) if user else None
     tree = await find_tree(db, access, link.tree_id) if access and access.own else None
     if access is None or tree is None:
-        raise ApiError(400, "Unauthenticated attempt to access a tree")
-    document = await tree_document(aws, tree, await private_names(db, access, tree))
+        raise unauthenticated()
+    document = await tree_document(aws, tree, await read_labels(db, access, tree))
     return Response(document, media_type="application/json")

@@ -45,7 +45,8 @@ async def create_group(
     await _refuse_known(db, wanted)
     # The row first, under a name that will not last: what the database refuses never gets as far
     # as the provider, and whoever wants the same name at the same time waits for us.
-    group = Group(**wanted.model_dump(), auth0_org_id=f"pending-{uuid.uuid4()}")
+    fields = {**wanted.model_dump(), "submitting_lab": wanted.submitting_lab or wanted.name}
+    group = Group(**fields, auth0_org_id=f"pending-{uuid.uuid4()}")
     db.add(group)
     try:
         await db.flush()
@@ -110,7 +111,9 @@ async def get_group_invitations(
     return InvitationsResponse.model_validate({"invitations": found})
 
 
-@router.post("/{group_id}/invitations/", responses=documented(400, 403))
+@router.post(
+    "/{group_id}/invitations/", responses=documented(400, 403), response_model_exclude_none=True
+)
 async def invite_group_members(
     group_id: RowId, wanted: GroupInvitationsRequest, db: Db, user: CurrentUser, identity: Identity
 ) -> GroupInvitationsResponse:

@@ -1,10 +1,8 @@
-"""The names that samples can be filtered by: lineages, their families, and variants."""
+"""The names that samples can be filtered by: lineages, their parents, and variants."""
 
 from __future__ import annotations
 
-import csv
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 from fastapi import APIRouter
@@ -15,24 +13,28 @@ from db.models import PangoLineage, Pathogen, PathogenLineage
 
 router = APIRouter(tags=["lineages"])
 _PANGO_PATHOGEN = "SC2"
+_CLADES = {"BA.1": "21K", "BA.2": "21L", "BA.4": "22A", "BA.5": "22B"}
+"""Nextstrain's clades, by the lineage that each begins with."""
+_VARIANTS = ("Delta", "Omicron")
+"""The names of the WHO that a run's filter knows."""
 
 
 @router.get("/pango")
 async def list_pango_lineages(db: Db) -> PathogenLineagesResponse:
-    """The Pango lineages, with families such as ``BA.2* / 21L`` and the WHO's names, sorted."""
+    """The Pango lineages, their parents such as ``BA.2* / 21L``, and names of the WHO, sorted."""
     listed = (
         sa.select(PathogenLineage.lineage)
         .join(Pathogen, Pathogen.id == PathogenLineage.pathogen_id)
         .where(Pathogen.slug == _PANGO_PATHOGEN)
     )
-    known = await db.scalars(sa.union(sa.select(PangoLineage.lineage), listed))
-    return PathogenLineagesResponse(lineages=sorted({*known, *_variants()}))
+    known = set(await db.scalars(sa.union(sa.select(PangoLineage.lineage), listed)))
+    return PathogenLineagesResponse(lineages=sorted({*known, *_parents(known), *_VARIANTS}))
 
 
-@cache
-def _variants() -> frozenset[str]:
-    """The WHO's names, and each family: its oldest lineage with all descendants, and its clade."""
-    text = (files("api.data") / "variants.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    families = {f"{row['lineage']}* / {row['clade']}" for row in rows}
-    return frozenset(families | {row["name"] for row in rows})
+def _parents(lineages: Iterable[str]) -> Iterator[str]:
+    """Yield the parent of each lineage as a wildcard: it stands for all that descend from it."""
+    for lineage in lineages:
+        parent = lineage.rpartition(".")[0]
+        if parent:
+            clade = _CLADES.get(parent)
+            yield f"{parent}* / {clade}" if clade else f"{parent}*"

@@ -33,7 +33,7 @@ async def list_locations(
 async def search_locations(search: LocationSearchRequest, db: Db) -> LocationListResponse:
     """The locations nearest to what was typed, by edit distance; the more exact, the fewer.
 
-    A place above the level of locations comes with what lies directly in it.
+    A country or division comes with what lies directly in it; a region alone, with locations.
     """
     typed = {level: name for level in LEVELS if (name := getattr(search, level))}
     if not typed:

@@ -13,7 +13,7 @@ from api.aws import Aws
 from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppRuntime, AwsClients, Db
 from api.errors import ApiError, documented, unavailable
-from api.jobs import Job, JobError, start_job, stop_job
+from api.jobs import JobError, Order, start_job, stop_job, tree_order
 from api.limits import NAMES_MIB, accepts
 from api.phylo_runs.changing import remove, rename
 from api.phylo_runs.listing import listed
@@ -29,7 +29,7 @@ from api.schemas.phylo_runs import (
 )
 from api.settings import Settings
 from api.streaming import json_list
-from db.models import PhyloRun
+from db.models import PhyloRun, TreeType
 
 router = APIRouter(tags=["phylo_runs"])
 _log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ async def kick_off_phylo_run(
     answer = await _shown(db, run)
     # The job first, which looks for the row only once its machine is up: a service that dies in
     # between leaves no run that seems to be going on, and that nobody could delete.
-    execution = await _started(aws, runtime.settings, run)
+    kind = TreeType(wanted.tree_type)
+    order = tree_order(access.group, pathogen, kind, run)
+    execution = await _started(aws, runtime.settings, order)
     try:
         await db.commit()
     except BaseException:
@@ -95,11 +97,11 @@ async def delete_run(
     return PhyloRunDeleteResponse(id=item_id)
 
 
-async def _started(aws: Aws, settings: Settings, run: int) -> str:
+async def _started(aws: Aws, settings: Settings, order: Order) -> str:
     try:
-        return await start_job(aws, settings, Job.TREE, {"workflow_id": run})
+        return await start_job(aws, settings, order)
     except JobError as error:
-        _log.error("%s was not started for run %s: %s", Job.TREE, run, error)
+        _log.error("%s was not started for %s: %s", order.job, order.run, error)
         if error.away:
             raise unavailable("AWS") from error
         raise ApiError(502, "the job could not be started", reason=str(error)) from error

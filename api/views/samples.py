@@ -14,7 +14,7 @@ from api.aws import Aws
 from api.context import CurrentPathogen, OrgAccess
 from api.deps import AppSettings, AwsClients, Db
 from api.errors import ApiError, documented
-from api.jobs import Job, JobError, start_job
+from api.jobs import JobError, Order, lineage_qc_orders, pangolin_orders, start_job
 from api.limits import NAMES_MIB, accepts
 from api.samples.creating import create
 from api.samples.finding import unknown_names
@@ -36,7 +36,7 @@ from api.schemas.samples import (
 )
 from api.settings import Settings
 from api.streaming import attachment, json_list, json_pieces
-from db.models import Pathogen, Sample
+from db.models import Sample
 
 
 class _SampleConvertor(StringConvertor):
@@ -48,6 +48,7 @@ class _SampleConvertor(StringConvertor):
 register_url_convertor("sample", _SampleConvertor())
 router = APIRouter(tags=["samples"])
 _SAMPLES_MIB = 32
+_PANGOLIN_PATHOGEN = "SC2"
 _log = logging.getLogger(__name__)
 
 
@@ -76,9 +77,12 @@ async def create_samples(
     """
     if not access.may(Action.CREATE_SAMPLE):
         raise ApiError(403, "access denied")
-    ids, answer = await create(db, access, pathogen, wanted)
+    publics, answer = await create(db, access, pathogen, wanted)
+    orders = [*lineage_qc_orders(access.group, pathogen, [*publics])]
+    if pathogen.slug == _PANGOLIN_PATHOGEN:
+        orders = [*pangolin_orders(access.group, [*publics.values()]), *orders]
     await db.commit()
-    jobs = BackgroundTask(_examine, aws, settings, pathogen, ids) if ids else None
+    jobs = BackgroundTask(_examine, aws, settings, orders) if orders else None
     return json_pieces(answer, jobs)
 
 
@@ -141,13 +145,10 @@ async def fill_submission_template(
     return Response(form.text, headers=attachment(form.filename, form.media_type))
 
 
-async def _examine(aws: Aws, settings: Settings, pathogen: Pathogen, ids: Sequence[int]) -> None:
+async def _examine(aws: Aws, settings: Settings, orders: Sequence[Order]) -> None:
     """Start the jobs that look at new samples; the samples are there whether they start or not."""
-    jobs = [Job.PANGOLIN, Job.LINEAGE_QC] if pathogen.slug == "SC2" else [Job.LINEAGE_QC]
-    for job in jobs:
+    for order in orders:
         try:
-            await start_job(
-                aws, settings, job, {"pathogen_slug": pathogen.slug, "sample_ids": list(ids)}
-            )
+            await start_job(aws, settings, order)
         except JobError as error:
-            _log.error("%s was not started for samples %s: %s", job, list(ids), error)
+            _log.error("%s was not started for %s: %s", order.job, order.run, error)

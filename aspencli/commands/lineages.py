@@ -18,7 +18,7 @@ COLUMNS = (Column("lineage", "Lineage", whole=True),)
 
 @app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
 def list_pango(ctx: typer.Context) -> None:
-    """List the Pango lineages, families such as 'BA.2* / 21L' and the names of the WHO.
+    """List the Pango lineages, their parents such as 'BA.2* / 21L', and names of the WHO.
 
     These are what runs of trees can be narrowed to. They come from the API: the families and the
     names are its own and stand in no database.

@@ -94,7 +94,7 @@ def standard_content(folder: Path, around: Surroundings) -> Content:
     """The content of a deployment; what is made up is kept in ``folder`` and stays the same."""
     return Content(
         secrets={CONFIG_NAME: _config(made_values(folder), around)},
-        parameters={parameter(name): _job(name) for name in JOBS},
+        parameters={parameter(name): job_parameter(name) for name in JOBS},
     )
 
 
@@ -216,7 +216,8 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
     }
 
 
-def _job(name: str) -> dict[str, Any]:
+def job_parameter(name: str) -> dict[str, Any]:
+    """Return what the parameter of a job says."""
     workflow = name.removesuffix("-sfn").removesuffix("-ondemand")
     return {
         "Input": {

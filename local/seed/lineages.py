@@ -18,12 +18,16 @@ class Lineage:
         first: The first day.
         last: The last day.
         weight: How common it was among the others of its time.
+        clade: What Nextclade calls it.
+        scorpio_call: The variant that Scorpio finds; empty for none.
     """
 
     name: str
     first: date
     last: date
     weight: int
+    clade: str
+    scorpio_call: str
 
 
 @cache
@@ -36,9 +40,17 @@ def seeded_lineages() -> tuple[Lineage, ...]:
             date.fromisoformat(row["first"]),
             date.fromisoformat(row["last"]),
             int(row["weight"]),
+            row["clade"],
+            row["scorpio_call"],
         )
         for row in csv.DictReader(text.splitlines())
     )
+
+
+@cache
+def lineage_named(name: str) -> Lineage:
+    """Return the lineage of a name."""
+    return next(lineage for lineage in seeded_lineages() if lineage.name == name)
 
 
 @cache

@@ -10,6 +10,7 @@ from datetime import date
 from sqlalchemy.orm import Session
 
 from db.models import AccessionType, EntityType, LineageType, MutationsCaller, QCMetricCaller
+from local.seed.lineages import lineage_named
 from local.seed.records import ORGANISM, Owner, copy_rows, next_ids
 
 _PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
@@ -20,6 +21,10 @@ _SAMPLE_COLUMNS = (
     "id submitting_group_id private_identifier public_identifier original_submission"
     " sample_collected_by authors collection_date organism host purpose_of_sampling"
     " private uploaded_by_id location_id pathogen_id"
+)
+_LINEAGE_COLUMNS = (
+    "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated"
+    " raw_lineage_output"
 )
 _MUTATION_COLUMNS = (
     "sample_id mutations_caller substitutions insertions deletions"
@@ -55,6 +60,40 @@ class Made:
         if self.score < _GOOD_QC:
             return "good"
         return "mediocre" if self.score < _MEDIOCRE_QC else "bad"
+
+    def pangolin_output(self, entity: int) -> dict[str, str]:
+        """Return the columns of Pangolin's report that are not empty."""
+        report = {
+            "taxon": str(entity),
+            "lineage": self.lineage or "",
+            "conflict": "0.0",
+            "ambiguity_score": "1.0",
+            "scorpio_call": lineage_named(self.lineage).scorpio_call if self.lineage else "",
+            "version": f"PUSHER-v{_PANGOLIN}",
+            "pangolin_version": _PANGOLIN,
+            "is_designated": "False",
+            "qc_status": "pass",
+            "qc_notes": f"Ambiguous_content:{self.missing / len(self.sequence):.2f}",
+        }
+        if report["scorpio_call"]:
+            report |= {"scorpio_support": "0.92", "scorpio_conflict": "0.0"}
+        return {column: value for column, value in report.items() if value}
+
+    def nextclade_output(self, sample: int) -> dict[str, str]:
+        """Return columns of Nextclade's table."""
+        count = len(self.substitutions.split(",")) if self.substitutions else 0
+        return {
+            "seqName": str(sample),
+            "clade": lineage_named(self.lineage).clade if self.lineage else "",
+            "Nextclade_pango": self.lineage or "",
+            "qc.overallScore": str(self.score),
+            "qc.overallStatus": self.quality,
+            "totalSubstitutions": str(count),
+            "totalMissing": str(self.missing),
+            "substitutions": self.substitutions,
+            "deletions": "",
+            "insertions": "",
+        }
 
 
 def write(session: Session, owner: Owner, batch: list[Made]) -> None:
@@ -114,18 +153,33 @@ def _tables(
     )
     yield (
         "sample_lineages",
-        "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated",
+        _LINEAGE_COLUMNS,
         (
-            (key, LineageType.PANGOLIN.value, made.lineage, _PANGOLIN, 1.0, made.uploaded)
-            for key, _, made in keyed
+            (
+                key,
+                LineageType.PANGOLIN.value,
+                made.lineage,
+                _PANGOLIN,
+                1.0,
+                made.uploaded,
+                json.dumps(made.pangolin_output(entity)),
+            )
+            for key, entity, made in keyed
             if made.lineage
         ),
     )
     yield (
         "sample_qc_metrics",
-        "sample_id qc_caller qc_score qc_software_version qc_status",
+        "sample_id qc_caller qc_score qc_software_version qc_status raw_qc_output",
         (
-            (key, QCMetricCaller.NEXTCLADE.value, made.score, _NEXTCLADE, made.quality)
+            (
+                key,
+                QCMetricCaller.NEXTCLADE.value,
+                made.score,
+                _NEXTCLADE,
+                made.quality,
+                json.dumps(made.nextclade_output(key)),
+            )
             for key, _, made in keyed
             if made.lineage
         ),

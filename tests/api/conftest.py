@@ -36,7 +36,7 @@ from local.aws.content import (
     REGION,
     Content,
     Credentials,
-    machine_arn,
+    job_parameter,
     new_credentials,
     parameter,
 )
@@ -290,7 +290,7 @@ class Cloud:
 @contextmanager
 def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
     """AWS in a process of its own, with files by bucket and key, and the jobs of the service."""
-    parameters = {parameter(name): {"StateMachineArn": machine_arn(name)} for name in JOBS}
+    parameters = {parameter(name): job_parameter(name) for name in JOBS}
     with tempfile.TemporaryDirectory(prefix="aspen-aws-") as name:
         folder, port = Path(name), _free_port()
         Content(secrets={}, parameters=parameters).write(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,7 @@ from db.models import (
     Base,
     Entity,
     EntityType,
+    Group,
     PhyloRun,
     PhyloTree,
     Sample,
@@ -30,6 +32,12 @@ from tests.api.conftest import Api, ApiFactory, Cloud
 PATH = "/v2/orgs/{}/pathogens/{}/phylo_runs/"
 SC2, MPX, HCV = PATH.format(1, "SC2"), PATH.format(1, "MPX"), PATH.format(1, "HCV")
 MACHINE = machine_arn("nextstrain-ondemand-sfn")
+COMMON = {
+    "aws_region": "us-west-2",
+    "genepi_config_secret_name": "genepi-config",
+    "remote_dev_prefix": "",
+}
+COPIED = ("RUN_WDL_URI", "RunEC2Memory", "RunEC2Vcpu", "RunSPOTMemory", "RunSPOTVcpu")
 TABLES = (
     *("workflows", "phylo_runs", "entities", "phylo_trees"),
     *("phylo_tree_samples", "workflow_inputs"),
@@ -129,12 +137,33 @@ def test_a_run_starts_with_what_was_asked_for(lab: Api, aws: Cloud) -> None:
         run = session.get_one(PhyloRun, made["id"])
         assert run.gisaid_ids == sorted([first.strain, second.strain, third.strain])
         dump = next(entity for entity in run.inputs if isinstance(entity, AlignedRepositoryData))
-        assert dump.public_repository.name == "GISAID"
+        assert dump.public_repository.name == made["contextual_data_source"] == "GenBank"
         assert {entity.id for entity in run.inputs} == {genome, dump.entity_id}
-    told = [json.loads(each["input"]) for each in executions(aws).values()]
-    mine = [each for each in told if each["Input"]["Run"].get("workflow_id") == made["id"]]
-    assert len(mine) == 1
-    assert "StateMachineArn" not in mine[0]
+
+
+def test_job_of_a_run_has_the_inputs_of_its_workflow(lab: Api, aws: Cloud) -> None:
+    with lab.database.begin() as session:
+        group = session.get_one(Group, 1)
+        group.prefix, group.location = "RC/PHL é", "San Mateo County"
+        name = group.name
+    made = start(lab, tree_type="targeted").json()
+    ((told, execution),) = [
+        (json.loads(each["input"]), each["name"])
+        for each in executions(aws).values()
+        if f'"workflow_id": {made["id"]},' in each["input"].replace("}", ",")
+        and "San Mateo County" in each["input"]
+    ]
+    assert told["Input"]["Run"] == {
+        **COMMON,
+        "docker_image_id": "genepi-nextstrain:local",
+        "s3_filestem": "San Mateo County/TARGETED",
+        "pathogen_slug": "SC2",
+        "workflow_id": made["id"],
+    }
+    prefix, _, now = told["OutputPrefix"].rpartition("/")
+    assert prefix == f"s3://genepi-batch/nextstrain-ondemand-sfn/results/{name}"
+    assert execution == f"RC-PHL---ondemand-nextstrain-{re.sub('[^0-9T]', '-', now)}"
+    assert set(told) == {"Input", "OutputPrefix", *COPIED}
 
 
 def test_another_pathogens_run_takes_the_dump_that_there_is(lab: Api) -> None:

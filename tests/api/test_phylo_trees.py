@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from api.trees import nodes
-from db.models import PhyloTree
-from tests.api.conftest import Api
+from db.database import Database
+from db.models import Group, Location, PhyloTree
+from tests.api.conftest import Api, ApiFactory, Cloud
 from tests.api.test_auspice import trees_of
 
 pytestmark = pytest.mark.usefixtures("aws")
@@ -30,7 +31,12 @@ def names_in(api: Api, tree: int, **options: Any) -> set[str]:
 def own(api: Api, tree: int) -> dict[str, str]:
     with api.database.reading() as session:
         row = session.get_one(PhyloTree, tree)
-        return {sample.public_identifier: sample.private_identifier for sample in row.samples}
+        return {bare(one.public_identifier): one.private_identifier for one in row.samples}
+
+
+def bare(name: str) -> str:
+    assert name.startswith("hCoV-19/")
+    return name.removeprefix("hCoV-19/")
 
 
 def test_own_samples_have_their_private_names(shared_roles: Api) -> None:
@@ -64,6 +70,48 @@ def test_the_samples_of_a_tree_and_which_were_asked_for(shared_roles: Api, style
     chosen = samples if style == "public" else samples.values()
     assert {name for name, selected in told.items() if selected == "yes"} == set(chosen)
     assert "no" in told.values()  # the public ones around them
+
+
+def test_nodes_have_no_prefix_and_colorings_of_places_have_scales(shared_roles: Api) -> None:
+    tree = trees_of(shared_roles, 1)[0]
+    answer = fetch(shared_roles, tree, "download", id_style="public")
+    assert answer.headers["content-disposition"] == f"attachment; filename={tree}.json"
+    document = answer.json()
+    assert not [node for node in nodes(document) if node["name"].startswith("hCoV-19/")]
+    scales = {each["key"]: each.get("scale") for each in document["meta"]["colorings"]}
+    assert scales == {
+        "pango_lineage": None,
+        "country": [
+            ["USA", "#277F8E"],
+            [None, "#084A9F"],
+            ["Canada", "#4187E0"],
+            ["Mexico", "#B2D3FD"],
+        ],
+        "division": [
+            ["California", "#277F8E"],
+            ["Oregon", "#084A9F"],
+            ["Nevada", "#4187E0"],
+            ["Washington", "#B2D3FD"],
+            ["Arizona", "#DFC6FF"],
+        ],
+    }
+
+
+def test_scales_begin_at_the_home_of_the_trees_group(
+    make_api: ApiFactory, roles: Database, aws: Cloud
+) -> None:
+    api = make_api(roles, **aws.settings)
+    tree = trees_of(api, 1)[0]
+    with roles.begin() as session:
+        places = {place.division: place for place in session.query(Location).order_by(Location.id)}
+        session.get_one(Group, 1).default_tree_location_id = places["Arizona"].id
+        for number in range(20):  # more than there are colors; without coordinates they come last
+            session.add(Location(region="Asia", country="Japan", division=f"Somewhere {number}"))
+    document = fetch(api, tree, "download").json()
+    division = next(each for each in document["meta"]["colorings"] if each["key"] == "division")
+    names = [name for name, _ in division["scale"]]
+    assert names[:5] == ["Arizona", "Nevada", "California", "Oregon", "Washington"]
+    assert len(names) == len({color for _, color in division["scale"]}) == 16
 
 
 @pytest.mark.parametrize("what", ["download", "sample_ids"])

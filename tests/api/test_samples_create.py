@@ -14,9 +14,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from api.jobs import pangolin_orders
 from db.database import Database
-from db.models import Location, PathogenGenome, Sample, UploadedPathogenGenome
+from db.models import Group, Location, PathogenGenome, Sample, UploadedPathogenGenome
 from tests.api.conftest import Api, ApiFactory, Cloud
+from tests.api.test_phylo_runs import COMMON, COPIED
 
 PATH = "/v2/orgs/{}/pathogens/{}/samples/"
 YEAR = datetime.now(UTC).year
@@ -255,17 +257,46 @@ def executions(aws: Cloud, job: str) -> list[Record]:
         ("MPX", {"lineage-qc-ondemand-sfn"}),
     ],
 )
-def test_jobs_look_at_new_samples(lab: Api, aws: Cloud, slug: str, jobs: set[str]) -> None:
-    ids = [each["id"] for each in created(create(lab, new(lab, "J-1"), new(lab, "J-2"), slug=slug))]
-    told: set[str] = set()
+def test_jobs_of_new_samples_have_the_inputs_of_their_workflows(
+    lab: Api, aws: Cloud, slug: str, jobs: set[str]
+) -> None:
+    samples = [new(lab, f"J-{slug}-{number}") for number in (1, 2)]
+    first, second = created(create(lab, *samples, slug=slug))
+    publics = [first["public_identifier"], second["public_identifier"]]
+    own: dict[str, Record] = {
+        "pangolin-ondemand-sfn": {"samples": publics},
+        "lineage-qc-ondemand-sfn": {
+            "pathogen_slug": slug,
+            "run_type": "specified-ids-only",
+            "sample_ids": [first["id"], second["id"]],
+        },
+    }
     deadline = time.monotonic() + 20
-    while told < jobs and time.monotonic() < deadline:
-        for job in ("pangolin-ondemand-sfn", "lineage-qc-ondemand-sfn"):
-            runs = [run["Input"]["Run"] for run in executions(aws, job)]
-            if {"pathogen_slug": slug, "sample_ids": ids} in runs:
-                told.add(job)
+    told: dict[str, Record] = {}
+    while told.keys() < jobs and time.monotonic() < deadline:
+        for job, keys in own.items():
+            for given in executions(aws, job):
+                if keys.items() <= given["Input"]["Run"].items():
+                    told[job] = given
         time.sleep(0.05)
-    assert told == jobs
+    assert told.keys() == jobs
+    for job, given in told.items():
+        image = f"genepi-{job.removesuffix('-ondemand-sfn')}:local"
+        assert given["Input"]["Run"] == {**COMMON, "docker_image_id": image, **own[job]}
+        prefix, _, now = given["OutputPrefix"].rpartition("/")
+        assert prefix == f"s3://genepi-batch/{job}/results"
+        assert now.startswith(f"{YEAR}-")
+        assert set(given) == {"Input", "OutputPrefix", *COPIED}
+
+
+def test_samples_that_one_execution_cannot_hold_are_shared_among_several() -> None:
+    group = Group(prefix="G" * 90)
+    names = [f"hCoV-19/USA/{number:0{width}}" for number, width in enumerate([90] * 9_000)]
+    orders = list(pangolin_orders(group, names))
+    assert len(orders) > 1
+    assert [name for order in orders for name in order.run["samples"]] == names
+    assert max(len(json.dumps(order.run)) for order in orders) < 250_000
+    assert not list(pangolin_orders(group, []))
 
 
 def test_samples_are_created_though_no_job_can_start(make_api: ApiFactory, roles: Database) -> None:

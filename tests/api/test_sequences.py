@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -164,9 +166,35 @@ def test_quality_and_mutations_come_as_a_table(shared_roles: Api) -> None:
     header, row = (line.split("\t") for line in answer.text.splitlines())
     assert len(row) == len(header)
     cells = dict(zip(header, row, strict=True))
-    assert cells["sample_identifier"] == ours.private_identifier
-    assert cells["qc_status"]
+    assert header[0] == "seqName"
+    assert cells["seqName"] == ours.private_identifier
+    assert cells["qc.overallStatus"] in {"good", "mediocre", "bad"}
+    assert cells["clade"]
     assert cells["substitutions"]
+    assert answer.headers["content-disposition"] == "attachment; filename=sample_mutation.tsv"
+    assert answer.headers["content-type"] == "text/tsv"
+    assert answer.text.count("\r\n") == answer.text.count("\n") == 2
+
+
+def test_columns_are_those_of_all_outputs(api: Api) -> None:
+    outputs: list[Any] = [
+        {"seqName": "1", "clade": "22F", "note": 'a "b"\tc'},
+        {"seqName": "2", "lineage": "B.1", "sites": [1, 2], "gone": None},
+        None,
+    ]
+    with api.database.begin() as session:
+        query = sa.select(Sample).where(Sample.submitting_group_id == 1).order_by(Sample.id)
+        samples = [one for one in session.scalars(query) if one.qc_metrics][:3]
+        names = [sample.private_identifier for sample in samples]
+        score = samples[2].qc_metrics[0].qc_score
+        for sample, output in zip(samples, outputs, strict=True):
+            sample.qc_metrics[0].raw_qc_output = output or sa.null()
+    answer = found(api, names)
+    rows = list(csv.DictReader(io.StringIO(answer.text), delimiter="\t"))
+    assert [row["seqName"] for row in rows] == names
+    assert (rows[0]["clade"], rows[0]["note"], rows[0]["lineage"]) == ("22F", 'a "b"\tc', "")
+    assert (rows[1]["lineage"], rows[1]["sites"], rows[1]["gone"]) == ("B.1", "[1,2]", "")
+    assert rows[2]["qc.overallScore"] == score
 
 
 def test_a_viewer_of_another_group_sees_public_names(shared_roles: Api) -> None:

@@ -21,7 +21,7 @@ ASKS = [
         200,
         lambda b: b["lineages"] == sorted(b["lineages"]),
     ),
-    Ask("nogroup", "GET", "/v2/lineages/pango", 200, lambda b: "BA.2* / 21L" in b["lineages"]),
+    Ask("nogroup", "GET", "/v2/lineages/pango", 200, lambda b: "BA.1* / 21K" in b["lineages"]),
     Ask("nogroup", "GET", "/v2/locations/", 200, items("locations", *_PLACE)),
     *(
         Ask("nogroup", "GET", f"/v2/locations/?max_location_depth={depth}", 200)

@@ -1,1 +1,0 @@
-"""Tables that the service hands out with what the database holds."""
