@@ -68,7 +68,7 @@ class Access:
     def _ask_where(self) -> tuple[str, str] | None:
         from aspencli.clients.service_sign_in import where_to_sign_in
 
-        found = where_to_sign_in(self._caller, _proxy_cookie())
+        found = where_to_sign_in(self._caller, self._cookie)
         if found is not None:
             self._out.info(f"{self.at.api_name} has its users sign in at {found[0]}")
         return found
@@ -119,6 +119,14 @@ class Access:
                 hint=f"{place.target} wants one from {place.issuer} for the client "
                 f"{place.client_id}.",
             )
+        if not self.at.has_own_issuer:
+            name = self._target.name
+            raise CredentialsError(
+                f"{TOKEN_VARIABLE} was not sent to {place.api}: no target is configured with that "
+                f"address and the issuer {place.issuer}",
+                hint=f"If it is the right API, set api_url, auth_url, and auth_client_id below "
+                f"[targets.{name}] in {self._config.path}; or unset {TOKEN_VARIABLE} and sign in.",
+            )
         return found
 
     @cached_property
@@ -130,7 +138,7 @@ class Access:
             lambda: self.provider,
             sign_in=self._sign_in_now if self._out.interactive else None,
             given=self.given,
-            use_old=self.at.is_usual,
+            use_old=self.at.is_usual and self.at.has_own_issuer,
             command=self.at.login_command,
         )
 
@@ -140,7 +148,7 @@ class Access:
         from aspencli.clients.api import Api
         from aspencli.clients.api_calls import ApiCalls
 
-        return Api(ApiCalls(self._caller, self.session, _proxy_cookie(), self._broken))
+        return Api(ApiCalls(self._caller, self.session, self._cookie, self._broken))
 
     @cached_property
     def _caller(self) -> Caller:
@@ -151,6 +159,16 @@ class Access:
         http = Http(self.at.api_url, f"the address of {name}", log=self._log)
         self._exits.callback(http.close)
         return Caller(http, name, hint=self._where_hint(), tell=self._out.info)
+
+    @cached_property
+    def _cookie(self) -> str | None:
+        cookie = _proxy_cookie()
+        if cookie and not self.at.is_known:
+            self._out.warn(
+                f"{PROXY_COOKIE} was not sent: {self.at.api_url} is not the address of a target"
+            )
+            return None
+        return cookie
 
     def _where_hint(self) -> str:
         if self._target.name == "local":
@@ -222,6 +240,8 @@ class Access:
 
         self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
         self._out.info(f"  {code.link}")
+        if not self.at.is_usual:
+            self._out.warn(f"Your token will be sent to {self.at.place.api}.")
         self._out.info(f"and make sure that it shows the code {code.user_code}")
         if browser and has_browser() and open_browser(code.link):
             self._out.info("It should open in your browser by itself.")

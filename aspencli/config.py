@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspencli import homes
 from aspencli.errors import BadInputError
-from aspencli.targets import BUILT_IN, Safety, Target
+from aspencli.targets import BUILT_IN, STRICTNESS, Safety, Target
+
+if TYPE_CHECKING:
+    from aspencli.addresses import Known
 
 CONFIG_VARIABLE = "ASPEN_CONFIG"
 OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
@@ -68,7 +71,6 @@ _TARGET_KEYS = (
 )
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
-_STRICTNESS = [Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION]
 
 
 class Config:
@@ -197,14 +199,36 @@ class Config:
                 f"--stack goes with --env rdev, not with {target.name}",
                 hint="Leave --stack out, or give --env rdev.",
             )
-        api = self.value("api") or target.api_url or ""
         found: dict[str, Any] = {
             key: self._environ.get(self.variable(key, target.name)) or getattr(target, key)
-            for key in ("database_url", *_SIGN_IN_KEYS)
+            for key in ("api_url", "database_url", *_SIGN_IN_KEYS)
         }
+        usual = found.pop("api_url")
+        api = self.value("api") or usual or ""
         # One entry serves every stack.
         api = api.replace("{stack}", target.stack or "{stack}")
         return replace(target, api_url=api.rstrip("/") or None, **found)
+
+    @property
+    def known(self) -> list[Known]:
+        """Return every target with all addresses that are known for it, from any source."""
+        from aspencli.addresses import Known
+
+        found = []
+        for name, target in self.targets.items():
+            apis = {target.api_url, self._environ.get(self.variable("api_url", name))}
+            databases = {target.database_url, self._environ.get(self.database_variable(name))}
+            if name in BUILT_IN:  # it keeps this address, whatever the file says
+                apis.add(BUILT_IN[name].api_url)
+            found.append(Known(target, _given(apis), _given(databases)))
+        return found
+
+    @property
+    def safest_target(self) -> Target:
+        """Return the target that was chosen, with the safety that its addresses ask for."""
+        from aspencli.addresses import safest
+
+        return safest(self.target, self.known, self._environ)
 
     @staticmethod
     def variable(key: str, target: str) -> str:
@@ -259,6 +283,18 @@ class Config:
                     hint=f"Write [maps.{name}] and below it lines such as "
                     '"Lab ID" = "private_identifier".',
                 )
+        self._check_names(document.get("targets", {}))
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Make sure that no name can be taken for another."""
+        seen = {name: name for name in BUILT_IN}
+        for name in names:
+            other = seen.setdefault(_skeleton(name), name)
+            if other != name:
+                raise BadInputError(
+                    f"The target name {name!a} in {self.path} looks like {other!r}",
+                    hint=f"Rename it, or move its keys to [targets.{other}].",
+                )
 
     def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
         table = document.get(name, {})
@@ -296,12 +332,33 @@ class Config:
                 f"targets.{name}.safety in {self.path} is {word!r}",
                 hint=f"Choose one of: {', '.join(s.value for s in Safety)}.",
             ) from None
-        if base and _STRICTNESS.index(safety) < _STRICTNESS.index(base.safety):
+        if base and STRICTNESS.index(safety) < STRICTNESS.index(base.safety):
             raise BadInputError(
                 f"{self.path} lowers the safety of {name} from {base.safety.value} to {word}",
                 hint="It can only be raised; give a deployment of your own another name.",
             )
         return safety
+
+
+# Letters and digits that look like those of the built-in names, most of them Cyrillic or Greek.
+_LOOKS = str.maketrans(
+    "\u0430\u0441\u0501\u0435\u0261\u0456\u04cf\u043e\u0440\u0433\u0455\u0442\u03bd\u0475"
+    "\u03bf\u03c1\u03b1\u03b9\u03c4\u013101",
+    "acdegiloprstvvopaitiol",
+)
+
+
+def _skeleton(name: str) -> str:
+    """Return what people see of a name: no letter case, spaces or invisible characters."""
+    from unicodedata import category, normalize
+
+    text = normalize("NFKC", name).casefold()
+    seen = "".join(character for character in text if category(character)[0] not in "ZCM")
+    return seen.translate(_LOOKS)
+
+
+def _given(addresses: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(address for address in addresses if address)
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aspencli import __version__
 from aspencli.config import Config
-from aspencli.errors import AspenError, BadInputError, UnreachableError
-from aspencli.targets import Target
+from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
+from aspencli.targets import Safety, Target
 
 _LOOK_MS = 10_000  # for a query that only adds to an error
 
@@ -60,6 +60,7 @@ class AppContext:
         self.options = Options()
         self._exits = ExitStack()
         self._relays_commits = False
+        self._has_recognized = False
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +80,8 @@ class AppContext:
 
     @cached_property
     def target(self) -> Target:
-        """The target that was chosen."""
-        return self.config.target
+        """The target that was chosen, with the strictest safety of all targets at its address."""
+        return self.config.safest_target
 
     @cached_property
     def out(self) -> Output:
@@ -103,6 +104,7 @@ class AppContext:
         default_yes: bool = False,
         by_name: bool = False,
         dry_run: bool = True,
+        target: Target | None = None,
     ) -> None:
         """Make sure that a write is wanted, as the target's safety demands.
 
@@ -111,6 +113,7 @@ class AppContext:
             default_yes: Whether ``--yes`` is taken as given.
             by_name: Whether the target's name must be given or typed, on production or not.
             dry_run: Whether the command has ``--dry-run``, to be named when it is refused.
+            target: What is written to, where that is not the chosen target.
 
         Raises:
             RefusedError: It is not, or nobody is there to say so.
@@ -120,7 +123,19 @@ class AppContext:
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
-        authorise(self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+        authorise(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+        self.out.finish_anyway()
+
+    @property
+    def given_api(self) -> str | None:
+        """Return the address of the API that was named for this run; None for the target's own."""
+        return self.target.api_url if self.config.value("api") else None
+
+    def command(self, *words: str) -> str:
+        """Return the command line that does something on this target, with the options it needs."""
+        from aspencli.services.runs import command_for
+
+        return command_for(self.target.label, *words, api=self.given_api)
 
     @cached_property
     def access(self) -> Access:
@@ -190,6 +205,29 @@ class AppContext:
         """Whether the target's database is that of the deployment on this machine."""
         return self.target.name == "local" and not self.target.database_url
 
+    def require_laptop(self, database: Database, what: str) -> None:
+        """Make sure that a database was made by the deployment on this machine.
+
+        Args:
+            database: The database; its connections are closed again.
+            what: What is about to be done, as a verb phrase.
+
+        Raises:
+            RefusedError: It was not, or that cannot be found out.
+        """
+        from db.transactions import identify
+
+        with database.engine.connect() as connection:
+            identity = identify(connection)
+        database.dispose()
+        if not self.laptop.owns(identity.system):
+            raise RefusedError(
+                f"Cannot {what}: {database.display_url} was not created by the local deployment "
+                "on this machine; nothing was written",
+                hint=f"Unset {Config.database_variable('local')}, and remove database_url below "
+                f"[targets.local] from {self.config.path}; then run: aspencli local up",
+            )
+
     def database(
         self,
         *,
@@ -214,6 +252,7 @@ class AppContext:
         from db.commits import LOG
         from db.database import Database
 
+        self.recognize(writable=writable)
         database = Database(
             self.database_url(admin=admin),
             policy=self.policy(writable=writable, limits=limits, guard=guard),
@@ -240,6 +279,59 @@ class AppContext:
             ),
             guard=guard or Guard.NONE,
         )
+
+    def recognize(self, *, writable: bool = True) -> None:
+        """Find out whether the target's database is one of production, whatever its address.
+
+        A database that was seen on a production target is recognized by its identity, through a
+        tunnel or a pooler too; from then on that target's safety applies. Where the database
+        cannot be reached, nothing is found out: the command itself then fails.
+
+        Args:
+            writable: Whether something may be written. A production database that was recorded
+                under its address is not looked at again only to be read.
+
+        Raises:
+            UnreachableError: No address of a database is configured.
+        """
+        if self._has_recognized or self.is_on_laptop:
+            return
+        self._has_recognized = True
+        from aspencli.services.production_databases import ProductionDatabases
+
+        known = ProductionDatabases()
+        recorded = known.all()
+        if not (self.target.is_production or recorded):
+            return
+        from sqlalchemy.exc import DBAPIError
+
+        from db.connecting import Limits
+        from db.database import Database
+        from db.errors import NotAllowedError, StandbyError
+        from db.transactions import identify
+
+        database = Database(
+            self.database_url(),
+            application_name=self.application_name,
+            limits=Limits(statement_ms=5_000, connect_s=5),
+            writable=True,  # it only reads; but a session that cannot be read-only is looked at too
+        )
+        addresses = {entry["address"] for entry in recorded.values()}
+        if self.target.is_production and not writable and database.display_url in addresses:
+            return
+        try:
+            with database.engine.connect() as connection:
+                identity = identify(connection)
+        except (DBAPIError, NotAllowedError, StandbyError):
+            return
+        finally:
+            database.dispose()  # its connection may be the only one that a pooler allows
+        if self.target.is_production:
+            known.record(self.target.confirmed_by, database.display_url, identity)
+        elif label := known.label_of(identity):
+            self.__dict__["target"] = replace(
+                self.target, safety=Safety.PRODUCTION, belongs_to=label
+            )
 
     def database_url(self, *, admin: bool = False) -> str:
         """The address of the target's database, with its password; see `database`.

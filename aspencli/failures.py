@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # Where PostgreSQL repeats the statement, with its values, or a row.
 _VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
+_UNPRINTABLE = _NO_ROOM | {errno.EBADF}
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
 
 
@@ -54,17 +55,35 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
         _silence_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - the one place where every error ends
-        return _report(context, error)
+        code = _report(context, error)
     if code == INTERRUPTED:
         context.messages.error("interrupted; what was not confirmed as done was not done")
         return interrupt_code()
-    return code if isinstance(code, int) else 0
+    return _flush(context, code if isinstance(code, int) else 0)
+
+
+def _flush(context: AppContext, code: int) -> int:
+    """Write what is left of the results; return the exit code.
+
+    Where something was written to the target, the code tells of that, printed or not.
+    """
+    lost = context.messages.lost
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _silence_stdout()
+        if not isinstance(error, BrokenPipeError) and not code:
+            return _report(context, error)
+    if lost is not None:
+        done = "The exit code tells what was done" if code else "Everything was carried out"
+        context.messages.warn(f"The result could not be printed: {lost.strerror}. {done}.")
+    return code
 
 
 def _report(context: AppContext, error: Exception) -> int:
     if context.options["debug"]:
         traceback.print_exception(error)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
+    if isinstance(error, OSError) and error.errno in _UNPRINTABLE and not error.filename:
         _silence_stdout()
     failure = explain(error)
     context.messages.error(failure.message, hint=failure.hint, details=failure.details)
@@ -86,11 +105,23 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what = error.filename or "the results"
         return Failure(1, f"{what}: {error.strerror}", "Make room, and run it again.")
-    if isinstance(error, OSError) and error.filename:
+    return _file_failure(error) or _bug(error)
+
+
+def _file_failure(error: Exception) -> Failure | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.EBADF and not error.filename:
+        return Failure(
+            1,
+            "Cannot write the results: standard output is closed.",
+            "Redirect it to a file, or to /dev/null, and run the command again.",
+        )
+    if error.filename:
         return Failure(
             1, f"{error.filename}: {error.strerror}", "Mend it, and run the command again."
         )
-    return _bug(error)
+    return None
 
 
 def _usage(error: ClickException) -> Failure:

@@ -188,10 +188,12 @@ def chosen_road(context: AppContext, given: Road | None, usual: Road | None = No
 def announce(context: AppContext, road: Road) -> None:
     """Tell a person at the terminal where a command looks."""
     if context.out.err.isatty():
+        if context.target.warning:
+            context.out.warn(context.target.warning)
         context.out.info(road_words(context, road))
 
 
 def road_words(context: AppContext, road: Road) -> str:
     """The target and how it is reached, for banners and questions: ``prod, through its API``."""
     how = "straight in its database" if road is Road.DB else "through its API"
-    return f"{context.target.label}, {how}"
+    return f"{context.target.title}, {how}"

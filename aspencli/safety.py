@@ -34,12 +34,14 @@ def authorise(
     """Return only when the write is wanted.
 
     On production, and elsewhere where ``by_name`` is set, ``--yes`` is not enough: the target's
-    name must be given or typed. ``dry_run`` says whether the command has ``--dry-run``, which is
-    then named in the hint.
+    name must be given or typed. Where the address belongs to another target, it is that one's.
+    ``dry_run`` says whether the command has ``--dry-run``, which is then named in the hint.
 
     Raises:
         RefusedError: Declined, confirmed by a wrong name, or nobody is there to ask.
     """
+    if target.warning:
+        out.warn(target.warning)
     if consent.name is not None:
         _match(target, consent.name)
     elif target.is_production or by_name:
@@ -49,11 +51,12 @@ def authorise(
 
 
 def _match(target: Target, name: str) -> None:
-    if name not in {target.name, target.label}:
+    accepted = {target.belongs_to} if target.belongs_to else {target.name, target.label}
+    if name not in accepted:
         raise RefusedError(
-            f"--confirm {name} does not name the target, which is {target.label}; "
+            f"--confirm {name} does not name the target, which is {target.confirmed_by}; "
             "nothing was written",
-            hint=f"Check --env; then give --confirm {target.label}.",
+            hint=f"Check --env; then give --confirm {target.confirmed_by}.",
         )
 
 
@@ -63,12 +66,12 @@ def _first(dry_run: bool) -> str:
 
 def _ask_name(target: Target, out: Output, what: str, first: str) -> None:
     if not out.interactive:
-        where = f"{target.label} is production, and" if target.is_production else "here"
+        where = f"{target.confirmed_by} is production, and" if target.is_production else "here"
         raise RefusedError(
             f"{where} --yes is not enough to {what}; nothing was written",
-            hint=f"{first} --confirm {target.label}.",
+            hint=f"{first} --confirm {target.confirmed_by}.",
         )
-    if out.ask(f"Type {target.label} to {what}:") != target.label:
+    if out.ask(f"Type {target.confirmed_by} to {what}:") != target.confirmed_by:
         raise RefusedError("not confirmed; nothing was written")
 
 

@@ -34,6 +34,8 @@ class Target:
             when not known.
         auth_client_id: The client that its API accepts tokens of; None when not known.
         auth_audience: What the provider is to make the access token for; usually None.
+        belongs_to: The label of a stricter target that has the same address, and whose safety
+            therefore applies; None where there is none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Target:
     auth_url: str | None = None
     auth_client_id: str | None = None
     auth_audience: str | None = None
+    belongs_to: str | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.label!r}, {self.safety.value})"
@@ -59,6 +62,31 @@ class Target:
     def is_production(self) -> bool:
         """Whether a write wants the target's name."""
         return self.safety is Safety.PRODUCTION
+
+    @property
+    def confirmed_by(self) -> str:
+        """Return the name that confirms a write: that of the target whose address it is."""
+        return self.belongs_to or self.label
+
+    @property
+    def title(self) -> str:
+        """Return what prompts and banners call the target: ``prod (as local)``."""
+        return f"{self.belongs_to} (as {self.label})" if self.belongs_to else self.label
+
+    @property
+    def warning(self) -> str | None:
+        """Return the sentence that says whose address it is; None where it is its own."""
+        if self.belongs_to is None:
+            return None
+        treated = "production" if self.is_production else f"{self.safety.value} target"
+        return (
+            f"Target: {self.label}, but this address belongs to {self.belongs_to}. "
+            f"Treated as {'' if self.is_production else 'a '}{treated}."
+        )
+
+
+STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
+"""From the safety that asks least to the one that asks most."""
 
 
 BUILT_IN: dict[str, Target] = {

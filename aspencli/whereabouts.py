@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aspencli.clients.origins import origin_of
 from aspencli.clients.sign_in_store import Ledger
 from aspencli.config import Config
 from aspencli.errors import BadInputError, CredentialsError, UnreachableError
 from aspencli.identity import Place
-from aspencli.targets import Safety, Target
+from aspencli.targets import BUILT_IN, Safety, Target
+
+if TYPE_CHECKING:
+    from aspencli.addresses import Known
+    from aspencli.clients.origins import Origin
 
 
 class Whereabouts:
@@ -46,6 +53,48 @@ class Whereabouts:
     def is_usual(self) -> bool:
         """Whether the API is the target's own, and not one that was named for this run."""
         return self._config.setting("api").value is None
+
+    @cached_property
+    def is_known(self) -> bool:
+        """Return True if the address of the API belongs to a target, or to this machine's own."""
+        return self.is_usual or bool(self._owners) or self._is_own_machine
+
+    @property
+    def has_own_issuer(self) -> bool:
+        """Return True if the target at this address is known to have the issuer in `place`.
+
+        What an API itself says of its issuer counts at an address that is built in, or where the
+        operator has signed in; anywhere else it is a claim, and a token of that issuer must not be
+        sent there.
+        """
+        issuer, target = self.place.issuer, self._target
+        configured = (target.auth_url or "").rstrip("/")
+        owners = [(target.name, configured)] if self.is_usual or self._is_own_machine else []
+        owners += [(one.target.name, self._issuer_of(one)) for one in self._owners]
+        if any(known == issuer for _, known in owners):
+            return True
+        api = origin_of(self.api_url, self.api_name)
+        for name, known in owners:
+            built_in = BUILT_IN[name].api_url if name in BUILT_IN else None
+            if built_in and not known and origin_of(built_in, name) == api:
+                return True
+        noted = self._noted(str(api))
+        return noted is not None and noted[0].rstrip("/") == issuer
+
+    @property
+    def _owners(self) -> list[Known]:
+        """Return every target that has exactly this address."""
+        api = origin_of(self.api_url, f"the address of {self.api_name}")
+        return [one for one in self._config.known if any(_is_at(a, api) for a in one.apis)]
+
+    @property
+    def _is_own_machine(self) -> bool:
+        local = self._target.safety is Safety.LOCAL
+        return local and origin_of(self.api_url, self.api_name).is_loopback
+
+    def _issuer_of(self, owner: Known) -> str:
+        found = os.environ.get(Config.variable("auth_url", owner.target.name))
+        return (found or owner.target.auth_url or "").rstrip("/")
 
     @property
     def login_command(self) -> str:
@@ -122,3 +171,14 @@ class Whereabouts:
                 f"{what} is not encrypted ({origin}), and tokens would be sent there",
                 hint="Write it with https://",
             )
+
+
+def _is_at(address: str, api: Origin) -> bool:
+    """Return True if an address, in which ``{stack}`` stands for any stack, is of this server."""
+    try:
+        if "{stack}" not in address:
+            return origin_of(address, "") == api
+        pattern = re.escape(str(origin_of(address.replace("{stack}", "any--stack"), "")))
+    except BadInputError:  # then no API is reached by it
+        return False
+    return re.fullmatch(pattern.replace(r"any\-\-stack", "[^.]+"), str(api)) is not None

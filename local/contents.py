@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 
 def is_at_head(cluster: Cluster) -> bool:
-    """Whether the database is there, at the newest revision, and open to its own role."""
+    """Return True if the database is there, needs no revision, and is open to its own role.
+
+    One that stands at a revision which the program does not have went beyond the program's own.
+    """
     from migrations import runner
 
     with _engine(cluster) as engine:
         try:
-            return runner.current(engine) == runner.head()
+            at = runner.current(engine)
         except OperationalError:  # no such role, or no such database: never prepared
             return False
+    return at == runner.head() or (at is not None and not runner.has(at))
 
 
 def is_empty(cluster: Cluster) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,11 +109,16 @@ def _make_role(driver: DriverConnection, cursor: Cursor, role: str, password: st
 
 
 def _migrate(address: str) -> str:
-    from migrations.runner import upgrade  # loads Alembic, which starting a server does not need
+    # They load Alembic, which starting a server does not need.
+    from migrations.errors import UnknownRevisionError
+    from migrations.runner import upgrade
 
     engine = sa.create_engine(address, poolclass=NullPool)
     try:
-        upgrade(engine)
+        # A database that went beyond the program's own revisions (`db upgrade --directory`) stays
+        # where it is.
+        with contextlib.suppress(UnknownRevisionError):
+            upgrade(engine)
         with engine.connect() as session:
             revision = session.scalar(sa.text("SELECT version_num FROM public.alembic_version"))
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -13,14 +14,14 @@ from typing import TextIO
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 
 from db.commits import make_interruptible
 from db.standbys import report_standby
 from migrations import comparison
-from migrations.errors import MigrationError, UnknownRevisionError
+from migrations.errors import BrokenRevisionsError, MigrationError, UnknownRevisionError
 
 HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
@@ -50,8 +51,93 @@ def make_config(directory: Path | None = None, *, output: TextIO | None = None) 
 
 
 def scripts(directory: Path | None = None) -> ScriptDirectory:
-    """The revisions that the program has."""
-    return ScriptDirectory.from_config(make_config(directory))
+    """Return the revisions that the program has, and those of a further folder.
+
+    Raises:
+        BrokenRevisionsError: Those of the folder form no single line with the program's own.
+    """
+    found = ScriptDirectory.from_config(make_config(directory))
+    if directory is not None:
+        _check_line(found, directory)
+    return found
+
+
+def _check_line(found: ScriptDirectory, directory: Path) -> None:
+    """Make sure that the revisions form one line from the first to a single newest one.
+
+    Alembic itself reports some of this only when it gets there, with revisions already applied,
+    and the rest as a warning.
+    """
+    if not directory.is_dir():
+        raise BrokenRevisionsError(f"There is no folder {directory}", hint="Check --directory.")
+    by_id: dict[str, list[Script]] = {}
+    for script in _load(found, directory):
+        by_id.setdefault(script.revision, []).append(script)
+    problems = [
+        f"{one} is the revision of {len(scripts)} files: {', '.join(map(_file, scripts))}"
+        for one, scripts in by_id.items()
+        if len(scripts) > 1
+    ]
+    needed = {one: _needed(scripts[0]) for one, scripts in by_id.items()}
+    problems += [
+        f"{_file(by_id[one][0])} follows {other}, which does not exist"
+        for one, others in needed.items()
+        for other in others
+        if other not in by_id
+    ]
+    cycle = _cycle(needed)
+    if cycle:
+        problems.append(f"these follow each other in a circle: {' -> '.join(cycle)}")
+    heads = sorted(set(by_id).difference(*needed.values()))
+    if not problems and len(heads) > 1:
+        files = (f"{one} ({_file(by_id[one][0])})" for one in heads)
+        problems.append(f"there are {len(heads)} newest revisions: {', '.join(files)}")
+    if problems:
+        raise BrokenRevisionsError(
+            f"The revisions in {directory} cannot be applied: {'; '.join(problems)}",
+            hint="Give each file its own revision, and a down_revision that exists, so that they "
+            "form one line; nothing was applied.",
+        )
+
+
+def _load(found: ScriptDirectory, directory: Path) -> list[Script]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of duplicates, which are reported here
+            return list(found._load_revisions())  # noqa: SLF001 - there is no other way to see all
+    except Exception as error:  # a revision is code, and may raise anything
+        words = str(error).partition("\n")[0] or type(error).__name__
+        raise BrokenRevisionsError(
+            f"A revision in {directory} cannot be loaded: {type(error).__name__}: {words}",
+            hint="Fix that file, then run the command again; nothing was applied.",
+        ) from error
+
+
+def _needed(script: Script) -> set[str]:
+    found: set[str] = set()
+    for names in (script.down_revision, script.dependencies):
+        found |= {names} if isinstance(names, str) else set(names or ())
+    return found
+
+
+def _cycle(needed: Mapping[str, set[str]]) -> list[str]:
+    """Return revisions that follow each other in a circle; none where there is no circle."""
+    left = {one: set(others) & needed.keys() for one, others in needed.items()}
+    while ready := [one for one, others in left.items() if not others]:
+        for one in ready:
+            del left[one]
+        for others in left.values():
+            others.difference_update(ready)
+    if not left:
+        return []
+    path = [min(left)]
+    while (following := min(left[path[-1]])) not in path:
+        path.append(following)
+    return [*path[path.index(following) :], following]
+
+
+def _file(script: Script) -> str:
+    return Path(script.path).name
 
 
 def only_head(script_directory: ScriptDirectory) -> str:

@@ -21,6 +21,10 @@ class UnknownRevisionError(MigrationError):
     """A revision that this version of the program does not have."""
 
 
+class BrokenRevisionsError(MigrationError):
+    """Revisions that cannot be applied in any order, or whose files cannot be read."""
+
+
 class NotAtHeadError(MigrationError):
     """The database lacks revisions that must be there first."""
 

@@ -126,6 +126,11 @@ def head(directory: Path | None = None) -> str:
     return alembic_config.only_head(alembic_config.scripts(directory))
 
 
+def has(revision: str) -> bool:
+    """Return True if a revision is one of the program's own."""
+    return revision in {script.revision for script in alembic_config.scripts().walk_revisions()}
+
+
 def history(engine: Engine | None = None, *, directory: Path | None = None) -> list[Revision]:
     """Every revision, the newest first; without an engine none of them is the current one.
 
@@ -192,12 +197,13 @@ def _migrate(
     config, journal = alembic_config.make_config(directory), Journal()
     with (
         _ALEMBIC,
-        told_in_words(limits),
+        told_in_words(limits, journal),
         alembic_config.migration_engine(engine) as private,
         private.connect() as connection,
     ):
         alembic_config.require_known(alembic_config.stands_at(connection), existing)
         connection.rollback()
+        journal.watch(connection)
         config.attributes.update(connection=connection, limits=limits, journal=journal)
         step(config, target)
         return journal, alembic_config.stands_at(connection)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -317,6 +317,33 @@ def cli_environment(database: Database | URL | str | None) -> dict[str, str]:
         return {}
     url = database.url if isinstance(database, Database) else make_url(database)
     return {"ASPEN_DATABASE_URL_LOCAL": url.render_as_string(hide_password=False)}
+
+
+def only_target(words: Iterable[str], address: str | URL, home: Path) -> dict[str, str | None]:
+    """The variables that make one database the target of a command line, and no other target.
+
+    One database cannot be two targets at a time: the strictest of them would apply to both. So
+    what an earlier command learned of it as production is forgotten as well.
+    """
+    given = list(words)
+    chosen = given[given.index("--env") + 1] if "--env" in given else "local"
+    url = make_url(address).render_as_string(hide_password=False)
+    (home / "state" / "production-databases.json").unlink(missing_ok=True)
+    return {
+        f"ASPEN_DATABASE_URL_{name.upper()}": url if name == chosen else None
+        for name in ("local", "staging", "prod")
+    }
+
+
+def use_target(
+    monkeypatch: pytest.MonkeyPatch, words: Iterable[str], address: str | URL, home: Path
+) -> None:
+    """Set these variables for a command that runs in this process."""
+    for name, value in only_target(words, address, home).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -192,6 +192,110 @@ def test_an_unknown_target_is_met_with_a_suggestion(configured: Configured) -> N
     with pytest.raises(BadInputError, match=r"no target 'stagin' \(from flag --env\)") as caught:
         _ = configured(flags={"env": "stagin"}).target
     assert "Did you mean staging?" in str(caught.value.hint)
+
+
+# Safety follows the address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://api.czgenepi.org",
+        "HTTPS://API.CZGENEPI.ORG/",
+        "https://api.czgenepi.org:443",
+        "http://api.czgenepi.org",
+        "http://api.czgenepi.org:80/",
+        "https://api.czgenepi.org./v2",
+        "https://me@api.czgenepi.org",
+        "https://api%2Eczgenepi.org",
+        "https://\uff41pi.czgenepi.org",
+        " https://api.czgenepi.org",
+    ],
+)
+@pytest.mark.parametrize("name", ["local", "staging", "rdev"])
+def test_every_spelling_of_the_production_api_is_production(
+    configured: Configured, address: str, name: str
+) -> None:
+    flags = {"env": name, "stack": "mine" if name == "rdev" else None}
+    given: list[dict[str, Any]] = [
+        {"flags": {**flags, "api": address}},
+        {"flags": flags, "environ": {"ASPEN_API": address}},
+        {"text": f'[targets.{name}]\napi_url = "{address}"\n', "flags": flags},
+        {"flags": flags, "environ": {f"ASPEN_API_URL_{name.upper()}": address}},
+    ]
+    for settings in given:
+        target = configured(**settings).safest_target
+        assert (target.is_production, target.belongs_to) == (True, "prod")
+        assert target.confirmed_by == "prod"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://api.staging.czgenepi.org",
+        "http://127.0.0.1:8000",
+        "https://api.czgenepi.org:8443",
+        "https://api.czgenepi.org.example.org",
+    ],
+)
+def test_another_api_is_not_production(configured: Configured, address: str) -> None:
+    found = configured(flags={"env": "local", "api": address}).safest_target
+    assert (found.safety, found.belongs_to) == (Safety.LOCAL, None)
+
+
+def test_a_moved_production_target_keeps_its_built_in_address(configured: Configured) -> None:
+    text = '[targets.prod]\napi_url = "https://prod.example.org"\n'
+    for address in ("https://prod.example.org", "https://api.czgenepi.org"):
+        found = configured(text, flags={"env": "local", "api": address}).safest_target
+        assert found.belongs_to == "prod"
+
+
+def test_an_address_of_any_stack_is_shared(configured: Configured) -> None:
+    text = '[targets.rdev]\napi_url = "https://{stack}-api.rdev.example.org"\n'
+    address = "https://mine-api.rdev.example.org"
+    found = configured(text, flags={"env": "local", "api": address}).safest_target
+    assert (found.safety, found.belongs_to) == (Safety.SHARED, "rdev")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:word@db.example.org/aspen_db",
+        "postgres://other@DB.example.org.:5432/aspen_db?sslmode=require",
+        "postgresql+psycopg2://me@10.0.0.1,db.example.org:5432/aspen_db",
+        "postgresql://me@/aspen_db?host=db.example.org",
+        "postgresql://me@/aspen_db?host=one.example.org:1&host=db.example.org:5432",
+        "postgresql://me@nowhere.example.org/aspen_db?host=db.example.org",
+        "postgresql://me@db.example.org/other?dbname=aspen_db",
+        "postgresql://me@db.example.org/aspen%5Fdb",
+        "host=db.example.org dbname='aspen_db'",
+    ],
+)
+def test_every_spelling_of_the_production_database_is_production(
+    configured: Configured, address: str
+) -> None:
+    production = {"ASPEN_DATABASE_URL_PROD": "postgresql://me:word@db.example.org:5432/aspen_db"}
+    environ = {**production, "ASPEN_DATABASE_URL_LOCAL": address}
+    assert configured(environ=environ).safest_target.belongs_to == "prod"
+    text = f'[targets.qa]\nsafety = "local"\ndatabase_url = "{address}"\n'
+    found = configured(text, flags={"env": "qa"}, environ=production).safest_target
+    assert found.belongs_to == "prod"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me@db.example.org/other_db",
+        "postgresql://me@db.example.org:5433/aspen_db",
+        "postgresql://me@db2.example.org/aspen_db",
+    ],
+)
+def test_another_database_is_not_production(configured: Configured, address: str) -> None:
+    environ = {
+        "ASPEN_DATABASE_URL_PROD": "postgresql://me@db.example.org/aspen_db",
+        "ASPEN_DATABASE_URL_LOCAL": address,
+    }
+    assert configured(environ=environ).safest_target.belongs_to is None
 
 
 # A file that cannot be used

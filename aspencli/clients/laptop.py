@@ -105,6 +105,21 @@ class Laptop:
             )
         return self.cluster.url(user=SUPERUSER if admin else WRITER)
 
+    def owns(self, system: str | None) -> bool:
+        """Return True if a system identifier is that of the deployment's own data folder."""
+        import struct
+
+        from local.places import Places
+
+        control = Places(homes.data_dir()).data / "global" / "pg_control"
+        try:
+            with control.open("rb") as file:
+                # The first field of the control file since PostgreSQL 8.1 (catalog/pg_control.h).
+                (own,) = struct.unpack("=Q", file.read(8))
+        except (OSError, struct.error):  # there is no deployment, so nothing is its own
+            return False
+        return system == str(own)
+
     def up(self, names: Iterable[str], progress: PartSteps) -> Up:
         """Start parts (all, when none is named) and make the database ready for use."""
         from local.services import PARTS

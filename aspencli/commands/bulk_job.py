@@ -22,7 +22,7 @@ from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
 from aspencli.services.recording import Recording, Subject, counts_of, place_of
 from aspencli.services.repeats import written_before
-from aspencli.services.runs import Place
+from aspencli.services.runs import Place, is_same_place
 
 if TYPE_CHECKING:
     from aspencli.services.runs import Run
@@ -113,12 +113,15 @@ class Job(ABC, Generic[StoreT]):
             name: What messages call the file that was read.
             remedy: What to do when it is refused, if that is more than mending lines.
         """
-        plan, subject = assessment.plan, self._subject(assessment)
+        place, by_name = self._ground.place(), False
+        if self._purpose.place:
+            by_name = not self._is_there(self._purpose.place, place)
+        plan, subject = assessment.plan, self._subject(assessment, place)
         before = self._written_before(assessment, subject)
         if self._purpose.dry_run:
             self._show(assessment, name, remedy, before)
         else:
-            self._write(assessment, name, remedy, before, subject)
+            self._write(assessment, name, remedy, before, subject, by_name)
         if plan.left_out and not before:
             force = "" if self._purpose.force else "; --force takes those changed since, too"
             raise ConflictError(
@@ -145,10 +148,12 @@ class Job(ABC, Generic[StoreT]):
         remedy: str | None,
         before: Run | None,
         subject: Subject,
+        by_name: bool,
     ) -> None:
         plan = assessment.plan
         with Recording(open_journal(), subject, self.out.warn) as recording:
             writing = self._writing(recording)
+            writing.place, writing.by_name = subject.place, by_name
             if before:
                 writing.leave(plan, before)
                 return
@@ -183,17 +188,28 @@ class Job(ABC, Generic[StoreT]):
             return None
         return written_before(fold(open_journal().read().events), subject)
 
-    def _subject(self, assessment: Assessment) -> Subject:
+    def _is_there(self, recorded: Place, here: Place) -> bool:
+        """Return True if this is where a run that is taken back was made."""
+        run = f"run {self._purpose.undo_of}" if self._purpose.undo_of else "The run"
+        if is_same_place(recorded, here, run):
+            return True
+        self.out.warn(
+            f"It is not known whether {run} was made on {here}: check it before you confirm."
+        )
+        return False
+
+    def _subject(self, assessment: Assessment, place: Place) -> Subject:
         return Subject(
             command=self._purpose.command,
             target=self._scope.target,
-            place=self._ground.place(),
+            place=place,
             group_id=self._scope.group_id,
             group=self._scope.group,
             file=self._files.fingerprint.file,
             counts=counts_of(assessment),
             undo_of=self._purpose.undo_of,
             via=self._ground.via,
+            api=self._context.given_api if self._ground.via == "api" else None,
         )
 
     def _say_plan(self, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from aspencli.params import Road
 from aspencli.services.folding import fold
 from aspencli.services.job_files import JobFiles
 from aspencli.services.journal import open_journal
-from aspencli.services.runs import Outcome, Run, command_for, undo_source
+from aspencli.services.runs import Outcome, Place, Run, command_for, undo_source
 from aspencli.services.undofile import Origin, read_origin, read_undo
 
 _DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
@@ -51,24 +51,27 @@ def take_back(
     known = {run.id: run for run in runs}
     file, run = undo_source(what, runs)
     origin = read_origin(file)
+    api = known[run].api if run in known else None
     if origin.target != context.target.label:
         raise BadInputError(
             f"{file} was written on {origin.target}, and the target is {context.target.label}",
-            hint=f"Undo it there: {command_for(origin.target, origin.of, 'undo', what)}",
+            hint=f"Undo it there: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
         )
     if origin.of != noun:
         raise BadInputError(
             f"{file} takes back a change of {origin.of}, not of {noun}",
-            hint=f"Run: {command_for(origin.target, origin.of, 'undo', what)}",
+            hint=f"Run: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
         )
     run = run or origin.run  # a file that was moved is not the one that the history knows
     view = _VIEWS[origin.of] if origin.columns else RENAMING
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, report, undo_file)
-        purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run)
-        road = _road(context, origin, via, known.get(run or ""))
+        before = known.get(run or "")
+        place = origin.place or (before.place if before else Place())
+        purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run, place)
+        road = _road(context, origin, via, before)
         if road is Road.DB:
-            _refuse_half_done(known.get(run or ""))
+            _refuse_half_done(before)
         job = open_job(context, stack, origin.group_id, files, purpose, road)
         requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
         job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
@@ -81,7 +84,7 @@ def _refuse_half_done(run: Run | None) -> None:
         ConflictError: It is one.
     """
     if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
-        undo = command_for(run.target, run.noun, "undo", run.id)
+        undo = run.command_line(run.noun, "undo", run.id)
         raise ConflictError(
             f"run {run.id} went through the API and was interrupted: samples may have temporary "
             "names; nothing was changed",

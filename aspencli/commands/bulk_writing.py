@@ -20,7 +20,7 @@ from aspencli.services import bulk
 from aspencli.services.bulk import BulkStore, PlanStore
 from aspencli.services.job_files import JobFiles
 from aspencli.services.recording import Recording
-from aspencli.services.runs import Outcome, Run, command_for
+from aspencli.services.runs import Outcome, Place, Run
 from aspencli.services.undofile import Origin, origin_of, write_undo
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Purpose:
         dry_run: Whether to stop at the plan.
         force: Whether to change rows, too, that do not hold what is expected of them.
         undo_of: The run that it takes back, if any.
+        place: Where that run was made, as far as it is known; None where nothing is taken back.
     """
 
     command: str
@@ -50,6 +51,7 @@ class Purpose:
     dry_run: bool
     force: bool = False
     undo_of: str | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Scope:
         return f"group {self.group_id} ({self.group}) on {self.target}"
 
 
-def agree(context: AppContext, from_stdin: bool, file: str, what: str) -> None:
+def agree(
+    context: AppContext, from_stdin: bool, file: str, what: str, *, by_name: bool = False
+) -> None:
     """Make sure that something is wanted.
 
     Args:
@@ -87,19 +91,21 @@ def agree(context: AppContext, from_stdin: bool, file: str, what: str) -> None:
         from_stdin: Whether standard input is the file, so that nobody can be asked there.
         file: What messages call the file.
         what: What is about to be done, as a verb phrase.
+        by_name: Whether the target's name is needed, on production or not.
 
     Raises:
         RefusedError: It is not, or nobody is there to say so.
     """
     target, given = context.target, context.options
     if from_stdin and given["confirm"] is None and (target.is_production or not given["yes"]):
-        flag = f"--confirm {shlex.quote(target.label)}" if target.is_production else "--yes"
+        name = shlex.quote(target.confirmed_by)
+        flag = f"--confirm {name}" if target.is_production else "--yes"
         raise RefusedError(
             f"standard input is the {file}, so nobody can be asked there whether "
             f"to {what} on {target.label}; nothing was written",
             hint=f"Look at the plan with --dry-run, then add {flag}.",
         )
-    context.authorise(what)
+    context.authorise(what, by_name=by_name)
 
 
 class Writing(ABC, Generic[StoreT]):
@@ -113,6 +119,10 @@ class Writing(ABC, Generic[StoreT]):
         purpose: What it is for.
         scope: What it is bound to.
         recording: Its place in the history.
+
+    Attributes:
+        place: Where the rows are, which the undo file tells.
+        by_name: Whether consent needs the target's name.
     """
 
     def __init__(
@@ -134,12 +144,14 @@ class Writing(ABC, Generic[StoreT]):
         self._view = purpose.view
         self._scope = scope
         self._recording = recording
+        self.place = Place()
+        self.by_name = False
 
     def leave(self, plan: Plan, before: Run) -> None:
         """Write nothing, because the same file was written before."""
         self._recording.ended(Outcome.NOTHING)
         self._out.done(f"Nothing to change: run {before.id} wrote this file already.")
-        undo = command_for(before.target, *self._view.undo, before.id)
+        undo = before.command_line(*self._view.undo, before.id)
         self._out.hint(f"To write it again, take that run back first: {undo}")
         self._findings.report("not written")
         tally = plan.tally and replace(plan.tally, created=0, deleted=0, changed=0)
@@ -162,8 +174,9 @@ class Writing(ABC, Generic[StoreT]):
         what = f"{self._view.deed(plan)}{self._scope.of_group}"
         if plan.forced:
             what += f", {plan.forced:,} of them changed since,"
+        stdin, file = self._files.from_stdin, self._view.file
         try:
-            agree(self._context, self._files.from_stdin, self._view.file, what)
+            agree(self._context, stdin, file, what, by_name=self.by_name)
         except KeyboardInterrupt:
             if self._out.is_asking:
                 self._recording.ended(Outcome.DECLINED, "interrupted")
@@ -186,6 +199,7 @@ class Writing(ABC, Generic[StoreT]):
             dt.datetime.now(dt.UTC).isoformat(),
             plan.to_change,
             self._recording.id,
+            self.place,
         )
 
     def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
@@ -205,7 +219,7 @@ class Writing(ABC, Generic[StoreT]):
             self._out.record(RESULT_COLUMNS, told)
         if undo_file:
             words = (*self._view.undo, str(undo_file.absolute()))
-            self._out.hint(f"To take it back: {command_for(self._context.target.label, *words)}")
+            self._out.hint(f"To take it back: {self._context.command(*words)}")
 
 
 class DatabaseWriting(Writing[BulkStore]):
@@ -218,9 +232,9 @@ class DatabaseWriting(Writing[BulkStore]):
             ConflictError: Somebody else was faster; nothing was written.
             AspenError: See `aspencli.services.bulk.apply`.
         """
-        label, origin = self._context.target.label, self._origin(plan)
+        origin = self._origin(plan)
         self._findings.prepare_report("changed")
-        ask = command_for(label, "history", "check", self._recording.id)
+        ask = self._context.command("history", "check", self._recording.id)
         with Shield() as shield:
             undo: list[Path] = []
 

@@ -10,6 +10,7 @@ from aspencli.cli import examples, group
 from aspencli.config import KEYS, Config
 from aspencli.context import current
 from aspencli.output.rendering import Column, Row
+from aspencli.targets import Target
 
 app = group("What is set, and where it comes from.")
 
@@ -28,16 +29,19 @@ _HARMLESS = frozenset(
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value and where it came from; secrets are masked."""
     context = current(ctx)
-    context.out.rows(COLUMNS, _rows(context.config))
+    context.out.rows(COLUMNS, _rows(context.config, context.target))
+    if context.target.warning:
+        context.out.warn(context.target.warning)
 
 
-def _rows(config: Config) -> Iterator[Row]:
+def _rows(config: Config, target: Target) -> Iterator[Row]:
     for key in KEYS:
         found = config.setting(key.name)
         value = _masked(found.value) if key.name == "api" else found.value
         yield {"name": key.name, "value": value, "source": found.source}
-    target = config.target
-    yield {"name": "target", "value": f"{target.label} ({target.safety.value})", "source": "env"}
+    whose = f", address of {target.belongs_to}" if target.belongs_to else ""
+    safety = f"{target.label} ({target.safety.value}{whose})"
+    yield {"name": "target", "value": safety, "source": "env"}
     yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
     yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
     yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}

@@ -97,6 +97,8 @@ def drop(
     if found is None:
         context.out.info(f"there is no database {name}; nothing to do")
         return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
+    if context.target.name == "local":
+        context.require_laptop(database, f"drop {name}")
     context.out.info(f"{name} on {context.target.label}: {_described(found)}")
     if dry_run:
         return context.out.info("nothing was dropped")
@@ -118,8 +120,8 @@ def _authorise_drop(context: AppContext, found: Holdings) -> None:
     target = context.target
     if target.is_production and context.options["confirm"] is None:
         raise RefusedError(
-            f"{target.label} is production: its database is dropped only with --confirm",
-            hint=f"If you are certain, add --confirm {target.label}.",
+            f"{target.confirmed_by} is production: its database is dropped only with --confirm",
+            hint=f"If you are certain, add --confirm {target.confirmed_by}.",
         )
     context.authorise(
         f"drop {found.name} ({_described(found)})",

@@ -56,13 +56,14 @@ def interact(
     from aspencli.shell.console import ConsoleRequest, run
 
     context = current(ctx)
+    context.recognize()
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
         context.authorise("open a writing console", dry_run=False)
     request = ConsoleRequest(
         open_database=lambda: context.database(writable=write),
         address=context.database_url(),
-        target_label=context.target.label,
+        target_label=context.target.title,
         safety=context.target.safety,
         confirm_write=lambda: _is_allowed(context),
         writing=write,
@@ -116,6 +117,7 @@ def psql(
     )
 
     context = current(ctx)
+    context.recognize()
     if write:
         context.authorise("open psql for writing", dry_run=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
@@ -164,6 +166,8 @@ def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
 def _announce(context: AppContext, address: Address, standing: Standing) -> None:
     if not context.out.interactive:
         return
+    if context.target.warning:
+        context.out.warn(context.target.warning)
     mode = "WRITING" if address.writable else "read-only (--write to change that)"
     if context.target.is_production and not address.writable:
         if standing.is_read_only_by_convention:
@@ -175,7 +179,7 @@ def _announce(context: AppContext, address: Address, standing: Standing) -> None
     if standing.pooled:
         mode += ", through a pooler"
         long = long if standing.keeps_session else "the pooler's own limits hold"
-    context.out.info(f"{context.target.label}, {mode}; {long}")
+    context.out.info(f"{context.target.title}, {mode}; {long}")
 
 
 def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:

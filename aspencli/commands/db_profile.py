@@ -88,6 +88,8 @@ def profile(
         page=page_file(html),
         limits=limits_of(budget),
     )
+    if write:
+        context.recognize()
     # A rehearsal holds locks while it lasts, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
         context.authorise("profile something that writes", dry_run=False)

@@ -137,13 +137,13 @@ def list_(
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
 def show(ctx: typer.Context, run_id: RunArgument) -> None:
     """Show all that is known of a run, and how to take it back."""
-    from aspencli.services.runs import Outcome, command_for, find
+    from aspencli.services.runs import Outcome, find
 
     out = current(ctx).out
     run = find(_runs(out), run_id)
     out.record(SHOW_COLUMNS, _row(run))
     if run.outcome is Outcome.UNKNOWN:
-        check = command_for(run.target, "history", "check", run.id)
+        check = run.command_line("history", "check", run.id)
         out.hint(f"To find out what became of it: {check}")
     elif run.outcome is Outcome.UNFINISHED or run.undo_begun:
         _hint_resume(out, run)
@@ -203,19 +203,15 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 
 def _hint_resume(out: Output, run: Run) -> None:
     """Name the command that ends what was interrupted: the run, or the undo of it."""
-    from aspencli.services.runs import command_for
-
     if run.renames is None and not run.undo_begun:  # its journal is gone
         _hint_undo(out, run)
         return
-    resume = command_for(run.target, "samples", "resume", run.undo_begun or run.id)
+    resume = run.command_line("samples", "resume", run.undo_begun or run.id)
     out.hint(f"To go on: {resume}")
 
 
 def _hint_undo(out: Output, run: Run) -> None:
-    from aspencli.services.runs import command_for
-
-    out.hint(f"To take it back: {command_for(run.target, run.noun, 'undo', run.id)}")
+    out.hint(f"To take it back: {run.command_line(run.noun, 'undo', run.id)}")
 
 
 def _runs(out: Output) -> list[Run]:

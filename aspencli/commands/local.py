@@ -17,6 +17,7 @@ from aspencli.errors import UnreachableError
 from aspencli.output.rendering import Column
 from aspencli.output.text import size_text, visible
 from aspencli.params import DryRunOption, all_among
+from aspencli.targets import BUILT_IN
 from local.services import PARTS, SUPERVISOR
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def init(ctx: typer.Context) -> None:
 def down(ctx: typer.Context) -> None:
     """Stop it; the data stays. Open transactions are rolled back."""
     context = on_laptop(ctx)
+    context.out.finish_anyway()
     stopped = context.laptop.down()
     rows = [
         {"part": name, **vars(what), "seconds": round(what.seconds, 2)}
@@ -170,7 +172,11 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     if dry_run:
         return context.out.info("nothing was deleted")
     if found:
-        context.authorise("delete all data and passwords of the deployment")
+        # The chosen target may have another address; the deployment's data are deleted anyway.
+        context.authorise(
+            "delete all data and passwords of the deployment", target=BUILT_IN["local"]
+        )
+    context.out.finish_anyway()
     deleted = laptop.reset()
     context.out.rows(
         RESET_COLUMNS, [{"part": name, "deleted": done} for name, done in deleted.items()]
@@ -190,6 +196,7 @@ app.command(
 def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> None:
     """Bring parts (all, when none is named) up, and show where they answer."""
     out, laptop = context.out, context.laptop
+    out.finish_anyway()
     did = laptop.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
     for started in did.started.values():
         if started.repaired:

@@ -91,6 +91,8 @@ def run(context: AppContext, request: SeedRequest) -> None:
     from aspencli.clients import seeding
 
     database = context.database(writable=True)
+    context.require_laptop(database, "add test data")
+    context.out.finish_anyway()
     if not context.is_on_laptop:
         context.authorise(f"add test data to {database.url.database}", dry_run=False)
     done, objects = seeding.Seeded(), context.laptop.objects

@@ -140,7 +140,7 @@ def _execute(context: AppContext, work: Work, bench: Bench, database: Database) 
         ConsoleRequest(
             open_database=lambda: database,
             address=context.database_url(),
-            target_label=context.target.label,
+            target_label=context.target.title,
             safety=context.target.safety,
             confirm_write=lambda: False,
             writing=work.write,

@@ -28,7 +28,7 @@ from aspencli.services.api_renames.undo_rows import write_rows
 from aspencli.services.bulk import Assessment
 from aspencli.services.job_files import JobFiles
 from aspencli.services.recording import Recording
-from aspencli.services.runs import Outcome, command_for
+from aspencli.services.runs import Outcome
 from aspencli.services.undofile import write_undo
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class ApiJob(Job[ListPlan]):
         Raises:
             ConflictError: Another run in this group was interrupted, and has to be ended first.
         """
-        found = run_journals.unfinished(self._scope.target, self._group_id)
+        found = run_journals.unfinished(
+            self._scope.target, self._group_id, api=self._grounds.stored.api
+        )
         if found is not None:
             with run_journals.reopen(found.path) as journal:
                 self.out.warn(f"run {journal.head.run} was interrupted before it was done.")
@@ -96,9 +98,9 @@ class ApiJob(Job[ListPlan]):
         is_half_undo = undone is not None and undone.is_open
         if self._purpose.undo_of == head.run and not is_half_undo:
             return  # what it did is taken back
-        hint = f"Go on with it: {command_for(head.target, 'samples', 'resume', head.run)}"
+        hint = f"Go on with it: {self._context.command('samples', 'resume', head.run)}"
         if not is_half_undo:  # else there is nothing whole to go back to
-            hint += f" or take it back: {command_for(head.target, 'samples', 'undo', head.run)}"
+            hint += f" or take it back: {self._context.command('samples', 'undo', head.run)}"
         raise _interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
@@ -184,9 +186,11 @@ class ApiWriting(Writing[ListPlan]):
         Raises:
             ConflictError: There is one.
         """
-        other = run_journals.unfinished(head.target, head.group_id, (head.run, head.undo_of))
+        other = run_journals.unfinished(
+            head.target, head.group_id, (head.run, head.undo_of), head.api
+        )
         if other is not None:
-            resume = command_for(head.target, "samples", "resume", other.head.run)
+            resume = self._context.command("samples", "resume", other.head.run)
             raise _interrupted(other.head, f"Wait for it to end, or go on with it: {resume}")
 
     def _head(self, undo: Path) -> Head:
@@ -202,6 +206,7 @@ class ApiWriting(Writing[ListPlan]):
             sha256=file.sha256 or "",
             undo_file=str(undo.absolute()),
             undo_of=self._purpose.undo_of,
+            api=self._grounds.stored.api,
         )
 
 

@@ -17,7 +17,7 @@ from aspencli.services.api_renames.running import Running, Stopped
 from aspencli.services.journal import open_journal
 from aspencli.services.orgs import find_slugs
 from aspencli.services.recording import Recording, Subject
-from aspencli.services.runs import Counts, InputFile, Outcome, command_for
+from aspencli.services.runs import Counts, InputFile, Outcome
 from aspencli.services.runs import Place as Stored
 from db.bulk.rows import AssessedRow, Change
 
@@ -75,9 +75,10 @@ def open_grounds(context: AppContext, group_id: int, *, writing: bool) -> Ground
             f"you may look at the samples of group {group_id} ({name}), not change them",
             hint="Ask an administrator of the group to make you a member.",
         )
-    url = urlsplit(context.target.api_url or "")
+    address = context.access.at.api_url
+    url = urlsplit(address)
     place = Place(api.samples, group_id, find_slugs(api, None))
-    return Grounds(place, name, Stored(url.hostname, url.port))
+    return Grounds(place, name, Stored(url.hostname, url.port, api=address))
 
 
 def drive(
@@ -104,8 +105,8 @@ def drive(
         KeyboardInterrupt: It was asked to stop.
         AspenError: It cannot go on; its words tell how to, later.
     """
-    out, head = context.out, journal.head
-    go_on = command_for(head.target, "samples", "resume", str(journal.path))
+    out = context.out
+    go_on = context.command("samples", "resume", str(journal.path))
     with Brake(lambda: _say_stopping(context)) as brake:
         with out.progress("Renaming", journal.to_change) as tick:
             running = Running(place, journal, tick, lambda: brake.pulled)
@@ -190,7 +191,7 @@ def go_on(
         out.info(f"The report is in {report.publish()}")
     out.done(f"{counted(left.done, 'sample')} renamed by run {head.run}.")
     out.record(RESULT_COLUMNS, _result(journal, left))
-    undo = command_for(head.target, "samples", "undo", head.undo_file)
+    undo = context.command("samples", "undo", head.undo_file)
     out.hint(f"To take it back: {undo}")
     if left.aside:
         raise ConflictError(

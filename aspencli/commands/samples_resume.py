@@ -10,11 +10,19 @@ from aspencli.commands.renames_driving import go_on, open_grounds
 from aspencli.context import AppContext
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.services.api_renames import journal as run_journals
-from aspencli.services.api_renames.journal import RunJournal
+from aspencli.services.api_renames.journal import Head, RunJournal
 from aspencli.services.folding import fold
 from aspencli.services.journal import open_journal
 from aspencli.services.report import RENAMES, ReportFile
-from aspencli.services.runs import NO_ID_HINT, command_for, find, looks_like_id
+from aspencli.services.runs import (
+    NO_ID_HINT,
+    Place,
+    Run,
+    command_for,
+    find,
+    is_same_place,
+    looks_like_id,
+)
 
 
 def take_up(context: AppContext, what: str, report: Path | None) -> None:
@@ -36,7 +44,8 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
             raise BadInputError(
                 f"run {head.run} was made on {head.target}, and the target is "
                 f"{context.target.label}",
-                hint=f"Go on there: {command_for(head.target, 'samples', 'resume', head.run)}",
+                hint="Go on there: "
+                + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
             )
         if journal.ended is not None:
             context.out.done(f"Nothing to go on with: run {head.run} has ended ({journal.ended}).")
@@ -44,9 +53,17 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id, writing=True)
+        known = _known_place(head)
+        certain = is_same_place(known, grounds.stored, f"run {head.run}")
+        if not certain:
+            context.out.warn(
+                f"It is not known whether run {head.run} was made on {grounds.stored}: check it "
+                "before you confirm."
+            )
         context.authorise(
             f"go on with run {head.run} ({head.file}) of group {head.group_id} ({head.group})",
             dry_run=False,
+            by_name=not certain,
         )
         with context.out.progress("Reading"):
             snapshot = grounds.place.read()
@@ -60,13 +77,37 @@ def _refuse_beside_other(journal: RunJournal) -> None:
         ConflictError: Such a run is there; it may be the one that takes this one back.
     """
     head = journal.head
-    other = run_journals.unfinished(head.target, head.group_id, but=(head.run, head.undo_of))
+    other = run_journals.unfinished(head.target, head.group_id, (head.run, head.undo_of), head.api)
     if other is not None:
         raise ConflictError(
             f"run {other.head.run} ({other.head.file}) in this group was interrupted, and comes "
             "first; nothing was changed",
-            hint="Resume it: " + command_for(head.target, "samples", "resume", other.head.run),
+            hint="Resume it: "
+            + command_for(
+                head.target,
+                "samples",
+                "resume",
+                other.head.run,
+                api=_given_api(other.head.run),
+            ),
         )
+
+
+def _recorded(run: str) -> Run | None:
+    return next((one for one in fold(open_journal().read().events) if one.id == run), None)
+
+
+def _given_api(run: str) -> str | None:
+    found = _recorded(run)
+    return found.api if found else None
+
+
+def _known_place(head: Head) -> Place:
+    """Return where a run was made, as its own journal or the history tells it."""
+    if head.api:
+        return Place(api=head.api)
+    found = _recorded(head.run)
+    return found.place if found else Place()
 
 
 def _path_of(what: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from aspencli.errors import RefusedError
 from aspencli.output.rendering import Column, Row, record_field, write_rows
@@ -37,6 +37,42 @@ class Tick(Protocol):
         """Say how much is done by now."""
 
 
+class _Guarded:
+    """A stream whose failures are told to somebody, and which goes on.
+
+    Args:
+        stream: The stream.
+        fail: Is told each failure, and raises it where that shall end the command.
+    """
+
+    def __init__(self, stream: TextIO, fail: Callable[[OSError], None]):
+        self._stream = stream
+        self._fail = fail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is still in the buffer."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._fail(error)
+        # What is in the buffer would fail again at each flush, and at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
 @dataclass
 class Output:
     """The two streams, and how they may be used.
@@ -47,6 +83,7 @@ class Output:
         no_input: Whether a question is refused instead of asked.
         stdout: Where results go.
         stderr: Where everything else goes.
+        lost: Why a result of a command that writes could not be printed; None where it was.
     """
 
     form: str | None = None
@@ -54,16 +91,31 @@ class Output:
     stdout: TextIO | None = None
     stderr: TextIO | None = None
     is_asking: bool = field(default=False, init=False)  # a question has no answer yet
+    lost: OSError | None = field(default=None, init=False)
+    _finishes: bool = field(default=False, init=False, repr=False)
 
     @property
     def out(self) -> TextIO:
         """Where results go."""
-        return self.stdout or sys.stdout
+        return cast("TextIO", _Guarded(self.stdout or sys.stdout, self._lose))
 
     @property
     def err(self) -> TextIO:
-        """Where everything else goes."""
-        return self.stderr or sys.stderr
+        """Where everything else goes. A message that cannot be shown changes no outcome."""
+        return cast("TextIO", _Guarded(self.stderr or sys.stderr, lambda _error: None))
+
+    def finish_anyway(self) -> None:
+        """From now on, let no result that cannot be printed end the command.
+
+        A write may be under way: the command has to be finished, and its exit code has to tell what
+        was written. `lost` then says why the result is missing.
+        """
+        self._finishes = True
+
+    def _lose(self, error: OSError) -> None:
+        if not self._finishes:
+            raise error
+        self.lost = self.lost or error
 
     @property
     def chosen_form(self) -> str:

@@ -62,6 +62,7 @@ def _started(event: Event) -> Run:
         counts=_part(Counts, event.get("counts")),
         undo_of=_text(event, "undo_of"),
         via=_text(event, "via"),
+        api=_text(event, "api"),
     )
 
 

@@ -360,7 +360,7 @@ def _prompts(address: Address, target: Target) -> list[str]:
     """
     if target.safety is Safety.LOCAL:
         return []
-    lead = target.label + (" (writing)" if address.writable else "")
+    lead = target.title + (" (writing)" if address.writable else "")
     return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]
 
 

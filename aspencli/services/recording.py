@@ -38,6 +38,7 @@ class Subject:
         counts: What the plan is.
         undo_of: The run that it takes back, if any.
         via: How the target is reached: ``db`` or ``api``.
+        api: The address that ``--api`` or ``ASPEN_API`` named, if any.
     """
 
     command: str
@@ -49,6 +50,7 @@ class Subject:
     counts: Counts
     undo_of: str | None = None
     via: str = "db"
+    api: str | None = None
 
 
 def place_of(url: URL, identity: DatabaseIdentity) -> Place:
@@ -119,6 +121,7 @@ class Recording:
             "counts": asdict(subject.counts),
             "undo_of": subject.undo_of,
             "via": subject.via,
+            "api": subject.api,
         }
 
     @staticmethod

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from aspencli.errors import ConflictError
 from aspencli.services.recording import Subject
-from aspencli.services.runs import Outcome, Run, command_for
+from aspencli.services.runs import Outcome, Run
 
 
 def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
@@ -32,8 +32,7 @@ def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
             raise ConflictError(
                 f"it is not known whether run {run.id} wrote this file already, which passes on "
                 "what its rows are found by",
-                hint="Ask the database first: "
-                + command_for(run.target, "history", "check", run.id),
+                hint="Ask the database first: " + run.command_line("history", "check", run.id),
             )
         if run.outcome is Outcome.RUNNING:
             raise ConflictError(f"run {run.id} is at work on this file", hint="Wait for it to end.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
 from aspencli.services.machine import Process
 
 _ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
@@ -41,6 +41,7 @@ class Place:
         name: The database's name.
         system: The identifier of the server's data (``pg_control_system``).
         oid: The database's number within them.
+        api: The address of the API, where the run went through it.
     """
 
     host: str | None = None
@@ -48,6 +49,65 @@ class Place:
     name: str | None = None
     system: str | None = None
     oid: int | None = None
+    api: str | None = None
+
+    def __str__(self) -> str:
+        if self.api:
+            return self.api
+        where = f"{self.host or 'this machine'}{f':{self.port}' if self.port else ''}"
+        name = f"{where}/{self.name}" if self.name else where
+        return f"{name} (database {self.system or 'unknown'}/{self.oid})" if self.oid else name
+
+
+def is_same_place(recorded: Place, here: Place, run: str) -> bool:
+    """Return True if a run's database or API is the one at hand, False if that is not certain.
+
+    Args:
+        recorded: What the journal, or the undo file, tells of it.
+        here: The one that is about to be changed.
+        run: What messages call the run.
+
+    Raises:
+        RefusedError: It is another one.
+    """
+    if recorded.api or here.api:
+        return _is_same_api(recorded, here, run)
+    if recorded.oid is None or here.oid is None:
+        return False
+    other = recorded.oid != here.oid
+    if recorded.system and here.system:
+        other = other or recorded.system != here.system
+    elif not other:  # oids are the same on many servers, and the address is all there is
+        return (recorded.host, recorded.port, recorded.name) == (here.host, here.port, here.name)
+    if other:
+        raise _elsewhere(recorded, here, run)
+    return True
+
+
+def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
+    from aspencli.addresses import api_server, same_api
+
+    if not here.api or recorded.oid is not None:
+        return False  # one went through the API and the other did not
+    if recorded.api:
+        if same_api(recorded.api, here.api):
+            return True
+        raise _elsewhere(recorded, here, run)
+    server = api_server(here.api)
+    if not recorded.host or not server:
+        return False
+    port = f":{recorded.port}" if recorded.port else ""
+    host = f"[{recorded.host}]" if ":" in recorded.host else recorded.host
+    if not same_api(f"https://{host}{port}", here.api):
+        raise _elsewhere(recorded, here, run)
+    return True
+
+
+def _elsewhere(recorded: Place, here: Place, run: str) -> RefusedError:
+    return RefusedError(
+        f"{run} was made on {recorded}, and the target is now {here}; nothing was written",
+        hint="Check --env, --api, and the target's addresses: aspencli config show",
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +161,7 @@ class Run:
         basis: How that was found out.
         via: How it reached the target: ``db`` or ``api``; None where the journal does not tell.
         renames: The journal with which it can be gone on with, if it has one.
+        api: The address that ``--api`` or ``ASPEN_API`` named for it, if any.
     """
 
     id: str
@@ -129,6 +190,11 @@ class Run:
     basis: str | None = None
     via: str | None = None
     renames: Path | None = None
+    api: str | None = None
+
+    def command_line(self, *words: str) -> str:
+        """Return the command line that does something where the run was made."""
+        return command_for(self.target, *words, api=self.api)
 
     @property
     def noun(self) -> str:
@@ -205,7 +271,7 @@ def undo_file_of(run: Run) -> Path:
     if run.outcome is Outcome.UNKNOWN:
         raise ConflictError(
             f"it is not known whether run {run.id} was written",
-            hint=f"Ask the database first: {command_for(run.target, 'history', 'check', run.id)}",
+            hint=f"Ask the database first: {run.command_line('history', 'check', run.id)}",
         )
     if run.outcome not in {Outcome.WRITTEN, Outcome.UNFINISHED} or run.undo_file is None:
         raise BadInputError(
@@ -220,8 +286,15 @@ def undo_file_of(run: Run) -> Path:
     return run.undo_file
 
 
-def command_for(target: str, *words: str) -> str:
-    """The command line that does something on a target, given by its label."""
+def command_for(target: str, *words: str, api: str | None = None) -> str:
+    """Return the command line that does something on a target.
+
+    Args:
+        target: The target's label.
+        words: The command.
+        api: The address that was given for its API, which the command line then names as well.
+    """
     name, _, stack = target.partition("/")
     place = ["--env", name, *(["--stack", stack] if stack else [])]
+    place += ["--api", api] if api else []
     return shlex.join(["aspencli", *place, *words])

@@ -20,6 +20,7 @@ from db.database import Database
 from migrations import runner
 from migrations.alembic_config import is_older, unknown_revision
 from migrations.errors import (
+    BrokenRevisionsError,
     MigrationError,
     MigrationLockError,
     MigrationPermissionError,
@@ -30,6 +31,7 @@ from migrations.runner import DowngradeResult, Revision, UpgradeResult
 
 BASE = "base"
 _KINDS: tuple[tuple[type[MigrationError], type[AspenError], str], ...] = (
+    (BrokenRevisionsError, BadInputError, ""),
     (UnknownRevisionError, NotFoundError, "See what there is: aspencli db history"),
     (MigrationLockError, ConflictError, "See who holds it: aspencli db activity"),
     (NotAtHeadError, ConflictError, "That is: aspencli db upgrade"),

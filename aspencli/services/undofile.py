@@ -18,6 +18,7 @@ from aspencli.services.decoding import Fault
 from aspencli.services.guards import unguard
 from aspencli.services.headers import locate
 from aspencli.services.opening import Observer
+from aspencli.services.runs import Place
 from aspencli.services.tables import Table, open_table
 from aspencli.services.writing import why_not
 from db.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
@@ -35,6 +36,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "of": (str,),
     "columns": (list,),
     "run": (str,),
+    "place": (dict,),
 }
 
 
@@ -77,6 +79,7 @@ class Origin:
         columns: The names of the columns that were changed; none for a plain rename of samples,
             whose undo files name neither.
         run: The run that wrote them, where the file tells it.
+        place: The database, or the API, that they were written to; None in older files.
         by_key: Whether it is one of a plain rename that names no numbers, as older ones were.
     """
 
@@ -87,6 +90,7 @@ class Origin:
     of: str = "samples"
     columns: tuple[str, ...] = ()
     run: str | None = None
+    place: Place | None = None
     by_key: bool = field(default=False, compare=False)
 
     @property
@@ -109,10 +113,12 @@ class Origin:
         """The first line of the file."""
         fields = asdict(self)
         del fields["by_key"]  # its header tells
-        if not self.columns:  # as ever, so that older versions can take it back, too
+        if not self.columns:
             del fields["of"], fields["columns"]
         if not self.columns or self.run is None:
             del fields["run"]
+        if self.place is None:
+            del fields["place"]
         return f"{_MARK}{json.dumps(fields)}\n"
 
 
@@ -123,12 +129,14 @@ def origin_of(
     made: str,
     rows: int,
     run: str | None = None,
+    place: Place | None = None,
 ) -> Origin:
     """What the first line of an undo file tells of a run of this specification."""
     if spec.is_plain:
-        return Origin(target, group_id, made, rows)
+        return Origin(target, group_id, made, rows, place=place)
     of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
-    return Origin(target, group_id, made, rows, of, tuple(c.name for c in spec.columns), run)
+    columns = tuple(column.name for column in spec.columns)
+    return Origin(target, group_id, made, rows, of, columns, run, place)
 
 
 def write_undo(
@@ -209,7 +217,8 @@ def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
     if any(type(value) not in _FIELDS[name] for name, value in fields.items()):
         raise TypeError
     columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
-    origin = Origin(**fields, columns=columns, by_key=by_key)  # type: ignore[arg-type]
+    place = Place(**fields.pop("place")) if "place" in fields else None  # type: ignore[arg-type]
+    origin = Origin(**fields, columns=columns, place=place, by_key=by_key)  # type: ignore[arg-type]
     # What it is of has to be known here: the file may be of a newer version.
     if (origin.spec.table.scope is None) != (origin.group_id is None):
         raise TypeError

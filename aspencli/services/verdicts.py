@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.services.decoding import Fault
 from aspencli.services.journal import Journal
-from aspencli.services.runs import Outcome, Run, command_for
+from aspencli.services.recording import place_of
+from aspencli.services.runs import Outcome, Run, is_same_place
 from aspencli.services.undofile import read_origin, read_undo
 from db.bulk.comparing import Comparison, compare
 from db.database import Database
@@ -43,13 +44,14 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
 
     Raises:
         BadInputError: It was made on another target.
+        RefusedError: The target has another database now.
         ConflictError: It has not ended, or its rows tell no single story.
         AspenError: There is nothing left that could tell.
     """
     if run.target != label:
         raise BadInputError(
             f"run {run.id} was made on {run.target}, and the target is {label}",
-            hint=f"Ask there: {command_for(run.target, 'history', 'check', run.id)}",
+            hint=f"Ask there: {run.command_line('history', 'check', run.id)}",
         )
     if run.outcome is Outcome.RUNNING:
         raise ConflictError(
@@ -67,7 +69,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
             f"transaction {run.transaction} of run {run.id} is still open on the server, "
             "which has not noticed that nobody is there any more",
             hint="Check again in a moment; or see what it waits for: "
-            + command_for(run.target, "db", "status"),
+            + run.command_line("db", "status"),
         )
     number = run.transaction
     if status == "aborted":
@@ -94,11 +96,9 @@ def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
 def _status(run: Run, transaction: int, database: Database) -> str | None:
     """What the database says of the transaction; None when it says nothing."""
     with database.engine.connect() as connection:
-        identity = identify(connection)
-        known = (run.place.oid, run.place.system)
-        for then, now in zip(known, (identity.oid, identity.system), strict=True):
-            if then is not None and now is not None and then != now:
-                return None  # made anew: its transactions have other numbers
+        here = place_of(database.url, identify(connection))
+        if not is_same_place(run.place, here, f"run {run.id}"):
+            return None  # perhaps another server, whose transactions have other numbers
         return transaction_status(connection, transaction)
 
 
@@ -123,8 +123,7 @@ def _by_rows(run: Run, database: Database) -> Verdict:
     raise ConflictError(
         f"the database does not know any more what became of transaction {run.transaction}, and "
         f"the {run.noun} of run {run.id} tell no single story",
-        hint=f"Look at each: {command_for(run.target, run.noun, 'undo', str(run.undo_file))} "
-        "--dry-run",
+        hint=f"Look at each: {run.command_line(run.noun, 'undo', str(run.undo_file))} --dry-run",
         details=[
             f"{rows.written:,} hold what it wrote",
             f"{rows.before:,} hold what they held before",

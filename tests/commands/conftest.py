@@ -35,7 +35,7 @@ from tests.commands.api_lab import ApiLab
 from tests.commands.ending import Ended
 from tests.commands.mapping_lab import Lab
 from tests.commands.profile_lab import Profiling
-from tests.conftest import CliRunner, Server, cli_environment
+from tests.conftest import CliRunner, Server, cli_environment, use_target
 from tests.local.identity.lab import Identity
 
 __all__ = ["_cloud", "aws", "identity", "identity_process", "make_api", "provider", "serving"]
@@ -46,14 +46,16 @@ AddSample = Callable[..., int]
 
 @pytest.fixture
 def cli(
-    seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seeded: Database,
+    aspen_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Cli:
     """Runs a command line on the seeded database; a tenth of the time of a real process."""
-    address = seeded.url.render_as_string(hide_password=False)
-    for target in ("LOCAL", "STAGING", "PROD"):
-        monkeypatch.setenv(f"ASPEN_DATABASE_URL_{target}", address)
+    use_target(monkeypatch, (), seeded.url, aspen_home)
 
     def call(*arguments: str) -> Ended:
+        use_target(monkeypatch, arguments, seeded.url, aspen_home)
         capsys.readouterr()
         code = run(arguments)
         return Ended(code, *capsys.readouterr())

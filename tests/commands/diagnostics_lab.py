@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -18,13 +19,14 @@ from sqlalchemy.pool import NullPool
 
 from aspencli.main import run
 from tests.commands.ending import Ended
+from tests.conftest import use_target
 
 PASSWORD = "a word that nobody guesses"
 _EVERYBODY = "\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class TroubledSite:
-    """An empty database as each of the targets, the commands run on it, and its other sessions."""
+    """An empty database as the target that a command names, and its other sessions."""
 
     def __init__(
         self, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -39,12 +41,14 @@ class TroubledSite:
 
     def log_in(self, url: URL) -> None:
         """Let the commands come as the user of an address."""
-        for target in ("LOCAL", "STAGING", "PROD"):
-            self._patch.setenv(
-                f"ASPEN_DATABASE_URL_{target}", url.render_as_string(hide_password=False)
-            )
+        self._user = url
+        self._use(())
+
+    def _use(self, arguments: tuple[str, ...]) -> None:
+        use_target(self._patch, arguments, self._user, Path(os.environ["ASPEN_HOME"]))
 
     def __call__(self, *arguments: str) -> Ended:
+        self._use(arguments)
         self._capsys.readouterr()
         code = run(["db", *arguments])
         return Ended(code, *self._capsys.readouterr())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from tests import zygote
+from tests.conftest import only_target, use_target
 
 # Private identifiers and what the samples are named at first.
 SAMPLES = {
@@ -110,15 +112,24 @@ class Lab:
             values = {"group": group, "lab": lab, "public": public}
             assert connection.execute(sa.text(statement), values).rowcount == 1
 
-    def environment(self) -> dict[str, str]:
-        """What a process needs to work on this database as its targets."""
-        targets = {f"ASPEN_DATABASE_URL_{name}": self.address for name in ("LOCAL", "PROD")}
-        home = str(self.folder / "home")
-        return {**os.environ, "ASPEN_HOME": home, "ASPEN_VIA": "db", **targets}
+    @property
+    def home(self) -> Path:
+        """Where its processes keep their state."""
+        return self.folder / "home"
+
+    def environment(self, words: Iterable[str] = ()) -> dict[str, str]:
+        """What a process needs to work on this database as the target of a command line."""
+        targets = only_target(words, self.address, self.home)
+        found = {**os.environ, "ASPEN_HOME": str(self.home), "ASPEN_VIA": "db", **targets}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def use(self, monkeypatch: pytest.MonkeyPatch, words: Iterable[str]) -> None:
+        """Set the same for a command that runs in this process."""
+        use_target(monkeypatch, words, self.address, self.home)
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
         """Run a command; exit code, stdout and stderr."""
-        done = zygote.run(arguments, env=self.environment(), stdin=stdin)
+        done = zygote.run(arguments, env=self.environment(arguments), stdin=stdin)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def execute(self, statement: str, **values: object) -> None:

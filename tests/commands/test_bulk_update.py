@@ -34,6 +34,7 @@ def bench(
         monkeypatch.setenv(name, value)
 
     def call(*words: str) -> tuple[int, str, str]:
+        own.use(monkeypatch, words)
         capsys.readouterr()
         return run(words), *capsys.readouterr()
 

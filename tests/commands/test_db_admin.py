@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from db.database import Database
+from tests.local.marking import mark_as_created
 
 if TYPE_CHECKING:
     from tests.conftest import CliResult, CliRunner, Server
@@ -76,6 +78,12 @@ def quoted(name: str) -> str:
 def databases(postgres: Server) -> set[str]:
     with connected(postgres.url("postgres")) as opened:
         return set(opened.scalars(sa.text("SELECT datname FROM pg_database")))
+
+
+@pytest.fixture(autouse=True)
+def _own_server(aspen_home: Path, postgres: Server) -> None:
+    """The tests' server counts as the one that the local deployment has created."""
+    mark_as_created(aspen_home, postgres.url("postgres"))
 
 
 def only(result: CliResult) -> dict[str, Any]:

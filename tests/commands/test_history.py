@@ -129,8 +129,13 @@ def desk(
         monkeypatch.setenv(name, value)
 
     def cli(*arguments: str) -> tuple[int, str, str]:
+        elsewhere = "--env" in arguments
+        if elsewhere:  # a test may have given local an address of its own
+            own.use(monkeypatch, arguments)
         capsys.readouterr()
         code = run(arguments)
+        if elsewhere:
+            own.use(monkeypatch, ())
         return code, *capsys.readouterr()
 
     return Desk(own, tmp_path, cli)

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from db.database import Database
 from local.deployment import Deployment
+from tests.local.marking import mark_as_created
 
 if TYPE_CHECKING:
-    from tests.conftest import CliResult, CliRunner
+    from tests.conftest import CliResult, CliRunner, Server
 
 HEADER = "strain\tgenbank_accession\tdate\tregion\tcountry\tdivision\tlocation\n"
 GOOD = "USA/CA-1/2020\tMT000001\t2020-03-05\tNorth America\tUSA\tCalifornia\tOrange County\n"
@@ -143,6 +144,12 @@ def follow_until_ctrl_c(run_cli: CliRunner) -> None:
             child.kill()
 
 
+@pytest.fixture
+def own_server(aspen_home: Path, postgres: Server) -> None:
+    """The tests' server counts as the one that the deployment has created."""
+    mark_as_created(aspen_home, postgres.url("postgres"))
+
+
 def test_what_never_ran(run_cli: CliRunner) -> None:
     status = run_cli("local", "status")
     assert status.code == 0
@@ -165,6 +172,7 @@ def test_another_target_is_refused(run_cli: CliRunner, command: str) -> None:
         assert "--env local" in result.err
 
 
+@pytest.mark.usefixtures("own_server")
 def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
     first = run_cli("local", "seed", "--yes", "-o", "json", database=database)
     assert row(first)["groups"] == 3
@@ -172,6 +180,7 @@ def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
     assert (row(again)["groups"], row(again)["users"]) == (0, 0)
 
 
+@pytest.mark.usefixtures("own_server")
 def test_another_database_is_seeded_only_with_consent(
     run_cli: CliRunner, database: Database
 ) -> None:
@@ -179,6 +188,7 @@ def test_another_database_is_seeded_only_with_consent(
     assert count(database, "users") == 0
 
 
+@pytest.mark.usefixtures("own_server")
 def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
     words = ["local", "seed", "--samples", "15", "--group", "2", "--seed", "7", "--yes"]
     result = run_cli(*words, "-o", "json", database=seeded)
@@ -186,11 +196,13 @@ def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
     assert count(seeded, "samples") == 75
 
 
+@pytest.mark.usefixtures("own_server")
 def test_an_absent_group_is_not_found(run_cli: CliRunner, seeded: Database) -> None:
     words = ["local", "seed", "--samples", "1", "--group", "99", "--yes"]
     assert run_cli(*words, database=seeded).code == 6
 
 
+@pytest.mark.usefixtures("own_server")
 def test_bad_lines_are_named_and_the_others_loaded(
     run_cli: CliRunner, seeded: Database, tmp_path: Path
 ) -> None:
@@ -208,6 +220,7 @@ def test_bad_lines_are_named_and_the_others_loaded(
     assert (again["samples"], again["already"]) == (0, 1)
 
 
+@pytest.mark.usefixtures("own_server")
 def test_a_file_of_bad_lines_alone_is_bad_input(
     run_cli: CliRunner, seeded: Database, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def update(
 
     def call(*options: str, file: Path = mapping, to: int = group) -> Ended:
         def run_here(*words: str, stdin: None) -> tuple[int, str, str]:
+            lab.use(monkeypatch, words)
             capsys.readouterr()
             return run(words), *capsys.readouterr()
 

@@ -187,6 +187,7 @@ def test_a_write_is_asked_for_and_may_be_declined(lab: ApiLab) -> None:
 def test_production_wants_its_name(lab: ApiLab) -> None:
     env = lab.environment("member")
     prod = {name.replace("_LOCAL", "_PROD"): value for name, value in env.items()}
+    prod |= {"ASPEN_API_URL_PROD": prod["ASPEN_API"], "ASPEN_API": ""}
     command = ("--env", "prod", "samples", "update", "7", "--private-identifier", "X")
     assert lab(*command, "--yes", env=prod).code == 3
     ended = lab(*command, "--confirm", "prod", env=prod)

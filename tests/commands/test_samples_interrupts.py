@@ -60,7 +60,7 @@ def started(
     """A process that does not outlive the test."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        words, env=lab.environment(), stdin=stdin, stdout=pipe, stderr=pipe
+        words, env=lab.environment(words), stdin=stdin, stdout=pipe, stderr=pipe
     ) as process:
         try:
             yield process
@@ -261,7 +261,7 @@ class Terminal:
         self._child: Any = pexpect.spawn(
             words[0],
             words[1:],
-            env={**lab.environment(), "TERM": "xterm", "NO_COLOR": "1"},
+            env={**lab.environment(words), "TERM": "xterm", "NO_COLOR": "1"},
             dimensions=(50, 200),
             encoding="utf-8",
             timeout=15,

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from aspencli.main import run
 from tests.commands.mapping_cases import H
 from tests.commands.mapping_lab import SAMPLES, Ended, Lab
+from tests.conftest import Server
 
 ROWS = {"L-1": "P-2", "L-2": "P-1", "L-3": "N-3", "L-4": "N-4"}
 Undo = Callable[..., Ended]
@@ -21,6 +23,7 @@ def here(lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         monkeypatch.setenv(name, value)
 
     def run_here(*words: str, stdin: None) -> tuple[int, str, str]:
+        lab.use(monkeypatch, words)
         capsys.readouterr()
         return run(words), *capsys.readouterr()
 
@@ -76,6 +79,8 @@ def test_undo_files_of_older_versions_are_read(lab: Lab, group: int, tmp_path: P
     header = "private_identifier,new_public_identifier,old_public_identifier"
     file.write_text(f"# aspencli undo {mark}\n{header}\nL-1,P-1,O-1\n'=1+1,P-formula,'@O\n")
     ended = lab.watch(group, ["samples", "undo", str(file), "--yes"])
+    assert (ended.code, ended.written) == (3, {})  # they do not name their database
+    ended = lab.watch(group, ["samples", "undo", str(file), "--confirm", "local"])
     assert (ended.code, ended.written) == (0, {"L-1": "O-1", "=1+1": "@O"})
 
 
@@ -186,6 +191,58 @@ def test_undo_on_another_target_is_refused(undo: Undo) -> None:
     ended = undo("--env", "prod", "--confirm", "prod")
     assert (ended.code, ended.written) == (2, {})
     assert "was written on local, and the target is prod" in ended.err
+
+
+@pytest.fixture
+def clone(lab: Lab, file: Path, postgres: Server) -> Iterator[str]:
+    """A copy of the database, made after the update: it has the same rows."""
+    del file
+    lab.engine.dispose()
+    name = postgres.create(template=str(make_url(lab.address).database))
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.mark.parametrize(
+    "options", [("--yes",), ("--confirm", "local"), ("--dry-run",), ("--force", "--yes")]
+)
+def test_undo_refuses_another_database_of_the_same_target(
+    clone: str,
+    lab: Lab,
+    group: int,
+    file: Path,
+    options: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = Lab(clone, lab.folder)
+    before = there.names(group)
+    monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", clone)
+    code = run(["samples", "undo", str(file), *options])
+    err = capsys.readouterr().err
+    assert (code, there.names(group)) == (3, before)
+    assert str(make_url(lab.address).database) in err
+    assert str(make_url(clone).database) in err
+    there.engine.dispose()
+
+
+def test_undo_of_a_file_that_names_no_place_needs_the_name(
+    undo: Undo, file: Path, lab: Lab
+) -> None:
+    mark, _, rest = file.read_text().partition("\n")
+    fields = json.loads(mark.removeprefix("# aspencli undo "))
+    del fields["place"]
+    moved = file.with_name("moved.csv")
+    moved.write_text(f"# aspencli undo {json.dumps(fields)}\n{rest}")
+    file.write_text(moved.read_text())
+    journal = lab.home / "state" / "history" / "journal.jsonl"
+    kept = journal.read_text()
+    journal.write_text("")
+    assert undo("--yes").code == 3
+    ended = undo("--confirm", "local")
+    journal.write_text(kept)
+    assert ended.code == 0, ended.err
+    assert "It is not known whether" in ended.err
 
 
 def edited(change: Callable[[str], str]) -> Callable[[Path], object]:

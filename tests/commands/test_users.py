@@ -291,7 +291,8 @@ def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
     code: int,
 ) -> None:
     env = cli_env(seeded)
-    env["ASPEN_DATABASE_URL_PROD"] = env["ASPEN_DATABASE_URL_LOCAL"]
+    address = env.pop("ASPEN_DATABASE_URL_LOCAL")
+    env[f"ASPEN_DATABASE_URL_{target.upper()}"] = address
     words = (word for pair in ADA.items() for word in pair)
     child = pexpect.spawn(
         sys.executable,

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from db.database import Database
 from migrations import runner
 from migrations.errors import (
+    BrokenRevisionsError,
     MigrationError,
     MigrationLockError,
     MigrationPermissionError,
@@ -208,6 +209,95 @@ def test_failing_revision_is_undone_and_those_before_it_stay(
     assert runner.current(migrated) == first
     assert ask(migrated, "SELECT to_regclass('aspen.sites') IS NOT NULL") is True
     assert ask(migrated, "SELECT to_regclass('aspen.more') IS NULL") is True
+
+
+HAND = """\"\"\"by hand\"\"\"
+from alembic import op
+revision = {id!r}; down_revision = {after!r}; branch_labels = None; depends_on = None
+def upgrade():
+{body}
+def downgrade(): pass
+"""
+
+
+def by_hand(folder: Path, file: str, revision: str, after: Any, body: str = "    pass") -> None:
+    (folder / f"{file}.py").write_text(HAND.format(id=revision, after=after, body=body))
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),  # how many tables
+    [
+        (
+            (
+                "    with op.get_context().autocommit_block():\n"
+                "        op.execute('create table aspen.kept (i int)')"
+            ),
+            1,
+        ),
+        ("    op.execute('create table aspen.kept (i int)'); op.execute('commit')", 2),
+        ("    op.execute('create table aspen.kept (i int)'); op.get_bind().commit()", 1),
+        ("    op.execute('create table aspen.kept (i int)')", 0),
+    ],
+    ids=["autocommit block", "COMMIT", "commit()", "one transaction"],
+)
+@pytest.mark.parametrize("failure", ["op.execute('select 1/0')", "raise ValueError('no')"])
+def test_failed_revision_names_the_statements_that_were_kept(
+    body: str, kept: int, failure: str, migrated: Engine, tmp_path: Path
+) -> None:
+    by_hand(tmp_path, "a", "a1", BASELINE, "    op.execute('create table aspen.first (i int)')")
+    lost = "    op.execute('create table aspen.lost (i int)')"
+    by_hand(tmp_path, "b", "b1", "a1", f"{body}\n{lost}\n    {failure}")
+    with pytest.raises(MigrationError) as caught:
+        runner.upgrade(migrated, directory=tmp_path)
+    hint = str(caught.value.hint)
+    assert ("create table aspen.kept" in hint, "Nothing of this" in hint) == (kept > 0, not kept)
+    assert "Applied before it, and kept: a1." in hint
+    assert "aspen.first" not in hint
+    assert ("aspen.lost" in hint) == (kept > 1)  # after a COMMIT, every statement commits
+    assert runner.current(migrated) == "a1"
+    found = "SELECT count(*) FROM pg_tables WHERE tablename IN ('first', 'kept', 'lost')"
+    assert ask(migrated, found) == 1 + kept
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            [("a", "a1", BASELINE), ("b", "b1", BASELINE)],
+            "2 newest revisions: a1 (a.py), b1 (b.py)",
+        ),
+        ([("a", "a1", BASELINE), ("b", "b1", None)], "2 newest revisions"),
+        ([("a", "a1", "gone")], "a.py follows gone, which does not exist"),
+        ([("a", "a1", BASELINE), ("b", "a1", BASELINE)], "a1 is the revision of 2 files"),
+        ([("a", BASELINE, None)], f"{BASELINE} is the revision of 2 files"),
+        ([("a", "a1", "b1"), ("b", "b1", "a1")], "in a circle: a1 -> b1 -> a1"),
+        ([("a", "a1", "a1")], "Self-loop is detected"),
+        ([("a", "a1", BASELINE), ("b", "b1", "c1"), ("c", "c1", "b1")], "in a circle"),
+        ([("a", "a1", BASELINE, "    return (")], "cannot be loaded: SyntaxError"),
+        ([("a", "a1", BASELINE, "    pass\nimport no_such_module")], "ModuleNotFoundError"),
+    ],
+)
+def test_revisions_that_form_no_line_are_refused_before_any_is_applied(
+    files: list[tuple[Any, ...]], says: str, migrated: Engine, tmp_path: Path
+) -> None:
+    for file in files:
+        by_hand(tmp_path, *file)
+    for attempt in (
+        lambda: runner.upgrade(migrated, directory=tmp_path),
+        lambda: runner.history(migrated, directory=tmp_path),
+        lambda: runner.upgrade_sql(directory=tmp_path),
+    ):
+        with pytest.raises(BrokenRevisionsError) as caught:
+            attempt()
+        assert says in caught.value.message
+    assert runner.current(migrated) == BASELINE
+
+
+def test_merged_revisions_are_one_line(migrated: Engine, tmp_path: Path) -> None:
+    by_hand(tmp_path, "a", "a1", BASELINE)
+    by_hand(tmp_path, "b", "b1", BASELINE)
+    by_hand(tmp_path, "c", "c1", ("a1", "b1"))
+    assert runner.upgrade(migrated, directory=tmp_path).after == "c1"
 
 
 def test_steps_go_forth_and_back(migrated: Engine, tmp_path: Path) -> None:

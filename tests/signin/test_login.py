@@ -169,14 +169,23 @@ def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
         ("YWJj==|1|x=", "_oauth2_proxy=YWJj==|1|x="),
         ("_oauth2_proxy_0=a; _oauth2_proxy_1=b", "_oauth2_proxy_0=a; _oauth2_proxy_1=b"),
     ):
-        env = {"OAUTH2_PROXY_COOKIE": given, "ASPEN_ENV": "prod"}
-        result = lab.run("--api", proxy.url, "auth", "login", env=env)
+        env = {"OAUTH2_PROXY_COOKIE": given, "ASPEN_ENV": "prod", "ASPEN_API_URL_PROD": proxy.url}
+        result = lab.run("auth", "login", env=env)
         assert result.code == 4
         assert "nobody told how to sign in to prod, and its API does not say" in result.err
         assert "ASPEN_AUTH_URL_PROD" in result.err
         assert proxy.seen[-1].headers["cookie"] == sent
-    bad = {"OAUTH2_PROXY_COOKIE": "a\nb: c", "ASPEN_ENV": "prod"}
-    assert lab.run("--api", proxy.url, "auth", "login", env=bad).code == 2
+    bad = {**env, "OAUTH2_PROXY_COOKIE": "a\nb: c"}
+    assert lab.run("auth", "login", env=bad).code == 2
+
+
+def test_a_proxys_cookie_is_not_sent_to_an_address_of_no_target(lab: Lab, serving: Serving) -> None:
+    stranger = serving(reply(404))
+    env = {"OAUTH2_PROXY_COOKIE": "abc|1|x", "ASPEN_ENV": "prod"}
+    result = lab.run("--api", stranger.url, "auth", "login", env=env)
+    assert "OAUTH2_PROXY_COOKIE was not sent" in result.err
+    assert stranger.seen
+    assert not any("cookie" in seen.headers for seen in stranger.seen)
 
 
 @pytest.mark.parametrize("key", ["api_url", "auth_url"])

@@ -251,10 +251,39 @@ def test_a_token_that_is_no_use_is_not_sent(
     lab.identity.turn(**knobs)
     given = lab.identity.tokens("viewer@example.org")["id_token"]
     api = serving(reply_json({}))
-    result = lab.run("--api", api.url, "auth", "status", env={"ASPEN_TOKEN": given})
+    env = {"ASPEN_TOKEN": given, "ASPEN_API_URL_MYLAB": api.url}
+    result = lab.run("auth", "status", env=env)
     assert result.code == 4
     assert words in result.err
     assert api.seen == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--env", name, "--api", "{}") for name in ("mylab", "prod", "local")],
+)
+def test_a_token_is_not_sent_to_an_address_of_no_target(
+    lab: Lab, serving: Serving, words: tuple[str, ...]
+) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    stranger = serving(reply_json({}))
+    env = {"ASPEN_TOKEN": given, "ASPEN_ENV": None}
+    result = lab.run(*(word.format(stranger.url) for word in words), "users", "me", env=env)
+    assert result.code in {4, 5}, result.err
+    assert not any(given in str(seen.headers) for seen in stranger.seen)
+
+
+def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    env = {"ASPEN_TOKEN": given, "ASPEN_ENV": "staging", "ASPEN_API_URL_STAGING": lab.api_url}
+    result = lab.run("users", "me", env=env)
+    assert result.code == 4
+    assert "ASPEN_TOKEN was not sent" in result.err
+    known = {
+        "ASPEN_AUTH_URL_STAGING": lab.identity.issuer.rstrip("/"),
+        "ASPEN_AUTH_CLIENT_ID_STAGING": CLIENT,
+    }
+    assert lab.run("users", "me", env={**env, **known}).code == 0
 
 
 @pytest.mark.parametrize("given", ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.W10.x", "ü.b.c"])

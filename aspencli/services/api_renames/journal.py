@@ -48,6 +48,7 @@ class Head:
         sha256: The checksum of that.
         undo_file: What takes the run back.
         undo_of: The run that it takes back, if any.
+        api: The address of the API; None in older journals.
     """
 
     run: str
@@ -60,6 +61,7 @@ class Head:
     sha256: str
     undo_file: str
     undo_of: str | None = None
+    api: str | None = None
 
 
 class Row(NamedTuple):
@@ -259,14 +261,20 @@ def look_up(run: str) -> Standing | None:
     return _look_into(path_of(run))
 
 
-def unfinished(target: str, group_id: int, but: Iterable[str | None] = ()) -> Standing | None:
+def unfinished(
+    target: str, group_id: int, but: Iterable[str | None] = (), api: str | None = None
+) -> Standing | None:
     """Return the newest run that keeps others out of this group, if there is one.
 
     Args:
         target: The target's label.
         group_id: The group.
         but: Runs to pass over.
+        api: The address of the API: a group of the same number that another API has is another
+            group. None where that is not known.
     """
+    from aspencli.addresses import same_api
+
     passed_over = frozenset(but)
     for path in sorted(folder().glob("*.jsonl"), reverse=True):
         if path.stem in passed_over or _has_ended(path):
@@ -276,6 +284,7 @@ def unfinished(target: str, group_id: int, but: Iterable[str | None] = ()) -> St
             found is not None
             and found.is_open
             and (found.head.target, found.head.group_id) == (target, group_id)
+            and (not (found.head.api and api) or same_api(found.head.api, api))
         ):
             return found
     return None

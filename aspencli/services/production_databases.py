@@ -1,0 +1,77 @@
+"""The production databases that were seen from this machine, by identity rather than by address.
+
+A tunnel gives a database another address, so an address that is not known may still lead to
+production. The identity (`db.transactions.DatabaseIdentity`) is the same through every tunnel,
+proxy and pooler.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local.files import write_whole
+
+from aspencli import homes
+from aspencli.errors import AspenError
+from db.transactions import DatabaseIdentity
+
+
+class ProductionDatabases:
+    """The record of them, in the state folder."""
+
+    def __init__(self) -> None:
+        self.path = homes.state_dir() / "production-databases.json"
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Return what was recorded, by identity.
+
+        Raises:
+            AspenError: The record cannot be read: production could not be recognized.
+        """
+        try:
+            found = json.loads(self.path.read_text())
+            return {str(key): dict(entry) for key, entry in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise AspenError(
+                f"The record of production databases cannot be read: {self.path}",
+                hint="Restore its permissions, or delete it and connect to each production target "
+                "once: aspencli --env prod db status",
+            ) from error
+
+    def label_of(self, identity: DatabaseIdentity) -> str | None:
+        """Return the label of the production target that has this database; None for no one's."""
+        entry = self.all().get(_key(identity)) if identity.system else None
+        return None if entry is None else str(entry["target"])
+
+    def record(self, label: str, address: str, identity: DatabaseIdentity) -> None:
+        """Remember that a database is production's.
+
+        Args:
+            label: The target's label.
+            address: Where it was reached, for people; without a password.
+            identity: What it is.
+        """
+        if not identity.system:
+            return  # oids alone are the same on many servers
+        entry = {"target": label, "address": address}
+        entries = self.all()
+        before: Mapping[str, Any] = entries.get(_key(identity), {})
+        if entry.items() <= before.items():
+            return
+        entries[_key(identity)] = {**entry, "seen_at": dt.datetime.now(dt.UTC).isoformat()}
+        _make(self.path.parent)
+        write_whole(self.path, json.dumps(entries, indent=1), 0o600)
+
+
+def _key(identity: DatabaseIdentity) -> str:
+    return f"{identity.system}/{identity.oid}"
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
