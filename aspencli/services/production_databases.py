@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.files import write_whole
-
 from aspencli import homes
 from aspencli.errors import AspenError
+from aspencli.files import write_whole
 from db.transactions import DatabaseIdentity
 
 
@@ -66,7 +65,7 @@ class ProductionDatabases:
             return
         entries[_key(identity)] = {**entry, "seen_at": dt.datetime.now(dt.UTC).isoformat()}
         _make(self.path.parent)
-        write_whole(self.path, json.dumps(entries, indent=1), 0o600)
+        write_whole(self.path, json.dumps(entries, indent=1))
 
 
 def _key(identity: DatabaseIdentity) -> str:
