@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import zlib
 from collections.abc import Callable
 from typing import IO, Protocol
 
@@ -83,7 +84,7 @@ def try_out(name: str, head: bytes, unpack: Callable[[IO[bytes]], Source], floor
             size += len(piece)
             if size > floor:
                 check(name, size, packed.tell(), floor)
-    except (EOFError, OSError, ValueError):
+    except (EOFError, OSError, ValueError, zlib.error):
         return  # the beginning of a whole file, or a damaged one: who reads it says so
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from aspencli import expansion
 from aspencli.errors import BadInputError
+from aspencli.packing import ERRORS, ZIP, only_member, packing_of, unreadable
 
-_GZIP = b"\x1f\x8b"
 _GAPS = "-."
 _LETTERS = re.compile(r"[A-Za-z.*-]+")
 
@@ -52,7 +50,7 @@ def genome(name: str, sequence: str, header: str = "") -> Genome:
 
 
 def read_fasta(path: Path) -> Iterator[Genome]:
-    """Every sequence of a FASTA file, plain or compressed by gzip.
+    """Every sequence of a FASTA file, plain or compressed.
 
     Raises:
         BadInputError: It cannot be read, or is no FASTA file; the message names the line.
@@ -77,25 +75,42 @@ def read_fasta(path: Path) -> Iterator[Genome]:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A text file, decompressed where it is compressed by gzip.
+    """A text file, unpacked where it is compressed, or is the one file in a zip archive.
 
     Raises:
         BadInputError: It cannot be read, or is not UTF-8.
     """
+    tool = ""
     try:
-        with path.open("rb") as stored:
+        with ExitStack() as stack:
+            stored = stack.enter_context(path.open("rb"))
             head = expansion.sample(stored.read)
             stored.seek(0)
             file: IO[bytes] = stored
-            if head.startswith(_GZIP):
-                expansion.try_out(str(path), head, _unpacked, expansion.SEQUENCE_FLOOR)
-                bounded = expansion.Bounded(
-                    str(path), _unpacked(stored), stored.tell, expansion.SEQUENCE_FLOOR
+            packing = packing_of(head)
+            found = only_member(str(path), stored) if head.startswith(ZIP) else None
+            stored.seek(0)
+            if head.startswith(ZIP) and found is None:
+                raise BadInputError(
+                    f"{path} is damaged, or an archive without a FASTA file",
+                    hint="Copy or download it again; see: unzip -t FILE",
                 )
-                file = cast("IO[bytes]", io.BufferedReader(bounded))
+            if packing:
+                tool = packing.tool
+                expansion.try_out(str(path), head, packing.unpack, expansion.SEQUENCE_FLOOR)
+                file = _bounded(path, packing.unpack(stored), stored.tell)
+            elif found:
+                archive, member = found
+                stack.enter_context(archive)
+                size = member.compress_size
+                expansion.check(str(path), member.file_size, size, expansion.SEQUENCE_FLOOR)
+                inner = cast("expansion.Source", stack.enter_context(archive.open(member)))
+                file = _bounded(path, inner, lambda: size)
             with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
                 yield text
-    except (OSError, EOFError, zlib.error) as error:
+    except (*ERRORS, EOFError) as error:
+        raise unreadable(str(path), error, tool) from error
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(
             f"{path} cannot be read: {reason}", hint="Check the file's name and permissions."
@@ -106,8 +121,9 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         ) from error
 
 
-def _unpacked(file: IO[bytes]) -> gzip.GzipFile:
-    return gzip.GzipFile(fileobj=file, mode="rb")
+def _bounded(path: Path, source: expansion.Source, packed: Callable[[], int]) -> IO[bytes]:
+    bounded = expansion.Bounded(str(path), source, packed, expansion.SEQUENCE_FLOOR)
+    return cast("IO[bytes]", io.BufferedReader(bounded))
 
 
 def _name(path: Path, number: int, header: str) -> str:

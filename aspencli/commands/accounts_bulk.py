@@ -23,7 +23,7 @@ File = Annotated[
     typer.Argument(
         metavar="FILE",
         help="Table whose header names what it says: CSV, TSV, a workbook (.xlsx), perhaps "
-        "compressed (.gz); - for stdin.",
+        "compressed; - for stdin.",
     ),
 ]
 ClearWord = Annotated[

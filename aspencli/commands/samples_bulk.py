@@ -49,7 +49,7 @@ def update_public_ids(
             "-f",
             metavar="FILE",
             help="Table with the columns private_identifier and public_identifier: CSV, TSV, a "
-            "workbook (.xlsx), perhaps compressed (.gz); - for stdin.",
+            "workbook (.xlsx), perhaps compressed; - for stdin.",
         ),
     ],
     group_id: options.GroupId = None,
@@ -123,7 +123,7 @@ def bulk_update(
             "-f",
             metavar="FILE",
             help="Table whose header names the columns to change: CSV, TSV, a workbook (.xlsx), "
-            "perhaps compressed (.gz); - for stdin.",
+            "perhaps compressed; - for stdin.",
         ),
     ],
     group_id: options.GroupId = None,

@@ -53,7 +53,8 @@ def create(
             "--fasta",
             "--sequence-file",
             metavar="FILE",
-            help="The sequences (FASTA, also .gz), called by private identifiers; - for stdin.",
+            help="The sequences (FASTA, perhaps compressed), called by private identifiers; "
+            "- for stdin.",
         ),
     ] = None,
     metadata: Annotated[

@@ -9,7 +9,7 @@ from aspencli.errors import BadInputError
 from aspencli.services.checks import clean_text
 from aspencli.services.decoding import Fault, as_text
 from aspencli.services.delimited import open_delimited
-from aspencli.services.opening import STDIN, Opened, open_bytes
+from aspencli.services.opening import STDIN, Opened, open_archive, open_bytes
 from aspencli.services.sniffing import is_zip, sniff
 from aspencli.services.tables import Table
 from aspencli.services.workbook import open_workbook
@@ -62,12 +62,19 @@ def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> 
 def _read(path: str, columns: Sequence[str]) -> list[str]:
     with open_bytes(path) as opened:
         if is_zip(opened.stream.peek()):
-            with open_workbook(opened) as sheet:
-                return _checked(sheet.name, _of_table(sheet, columns))
-        if any(name in _first_cells(opened) for name in columns):
-            table = open_delimited(opened, None, None, None)
-            return _checked(table.name, _of_table(table, columns))
-        return _checked(opened.name, _of_lines(opened))
+            with open_archive(opened) as found:
+                if isinstance(found, Opened):
+                    return _of_text(found, columns)
+                with open_workbook(opened, found) as sheet:
+                    return _checked(sheet.name, _of_table(sheet, columns))
+        return _of_text(opened, columns)
+
+
+def _of_text(opened: Opened, columns: Sequence[str]) -> list[str]:
+    if any(name in _first_cells(opened) for name in columns):
+        table = open_delimited(opened, None, None, None)
+        return _checked(table.name, _of_table(table, columns))
+    return _checked(opened.name, _of_lines(opened))
 
 
 def _first_cells(opened: Opened) -> set[str]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
-import zlib
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
 
 from aspencli import expansion, homes
 from aspencli.errors import BadInputError
 from aspencli.expansion import Source
+from aspencli.packing import ERRORS, only_member, packing_of, unreadable
 
 STDIN = "-"
 HEAD = 1 << 16  # bytes looked at before anything is read
-_GZIP = b"\x1f\x8b"
+_LARGEST_ARCHIVE = 1 << 28  # bytes, packed
 _FLOOR = expansion.TABLE_FLOOR
 
 Observer = Callable[[bytes], object]
@@ -88,7 +88,7 @@ class Opened:
 
 @contextmanager
 def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
-    """Open a file, or standard input for ``-``; what gzip has compressed is unpacked as it is read.
+    """Open a file, or standard input for ``-``; what is compressed is unpacked as it is read.
 
     Args:
         path: The file's path.
@@ -100,52 +100,83 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
     name = "standard input" if path == STDIN else path
     with _open(path) as file:
         stream, notes = Stream(file, observe), []
-        if stream.peek().startswith(_GZIP):
-            expansion.try_out(name, expansion.sample(stream.peek), unpack_gzip, _FLOOR)
+        packing = packing_of(stream.peek())
+        if packing:
+            expansion.try_out(name, expansion.sample(stream.peek), packing.unpack, _FLOOR)
             stored = stream
-            with gzip.GzipFile(fileobj=stored, mode="rb") as packed:
-                unpacked = _Unpacked(name, packed)
-                stream = Stream(expansion.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
-                if stream.peek().startswith(_GZIP):
-                    raise BadInputError(
-                        f"{name} is compressed twice", hint="Unpack it first: gunzip FILE."
-                    )
-                notes.append("compressed with gzip")
-                yield Opened(name, stream, notes)
-        else:
-            yield Opened(name, stream, notes)
+            unpacked = _Unpacked(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
+            stream = Stream(expansion.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
+            again = packing_of(stream.peek())
+            if again:
+                raise BadInputError(
+                    f"{name} is compressed twice", hint=f"Unpack it first: {packing.tool} FILE."
+                )
+            notes.append(f"compressed with {packing.name}")
+        yield Opened(name, stream, notes)
 
 
-def unpack_gzip(file: IO[bytes]) -> gzip.GzipFile:
-    """Return what unpacks a file of gzip."""
-    return gzip.GzipFile(fileobj=file, mode="rb")
+@contextmanager
+def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
+    """Open the one file in a zip archive; where the archive is a document, give its bytes.
+
+    Args:
+        opened: The archive.
+
+    Raises:
+        BadInputError: The archive holds no file, or several, or cannot be read.
+    """
+    with ExitStack() as stack:
+        # A zip archive is read from its end, which a pipe does not have, and a file that is saved
+        # at this moment may lose.
+        file = stack.enter_context(tempfile.TemporaryFile())
+        left = _LARGEST_ARCHIVE
+        while piece := opened.stream.read1():
+            left -= len(piece)
+            if left < 0:
+                raise BadInputError(
+                    f"{opened.name} is too large for a workbook: more than "
+                    f"{_LARGEST_ARCHIVE:,} bytes",
+                    hint="Save the sheet as CSV UTF-8, which may have any size.",
+                )
+            file.write(piece)
+        file.flush()
+        found = only_member(opened.name, file)
+        if found is None:
+            yield file
+            return
+        archive, member = found
+        stack.enter_context(archive)
+        size = member.compress_size
+        expansion.check(opened.name, member.file_size, size, _FLOOR)
+        try:
+            packed = stack.enter_context(archive.open(member))
+        except (*ERRORS, EOFError) as error:
+            raise unreadable(opened.name, error) from error
+        unpacked = _Unpacked(opened.name, cast("Source", packed), "")
+        stream = Stream(expansion.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
+        note = f"read from a zip archive: {member.filename}"
+        yield Opened(opened.name, stream, [*opened.notes, note])
 
 
 class _Unpacked:
-    """What gzip has compressed, piece by piece, so that no file grows beyond the memory.
+    """What was compressed, piece by piece; what is wrong with it ends in words.
 
     Args:
         name: What messages call the file.
         packed: The file.
+        tool: The command that unpacks it.
     """
 
-    def __init__(self, name: str, packed: gzip.GzipFile):
+    def __init__(self, name: str, packed: Source, tool: str):
         self._name = name
         self._packed = packed
+        self._tool = tool
 
     def read1(self, size: int, /) -> bytes:
         try:
             return self._packed.read1(size)
-        except EOFError as error:
-            raise BadInputError(
-                f"{self._name} is cut short: its compressed data end too early",
-                hint="Copy or download it again; see: gzip --test FILE",
-            ) from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise BadInputError(
-                f"{self._name} is damaged: its compressed data cannot be unpacked",
-                hint="Copy or download it again; see: gzip --test FILE",
-            ) from error
+        except (*ERRORS, EOFError) as error:
+            raise unreadable(self._name, error, self._tool) from error
 
 
 @contextmanager

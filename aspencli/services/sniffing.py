@@ -7,11 +7,9 @@ import re
 from pathlib import PurePath
 
 from aspencli.errors import BadInputError
+from aspencli.packing import ZIP
 
 _MAGIC = {
-    b"BZh": ("is compressed with bzip2", "Unpack it first: bunzip2 FILE."),
-    b"\xfd7zXZ": ("is compressed with xz", "Unpack it first: unxz FILE."),
-    b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Unpack it first: unzstd FILE."),
     b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Unpack it, and give the file that is in it."),
     b"Rar!": ("is a RAR archive", "Unpack it, and give the file that is in it."),
     b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
@@ -20,7 +18,6 @@ _MAGIC = {
     b"%PDF": ("is a PDF", "A CSV file is needed."),
     b"SQLite format 3": ("is a SQLite database", "A CSV file is needed."),
 }
-_ZIP = b"PK\x03\x04"
 # Old workbooks, and new ones with a password: both are such a container, with named streams in it.
 _CONTAINER = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
@@ -40,7 +37,7 @@ _WIDE_SHARE = 0.4  # of the bytes are zero where letters of ASCII take two bytes
 
 def is_zip(head: bytes) -> bool:
     """Whether it is a zip archive, as workbooks are."""
-    return head.startswith(_ZIP)
+    return head.startswith(ZIP)
 
 
 def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[str]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from aspencli.errors import BadInputError
 from aspencli.services.decoding import Fault
-from aspencli.services.delimited import open_delimited
-from aspencli.services.opening import Observer, open_bytes
+from aspencli.services.delimited import Delimited, open_delimited
+from aspencli.services.opening import Observer, Opened, open_archive, open_bytes
 from aspencli.services.sniffing import is_zip
 from aspencli.services.templates import NONE, Template
+
+if TYPE_CHECKING:
+    from aspencli.services.workbook import Sheet
 
 
 class Table(Protocol):
@@ -82,8 +85,9 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a table, or standard input for ``-``: delimited text or a workbook, by its content.
 
-    Commas, tabs, semicolons or vertical bars may stand between the cells of a text; it may be
-    compressed with gzip. Whatever is not plain CSV is noted. Spaces before a cell are passed over.
+    Commas, tabs, semicolons or vertical bars may stand between the cells of a text. It may be
+    compressed with gzip, bzip2, xz, or zstd, or be the one file in a zip archive. Whatever is not
+    plain CSV is noted. Spaces before a cell are passed over.
 
     Args:
         path: The file's path.
@@ -99,19 +103,32 @@ def open_table(
     Raises:
         BadInputError: It cannot be opened, or is no table.
     """
-    with open_bytes(path, observe) as opened:
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_bytes(path, observe))
+        table: Delimited | Sheet | None = None
         if is_zip(opened.stream.peek()):
-            from aspencli.services.workbook import open_workbook
+            found = stack.enter_context(open_archive(opened))
+            if isinstance(found, Opened):
+                opened = found
+                if is_zip(opened.stream.peek()):  # a workbook in an archive
+                    found = stack.enter_context(open_archive(opened))
+            if not isinstance(found, Opened):
+                from aspencli.services.workbook import open_workbook
 
-            _refuse(opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter})
-            with open_workbook(opened, sheet, skip_lines) as table:
-                table.use_template(template)
-                yield table
-        else:
+                _refuse(
+                    opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter}
+                )
+                table = stack.enter_context(open_workbook(opened, found, sheet, skip_lines))
+            elif found is not opened:
+                raise BadInputError(
+                    f"{opened.name} is a zip archive in a zip archive",
+                    hint="Unpack it, and give the file that is in it.",
+                )
+        if table is None:
             _refuse(opened.name, "is a text", {"sheet": sheet})
-            text = open_delimited(opened, encoding, delimiter, preamble, skip_lines)
-            text.use_template(template)
-            yield text
+            table = open_delimited(opened, encoding, delimiter, preamble, skip_lines)
+        table.use_template(template)
+        yield table
 
 
 def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
@@ -15,8 +14,6 @@ from aspencli.services.unusable import Unusable, shown
 from aspencli.services.xlsx.book import Book
 from aspencli.services.xlsx.package import Package
 from aspencli.services.xlsx.rows import Row, name_of
-
-_LARGEST_FILE = 1 << 28  # bytes, packed
 
 
 class Sheet(Reading):
@@ -143,12 +140,13 @@ class _Count:
 
 @contextmanager
 def open_workbook(
-    opened: Opened, wanted: str | None = None, skip_lines: int = 0
+    opened: Opened, file: IO[bytes], wanted: str | None = None, skip_lines: int = 0
 ) -> Iterator[Sheet]:
     """Read one sheet of a workbook.
 
     Args:
         opened: The file.
+        file: Its bytes; they are sought in.
         wanted: Which sheet: its name or its number; without one, that which is shown first when
             the workbook is opened.
         skip_lines: How many rows stand before the header.
@@ -157,8 +155,6 @@ def open_workbook(
         BadInputError: It is no workbook, or has no such sheet.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
-        _put_aside(opened, file)
         package = Package(opened.name, file)
         stack.callback(package.close)
         book = Book(package)
@@ -167,18 +163,3 @@ def open_workbook(
         if wanted is None:
             book.refuse_empty(tab)
         yield Sheet(opened.name, notes, iter(book.rows(tab, stack)), skip_lines)
-
-
-def _put_aside(opened: Opened, file: IO[bytes]) -> None:
-    # A zip archive is read from its end, which a pipe does not have, and a file that somebody
-    # saves at this moment may lose.
-    left = _LARGEST_FILE
-    while piece := opened.stream.read1():
-        left -= len(piece)
-        if left < 0:
-            raise BadInputError(
-                f"{opened.name} is too large for a workbook: more than {_LARGEST_FILE:,} bytes",
-                hint="Save the sheet as CSV UTF-8, which may have any size.",
-            )
-        file.write(piece)
-    file.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import lzma
 import os
 import random
 import sys
@@ -374,7 +375,7 @@ BYTES = (
 def _zip() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("ids.csv", H)
+        archive.writestr("ids.csv", f"{H}\nL-1,N-1\n")
     return file.getvalue()
 
 
@@ -385,7 +386,8 @@ def _unreadable(path: Path) -> None:
 
 FILES = (
     good("gzip", gzip.compress(f"{H}\nL-1,N-1\n".encode()), ONE, "compressed with gzip"),
-    bad("workbook", _zip(), "is a zip archive that holds no workbook", "Unpack it"),
+    good("zip archive of one file", _zip(), ONE, "Note: read from a zip archive: ids.csv."),
+    good("xz", lzma.compress(f"{H}\nL-1,N-1\n".encode()), ONE, "compressed with xz"),
     bad("PDF", b"%PDF-1.7\n%\xe2\xe3\n1 0 obj\n", "is a PDF"),
     bad("random bytes", random.Random(1).randbytes(5_000), "is binary, not text"),
     bad("zeros", bytes(5_000), "is binary, not text"),

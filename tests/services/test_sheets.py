@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import gzip
 import io
-from collections.abc import Sequence
+import lzma
+import random
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +20,7 @@ import pytest
 
 from aspencli.config import Config
 from aspencli.errors import BadInputError
+from aspencli.fasta import read_fasta
 from aspencli.services.changes import read_changes
 from aspencli.services.dates import DayFormat
 from aspencli.services.decoding import Fault
@@ -22,6 +30,11 @@ from aspencli.services.mapping import read_mapping
 from aspencli.services.sample_changes import SAMPLE_CHANGES
 from aspencli.services.tables import open_table
 from db.bulk.rows import KEEP, Cell
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 H = "private_identifier,public_identifier"
 ONE = [("L-1", "N-1")]
@@ -565,3 +578,142 @@ def test_edit_templates_of_the_service_change_all_they_say(name: str) -> None:
     assert (row["sequencing_date"], row["private"]) == (None, "true")
     assert row["location"] == "North America/USA/California"
     assert "ignored" not in notes
+
+
+# Compressed files
+
+TEXT = f"{H}\nL-1,N-1\n".encode()
+
+
+def _zipped(*members: tuple[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def _in_zip(data: bytes) -> bytes:
+    return _zipped(("ids.csv", data))
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstd.compress,
+    "gzip": gzip.compress,
+    "zip": _in_zip,
+}
+PACKED = {kind: pack(TEXT) for kind, pack in PACKERS.items() if kind != "zip"}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_compressed_tables_are_read(kind: str, file: Path) -> None:
+    file.write_bytes(PACKED[kind])
+    found = read(file)
+    assert found.rows == ONE
+    assert f"compressed with {kind}" in found.notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bz2.compress(TEXT[:40]) + bz2.compress(TEXT[40:]),
+        lzma.compress(TEXT[:40]) + bytes(8) + lzma.compress(TEXT[40:]) + bytes(4),
+        zstd.compress(TEXT[:40]) + zstd.compress(TEXT[40:]),
+    ],
+    ids=["bzip2", "xz", "zstd"],
+)
+def test_compressed_tables_may_have_several_streams(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    assert read(file).rows == ONE
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_compressed_tables_that_cannot_be_read_are_named(kind: str, file: Path) -> None:
+    long = f"{H}\n" + "".join(f"L-{n},N-{n * n}\n" for n in range(20_000))
+    whole = PACKERS[kind](long.encode())
+    file.write_bytes(whole[: len(whole) // 2])
+    assert "is cut short: its compressed data end too early" in read(file).error
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    assert "is damaged: its compressed data cannot be unpacked" in read(file).error
+    file.write_bytes(bz2.compress(PACKED[kind]))
+    assert "is compressed twice" in read(file).error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _zipped(("ids.csv", TEXT)),
+        _zipped(("data/", b""), ("data/ids.csv", TEXT)),
+        _zipped(("ids.csv", TEXT), ("__MACOSX/._ids.csv", b"x"), (".DS_Store", b"x")),
+        _zipped(("ids.xlsx", workbook(("Sheet", [H.split(","), ["L-1", "N-1"]])))),
+        gzip.compress(_zipped(("ids.csv", TEXT))),
+    ],
+    ids=["one file", "in a folder", "from a Mac", "workbook", "in gzip"],
+)
+def test_only_file_of_a_zip_archive_is_read(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    found = read(file)
+    assert found.rows == ONE, found.error
+    assert "read from a zip archive: " in found.notes
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (_zipped(("a.csv", TEXT), ("b.csv", TEXT)), "is a zip archive with 2 files, and one is"),
+        (_zipped(("data/", b"")), "is a zip archive with 0 files"),
+        (_zipped(("ids.zip", _zipped(("ids.csv", TEXT)))), "is a zip archive in a zip archive"),
+        (_zipped(("ids.csv", TEXT))[:-30], "is damaged: it is no whole zip archive"),
+        (_zipped(("content.xml", b"<x/>"), ("mimetype", b"x")), "is an OpenDocument file (.ods)"),
+        (_zipped(("Index/Document.iwa", b"x")), "is a Numbers document"),
+        (_zipped(("word/document.xml", b"x"), ("[Content_Types].xml", b"x")), "holds no workbook"),
+    ],
+)
+def test_other_archives_are_named_as_what_they_are(content: bytes, says: str, file: Path) -> None:
+    file.write_bytes(content)
+    assert says in read(file).error
+
+
+@pytest.mark.parametrize("kind", ["bzip2", "xz", "zstd", "zip"])
+def test_compressed_tables_that_grow_too_much_are_refused(kind: str, file: Path) -> None:
+    bomb = TEXT + b"\n" * (40 << 20)
+    file.write_bytes(PACKERS[kind](bomb))
+    assert "expands to more than " in read(file).error
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_compressed_sequences_are_read(kind: str, tmp_path: Path) -> None:
+    text, path = b">BUG-1\r\nACGT\r\n>BUG-2\r\nAC\r\nGT\r\n", tmp_path / "batch"
+    path.write_bytes(PACKERS[kind](text))
+    assert [(one.name, one.sequence) for one in read_fasta(path)] == [
+        ("BUG-1", "ACGT"),
+        ("BUG-2", "ACGT"),
+    ]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BadInputError, match=r"is cut short|is damaged"):
+        list(read_fasta(path))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="there are no such files here")
+def test_compressed_sequences_of_laboratories_are_read() -> None:
+    (found,) = read_fasta(CASES / "crlf.fasta.xz")
+    assert (found.name, len(found.sequence)) == ("BUG-1", 1_040)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_no_damage_to_compressed_files_makes_it_fail_in_an_unforeseen_way(
+    kind: str, file: Path
+) -> None:
+    chance = random.Random(kind)
+    whole = PACKERS[kind](TEXT + b"L-2,N-2\n" * 50)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.choice([1, 2, 8])):
+            data[chance.randrange(4, len(data))] = chance.randrange(256)
+        file.write_bytes(data)
+        read(file)  # whatever it finds, it is an error in words or rows
+        with contextlib.suppress(BadInputError):
+            list(read_fasta(file))

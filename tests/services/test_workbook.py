@@ -444,7 +444,7 @@ def archive_of(path: Path, **parts: str) -> None:
         ("content.xml", r"is an OpenDocument file \(.ods\)", ".xlsx"),
         ("xl/workbook.bin", r"is a binary workbook \(.xlsb\)", ".xlsx"),
         ("Index/Document.iwa", "is a Numbers document", ".xlsx"),
-        ("ids.csv", "is a zip archive that holds no workbook", "Unpack it"),
+        ("word/document.xml", "is a zip archive that holds no workbook", "Unpack it"),
     ],
 )
 def test_other_archives_are_refused(part: str, says: str, hint: str, path: Path) -> None:

@@ -6,7 +6,6 @@ a workbook is refused before it fills memory or disk.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from aspencli import expansion
 from aspencli.errors import BadInputError
+from aspencli.packing import check_index
 
 _PIECE = 1 << 16  # bytes
 _SMALL = 1 << 24  # bytes of a part that is held in memory
 _LONGEST_TAG = 1 << 20  # bytes; the parser holds an unfinished one in memory
-_LARGEST_INDEX = 1 << 22  # bytes of the archive's list of parts
-_END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
 _ENCRYPTED = 0x1  # bit of a part's flags
 _RELATIONS = "_rels"
 
@@ -52,7 +50,7 @@ class Package:
     def __init__(self, name: str, file: IO[bytes]):
         self.name = name
         try:
-            _check_index(file)
+            check_index(file)
             self._archive = ZipFile(file)
         except (BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
             raise self.damaged("it is no whole zip archive") from error
@@ -170,19 +168,6 @@ class Package:
     def _refuse_doctype(self, *_about: object) -> None:
         # No workbook has one; entities could make a small file endless.
         raise self.damaged("its XML has a document type")
-
-
-def _check_index(file: IO[bytes]) -> None:
-    """Refuse an archive whose list of parts alone would fill the memory."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
-    tail = file.read()
-    end = tail.rfind(_END)
-    if end < 0 or len(tail) - end < _END_SIZE:
-        raise BadZipFile
-    (index,) = struct.unpack_from("<L", tail, end + 12)
-    if index > _LARGEST_INDEX:
-        raise BadZipFile
 
 
 def _plain(path: str) -> str:
