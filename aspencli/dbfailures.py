@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from db import libpq
 from db.connecting import InvalidDatabaseUrlError
-from db.errors import NotAllowedError, StandbyError
+from db.errors import NotAllowedError, StandbyError, TemporaryTablesDeniedError
 from db.refusals import refusal_state
 
 PRIMARY_NEEDED = (
@@ -49,6 +49,11 @@ _STATES = {
     "40": _Rule(7, "another transaction got in the way; nothing was written", "Try again."),
     "23505": _Rule(7, "it exists already", "Choose another value."),
     "23": _Rule(7, "it contradicts what the database holds", "See the details."),
+    "22P05": _Rule(
+        2,
+        "The database's encoding cannot store {}; nothing was written",
+        "Replace it, or move to a database in UTF-8: aspencli db create makes one.",
+    ),
     "plain": _Rule(
         4,
         "The database does not accept unencrypted connections from here for this user",
@@ -94,6 +99,7 @@ _OPENING = (
     (r"too many (clients|connections)|remaining connection slots", "53"),
     (r"starting up|shutting down|recovery mode", "57P"),
 )
+_UNTRANSLATABLE = "22P05"
 _STATES_OF_SERVERS = frozenset({"28", "3D000", "53", "57P"})
 _UNANSWERED = _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
 # What libpq finds wrong before it asks a server, or because of how it was told to ask one. Its own
@@ -120,11 +126,9 @@ def _where_set() -> str:
 
 def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
     """Exit code, message, hint and details; None when it is no error of the database."""
-    if isinstance(error, InvalidDatabaseUrlError):
-        hint = "Fix database_url in the config file, or the variable that sets it."
-        return 2, str(error), hint, ()
-    if isinstance(error, StandbyError | NotAllowedError):
-        return 3, str(error), getattr(error, "hint", PRIMARY_NEEDED), ()
+    own = _own_error(error)
+    if own is not None:
+        return own
     if isinstance(error, NoResultFound):
         return 6, "not found", None, ()
     if not isinstance(error, DBAPIError):
@@ -134,7 +138,28 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
     rule = _by_state(state) if state else _of_connection(error, text)
     if rule is None:
         return None
+    if state == _UNTRANSLATABLE:
+        rule = rule._replace(message=rule.message.format(_character(text)))
     return rule.code, rule.message, rule.hint, tuple(line.strip() for line in text.splitlines()[:6])
+
+
+def _own_error(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
+    """Return the same for an error that the database layer raises itself."""
+    if isinstance(error, InvalidDatabaseUrlError):
+        hint = "Fix database_url in the config file, or the variable that sets it."
+        return 2, str(error), hint, ()
+    if isinstance(error, StandbyError | NotAllowedError):
+        return 3, str(error), getattr(error, "hint", PRIMARY_NEEDED), ()
+    if isinstance(error, TemporaryTablesDeniedError):
+        return 4, str(error), f"Ask the database's owner to run: {error.grant}", ()
+    return None
+
+
+def _character(text: str) -> str:
+    """Return the character whose bytes a message names."""
+    found = re.search(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*", text)
+    character = bytes.fromhex(found[0].replace("0x", "")).decode(errors="replace") if found else ""
+    return f"{character} (U+{ord(character):04X})" if len(character) == 1 else "a character"
 
 
 def _by_state(state: str) -> _Rule | None:

@@ -62,3 +62,18 @@ class StandbyError(Exception):
     def __init__(self, place: str):
         super().__init__(f"{place} is a read-only standby; nothing was written")
         self.place = place
+
+
+class TemporaryTablesDeniedError(Exception):
+    """The role may not create temporary tables in the database; nothing was written.
+
+    Attributes:
+        grant: The statement to ask an administrator for.
+    """
+
+    def __init__(self, database: str, role: str):
+        super().__init__(
+            f"the role {role} may not create temporary tables in database {database}; "
+            "nothing was written"
+        )
+        self.grant = f"GRANT TEMPORARY ON DATABASE {database} TO {role}"

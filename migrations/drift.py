@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from db.models import SCHEMA, Base
 from migrations import comparison
+from migrations.objects import object_differences
 
 
 def differences(connection: Connection) -> list[str]:
@@ -25,7 +26,8 @@ def differences(connection: Connection) -> list[str]:
         # That a missing table's indexes are missing too goes without saying.
         if not (diff[0] == "add_index" and diff[1].table.fullname in missing)
     ]
-    return sorted([*lines, *_key_differences(connection)])
+    more = (*_key_differences(connection), *object_differences(connection))
+    return sorted({*lines, *more})
 
 
 def _flat(diffs: Iterable[Any]) -> Iterator[tuple[Any, ...]]:

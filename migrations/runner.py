@@ -146,8 +146,9 @@ def history(engine: Engine | None = None, *, directory: Path | None = None) -> l
 def check(engine: Engine) -> list[str]:
     """How the database differs from the models, a line each; empty where they agree.
 
-    It reads only, and needs no right to write. Names, types, NULLs, defaults, indexes, unique
-    constraints, foreign and primary keys are compared; rows are not.
+    It reads only, and needs no right to write. Names, types with their lengths, NULLs, defaults,
+    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types and
+    sequences are compared. Rows, privileges, comments, and storage parameters are not.
     """
     with told_in_words(_DEFAULT_LIMITS), alembic_config.reading(engine) as connection:
         return drift.differences(connection)

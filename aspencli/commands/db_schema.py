@@ -141,7 +141,12 @@ def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
 
 
 def check(ctx: typer.Context) -> None:
-    """Compare the models with the database; exit code 1 where they differ."""
+    """Compare the models with the database; exit code 1 where they differ.
+
+    Compared are tables, columns (with lengths, defaults, and generated values), keys, indexes,
+    constraints, triggers, rules, policies, views, functions, types, and sequences of the schema
+    aspen. Rows, privileges, comments, and storage parameters are not.
+    """
     from aspencli.services import schema
 
     context = current(ctx)
@@ -152,6 +157,7 @@ def check(ctx: typer.Context) -> None:
         context.out.hint("Upgrade (aspencli db upgrade), or write a revision (db revision -m ...).")
         raise typer.Exit(1)
     context.out.done("models and database agree")
+    context.out.info("Not compared: rows, privileges, comments, and storage parameters.")
 
 
 def revision(

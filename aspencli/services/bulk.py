@@ -29,6 +29,10 @@ WriteRows = Callable[[IO[bytes]], None]
 class PlanStore(Protocol):
     """What plans a bulk run: the database, or a list that the API gave."""
 
+    @property
+    def encoding(self) -> str | None:
+        """Python's name for the encoding of the texts; None where every character can be stored."""
+
     def load(self, requests: Iterable[Request]) -> int:
         """Take the rows of the file."""
 
@@ -137,11 +141,35 @@ def assess(
     force: bool = False,
 ) -> Assessment:
     """Load the whole file and plan it, bad lines included, so that all are named at once."""
-    store.load(requests)
+    codec = store.encoding
+    store.load(requests if codec is None else _storable(requests, codec, faults))
     plan = store.plan(skip_moved=skip_moved, force=force)
     if faults.keys and plan.problems:
         store.explain(faults.keys)
     return Assessment(plan, faults.count)
+
+
+def _storable(requests: Iterable[Request], codec: str, faults: Faults) -> Iterator[Request]:
+    """Yield the rows that a database with an encoding other than Unicode can store."""
+    for request in requests:
+        _line, key, values, expected, within, label = request
+        texts = (key, *values, *(expected or ()), within, label)
+        try:
+            for text in texts:
+                if isinstance(text, str):
+                    text.encode(codec)
+        except UnicodeEncodeError as error:
+            character = error.object[error.start]
+            faults.add(
+                Fault(
+                    request.line,
+                    "",
+                    f"contains {character} (U+{ord(character):04X}), which the database's encoding "
+                    f"({error.encoding}) cannot store",
+                )
+            )
+        else:
+            yield request
 
 
 def all_problems(store: PlanStore, faults: Faults) -> Generator[Problem, None, None]:

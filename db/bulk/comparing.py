@@ -12,6 +12,7 @@ from db.bulk.copying import copy_in
 from db.bulk.lines import lines_of
 from db.bulk.rows import Request
 from db.bulk.spec import Spec
+from db.bulk.statements import temporary_tables
 from db.database import Database
 from db.interrupts import cancellable
 
@@ -46,7 +47,8 @@ def compare(
     """
     with database.engine.connect() as connection:  # rolled back at the end, with the table
         connection.execute(sa.text(plan_sql.READ_WRITE))
-        connection.execute(sa.text(plan_sql.create_rows(spec)))
+        with temporary_tables(connection):
+            connection.execute(sa.text(plan_sql.create_rows(spec)))
         copy_in(connection, plan_sql.ROWS, lines_of(spec, requests))
         count = sa.text(compare_sql.count(spec))
         values = {"scope": scope} if spec.table.scope else {}

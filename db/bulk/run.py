@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from psycopg2.extensions import encodings
 from sqlalchemy.exc import IntegrityError
 
 from db.bulk import check_sql, creating, creating_sql, plan_sql, read_sql, write_sql
@@ -17,9 +18,10 @@ from db.bulk.lines import changes_of, lines_of
 from db.bulk.planning import Made, make_plan
 from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.bulk.spec import Spec
-from db.bulk.statements import Statements
+from db.bulk.statements import Statements, temporary_tables
 from db.database import Database
 from db.errors import OutcomeUnknownError, RowsMovedError
+from db.interrupts import driver_of
 from db.transactions import CURRENT, DatabaseIdentity, identify
 
 _SINCE: dict[str, Callable[[Spec], str]] = {
@@ -71,6 +73,12 @@ class BulkRun:
         self._connection.invalidate()
         self._connection.close()
 
+    @property
+    def encoding(self) -> str | None:
+        """Python's name for the database's encoding; None where it stores every character."""
+        name = driver_of(self._connection).get_parameter_status("server_encoding")
+        return None if name in {None, "UTF8", "SQL_ASCII"} else encodings[name]
+
     def identity(self) -> DatabaseIdentity:
         """Which database it works on."""
         return identify(self._connection)
@@ -84,7 +92,8 @@ class BulkRun:
     def load(self, requests: Iterable[Request]) -> int:
         """Copy the rows of the file to the server; how many they are."""
         with self._statements.staging():
-            self._statements.run(plan_sql.create_rows(self._spec))
+            with temporary_tables(self._connection):
+                self._statements.run(plan_sql.create_rows(self._spec))
             count = copy_in(self._connection, plan_sql.ROWS, lines_of(self._spec, requests))
             self._statements.run(plan_sql.ANALYSE_ROWS)
         return count

@@ -8,14 +8,35 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from db.bulk.carrying import Carrier
 from db.bulk.plan_sql import DURABLE, FLEETING_NOW, ONE_MOMENT, READ_WRITE, RESOURCES
+from db.errors import TemporaryTablesDeniedError
 from db.interrupts import cancellable
 
+_FORBIDDEN = "42501"
 _BATCH = 2_000  # rows fetched at once
 
 Values = dict[str, object]
+
+
+@contextmanager
+def temporary_tables(connection: Connection) -> Iterator[None]:
+    """Create temporary tables; where the role may not, the error names the GRANT it needs.
+
+    Raises:
+        TemporaryTablesDeniedError: The role may not.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != _FORBIDDEN:
+            raise
+        url, quote = connection.engine.url, connection.dialect.identifier_preparer.quote
+        raise TemporaryTablesDeniedError(
+            quote(url.database or ""), quote(url.username or "")
+        ) from error
 
 
 class Statements:

@@ -16,6 +16,65 @@ def migrated(migrated_db: str) -> Engine:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (
+            "ALTER TABLE {}.samples ALTER COLUMN host TYPE varchar(20)",
+            [
+                (
+                    "column aspen.samples.host: type is VARCHAR(20) in the database, "
+                    "VARCHAR in the models"
+                )
+            ],
+        ),
+        (
+            "ALTER TABLE {}.samples ADD CONSTRAINT short CHECK (length(host) < 9)",
+            ["check short of aspen.samples is only in the database: length(host::text) < 9"],
+        ),
+        (
+            (
+                "CREATE FUNCTION {0}.drop_it() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN RETURN NULL; END'; CREATE TRIGGER discard BEFORE INSERT ON {0}.samples "
+                "FOR EACH ROW EXECUTE FUNCTION {0}.drop_it()"
+            ),
+            [
+                "function aspen.drop_it() is only in the database",
+                "trigger discard of aspen.samples is only in the database",
+            ],
+        ),
+        (
+            "CREATE RULE ignore AS ON INSERT TO {}.samples DO INSTEAD NOTHING",
+            ["rule ignore of aspen.samples is only in the database"],
+        ),
+        (
+            "CREATE VIEW {0}.names AS SELECT id FROM {0}.samples",
+            ["view aspen.names is only in the database"],
+        ),
+        (
+            "CREATE MATERIALIZED VIEW {0}.kept AS SELECT id FROM {0}.samples",
+            ["materialized view aspen.kept is only in the database"],
+        ),
+        (
+            "ALTER TABLE {}.samples ENABLE ROW LEVEL SECURITY",
+            ["row level security enabled of aspen.samples is only in the database"],
+        ),
+        (
+            (
+                "ALTER TABLE {0}.samples DROP COLUMN host;"
+                " ALTER TABLE {0}.samples ADD COLUMN host varchar"
+                " GENERATED ALWAYS AS (organism) STORED"
+            ),
+            [
+                (
+                    "column aspen.samples.host: generated as (organism) in the database, "
+                    "not generated in the models"
+                )
+            ],
+        ),
+        ("CREATE SEQUENCE {}.spare", ["sequence aspen.spare is only in the database"]),
+        ("CREATE TYPE {}.mood AS ENUM ('ok')", ["enum aspen.mood is only in the database"]),
+        (
+            "ALTER TABLE {}.usher_options SET UNLOGGED",
+            ["storage unlogged of aspen.usher_options is only in the database"],
+        ),
         ("DROP TABLE {}.usher_options", ["table aspen.usher_options is missing in the database"]),
         ("CREATE TABLE {}.sites (id integer)", ["table aspen.sites is only in the database"]),
         (

@@ -79,6 +79,10 @@ class ListPlan:
         self._found = _Found()
         self.snapshot = Snapshot({}, frozenset())
 
+    @property
+    def encoding(self) -> None:
+        """Return None: the API takes every character."""
+
     def load(self, requests: Iterable[Request]) -> int:
         """Take the rows of the file."""
         self._requests = list(requests)
