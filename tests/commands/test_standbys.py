@@ -97,6 +97,7 @@ def primary(servers: tuple[Server, Server]) -> Iterator[Server]:
     yield server
     server.ask("ALTER SYSTEM RESET synchronous_standby_names")
     server.ask("SELECT pg_reload_conf()")
+    wait_until(lambda: server.ask("SHOW synchronous_standby_names") == [("",)])
 
 
 @pytest.fixture
@@ -242,7 +243,7 @@ def test_write_goes_to_the_primary_among_several_hosts(
     servers: tuple[Server, Server], run_cli: CliRunner, tmp_path: Path
 ) -> None:
     address = f"{_several(servers)}?target_session_attrs=read-write"
-    done = run_cli(*renaming(tmp_path, "SEVERAL"), "--yes", env=_local(address))
+    done = run_cli(*renaming(tmp_path, "SEVERAL"), "--yes", env=_local(address), timeout=25)
     assert done.code == 0, done.err
     assert servers[0].ask(_NAME) == [("SEVERAL",)]
 
