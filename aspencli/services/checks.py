@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from aspencli.errors import BadInputError
 from aspencli.services.quoting import quote
@@ -40,7 +41,7 @@ def clean_name(text: str, what: str) -> str:
     Raises:
         BadInputError: It is blank, or contains what cannot be seen.
     """
-    return _stored(text, what, name_flaw(text.strip()))
+    return _stored(clean_text(text, what), what, name_flaw)
 
 
 def clean_identifier(text: str, what: str) -> str:
@@ -49,7 +50,7 @@ def clean_identifier(text: str, what: str) -> str:
     Raises:
         BadInputError: It is blank, or cannot be told from another one.
     """
-    return _stored(text, what, identifier_flaw(text.strip(), LONGEST_TEXT))
+    return _stored(clean_text(text, what), what, lambda it: identifier_flaw(it, LONGEST_TEXT))
 
 
 def clean_email(text: str) -> str:
@@ -58,7 +59,7 @@ def clean_email(text: str) -> str:
     Raises:
         BadInputError: It is not an e-mail address.
     """
-    email = text.strip()
+    email = clean_text(text, "the e-mail address")
     reason = email_flaw(email)
     if reason:
         raise BadInputError(
@@ -83,10 +84,11 @@ def clean_account(text: str) -> str:
     return account
 
 
-def _stored(text: str, what: str, reason: str | None) -> str:
+def _stored(text: str, what: str, flaw: Callable[[str], str | None]) -> str:
+    reason = flaw(text)
     if reason:
         raise BadInputError(f"{what} {reason}", hint="Type it instead of pasting it.")
-    return text.strip()
+    return text
 
 
 def as_id(text: str) -> int | None:

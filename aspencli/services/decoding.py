@@ -122,9 +122,10 @@ def as_text(opened: Opened, encoding: str | None = None) -> Text:
     """
     head = opened.stream.peek()
     codec, mark, notes = sniff(opened.name, head, encoding)
-    once = head[:mark]
+    once, first = head[:mark], mark
     while mark and head.startswith(once, mark):
         mark += len(once)
+    if mark > first:
         notes.append("a second byte order mark is ignored")
     opened.stream.read1(mark)
     file = io.TextIOWrapper(

@@ -93,6 +93,8 @@ def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) 
         used: The positions of the columns that are used.
         names: What the file calls some columns; those called nothing are ignored on purpose.
     """
+    parts = [place for place in range(len(source.header)) if source.column_of(place) == ""]
+    used = [*used, *parts]  # of a column that the template makes of several
     further = [name for place, name in enumerate(source.header) if place not in used]
     if further:
         source.notes.append(f"further columns ignored: {_listed(further)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aspencli.services.cells import identifier
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import locate
-from aspencli.services.sheet_damage import error_in, plainly_whole
+from aspencli.services.sheet_damage import error_in, plainly_whole, power_like
 from aspencli.services.stored_text import line_flaw
 from aspencli.services.tables import Table
 from aspencli.services.unusable import Unusable
@@ -50,14 +50,18 @@ def read_mapping(
     """
     private, public = locate(source, (PRIVATE, PUBLIC), names=names)
     width = len(source.header)
+    powers, first = 0, ""
     for line, cells in pass_on(source.records(fault)):
         record = cells if len(cells) == width else fitted(source, line, cells, fault)
         if record is None:
             continue
         lab, new = record[private].strip(), record[public].strip()
+        is_plain = plainly_whole(new)
         if (plainly_whole(lab) or _finds(line, lab, sought)) and (
-            plainly_whole(new) or identifier(new, missing_words=missing_words)[1] is None
+            is_plain or identifier(new, missing_words=missing_words)[1] is None
         ):
+            if not is_plain and power_like(new):
+                powers, first = powers + 1, first or f"{new} on line {line:,}"
             yield make_request((line, lab, (new,), None, None, None))
             continue
         for column, cell in ((PRIVATE, record[private]), (PUBLIC, record[public])):
@@ -66,6 +70,11 @@ def read_mapping(
                 reason = identifier(new, missing_words=missing_words)[1]
             if reason:
                 fault(Fault(line, column, reason))
+    if powers:
+        source.notes.append(
+            "identifiers that a spreadsheet would take for numbers in scientific notation: "
+            f"{powers:,} (the first is {first})"
+        )
 
 
 def _finds(line: int, lab: str, sought: SoughtKey) -> bool:

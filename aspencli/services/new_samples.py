@@ -18,6 +18,7 @@ from aspencli.services.mapping import fitted
 from aspencli.services.places import Gazetteer
 from aspencli.services.quoting import quote
 from aspencli.services.sheet_damage import error_in, missing_in
+from aspencli.services.stored_text import folded, odd_in_identifier
 from aspencli.services.tables import Table
 from aspencli.services.unusable import Unusable
 from aspencli.shapes import NewGenome, NewSample, NewSampleFields
@@ -237,9 +238,15 @@ class Sequences:
             seen.add(one.sequence_name)
             if reason is not None:
                 fault(Fault(one.line, "", f"its sequence {reason}"))
+        look_alikes = {folded(name): name for name in foreign}
         for name, one in self._by_name.items():
             if name not in seen:
-                fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}"))
+                near = look_alikes.get(folded(name))
+                odd = odd_in_identifier(name) or odd_in_identifier(near or "")
+                why = f" ({odd[0]})" if odd else ""
+                meant = f"; is {quote(near)} meant?{why}" if near is not None else ""
+                told = f"has no sequence {quote(name)} in {self._path}{meant}"
+                fault(Fault(one.line, "", told))
         return foreign
 
     def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:

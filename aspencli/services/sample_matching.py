@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.services.sample_fields import SampleKey
+from aspencli.services.stored_text import folded, odd_in_identifier
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ def settle_keys(
 def _demand_found(missing: list[str], *, within: str | None) -> None:
     if missing:
         place = f" in group {within}" if within is not None else ""
+        odd = [(key, found) for key in dict.fromkeys(missing) if (found := odd_in_identifier(key))]
+        meant = f"Try {folded(odd[0][0])!r}. " if odd else ""
         raise NotFoundError(
             f"there is no sample {', '.join(repr(key) for key in dict.fromkeys(missing))}{place}",
-            hint="Look for a part of it: aspencli samples list --search TEXT",
+            hint=f"{meant}Look for a part of it: aspencli samples list --search TEXT",
+            details=[f"{key!r} contains {found[0]}" for key, found in odd],
         )
 
 

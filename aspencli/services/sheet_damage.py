@@ -68,6 +68,9 @@ plainly_whole = re.compile(
 ).fullmatch
 """Match an identifier that is neither damaged nor odd, at the price of one regular expression."""
 
+power_like = re.compile(r"[0-9]{1,15}[Ee][0-9]{1,3}").fullmatch
+"""Match an identifier that a spreadsheet would change, and has not changed yet."""
+
 
 def error_in(text: str) -> str | None:
     """Return why a cell holds a spreadsheet's error instead of a value; None if it does not."""

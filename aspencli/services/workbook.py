@@ -91,6 +91,8 @@ class Sheet(Reading):
     def _look_at(self, row: Row) -> None:
         self._hidden += row.is_hidden
         for column in self.columns:
+            if column >= len(row.cells):
+                continue  # a column that the template makes of several
             cell, form = row.cells[column], row.formats.get(column)
             if isinstance(cell, Unusable):
                 self.remedy = self.remedy or cell.remedy

@@ -19,17 +19,23 @@ import openpyxl
 import pytest
 
 from aspencli.config import Config
-from aspencli.errors import BadInputError
+from aspencli.errors import BadInputError, NotFoundError
 from aspencli.fasta import read_fasta
+from aspencli.services.api_renames.listing import Held, Snapshot
+from aspencli.services.api_renames.planning import ListPlan
+from aspencli.services.bulk import Faults, assess
 from aspencli.services.changes import read_changes
 from aspencli.services.dates import DayFormat
 from aspencli.services.decoding import Fault
 from aspencli.services.headers import SavedName
 from aspencli.services.layout import lay_out
 from aspencli.services.mapping import read_mapping
+from aspencli.services.new_samples import Sequences, Wanted
 from aspencli.services.sample_changes import SAMPLE_CHANGES
+from aspencli.services.sample_matching import settle_keys
 from aspencli.services.tables import open_table
-from db.bulk.rows import KEEP, Cell
+from db.bulk.rows import KEEP, Cell, Request
+from db.bulk.samples import RENAME
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -136,6 +142,13 @@ def test_errors_are_named_in_keys_and_in_every_column_of_changes(file: Path) -> 
 def test_samples_are_found_by_whatever_they_are_called(file: Path) -> None:
     file.write_text(f"{H}\nL\u20111,N-1\nNA,N-2\n'3,N-3\n1.0,N-4\n")
     assert [key for key, _new in read(file).rows] == ["L\u20111", "NA", "'3", "1.0"]
+
+
+def test_identifiers_that_a_spreadsheet_would_change_are_reported(file: Path) -> None:
+    file.write_text(f"{H}\nL-1,N-1\nL-2,12E5\nL-3,2e10\n")
+    found = read(file)
+    assert [new for _key, new in found.rows] == ["N-1", "12E5", "2e10"]
+    assert "scientific notation: 2 (the first is 12E5 on line 3)" in found.notes
 
 
 # Rows
@@ -376,8 +389,9 @@ def test_nextstrain_metadata_is_recognized_and_its_places_are_joined(file: Path)
         "N-2\tncov\t?\tEurope\tGreece\t?\t\n"
         "N-3\tncov\t2021-03-05\t\t\t\t\n"
     )
-    key, rows, _notes = changes(file)
+    key, rows, notes = changes(file)
     assert key == "public_identifier"
+    assert notes.splitlines()[-1] == "values in ignored columns: virus (3)"
     assert [(row["collection_date"], row["location"]) for row in rows] == [
         ("2021-03-04", "North America / USA / California / Alameda County"),
         (KEEP, "Europe / Greece"),
@@ -410,6 +424,16 @@ def test_workbooks_are_read_in_the_same_way(file: Path) -> None:
     assert "line 3 is a second header row and is skipped" in found.notes
     assert "values in ignored columns: fn (1)" in found.notes
     assert "U+200B ZERO WIDTH SPACE" in found.notes
+
+
+def test_columns_of_a_workbook_are_joined_as_the_template_says(file: Path) -> None:
+    rows = [
+        ["strain", "date", "region", "country"],
+        ["N-1", "2021-03-04", "Europe", "Greece"],
+        ["N-2", "2021-03-05"],
+    ]
+    file.write_bytes(workbook(("metadata", rows)))
+    assert [row["location"] for row in changes(file)[1]] == ["Europe / Greece", KEEP]
 
 
 def test_sheet_with_the_data_is_named_where_the_first_is_empty(file: Path) -> None:
@@ -717,3 +741,38 @@ def test_no_damage_to_compressed_files_makes_it_fail_in_an_unforeseen_way(
         read(file)  # whatever it finds, it is an error in words or rows
         with contextlib.suppress(BadInputError):
             list(read_fasta(file))
+
+
+def test_sequence_whose_name_only_looks_right_is_offered(tmp_path: Path) -> None:
+    path, faults = tmp_path / "batch.fasta", list[Fault]()
+    path.write_text(">N\u20111\n" + "ACGT" * 300 + "\n")
+    fields: Any = {"private_identifier": "N-1"}
+    sequences = Sequences(path, [Wanted(2, fields, sequence_name="N-1")])
+    assert sequences.check(faults.append) == ["N\u20111"]
+    assert faults[0].reason == (
+        f'has no sequence "N-1" in {path}; is "N\u20111" meant? '
+        "(U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-')"
+    )
+
+
+def test_key_that_names_no_sample_is_explained() -> None:
+    with pytest.raises(NotFoundError) as caught:
+        settle_keys(["L\u20111"], [], within="1")
+    assert str(caught.value.hint).startswith("Try 'L-1'. ")
+    assert "contains U+2011 NON-BREAKING HYPHEN at position 2" in caught.value.details[0]
+
+
+def test_keys_are_explained_by_what_the_api_lists() -> None:
+    held = Held(7, "L-2", "P-2", private=True, collection_date="2024-01-01", sequencing_date=None)
+    plan = ListPlan(RENAME, lambda: Snapshot({7: held}, frozenset()))
+    faults = Faults()
+    requests = [Request(2, "L\u20112", ("N-2",)), Request(3, "L\u20119", ("N-9",))]
+    for request in requests:
+        faults.look_at_key(request.line, request.key)
+    assess(plan, requests, faults)
+    faults.close()
+    contains = "it contains U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-'"
+    assert [problem.reason for problem in plan.problems()] == [
+        f'the group has no sample "L\u20112"; {contains}; is "L-2" meant?',
+        f'the group has no sample "L\u20119"; {contains}',
+    ]
