@@ -35,6 +35,17 @@ demo: setup ## Rename samples in a real PostgreSQL on this machine, and undo it
 test: $(VENV)/.dev ## Run the tests (TESTS=path and ARGS=... narrow it down)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS) $(TESTS)
 
+# What differs between versions of PostgreSQL: the schema, bulk, undo, diagnostics, profiles, console.
+DATABASE_TESTS := tests/db tests/migrations tests/shell/test_script.py \
+	$(addprefix tests/commands/,test_bulk_update.py test_samples_undo.py test_users_import.py \
+	test_db_activity.py test_db_admin.py test_db_diagnostics.py test_db_doctor.py test_db_interact.py \
+	test_db_profile.py test_db_psql.py test_db_schema.py test_standbys.py test_unusual_databases.py)
+
+.PHONY: test-postgres
+test-postgres: $(VENV)/.dev ## Run the database tests on another PostgreSQL (BINDIR=its folder of programs)
+	@test -x "$(BINDIR)/initdb" || { echo "BINDIR must name the folder with initdb and postgres"; exit 2; }
+	@ASPEN_PG_BINDIR="$(BINDIR)" $(BIN)/python -m pytest -n $(WORKERS) $(ARGS) $(DATABASE_TESTS)
+
 ##@ The deployment on this machine
 
 .PHONY: local-init

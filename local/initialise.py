@@ -127,6 +127,9 @@ def _write_secret(path: Path, password: str, account: Account) -> None:
     account.give(path)
 
 
+_HAS_NO_INSTRUCTIONS = 14
+
+
 def _run_initdb(
     binaries: Binaries, data: Path, secret: Path, account: Account, *, durable: bool
 ) -> None:
@@ -137,7 +140,7 @@ def _run_initdb(
         f"--pwfile={secret}",
         "--auth=scram-sha-256",
         "--encoding=UTF8",
-        "--no-instructions",
+        *(["--no-instructions"] if binaries.major >= _HAS_NO_INSTRUCTIONS else []),
         *_locale(binaries),
         *([] if durable else ["--no-sync"]),
     ]

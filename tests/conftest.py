@@ -84,7 +84,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _remove(folder: Path) -> None:
-    Cluster(folder).reset()
+    for home in (folder, *folder.glob("servers-*/*")):
+        Cluster(home).reset()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,6 +175,18 @@ class Server:
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Server:
     return Server(pytestconfig.stash[_run_folder], os.environ.get(GIVEN_SERVER))
+
+
+@pytest.fixture(scope="module")
+def server_folder(pytestconfig: pytest.Config) -> Path:
+    """Return a folder for servers of a module's own, which their account can enter.
+
+    pytest's own folders are closed to other accounts whenever another run begins.
+    """
+    run = pytestconfig.stash[_run_folder]
+    folder = Path(tempfile.mkdtemp(prefix="servers-", dir=run))
+    folder.chmod(0o711)
+    return folder
 
 
 @pytest.fixture(scope="session")

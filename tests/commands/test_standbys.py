@@ -49,11 +49,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+def servers(server_folder: Path) -> Iterator[tuple[Server, Server]]:
     """A seeded primary, and a standby made of a copy of its files."""
-    folder = tmp_path_factory.mktemp("standbys")
-    for part in (folder, *folder.parents[:2]):
-        part.chmod(0o711)  # the account of the servers passes through
+    folder = server_folder
     clusters = [Cluster(folder / name, settings=_SETTINGS) for name in ("primary", "standby")]
     primary, standby = clusters
     try:
@@ -149,9 +147,9 @@ def test_dry_run_does_not_wait_for_a_missing_standby(
     primary: Server, run_cli: CliRunner, tmp_path: Path
 ) -> None:
     words = renaming(tmp_path, "DRY-1")
-    done = run_cli(*words, "--dry-run", database=primary.address, timeout=30)
+    done = run_cli(*words, "--dry-run", database=primary.address, timeout=60)
     assert (done.code, "1 to change" in done.err) == (0, True), done.err
-    wait_until(lambda: not primary.ask(_LEFT))
+    wait_until(lambda: not primary.ask(_LEFT), seconds=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
@@ -162,7 +160,7 @@ def test_signal_ends_the_wait_for_a_missing_standby(
     with start(primary, *renaming(tmp_path, name), "--yes") as process:
         read_until(process, "Waiting for a synchronous standby to confirm the commit")
         process.send_signal(number)
-        _out, err = process.communicate(timeout=15)
+        _out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "committed on this server, but no synchronous standby has confirmed it" in err
     assert primary.ask(_NAME) == [(name,)]
@@ -174,9 +172,9 @@ def test_outcome_is_known_after_the_server_ends_the_waiting_session(
     primary: Server, start: Start, tmp_path: Path
 ) -> None:
     with start(primary, *renaming(tmp_path, "TERMINATED"), "--yes") as process:
-        wait_until(lambda: primary.ask(_WAITING))
+        wait_until(lambda: primary.ask(_WAITING), seconds=60)
         primary.ask(f"SELECT pg_terminate_backend(pid) FROM ({_WAITING}) AS waiting")
-        _out, err = process.communicate(timeout=30)
+        _out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert primary.ask(_NAME) == [("TERMINATED",)]
 
@@ -193,9 +191,9 @@ def test_signal_ends_the_wait_of_an_orm_session(primary: Server, start: Start) -
         "1",
     )
     with start(primary, "users", "create", "--via", "db", *words, "--yes") as process:
-        wait_until(lambda: primary.ask(_WAITING))
+        wait_until(lambda: primary.ask(_WAITING), seconds=60)
         process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=15)
+        _out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "committed on this server, but no synchronous standby has confirmed it" in err
     assert primary.ask("SELECT name FROM aspen.users WHERE email = 'w@example.org'") == [("W",)]
@@ -243,7 +241,7 @@ def test_write_goes_to_the_primary_among_several_hosts(
     servers: tuple[Server, Server], run_cli: CliRunner, tmp_path: Path
 ) -> None:
     address = f"{_several(servers)}?target_session_attrs=read-write"
-    done = run_cli(*renaming(tmp_path, "SEVERAL"), "--yes", env=_local(address), timeout=25)
+    done = run_cli(*renaming(tmp_path, "SEVERAL"), "--yes", env=_local(address), timeout=120)
     assert done.code == 0, done.err
     assert servers[0].ask(_NAME) == [("SEVERAL",)]
 

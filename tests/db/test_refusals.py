@@ -56,7 +56,7 @@ class Admin:
 
 
 @pytest.fixture(scope="module")
-def german(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def german(server_folder: Path) -> Iterator[str]:
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     words = [
         folder
@@ -66,10 +66,7 @@ def german(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     known = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
     if not words or "de_DE.utf8" not in known:
         pytest.skip("needs Debian's PostgreSQL and the locale de_DE.UTF-8 for German messages")
-    home = tmp_path_factory.mktemp("german")
-    for part in (home, *home.parents[:2]):
-        part.chmod(0o711)
-    cluster = Cluster(home, settings={"fsync": "off", "lc_messages": _GERMAN})
+    cluster = Cluster(server_folder / "german", settings={"fsync": "off", "lc_messages": _GERMAN})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASPEN_PG_BINDIR", str(words[-1]))
         try:
@@ -126,7 +123,7 @@ def test_server_that_is_not_there_has_no_state() -> None:
     assert explain(caught.value).code == 5
 
 
-def testgerman_server_speaksgerman(german: str) -> None:
+def test_german_server_speaks_german(german: str) -> None:
     url = make_url(german)
     with pytest.raises(psycopg2.OperationalError, match="Passwort-Authentifizierung"):
         psycopg2.connect(host=url.host, port=url.port, user=SUPERUSER, password="wrong")
