@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from aspencli import __version__
 from aspencli.config import Config
@@ -72,6 +72,10 @@ class AppContext:
         trace: TracebackType | None,
     ) -> None:
         self._exits.close()
+
+    def closing(self, file: IO[bytes]) -> IO[bytes]:
+        """Return a file that is closed when the run ends."""
+        return self._exits.enter_context(file)
 
     @cached_property
     def config(self) -> Config:

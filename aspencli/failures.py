@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 from typer.exceptions import Abort
 
-from aspencli import __version__, homes
+from aspencli import __version__, files, homes
 from aspencli.errors import INTERRUPTED, AspenError
 from aspencli.interrupts import interrupt_code
 
@@ -141,12 +141,11 @@ def _bug(error: Exception) -> Failure:
 
 def _crash_file(error: Exception) -> Path:
     folder = homes.state_dir() / "crashes"
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     path = folder / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     lines = traceback.format_exception(error)  # frames and messages; no variables, no arguments
-    path.touch(mode=0o600)
     text = _VALUES.sub(r"\1 (left out: it may hold data)", "".join(lines))
-    path.write_text(f"aspencli {__version__}, Python {sys.version}\n\n{text}")
+    files.write_whole(path, f"aspencli {__version__}, Python {sys.version}\n\n{text}")
     return path
 
 

@@ -8,6 +8,7 @@ that someone else placed under that name is never followed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -34,6 +35,8 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     for one in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             one.mkdir(mode=mode)
@@ -77,7 +80,7 @@ def check_own(path: Path) -> None:
     """
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
+    except OSError:  # nothing is there, or whoever writes says why it cannot be
         return
     if stat.S_ISLNK(mode):
         raise RefusedError(
@@ -102,6 +105,11 @@ def is_stream(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
+def open_stream(path: Path) -> IO[bytes]:
+    """Open a pipe or a device for writing."""
+    return path.open("wb")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that takes its place when the block ends, unless the block fails.
@@ -112,7 +120,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         RefusedError: A symbolic link has that name.
     """
     if is_stream(path):
-        with path.open("wb") as stream:
+        with open_stream(path) as stream:
             yield stream
         return
     check_own(path)

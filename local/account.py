@@ -41,7 +41,7 @@ class Account:
     def give(self, path: Path) -> None:
         """Hand a file or folder to this account."""
         if self.switched:
-            os.chown(path, self.uid, self.gid)
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def can_enter(self, folder: Path) -> bool:
         """Whether this account gets as far as into a folder, through every folder above it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
+
+from aspencli.files import open_own
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -50,7 +53,7 @@ def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
     from db.database import Database
     from local.seed import seed_roles
 
-    unfinished.touch()
+    os.close(open_own(unfinished))
     database = Database(cluster.url(), application_name="aspencli local", writable=True)
     try:
         filled = seed_roles(database, objects)

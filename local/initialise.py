@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aspencli.errors import AspenError
+from aspencli.files import make_folder, write_whole
 from local import processes
 from local.account import Account
 from local.binaries import Binaries
@@ -66,7 +67,7 @@ def initialise(
     """
     sweep(data)
     unfinished = data.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}")
-    unfinished.mkdir(mode=0o700)
+    make_folder(unfinished)
     account.give(unfinished)
     secret = unfinished.with_name(f"{unfinished.name}.pw")
     try:
@@ -74,9 +75,12 @@ def initialise(
         _run_initdb(binaries, unfinished, secret, account, durable=durable)
     finally:
         secret.unlink(missing_ok=True)
-    with (unfinished / "postgresql.conf").open("a") as file:
-        file.write(f"\ninclude_if_exists = '{SETTINGS_FILE}'  # written anew at each start\n")
-    (unfinished / "pg_hba.conf").write_text(_ACCESS)
+    settings = unfinished / "postgresql.conf"
+    line = f"\ninclude_if_exists = '{SETTINGS_FILE}'  # written again at each start\n"
+    write_whole(settings, settings.read_text() + line)
+    account.give(settings)
+    write_whole(unfinished / "pg_hba.conf", _ACCESS)
+    account.give(unfinished / "pg_hba.conf")
     unfinished.rename(data)
 
 
@@ -94,7 +98,7 @@ def write_settings(data: Path, account: Account, settings: Mapping[str, str]) ->
     """Write the settings that the next start of the server reads."""
     lines = [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
     path = data / SETTINGS_FILE
-    path.write_text("# Written by aspencli at each start.\n" + "".join(lines))
+    write_whole(path, "# Written by aspencli at each start.\n" + "".join(lines))
     account.give(path)
 
 
@@ -121,9 +125,7 @@ def _mentioning(name: str) -> list[int]:
 
 
 def _write_secret(path: Path, password: str, account: Account) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(password)
+    write_whole(path, password)
     account.give(path)
 
 

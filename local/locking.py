@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aspencli.errors import ConflictError
+from aspencli.files import open_own
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
     Raises:
         ConflictError: Another process kept it for longer than ``timeout`` seconds.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_own(path)
     try:
         deadline = time.monotonic() + timeout
         while not _taken(descriptor):

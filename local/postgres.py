@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from aspencli.errors import AspenError, NotFoundError, UnreachableError
+from aspencli.files import write_whole
 from db.connecting import DRIVER
 from local import logs, postmaster, processes
 from local.account import server_account
@@ -160,7 +161,7 @@ class Cluster:
         for _ in range(_STARTS):
             port = self._choose_port(notes)
             write_settings(data, account, self._all_settings(binaries, port))
-            (data / logs.STARTUP_LOG).write_text("")
+            write_whole(data / logs.STARTUP_LOG, "")
             account.give(data / logs.STARTUP_LOG)
             pid = processes.spawn_detached(
                 [binaries.program("postgres"), *postmaster.arguments(data)],

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from aspencli.files import open_own
+
 _LONGEST = 5_000_000  # bytes
 _KEPT = 2  # older files
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
@@ -61,5 +63,5 @@ class RotatingLog:
         return self._path.with_name(f"{self._path.name}.{number}")
 
     def _open(self) -> BinaryIO:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = open_own(self._path, flags=os.O_WRONLY | os.O_APPEND)
         return os.fdopen(descriptor, "ab", buffering=0)

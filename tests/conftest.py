@@ -312,7 +312,7 @@ class CliRunner:
         *arguments: str,
         input: str | None = None,  # noqa: A002 - named as in subprocess
         env: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 180,
         database: Database | URL | str | None = None,
     ) -> CliResult:
         done = zygote.run_text(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from aspencli import files
 from aspencli.clients.http import Answer
 from aspencli.clients.retrying import SetbackError
 from aspencli.errors import UnreachableError
@@ -82,7 +83,8 @@ class FileLanding:
         start = self._start(answer)
         total = _total(answer, start)
         try:
-            with self._part.open("ab" if start else "wb") as file:
+            how = os.O_APPEND if start else os.O_TRUNC
+            with os.fdopen(files.open_own(self._part, flags=os.O_WRONLY | how), "wb") as file:
                 self._remember(answer)
                 size = _copy(answer, file, start, lambda done: progress(done, total))
                 file.flush()
@@ -118,7 +120,7 @@ class FileLanding:
     def _remember(self, answer: Answer) -> None:
         etag = answer.headers.get("etag", "")
         if answer.headers.get("accept-ranges") == "bytes" and _STRONG.fullmatch(etag):
-            self._mark.write_text(f"{self._source}\n{etag}")
+            files.write_whole(self._mark, f"{self._source}\n{etag}")
         elif answer.status != _PARTIAL:
             self._mark.unlink(missing_ok=True)
 

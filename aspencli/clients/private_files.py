@@ -7,25 +7,15 @@ import stat
 from pathlib import Path
 
 from aspencli.errors import CredentialsError
+from aspencli.files import make_folder, write_whole
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file whole or not at all; others never see any of it, not even for a moment."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), 0o600)  # one that was there keeps its mode
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    make_folder(path.parent)
+    write_whole(path, text)
 
 
 def read_private(path: Path) -> str | None:

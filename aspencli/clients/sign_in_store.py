@@ -18,6 +18,7 @@ from aspencli.clients.boxes import Box, FileBox, KeyringBox, KeyringError
 from aspencli.clients.id_tokens import claims_of, sign_in_of
 from aspencli.clients.private_files import read_private, write_private
 from aspencli.errors import ConflictError, CredentialsError
+from aspencli.files import make_folder
 from aspencli.identity import Place, SignIn
 
 _LOCK_S = 90  # longer than a refresh may take
@@ -170,7 +171,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_S, mode=0o600)
     try:
         with lock:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aspencli import files
 from aspencli.commands.bulk_views import View
 from aspencli.output.rendering import Column, write_rows
 from aspencli.output.text import visible
@@ -35,9 +37,8 @@ TALLY_COLUMNS = (
 
 def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
     """Write what was changed since to a CSV file that only its owner may read; the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=False)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    files.make_folder(path.parent)
+    with os.fdopen(files.create(path), "w", encoding="utf-8", newline="") as file:
         write_rows(file, "csv", view.moved_columns, map(view.moved_row, rows))
     return path
 

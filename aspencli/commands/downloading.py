@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING, cast
 
-from aspencli import homes
+from aspencli import files, homes
 from aspencli.clients.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 
@@ -67,6 +68,9 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
     path = homes.expand(out or ".")
     if path.is_dir():
         path = path / usual
+    if files.is_stream(path):
+        return Destination(None, context.closing(files.open_stream(path)))
+    files.check_own(path)
     if not path.parent.is_dir():
         raise BadInputError(f"there is no folder {path.parent}", hint="Make it: mkdir -p.")
     if path.exists() and not force:
@@ -125,7 +129,7 @@ def download_of(
             parts.append(part)
             tick(min(start + CHUNK, len(ids)))
         whole = Path(folder, "whole")
-        with whole.open("wb") as file:
+        with os.fdopen(files.create(whole), "wb") as file:
             _join(parts, file, header=header)
         return _publish(whole, place)
 
@@ -176,13 +180,8 @@ def _publish(whole: Path, place: Destination) -> int:
             copyfileobj(file, place.stream)
             place.stream.flush()
         else:
-            beside = place.path.with_name(f".{place.path.name}.part")
-            try:
-                with beside.open("wb") as target:
-                    copyfileobj(file, target)
-                beside.replace(place.path)
-            finally:
-                beside.unlink(missing_ok=True)
+            with files.replacing(place.path) as target:
+                copyfileobj(file, target)
     return whole.stat().st_size
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aspencli import files
 from aspencli.context import AppContext
 from aspencli.errors import AspenError, BadInputError
 from aspencli.targets import Safety
@@ -168,7 +169,7 @@ def _write_page(context: AppContext, found: Profile, document: dict[str, Any], p
     from db.profiling.page import as_page
 
     try:
-        path.write_text(as_page(found, document), encoding="utf-8")
+        files.write_whole(path, as_page(found, document))
     except OSError as error:
         raise AspenError(f"the page cannot be written to {path}: {error.strerror}") from error
     context.out.info(f"the page is in {path}")

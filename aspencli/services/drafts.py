@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aspencli import homes
+from aspencli import files, homes
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.writing import why_not
 
@@ -37,9 +37,10 @@ class Draft:
             raise BadInputError(
                 f"the {kind} {path} is no file", hint="Name a file; it is made or replaced."
             )
-        self._target = self._path.resolve()  # a link stays a link
-        found = [place.suffix.lower() for place in (self._path, self._target)]
-        self.suffix = next((suffix for suffix in found if suffix in suffixes), "")
+        files.check_own(self._path)
+        self._target = self._path.absolute()
+        suffix = self._path.suffix.lower()
+        self.suffix = suffix if suffix in suffixes else ""
         if not self.suffix:
             *others, last = suffixes
             raise BadInputError(
@@ -48,7 +49,7 @@ class Draft:
                 hint=f"Name it {self._path.stem}{others[0]}, for example.",
             )
         try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self._target.parent)
             self.file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by __exit__
                 dir=self._target.parent, delete=False
             )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aspencli import homes
+from aspencli import files, homes
 
 VERSION = 1
 _NAME = "journal.jsonl"
@@ -65,8 +65,7 @@ class Journal:
         # ASCII: neither a line separator nor a name that is no UTF-8 can break the line.
         line = json.dumps({"v": VERSION, **event}).encode("ascii") + b"\n"
         self._make_folder()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        descriptor = os.open(self.path, flags, 0o600)
+        descriptor = files.open_own(self.path, flags=os.O_RDWR | os.O_APPEND)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
@@ -106,7 +105,7 @@ class Journal:
     def _make_folder(self) -> None:
         folder = self.path.parent
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.make_folder(folder)
             sync_folder(folder.parent)
 
     def _write(self, descriptor: int, line: bytes, size: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from aspencli import homes
+from aspencli import files, homes
 from aspencli.errors import AspenError, BadInputError
 from aspencli.services.decoding import Fault
 from aspencli.services.guards import unguard
@@ -163,10 +163,9 @@ def write_undo(
     target = path or _free_name(folder, origin)
     part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        files.make_folder(target.parent)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(files.create(part), "wb") as file:
                 file.write(origin.line().encode())
                 write_rows(file)
                 file.flush()
@@ -182,7 +181,7 @@ def write_undo(
 
 def _name(part: Path, target: Path) -> None:
     # Fails where the name is taken; a link would do that alone, but not every file system has them.
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(files.create(target))
     try:
         part.replace(target)
         _sync_folder(target.parent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from IPython.core.history import HistoryManager
 
-from aspencli import homes
+from aspencli import files, homes
 
 LEFT_OUT = "# left out of the history: it held a secret"
 # A password inside an address, or a literal that is given the name of a secret.
@@ -40,7 +41,7 @@ def history_file(label: str) -> Path:
     Each target has its own, so that no line of another comes up with the arrow key.
     """
     folder = homes.state_dir() / "console"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_folder(folder)
     path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.sqlite"
-    path.touch(mode=0o600)
+    os.close(files.open_own(path))
     return path

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from aspencli.errors import BadInputError, RefusedError
+from aspencli.files import make_folder, open_own
 from local.identity.hashing import new_secret
 
 _FILE = "identity.sqlite3"
@@ -32,7 +33,7 @@ class Database:
     def __init__(self, folder: Path):
         self._path = folder / _FILE
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             if folder.stat().st_uid != os.geteuid():
                 raise RefusedError(
                     f"the identity provider's folder {folder} belongs to another user",
@@ -40,8 +41,7 @@ class Database:
                 )
             folder.chmod(0o700)
             # SQLite gives the files beside it the mode of this one.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._path.chmod(0o600)
+            os.close(open_own(self._path))
             with self._connected() as connection:
                 _make_tables(connection)
         except (OSError, sqlite3.DatabaseError) as error:

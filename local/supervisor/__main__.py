@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from aspencli.files import open_own
 from local.aws.content import made_values, new_credentials
 from local.record import Process
 from local.state import State
@@ -32,7 +33,7 @@ def main() -> int:
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to be told by it
     state = State(chosen.home)
-    descriptor = os.open(state.alive, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_own(state.alive)
     if not _lock(descriptor):
         sys.stderr.write("another process keeps this deployment already\n")
         return _TAKEN

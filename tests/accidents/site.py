@@ -39,7 +39,7 @@ STAGES = (
 written but has no name yet; rows and the undo file are written; the commit is asked for, and done;
 the end is told, to the history first."""
 _GLANCE_S = 0.0005
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120
 _BACKENDS = """
 SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 _WRITES, _COMMIT = re.compile(rb"(UPDATE|INSERT INTO|DELETE FROM) aspen\."), b"COMMIT\0"
 _GLANCE_S = 0.02
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 AtCommit = Literal[
     "pass", "lose the question", "lose the answer", "hold the question", "hold the answer"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-_PATIENCE_S = 20
+_PATIENCE_S = 120
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.clients.downloads import Downloaded, FileLanding, Landing, StreamLanding
-from aspencli.errors import AspenError, UnreachableError
+from aspencli.errors import AspenError, RefusedError, UnreachableError
 from tests.clients.conftest import Client
 from tests.clients.naughty import Reply, Seen, Wire, reply, reply_json
 
@@ -168,14 +170,28 @@ def test_a_folder_that_is_not_there_is_told(client: MakeClient, tmp_path: Path) 
     assert caught.value.filename
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told_with_the_file(client: MakeClient, target: Path) -> None:
-    target.with_name(".tree.json.part").symlink_to("/dev/full")
+def test_a_write_that_fails_names_the_file(client: MakeClient, target: Path) -> None:
     made = client(reply(200, DATA))
-    with pytest.raises(OSError, match="No space left") as caught:
-        _fetch(made, FileLanding(target, SOURCE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 1, hard))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            _fetch(made, FileLanding(target, SOURCE))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(target.with_name(".tree.json.part")) == caught.value.filename
     assert not target.exists()
+
+
+@pytest.mark.parametrize("name", [".tree.json.part", "tree.json"])
+def test_a_planted_link_is_not_followed(client: MakeClient, target: Path, name: str) -> None:
+    victim = target.with_name("victim")
+    victim.write_text("precious")
+    target.with_name(name).symlink_to(victim)
+    made = client(reply(200, DATA))
+    with contextlib.suppress(RefusedError):
+        _fetch(made, FileLanding(target, SOURCE))
+    assert victim.read_text() == "precious"
 
 
 # Streams

@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy.engine import make_url
 
 _UPDATE, _COMMIT = b"UPDATE aspen.samples", b"COMMIT\x00"
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 class CommitProxy:

@@ -251,7 +251,7 @@ def test_the_operator_is_asked(
         env={**cli_env(site.url), "TERM": "dumb"},
         encoding="utf-8",
         dimensions=(24, 60),
-        timeout=30,
+        timeout=120,
     )
     child.expect(r"\[y/N\]")
     assert "pg_slee" in child.before

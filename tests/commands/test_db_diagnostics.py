@@ -363,7 +363,7 @@ def test_a_narrow_terminal_shows_lines_that_fit(
         env={**cli_env(site.url), "TERM": "dumb"},
         encoding="utf-8",
         dimensions=(40, 80),
-        timeout=30,
+        timeout=120,
     )
     seen = child.read()
     child.close()

@@ -102,7 +102,7 @@ def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
     until(server, "pg_sleep", there=True)
     process.send_signal(number)
     began = time.monotonic()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert time.monotonic() - began < 5
     until(server, "", there=False)

@@ -49,7 +49,7 @@ def pathogens(database: Database) -> set[str]:
 @contextmanager
 def at_a_terminal(environ: dict[str, str], *arguments: str) -> Iterator[Any]:
     words = ["-m", "aspencli", *arguments]
-    child = pexpect.spawn(sys.executable, words, env=environ, timeout=20, encoding="utf-8")
+    child = pexpect.spawn(sys.executable, words, env=environ, timeout=120, encoding="utf-8")
     try:
         yield child
     finally:
@@ -142,7 +142,7 @@ def test_no_command_line_shows_the_password(
         lines = [command for _, command in processes.running()]
     finally:
         child.send_signal(signal.SIGTERM)
-        child.wait(20)
+        child.wait(120)
     assert any("pg_sleep(20)" in line for line in lines)
     assert not [line for line in lines if password in line]
 
@@ -192,7 +192,7 @@ def test_a_reader_that_leaves_early_ends_it_silently(
     child.stdout.close()
     with child.stderr:
         assert child.stderr.read() == b""
-    assert child.wait(20) == -signal.SIGPIPE
+    assert child.wait(120) == -signal.SIGPIPE
 
 
 def test_without_a_psql_of_the_system_the_bundled_one_serves_the_laptop(

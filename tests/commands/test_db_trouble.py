@@ -265,7 +265,7 @@ def on_terminal(env: dict[str, str], columns: int, *words: str) -> tuple[int | N
         env={name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}},
         encoding="utf-8",
         dimensions=(60, columns),
-        timeout=30,
+        timeout=120,
     )
     seen: Any = child.read()
     child.close()

@@ -30,7 +30,7 @@ from tests.commands.proxy import CommitProxy
 
 SAMPLES = {"L-1": "P-1", "L-2": "P-2", "L-3": "P-3"}
 RENAMED = {"L-1": "N-1", "L-2": "P-2", "L-3": "N-3"}
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -139,7 +139,7 @@ def follow_until_ctrl_c(run_cli: CliRunner) -> None:
             while "in vain" not in child.stdout.readline():
                 pass
             child.send_signal(signal.SIGINT)
-            assert (child.wait(20), child.stderr.read()) == (0, "")
+            assert (child.wait(120), child.stderr.read()) == (0, "")
         finally:
             child.kill()
 

@@ -17,7 +17,7 @@ from db.bulk.comparing import compare
 from db.bulk.spec import Spec
 from tests.commands.accounts_lab import MIXED, NEW_USER, Accounts
 
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 def test_an_interrupt_leaves_everything_as_it_was(accounts: Accounts) -> None:

@@ -40,7 +40,7 @@ _MOVING = (
     (re.compile(r"\S*…"), "…"),
     (re.compile(r" {2,}"), "  "),
 )
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 
 
 def replayed(text: str, folder: Path, environment: Mapping[str, str]) -> str:

@@ -104,12 +104,12 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     with running(folder) as stand_in:
         yield stand_in
         stand_in.process.send_signal(signal.SIGTERM)
-        assert stand_in.process.wait(10) == 0
+        assert stand_in.process.wait(120) == 0
 
 
 def answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}{HEALTH}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{address}{HEALTH}", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -154,7 +154,7 @@ def test_a_signed_address_can_be_fetched_without_credentials(stand_in: StandIn) 
     s3.put_object(Bucket=BUCKETS[0], Key="a b/ü.fasta", Body=b">a\nACGT\n")
     where = {"Bucket": BUCKETS[0], "Key": "a b/ü.fasta"}
     address = s3.generate_presigned_url("get_object", Params=where, ExpiresIn=60)
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:
         assert answer.read() == b">a\nACGT\n"
 
 

@@ -84,7 +84,7 @@ def provider_of(deployment: Deployment) -> Iterator[Identity]:
         yield provider
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

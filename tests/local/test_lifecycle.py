@@ -92,7 +92,7 @@ def test_a_server_lives_on_when_its_starter_is_interrupted(home: Path, run_scrip
     pid = int(script.stdout.readline())
     os.killpg(script.pid, signal.SIGINT)
     os.killpg(script.pid, signal.SIGHUP)
-    script.wait(timeout=10)
+    script.wait(timeout=120)
     assert Cluster(home).status().pid == pid
 
 
@@ -192,7 +192,7 @@ def test_an_interrupted_first_start_is_repaired(
         assert script.poll() is None, script.communicate()
         time.sleep(0.002)
     os.kill(script.pid, number)
-    script.wait(timeout=10)
+    script.wait(timeout=120)
     assert not (home / "postgres" / "data").exists()
     cluster = Cluster(home, settings=FAST)
     assert cluster.up().created

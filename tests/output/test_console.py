@@ -245,7 +245,7 @@ def test_off_a_terminal_nothing_is_asked() -> None:
 )
 def test_only_a_clear_yes_is_one(answer: str, outcome: bool) -> None:
     script = "from aspencli.output.console import Output; print('said', Output().confirm('Go on?'))"
-    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=120)
     child.expect(r"Go on\? \[y/N\]")
     if answer == "\x04":
         child.sendeof()
@@ -262,7 +262,7 @@ def test_no_input_refuses_on_a_terminal_too() -> None:
         "try: Output(no_input=True).confirm('Go on?')\n"
         "except RefusedError: print('refused')\n"
     )
-    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=120)
     child.expect("refused")
     child.close()
 
@@ -284,7 +284,7 @@ except RefusedError:
 
 def _asking(*arguments: str) -> pexpect.spawn:
     child = pexpect.spawn(
-        sys.executable, ["-c", _TWO_QUESTIONS, *arguments], encoding="utf-8", timeout=30
+        sys.executable, ["-c", _TWO_QUESTIONS, *arguments], encoding="utf-8", timeout=120
     )
     child.expect("working")
     return child

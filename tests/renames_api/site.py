@@ -24,7 +24,7 @@ from tests.commands.ending import Ended
 from tests.commands.renames_lab import Renames
 from tests.conftest import Server
 
-_START_S = 20
+_START_S = 120
 
 
 class ApiProcess:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aspencli.errors import AspenError, BadInputError
+from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.services.report import RENAMES, ReportFile
 from db.bulk.rows import AssessedRow, Change, Problem
 
@@ -81,13 +81,15 @@ def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
     assert written(path) == ["2,'=HYPERLINK(),\\x1b[31mred\\r\\n,'@x\\u202e,changed,"]
 
 
-def test_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("real.csv")
-    with ReportFile(tmp_path / "link", RENAMES) as report:
-        report.write(ROWS, [], "changed")
-        report.publish()
-    assert (tmp_path / "link").is_symlink()
-    assert len(written(tmp_path / "real.csv")) == 4
+@pytest.mark.parametrize("target", ["real.csv", "missing.csv"])
+def test_link_is_refused_and_stays(tmp_path: Path, target: str) -> None:
+    (tmp_path / "real.csv").write_text("precious")
+    (tmp_path / "link.csv").symlink_to(target)
+    with pytest.raises(RefusedError, match="is a symbolic link, so nothing was written"):
+        ReportFile(tmp_path / "link.csv", RENAMES)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "precious"
+    assert {one.name for one in tmp_path.iterdir()} == {"link.csv", "real.csv"}
 
 
 def test_places_that_take_no_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pexpect
 DRIVER = Path(__file__).with_name("driver.py")
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][B0]?)")
 _COLOUR = r"(?:\x1b\[[\d;]*m)*"
-_TIMEOUT_S = 30
+_TIMEOUT_S = 120
 
 
 class Terminal:

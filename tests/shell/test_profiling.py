@@ -247,7 +247,7 @@ def test_an_interrupted_script_ends_its_statement_and_tells_its_time(
     ) as process:
         wait_for_sleeping(seeded, 1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     wait_for_sleeping(seeded, 0)
     assert re.search(r"Query Failed: \w+\nDEBUG:sqltime:Total Time: \d+\.\d{6}\n", err)

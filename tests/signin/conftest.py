@@ -51,7 +51,7 @@ class Keyring(KeyringBackend):
         del rest[f"{service}/{username}"]
         self.path.write_text(json.dumps(rest))
 """
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Lab:
     began: int = 0
 
     def run(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 60
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, timeout: float = 180
     ) -> CliResult:
         """Run a command to its end."""
         done = zygote.run_text(arguments, env=self.environment(env), timeout=timeout)

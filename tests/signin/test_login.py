@@ -83,7 +83,7 @@ def test_a_busy_provider_costs_time_only(lab: Lab) -> None:
     lines = lab.until(process, "shows the code")
     lab.identity.turn(throttled=1, retry_after=1)
     lab.identity.decide(lines[-1].split()[-1], "member@example.org")
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
     process = lab.start("auth", "login")
     lab.until(process, "shows the code")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
@@ -341,7 +341,7 @@ def test_a_sign_in_can_move_to_another_store(lab: Lab) -> None:
 def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> pexpect.spawn[str]:
     command, *rest = lab.command(*arguments)
     return pexpect.spawn(
-        command, rest, env=lab.environment(env), encoding="utf-8", timeout=30, dimensions=(40, 200)
+        command, rest, env=lab.environment(env), encoding="utf-8", timeout=120, dimensions=(40, 200)
     )
 
 
@@ -438,5 +438,5 @@ def test_a_process_list_shows_no_secret(lab: Lab) -> None:
         assert b"auth\0login" in command.read_bytes()
         assert b"device" not in command.read_bytes()
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == 143

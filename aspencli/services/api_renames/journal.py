@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from aspencli import homes
+from aspencli import files, homes
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.services.journal import sync_folder
 from aspencli.services.writing import why_not
@@ -206,8 +206,8 @@ def create(head: Head, rows: list[Row]) -> RunJournal:
     """
     path = path_of(head.run)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        files.make_folder(path.parent)
+        descriptor = files.create(path, flags=os.O_RDWR | os.O_APPEND)
         file = os.fdopen(descriptor, "ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -36,7 +36,7 @@ MANAGEMENT, MANAGEMENT_SECRET = "aspen-management", "a made-up secret"
 WEB_SECRET = "another made-up secret"
 CALLBACK = "http://127.0.0.1:9/v2/auth/callback"
 ORGANIZATIONS = ["org_000000000000000" + n for n in "123"]
-_READY_SECONDS = 60
+_READY_SECONDS = 120
 # Nothing here uses it, and each client would take 30 ms to make one of its own.
 _TLS = ssl.create_default_context()
 # Who is what in groups 1 to 3, by their place in ORGANIZATIONS.
@@ -134,7 +134,7 @@ class Identity:
     def stop(self) -> int:
         """Stop it as the supervisor does; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(120)
 
     def end(self) -> None:
         """End it in whatever state it is; in order if it can, so that coverage is kept."""
