@@ -22,6 +22,7 @@ from typing import Any
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
@@ -35,6 +36,10 @@ from local.postgres import SUPERUSER, Cluster
 from local.processes import command_of
 from local.seed import seed_roles
 from tests import zygote
+
+# A busy machine is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 # These say where things are on this machine; they are no settings of the program under test.

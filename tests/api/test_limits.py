@@ -227,7 +227,7 @@ def test_readers_who_do_not_read_hold_no_connection(make_api: ApiFactory, seeded
     expected = api("GET", SAMPLES, "member").content
     with ExitStack() as stack:
         answers = unread(api, stack, SAMPLES, 25)  # more than the service has connections
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while in_use(api):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -171,7 +171,7 @@ def test_the_module_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             return httpx.get(url, trust_env=False)
