@@ -86,7 +86,8 @@ def test_a_sample_is_stored_with_its_sequence(lab: Api) -> None:
     assert sample["submitting_group"]["id"] == 1
     listed = lab("GET", PATH.format(1, "SC2"), "member").json()["samples"]
     (found,) = [each for each in listed if each["id"] == sample["id"]]
-    assert {**found, "gisaid": None} == sample
+    assert found == sample
+    assert sample["gisaid"] == {"gisaid_id": None, "status": "Not Found"}
     with lab.database.reading() as session:
         row = session.get_one(Sample, sample["id"])
         assert (row.authors, row.host, row.sample_collected_by) == (

@@ -24,6 +24,7 @@ from db.models import (
     LineageType,
     Location,
     PathogenGenome,
+    QCMetricCaller,
     Sample,
     SampleLineage,
     SampleQCMetric,
@@ -153,7 +154,15 @@ def test_a_sample_is_told_whole(api: Api) -> None:
                     lineage_probability=float("nan"),
                     reference_dataset_name="sars-cov-2",
                     reference_sequence_accession="MN908947",
-                    reference_dataset_tag="2022-12-14",
+                    reference_dataset_tag="2022-12-14T12:00:00Z",
+                    last_updated=datetime(2023, 1, 1),  # noqa: DTZ001 - as the column has it
+                ),
+                SampleQCMetric(
+                    sample_id=1,
+                    qc_caller=QCMetricCaller.NEXTCLADE,
+                    qc_score="31.0",
+                    qc_status="mediocre",
+                    qc_software_version="2.14.0",
                 ),
                 Accession(
                     sample_id=1, accession_type=AccessionType.GISAID_ISL, accession="EPI_ISL_7"
@@ -198,23 +207,33 @@ def test_a_sample_is_told_whole(api: Api) -> None:
                     "reference_dataset_tag": None,
                     "scorpio_call": "Omicron (BA.2-like)",
                     "scorpio_support": "0.97",
-                    "qc_status": "pass",
+                    "qc_status": "mediocre",
                 },
                 {
                     "lineage_type": "NEXTCLADE",
                     "lineage": "21L",
                     "lineage_software_version": "2",
-                    "last_updated": None,
+                    "last_updated": "2022-12-14",
                     "lineage_probability": None,
                     "reference_dataset_name": "sars-cov-2",
                     "reference_sequence_accession": "MN908947",
-                    "reference_dataset_tag": "2022-12-14",
+                    "reference_dataset_tag": "2022-12-14T12:00:00Z",
                     "scorpio_call": None,
                     "scorpio_support": None,
-                    "qc_status": None,
+                    "qc_status": "mediocre",
                 },
             ],
-            "qc_metrics": [],
+            "qc_metrics": [
+                {
+                    "qc_score": "31.0",
+                    "qc_software_version": "2.14.0",
+                    "qc_status": "mediocre",
+                    "qc_caller": "NEXTCLADE",
+                    "reference_dataset_name": None,
+                    "reference_sequence_accession": None,
+                    "reference_dataset_tag": None,
+                }
+            ],
         }
     assert listed(api, "member")[0] == expected
 
