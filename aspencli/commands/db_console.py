@@ -60,6 +60,8 @@ def interact(
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
         context.authorise("open a writing console", dry_run=False)
+    elif context.target.warning and context.out.interactive:
+        context.out.warn(context.target.warning)
     request = ConsoleRequest(
         open_database=lambda: context.database(writable=write),
         address=context.database_url(),
@@ -122,6 +124,13 @@ def psql(
         context.authorise("open psql for writing", dry_run=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
     words = read_words(given)
+    away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
+    if write and away:
+        raise RefusedError(
+            f"With --write, psql connects to the target's database only, and {' '.join(away)} may "
+            "lead elsewhere; nothing was written",
+            hint="Choose the target with --env, or add one to the config file.",
+        )
     address = Address(read_address(context.database_url()), context.policy(writable=write))
     program = find_psql(context.target, context.laptop.psql)
     address, standing = _reach(context, address)

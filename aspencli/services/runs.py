@@ -72,16 +72,15 @@ def is_same_place(recorded: Place, here: Place, run: str) -> bool:
     """
     if recorded.api or here.api:
         return _is_same_api(recorded, here, run)
+    for then, now in ((recorded.oid, here.oid), (recorded.system, here.system)):
+        if then is not None and now is not None and then != now:
+            raise _elsewhere(recorded, here, run)
     if recorded.oid is None or here.oid is None:
         return False
-    other = recorded.oid != here.oid
     if recorded.system and here.system:
-        other = other or recorded.system != here.system
-    elif not other:  # oids are the same on many servers, and the address is all there is
-        return (recorded.host, recorded.port, recorded.name) == (here.host, here.port, here.name)
-    if other:
-        raise _elsewhere(recorded, here, run)
-    return True
+        return True
+    # Oids are the same on many servers, and the address is all there is beside them.
+    return (recorded.host, recorded.port, recorded.name) == (here.host, here.port, here.name)
 
 
 def _is_same_api(recorded: Place, here: Place, run: str) -> bool:

@@ -261,6 +261,18 @@ def test_the_name_of_production_confirms_a_write_by_another_name(site: Site) -> 
     assert "local (production, address of prod)" in shown.out
 
 
+@pytest.mark.parametrize("form", [("-h", "127.0.0.1", "-d", "{}"), ("{}",), ("--dbname={}",)])
+def test_psql_that_writes_is_not_led_to_another_database(
+    form: tuple[str, ...], site: Site, migrated_db: str
+) -> None:
+    site.say("LOCAL", migrated_db)
+    before = site.state()
+    words = (word.format(site.text()) for word in form)
+    statement = "delete from aspen.samples"
+    ended = site("db", "psql", "--write", "--yes", "-c", statement, "--", *words)
+    assert (ended.code, site.state()) == (3, before), ended.err
+
+
 def test_another_database_of_the_same_server_is_not_production(
     site: Site, migrated_db: str
 ) -> None:

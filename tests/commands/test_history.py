@@ -423,16 +423,25 @@ def test_a_damaged_undo_file_tells_nothing(desk: Desk, forgotten: str) -> None:
     assert "is damaged" in err
 
 
-@pytest.mark.parametrize(
-    "other", [{"transaction": 10**7}, {"database": {"oid": 1}}, {"database": {"system": "1"}}]
-)
-def test_another_database_is_not_asked_for_its_own_transactions(
+@pytest.mark.parametrize("other", [{"transaction": 10**7}, {"database": {}}])
+def test_a_server_that_may_be_another_is_not_asked_for_its_own_transactions(
     desk: Desk, other: dict[str, Any]
 ) -> None:
     desk.update()
     desk.forget_end()
     desk.forge(pid=1, **other)
     assert desk.check(desk.only()["run"])["basis"] == "every sample holds what it wrote"
+
+
+@pytest.mark.parametrize("other", [{"oid": 1}, {"system": "1"}])
+def test_check_refuses_another_database(desk: Desk, other: dict[str, Any]) -> None:
+    desk.update()
+    desk.forget_end()
+    desk.forge(pid=1, database=other)
+    code, _, err = desk.cli("history", "check", desk.only()["run"])
+    assert code == 3
+    assert "was made on" in err
+    assert desk.only()["outcome"] == "unknown"
 
 
 def test_a_commit_whose_samples_hold_nothing_of_it_is_pointed_out(desk: Desk) -> None:

@@ -22,6 +22,8 @@ HERE = Place("db.example.org", 5432, "aspen_db", "711", 16384)
         (HERE, Place("127.0.0.1", 5433, "aspen_db", None, 16384), False),
         (Place("db.example.org", 5432, "aspen_db"), HERE, False),
         (Place(), HERE, False),
+        (Place(system="712"), HERE, None),
+        (Place(system="711"), HERE, False),
         (HERE, Place(), False),
         (Place(api="https://a.example.org"), Place(api="https://A.example.org:443/"), True),
         (Place(api="https://a.example.org"), Place(api="https://b.example.org"), None),
