@@ -36,6 +36,9 @@ class Server:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"{self.host.replace(' ', '-')}:{self.port}"
+
 
 @dataclass(frozen=True)
 class DatabaseAddress:
@@ -48,6 +51,9 @@ class DatabaseAddress:
 
     servers: frozenset[Server]
     names: frozenset[str]
+
+    def __str__(self) -> str:
+        return " ".join(sorted(f"{one}/{name}" for one in self.servers for name in self.names))
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,21 @@ class AppContext:
             self.laptop.check_api()
         return self.access.api
 
+    @property
+    def api_address(self) -> str | None:
+        """Return where the target's API is; None if that is not known."""
+        return self._with_laptop(self.target).api_url
+
+    @property
+    def database_address(self) -> str | None:
+        """Return where the target's database is, in one spelling; None if that is not known."""
+        from aspencli.addresses import database_address
+
+        try:
+            return str(database_address(self.database_url()))
+        except UnreachableError:
+            return None
+
     def _with_laptop(self, target: Target) -> Target:
         """The target; what nobody told of `local` is as in the deployment on this machine."""
         found = self.laptop.endpoints() if target.name == "local" else None

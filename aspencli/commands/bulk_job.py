@@ -252,7 +252,7 @@ class DatabaseJob(Job[BulkStore]):
         if group_id is not None:
             group = bulk.require_group(store.scope_name(), group_id)
         ground: Ground[BulkStore] = Ground(
-            store, group, lambda: place_of(database.url, store.identity())
+            store, group, lambda: place_of(database.url, store.identity(), context.api_address)
         )
         super().__init__(context, stack, group_id, files, purpose, ground)
 

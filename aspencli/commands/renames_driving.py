@@ -78,7 +78,8 @@ def open_grounds(context: AppContext, group_id: int, *, writing: bool) -> Ground
     address = context.access.at.api_url
     url = urlsplit(address)
     place = Place(api.samples, group_id, find_slugs(api, None))
-    return Grounds(place, name, Stored(url.hostname, url.port, api=address))
+    stored = Stored(url.hostname, url.port, api=address, beside=context.database_address)
+    return Grounds(place, name, stored)
 
 
 def drive(

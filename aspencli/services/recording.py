@@ -53,10 +53,16 @@ class Subject:
     api: str | None = None
 
 
-def place_of(url: URL, identity: DatabaseIdentity) -> Place:
-    """A database, as the history tells it from others."""
+def place_of(url: URL, identity: DatabaseIdentity, api: str | None = None) -> Place:
+    """Return a database as the history tells it from others.
+
+    Args:
+        url: Its address.
+        identity: What it is.
+        api: The address of the target's API, if that is known.
+    """
     host = url.host or first_text(url.query.get("host")) or None
-    return Place(host, url.port, url.database, identity.system, identity.oid)
+    return Place(host, url.port, url.database, identity.system, identity.oid, beside=api)
 
 
 def counts_of(assessment: Assessment) -> Counts:

@@ -42,6 +42,8 @@ class Place:
         system: The identifier of the server's data (``pg_control_system``).
         oid: The database's number within them.
         api: The address of the API, where the run went through it.
+        beside: Where the other of the two was at that time: the address of the target's API for a
+            run in the database, and of its database for a run through the API.
     """
 
     host: str | None = None
@@ -50,6 +52,14 @@ class Place:
     system: str | None = None
     oid: int | None = None
     api: str | None = None
+    beside: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Return the address of the database in one spelling."""
+        from aspencli.addresses import Server, canonical_host
+
+        return f"{Server(canonical_host(self.host or ''), self.port or 5432)}/{self.name}"
 
     def __str__(self) -> str:
         if self.api:
@@ -70,8 +80,13 @@ def is_same_place(recorded: Place, here: Place, run: str) -> bool:
     Raises:
         RefusedError: It is another one.
     """
-    if recorded.api or here.api:
+    if here.api:
         return _is_same_api(recorded, here, run)
+    if recorded.api:  # it went through the API; the database is what the target had beside that
+        known = recorded.beside
+        if known and here.address not in known.split():
+            raise _elsewhere(recorded, here, run)
+        return bool(known)
     for then, now in ((recorded.oid, here.oid), (recorded.system, here.system)):
         if then is not None and now is not None and then != now:
             raise _elsewhere(recorded, here, run)
@@ -80,26 +95,22 @@ def is_same_place(recorded: Place, here: Place, run: str) -> bool:
     if recorded.system and here.system:
         return True
     # Oids are the same on many servers, and the address is all there is beside them.
-    return (recorded.host, recorded.port, recorded.name) == (here.host, here.port, here.name)
+    return recorded.address == here.address
 
 
 def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
-    from aspencli.addresses import api_server, same_api
+    from aspencli.addresses import same_api
 
-    if not here.api or recorded.oid is not None:
-        return False  # one went through the API and the other did not
-    if recorded.api:
-        if same_api(recorded.api, here.api):
-            return True
+    known = recorded.api
+    if not known and recorded.name is None and recorded.host:  # of an older version
+        port = f":{recorded.port}" if recorded.port else ""
+        host = f"[{recorded.host}]" if ":" in recorded.host else recorded.host
+        known = f"https://{host}{port}"
+    elif not known:
+        known = recorded.beside
+    if known and not same_api(known, here.api or ""):
         raise _elsewhere(recorded, here, run)
-    server = api_server(here.api)
-    if not recorded.host or not server:
-        return False
-    port = f":{recorded.port}" if recorded.port else ""
-    host = f"[{recorded.host}]" if ":" in recorded.host else recorded.host
-    if not same_api(f"https://{host}{port}", here.api):
-        raise _elsewhere(recorded, here, run)
-    return True
+    return bool(known)
 
 
 def _elsewhere(recorded: Place, here: Place, run: str) -> RefusedError:

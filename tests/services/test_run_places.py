@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aspencli.errors import RefusedError
@@ -32,7 +34,11 @@ HERE = Place("db.example.org", 5432, "aspen_db", "711", 16384)
         (Place("a.example.org", None), Place(api="https://a.example.org"), True),
         (Place("a.example.org", 8443), Place(api="https://a.example.org"), None),
         (HERE, Place(api="https://a.example.org"), False),
+        (replace(HERE, beside="https://A.example.org/"), Place(api="https://a.example.org"), True),
+        (replace(HERE, beside="https://b.example.org"), Place(api="https://a.example.org"), None),
         (Place(api="https://a.example.org"), HERE, False),
+        (Place(api="https://a.example.org", beside="db.example.org:5432/aspen_db"), HERE, True),
+        (Place(api="https://a.example.org", beside="db.example.org:5432/other_db"), HERE, None),
     ],
 )
 def test_is_same_place_compares_identity_before_addresses(
