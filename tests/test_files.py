@@ -176,6 +176,8 @@ def _writes(tree: ast.AST) -> Iterator[int]:
         wrapped = name == "fdopen" and any(
             isinstance(one, ast.Call | ast.Name) for one in node.args[:1]
         )
+        if isinstance(node.args[0] if node.args else None, ast.Constant) and opened:
+            opened = not isinstance(words[0], int)  # a stream that is open already
         if name in WRITERS or creates or (opened and not wrapped):
             yield node.lineno
 

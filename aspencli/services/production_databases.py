@@ -15,7 +15,7 @@ from typing import Any
 
 from aspencli import homes
 from aspencli.errors import AspenError
-from aspencli.files import write_whole
+from aspencli.files import make_folder, write_whole
 from db.transactions import DatabaseIdentity
 
 
@@ -64,13 +64,9 @@ class ProductionDatabases:
         if entry.items() <= before.items():
             return
         entries[_key(identity)] = {**entry, "seen_at": dt.datetime.now(dt.UTC).isoformat()}
-        _make(self.path.parent)
+        make_folder(self.path.parent)
         write_whole(self.path, json.dumps(entries, indent=1))
 
 
 def _key(identity: DatabaseIdentity) -> str:
     return f"{identity.system}/{identity.oid}"
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
