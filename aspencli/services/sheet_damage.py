@@ -40,6 +40,7 @@ MISSING = frozenset(
     }
 )
 """Words that people and programs write where there is no value, in lower case."""
+_LONGEST_WORD = max(map(len, MISSING))
 _MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mrz|Mai|Okt|Dez"
 _LOCAL_MONTH = "janv|févr|avr|juin|juil|août|déc|ene|dic|giu|lug|ott|mrt"
 _SCIENTIFIC = r"[+-]?\d+(?:[.,]\d+)?[Ee][+-]\d{1,3}|[+-]?\d+[.,]\d+[Ee]\d{1,3}"
@@ -60,6 +61,7 @@ _KINDS = (
 )
 _REMEDY = "format the column as text and enter it again"
 _DAMAGED = tuple((re.compile(pattern), why) for pattern, why in _KINDS)
+_DAMAGED_STARTS = frozenset("+-0123456789ADFJMNOS")
 _FORMULA = re.compile(r"=\s*(?:[\"'@(]|[A-Za-z_.]+\(|\$?[A-Za-z]{1,3}\$?\d)")
 _CONSTANT = re.compile(r"=\s*\"((?:[^\"]|\"\")*)\"")
 # Nothing above has one of these forms, and most identifiers have.
@@ -84,7 +86,7 @@ def error_in(text: str) -> str | None:
 
 def missing_in(text: str) -> str | None:
     """Return why a cell holds a word for a missing value; None if it does not."""
-    if text.lower() not in MISSING:
+    if len(text) > _LONGEST_WORD or text.lower() not in MISSING:
         return None
     return f"is {quote(text)}, which usually stands for a missing value"
 
@@ -103,7 +105,7 @@ def damage_to_identifier(text: str) -> str | None:
             return "is a formula; save its value instead"
     if first == '"' == text[-1] and len(text) > 1:
         return f"is in quotes; write it without: {quote(text[1:-1])}"
-    for pattern, why in _DAMAGED:
+    for pattern, why in _DAMAGED if first in _DAMAGED_STARTS else ():
         if pattern.fullmatch(text):
             return f"{quote(text)} {why}; {_REMEDY}"
     return None

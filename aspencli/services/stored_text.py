@@ -41,9 +41,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LOST = "\ufffd"
 # What shows nothing although Python counts it as printable: Unicode's Default_Ignorable_Code_Point
 # outside category Cf, and the blank braille pattern.
+_BLANK_RANGES = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180D), (0x180F, 0x180F)),
+    *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)),
+)
 _BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0f"
-    "\U000e0100-\U000e01ef]"
+    "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _BLANK_RANGES) + "]"
 )
 _JOINERS = "\u200c\u200d"
 _IDEOGRAPHIC_SPACE = "\u3000"
@@ -183,6 +186,8 @@ def code_point(char: str) -> str:
 
 def identifier_flaw(text: str, longest: int = LONGEST) -> str | None:
     """Return what is wrong with an identifier, as the end of a sentence; None if nothing is."""
+    if text.isprintable() and 0 < len(text) <= longest and _LOST not in text:
+        return _told(odd_in_identifier(text))
     return line_flaw(text, longest) or _told(odd_in_identifier(text))
 
 
@@ -236,7 +241,7 @@ def odd_in_identifier(text: str) -> list[Odd]:
     if (
         text.isprintable()
         and unicodedata.is_normalized("NFKC", text)
-        and not _blank_or_alike().search(text)
+        and _suspects().isdisjoint(text)
     ):
         return []
     return list(_odd_in_identifier(text))
@@ -347,8 +352,10 @@ def _alike() -> dict[str, str]:
 
 
 @cache
-def _blank_or_alike() -> re.Pattern[str]:
-    return re.compile(f"{_BLANK.pattern[:-1]}{''.join(_alike())}]")
+def _suspects() -> frozenset[str]:
+    # A set: of characters beyond U+FFFF a regular expression's class is searched one by one.
+    blank = {chr(code) for first, last in _BLANK_RANGES for code in range(first, last + 1)}
+    return frozenset(_alike()) | blank
 
 
 def _script(char: str) -> str:

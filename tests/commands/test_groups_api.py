@@ -183,7 +183,7 @@ def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> Non
         (("a@example.org",), "gadmin", 2, "no group was named"),
         (("1", "--group", "2", "a@example.org"), "gadmin", 2, "two groups were named"),
         (("--group", "1", "--role", "owner", "a@example.org"), "gadmin", 2, "owner"),
-        (("--group", "1", "a@example.org"), "member", 4, "does not reach that far"),
+        (("--group", "1", "a@example.org"), "member", 4, "Only an administrator of group 1"),
         (("--group", "NOPE", "a@example.org"), "gadmin", 6, "there is no group"),
     ],
 )

@@ -179,7 +179,7 @@ def test_sequences_find_their_samples(seeded: Database, tmp_path: Path) -> None:
         (b">one\nAC GT 12\n", "characters that are no sequence in line 2"),
         (b">\nACGT\n", "a header without a name in line 1"),
         (b">one\n\xff\xfe\n", "is not UTF-8"),
-        (gzip.compress(b">one\n" + b"ACGT" * 99)[:-9], "cannot be read"),
+        (gzip.compress(b">one\n" + b"ACGT" * 99)[:-9], "is cut short"),
     ],
     ids=["no header", "no letters", "no name", "no text", "cut short"],
 )
