@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from db.errors import StandbyError
 from migrations.errors import MigrationError, MigrationLockError, MigrationPermissionError
 from migrations.guard import MigrationLimits
 from migrations.journal import Journal
@@ -48,7 +49,7 @@ def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> It
 
 def _is_of_a_revision(error: Exception) -> bool:
     """Return True if the code of a revision raised it."""
-    if isinstance(error, (MigrationError, SQLAlchemyError)):
+    if isinstance(error, (MigrationError, SQLAlchemyError, StandbyError)):
         return False
     trace = error.__traceback__
     while trace is not None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from db.database import Database
+from db.interrupts import cancellable
 from db.refusals import refusal_state
 
 # Every server has one of these to stand on while another database is made or dropped.
@@ -96,7 +97,7 @@ def create(database: Database) -> bool:
             f"CREATE DATABASE {_quoted(connection, name)} ENCODING 'UTF8' TEMPLATE template0"
         )
         try:
-            connection.exec_driver_sql(statement)
+            cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
             if _state(error) == _DUPLICATE_DATABASE:  # somebody was quicker
                 return False
@@ -154,7 +155,8 @@ def drop(database: Database, *, force: bool = False) -> bool:
             require_alone(name, _lasting_visitors(connection, name))
         clause = " WITH (FORCE)" if force else ""
         try:
-            connection.exec_driver_sql(f"DROP DATABASE {_quoted(connection, name)}{clause}")
+            statement = f"DROP DATABASE {_quoted(connection, name)}{clause}"
+            cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
             if _state(error) == _OBJECT_IN_USE:  # somebody came meanwhile
                 require_alone(name, _visitors(connection, name), always=True)

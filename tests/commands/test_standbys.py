@@ -199,6 +199,16 @@ def test_signal_ends_the_wait_of_an_orm_session(primary: Server, start: Start) -
     assert primary.ask("SELECT name FROM aspen.users WHERE email = 'w@example.org'") == [("W",)]
 
 
+def test_signal_ends_the_wait_of_create_database(primary: Server, start: Start) -> None:
+    other = Server(make_url(primary.address).set(database="other").render_as_string(False))
+    with start(other, "db", "create", "--yes") as process:
+        wait_until(lambda: primary.ask(_WAITING), seconds=60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    primary.ask("DROP DATABASE other")
+
+
 WRITES: Mapping[str, list[str]] = {
     "rename": [],
     "rename, dry run": ["--dry-run"],

@@ -184,10 +184,12 @@ def _unseen(found: Bloats) -> Examined | None:
 
 def check_settings(database: Database) -> Examined:
     """Whether settings endanger data, or are odd."""
-    odd = [item for item in settings(database).items if item.remark]
+    found = settings(database)
+    odd = [item for item in found.items if item.remark]
     odd.sort(key=lambda item: not item.severe)
     if not odd:
-        return Examined("settings", Verdict.OK, "nothing odd in them")
+        seen = "" if found.rights.settings else " that this user may see"
+        return Examined("settings", Verdict.OK, f"nothing odd in the settings{seen}")
     severe = odd[0].severe
     waiting = any(item.pending_restart for item in odd)
     verdict = Verdict.PROBLEM if severe else Verdict.WARNING if waiting else Verdict.NOTE

@@ -71,6 +71,9 @@ def dead_rows(session: ReadSession) -> Examined:
         ),
         {"least": _DEAD_ROWS, "share": _DEAD_SHARE},
     ).all()
+    if not rows and not session.scalar(sa.text("SELECT current_setting('track_counts')::bool")):
+        message = "the server does not count dead rows (track_counts = off)"
+        return Examined("vacuum", Verdict.UNKNOWN, message, "Ask for: track_counts = on")
     if not rows:
         return Examined("vacuum", Verdict.OK, "dead rows are cleared away")
     return Examined(
