@@ -17,7 +17,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageErro
 from typer.exceptions import Abort
 
 from aspencli import __version__, files, homes
-from aspencli.errors import INTERRUPTED, AspenError
+from aspencli.errors import INTERRUPTED, AspenError, RefusedError
 from aspencli.interrupts import interrupt_code
 
 if TYPE_CHECKING:
@@ -96,12 +96,9 @@ def explain(error: Exception) -> Failure:
         return Failure(error.exit_code, error.message, error.hint, error.details)
     if isinstance(error, ClickException):
         return _usage(error)
-    if "sqlalchemy" in sys.modules:  # else it can be none of its errors, and need not be loaded
-        from aspencli.dbfailures import explain_database
-
-        found = explain_database(error)
-        if found is not None:
-            return Failure(*found)
+    found = _of_database(error)
+    if found is not None:
+        return found
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what = error.filename or "the results"
         return Failure(1, f"{what}: {error.strerror}", "Make room, and run it again.")
@@ -122,6 +119,20 @@ def _file_failure(error: Exception) -> Failure | None:
             1, f"{error.filename}: {error.strerror}", "Mend it, and run the command again."
         )
     return None
+
+
+def _of_database(error: Exception) -> Failure | None:
+    if "db.errors" in sys.modules:  # psql is started without SQLAlchemy
+        from db.errors import NotAllowedError
+
+        if isinstance(error, NotAllowedError):
+            return Failure(RefusedError.exit_code, error.message, error.hint)
+    if "sqlalchemy" not in sys.modules:  # then it can be none of its errors
+        return None
+    from aspencli.dbfailures import explain_database
+
+    found = explain_database(error)
+    return None if found is None else Failure(*found)
 
 
 def _usage(error: ClickException) -> Failure:

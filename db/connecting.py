@@ -167,6 +167,20 @@ def _shorter(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
+# ALTER DATABASE and ALTER ROLE: a pooler's session with the server may be older than they are.
+_CONFIGURED = """
+SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
+       substr(e, strpos(e, '=') + 1) AS value
+  FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) e
+ WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                              WHERE datname = current_database()))
+   AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+ ORDER BY 1, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
+"""
+_MILLISECONDS = """CASE WHEN c.value ~ '^[0-9]+$' THEN c.value::bigint
+    ELSE (extract(epoch FROM c.value::interval) * 1000)::bigint END"""
+
+
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     """Return the statement that sets a session up, and reads back what holds.
 
@@ -178,30 +192,30 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         policy: What holds for the session.
         backend_pid: The process that the connection was opened to, as the protocol says.
     """
-    limits = policy.timeouts()
-    values = [f"d.{name}" for name in TIMEOUTS]
-    settings = {
-        name: f"'{limits[name]}'"
-        if policy.overrides.timeouts or not limits[name]
-        else f"CASE d.{name} WHEN 0 THEN {limits[name]} ELSE least(d.{name}, {limits[name]}) END"
-        for name in TIMEOUTS
-    }
-    if not policy.overrides.timeouts:
-        settings.update({name: f"d.{name}" for name in TIMEOUTS if not limits[name]})
-    read_only = "'on'"
+    wanted = policy.timeouts()
+    sets = {"search_path": quoted(policy.search_path), READ_ONLY: "'on'"}
     if policy.writable:
-        read_only = "'off'" if policy.overrides.read_only else "d.read_only"
-    chosen = {"search_path": quoted(policy.search_path), READ_ONLY: read_only, **settings}
-    sets = [f"set_config('{name}', ({value})::text, l.local)" for name, value in chosen.items()]
-    defaults = [
-        f"max(reset_val) FILTER (WHERE name = '{name}')::bigint AS {name}" for name in TIMEOUTS
-    ]
+        sets[READ_ONLY] = "'off'" if policy.overrides.read_only else "d.read_only"
+    for name in TIMEOUTS:
+        # The shortest that is not 0, which means none.
+        shortest = f"coalesce(least(nullif(d.{name}, 0), nullif({wanted[name]}, 0)), 0)"
+        sets[name] = f"{wanted[name]}" if policy.overrides.timeouts else shortest
+    set_all = [f"set_config('{name}', ({value})::text, l.local)" for name, value in sets.items()]
     names = ", ".join(f"'{name}'" for name in (READ_ONLY, *TIMEOUTS))
+    shortest_known = [
+        f"coalesce(least(nullif(max(CASE p.name WHEN '{name}' THEN p.reset_val::bigint END), 0),"
+        f" nullif(max(CASE c.name WHEN '{name}' THEN {_MILLISECONDS} END), 0)), 0) AS {name}"
+        for name in TIMEOUTS
+    ]
     return f"""
-SELECT l.pid, d.read_only, {", ".join(values)}, {", ".join(sets)}
-  FROM (SELECT max(reset_val) FILTER (WHERE name = '{READ_ONLY}') AS read_only,
-               {", ".join(defaults)}
-          FROM pg_catalog.pg_settings WHERE name IN ({names})) d,
+SELECT l.pid, d.read_only, {", ".join(f"d.{name}" for name in TIMEOUTS)}, {", ".join(set_all)}
+  FROM (SELECT CASE WHEN bool_or(
+                   CASE p.name WHEN '{READ_ONLY}'
+                   THEN p.reset_val::bool OR coalesce(c.value::bool, false) END)
+               THEN 'on' ELSE 'off' END AS read_only,
+               {", ".join(shortest_known)}
+          FROM pg_catalog.pg_settings p LEFT JOIN ({_CONFIGURED}) c ON c.name = p.name
+         WHERE p.name IN ({names})) d,
        (SELECT pg_backend_pid() AS pid, pg_backend_pid() <> {backend_pid} AS local) l
 """  # noqa: S608 - numbers, names of ours, and a quoted schema
 

@@ -187,8 +187,13 @@ class DriverConnection(PlainConnection):
             return str(row[-1])
 
     def _begin_settings(self) -> None:
-        if self.pooled:
-            self._say(transaction_settings(self.policy, self.defaults))
+        if not self.pooled:
+            return
+        mode = ""
+        overrides = self.policy.writable and self.policy.overrides.read_only
+        if overrides and self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            mode = "SET TRANSACTION READ WRITE; "
+        self._say(mode + transaction_settings(self.policy, self.defaults))
 
     def _refuse_control(self, statement: str) -> None:
         if self.get_parameter_status("standard_conforming_strings") != "on":

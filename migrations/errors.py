@@ -35,3 +35,7 @@ class MigrationLockError(MigrationError):
 
 class MigrationPermissionError(MigrationError):
     """The role may not do this, or the session may not write."""
+
+
+class MigrationRefusedError(MigrationError):
+    """A migration cannot run safely over this connection."""

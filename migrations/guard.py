@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
-from migrations.errors import MigrationLockError
+from migrations.errors import MigrationLockError, MigrationRefusedError
 
 ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number serves that nobody else uses
 
@@ -53,19 +54,48 @@ class MigrationLimits:
 def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
     """Hold the database's migration lock and keep the limits; afterwards all is as before.
 
+    Where the database or the role sets shorter limits, those hold.
+
     Raises:
         MigrationLockError: Another migration was not over in time.
+        MigrationRefusedError: A pooler may run each transaction in another session.
     """
-    before = _change(connection, {**limits.settings(), "lock_timeout": str(limits.turn_ms)})
+    if getattr(_driver(connection), "pooled", False):
+        raise MigrationRefusedError(
+            "Migrations do not run through a connection pooler: the lock that keeps two of them "
+            "apart, and the time limits, need one session of the server. Nothing was changed.",
+            hint="Set the target's database_url to the server itself.",
+        )
+    turn = {**limits.settings(), "lock_timeout": str(limits.turn_ms)}
+    before = _change(connection, _allowed(connection, turn))
     try:
         _take_turn(connection, limits)
         try:
-            _change(connection, limits.settings())
+            _change(connection, _allowed(connection, limits.settings()))
             yield
         finally:
             _end(connection, sa.select(sa.func.pg_advisory_unlock(ADVISORY_LOCK)))
     finally:
         _end(connection, _setting(before))
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def _allowed(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings, none of them looser than the server's own unless that was asked for."""
+    driver = _driver(connection)
+    defaults = getattr(driver, "defaults", None)
+    if defaults is None or driver.policy.overrides.timeouts:
+        return dict(values)
+    strict = {name: defaults.timeouts[name] for name in values.keys() & defaults.timeouts.keys()}
+    return {
+        name: str(min(filter(None, (int(value), strict[name])), default=0))
+        if name in strict
+        else value
+        for name, value in values.items()
+    }
 
 
 def _take_turn(connection: Connection, limits: MigrationLimits) -> None:

@@ -40,6 +40,8 @@ COLUMNS = (
     Column("read_only", "Read-only"),
     Column("replication", "Replication"),
     Column("verdict", "Verdict"),
+    Column("pooler", "Pooler"),
+    Column("limits", "Time limits"),
 )
 
 
@@ -54,6 +56,10 @@ def status(ctx: typer.Context) -> None:
     context = current(ctx)
     found = ask(context.database())
     context.out.record(COLUMNS, _row(context, found))
+    if found.pooler:
+        context.out.info(
+            "Connected through a pooler; each transaction sets its own mode and limits."
+        )
     verdict = found.verdict
     say = context.out.done if verdict.word == "ready" else context.out.warn
     say(verdict.message)
@@ -86,7 +92,26 @@ def _row(context: AppContext, found: Status) -> dict[str, Any]:
         "read_only": found.read_only,
         "replication": str(found.replication),
         "verdict": found.verdict.word,
+        "pooler": found.pooler,
+        "limits": _limits(found) if people else {n: vars(v) for n, v in found.limits.items()},
     }
+
+
+def _limits(found: Status) -> str:
+    """Return the time limits in words, with both values where the server's is not ours."""
+    return "; ".join(
+        f"{name}: {_seconds(limit.used)}"
+        + (
+            f" (server {_seconds(limit.server)}, ours {_seconds(limit.ours)})"
+            if limit.server != limit.ours
+            else ""
+        )
+        for name, limit in found.limits.items()
+    )
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1_000:g} s" if milliseconds else "none"
 
 
 def register(app: typer.Typer) -> None:

@@ -6,10 +6,10 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aspencli.context import AppContext
-from aspencli.errors import BadInputError
+from aspencli.errors import BadInputError, RefusedError
 from db.connecting import Guard
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
     from aspencli.services.profiling import read_file, split_request
 
     method, path = split_request(work.request or "", write=work.write)
+    _require_direct(context)
     bench.rehearse = not work.commit  # the service writes where a GET does too
     body = read_file(work.body).encode() if work.body else None
     answered = ask_here(
@@ -129,6 +130,22 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
         return 0
     context.out.error(said, hint=None if work.user else "Say who asks: --as EMAIL")
     return 1
+
+
+def _require_direct(context: AppContext) -> None:
+    """Make sure that no pooler is in between.
+
+    Raises:
+        RefusedError: One is.
+    """
+    with context.database().reading() as session:
+        driver: Any = session.connection().connection.driver_connection
+        if driver.pooled:
+            raise RefusedError(
+                "A request cannot be profiled through a connection pooler: the service prepares "
+                "its statements once per session, and gives its settings when it connects.",
+                hint="Set database_url to the server itself. Scripts and SQL can be profiled here.",
+            )
 
 
 def _execute(context: AppContext, work: Work, bench: Bench, database: Database) -> int:

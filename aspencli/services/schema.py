@@ -14,6 +14,7 @@ from aspencli.errors import (
     ConflictError,
     CredentialsError,
     NotFoundError,
+    RefusedError,
 )
 from aspencli.services import databases
 from db.database import Database
@@ -24,6 +25,7 @@ from migrations.errors import (
     MigrationError,
     MigrationLockError,
     MigrationPermissionError,
+    MigrationRefusedError,
     NotAtHeadError,
     UnknownRevisionError,
 )
@@ -34,6 +36,7 @@ _KINDS: tuple[tuple[type[MigrationError], type[AspenError], str], ...] = (
     (BrokenRevisionsError, BadInputError, ""),
     (UnknownRevisionError, NotFoundError, "See what there is: aspencli db history"),
     (MigrationLockError, ConflictError, "See who holds it: aspencli db activity"),
+    (MigrationRefusedError, RefusedError, ""),
     (NotAtHeadError, ConflictError, "That is: aspencli db upgrade"),
     (MigrationPermissionError, CredentialsError, ""),
 )

@@ -53,6 +53,21 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class TimeLimit:
+    """One time limit of a session, in milliseconds; 0 for none.
+
+    Attributes:
+        server: What the server, the database, or the role sets.
+        ours: What this program asks for.
+        used: The shorter one, unless that is overridden.
+    """
+
+    server: int
+    ours: int
+    used: int
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of a database.
 
@@ -69,6 +84,8 @@ class Status:
         activity: What goes on.
         replication: Standby or primary.
         read_only: The server's settings, or its role, refuse writes.
+        pooler: Whether a connection pooler is in between.
+        limits: The time limits of a session, by the names of the settings.
     """
 
     version: str
@@ -82,6 +99,8 @@ class Status:
     activity: Activity
     replication: Replication
     read_only: bool
+    pooler: bool
+    limits: dict[str, TimeLimit]
 
     @property
     def verdict(self) -> Verdict:
@@ -95,7 +114,7 @@ def status(database: Database) -> Status:
     try:
         schema = visible_schema_state(patient)
         with patient.reading() as session:
-            return _status(session, patient, schema)
+            return _status(session, database, schema)
     finally:
         patient.dispose()
 
@@ -103,6 +122,8 @@ def status(database: Database) -> Status:
 def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
     standing = replication(session)
     host, port = _place(session, database)
+    driver: Any = session.connection().connection.driver_connection
+    used, ours = driver.defaults.stricter(database.policy), database.policy.timeouts()
     return Status(
         version=_scalar(session, "SHOW server_version").split(" ")[0],
         host=host,
@@ -114,7 +135,12 @@ def _status(session: ReadSession, database: Database, schema: SchemaState) -> St
         counts=_counts(session, database.schema),
         activity=activity(session),
         replication=standing,
-        read_only=standing.standby or _set_read_only(session),
+        read_only=standing.standby or driver.defaults.read_only,
+        pooler=driver.pooled,
+        limits={
+            name: TimeLimit(value, ours[name], used[name])
+            for name, value in driver.defaults.timeouts.items()
+        },
     )
 
 
@@ -162,23 +188,6 @@ def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int
         raise
 
 
-def _set_read_only(session: ReadSession) -> bool:
-    """Whether new sessions begin read-only by a setting of the database or of its user.
-
-    Our own sessions say ``on`` whatever the server thinks, so its settings are looked up.
-    """
-    return bool(
-        _scalar(
-            session,
-            "SELECT EXISTS (SELECT FROM pg_db_role_setting"
-            " WHERE setdatabase IN (0, (SELECT oid FROM pg_database"
-            " WHERE datname = current_database()))"
-            " AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))"
-            " AND 'default_transaction_read_only=on' = ANY(setconfig))",
-        )
-    )
-
-
 def _schema_verdict(schema: SchemaState) -> Verdict | None:
     if schema.hidden:
         return None
@@ -210,7 +219,10 @@ def _server_verdict(status: Status) -> Verdict | None:
             "See who waits for whom: aspencli db locks",
         )
     if status.read_only:
-        return Verdict("read-only", "the server refuses every write", "Ask whoever runs it why.")
+        step = "Ask whoever runs it why"
+        if not status.replication.standby:
+            step += ", or override it for one run: --override-read-only"
+        return Verdict("read-only", "the server refuses every write", f"{step}.")
     if seen.longest_s is not None and seen.longest_s > _LONG_TRANSACTION_S:
         return Verdict(
             "busy",

@@ -47,6 +47,8 @@ STATUS_KEYS = [
     "read_only",
     "replication",
     "verdict",
+    "pooler",
+    "limits",
 ]
 
 

@@ -46,7 +46,10 @@ def examine(database: Database) -> Iterator[Examined]:
     limited = patient(database)
     user = database.url.username
     try:
-        limited.engine.connect().close()
+        with limited.reading() as session:
+            between = health.pooler(session)
+        if between is not None:
+            yield between
         yield _guarded("schema", partial(checks.check_schema, limited), user)
         for name, look in _ON_SESSIONS.items():
             yield _guarded(name, partial(_look, limited, look), user)

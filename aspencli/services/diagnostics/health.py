@@ -160,3 +160,13 @@ def replication(session: ReadSession) -> Examined:
 
 def _level(value: float, levels: Sequence[_Level]) -> Verdict:
     return next((level.verdict for level in levels if value > level.least), Verdict.OK)
+
+
+def pooler(session: ReadSession) -> Examined | None:
+    """Return that a connection pooler is in between, if there is one."""
+    driver: Any = session.connection().connection.driver_connection
+    if not driver.pooled:
+        return None
+    message = "a connection pooler is in between: settings hold for one transaction at a time"
+    step = "For db psql, connect to the server directly (see the guide to read-only sessions)."
+    return Examined("pooler", Verdict.NOTE, message, step)
