@@ -2,6 +2,7 @@
 
 The server starts when the first test asks for it, in whichever process that happens, and ends with
 the run. ``ASPEN_TEST_DATABASE_URL`` (a superuser's address) names an existing server instead.
+``ASPEN_TEST_POOLER=session`` (or ``transaction``, either with ``,ignore``) goes through PgBouncer.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from local.postgres import SUPERUSER, Cluster
 from local.processes import command_of
 from local.seed import seed_roles
 from tests import zygote
+from tests.pooler import SWITCH, Pooler
 
 # A busy machine is no failure.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
+_POOLER = os.environ.get(SWITCH)
 # These say where things are on this machine; they are no settings of the program under test.
 _KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})
 _FOLDER = "aspen-tests-"
@@ -195,6 +198,22 @@ def server_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
+def reached(postgres: Server, pytestconfig: pytest.Config) -> Iterator[Callable[[str], str]]:
+    """Return the address that tests reach a database by: through a pooler, if asked for."""
+    if not _POOLER:
+        yield postgres.url
+        return
+    folder = pytestconfig.stash[_run_folder] / f"pooler-{os.getpid()}"
+    with Pooler(folder, make_url(postgres.url("postgres")), _POOLER) as pooler:
+
+        def address(name: str) -> str:
+            url = pooler.url(make_url(postgres.url(name)))
+            return url.render_as_string(hide_password=False)
+
+        yield address
+
+
+@pytest.fixture(scope="session")
 def _migrated_template(postgres: Server) -> str:
     if find_spec("migrations.runner") is None:
         pytest.skip("migrations.runner does not exist yet")
@@ -238,16 +257,18 @@ def seed(address: str) -> None:
 
 
 @pytest.fixture
-def empty_db(postgres: Server) -> Iterator[str]:
+def empty_db(postgres: Server, reached: Callable[[str], str]) -> Iterator[str]:
     name = postgres.create()
-    yield postgres.url(name)
+    yield reached(name)
     postgres.drop(name)
 
 
 @pytest.fixture
-def migrated_db(postgres: Server, _migrated_template: str) -> Iterator[str]:
+def migrated_db(
+    postgres: Server, reached: Callable[[str], str], _migrated_template: str
+) -> Iterator[str]:
     name = postgres.create(template=_migrated_template)
-    yield postgres.url(name)
+    yield reached(name)
     postgres.drop(name)
 
 
@@ -259,9 +280,11 @@ def database(migrated_db: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def seeded(postgres: Server, _seeded_template: str) -> Iterator[Database]:
+def seeded(
+    postgres: Server, reached: Callable[[str], str], _seeded_template: str
+) -> Iterator[Database]:
     name = postgres.create(template=_seeded_template)
-    database = Database(postgres.url(name), application_name="tests")
+    database = Database(reached(name), application_name="tests")
     yield database
     database.dispose()
     postgres.drop(name)
@@ -274,10 +297,12 @@ def roles_objects(pytestconfig: pytest.Config) -> ObjectFolder:
 
 
 @pytest.fixture
-def roles(postgres: Server, _roles_template: str) -> Iterator[Database]:
+def roles(
+    postgres: Server, reached: Callable[[str], str], _roles_template: str
+) -> Iterator[Database]:
     """Every role: group 1 with 1,000 samples (200 private), 2 with 20 (4), 3 with 5 (1)."""
     name = postgres.create(template=_roles_template)
-    database = Database(postgres.url(name), application_name="tests")
+    database = Database(reached(name), application_name="tests")
     yield database
     database.dispose()
     postgres.drop(name)

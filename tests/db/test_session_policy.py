@@ -47,8 +47,8 @@ def test_shorter_time_limit_holds(seeded: Database) -> None:
 
 @pytest.mark.usefixtures("set_for_database")
 def test_database_set_to_read_only_is_not_written(seeded: Database) -> None:
-    with pytest.raises(ServerReadOnlyError), seeded.begin():
-        pass
+    with pytest.raises(ServerReadOnlyError), seeded.begin() as session:
+        session.connection()
     overriding = seeded.derived(overrides=Overrides(read_only=True))
     with overriding.begin() as session:
         session.execute(sa.text("INSERT INTO pathogens (slug, name) VALUES ('XYZ', 'x')"))

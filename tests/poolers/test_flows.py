@@ -23,7 +23,7 @@ LEFT = "SELECT count(*) FROM pg_class WHERE relname LIKE 'aspencli%'"
 
 def identifiers(database: Database) -> dict[str, str]:
     with database.reading() as session:
-        return dict(session.execute(sa.text(IDENTIFIERS)).tuples().all())
+        return {row[0]: row[1] for row in session.execute(sa.text(IDENTIFIERS))}
 
 
 def left_behind(database: Database) -> int:
@@ -135,7 +135,7 @@ def test_profile_explains_and_rolls_back(run_cli: CliRunner, seeded: Database, p
     words = ["db", "profile", "--write", "-c", code, "--explain", "-o", "json"]
     result = run_cli(*words, database=pooled)
     assert result.code == 0, result.err
-    statements = [row["statement"] for row in json.loads(result.out)["statements"]]
+    statements = [row["fingerprint"] for row in json.loads(result.out)["statements"]]
     assert not [text for text in statements if "set_config" in text or "SAVEPOINT" in text]
 
 
