@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,13 +23,13 @@ from api.keys import InvalidTokenError, ProviderUnavailableError
 from api.limits import Limits, max_body_bytes
 from api.runtime import Runtime
 from api.schemas.base import RowId
-from api.spool import PIECE
+from api.spool import PIECE, Spool
 from db.models import Pathogen, User
 
 DEFAULT_PATHOGEN = "SC2"
 ASKER = "aspen.asker"
 """The key of the ASGI scope under which a caller in this process says who asks (`Asker`)."""
-_ADMISSION, _KEPT = "aspen.admission", "kept"
+_ADMISSION = "aspen.admission"
 _READING = frozenset({"GET", "HEAD"})
 _ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
 
@@ -56,6 +57,9 @@ class Admission:
     def __init__(self, scope: Scope):
         self._request = Request(scope)
         self._session: AsyncSession | None = None
+        self._turn, self._large = AsyncExitStack(), AsyncExitStack()
+        self._is_kept = False
+        self._name = ""  # of the user, before the database is asked
         self._user: User | None = None
         self._accesses: dict[int, Access] = {}
         self._pathogens: dict[str, Pathogen] = {}
@@ -76,8 +80,11 @@ class Admission:
             ApiError: 503, when there is no connection to the database.
         """
         if self._session is None:
-            self._session = self._runtime.sessions()
+            self._session = self._runtime.sessions(info={_ADMISSION: self})
         if not self._session.in_transaction():
+            if self._name:
+                await self._turn.aclose()
+                await self._turn.enter_async_context(self._runtime.turns.database(self._name))
             await connect(self._session, readonly=self._request.method in _READING)
         return self._session
 
@@ -85,19 +92,31 @@ class Admission:
         """Return the connection to the pool after the checks; what they read stays as it is."""
         if self._session is not None:
             await self._session.commit()
+            await self._turn.aclose()
+
+    async def begin_large(self) -> None:
+        """Take the turn at a large body; it ends when the answer begins."""
+        await self._large.enter_async_context(self._runtime.turns.large(self._name))
+
+    def keep(self) -> None:
+        """Keep the session when the answer begins; who reads it closes it."""
+        self._is_kept = True
 
     async def begin_answer(self) -> None:
         """End the session before the answer is sent, unless the answer is read from it.
 
         However slow the reader, it holds no connection.
         """
-        if self._session is not None and not self._session.info.get(_KEPT):
+        await self._large.aclose()
+        if not self._is_kept:
             await self.close()
 
     async def close(self) -> None:
         """End the session; what was not committed is rolled back."""
         if self._session is not None:
             await asyncio.shield(self._session.close())
+        await self._turn.aclose()
+        await self._large.aclose()
 
     async def user(self) -> User:
         """Return the user who asks.
@@ -161,7 +180,7 @@ class Admission:
         await self.pathogen(slug)
 
     async def _signed_in(self) -> sa.ColumnElement[bool]:
-        account = await self._account()
+        account = self._name = await self._account()
         return sa.false() if "\0" in account else User.auth0_user_id == account
 
     async def _account(self) -> str:
@@ -180,8 +199,13 @@ class Admission:
 
 
 def keep_session(session: AsyncSession) -> None:
-    """Keep a request's session open while its answer is sent; the answer closes it."""
-    session.info[_KEPT] = True
+    """Keep a request's session open while its answer is sent; the answer ends it."""
+    cast("Admission", session.info[_ADMISSION]).keep()
+
+
+async def end_session(session: AsyncSession) -> None:
+    """End a session that was kept, and with it the user's turn at the database."""
+    await cast("Admission", session.info[_ADMISSION]).close()
 
 
 class AdmissionMiddleware:
@@ -257,20 +281,26 @@ class _Body:
         self._is_read = True
         await self._admission.check()
         await self._admission.pause()  # a slow sender must not hold a connection
-        body = await self._read()
-        if body is None:
-            return {"type": "http.disconnect"}
+        spool = Spool()
+        try:
+            size = await self._read(spool)
+            if size is None:
+                return {"type": "http.disconnect"}
+            if size > self._limits.large_bytes:
+                await self._admission.begin_large()
+            body = await spool.read_all()
+        finally:
+            spool.close()
         if sum(map(body.count, (b",", b"{", b"["))) > self._limits.body_values:
             limit = self._limits.body_values
             raise ApiError(413, "the request body has too many values", limit=limit)
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def _read(self) -> bytes | None:
-        """Return the body; None if the client went away."""
+    async def _read(self, spool: Spool) -> int | None:
+        """Read the body, and return its size; None if the client went away."""
         limit = max_body_bytes(getattr(self._scope.get("route"), "endpoint", None), self._limits)
         if _announced(self._scope) > limit:
             raise _too_large(limit)
-        parts: list[bytes] = []
         size, began, more = 0, time.monotonic(), True
         while more:
             allowed = self._limits.body_seconds + size / self._limits.body_rate
@@ -281,12 +311,14 @@ class _Body:
                 raise ApiError(408, "the request body did not arrive in time") from error
             if message["type"] == "http.disconnect":
                 return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
+            part = message.get("body", b"")
+            size += len(part)
             if size > limit:
                 raise _too_large(limit)
-        return b"".join(parts)
+            await spool.write(part)
+            more = message.get("more_body", False)
+        spool.complete()
+        return size
 
 
 def _announced(scope: Scope) -> int:

@@ -31,6 +31,10 @@ class Limits:
         body_seconds: The time in which a body has to arrive, however small it is.
         body_rate: Bytes per second that a longer body has to keep up after that.
         pause_seconds: The longest pause between two parts of a body.
+        large_bytes: Bodies above this size are parsed and answered one at a time.
+        connections_per_user: Connections to the database that one user's requests hold at a time,
+            fewer than the pool has.
+        turn_seconds: How long a request waits for the user's other requests.
     """
 
     body_bytes: int = _MIB
@@ -39,6 +43,9 @@ class Limits:
     body_seconds: float = 30.0
     body_rate: int = 16_384
     pause_seconds: float = 15.0
+    large_bytes: int = _MIB
+    connections_per_user: int = 8
+    turn_seconds: float = 60.0
 
 
 def accepts(*, mebibytes: int) -> Callable[[_View], _View]:

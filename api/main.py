@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_runtime(chosen) as runtime:
+        async with open_runtime(chosen, app.state.limits) as runtime:
             app.state.runtime = runtime
             yield
 

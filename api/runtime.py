@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from api.aws import Aws
 from api.database import make_engine, make_sessions
 from api.keys import TokenVerifier
+from api.limits import Limits
 from api.management import Management
 from api.settings import Settings
 from api.signin import SignIn
+from api.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Runtime:
         sign_in: Lets people sign in with a browser.
         identity: The Management API of the provider: organizations, members, invitations.
         aws: Storage, parameters and jobs.
+        turns: How much one user takes at a time.
     """
 
     settings: Settings
@@ -37,10 +40,11 @@ class Runtime:
     sign_in: SignIn
     identity: Management
     aws: Aws
+    turns: Turns
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runtime]:
     """Everything that the process shares; closed at the end."""
     engine = make_engine(settings.database_url)
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
@@ -54,6 +58,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 sign_in=SignIn(settings, http, tokens),
                 identity=Management(settings, http),
                 aws=Aws(settings.aws_region, settings.boto_endpoint_url, settings.access_key),
+                turns=Turns(limits),
             )
         finally:
             await engine.dispose()

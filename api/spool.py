@@ -65,6 +65,13 @@ class Spool:
             self._changed.clear()
             await self._changed.wait()
 
+    async def read_all(self) -> bytes:
+        """Return all that was written, once it is complete."""
+        parts = []
+        while part := await self.read():
+            parts.append(part)
+        return b"".join(parts)
+
     def close(self) -> None:
         """Forget what was not read."""
         self._parts.clear()

@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.admission import keep_session
+from api.admission import end_session, keep_session
 from api.spool import PIECE, Spool
 
 _ROWS = 500
@@ -71,7 +71,7 @@ class Streamed(Response):
                 await spool.write(part)
         finally:
             spool.complete()
-            await asyncio.shield(self._db.close())
+            await end_session(self._db)
 
     async def _send(self, spool: Spool, reading: asyncio.Task[None], send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
