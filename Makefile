@@ -180,6 +180,10 @@ answers: $(VENV)/.dev ## Compare the answers of the service with those recorded 
 madeup: $(VENV)/.dev ## Make up 5,000 requests to the service (minutes)
 	@$(BIN)/python -m tests.service.madeup $(ARGS)
 
+.PHONY: attacks
+attacks: $(VENV)/.dev ## Attack the service from this machine, and measure what others notice (minutes)
+	@$(BIN)/python -m tests.service.attacks $(ARGS)
+
 .PHONY: update-deps
 update-deps: $(VENV)/.dev ## Lock the newest versions that pyproject.toml allows
 	@sh scripts/update-deps.sh $(BIN)/uv

@@ -24,7 +24,7 @@ from api.protocol import LimitedProtocol
 from api.settings import SettingsError
 
 _GRACE_S, _GRACE_OF_WORKERS_S = 5, 30
-_HUNG_S = 30
+_HUNG_S = 120
 _COLLECTED_EACH = 200_000  # objects
 
 

@@ -89,7 +89,7 @@ class Admission:
         return self._session
 
     async def pause(self) -> None:
-        """Return the connection to the pool after the checks; what they read stays as it is."""
+        """Return the connection to the pool; what was read stays as it is."""
         if self._session is not None:
             await self._session.commit()
             await self._turn.aclose()
@@ -196,6 +196,11 @@ class Admission:
             raise login_failure() from error
         except ProviderUnavailableError as error:
             raise unavailable("the identity provider") from error
+
+
+async def give_back(session: AsyncSession) -> None:
+    """Give the connection back while something else is waited for; what was read stays."""
+    await cast("Admission", session.info[_ADMISSION]).pause()
 
 
 def keep_session(session: AsyncSession) -> None:

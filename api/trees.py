@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -12,6 +14,7 @@ import sqlalchemy as sa
 from botocore.exceptions import ClientError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.admission import give_back
 from api.authz import Access, Action
 from api.aws import Aws
 from api.errors import ApiError
@@ -51,6 +54,10 @@ SELECT place.{level}
         "location": "place.location IS NOT NULL",
     }.items()
 }
+
+
+_BUILDERS = ThreadPoolExecutor(2, "trees")
+"""Few at a time: a tree takes ten times its size in memory while it is changed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ async def _scales(db: AsyncSession, tree: PhyloTree) -> dict[str, list[list[str 
     return found
 
 
-async def tree_document(aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
+async def tree_document(db: AsyncSession, aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
     """Return the tree as JSON, as Auspice reads it.
 
     Names have no prefix of a repository; a sample that is shown by its private identifier keeps
@@ -127,7 +134,9 @@ async def tree_document(aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
     Raises:
         ApiError: 404, when its file is gone.
     """
-    return await asyncio.to_thread(_document, aws, tree.s3_bucket, tree.s3_key, labels)
+    await give_back(db)  # storage may take its time
+    work = partial(_document, aws, tree.s3_bucket, tree.s3_key, labels)
+    return await asyncio.get_running_loop().run_in_executor(_BUILDERS, work)
 
 
 def _document(aws: Aws, bucket: str, key: str, labels: Labels) -> bytes:

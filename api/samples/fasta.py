@@ -11,6 +11,7 @@ from typing import IO
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.admission import give_back
 from api.authz import Access, Action
 from api.aws import Aws
 from api.samples.finding import named
@@ -89,7 +90,7 @@ async def _title(
 
 
 async def link_to_fasta(
-    aws: Aws, settings: Settings, group: str, parts: AsyncIterator[bytes]
+    db: AsyncSession, aws: Aws, settings: Settings, group: str, parts: AsyncIterator[bytes]
 ) -> str:
     """Put sequences where anybody who has the link can fetch them, for an hour.
 
@@ -99,6 +100,7 @@ async def link_to_fasta(
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
         async for part in parts:
             await asyncio.to_thread(file.write, part)
+        await give_back(db)
         file.seek(0)
         key = f"fasta-url-files/{group}/{uuid.uuid4()}.fasta"
         return await asyncio.to_thread(_publish, aws, settings.external_auspice_bucket, key, file)

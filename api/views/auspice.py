@@ -11,6 +11,7 @@ from api.errors import ApiError, documented
 from api.magic_links import MagicLink, unauthenticated
 from api.schemas.auspice import AuspiceLinkRequest, AuspiceLinkResponse
 from api.schemas.base import RowId
+from api.streaming import json_pieces
 from api.trees import find_tree, read_labels, tree_document
 from db.models import User
 
@@ -57,5 +58,5 @@ async def auspice_view(
     tree = await find_tree(db, access, link.tree_id) if access and access.own else None
     if access is None or tree is None:
         raise unauthenticated()
-    document = await tree_document(aws, tree, await read_labels(db, access, tree))
-    return Response(document, media_type="application/json")
+    document = await tree_document(db, aws, tree, await read_labels(db, access, tree))
+    return json_pieces([document])

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
+from api.admission import give_back
 from api.auth import AdminUser, CurrentUser
 from api.authz import Access, Action, RoleName, load_access
 from api.deps import AppRuntime, Db, Identity
@@ -102,6 +103,7 @@ async def get_group_invitations(
 ) -> InvitationsResponse:
     """The invitations to a group, as the identity provider has them."""
     access = await _reader(db, user, group_id)
+    await give_back(db)
     try:
         found = await identity.invitations(access.group.auth0_org_id)
     except ManagementError as error:
@@ -121,6 +123,7 @@ async def invite_group_members(
     access = await load_access(db, user, group_id)
     if access is None or not (access.may(Action.INVITE_MEMBERS) or user.system_admin):
         raise ApiError(403, "unauthorized")
+    await give_back(db)  # the identity provider is asked for each address
     roles = await identity.role_ids()
     known = [str(name) for name in _STRENGTH if name in roles]
     if wanted.role not in known:

@@ -12,7 +12,7 @@ from api.context import CurrentPathogen, OrgAccess
 from api.deps import AwsClients, Db
 from api.errors import ApiError, documented
 from api.schemas.base import RowId
-from api.streaming import attachment
+from api.streaming import Pieces, attachment
 from api.trees import Labels, find_tree, read_labels, selected_names, tips, tree_document
 from db.models import PhyloTree
 
@@ -35,9 +35,9 @@ async def get_single_phylo_tree(
     """
     tree = await _visible(db, access, item_id)
     labels = await read_labels(db, access, tree, public=id_style == _PUBLIC)
-    document = await tree_document(aws, tree, labels)
+    document = await tree_document(db, aws, tree, labels)
     headers = attachment(f"{tree.entity_id}.json", "application/json")
-    return Response(document, headers=headers)
+    return Pieces([document], headers=headers)
 
 
 @router.get("/{item_id}/sample_ids", response_class=Response, responses=documented(404))
@@ -52,11 +52,11 @@ async def get_tree_sample_ids(
     """The samples of a tree, and whether its run was asked for them (TSV), a file to download."""
     tree = await _visible(db, access, item_id)
     labels = await read_labels(db, access, tree, public=id_style == _PUBLIC)
-    document = await tree_document(aws, tree, labels)
     selected = await selected_names(db, tree)
+    document = await tree_document(db, aws, tree, labels)
     table = await asyncio.to_thread(_table, document, selected, labels)
     headers = attachment(f"{tree.entity_id}_sample_ids.tsv", "text/tsv")
-    return Response(table, headers=headers)
+    return Pieces([table.encode()], headers=headers)
 
 
 def _table(document: bytes, selected: Set[str], labels: Labels) -> str:

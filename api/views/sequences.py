@@ -41,4 +41,4 @@ async def get_fasta_url(
     """A link to the sequences of samples that works for anybody, for an hour."""
     consumer = wanted.downstream_consumer
     body = await fasta(db, access, pathogen, wanted.samples, consumer=consumer)
-    return FastaURLResponse(url=await link_to_fasta(aws, settings, access.group.name, body))
+    return FastaURLResponse(url=await link_to_fasta(db, aws, settings, access.group.name, body))

@@ -170,7 +170,7 @@ def test_few_errors_among_many_rows_are_all_listed(shared_api: Api) -> None:
     assert found == [
         ([0, "private"], "bool_parsing", None),
         ([499, "private_identifier"], "string_too_long", {"max_length": 128}),
-        ([500, "collection_date"], "date", None),
+        ([500, "collection_date"], "value_error.date", None),
         ([2_999, "id"], "missing", None),
     ]
 

@@ -185,51 +185,96 @@ def _pipeline(place: Place) -> None:
                 break
 
 
-_LONG = json.dumps({"country": "x" * 255, "division": "y" * 255, "location": "z" * 255}).encode()
-_CHUNKS = b"1\r\n \r\n" * 50_000
-_FORM = b"&".join(b"a=1" for _ in range(200_000))
+def _put(who: str | None, body: bytes, *lines: str, reads: bool = True) -> Callable[[Place], None]:
+    return _ask("PUT", _SAMPLES, who, body, *lines, reads=reads)
+
+
+def _search(who: str | None, body: bytes, *lines: str) -> Callable[[Place], None]:
+    return _ask("POST", _SEARCH, who, body, *lines)
+
+
+def _listed(path: str) -> Callable[[Place], bytes]:
+    return lambda place: place.head("GET", path, "member")
+
+
+def _empty(count: int) -> bytes:
+    return b'{"samples": [%s{}]}' % (b"{}," * (count - 1))
+
+
+def _with(more: bytes) -> bytes:
+    """Return a body that changes nothing, with something else in it."""
+    return b'{"samples": [], "more": %s}' % more
+
+
+def _keys(count: int) -> bytes:
+    return b"{%s}" % b",".join(b'"%d":0' % number for number in range(count))
+
+
+def _sequences() -> bytes:
+    return json.dumps({"sample_ids": [f"attack-{n}" for n in range(9_999)]}).encode()
+
+
+def _ids() -> bytes:
+    return json.dumps({"ids": [*range(10**6, 10**6 + 100_000)]}).encode()
+
+
+_CHUNKED = "Transfer-Encoding: chunked"
+_FORM = "Content-Type: application/x-www-form-urlencoded"
+_WORDS = {"country": "x" * 255, "division": "y" * 255, "location": "z" * 255}
+_TINY = b"1\r\n \r\n" * 50_000
+_LARGE = b"100000\r\n%s\r\n" % (b" " * _BLANKS)
+_HEADERS = tuple(f"X-{number}: {'a' * 50}" for number in range(250))
+_HALF = "Content-Length: 1000"
 
 ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "quiet": lambda: _many(0, lambda _place: None),
-    "10,000 empty samples": lambda: _many(2, _ask("PUT", _SAMPLES, "viewer", b'{"samples":[%s{}]}' % (b"{}," * 9_999))),
-    "40,000 empty samples": lambda: _many(2, _ask("PUT", _SAMPLES, "viewer", b'{"samples":[%s{}]}' % (b"{}," * 39_999))),
-    "60 MB without a token": lambda: _many(3, _ask("PUT", _SAMPLES, None, b" " * (60 << 20))),
-    "60 MB with a token": lambda: _many(3, _ask("PUT", _SAMPLES, "viewer", b" " * (60 << 20))),
-    "20 MB bodies": lambda: _many(8, _ask("PUT", _SAMPLES, "member", b'{"samples": [], "x": "%s"}' % (b"x" * (20 << 20)))),
-    "20 MB chunked": lambda: _many(8, _ask("PUT", _SAMPLES, "viewer", b"100000\r\n%s\r\n" % (b" " * _BLANKS) * 20 + b"0\r\n\r\n", "Transfer-Encoding: chunked")),
-    "20 unread lists": lambda: _held(20, lambda place: place.head("GET", _SAMPLES, "member")),
-    "200 unread lists": lambda: _held(200, lambda place: place.head("GET", _SAMPLES, "member")),
-    "20 unread locations": lambda: _held(20, lambda place: place.head("GET", "/v2/locations/", "member")),
-    "20 unread answers to changes": lambda: _many(20, _ask("PUT", _SAMPLES, "member", _rows(2_000), reads=False)),
-    "20 unread sequences": lambda: _many(20, _ask("POST", "/v2/orgs/1/sequences/", "member", json.dumps({"sample_ids": [f"attack-{n}" for n in range(9_999)]}).encode(), reads=False)),
+    "10,000 empty samples": lambda: _many(2, _put("viewer", _empty(10_000))),
+    "40,000 empty samples": lambda: _many(2, _put("viewer", _empty(40_000))),
+    "60 MB without a token": lambda: _many(3, _put(None, b" " * (60 << 20))),
+    "60 MB with a token": lambda: _many(3, _put("viewer", b" " * (60 << 20))),
+    "20 MB bodies": lambda: _many(8, _put("member", _with(b'"%s"' % (b"x" * (20 << 20))))),
+    "20 MB chunked": lambda: _many(8, _put("viewer", _LARGE * 20 + b"0\r\n\r\n", _CHUNKED)),
+    "20 unread lists": lambda: _held(20, _listed(_SAMPLES)),
+    "200 unread lists": lambda: _held(200, _listed(_SAMPLES)),
+    "20 unread locations": lambda: _held(20, _listed("/v2/locations/")),
+    "20 unread answers to changes": lambda: _many(20, _put("member", _rows(2_000), reads=False)),
+    "20 unread sequences": lambda: _many(
+        20, _ask("POST", "/v2/orgs/1/sequences/", "member", _sequences(), reads=False)
+    ),
     "400 half-sent requests": lambda: _both(
         _held(200, lambda place: place.head("GET", _ME, "member")[:-2], b"X-A: b\r\n"),
-        _held(200, _body_head(_SEARCH, "member", "Content-Length: 1000"), b" "),
+        _held(200, _body_head(_SEARCH, "member", _HALF), b" "),
     ),
     "1,500 idle connections": lambda: _held(1_500, lambda _place: b""),
-    "1,500 half-sent bodies": lambda: _held(1_500, _body_head(_SEARCH, "viewer", "Content-Length: 1000"), b" "),
-    "half-sent pipelines": lambda: _held(200, lambda place: place.head("GET", "/v2/health/", None) + b"GET /v2", b"x"),
+    "1,500 half-sent bodies": lambda: _held(1_500, _body_head(_SEARCH, "viewer", _HALF), b" "),
+    "half-sent pipelines": lambda: _held(
+        200, lambda place: place.head("GET", "/v2/health/", None) + b"GET /v2", b"x"
+    ),
     "500 pipelined requests": lambda: _many(4, _pipeline),
-    "tiny chunks": lambda: _many(4, _ask("POST", _SEARCH, None, _CHUNKS, "Transfer-Encoding: chunked")),
-    "tiny chunks with a token": lambda: _many(4, _ask("POST", _SEARCH, "viewer", _CHUNKS, "Transfer-Encoding: chunked")),
-    "nested lists": lambda: _many(4, _ask("POST", _SEARCH, "viewer", b"[" * 500_000)),
-    "nested objects": lambda: _many(4, _ask("POST", _SEARCH, "viewer", b'{"a":' * 900 + b"1" + b"}" * 900)),
-    "a million values": lambda: _many(4, _ask("PUT", _SAMPLES, "viewer", b'{"samples": [], "x": [%s0]}' % (b"{}," * 499_000))),
-    "a million keys": lambda: _many(4, _ask("PUT", _SAMPLES, "viewer", b'{"samples": [], %s"x": 0}' % b"".join(b'"%d":0,' % n for n in range(900_000)))),
-    "a number of a million digits": lambda: _many(4, _ask("POST", _SEARCH, "viewer", b'{"country": %s}' % (b"9" * 1_000_000))),
-    "NUL characters": lambda: _many(2, _ask("PUT", _SAMPLES, "viewer", b'{"samples": [%s0]}' % (b'"\\u0000",' * 900_000))),
-    "16 kB heads": lambda: _many(8, _ask("GET", _ME, None, b"", *(f"X-{n}: {'a' * 50}" for n in range(250)))),
+    "tiny chunks": lambda: _many(4, _search(None, _TINY, _CHUNKED)),
+    "tiny chunks with a token": lambda: _many(4, _search("viewer", _TINY, _CHUNKED)),
+    "nested lists": lambda: _many(4, _search("viewer", b"[" * 500_000)),
+    "nested objects": lambda: _many(4, _search("viewer", b'{"a":' * 900 + b"1" + b"}" * 900)),
+    "a million values": lambda: _many(4, _put("viewer", _with(b"[%s0]" % (b"{}," * 499_000)))),
+    "a million keys": lambda: _many(4, _put("viewer", _with(_keys(900_000)))),
+    "a number of a million digits": lambda: _many(
+        4, _search("viewer", b'{"country": %s}' % (b"9" * 1_000_000))
+    ),
+    "NUL characters": lambda: _many(2, _put("viewer", _with(b"[%s0]" % (b'"\\u0000",' * 900_000)))),
+    "16 kB heads": lambda: _many(8, _ask("GET", _ME, None, b"", *_HEADERS)),
     "5,000 parameters": lambda: _many(8, _ask("GET", f"{_ME}?{'&'.join(['a'] * 5_000)}", "viewer")),
     "long paths": lambda: _many(8, _ask("GET", "/v2/" + "a/" * 7_000, None)),
-    "forms": lambda: _many(4, _ask("POST", _SEARCH, "viewer", _FORM, "Content-Type: application/x-www-form-urlencoded")),
-    "bogus tokens": lambda: _many(8, _ask("GET", _ME, None, b"", "Authorization: Bearer e30.e30.e30")),
+    "forms": lambda: _many(4, _search("viewer", b"a=1&" * 200_000, _FORM)),
+    "bogus tokens": lambda: _many(
+        8, _ask("GET", _ME, None, b"", "Authorization: Bearer e30.e30.e30")
+    ),
     "100,000 names": lambda: _many(4, _ask("POST", f"{_SAMPLES}validate_ids/", "viewer", _names())),
-    "100,000 ids to delete": lambda: _many(4, _ask("DELETE", _SAMPLES, "viewer", json.dumps({"ids": [*range(10**6, 10**6 + 100_000)]}).encode())),
-    "location searches": lambda: _many(16, _ask("POST", _SEARCH, "viewer", _LONG)),
+    "100,000 ids to delete": lambda: _many(4, _ask("DELETE", _SAMPLES, "viewer", _ids())),
+    "location searches": lambda: _many(16, _search("viewer", json.dumps(_WORDS).encode())),
     "lists": lambda: _many(16, _ask("GET", _SAMPLES, "member")),
-    "changes of 10,000 samples": lambda: _many(4, _ask("PUT", _SAMPLES, "member", _rows(10_000))),
-    "changes of 40,000 samples": lambda: _many(4, _ask("PUT", _SAMPLES, "viewer", _rows(40_000))),
-}  # fmt: skip
+    "changes of 10,000 samples": lambda: _many(4, _put("member", _rows(10_000))),
+    "changes of 40,000 samples": lambda: _many(4, _put("viewer", _rows(40_000))),
+}
 
 
 @dataclass(frozen=True)
@@ -371,12 +416,13 @@ def main() -> int:
         for name in chosen.attacks or ATTACKS:
             one = measure(name, server, tokens, chosen.seconds)
             found.append(one)
-            row = (one.p95_s, one.worst_s, one.peak_mb, one.recovery_s)
-            sys.stderr.write(f"{name}: {one.failed}/{one.requests} {row}\n")
-            table.add_row(
-                name, str(one.requests), str(one.failed), f"{one.p95_s:.3f}", f"{one.worst_s:.3f}",
-                f"{one.peak_mb:.0f}", f"{one.recovery_s:.1f}", style=None if one.holds else "red",
-            )  # fmt: skip
+            cells = (
+                *(name, str(one.requests), str(one.failed)),
+                *(f"{one.p95_s:.3f}", f"{one.worst_s:.3f}"),
+                *(f"{one.peak_mb:.0f}", f"{one.recovery_s:.1f}"),
+            )
+            sys.stderr.write(" | ".join(cells) + "\n")
+            table.add_row(*cells, style=None if one.holds else "red")
     Console(width=140 if not sys.stdout.isatty() else None).print(table)
     if chosen.json:
         chosen.json.write_text(json.dumps([vars(one) for one in found], indent=2) + "\n")
