@@ -13,6 +13,7 @@ from aspencli.clients.api_calls import HEAVY, ME, ApiCalls
 from aspencli.clients.api_samples import Samples, scoped
 from aspencli.clients.downloads import Downloaded, Landing, Progress
 from aspencli.clients.picking import under, whole
+from aspencli.errors import BadInputError
 from aspencli.shapes import (
     Group,
     Invitation,
@@ -29,6 +30,24 @@ from aspencli.shapes import (
     PhyloRun,
     UsherTree,
 )
+
+_NOT_VALID = 422
+
+
+def _check(calls: ApiCalls, path: str) -> None:
+    """Ask for something that cannot be made: the service checks the right first.
+
+    The API tells nobody who is a system administrator. An empty object has none of the fields that
+    are required, so the answer is 422 to who may, and 403 to who may not.
+
+    Raises:
+        CredentialsError: One may not.
+    """
+    try:
+        calls.ask("POST", path, lambda _found: None, body={}, safe=True)
+    except BadInputError as error:
+        if error.answer is None or error.answer.status != _NOT_VALID:
+            raise
 
 
 class Users:
@@ -49,6 +68,14 @@ class Users:
         """Create a user with a role in a group; the service as it was last published cannot."""
         return self._calls.ask("POST", "/v2/users/", whole(Me), body=user, settle=settle)
 
+    def check_create(self) -> None:
+        """Make sure that one may create users; nothing is created.
+
+        Raises:
+            CredentialsError: One may not.
+        """
+        _check(self._calls, "/v2/users/")
+
 
 class Groups:
     """``/v2/groups``."""
@@ -59,6 +86,14 @@ class Groups:
     def create(self, group: NewGroup, settle: Callable[[], Group | None] | None = None) -> Group:
         """Create a group."""
         return self._calls.ask("POST", "/v2/groups/", whole(Group), body=group, settle=settle)
+
+    def check_create(self) -> None:
+        """Make sure that one may create groups, which takes a system administrator.
+
+        Raises:
+            CredentialsError: One may not.
+        """
+        _check(self._calls, "/v2/groups/")
 
     def get(self, group: int) -> Group:
         """One group."""

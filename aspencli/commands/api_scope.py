@@ -14,11 +14,25 @@ if TYPE_CHECKING:
     from aspencli.services.orgs import Scope
 
 
-def chosen_scope(context: AppContext, group: str | None, pathogen: str | None) -> Scope:
-    """The group and the pathogen that are meant; told to a person at the terminal."""
-    from aspencli.services.orgs import Scope, find_org
+def chosen_scope(
+    context: AppContext, group: str | None, pathogen: str | None, *, writing: bool = False
+) -> Scope:
+    """Return the group and the pathogen that are meant; a person at the terminal is told.
+
+    Args:
+        context: The run of the program.
+        group: The group that was named, if any.
+        pathogen: The pathogen that was named, if any.
+        writing: Whether data of the group are to be changed, be it in a dry run.
+
+    Raises:
+        CredentialsError: They are to be changed, and one may only look at them.
+    """
+    from aspencli.services.orgs import Scope, find_org, require_writer
 
     org = find_org(context.api(), params.chosen_group(context, group))
+    if writing:
+        require_writer(context.api().users.me(), org)
     scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
     if context.out.err.isatty():
         context.out.info(f"{params.road_words(context, Road.API)}, for {scope}")

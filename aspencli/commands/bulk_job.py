@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from heapq import merge
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli.commands.bulk_findings import Findings
@@ -27,7 +28,7 @@ from aspencli.services.runs import Place, is_same_place
 if TYPE_CHECKING:
     from aspencli.services.runs import Run
     from aspencli.services.tables import Table
-    from db.bulk.rows import Plan, Request
+    from db.bulk.rows import Plan, PlannedRow, Request
 
 StoreT = TypeVar("StoreT", bound=PlanStore)
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
@@ -136,10 +137,31 @@ class Job(ABC, Generic[StoreT]):
         if before:
             self.out.warn(f"run {before.id} wrote this file already, and it is not written again.")
         self._say(assessment, name, remedy)
-        rows = self._view.shown(self._store.rows())
-        self.out.rows(self._view.plan_columns, rows)
+        skipped = self._skipped() if assessment.plan.left_out else []
+        rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
+        self.out.rows(self._view.plan_columns, self._view.shown(rows))
         self._findings.report("would change")
         self.out.hint("Nothing was written (--dry-run).")
+        if assessment.plan.to_change:
+            self._check_rights()
+
+    def _check_rights(self) -> None:
+        """Make sure that what a dry run has shown may be written.
+
+        Raises:
+            CredentialsError: It may not.
+        """
+
+    def _skipped(self) -> list[PlannedRow]:
+        """Return the rows that are left out of the plan, as the plan shows them."""
+        from db.bulk.rows import PlannedRow
+
+        with closing(self._store.outcomes()) as rows:
+            return [
+                PlannedRow(row.line, row.key, row.changes, "skip", row.within)
+                for row in rows
+                if row.left_out
+            ]
 
     def _write(
         self,
@@ -255,6 +277,10 @@ class DatabaseJob(Job[BulkStore]):
             store, group, lambda: place_of(database.url, store.identity(), context.api_address)
         )
         super().__init__(context, stack, group_id, files, purpose, ground)
+
+    def _check_rights(self) -> None:
+        """See `Job._check_rights`."""
+        bulk.require_rights(self._store.lacking_rights())
 
     def _writing(self, recording: Recording) -> Writing[BulkStore]:
         return DatabaseWriting(

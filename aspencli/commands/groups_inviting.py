@@ -107,7 +107,7 @@ def invite(
     fails, the others are sent, and the exit code is 1.
     """
     from aspencli.commands.api_scope import chosen_ids, named_group
-    from aspencli.services.invitations import plan_invites
+    from aspencli.services.invitations import check_invite, plan_invites
     from aspencli.services.orgs import find_org
 
     context = current(ctx)
@@ -122,6 +122,8 @@ def invite(
             "you may not see who is a member or invited already, so nobody is left out"
         )
     if dry_run:
+        if plan.emails:
+            check_invite(api, plan.org)
         rows: list[Row] = [{"email": e, "status": s, "error": None} for e, s in plan.spared.items()]
         rows += [{"email": each, "status": "planned", "error": None} for each in plan.emails]
         context.out.rows(INVITE_COLUMNS, rows)

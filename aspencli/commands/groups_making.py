@@ -83,6 +83,7 @@ def create(
     row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
     row["default_tree_location"] = name_of(place)
     if dry_run:
+        context.api().groups.check_create()
         context.out.records(CREATE_COLUMNS, [{**row, "status": "planned"}])
         return context.out.info(f"group {wanted['name']} would be created; nothing was written")
     context.authorise(

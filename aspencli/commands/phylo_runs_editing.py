@@ -143,7 +143,7 @@ def create(
     context = current(ctx)
     days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
     samples = chosen_ids(context, ids, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
     arguments: dict[str, object] = {**_arguments(template_args), **days}
     if lineages:
@@ -177,7 +177,7 @@ def update(
     from aspencli.services.run_changes import find_runs
 
     context = current(ctx)
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
     if before["name"] == name:
@@ -208,7 +208,7 @@ def delete(
 
     context = current(ctx)
     ids = run_ids(chosen_ids(context, runs, file, ("id",)))
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "would be deleted") for run in found}

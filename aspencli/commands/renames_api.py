@@ -60,7 +60,7 @@ class ApiJob(Job[ListPlan]):
                 "through the API only public identifiers can be changed in bulk",
                 hint="Go straight to the database: add --via db",
             )
-        grounds = open_grounds(context, group_id, writing=not purpose.dry_run)
+        grounds = open_grounds(context, group_id)
         undone = purpose.undo_of
         parked = partial(temporary_name, undone) if undone else None
         store = ListPlan(purpose.spec, grounds.place.read, parked)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspencli.commands.bulk_rows import RESULT_COLUMNS, problem_line
-from aspencli.errors import AspenError, ConflictError, CredentialsError
+from aspencli.errors import AspenError, ConflictError
 from aspencli.interrupts import Brake
 from aspencli.output.text import counted
 from aspencli.services.api_renames import journal as run_journals
 from aspencli.services.api_renames.listing import Place, Snapshot
 from aspencli.services.api_renames.running import Running, Stopped
 from aspencli.services.journal import open_journal
-from aspencli.services.orgs import find_slugs
+from aspencli.services.orgs import Org, find_slugs, require_writer
 from aspencli.services.recording import Recording, Subject
 from aspencli.services.runs import Counts, InputFile, Outcome
 from aspencli.services.runs import Place as Stored
@@ -34,7 +34,6 @@ _STOPPING = (
     b"\nStopping as soon as no sample has a temporary name; interrupt again to stop at once.\n"
 )
 _UNSENT = "No request was sent; nothing was changed."
-_LOOKS_ONLY = {"viewer"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,12 @@ class Grounds:
     stored: Stored
 
 
-def open_grounds(context: AppContext, group_id: int, *, writing: bool) -> Grounds:
+def open_grounds(context: AppContext, group_id: int) -> Grounds:
     """Find a group through the API.
 
     Args:
         context: The run of the program.
         group_id: The group.
-        writing: Whether its samples are to be changed.
 
     Raises:
         CredentialsError: One may not change its samples.
@@ -67,14 +65,10 @@ def open_grounds(context: AppContext, group_id: int, *, writing: bool) -> Ground
     from urllib.parse import urlsplit
 
     api = context.api()
-    mine = {group["id"]: group for group in api.users.me()["groups"]}
-    known = mine.get(group_id)
+    me = api.users.me()
+    known = next((group for group in me["groups"] if group["id"] == group_id), None)
     name = known["name"] if known else api.groups.get(group_id)["name"]
-    if writing and known and set(known["roles"]) <= _LOOKS_ONLY:
-        raise CredentialsError(
-            f"you may look at the samples of group {group_id} ({name}), not change them",
-            hint="Ask an administrator of the group to make you a member.",
-        )
+    require_writer(me, Org(group_id, name))
     address = context.access.at.api_url
     url = urlsplit(address)
     place = Place(api.samples, group_id, find_slugs(api, None))

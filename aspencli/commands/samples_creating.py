@@ -131,7 +131,7 @@ def create(
     }
     given = {name: text for name, text in one.items() if text is not None}
     _check_sources(fasta, sequence, metadata, given)
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     places = Gazetteer(context.api().locations)
     faults: list[Fault] = []
     with ExitStack() as stack:

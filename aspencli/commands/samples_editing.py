@@ -120,7 +120,7 @@ def update(
     )
     records = read_records(json_data, change, bool(keys or file))
     ids = chosen_ids(context, keys, file, KEYS) if records is None else []
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     samples, began = context.api().samples, time.monotonic()
     if records is not None:
         edits = plan_records(samples, scope, records, missing_words=missing_words)
@@ -154,7 +154,7 @@ def delete(
     if not keys and file is None:  # as of old; standard input is read only where - says so
         return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
     ids = chosen_ids(context, keys, file, KEYS)
-    scope = chosen_scope(context, group, pathogen)
+    scope = chosen_scope(context, group, pathogen, writing=True)
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "would be deleted") for each in found}

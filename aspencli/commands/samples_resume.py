@@ -52,7 +52,7 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
             return
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
-        grounds = open_grounds(context, head.group_id, writing=True)
+        grounds = open_grounds(context, head.group_id)
         known = _known_place(head)
         certain = is_same_place(known, grounds.stored, f"run {head.run}")
         if not certain:

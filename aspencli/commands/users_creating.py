@@ -95,14 +95,18 @@ def create(
 
 
 def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None:
-    from aspencli.services.onboarding import create_user, plan_user
+    from aspencli.services.bulk import require_rights
+    from aspencli.services.onboarding import RIGHTS, create_user, plan_user
+    from db.rights import lacking
 
     with context.database().reading() as session:
         plan = plan_user(session, wanted)
+        lacks = lacking(session.connection(), RIGHTS) if dry_run else []
     if plan.existing is not None:
         return _answer(context, "unchanged", vars(plan.existing))
     planned = _planned(plan.wanted, plan.group_id, plan.wanted.group)
     if dry_run:
+        require_rights(lacks)
         return _answer(context, "planned", planned)
     _ask(context, planned)
     done = create_user(context.database(writable=True), wanted)
@@ -116,6 +120,7 @@ def _through_api(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
     org = plan_asked(api, wanted)
     planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org.id))
     if dry_run:
+        api.users.check_create()
         return _answer(context, "planned", planned)
     _ask(context, planned)
     return _answer(context, "created", create_asked(api, wanted, org))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
@@ -14,6 +14,7 @@ from aspencli.errors import (
     AspenError,
     BadInputError,
     ConflictError,
+    CredentialsError,
     NotFoundError,
     UnreachableError,
 )
@@ -21,6 +22,7 @@ from aspencli.services.decoding import Fault
 from aspencli.services.stored_text import folded, odd_in_identifier
 from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from db.errors import OutcomeUnknownError, RowsMovedError
+from db.rights import Right
 
 WriteRows = Callable[[IO[bytes]], None]
 """Writes the undo rows to an open file."""
@@ -55,7 +57,7 @@ class PlanStore(Protocol):
     def moved(self) -> Generator[MovedRow, None, None]:
         """What the rows of the plan hold although something else was expected."""
 
-    def outcomes(self) -> Iterator[AssessedRow]:
+    def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the file, with what stands in its way."""
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
@@ -64,6 +66,9 @@ class PlanStore(Protocol):
 
 class BulkStore(PlanStore, Protocol):
     """What also applies it at once: the database."""
+
+    def lacking_rights(self) -> list[Right]:
+        """Return the rights that `apply` would need and the user does not have."""
 
     def apply(
         self,
@@ -175,6 +180,20 @@ def _storable(requests: Iterable[Request], codec: str, faults: Faults) -> Iterat
 def all_problems(store: PlanStore, faults: Faults) -> Generator[Problem, None, None]:
     """Every bad line, whether the file or the database says so, by line."""
     yield from merge(faults, store.problems(), key=lambda problem: problem.line)
+
+
+def require_rights(lacking: Sequence[Right]) -> None:
+    """Refuse what the database would refuse.
+
+    Raises:
+        CredentialsError: A right is missing.
+    """
+    if lacking:
+        raise CredentialsError(
+            "This database user may not write what the plan shows",
+            hint="Sign in as a user that may, or ask for these rights with GRANT.",
+            details=[f"missing: {right}" for right in lacking],
+        )
 
 
 def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:

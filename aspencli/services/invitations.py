@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from aspencli.errors import CredentialsError
+from aspencli.services import orgs
 from aspencli.services.checks import clean_email
 from aspencli.services.orgs import Org
 from aspencli.shapes import Invitation, Invited, Member
@@ -18,6 +19,9 @@ _FORBIDDEN = 403
 
 class Groups(Protocol):
     """Knows members and invitations, and sends some."""
+
+    def check_create(self) -> None:
+        """Make sure that one may create groups."""
 
     def members(self, group: int) -> list[Member]:
         """The members."""
@@ -84,6 +88,18 @@ class InviteResult:
     error: str | None = None
 
 
+class Inviting(Protocol):
+    """Tells who is signed in, and invites."""
+
+    @property
+    def users(self) -> orgs.Users:
+        """Its users."""
+
+    @property
+    def groups(self) -> Groups:
+        """Its groups."""
+
+
 def list_invitations(
     groups: Groups, org: Org, now: dt.datetime | None = None
 ) -> list[InvitationRow]:
@@ -124,6 +140,26 @@ def plan_invites(
     spared = {} if again else {e: known[e.lower()] for e in wanted if e.lower() in known}
     left = tuple(email for email in wanted if email not in spared)
     return InvitePlan(org, role, left, spared, frozenset(row.id for row in there))
+
+
+def check_invite(directory: Inviting, org: Org) -> None:
+    """Make sure that one may invite to a group; nothing is sent.
+
+    Raises:
+        CredentialsError: One is administrator neither of the group nor of the system.
+    """
+    mine = {group["id"]: group["roles"] for group in directory.users.me()["groups"]}
+    if "admin" in mine.get(org.id, ()):
+        return
+    try:
+        directory.groups.check_create()  # which takes a system administrator, too
+    except CredentialsError as error:
+        raise CredentialsError(
+            f"You may not invite people to {org}",
+            hint="Only an administrator of the group or a system administrator can: ask one.",
+            details=error.details,
+            answer=error.answer,
+        ) from error
 
 
 def send_invites(groups: Groups, plan: InvitePlan) -> Iterator[InviteResult]:

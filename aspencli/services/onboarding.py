@@ -14,6 +14,7 @@ from aspencli.services.new_user import NewUser
 from aspencli.services.users import UserDetails, describe_user, details_of
 from db.database import Database
 from db.models import Group, Role, User, UserRole
+from db.rights import Right
 from db.sessions import ReadSession
 
 
@@ -62,6 +63,10 @@ def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
         group.id,
         details_of(session, existing) if existing else None,
     )
+
+
+RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
+"""What `create_user` needs."""
 
 
 def create_user(database: Database, wanted: NewUser) -> Onboarded:

@@ -11,6 +11,8 @@ from aspencli.services.checks import as_id
 from aspencli.services.nearest import not_found
 from aspencli.shapes import Group, GroupRoles, Me, Pathogen
 
+_LOOKS_ONLY = frozenset({"viewer"})
+
 
 class Users(Protocol):
     """Tells who is signed in."""
@@ -120,6 +122,20 @@ def find_both(directory: Directory, org: str | None, owner: str | None) -> tuple
     if org is None or org == owner:
         return wanted or find_org(directory, None), wanted
     return find_org(directory, org), wanted
+
+
+def require_writer(me: Me, org: Org) -> None:
+    """Make sure that one may change the data of a group, as far as one's roles there tell.
+
+    Raises:
+        CredentialsError: One may only look at them.
+    """
+    known = next((g for g in me["groups"] if g["id"] == org.id), None)
+    if known is not None and set(known["roles"]) <= _LOOKS_ONLY:
+        raise CredentialsError(
+            f"you may look at the samples of group {org.id} ({known['name']}), not change them",
+            hint="Ask an administrator of the group to make you a member.",
+        )
 
 
 def find_slugs(directory: Directory, slug: str | None) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from aspencli.services.drafts import Draft
 from aspencli.services.table_files import WRITERS
-from db.bulk.rows import AssessedRow, Problem
+from db.bulk.rows import AssessedRow, Change, Problem
 
-_Cells = tuple[str | None, ...]
+_Told = tuple[tuple[str | None, ...], Change | None]
 _Line = tuple[Any, ...]  # the number of the line, then texts or nothing
 
 
@@ -24,11 +24,12 @@ class ReportForm:
 
     Attributes:
         columns: Their names.
-        cells: What stands there: one tuple for each row of the report.
+        cells: What stands there: one tuple for each row of the report, with the change that it
+            is about, if it is about one.
     """
 
     columns: tuple[str, ...]
-    cells: Callable[[AssessedRow], Iterable[_Cells]]
+    cells: Callable[[AssessedRow], Iterable[_Told]]
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -36,14 +37,14 @@ class ReportForm:
         return ("line", *self.columns, "outcome", "reason")
 
 
-def _change(row: AssessedRow) -> Iterable[_Cells]:
+def _change(row: AssessedRow) -> Iterable[_Told]:
     (change,) = row.changes
-    return [(row.key, change.before, change.after)]
+    return [((row.key, change.before, change.after), change)]
 
 
-def _each_change(row: AssessedRow) -> Iterable[_Cells]:
-    return [(row.key, each.column, each.before, each.after) for each in row.changes] or [
-        (row.key, None, None, None)
+def _each_change(row: AssessedRow) -> Iterable[_Told]:
+    return [((row.key, each.column, each.before, each.after), each) for each in row.changes] or [
+        ((row.key, None, None, None), None)
     ]
 
 
@@ -53,8 +54,8 @@ CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
 """One row for each value that a line names."""
 
 
-def _each_placed(row: AssessedRow) -> Iterable[_Cells]:
-    return [(key, row.within, *change) for key, *change in _each_change(row)]
+def _each_placed(row: AssessedRow) -> Iterable[_Told]:
+    return [((cells[0], row.within, *cells[1:]), each) for cells, each in _each_change(row)]
 
 
 PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
@@ -101,10 +102,10 @@ class ReportFile(Draft):
             bad_only: Leave out the rows that have no fault.
         """
         lines: Iterator[_Line] = (
-            (row.line, *cells, *_told(row, changed))
+            (row.line, *cells, *_told(row, change, changed))
             for row in rows
             if row.reason or not bad_only
-            for cells in self._form.cells(row)
+            for cells, change in self._form.cells(row)
         )
         blank = (None,) * len(self._form.columns)
         bad: Iterator[_Line] = ((p.line, *blank, "refused", reason_of(p)) for p in faults)
@@ -126,11 +127,10 @@ def reason_of(problem: Problem) -> str:
     return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
 
 
-def _told(row: AssessedRow, changed: str) -> tuple[str, str | None]:
-    """Outcome and reason."""
+def _told(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
+    """Return the outcome of a cell, and the reason."""
     if row.reason:
         return "left alone" if row.left_out else "refused", row.reason
-    is_same = all(change.is_same for change in row.changes)
     if row.becomes:
         return _BECOMES[row.becomes].get(changed, changed), None
-    return "already so" if is_same else changed, None
+    return "already so" if change is None or change.is_same else changed, None

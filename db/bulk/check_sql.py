@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from db.bulk.carrying import KEPT
 from db.bulk.conditions import differs, given, in_scope, is_unknown, label, lacks_side, moved
-from db.bulk.plan_sql import HELD, PLAN, PROBLEM
+from db.bulk.plan_sql import HELD, LEFT, PLAN, PROBLEM
 from db.bulk.reference_sql import shown
 from db.bulk.spec import Column, Side, Spec
 
@@ -34,7 +34,9 @@ def leave(found: str) -> str:
     """Leave the rows that such a query finds out of the plan."""
     return f"""
 WITH found (line, column_name, reason) AS MATERIALIZED ({found}), gone AS (
-    DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM found)
+    DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM found) RETURNING p.*
+), put AS (
+    INSERT INTO {LEFT} SELECT * FROM gone
 )
 {_LEFT_OUT}
 SELECT line, column_name, reason, true FROM found
@@ -240,7 +242,6 @@ ANALYZE {PLAN}, {HELD}
 
 def leave_taken(spec: Spec) -> str:
     """Leave them out of the plan, and whatever wants what they keep."""
-    numbers = [f"p.n{number}" for number, _column in spec.unique()]
     return f"""
 WITH RECURSIVE blocked AS (
     SELECT k.number, k.line, k.id, k.holder_id FROM {HELD} k WHERE {_not_freed(spec)}
@@ -249,7 +250,9 @@ WITH RECURSIVE blocked AS (
       FROM blocked b JOIN {HELD} k ON k.holder_id = b.id
 ), gone AS (
     DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM blocked)
-    RETURNING p.line, {", ".join(numbers)}
+    RETURNING p.*
+), put AS (
+    INSERT INTO {LEFT} SELECT * FROM gone
 ), unheld AS (
     DELETE FROM {HELD} k WHERE k.line IN (SELECT line FROM blocked)
 )

@@ -34,6 +34,7 @@ ROWS = "pg_temp.aspencli_rows"
 PLAN = "pg_temp.aspencli_plan"
 HELD = "pg_temp.aspencli_held"
 PROBLEM = "pg_temp.aspencli_problem"
+LEFT = "pg_temp.aspencli_left"
 
 # A reading database defaults to read-only transactions, which may not even make temporary tables.
 READ_WRITE = "SET TRANSACTION READ WRITE"
@@ -163,6 +164,8 @@ CREATE TEMPORARY TABLE aspencli_problem (
     left_out boolean NOT NULL DEFAULT false
 ) {KEPT}
 """
+CREATE_LEFT = f"CREATE TEMPORARY TABLE aspencli_left (LIKE {PLAN}) {KEPT}"
+"""What was left out of the plan, as it was planned: a report shows what these rows hold."""
 
 
 def count(spec: Spec) -> str:

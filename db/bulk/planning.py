@@ -68,6 +68,8 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
     run.run(gathering_sql.create_plan(spec) if spec.creates else plan_sql.create_plan(spec))
     run.run(plan_sql.analyse_plan(spec))
     run.run(plan_sql.CREATE_PROBLEM)
+    if skip_moved:
+        run.run(plan_sql.CREATE_LEFT)
     if spec.creates:
         is_clean = creating.gather(run, spec)
         counts = run.run(plan_sql.count(spec)).one()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.bulk.check_sql import quoted, quoted_cell
 from db.bulk.conditions import changes, differs, given, in_scope, is_there, label, moved
-from db.bulk.plan_sql import PLAN, PROBLEM, ROWS, current, sides
+from db.bulk.plan_sql import LEFT, PLAN, PROBLEM, ROWS, current, sides
 from db.bulk.reference_sql import shown
 from db.bulk.spec import Column, Spec
 
@@ -31,8 +31,14 @@ SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cel
 """
 
 
-def outcomes(spec: Spec) -> str:
-    """Every row of the file, by line, with what stands in its way."""
+def outcomes(spec: Spec, *, with_left: bool = False) -> str:
+    """Every row of the file, by line, with what stands in its way.
+
+    Args:
+        spec: The specification.
+        with_left: Whether rows may have been left out of the plan; what they hold is told, too.
+    """
+    planned = f"(SELECT * FROM {PLAN} UNION ALL SELECT * FROM {LEFT})" if with_left else PLAN
     cells = []
     for number, column in spec.numbered():
         cells += [f"m.g{number}"] if spec.partial else []
@@ -42,7 +48,7 @@ def outcomes(spec: Spec) -> str:
 SELECT m.line, {named}, f.reason, f.left_out{_beside(spec, "m.vw")},
        {", ".join(cells)}
   FROM {ROWS} m
-  LEFT JOIN {PLAN} p ON p.line = m.line
+  LEFT JOIN {planned} p ON p.line = m.line
   LEFT JOIN (SELECT line, bool_or(left_out) AS left_out,
                     string_agg(column_name || ': ' || reason, '; ' ORDER BY column_name) AS reason
                FROM {PROBLEM} GROUP BY line) f ON f.line = m.line
@@ -56,7 +62,7 @@ def _named(spec: Spec, key: str, label: str) -> str:
 
 
 def _beside(spec: Spec, given: str = "NULL") -> str:
-    """What a row says beside its columns: what becomes of it, and what it lies within.
+    """What a row says beside its columns: what becomes of it, what it lies within, if it leads.
 
     Args:
         spec: The specification.
@@ -66,8 +72,7 @@ def _beside(spec: Spec, given: str = "NULL") -> str:
         return ""
     where = f"coalesce({shown(spec.within, 'p.within')}, {given})" if spec.within else "NULL"
     return f""",
-       CASE WHEN p.creates AND p.leads THEN 'create' WHEN p.deletes AND p.leads THEN 'delete' END,
-       {where}"""
+       CASE WHEN p.creates THEN 'create' WHEN p.deletes THEN 'delete' END, {where}, p.leads"""
 
 
 def _cells(number: int, column: Column, after: str) -> list[str]:

@@ -16,18 +16,23 @@ from db.bulk.committing import commit_surely
 from db.bulk.copying import copy_in, copy_out
 from db.bulk.lines import changes_of, lines_of
 from db.bulk.planning import Made, make_plan
-from db.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
+from db.bulk.rows import AssessedRow, Change, MovedRow, Plan, PlannedRow, Problem, Request
 from db.bulk.spec import Spec
 from db.bulk.statements import Statements, temporary_tables
 from db.database import Database
 from db.errors import OutcomeUnknownError, RowsMovedError
 from db.interrupts import driver_of
+from db.rights import Right, lacking
 from db.transactions import CURRENT, DatabaseIdentity, identify
 
 _SINCE: dict[str, Callable[[Spec], str]] = {
     "23503": read_sql.gone_since,  # what a foreign key refers to
     "23505": read_sql.taken_since,  # what a unique constraint allows once
 }
+
+
+_CREATE = "create"
+_NOTHING_BESIDE = (None, None, None)
 
 
 class _MovedError(Exception):
@@ -51,7 +56,8 @@ class BulkRun:
         self._spec = spec
         self._values = {"scope": scope, "token": secrets.token_hex(6)}
         self._changes_of = changes_of(spec)
-        self._beside = 2 if spec.creates else 0  # cells before the columns; see `read_sql`
+        self._beside = 3 if spec.creates else 0  # cells before the columns; see `read_sql`
+        self._skips_moved = False
         self._made: Made | None = None
 
     def __enter__(self) -> Self:
@@ -106,6 +112,7 @@ class BulkRun:
                 counting them as problems; see `left_out`.
             force: Plan them too, whatever they hold; see `moved`.
         """
+        self._skips_moved = skip_moved
         with self._statements.staging(of_one_moment=True):
             self._made = make_plan(self._statements, self._spec, skip_moved=skip_moved, force=force)
         return self._made.plan
@@ -141,10 +148,15 @@ class BulkRun:
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the file, by line, with the reason why it is not applied, if any."""
         skipped = 4 + self._beside
-        for row in self._statements.stream(read_sql.outcomes(self._spec)):
+        label = self._spec.table.label
+        query = read_sql.outcomes(self._spec, with_left=self._skips_moved)
+        for row in self._statements.stream(query):
             line, key, reason, left_out = row[:4]
+            becomes, within, leads = row[4:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
-            yield AssessedRow(line, key, changes, reason, bool(left_out), *row[4:skipped])
+            if becomes == _CREATE and leads and label not in {each.column for each in changes}:
+                changes = (Change(label, None, key), *changes)  # the key is written, too
+            yield AssessedRow(line, key, changes, reason, bool(left_out), becomes, within)
 
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
@@ -153,7 +165,31 @@ class BulkRun:
         query = read_sql.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
-            yield PlannedRow(row[0], row[1], self._changes_of(row[skipped:]), *row[2:skipped])
+            becomes, within, leads = row[2:skipped] or _NOTHING_BESIDE
+            changes = self._changes_of(row[skipped:])
+            yield PlannedRow(row[0], row[1], changes, becomes if leads else None, within)
+
+    def lacking_rights(self) -> list[Right]:
+        """Return the rights that `apply` would need and the user does not have."""
+        made, spec = self._ready(), self._spec
+        own = tuple(column.stored for _number, column in spec.own())
+        tally, wanted = made.plan.tally, []
+        if made.own:
+            wanted.append(Right("UPDATE", spec.table.name, own))
+        if tally and tally.created:
+            wanted.append(Right("INSERT", spec.table.name, own))
+        if tally and tally.deleted:
+            wanted.append(Right("DELETE", spec.table.name))
+        for number, side, column in spec.aside():
+            count = made.aside[number]
+            if count.changed:
+                wanted.append(Right("UPDATE", side.table, (column.stored,)))
+            if count.put:
+                wanted.append(Right("INSERT", side.table, (column.stored, *(side.inserts or ()))))
+            if count.dropped:
+                wanted.append(Right("DELETE", side.table))
+        with self._connection.begin():
+            return lacking(self._connection, dict.fromkeys(wanted))
 
     def apply(
         self,

@@ -76,6 +76,7 @@ class ListPlan:
         self._parked = parked
         self._requests: list[Request] = []
         self._entries: dict[int, _Entry] = {}
+        self._dropped: dict[int, _Entry] = {}  # what was left out of the plan
         self._found = _Found()
         self.snapshot = Snapshot({}, frozenset())
 
@@ -142,7 +143,8 @@ class ListPlan:
         for problem in [*self._found.problems, *self._found.left_out]:
             reasons.setdefault(problem.line, []).append(f"{problem.column}: {problem.reason}")
         for request in self._requests:
-            entry, line = self._entries.get(request.line), request.line
+            line = request.line
+            entry = self._entries.get(line) or self._dropped.get(line)
             before = entry.before if entry else None
             key = entry.label if entry else request.label or request.key
             change = Change(PUBLIC.name, before, str(request.values[0]))
@@ -231,7 +233,9 @@ class ListPlan:
     def _out(self, found: list[Problem], *, drop: bool) -> list[Problem]:
         """What was found; its rows leave the plan if they are to be dropped."""
         for problem in found if drop else ():
-            self._entries.pop(problem.line, None)
+            entry = self._entries.pop(problem.line, None)
+            if entry is not None:
+                self._dropped[problem.line] = entry
         return found
 
     def _find_held(self, told: list[Problem], *, skip_taken: bool) -> int:
