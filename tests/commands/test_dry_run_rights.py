@@ -119,7 +119,7 @@ def test_dry_run_as_a_user_without_the_right_ends_as_the_command_does(
     rename = ("samples", "update-public-ids", "--group-id", "1", "-f", str(ids))
     who = ("--name", "New", "--email", "new@example.org", "--auth0-user-id", "auth0|new")
     create = ("users", "create", *who, "--group", "1")
-    for command in (rename, ("users", "import", "--from", str(users)), create):
+    for command in (rename, ("users", "import", str(users)), create):
         real, dry = (run_cli(*command, flag, database=reader) for flag in ("--yes", "--dry-run"))
         assert real.code == 4, real.err
         assert dry.code == 4, dry.err

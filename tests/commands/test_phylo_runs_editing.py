@@ -172,7 +172,7 @@ def test_a_run_of_another_group_is_none_of_ones_own(lab: ApiLab) -> None:
     own = {run["id"] for run in runs(lab) if run["group"]["id"] == 1}
     with lab.service.database.reading() as session:
         foreign = session.scalars(sa.select(PhyloRun.id).where(PhyloRun.id.not_in(own))).first()
-    ended = lab("phylo-runs", "delete", str(foreign), "--yes", who="viewer")
+    ended = lab("phylo-runs", "delete", str(foreign), "--yes")
     assert (ended.code, ended.out) == (6, "")
     assert f"has no run {foreign}" in ended.err
 

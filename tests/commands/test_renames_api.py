@@ -139,13 +139,12 @@ def test_who_may_only_look_is_told_before_anything_is_asked(
     api_lab: ApiLab, renames: Renames, tmp_path: Path
 ) -> None:
     mapping = write_mapping(tmp_path / "ids.csv", {key: f"n-{key}" for key in renames.names()})
-    for who, code in (("viewer", 4), ("g2admin", 6), ("sysadmin", 6)):
-        ended = update(api_lab, mapping, "--yes", who=who)
-        assert (ended.code, ended.out) == (code, ""), (who, ended.err)
-    ended = update(api_lab, mapping, "--dry-run", who="viewer")
-    assert ended.code in (0, 2), ended.err
+    for who in ("viewer", "g2admin", "sysadmin"):
+        for flag in ("--yes", "--dry-run"):
+            ended = update(api_lab, mapping, flag, who=who)
+            assert (ended.code, ended.out) == (4, ""), (who, ended.err)
     ended = api_lab("samples", "update-public-ids", "--group-id", "999", "-f", str(mapping))
-    assert ended.code == 6
+    assert ended.code == 6  # the database knows that there is none
 
 
 def test_the_history_tells_the_road(api_lab: ApiLab, renames: Renames, tmp_path: Path) -> None:

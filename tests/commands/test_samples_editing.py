@@ -153,7 +153,7 @@ def test_what_cannot_be_changed_changes_nothing(
 @pytest.mark.parametrize(
     ("who", "of", "code"),
     [
-        ("viewer", "1", 6),
+        ("viewer", "1", 4),
         ("g2admin", "1", 4),
         ("sysadmin", "1", 4),
         ("nogroup", "1", 4),
