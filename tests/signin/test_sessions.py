@@ -275,7 +275,12 @@ def test_a_token_is_not_sent_to_an_address_of_no_target(
 
 def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -> None:
     given = lab.identity.tokens("viewer@example.org")["id_token"]
-    env = {"ASPEN_TOKEN": given, "ASPEN_ENV": "staging", "ASPEN_API_URL_STAGING": lab.api_url}
+    env: dict[str, str | None] = {
+        "ASPEN_TOKEN": given,
+        "ASPEN_ENV": "staging",
+        "ASPEN_API_URL_STAGING": lab.api_url,
+        "ASPEN_CONFIG": None,  # which has a target with this address and this issuer
+    }
     result = lab.run("users", "me", env=env)
     assert result.code == 4
     assert "ASPEN_TOKEN was not sent" in result.err
