@@ -176,7 +176,9 @@ def test_mutations(lab: ApiLab) -> None:
 # Trees
 
 
-@pytest.mark.parametrize(("style", "name"), [("private", "RCPHL-0000001"), ("public", "hCoV-19/")])
+@pytest.mark.parametrize(
+    ("style", "name"), [("private", "RCPHL-0000001"), ("public", "USA/CA-RCPHL-1/2020")]
+)
 def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
     tree = tree_of(lab)
     ended = lab("phylo-trees", "download", tree, "--id-style", style, "-O", ".", "--force")
