@@ -82,7 +82,6 @@ class SessionPolicy:
         writable: Whether its transactions may write unless they say otherwise.
         overrides: Which of the server's stricter settings are ignored.
         guard: How far code that is not ours may go.
-        role: The role that reading transactions take on; None to stay what the address names.
     """
 
     application_name: str = "aspencli"
@@ -91,7 +90,6 @@ class SessionPolicy:
     writable: bool = False
     overrides: Overrides = field(default_factory=Overrides)
     guard: Guard = Guard.NONE
-    role: str | None = None
 
     @property
     def search_path(self) -> str:
@@ -228,7 +226,6 @@ def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str
     chosen = {
         "search_path": policy.search_path,
         **{name: str(value) for name, value in defaults.stricter(policy).items()},
-        **({"role": policy.role} if policy.role and not policy.writable else {}),
     }
     sets = [f"set_config('{name}', {quoted(value)}, true)" for name, value in chosen.items()]
     return f"SELECT {', '.join(sets)}, current_setting('transaction_read_only')"

@@ -24,7 +24,6 @@ from db.connecting import (
     ServerDefaults,
     SessionPolicy,
     opening_statement,
-    quoted,
     transaction_settings,
 )
 from db.errors import NotAllowedError, ServerReadOnlyError
@@ -178,9 +177,6 @@ class DriverConnection(PlainConnection):
         query = "SELECT current_setting('transaction_read_only')"
         if self.pooled:
             query = transaction_settings(self.policy, self.defaults)
-        elif self.policy.role:
-            role = f"set_config('role', {quoted(self.policy.role)}, true)"
-            query = f"SELECT {role}, {query.removeprefix('SELECT ')}"
         with PlainCursor(self) as cursor:
             cursor.execute(f"SET TRANSACTION READ ONLY; {query}")
             row: Any = cursor.fetchone()
