@@ -13,7 +13,7 @@ from db.database import Database
 from db.errors import NotAllowedError, ServerReadOnlyError
 from db.statement_guard import ends_transaction
 from migrations.guard import MigrationLimits, guarded
-from tests.conftest import CliRunner
+from tests.conftest import CliRunner, Server
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 
@@ -64,8 +64,9 @@ def test_command_that_writes_is_refused(run_cli: CliRunner, seeded: Database) ->
 
 
 @pytest.mark.usefixtures("set_for_database")
-def test_migration_keeps_shorter_time_limit(seeded: Database) -> None:
-    writing = seeded.derived(overrides=Overrides(read_only=True), writable=True)
+def test_migration_keeps_shorter_time_limit(seeded: Database, postgres: Server) -> None:
+    direct = Database(postgres.url(str(seeded.url.database)), writable=True)
+    writing = direct.derived(overrides=Overrides(read_only=True))
     with writing.engine.connect() as connection, guarded(connection, MigrationLimits()):
         assert connection.scalar(sa.text("SHOW statement_timeout")) == "7s"
         assert connection.scalar(sa.text("SHOW lock_timeout")) == "5s"
