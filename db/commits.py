@@ -72,7 +72,7 @@ def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
         if driver.notices != said and (interrupts.came or probe.found_standby):
             LOG.warning(
                 "The transaction is committed on this server, but no synchronous standby has "
-                "confirmed it; it is lost if this server is. The server says: %s",
+                "confirmed it: if this server fails now, it may be lost. The server says: %s",
                 " ".join(driver.notices[-1].split()),
             )
         # An interrupt that came too late is obeyed all the same, by whoever has prepared for it.
