@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := aspencli api db local migrations tests docs
 # How many tests run at once.
 WORKERS ?= auto
+# Tests of a module share servers, so one worker runs them all; the long ones come first.
+SPREAD := --dist loadscope --no-loadscope-reorder
 
 ##@ First steps
 
@@ -33,7 +35,7 @@ demo: setup ## Rename samples in a real PostgreSQL on this machine, and undo it
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests (TESTS=path and ARGS=... narrow it down)
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(ARGS) $(TESTS)
 
 # What differs between versions of PostgreSQL: the schema, bulk, undo, diagnostics, profiles, console.
 DATABASE_TESTS := tests/db tests/migrations tests/shell/test_script.py \
@@ -44,7 +46,7 @@ DATABASE_TESTS := tests/db tests/migrations tests/shell/test_script.py \
 .PHONY: test-postgres
 test-postgres: $(VENV)/.dev ## Run the database tests on another PostgreSQL (BINDIR=its folder of programs)
 	@test -x "$(BINDIR)/initdb" || { echo "BINDIR must name the folder with initdb and postgres"; exit 2; }
-	@ASPEN_PG_BINDIR="$(BINDIR)" $(BIN)/python -m pytest -n $(WORKERS) $(ARGS) $(DATABASE_TESTS)
+	@ASPEN_PG_BINDIR="$(BINDIR)" $(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(ARGS) $(DATABASE_TESTS)
 
 ##@ The deployment on this machine
 
@@ -137,7 +139,7 @@ docs: $(VENV)/.dev ## Write the command reference anew
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## Run the tests and show which branches none of them takes
-	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --cov --cov-report=term $(ARGS) $(TESTS)
 
 .PHONY: guides
 guides: $(VENV)/.dev ## Write the outputs that guides show anew

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,8 +60,33 @@ _HAS_STRATEGIES = 150_000  # PostgreSQL 15
 _run_folder = pytest.StashKey[Path]()
 
 
+# Modules that start whole servers, or run for long: what begins last should be short.
+_LONG_FIRST = (
+    *("local/test_deployment", "guides/", "local/test_lifecycle", "local/", "accidents/"),
+    *("poolers/", "commands/test_standbys", "commands/test_renames", "shell/", "signin/"),
+    *("commands/", "fuzz/", "renames_api/", "service/", "migrations/", "db/", "api/"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long modules first; the order within a module stays."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix() if here in item.path.parents else ""
+        return next(
+            (number for number, one in enumerate(_LONG_FIRST) if name.startswith(one)),
+            len(_LONG_FIRST),
+        )
+
+    items.sort(key=place)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Agree on the run's folder; a worker is told it by the process that started it."""
+    # What is compiled is kept, or each of some thousand commands compiles all of our code again.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores it, and so would the processes that tests interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)
