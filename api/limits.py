@@ -38,7 +38,7 @@ class Limits:
     """
 
     body_bytes: int = _MIB
-    body_values: int = 1_000_000
+    body_values: int = 500_000
     body_depth: int = 32
     body_seconds: float = 30.0
     body_rate: int = 16_384

@@ -29,12 +29,14 @@ from tests.bench import (
     renames_api,
     service,
     startup,
+    workers,
 )
 from tests.bench.lab import Lab, machine, opened
 from tests.bench.measuring import Comparison
 
 _PARTS = (
     *("startup", "console", "local", "profiler", "service", "renames", "swaps", "orm"),
+    "workers",
     *("millions", "renames-api"),
 )
 _USUAL = _PARTS[:-2]
@@ -81,6 +83,8 @@ def _measured(
     if "service" in parts:
         facts["postgresql"] = find_binaries().version
         yield from service.measure(service.FULL if full else service.SMALL, rounds)
+    if "workers" in parts:
+        yield from workers.measure(rounds)
     if "profiler" in parts:
         yield from profiler.measure()
         if full or parts is not _USUAL:

@@ -255,12 +255,12 @@ ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "tiny chunks with a token": lambda: _many(4, _search("viewer", _TINY, _CHUNKED)),
     "nested lists": lambda: _many(4, _search("viewer", b"[" * 500_000)),
     "nested objects": lambda: _many(4, _search("viewer", b'{"a":' * 900 + b"1" + b"}" * 900)),
-    "a million values": lambda: _many(4, _put("viewer", _with(b"[%s0]" % (b"{}," * 499_000)))),
-    "a million keys": lambda: _many(4, _put("viewer", _with(_keys(900_000)))),
+    "half a million values": lambda: _many(4, _put("viewer", _with(b"[%s0]" % (b"{}," * 249_000)))),
+    "half a million keys": lambda: _many(4, _put("viewer", _with(_keys(490_000)))),
     "a number of a million digits": lambda: _many(
         4, _search("viewer", b'{"country": %s}' % (b"9" * 1_000_000))
     ),
-    "NUL characters": lambda: _many(2, _put("viewer", _with(b"[%s0]" % (b'"\\u0000",' * 900_000)))),
+    "NUL characters": lambda: _many(2, _put("viewer", _with(b"[%s0]" % (b'"\\u0000",' * 490_000)))),
     "16 kB heads": lambda: _many(8, _ask("GET", _ME, None, b"", *_HEADERS)),
     "5,000 parameters": lambda: _many(8, _ask("GET", f"{_ME}?{'&'.join(['a'] * 5_000)}", "viewer")),
     "long paths": lambda: _many(8, _ask("GET", "/v2/" + "a/" * 7_000, None)),
