@@ -72,7 +72,8 @@ def _beside(spec: Spec, given: str = "NULL") -> str:
         return ""
     where = f"coalesce({shown(spec.within, 'p.within')}, {given})" if spec.within else "NULL"
     return f""",
-       CASE WHEN p.creates THEN 'create' WHEN p.deletes THEN 'delete' END, {where}, p.leads"""
+       CASE WHEN p.creates THEN 'create' WHEN p.deletes THEN 'delete' END, {where}, p.leads,
+       p.key::text"""
 
 
 def _cells(number: int, column: Column, after: str) -> list[str]:

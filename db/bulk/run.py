@@ -32,7 +32,7 @@ _SINCE: dict[str, Callable[[Spec], str]] = {
 
 
 _CREATE = "create"
-_NOTHING_BESIDE = (None, None, None)
+_NOTHING_BESIDE = (None, None, None, None)
 
 
 class _MovedError(Exception):
@@ -56,7 +56,7 @@ class BulkRun:
         self._spec = spec
         self._values = {"scope": scope, "token": secrets.token_hex(6)}
         self._changes_of = changes_of(spec)
-        self._beside = 3 if spec.creates else 0  # cells before the columns; see `read_sql`
+        self._beside = 4 if spec.creates else 0  # cells before the columns; see `read_sql`
         self._skips_moved = False
         self._made: Made | None = None
 
@@ -148,14 +148,14 @@ class BulkRun:
     def outcomes(self) -> Generator[AssessedRow, None, None]:
         """Every row of the file, by line, with the reason why it is not applied, if any."""
         skipped = 4 + self._beside
-        label = self._spec.table.label
+        label = self._spec.key.name
         query = read_sql.outcomes(self._spec, with_left=self._skips_moved)
         for row in self._statements.stream(query):
             line, key, reason, left_out = row[:4]
-            becomes, within, leads = row[4:skipped] or _NOTHING_BESIDE
+            becomes, within, leads, named = row[4:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
             if becomes == _CREATE and leads and label not in {each.column for each in changes}:
-                changes = (Change(label, None, key), *changes)  # the key is written, too
+                changes = (Change(label, None, named), *changes)  # the key is written, too
             yield AssessedRow(line, key, changes, reason, bool(left_out), becomes, within)
 
     def rows(
@@ -165,7 +165,7 @@ class BulkRun:
         query = read_sql.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
-            becomes, within, leads = row[2:skipped] or _NOTHING_BESIDE
+            becomes, within, leads, _named = row[2:skipped] or _NOTHING_BESIDE
             changes = self._changes_of(row[skipped:])
             yield PlannedRow(row[0], row[1], changes, becomes if leads else None, within)
 

@@ -93,3 +93,16 @@ def test_skipped_rows_show_what_they_hold_in_the_report_and_the_plan(
     assert ("RCPHL-0000002", "THEIRS", "left alone") in _told(
         report, "private_identifier", "before", "outcome"
     )
+
+
+def test_prefix_of_a_created_group_has_a_row(accounts: Accounts) -> None:
+    report = accounts.folder / "report.csv"
+    rows = (
+        "prefix,name,auth0_org_id,default_tree_location\n"
+        "FRESH,A fresh laboratory,org_fresh,North America / USA / California\n"
+    )
+    ended = accounts.groups(rows, "--dry-run", "--report", str(report))
+    assert ended.code == 0, ended.err
+    told = _told(report, "column", "after", "outcome")
+    assert ("prefix", "FRESH", "would create") in told
+    assert ("name", "A fresh laboratory", "would create") in told

@@ -386,7 +386,7 @@ def test_report_and_rejects(accounts: Accounts) -> None:
     ]
     outcomes = {(row["line"], row["column"]): row["outcome"] for row in told}
     assert outcomes["2", "name"] == "created"
-    assert outcomes["4", "role"] == "changed"
+    assert outcomes["4", "role"] == "created"
     assert outcomes["9", "role"] == "already so"
 
 
