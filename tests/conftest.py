@@ -343,8 +343,7 @@ def aspen_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             monkeypatch.delenv(name)
     home = tmp_path / "aspen-home"
     monkeypatch.setenv("ASPEN_HOME", str(home))
-    # A wrong slash in a path of ours costs operators nothing, and fails tests: in commands, too.
-    monkeypatch.setenv("PYTHONWARNINGS", "error:the service redirected")
+    monkeypatch.setenv("PYTHONWARNINGS", zygote.WARNINGS)
     return home
 
 

@@ -31,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PROGRAM = "aspencli"
+WARNINGS = "error:the service redirected"
+"""A wrong slash in a path of ours costs operators nothing, and fails tests: in commands, too."""
 _LOADED = ("aspencli", "db", "migrations")
 _ALSO = (
     *("sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras", "alembic.command"),
@@ -140,12 +142,18 @@ class Zygote:
     """The process that forks, as the tests see it."""
 
     def __init__(self) -> None:
-        self.env = dict(os.environ)
+        # As most tests have it, whichever of them is the first.
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _COLORS and name not in _OBEYED
+        } | {"PYTHONWARNINGS": WARNINGS}
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
                 cwd=Path(__file__).parents[1],
+                env=self.env,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
