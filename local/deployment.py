@@ -192,7 +192,9 @@ class Deployment:
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
         """What became of a service, which runs by now."""
         now = self.supervision.record()[name]
-        already = bool(before and before.process == now.process and before.phase is Phase.RUNNING)
+        # An unresponsive one that answers again was waited for, not started.
+        ran = {Phase.RUNNING, Phase.UNRESPONSIVE}
+        already = bool(before and before.process == now.process and before.phase in ran)
         pid = now.process.pid if now.process else 0  # it has just ended again, then
         seconds = 0.0 if already else now.since - since
         return Started(already, self.state.ports()[name], pid, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from local.ports import HOST
+from local.services import Service
 
 
 async def answers(port: int, path: str, seconds: float) -> bool:
@@ -23,6 +24,13 @@ async def answers(port: int, path: str, seconds: float) -> bool:
     return status.split()[1:2] == [b"200"]
 
 
-def is_check(line: str, path: str) -> bool:
-    """Whether a line of a log tells of nothing but such a look."""
-    return f'"GET {path} HTTP/1.1" 200' in line
+def is_check(line: str, service: Service) -> bool:
+    """Whether a line of a service's log shows nothing but such a check.
+
+    That the service is not ready yet is an expected answer, given at each check until what the
+    service needs answers; the supervisor's own log has the change.
+    """
+    expected = [(service.health, 200), (service.ready, 200)]
+    if service.readiness:
+        expected.append((service.readiness, 503))
+    return any(f'"GET {path} HTTP/1.1" {status}' in line for path, status in expected)

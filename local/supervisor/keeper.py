@@ -189,7 +189,7 @@ class Keeper:
 
     def _keep(self, line: bytes) -> None:
         text = line[:_LONGEST_LINE].decode(errors="replace")
-        if not any(is_check(text, path) for path in (self._service.health, self._service.ready)):
+        if not is_check(text, self._service):
             self._log.write(text)
 
     def _note(self, **changes: object) -> None:

@@ -363,10 +363,12 @@ KEYS = [
 
 
 def test_objects_outlive_a_kill(tmp_path: Path) -> None:
-    standard_content(tmp_path, AROUND).write(tmp_path)
-    ObjectFolder(tmp_path / OBJECTS).put(*TREE)
+    home = tmp_path / "outer" / "home"  # a key that climbs out ends in a folder of this test
+    home.mkdir(parents=True)
+    standard_content(home, AROUND).write(home)
+    ObjectFolder(home / OBJECTS).put(*TREE)
     bucket = BUCKETS[0]
-    with running(tmp_path) as stand_in:
+    with running(home) as stand_in:
         s3 = stand_in.client("s3")
         for number, key in enumerate(KEYS):
             s3.put_object(
@@ -391,7 +393,7 @@ def test_objects_outlive_a_kill(tmp_path: Path) -> None:
         s3.put_object(Bucket=bucket, Key=KEYS[1], Body=b"again")
         stand_in.process.kill()
         stand_in.process.wait()
-    with running(tmp_path) as stand_in:
+    with running(home) as stand_in:
         s3 = stand_in.client("s3")
         found = {row["Key"] for row in s3.list_objects_v2(Bucket=bucket)["Contents"]}
         assert found == {*KEYS[1:], "parts"}
@@ -403,9 +405,9 @@ def test_objects_outlive_a_kill(tmp_path: Path) -> None:
             assert answer["Body"].read() == str(number).encode()
             assert (answer["ContentType"], answer["Metadata"]) == ("text/plain", {"n": str(number)})
         assert "Contents" not in s3.list_objects_v2(Bucket=TREE[0])
-        kept = [*(tmp_path / OBJECTS).rglob("*")]
+        kept = [*(home / OBJECTS).rglob("*")]
         assert {stat.S_IMODE(one.stat().st_mode) for one in kept} == {0o700, 0o600}
-        assert not [*tmp_path.parent.glob("*up*")]
+        assert not [*tmp_path.rglob("*up*")]
 
 
 def test_the_files_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:

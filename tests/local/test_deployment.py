@@ -259,7 +259,7 @@ def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> 
     after = part(whole, "postgres")
     assert after.runs
     assert (after.port, after.reason) == (before.port, "its main process ended")
-    assert not whole.up().changed
+    assert not whole.up().changed  # whether or not the API has noticed that it is back
 
 
 def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) -> None:
@@ -292,13 +292,26 @@ def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
     assert "did not answer" in part(whole, "identity").reason
 
 
+def test_a_service_that_answers_again_was_not_started(whole: Deployment) -> None:
+    before = part(whole, "identity")
+    assert before.pid
+    os.kill(before.pid, signal.SIGSTOP)
+    assert eventually(lambda: part(whole, "identity").state is Doing.UNRESPONSIVE)
+    waking = threading.Timer(1.5, os.kill, (before.pid, signal.SIGCONT))
+    waking.start()
+    up = whole.up()
+    waking.join()
+    assert not up.changed
+    assert up.started["identity"].pid == before.pid
+
+
 def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
     killed = part(whole, "identity")
     assert killed.pid
     os.kill(killed.pid, signal.SIGKILL)
     assert eventually(lambda: part(whole, "identity").restarts > killed.restarts)
-    assert eventually(lambda: part(whole, "identity").runs)
+    assert eventually(lambda: all(one.runs for one in whole.status()))
     shown = aspencli("local", "status", "--check", "-o", "json")
     assert shown.returncode == 0, shown.stderr
     told = {row["part"]: row for row in json.loads(shown.stdout)}

@@ -16,7 +16,7 @@ from local.listeners import may_own
 from local.ports import HOST, SERVICES_FIRST
 from local.record import PartRecord, Phase, Process, read_record, write_record
 from local.rotating import RotatingLog
-from local.services import PARTS, SERVICES, Service, with_needed
+from local.services import PARTS, SERVICES, Service, service, with_needed
 from local.state import State
 from local.supervisor.health import is_check
 from local.supervisor.timing import Timing
@@ -103,10 +103,25 @@ def test_lines_of_several_logs_are_put_into_the_order_of_their_times() -> None:
     assert [line.split()[-1] for _, line in logs.merged(lines)] == ["a", "b", "c", "c", "d"]
 
 
-def test_only_our_own_looks_are_left_out_of_a_log() -> None:
-    assert is_check('127.0.0.1 - "GET /v2/health/ HTTP/1.1" 200 OK', "/v2/health/")
-    assert not is_check('127.0.0.1 - "GET /v2/health/ HTTP/1.1" 503', "/v2/health/")
-    assert not is_check('127.0.0.1 - "GET /v2/users/me HTTP/1.1" 200 OK', "/v2/health/")
+@pytest.mark.parametrize(
+    ("name", "request_line", "status", "left_out"),
+    [
+        ("api", "GET /v2/health/", 200, True),
+        ("api", "GET /v2/health/", 503, False),
+        ("api", "GET /v2/health/ready", 200, True),
+        ("api", "GET /v2/health/ready", 503, True),
+        ("api", "GET /v2/health/ready", 500, False),
+        ("api", "GET /v2/users/me", 200, False),
+        ("api", "GET /v2/users/me", 503, False),
+        ("aws", "GET /_health", 200, True),
+        ("aws", "GET /_health", 503, False),
+    ],
+)
+def test_only_our_own_looks_are_left_out_of_a_log(
+    name: str, request_line: str, status: int, left_out: bool
+) -> None:
+    line = f'127.0.0.1:1 - "{request_line} HTTP/1.1" {status}'
+    assert is_check(line, service(name)) is left_out
 
 
 # Patience, parts and ports
