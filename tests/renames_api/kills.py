@@ -23,7 +23,7 @@ from tests.renames_api.site import Site
 from tests.renames_api.trying import RENAME, TEMPORARY
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-_SUGGESTED = re.compile(r"aspencli (?:--env \S+ )?samples (?:resume|undo) \S+")
+_SUGGESTED = re.compile(r"aspencli (?:--\S+ \S+ )*samples (?:resume|undo) \S+")
 _OUTCOMES = {"written", "rolled back", "nothing to do", "unfinished"}
 _VERBS = {"resume", "undo", "update-public-ids"}
 _SIDES: tuple[Side, ...] = ("before", "after")
