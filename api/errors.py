@@ -13,7 +13,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ConnectTimeoutError, EndpointConnectionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -115,6 +123,11 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(EndpointConnectionError)
     @app.exception_handler(ConnectTimeoutError)
+    @app.exception_handler(ConnectionClosedError)
+    @app.exception_handler(ReadTimeoutError)
+    # The machine that hands credentials out does not answer now; the next request asks again.
+    @app.exception_handler(NoCredentialsError)
+    @app.exception_handler(CredentialRetrievalError)
     async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
         _log.warning("AWS: %s", error)
         return await _application(request, unavailable("AWS"))

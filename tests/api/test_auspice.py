@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -164,7 +168,45 @@ def test_a_tree_whose_file_is_gone_is_a_404(lab: Api) -> None:
     assert answer.json()["error"] == "the tree's file is gone"
 
 
-def test_storage_that_is_away_is_a_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
-    api = make_api(roles, BOTO_ENDPOINT_URL="http://127.0.0.1:1")
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """The address of a server that closes each connection without an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with suppress(OSError):  # closed, at the end
+                while True:
+                    server.accept()[0].close()
+
+        serving = threading.Thread(target=hang_up)
+        serving.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    serving.join()
+
+
+def assert_storage_is_away(api: Api) -> None:
     answer = api("GET", link_to(api, trees_of(api, 1)[0]))
-    assert (answer.status_code, answer.json()) == (503, {"error": "AWS cannot be reached"})
+    assert (answer.status_code, answer.text) == (503, '{"error":"AWS cannot be reached"}')
+    assert answer.headers["Retry-After"]
+
+
+def test_storage_that_is_away_is_a_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
+    away = {**aws.settings, "BOTO_ENDPOINT_URL": "http://127.0.0.1:1"}
+    assert_storage_is_away(make_api(roles, **away))
+
+
+def test_storage_that_hangs_up_is_a_503(make_api: ApiFactory, roles: Database, aws: Cloud) -> None:
+    with hanging_up() as address:
+        assert_storage_is_away(make_api(roles, **{**aws.settings, "BOTO_ENDPOINT_URL": address}))
+
+
+def test_credentials_that_are_missing_for_now_are_a_503(
+    make_api: ApiFactory, roles: Database, aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    assert_storage_is_away(make_api(roles, BOTO_ENDPOINT_URL=aws.address))
