@@ -55,16 +55,22 @@ def create(path: Path, *, flags: int = os.O_RDWR) -> int:
 
 
 def open_own(path: Path, *, flags: int = os.O_RDWR) -> int:
-    """Open a file of ours that may exist, made where it does not, and return its descriptor.
+    """Open a file that the program keeps, made where it is missing, and return its descriptor.
+
+    It fails as the system does: no operator named the file, and what it means that it cannot be
+    written is for the caller to say. After a commit, that is a warning.
 
     Raises:
-        RefusedError: A symbolic link or something else than a file has that name.
+        OSError: It cannot be opened, or a symbolic link or something else has that name.
     """
-    try:
+    with contextlib.suppress(FileExistsError):
         return create(path, flags=flags)
-    except FileExistsError:
-        check_own(path)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
     opened = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     os.set_blocking(opened, True)
     if os.fstat(opened).st_uid == os.geteuid():
         os.fchmod(opened, FILE_MODE)

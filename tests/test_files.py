@@ -65,7 +65,7 @@ def test_a_planted_link_is_refused(tmp_path: Path, there: bool) -> None:
     link.symlink_to(victim)
     with pytest.raises(RefusedError, match="is a symbolic link"):
         files.write_whole(link, "x")
-    with pytest.raises(RefusedError, match="is a symbolic link"):
+    with pytest.raises(OSError, match="it is a symbolic link"):
         files.open_own(link)
     with pytest.raises(FileExistsError):
         files.create(link)
@@ -97,8 +97,17 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_folder_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is a folder"):
         files.write_whole(tmp_path, "x")
-    with pytest.raises(BadInputError, match="is a folder"):
+    with pytest.raises(IsADirectoryError):
         files.open_own(tmp_path)
+
+
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_APPEND])
+def test_a_pipe_is_not_kept_as_a_file(tmp_path: Path, flags: int) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        files.open_own(pipe, flags=flags)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_pipe_gets_what_is_written(tmp_path: Path) -> None:

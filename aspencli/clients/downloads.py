@@ -83,6 +83,7 @@ class FileLanding:
         start = self._start(answer)
         total = _total(answer, start)
         try:
+            files.check_own(self._part)
             how = os.O_APPEND if start else os.O_TRUNC
             with os.fdopen(files.open_own(self._part, flags=os.O_WRONLY | how), "wb") as file:
                 self._remember(answer)

@@ -490,6 +490,18 @@ def test_without_a_journal_nothing_is_begun(desk: Desk) -> None:
     assert desk.names == SAMPLES
 
 
+def test_a_journal_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) -> None:
+    desk.journal.parent.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    desk.journal.symlink_to(victim)
+    code, out, err = desk.update()
+    assert (code, out) == (1, "")
+    assert f"the journal {desk.journal} cannot be written: it is a symbolic link; nothing" in err
+    assert victim.read_text() == "precious"
+    assert desk.names == SAMPLES
+
+
 def obedient(desk: Desk, *words: str) -> tuple[int, str, str]:
     """Run a command in a process that permissions hold for, even where root runs the tests."""
     root = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
