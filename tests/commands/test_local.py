@@ -232,6 +232,7 @@ def test_a_file_of_bad_lines_alone_is_bad_input(
     assert count(seeded, "samples") == 60
 
 
+@pytest.mark.usefixtures("own_server")
 @pytest.mark.parametrize(
     "words",
     [
