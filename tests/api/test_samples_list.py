@@ -284,7 +284,7 @@ def test_list_that_breaks_off_does_not_look_whole(shared_api: Api) -> None:
     with (
         listener() as listening,
         running(app, listening),
-        httpx.Client(base_url=address_of(listening), trust_env=False) as client,
+        httpx.Client(base_url=address_of(listening), timeout=60, trust_env=False) as client,
     ):
         with client.stream("GET", "/broken/") as answer:
             assert answer.status_code == 200
