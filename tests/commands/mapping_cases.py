@@ -252,8 +252,8 @@ CELLS = (
     good("backslashes", f"{H}\nback\\slash\\t,N\\1\\\\\n", {"back\\slash\\t": "N\\1\\\\"}),
     good(
         "SQL",
-        f"{H}\n'); DROP TABLE aspen.samples; --,'; DELETE FROM aspen.samples; --\n",
-        {"'); DROP TABLE aspen.samples; --": "'; DELETE FROM aspen.samples; --"},
+        f"{H}\n'); DROP TABLE aspen.samples; --,x'; DELETE FROM aspen.samples; --\n",
+        {"'); DROP TABLE aspen.samples; --": "x'; DELETE FROM aspen.samples; --"},
     ),
     bad(
         "huge identifier", f"{H}\nL-1,{'n' * 200_000}\n", "line 2: public_", "has 200000 characters"
