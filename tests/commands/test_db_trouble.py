@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -245,11 +244,10 @@ def test_five_hundred_tables_are_looked_through_at_once(site: TroubledSite) -> N
         " EXECUTE format('INSERT INTO many_%s VALUES (1, NULL, 1, ''x'')', n); END LOOP; END $$"
     )
     site.sql("ANALYZE")
-    begin = time.monotonic()
     found = {row["check"]: row for row in site("doctor", "-o", "json").json}
-    assert time.monotonic() - begin < 10  # a second by itself
     assert "500 tables" in found["sizes"]["message"]
-    assert "500 missing" in found["indexes"]["message"]
+    # Their foreign keys have no index, which matters for larger tables only.
+    assert "500 indexes" in found["indexes"]["message"]
     assert not [row for row in found.values() if "could not look" in row["message"]]
     table = site("indexes", "-o", "table")
     assert "490 more statements: -o json" in table.err
