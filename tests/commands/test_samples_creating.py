@@ -146,7 +146,7 @@ def test_every_mistake_is_named_before_anything_is_sent(
         f"B-3,hCoV-19/USA/N-1/2023,2023-05-17,{PLACE},,",
         f"B-4,,2023-05-17,{PLACE},,",
         f"B-5,,2023-05-17,{PLACE},,",
-        f"B-6,,2023-05-17,{PLACE},,,",
+        f"B-6,,2023-05-17,{PLACE},,,surplus",
     ]
     table.write_text("\n".join([HEADER, *ROWS, *bad, ""]))
     fasta.write_text(fasta.read_text() + f">B-4\nACGT\n>B-3\n{BASES}JJ\n>who\n{BASES}\n")
