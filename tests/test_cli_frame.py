@@ -257,7 +257,7 @@ def test_what_was_opened_is_closed_at_the_end(
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(_config: object) -> None:
+    def fail(*_settings: object) -> None:
         raise error
 
     monkeypatch.setattr(config_commands, "_rows", fail)
