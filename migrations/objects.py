@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -114,13 +115,20 @@ def _column_differences(inspector: sa.Inspector, dialect: sa.Dialect) -> Iterato
                 if column.computed is None:
                     yield (
                         f"column {column.table.fullname}.{column.name}: generated as "
-                        f"{computed['sqltext']} in the database, not generated in the models"
+                        f"{_bare(computed['sqltext'])} in the database, "
+                        "not generated in the models"
                     )
             elif column.computed is not None:
                 yield (
                     f"column {column.table.fullname}.{column.name}: not generated in the database, "
                     f"generated as {column.computed.sqltext} in the models"
                 )
+
+
+def _bare(expression: str) -> str:
+    """Return an expression without the parentheses that some versions put around a single name."""
+    single = re.fullmatch(r"\((\w+)\)", expression)
+    return single[1] if single else expression
 
 
 def _limits(kind: object) -> tuple[object, ...]:

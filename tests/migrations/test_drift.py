@@ -64,7 +64,7 @@ def migrated(migrated_db: str) -> Engine:
             ),
             [
                 (
-                    "column aspen.samples.host: generated as (organism) in the database, "
+                    "column aspen.samples.host: generated as organism in the database, "
                     "not generated in the models"
                 )
             ],
