@@ -38,6 +38,8 @@ ASKED: dict[str, Ask] = {
     "users.me": lambda api: api.users.me(),
     "users.update_me": lambda api: api.users.update_me({"name": "Ada"}),
     "users.create": lambda api: api.users.create(RECORD),
+    "users.check_create": lambda api: api.users.check_create(),
+    "groups.check_create": lambda api: api.groups.check_create(),
     "groups.create": lambda api: api.groups.create(RECORD),
     "groups.get": lambda api: api.groups.get(1),
     "groups.members": lambda api: api.groups.members(1),
