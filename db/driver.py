@@ -194,8 +194,8 @@ class DriverConnection(PlainConnection):
     def _refuse_control(self, statement: str) -> None:
         if self.get_parameter_status("standard_conforming_strings") != "on":
             raise NotAllowedError(
-                "Statements are not sent while standard_conforming_strings is off: where they end "
-                "could not be told.",
+                "Statements are not sent while standard_conforming_strings is off: it is not "
+                "certain where each one ends.",
                 hint="Set it to on for this database and role.",
             )
         words = ends_transaction(statement)
