@@ -144,7 +144,7 @@ def _usage(error: ClickException) -> Failure:
 def _bug(error: Exception) -> Failure:
     try:
         hint = f"The details are in {_crash_file(error)}. {ISSUES}"
-    except OSError:
+    except (OSError, RefusedError):
         hint = f"Run it again with --debug for the details. {ISSUES}"
     words = str(error).partition("\n")[0]
     return Failure(1, f"a bug in aspencli: {type(error).__name__}: {words}", hint)

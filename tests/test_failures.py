@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -264,3 +266,17 @@ def test_the_report_of_a_bug_holds_no_data(seeded: Database, aspen_home: Path) -
     text = report.read_text()
     assert secret not in text
     assert 'column "nonsense" does not exist' in text
+
+
+def test_report_of_a_bug_follows_no_planted_link(aspen_home: Path, tmp_path: Path) -> None:
+    crashes = aspen_home / "state" / "crashes"
+    crashes.mkdir(parents=True)
+    now = dt.datetime.now(dt.UTC)
+    for seconds in range(60):
+        name = f"{now + dt.timedelta(seconds=seconds):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+        (crashes / name).symlink_to(tmp_path / "elsewhere")
+    failure = explain(ZeroDivisionError("x"))
+    assert failure.message.startswith("a bug in aspencli: ZeroDivisionError")
+    assert failure.hint is not None
+    assert failure.hint.startswith("Run it again with --debug")
+    assert not (tmp_path / "elsewhere").exists()

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -245,6 +246,61 @@ def _whole(answer: Any) -> bytes:
         parts.append(answer.read(size))
         answer.readline()
     return b"".join(parts)
+
+
+# Users wait for their own requests, not for those of others
+
+
+@contextmanager
+def locked_locations(database: Database) -> Iterator[None]:
+    """Keep everybody else from reading the locations."""
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE aspen.locations IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+def wait_for_blocked_request(api: Api) -> None:
+    query = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 60
+    with api.database.reading() as session:
+        while not session.scalar(query):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_user_with_too_many_requests_is_refused_and_others_are_answered(
+    make_api: ApiFactory, seeded: Database
+) -> None:
+    api = make_api(seeded, limits=Limits(connections_per_user=1, turn_seconds=0.2))
+    with ThreadPoolExecutor() as pool:
+        with locked_locations(seeded):
+            first = pool.submit(api, "POST", SEARCH, "member", json={"country": "x"})
+            wait_for_blocked_request(api)
+            refused = api("GET", "/v2/users/me", "member")
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
+            assert refused.json() == {"error": "too many requests at once"}
+            assert api("GET", "/v2/users/me", "g2admin").status_code == 200
+        assert first.result().status_code == 200
+    assert api("GET", "/v2/users/me", "member").status_code == 200
+
+
+def test_large_bodies_are_answered_one_at_a_time(make_api: ApiFactory, seeded: Database) -> None:
+    api = make_api(seeded, limits=Limits(large_bytes=100, turn_seconds=0.2))
+    large = {"country": "x" * 100}
+    with ThreadPoolExecutor() as pool:
+        with locked_locations(seeded):
+            first = pool.submit(api, "POST", SEARCH, "member", json=large)
+            wait_for_blocked_request(api)
+            assert api("POST", SEARCH, "g2admin", json=large).status_code == 429
+            small = api(
+                "POST",
+                "/v2/orgs/2/pathogens/SC2/samples/validate_ids/",
+                "g2admin",
+                json={"sample_ids": []},
+            )
+            assert small.status_code == 200
+        assert first.result().status_code == 200
+    assert api("POST", SEARCH, "g2admin", json=large).status_code == 200
 
 
 # Connections that the client does not use
