@@ -296,6 +296,9 @@ def _load() -> None:
                 importlib.import_module(found.name)
     for name in _ALSO:
         importlib.import_module(name)
+    cli, entries = (importlib.import_module(f"{PROGRAM}.{name}") for name in ("cli", "main"))
+    for entry in entries.ENTRIES:
+        cli.load_group(entry)
 
 
 _NOT_LOADED = ("migrations.env", "migrations.versions")
