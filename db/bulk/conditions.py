@@ -13,6 +13,17 @@ def in_scope(spec: Spec, alias: str) -> str:
     return f"{alias}.{scope} = :scope" if scope else "true"
 
 
+def is_in_scope(spec: Spec, alias: str) -> str:
+    """Return the same condition in words that the planner expects half of the table to meet.
+
+    Statistics are often older than the samples of a new group. The planner then takes the group to
+    have a few rows, and compares each row of the plan with all of them instead of finding each row
+    by its number: 10,000 renames took 27 s.
+    """
+    scope = spec.table.scope
+    return f"CASE WHEN {alias}.{scope} = :scope THEN true ELSE false END" if scope else "true"
+
+
 def given(spec: Spec, number: int, alias: str = "p") -> str:
     """The condition that a row of the file names a column."""
     return f"{alias}.g{number}" if spec.partial else "true"

@@ -260,7 +260,10 @@ def locked_locations(database: Database) -> Iterator[None]:
 
 
 def wait_for_blocked_request(api: Api) -> None:
-    query = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    query = sa.text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE NOT granted AND datname = current_database()"
+    )
     deadline = time.monotonic() + 60
     with api.database.reading() as session:
         while not session.scalar(query):

@@ -518,3 +518,37 @@ def test_long_chain_that_cannot_be_undone_is_found_quickly(bench: Bench) -> None
     with planned(bench.database, group, asked, skip_moved=True) as (_run, plan):
         assert (plan.to_change, plan.left_out) == (0, count)
     assert time.monotonic() - began < 10
+
+
+def test_samples_of_a_group_younger_than_the_statistics_are_found_by_number(
+    migrated_db: str, tmp_path: Path
+) -> None:
+    lab = Lab(migrated_db, tmp_path)
+    lab.execute("ALTER TABLE aspen.samples SET (autovacuum_enabled = off)")
+    for number in range(50):
+        lab.group({f"S-{number}-{sample}": f"T-{number}-{sample}" for sample in range(20)})
+    lab.execute("ANALYZE aspen.samples")
+    new = lab.group({f"L-{sample}": f"P-{sample}" for sample in range(3_000)})
+    lines: list[str] = []
+
+    def explain(
+        _connection: Any, cursor: Any, statement: str, parameters: Any, *_others: Any
+    ) -> None:
+        if statement.lstrip().startswith("UPDATE aspen.samples"):
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            lines.extend(line for (line,) in cursor.fetchall())
+
+    database = Database(migrated_db, application_name="renames", writable=True)
+    rows = [(f"L-{sample}", f"N-{sample}") for sample in range(3_000)]
+    sa.event.listen(sa.Engine, "before_cursor_execute", explain)
+    try:
+        with planned(database, new, requests(rows)) as (run, _plan):
+            run.apply(undo_into(tmp_path / "undo.csv"))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", explain)
+        database.dispose()
+    found = [line.strip() for line in lines if "Scan" in line and " samples " in line]
+    assert found, lines
+    assert all(line.startswith("->  Index Scan using pk_samples") for line in found), "\n".join(
+        lines
+    )
