@@ -13,8 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := aspencli api db local migrations tests docs
-# How many tests run at once.
-WORKERS ?= auto
+# How many tests run at once: two more than there are cores, as many tests wait for a process.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
 # Tests of a module share servers, so one worker runs them all; the long ones come first.
 SPREAD := --dist loadscope --no-loadscope-reorder
 
