@@ -58,6 +58,14 @@ class Up:
         return bool(self.prepared or self.filled) or not idle
 
 
+@dataclass
+class _Made:
+    """What a start has made of the database, in all of its attempts."""
+
+    prepared: Prepared | None = None
+    filled: RolesResult | None = None
+
+
 class Deployment:
     """The deployment below a folder.
 
@@ -97,10 +105,11 @@ class Deployment:
             AspenError: A part cannot be started; the message says why, the details show its log.
         """
         wanted, notes, began = with_needed(names), list[str](), time.monotonic()
+        made = _Made()
         with self.state.lock():
             for attempt in range(1, _TRIES + 1):
                 try:
-                    up = self._up(wanted, progress or (lambda _part, _step: None), notes)
+                    up = self._up(wanted, progress or (lambda _part, _step: None), notes, made)
                     return replace(up, seconds=time.monotonic() - began)
                 except (PortTakenError, LostError):
                     self.supervision.stop()  # the next one begins anew
@@ -170,7 +179,7 @@ class Deployment:
             address = f"http://{HOST}:{self.state.ports()['aws']}"
             publish(address, read_credentials(self.state.part("aws")), self.objects.stored())
 
-    def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str]) -> Up:
+    def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str], made: _Made) -> Up:
         since, before = time.time(), self.supervision.record()
         alone = names == (POSTGRES,)
         with self._undone(alone=alone):
@@ -179,15 +188,16 @@ class Deployment:
             from local.contents import is_at_head, is_empty
 
             server = self.cluster.up(progress=lambda step: progress(POSTGRES, step))
-            prepared = None if is_at_head(self.cluster) else self.prepare(progress)
-            filled = self._fill(progress) if _API in names else None
+            if not is_at_head(self.cluster):
+                made.prepared = self.prepare(progress)
+            made.filled = (self._fill(progress) if _API in names else None) or made.filled
             if services:
                 self.supervision.wait(services, since, progress)
-            if filled:
+            if made.filled:
                 self.publish()
         started = {POSTGRES: replace(server, notes=(*notes, *server.notes))}
         started |= {name: self._started(name, before.get(name), since) for name in services}
-        return Up(started, prepared, filled, is_empty(self.cluster), 0.0)
+        return Up(started, made.prepared, made.filled, is_empty(self.cluster), 0.0)
 
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
         """What became of a service, which runs by now."""

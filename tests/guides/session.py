@@ -33,6 +33,7 @@ _MOVING = (
     ),
     (re.compile(r"(?<=of )\d+(?= statements)"), "N"),
     (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
+    (re.compile(r"\b\d{2,} s\b"), "N s"),  # the same from 10 s on
     (re.compile(r"\b\d{1,3}%"), "N%"),
     (re.compile(r"^(?:better|worse|same) "), "same "),
     # Columns are as wide as their numbers let them be.

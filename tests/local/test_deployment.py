@@ -30,6 +30,7 @@ from local.parts import State as Doing
 from local.ports import HOST, is_free
 from local.services import PARTS
 from local.state import State
+from local.supervision import PortTakenError, Supervision
 from local.supervisor.timing import Timing
 from tests.local import stranger
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
@@ -501,6 +502,25 @@ def test_a_port_that_is_taken_at_the_last_moment_is_left_to_the_other(
     assert up.started["identity"].port != port
     assert part(deployment, "identity").runs
     assert len(calls) == 2
+
+
+def test_start_that_needs_two_attempts_reports_what_both_have_made(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait, calls = Supervision.wait, list[int]()
+
+    def late(supervision: Supervision, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:  # when the test data are there
+            raise PortTakenError("another program took the port of api")
+        wait(supervision, *arguments)
+
+    monkeypatch.setattr(Supervision, "wait", late)
+    up = deployment.up(("api",))
+    assert len(calls) == 2
+    assert up.prepared
+    assert up.filled
+    assert up.filled.samples == 1025
 
 
 _UP = """
