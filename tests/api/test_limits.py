@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import time
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -454,3 +456,16 @@ def test_health_needs_no_database_and_readiness_does(
     assert (answer.status_code, answer.json()) == (503, {"error": "the database cannot be reached"})
     there = make_api(seeded)("GET", "/v2/health/ready")
     assert (there.status_code, there.json()) == (200, {"healthy": True})
+
+
+def test_refused_large_bodies_do_not_stay_in_memory(shared_api: Api) -> None:
+    body = b" " * (20 * MIB)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    gc.disable()  # as between two collections of everything, which are far apart
+    try:
+        for _ in range(15):
+            assert shared_api("PUT", SAMPLES, "member", content=body).status_code == 422
+        assert process.memory_info().rss - before < 200 * MIB
+    finally:
+        gc.enable()
