@@ -13,7 +13,7 @@ def in_scope(spec: Spec, alias: str) -> str:
     return f"{alias}.{scope} = :scope" if scope else "true"
 
 
-def is_in_scope(spec: Spec, alias: str) -> str:
+def stays_in_scope(spec: Spec, alias: str) -> str:
     """Return the same condition in words that the planner expects half of the table to meet.
 
     Statistics are often older than the samples of a new group. The planner then takes the group to

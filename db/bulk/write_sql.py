@@ -15,10 +15,11 @@ from db.bulk.conditions import (
     changes_own,
     differs,
     given,
-    is_in_scope,
+    in_scope,
     label,
     same_aside,
     stays,
+    stays_in_scope,
 )
 from db.bulk.plan_sql import HELD, PLAN
 from db.bulk.spec import Column, Side, Spec
@@ -51,7 +52,7 @@ def park(spec: Spec, number: int) -> str:
     return f"""
 UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
   FROM {PLAN} p
- WHERE s.{spec.table.id} = p.id AND {is_in_scope(spec, "s")} AND s.{column.stored} = p.o{number}
+ WHERE s.{spec.table.id} = p.id AND {in_scope(spec, "s")} AND s.{column.stored} = p.o{number}
    AND {differs(number, column)}
    AND p.id IN (SELECT holder_id FROM {HELD} WHERE number = {number})
 """
@@ -93,7 +94,7 @@ UPDATE {table.name} s SET {", ".join(sets)}
 
 def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
     """The condition that a row is as it was planned."""
-    conditions = [is_in_scope(spec, "s")]
+    conditions = [stays_in_scope(spec, "s")]
     if not (spec.by_id or spec.changes_key):
         conditions.append(f"s.{spec.key.stored} = p.key")
     for number, column in spec.own():
