@@ -36,6 +36,8 @@ _MOVING = (
     (re.compile(r"\b\d{2,} s\b"), "N s"),  # the same from 10 s on
     (re.compile(r"\b\d{1,3}%"), "N%"),
     (re.compile(r"^(?:better|worse|same) "), "same "),
+    # A line of the service moves with every change of its source.
+    (re.compile(r"\b(admission|authz|streaming)\.py:\d+"), r"\1.py:N"),
     # Columns are as wide as their numbers let them be.
     (re.compile(r"(SELECT|UPDATE) .*…$"), r"\1 …"),
     (re.compile(r"\S*…"), "…"),
