@@ -32,6 +32,7 @@ ASKER = "aspen.asker"
 """The key of the ASGI scope under which a caller in this process says who asks (`Asker`)."""
 _ADMISSION = "aspen.admission"
 _GARBAGE_BYTES = 16 << 20
+_BEFORE_VALUES = (b",", b"{", b"[")
 _READING = frozenset({"GET", "HEAD"})
 _ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
 
@@ -283,6 +284,7 @@ class _Body:
         self._admission, self._scope = admission, scope
         self._receive, self._limits = receive, limits
         self._is_read = False
+        self._size = self._values = 0
 
     async def receive(self) -> Message:
         """Return the whole body, and after that what the server has to say."""
@@ -293,43 +295,47 @@ class _Body:
         await self._admission.pause()  # a slow sender must not hold a connection
         spool = Spool()
         try:
-            size = await self._read(spool)
-            if size is None:
+            if not await self._read(spool):
                 return {"type": "http.disconnect"}
-            if size > self._limits.large_bytes:
+            if self._values > self._limits.body_values:
+                limit = self._limits.body_values
+                raise ApiError(413, "the request body has too many values", limit=limit)
+            if self._is_large:
                 await self._admission.begin_large()
             body = await spool.read_all()
         finally:
             spool.close()
-        _let_go_of_refused(size)
-        if sum(map(body.count, (b",", b"{", b"["))) > self._limits.body_values:
-            limit = self._limits.body_values
-            raise ApiError(413, "the request body has too many values", limit=limit)
+        _let_go_of_refused(self._size)
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def _read(self, spool: Spool) -> int | None:
-        """Read the body, and return its size; None if the client went away."""
+    @property
+    def _is_large(self) -> bool:
+        return self._size > self._limits.large_bytes or self._values > self._limits.large_values
+
+    async def _read(self, spool: Spool) -> bool:
+        """Read the body; return False if the client went away."""
         limit = max_body_bytes(getattr(self._scope.get("route"), "endpoint", None), self._limits)
         if _announced(self._scope) > limit:
             raise _too_large(limit)
-        size, began, more = 0, time.monotonic(), True
+        began, more = time.monotonic(), True
         while more:
-            allowed = self._limits.body_seconds + size / self._limits.body_rate
+            allowed = self._limits.body_seconds + self._size / self._limits.body_rate
             left = min(began + allowed - time.monotonic(), self._limits.pause_seconds)
             try:
                 message = await asyncio.wait_for(self._receive(), max(left, 0))
             except TimeoutError as error:
                 raise ApiError(408, "the request body did not arrive in time") from error
             if message["type"] == "http.disconnect":
-                return None
+                return False
             part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
+            self._size += len(part)
+            if self._size > limit:
                 raise _too_large(limit)
+            self._values += sum(map(part.count, _BEFORE_VALUES))
             await spool.write(part)
             more = message.get("more_body", False)
         spool.complete()
-        return size
+        return True
 
 
 def _let_go_of_refused(size: int) -> None:

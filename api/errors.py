@@ -31,12 +31,13 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from api.limits import MAX_FINDINGS
 from api.management import ManagementError, ManagementUnavailableError
 
 _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT, _DEADLOCK, _LIMIT = "55P03", "40P01", "54000"
 _UNREADABLE, _WRONG_METHOD = 400, 405
-_MAX_FINDINGS, _MAX_TEXT, _MAX_WORD = 1_000, 500_000, 500
+_MAX_TEXT, _MAX_WORD = 500_000, 500
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
@@ -171,7 +172,7 @@ def _described(error: RequestValidationError) -> list[dict[str, Any]]:
         if text in seen:
             continue
         seen.add(text)
-        if len(listed) < _MAX_FINDINGS and size + len(text) <= _MAX_TEXT:
+        if len(listed) < MAX_FINDINGS and size + len(text) <= _MAX_TEXT:
             listed.append(finding)
             size += len(text)
     if left := len(seen) - len(listed):

@@ -17,6 +17,8 @@ NAMES_MIB = 8
 """The size of a body that may hold `MAX_NAMES`."""
 MAX_EMAILS = 1_000
 """Addresses in one request; the identity provider is asked for each of them in turn."""
+MAX_FINDINGS = 1_000
+"""Errors in one answer; about as many are looked for."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Limits:
         body_rate: Bytes per second that a longer body has to keep up after that.
         pause_seconds: The longest pause between two parts of a body.
         large_bytes: Bodies above this size are parsed and answered one at a time.
+        large_values: So are bodies with more values than this, however small they are.
         connections_per_user: Connections to the database that one user's requests hold at a time,
             fewer than the pool has.
         turn_seconds: How long a request waits for the user's other requests.
@@ -44,6 +47,7 @@ class Limits:
     body_rate: int = 16_384
     pause_seconds: float = 15.0
     large_bytes: int = _MIB
+    large_values: int = 50_000
     connections_per_user: int = 8
     turn_seconds: float = 60.0
 

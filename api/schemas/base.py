@@ -27,9 +27,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from api.limits import MAX_NAMES, MAX_SAMPLES
+from api.limits import MAX_FINDINGS, MAX_NAMES, MAX_SAMPLES
 
-_SLICE, _ENOUGH_ERRORS = 500, 1_000
+_SLICE = 500
 _MAX_ID = 2**31 - 1
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 _LONGEST_DAY = len("2021-01-31")
@@ -116,7 +116,7 @@ def _check_in_slices(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         except ValidationError as error:
             errors += (_moved(one, start) for one in error.errors(include_url=False))
         end = min(start + _SLICE, len(value))
-        if len(errors) >= _ENOUGH_ERRORS and end < len(value):
+        if len(errors) >= MAX_FINDINGS and end < len(value):
             left = PydanticCustomError(
                 "not_checked", "Items from index {first} on were not checked", {"first": end}
             )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 
+from api.bodies import refuse_deep, refuse_nul
+from api.limits import Limits
 from tests.api.conftest import Api
 
 PATH = "/v2/locations/search/"
@@ -59,6 +66,62 @@ def test_a_nul_may_lie_as_deep_as_a_body_can(shared_api: Api) -> None:
     answer = sent(shared_api, json.dumps({"country": document}).encode())
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "country", *[0] * 31]
+
+
+@pytest.mark.parametrize(("count", "more"), [(1_000, []), (1_001, [1]), (490_000, [1])])
+def test_nuls_are_listed_up_to_a_limit(shared_api: Api, count: int, more: list[int]) -> None:
+    body = b'{"samples": [], "more": [%s0]}' % (b'"\\u0000",' * count)
+    answer = shared_api("PUT", "/v2/orgs/1/pathogens/SC2/samples/", "viewer", content=body)
+    assert answer.status_code == 422
+    listed = answer.json()["detail"]
+    assert [one["loc"][2] for one in listed if one["type"] == "nul"] == [*range(1_000 - len(more))]
+    rest = [(one["type"], one.get("ctx")) for one in listed if one["type"] != "nul"]
+    unlisted = [("too_many_errors", {"listed": 1_000, "not_listed": 1}) for _ in more]
+    assert rest == [("not_checked", None) for _ in more] + unlisted
+
+
+def request_of(body: bytes) -> Request:
+    """Return a request of the service with that body."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    app = SimpleNamespace(state=SimpleNamespace(limits=Limits()))
+    return Request({"type": "http", "method": "PUT", "headers": [], "app": app}, receive)
+
+
+def python_calls(request: Request) -> int:
+    """Return the number of calls of Python functions that the checks of a body take."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    async def check() -> None:
+        await request.json()
+        sys.setprofile(count)
+        try:
+            await refuse_deep(request)
+            await refuse_nul(request)
+        finally:
+            sys.setprofile(None)
+
+    asyncio.run(check())
+    return calls
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b'{"a":[0]}', b'"\\\\u0000"'])
+def test_checks_of_bodies_call_no_function_for_each_value(value: bytes) -> None:
+    body = b'{"more": [%s0]}'
+    few, many = (python_calls(request_of(body % (b"%s," % value * n))) for n in (100, 10_000))
+    assert many == few
+
+
+def test_nuls_above_the_limit_cost_nothing() -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        python_calls(request_of(b"[%s0]" % (b'"\\u0000",' * 100_000)))
+    assert len(caught.value.errors()) == 1_001
 
 
 def test_who_is_not_signed_in_learns_nothing_of_the_body(shared_api: Api) -> None:

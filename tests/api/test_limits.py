@@ -289,9 +289,18 @@ def test_user_with_too_many_requests_is_refused_and_others_are_answered(
     assert api("GET", "/v2/users/me", "member").status_code == 200
 
 
-def test_large_bodies_are_answered_one_at_a_time(make_api: ApiFactory, seeded: Database) -> None:
-    api = make_api(seeded, limits=Limits(large_bytes=100, turn_seconds=0.2))
-    large = {"country": "x" * 100}
+@pytest.mark.parametrize(
+    ("limits", "large"),
+    [
+        (Limits(large_bytes=100, turn_seconds=0.2), {"country": "x" * 100}),
+        (Limits(large_values=100, turn_seconds=0.2), {"country": "x", "more": [0] * 100}),
+    ],
+    ids=["bytes", "values"],
+)
+def test_large_bodies_are_answered_one_at_a_time(
+    make_api: ApiFactory, seeded: Database, limits: Limits, large: dict[str, Any]
+) -> None:
+    api = make_api(seeded, limits=limits)
     with ThreadPoolExecutor() as pool:
         with locked_locations(seeded):
             first = pool.submit(api, "POST", SEARCH, "member", json=large)
