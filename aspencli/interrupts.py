@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from aspencli.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Handle
 
 TERMINATED = 143
 """The exit code after SIGTERM (128 + 15), as shells expect it."""
@@ -24,13 +28,40 @@ def obey_sigterm() -> None:
     """Let SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
     global _was_terminated  # noqa: PLW0603 - a signal is the process's own
     _was_terminated = False
+    scheduled: list[Handle] = []
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         global _was_terminated  # noqa: PLW0603 - same
         _was_terminated = True
+        loop = _running_loop()
+        if loop is not None and not scheduled:
+            scheduled.append(loop.call_soon_threadsafe(_raise_terminated))
+            return
+        while scheduled:  # a second signal is obeyed at once, and the first no more
+            scheduled.pop().cancel()
         raise TerminatedError
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    """Return the event loop of this thread, if one runs.
+
+    An exception that a signal handler raises while a loop calls a compiled protocol, such as
+    asyncpg's, ended the process with signal 11. Raised by a callback, it leaves the loop between
+    two of them.
+    """
+    asyncio = sys.modules.get("asyncio")  # a start without it stays one
+    if asyncio is None:
+        return None
+    try:
+        return cast("AbstractEventLoop", asyncio.get_running_loop())
+    except RuntimeError:
+        return None
+
+
+def _raise_terminated() -> NoReturn:
+    raise TerminatedError
 
 
 def interrupt_code() -> int:

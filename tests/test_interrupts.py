@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -63,6 +64,42 @@ def test_shield_lets_an_ignored_interrupt_be_ignored() -> None:
             assert not shield.late
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_leaves_an_event_loop_between_two_callbacks() -> None:
+    seen: list[str] = []
+
+    def data_received() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("callback ended")
+        except TerminatedError:  # inside a compiled protocol: a crash of the process
+            seen.append("callback interrupted")
+
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(data_received)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("work canceled")
+            raise
+
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        asyncio.run(work())
+    assert seen == ["callback ended", "work canceled"]
+    assert interrupt_code() == 143
+
+
+def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still running")
+
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        asyncio.run(work())
 
 
 def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
