@@ -81,6 +81,8 @@ class ConnectionLimits:
         last_seconds: How long a connection waits for a last request when the process ends.
         received_bytes: How much is taken in at once.
         small_chunks: Chunks of a few bytes in one body.
+        body_parts: Parts of a body that are read before others are answered. A part is a chunk, or
+            what was taken in at once.
     """
 
     connections: int = 1_000
@@ -91,3 +93,4 @@ class ConnectionLimits:
     last_seconds: float = 1.0
     received_bytes: int = 32_768
     small_chunks: int = 10_000
+    body_parts: int = 100

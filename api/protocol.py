@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
 
 import h11
-from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER, HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from api.limits import ConnectionLimits
@@ -23,10 +25,12 @@ class LimitedProtocol(H11Protocol):
     """A connection that the client has to use, or loses."""
 
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+    _queues: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue]] = WeakKeyDictionary()
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.conn = self._state = _Connection(self.limits)
+        self._is_queued = False
         self.waiting_since: float | None = time.monotonic()
         self._has_sent = False  # a part of the next request
         self._is_ending = False
@@ -41,6 +45,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request; where there are too many connections, one has to go."""
         super().connection_made(cast("asyncio.Transport", transport))
+        self.flow = self._flow = _Flow(self.transport)
         if hasattr(transport, "max_size"):
             # asyncio hands over up to 256 KiB at once; made of tiny chunks, they take a second.
             transport.max_size = self.limits.received_bytes
@@ -99,8 +104,23 @@ class LimitedProtocol(H11Protocol):
         """Read requests; the last one before the end closes the connection."""
         before = self.cycle
         super().handle_events()
+        if self._state.has_to_wait and not self._is_queued:
+            self._is_queued = True
+            self._flow.hold()
+            self._queues.setdefault(self.loop, _Queue(self.loop)).add(self)
         if self._is_ending and self.cycle is not before:
             self._announce_end()
+
+    def read_on(self) -> None:
+        """Read some more parts of the body."""
+        self._is_queued = False
+        if self.transport.is_closing():
+            return
+        self._state.parts_left = self.limits.body_parts
+        self.handle_events()
+        if not self._is_queued:
+            self._flow.release(resume=len(self.cycle.body) <= HIGH_WATER_LIMIT)
+        self._look()
 
     @property
     def _is_answered(self) -> bool:
@@ -173,8 +193,54 @@ class LimitedProtocol(H11Protocol):
         oldest.transport.abort()
 
 
+class _Flow(FlowControl):
+    """Flow control that reads nothing more while a connection waits for its turn."""
+
+    _is_held = False
+
+    def resume_reading(self) -> None:
+        """Read from the connection again, unless it waits."""
+        if not self._is_held:
+            super().resume_reading()
+
+    def hold(self) -> None:
+        """Read nothing until the release."""
+        self._is_held = True
+        self.pause_reading()
+
+    def release(self, *, resume: bool) -> None:
+        """Leave it to the application again when to read; start at once if asked."""
+        self._is_held = False
+        if resume:
+            self.resume_reading()
+
+
+class _Queue:
+    """Connections with many parts of a body to read; in each turn of the loop, one reads some.
+
+    Args:
+        loop: The loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._waiting: deque[LimitedProtocol] = deque()
+
+    def add(self, connection: LimitedProtocol) -> None:
+        """Let a connection wait for its turn."""
+        self._waiting.append(connection)
+        if len(self._waiting) == 1:
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        connection = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._next)
+        connection.read_on()
+
+
 class _Connection(h11.Connection):
-    """The state of a connection, with a limit on tiny chunks: each costs more to read than to send.
+    """The state of a connection, with limits on tiny chunks: each costs more to read than to send.
 
     Args:
         limits: The limits.
@@ -184,12 +250,21 @@ class _Connection(h11.Connection):
         super().__init__(h11.SERVER, limits.head_bytes)
         self._limits = limits
         self._small = 0
+        self.parts_left = limits.body_parts
         self.is_refused = False
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Return True if no more of the body may be read in this turn."""
+        return self.parts_left <= 0 and self.their_state is h11.SEND_BODY
 
     def next_event(self) -> Any:
         """Return the next part of a request."""
+        if self.has_to_wait:
+            return h11.NEED_DATA
         event = super().next_event()
         if isinstance(event, h11.Data):
+            self.parts_left -= 1
             self._small += len(event.data) < _SMALL
             if self._small > self._limits.small_chunks / (20 if self.is_refused else 1):
                 raise h11.RemoteProtocolError("too many small chunks")

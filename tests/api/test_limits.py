@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import httpx
 import psutil
 import pytest
 import sqlalchemy as sa
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
 from api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
+from api.protocol import LimitedProtocol
 from db.database import Database
 from local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Provider, starting
@@ -429,6 +436,69 @@ def test_body_of_tiny_chunks_is_cut_off(impatient: Api) -> None:
         "POST", SEARCH, "member", content=(letter.encode() for letter in '{"country": "usa"}')
     )
     assert answer.status_code == 200
+
+
+class Counted(LimitedProtocol):
+    """A connection that counts what is read in each turn of the loop."""
+
+    limits = ConnectionLimits(body_parts=50)
+    parts: ClassVar[list[int]] = []
+    turns: ClassVar[Counter[int]] = Counter()
+    turn: ClassVar[int] = 0
+
+    def handle_events(self) -> None:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        before = 0 if cycle is None else len(cycle.body)
+        super().handle_events()
+        self.parts.append(len(self.cycle.body) - before)
+
+    def read_on(self) -> None:
+        self.turns[self.turn] += 1
+        super().read_on()
+
+    @classmethod
+    def tick(cls, loop: asyncio.AbstractEventLoop) -> None:
+        Counted.turn += 1
+        loop.call_soon(cls.tick, loop)
+
+
+async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the size of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message["body"])
+        more = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d bytes" % size})
+
+
+def test_bodies_of_tiny_chunks_are_read_in_turns() -> None:
+    config = uvicorn.Config(count_body, http=Counted, ws="none", log_config=None, lifespan="off")
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent = head + b"1\r\n \r\n" * 9_000 + b"0\r\n\r\n"
+
+    async def answers() -> list[bytes]:
+        loop, state = asyncio.get_running_loop(), ServerState()
+        server = await loop.create_server(
+            lambda: Counted(config=config, server_state=state, app_state={}), "127.0.0.1"
+        )
+        Counted.tick(loop)
+
+        async def ask() -> bytes:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(sent)
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+        async with server:
+            return await asyncio.gather(*(ask() for _ in range(4)))
+
+    assert all(b"\r\n9000 bytes\r\n" in answer for answer in asyncio.run(answers()))
+    assert max(Counted.parts) == 50
+    assert max(Counted.turns.values()) == 1
+    assert sum(Counted.turns.values()) > 9_000 * 4 / 50 - 100
 
 
 def test_reader_who_stops_is_cut_off(impatient: Api) -> None:
