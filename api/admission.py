@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 import sqlalchemy as sa
 from fastapi.security.utils import get_authorization_scheme_param
@@ -31,7 +30,6 @@ DEFAULT_PATHOGEN = "SC2"
 ASKER = "aspen.asker"
 """The key of the ASGI scope under which a caller in this process says who asks (`Asker`)."""
 _ADMISSION = "aspen.admission"
-_GARBAGE_BYTES = 16 << 20
 _BEFORE_VALUES = (b",", b"{", b"[")
 _READING = frozenset({"GET", "HEAD"})
 _ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
@@ -277,9 +275,6 @@ class _Body:
         limits: Its limits.
     """
 
-    bytes_read: ClassVar[int] = 0
-    """Of all bodies since garbage was collected."""
-
     def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
         self._admission, self._scope = admission, scope
         self._receive, self._limits = receive, limits
@@ -305,7 +300,6 @@ class _Body:
             body = await spool.read_all()
         finally:
             spool.close()
-        _let_go_of_refused(self._size)
         return {"type": "http.request", "body": body, "more_body": False}
 
     @property
@@ -336,17 +330,6 @@ class _Body:
             more = message.get("more_body", False)
         spool.complete()
         return True
-
-
-def _let_go_of_refused(size: int) -> None:
-    """Collect garbage after so many bytes of bodies.
-
-    A body that was refused is held by its error, in a cycle: 80 of 20 MB took 1.1 GB.
-    """
-    _Body.bytes_read += size
-    if _Body.bytes_read > _GARBAGE_BYTES:
-        _Body.bytes_read = 0
-        gc.collect()
 
 
 def _announced(scope: Scope) -> int:

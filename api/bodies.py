@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 
 from api.limits import MAX_FINDINGS, Limits
 
+_CONTAINERS = (dict, list)  # a union of them takes four times as long to compare with
 _ESCAPED = rb"\u0000"
 
 
@@ -25,17 +26,18 @@ async def refuse_deep(request: Request) -> None:
     if body.count(b"[") + body.count(b"{") <= limit:
         return
     try:
-        level: list[Any] = [await request.json()]
+        document = await request.json()
     except ValueError:
         return  # no JSON: whoever reads it says so
+    level = [document] if isinstance(document, _CONTAINERS) else []
     for _ in range(limit + 1):
         # Without a function call for each of half a million values: the service waits meanwhile.
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
+            if outer
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, _CONTAINERS)
         ]
         if not level:
             return
@@ -94,7 +96,7 @@ def _holding_nul(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
             if isinstance(value, str):
                 if "\0" in value:
                     yield (*path, key)[1:], value
-            elif isinstance(value, dict | list):
+            elif isinstance(value, _CONTAINERS):
                 path.append(key)
                 left.append(_entries(value))
                 break

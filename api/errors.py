@@ -98,10 +98,12 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        _let_go_of_frames(error)
         return JSONResponse({"detail": _described(error)}, 422)
 
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> Response:
+        _let_go_of_frames(error)
         if error.status_code == _UNREADABLE:
             # The one such error that the framework has: a body that is no text, or too deep.
             finding = {"loc": ["body"], "msg": "not JSON in UTF-8", "type": "json_invalid"}
@@ -143,6 +145,19 @@ def add_handlers(app: FastAPI) -> None:
             raise error
         _log.warning("%s %s: %s", request.method, request.url.path, error.orig)
         return await _application(request, unavailable("the database"))
+
+
+def _let_go_of_frames(error: BaseException) -> None:
+    """Forget where an answered error was raised.
+
+    FastAPI keeps the error of a broken body in a variable of the function that raises it. Its
+    traceback leads back to that function, so the body, in another variable, would stay in memory
+    until garbage is collected: 80 bodies of 20 MB took 1.1 GB.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
 
 
 def _methods(request: Request) -> list[str]:

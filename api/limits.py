@@ -35,6 +35,7 @@ class Limits:
         pause_seconds: The longest pause between two parts of a body.
         large_bytes: Bodies above this size are parsed and answered one at a time.
         large_values: So are bodies with more values than this, however small they are.
+        large_pause_seconds: The time between two of them, in which the others are answered.
         connections_per_user: Connections to the database that one user's requests hold at a time,
             fewer than the pool has.
         turn_seconds: How long a request waits for the user's other requests.
@@ -48,6 +49,7 @@ class Limits:
     pause_seconds: float = 15.0
     large_bytes: int = _MIB
     large_values: int = 50_000
+    large_pause_seconds: float = 0.02
     connections_per_user: int = 8
     turn_seconds: float = 60.0
 

@@ -22,6 +22,7 @@ class Turns:
         self._of_users: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._waiting: dict[tuple[str, int], int] = {}
         self._large = asyncio.Semaphore(1)
+        self._large_from = 0.0  # by the loop's clock
 
     @asynccontextmanager
     async def database(self, user: str) -> AsyncIterator[None]:
@@ -37,13 +38,20 @@ class Turns:
     async def large(self, user: str) -> AsyncIterator[None]:
         """Take the turn at a large body: each takes many times its size in memory.
 
+        While it is parsed and checked, the loop answers no one, so there is a pause between two.
+
         Raises:
             ApiError: 429, when requests before it take too long.
         """
         async with self._turn(user, 1), AsyncExitStack() as stack:
             await self._wait(self._large)
-            stack.callback(self._large.release)
+            stack.callback(self._end_large)
+            await asyncio.sleep(max(self._large_from - _now(), 0))
             yield
+
+    def _end_large(self) -> None:
+        self._large_from = _now() + self._limits.large_pause_seconds
+        self._large.release()
 
     @asynccontextmanager
     async def _turn(self, user: str, most: int) -> AsyncIterator[None]:
@@ -68,3 +76,7 @@ class Turns:
             raise ApiError(
                 429, "too many requests at once", headers={"Retry-After": "2"}
             ) from error
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

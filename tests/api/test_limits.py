@@ -18,12 +18,15 @@ import psutil
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
 from api.protocol import LimitedProtocol
+from api.turns import Turns
 from db.database import Database
 from local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Provider, starting
@@ -324,6 +327,28 @@ def test_large_bodies_are_answered_one_at_a_time(
     assert api("POST", SEARCH, "g2admin", json=large).status_code == 200
 
 
+def test_large_bodies_leave_time_for_others() -> None:
+    pause = 0.05
+
+    async def times() -> list[float]:
+        turns, loop = Turns(Limits(large_pause_seconds=pause)), asyncio.get_running_loop()
+        found: list[float] = []
+
+        async def take(user: str) -> None:
+            async with turns.large(user):
+                found.append(loop.time())
+                await asyncio.sleep(0)
+                found.append(loop.time())
+
+        await asyncio.gather(take("a"), take("b"), take("b"))
+        return found
+
+    _, first_end, second, second_end, third, _ = asyncio.run(times())
+    # A timer may fire a tick of the clock early.
+    early = time.get_clock_info("monotonic").resolution
+    assert min(second - first_end, third - second_end) >= pause - early
+
+
 # Connections that the client does not use
 
 
@@ -535,6 +560,40 @@ def test_health_needs_no_database_and_readiness_does(
     assert (answer.status_code, answer.json()) == (503, {"error": "the database cannot be reached"})
     there = make_api(seeded)("GET", "/v2/health/ready")
     assert (there.status_code, there.json()) == (200, {"healthy": True})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b" ", 422),
+        (b"\xff", 422),
+        (b'{"samples": 1}', 422),
+        (b'{"samples": [{}]}', 422),
+        (b'{"samples": [], "more": "\\u0000"}', 422),
+        (b"[" * 33 + b"]" * 33, 422),
+        (b"[%s]" % (b"," * 500_000), 413),
+    ],
+)
+def test_answered_errors_are_freed_without_garbage_collection(
+    shared_api: Api, body: bytes, status: int
+) -> None:
+    def errors() -> int:
+        # Counted where the service keeps the body, too: in the frames of their tracebacks.
+        kinds = (RequestValidationError, HTTPException)
+        return sum(issubclass(type(one), kinds) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = errors()
+        for _ in range(3):
+            assert shared_api("PUT", SAMPLES, "member", content=body).status_code == status
+        # The server thread leaves the last request after its answer.
+        assert shared_api("GET", "/v2/health/").status_code == 200
+        assert errors() == before
+    finally:
+        gc.enable()
 
 
 def test_refused_large_bodies_do_not_stay_in_memory(shared_api: Api) -> None:
