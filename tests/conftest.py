@@ -106,14 +106,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         config.stash[_run_folder] = Path(config.workerinput["aspen_run_folder"])
-        zygote.note_in(config.stash[_run_folder] / "commands")
+        zygote.use_folder(config.stash[_run_folder])
         return
     _work_in_memory()
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
     folder.chmod(0o711)  # the server's account passes through
     config.stash[_run_folder] = folder
-    zygote.note_in(folder / "commands")
+    zygote.use_folder(folder)
 
 
 def _work_in_memory() -> None:

@@ -1,11 +1,13 @@
-"""Runs of the program that need not load it again: a process has done so, and forks for each.
+"""Processes of the program and its servers that need not load their modules again.
 
-Most of the time of a command is the loading of Python modules. A run is still a process of its own,
-with its own streams, environment, folder and exit code; only ``exec`` is left out. The first run
-of each command in a run of the tests starts an interpreter as an operator does, and so does
-whatever changes how Python starts (``PYTHON...``, the locale).
+Most of the time of a command, and of the start of a server, is the loading of Python modules. One
+process for each kind has done so, for the whole run of the tests, and forks for each start. What it
+forks is still a process with its own number, streams, environment, folder, signals, and exit code;
+only ``exec`` is left out. The first start of each command and of each server in a run of the tests
+starts an interpreter as an operator does, and so does whatever changes how Python starts
+(``PYTHON...``, the locale).
 
-``python -m tests.zygote FD`` is the process that forks; it ends when its socket is closed.
+``python tests/zygote.py KIND`` is a process that forks; it ends with its last client.
 """
 
 from __future__ import annotations
@@ -20,33 +22,40 @@ import os
 import pkgutil
 import random
 import runpy
+import select
 import selectors
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
 """A wrong slash in a path of ours costs operators nothing, and fails tests: in commands, too."""
-_LOADED = ("aspencli", "db", "migrations")
-_ALSO = (
-    *("sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras", "alembic.command"),
-    *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
-)
 # What Python or a library looks at while it starts, so that a fork would not notice it.
 _AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE", "LD_", "MALLOC_", "SSL_", "OPENSSL_")
 # These are obeyed by the child.
-_OBEYED = frozenset({"PYTHONPATH", "PYTHON_KEYRING_BACKEND"})
+_OBEYED = frozenset({"PYTHONPATH", "PYTHONWARNINGS", "PYTHON_KEYRING_BACKEND"})
 _COLORS = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH", "NO_COLOR"})
 _LARGEST = 100_000  # bytes of a message
 _STREAMS = 3
+_NUMBER = struct.Struct("q")
+_HELLO = b"hello"
+_PATIENCE_S = 120
 
-_noted: list[Path] = []
+_run_folder: list[Path] = []
+_connected: dict[str, socket.socket] = {}
+_connecting = threading.Lock()
 
 
 def run(
@@ -55,6 +64,7 @@ def run(
     env: Mapping[str, str],
     stdin: bytes | None = None,
     timeout: float = 120,
+    module: str = PROGRAM,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the program to its end, as ``subprocess.run`` would.
 
@@ -63,11 +73,17 @@ def run(
         env: The whole environment.
         stdin: What standard input holds; None for nothing.
         timeout: The seconds after which it is killed.
+        module: The module that is the program.
     """
-    message = json.dumps([list(arguments), dict(env), str(Path.cwd())]).encode()
-    if not _forks() or len(message) > _LARGEST or _is_new(arguments) or _starts_otherwise(env):
-        return _start(arguments, env, stdin, timeout)
-    return _zygote().run(message, stdin, timeout)
+    given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    streams: dict[str, Any] = {"stdin": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(arguments, env=env, module=module, **streams) as process:
+        try:
+            out, err = process.communicate(stdin, timeout)
+        except BaseException:  # the caller's timeout and Ctrl-C, too
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def run_text(
@@ -76,10 +92,11 @@ def run_text(
     env: Mapping[str, str],
     stdin: str | None = None,
     timeout: float = 120,
+    module: str = PROGRAM,
 ) -> subprocess.CompletedProcess[str]:
     """Do the same with text, whose lines end as Python's do."""
     given = None if stdin is None else stdin.encode()
-    done = run(arguments, env=env, stdin=given, timeout=timeout)
+    done = run(arguments, env=env, stdin=given, timeout=timeout, module=module)
     out, err = (
         io.IncrementalNewlineDecoder(None, translate=True).decode(said.decode(), final=True)
         for said in (done.stdout, done.stderr)
@@ -87,35 +104,104 @@ def run_text(
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
-def note_in(folder: Path) -> None:
-    """Say where the commands that ran in this run of the tests are noted."""
-    _noted[:] = [folder]
+def start(
+    arguments: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    module: str = PROGRAM,
+    forks: bool = True,
+    **options: Any,
+) -> subprocess.Popen[Any]:
+    """Start the program or one of its servers, as ``subprocess.Popen`` would.
+
+    Args:
+        arguments: What is behind the program's name.
+        env: The whole environment; None for the present one.
+        module: The module that is the program.
+        forks: Whether it may be forked: not where its command line or its start is the point.
+        options: Streams, the folder, a session of its own, text: options of ``Popen``.
+    """
+    wanted = dict(os.environ if env is None else env)
+    words = [sys.executable, "-m", module, *arguments]
+    can_fork = hasattr(os, "pidfd_open") and len(str(words)) + len(str(wanted)) < _LARGEST
+    if not (forks and can_fork) or _is_new(module, arguments) or _starts_otherwise(wanted):
+        return subprocess.Popen(words, env=wanted, **options)
+    return _Forked(words, module, env=wanted, **options)
 
 
-def _start(
-    arguments: Sequence[str], env: Mapping[str, str], stdin: bytes | None, timeout: float
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", PROGRAM, *arguments],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        env=env,
-        timeout=timeout,
-        capture_output=True,
-        check=False,
-    )
+def use_folder(folder: Path) -> None:
+    """Use the folder of a run of the tests, which several processes share."""
+    _run_folder[:] = [folder]
 
 
-def _forks() -> bool:
-    """Return True if this system can wait for a process without polling."""
-    return hasattr(os, "pidfd_open")
+class _Forked(subprocess.Popen[Any]):
+    """A process that another one forks, which tells of its end through a pipe."""
+
+    def __init__(self, words: list[str], module: str, **options: Any):
+        self._module = module
+        super().__init__(words, **options)
+
+    def _execute_child(self, *given: Any) -> None:
+        """Have it forked: what ``Popen`` calls to start a program, with all its options."""
+        folder, env, new_session = given[5], given[6], given[21]
+        streams, pipes = [given[10], given[13], given[15]], given[10:16]
+        assert isinstance(self.args, list)
+        request = [self.args[3:], env, str(folder or Path.cwd()), new_session]
+        self._end, end = os.pipe()
+        try:
+            passed = [number if one == -1 else one for number, one in enumerate(streams)]
+            socket.send_fds(_zygote(self._module), [json.dumps(request).encode()], [*passed, end])
+        finally:
+            os.close(end)
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self.pid = self._read_number()
+        self._child_created = True
+
+    def _internal_poll(self, *_given: Any, **_options: Any) -> int | None:
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                pid, status = self._try_wait(os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        """Wait as ``os.waitpid`` does for a child."""
+        if self.returncode is not None:
+            return 0, 0
+        if flags & os.WNOHANG:
+            look = select.poll()
+            look.register(self._end)
+            if not look.poll(0):
+                return 0, 0
+        status = self._read_number()
+        os.close(self._end)
+        return self.pid, status
+
+    def _read_number(self) -> int:
+        data = os.read(self._end, _NUMBER.size)
+        if not data:
+            raise RuntimeError(f"the process that forks {self._module} is gone")
+        return int(_NUMBER.unpack(data)[0])
+
+
+def _environment() -> dict[str, str]:
+    """Return what a process that forks is started with, whichever test is the first."""
+    taken = _COLORS | _OBEYED
+    return {name: value for name, value in os.environ.items() if name not in taken}
 
 
 def _starts_otherwise(env: Mapping[str, str]) -> bool:
     """Return True if a variable matters to Python's start and is not as the zygote had it."""
-    mine = _zygote().env
-    names = {name for name in (*env, *mine) if name.startswith(_AT_START) or name in _COLORS}
-    changed = any(env.get(name) != mine.get(name) for name in names - _OBEYED)
+    names = {
+        name
+        for name in (*env, *os.environ)
+        if (name.startswith(_AT_START) and name not in _OBEYED) or name in _COLORS
+    }
+    mine = _environment()
+    changed = any(env.get(name) != mine.get(name) for name in names)
     measured = any(name.startswith("COVERAGE") for name in env)
     hooked = any(Path(one, "sitecustomize.py").exists() for one in _paths(env))
     return changed or measured or hooked
@@ -125,149 +211,140 @@ def _paths(env: Mapping[str, str]) -> list[str]:
     return [one for one in env.get("PYTHONPATH", "").split(os.pathsep) if one]
 
 
-def _is_new(arguments: Sequence[str]) -> bool:
+def _is_new(module: str, arguments: Sequence[str]) -> bool:
     """Return True for the first run of a command, by whichever process of the tests."""
-    if not _noted:
+    if not _run_folder:
         return False
     words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
-    _noted[0].mkdir(exist_ok=True)
+    command = words[:2] if module == PROGRAM else [module]
+    noted = _run_folder[0] / "commands"
+    noted.mkdir(exist_ok=True)
     try:
-        (_noted[0] / " ".join(words[:2])[:100]).touch(exist_ok=False)
+        (noted / " ".join(command)[:100]).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
 
 
-class Zygote:
-    """The process that forks, as the tests see it."""
+def _zygote(kind: str) -> socket.socket:
+    """Return the connection to the process that forks a kind; the first who asks starts it."""
+    with _connecting:
+        if kind not in _connected:
+            if not _run_folder:
+                use_folder(Path(tempfile.mkdtemp(prefix="aspen-zygotes-")))
+                atexit.register(shutil.rmtree, _run_folder[0], ignore_errors=True)
+            path = _run_folder[0] / f"{kind}.socket"
+            from local.locking import file_lock  # the path of the process that forks lacks ours yet
 
-    def __init__(self) -> None:
-        # As most tests have it, whichever of them is the first.
-        self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in _COLORS and name not in _OBEYED
-        } | {"PYTHONWARNINGS": WARNINGS}
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
-                cwd=Path(__file__).parents[1],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-        self._lock = threading.Lock()
-
-    def run(
-        self, message: bytes, stdin: bytes | None, timeout: float
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Have it fork, and wait for the child's end."""
-        pipes = [os.pipe() for _ in range(_STREAMS + 1)]
-        (input_r, input_w), (out_r, out_w), (err_r, err_w), (end_r, end_w) = pipes
-        with self._lock:
-            socket.send_fds(self._socket, [message], [input_r, out_w, err_w, end_w])
-        for one in (input_r, out_w, err_w, end_w):
-            os.close(one)
-        with (
-            os.fdopen(end_r, "rb") as ended,
-            os.fdopen(out_r, "rb") as out,
-            os.fdopen(err_r, "rb") as err,
-        ):
-            pid = int(ended.readline())
-            said: dict[str, bytes] = {}
-            threads = [
-                threading.Thread(target=_write, args=(input_w, stdin or b"")),
-                threading.Thread(target=lambda: said.update(out=out.read())),
-                threading.Thread(target=lambda: said.update(err=err.read())),
-            ]
-            for thread in threads:
-                thread.start()
-            timer = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
-            timer.start()
-            code = int(ended.readline())
-            timed_out = not timer.is_alive()
-            timer.cancel()
-            for thread in threads:
-                thread.join()
-        if timed_out and code == -signal.SIGKILL:
-            raise subprocess.TimeoutExpired(PROGRAM, timeout, said["out"], said["err"])
-        return subprocess.CompletedProcess([PROGRAM], code, said["out"], said["err"])
-
-    def close(self) -> None:
-        """End it."""
-        self._socket.close()
-        self._process.wait()
+            with file_lock(path.with_suffix(".lock")):
+                connection = _connect(path)
+                if connection is None:
+                    connection = _begin(kind, path)
+            _connected[kind] = connection
+            atexit.register(connection.close)
+        return _connected[kind]
 
 
-_started: list[Zygote] = []
+def _connect(path: Path) -> socket.socket | None:
+    """Connect to a process that forks; None if there is none, or it is about to end."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(_PATIENCE_S)
+    try:
+        connection.connect(str(path))
+        if connection.recv(len(_HELLO)) == _HELLO:
+            connection.settimeout(None)
+            return connection
+    except (FileNotFoundError, ConnectionError):
+        pass
+    connection.close()
+    return None
 
 
-def _zygote() -> Zygote:
-    if not _started:
-        _started.append(Zygote())
-        atexit.register(_started[0].close)
-    return _started[0]
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+def _begin(kind: str, path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(path))
+        listening.listen(64)
+        # No child of ours that we would have to wait for: others may still need it at our end.
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, __file__, kind],
+            _environment(),
+            file_actions=[(os.POSIX_SPAWN_DUP2, listening.fileno(), 0)],
+        )
+    connection = _connect(path)
+    if connection is None:
+        raise RuntimeError(f"the process that forks {kind} does not start")
+    return connection
 
 
 # The process itself
 
 
-def _serve(descriptor: int) -> None:
-    """Fork for each message; returns in the child, which is the program then."""
-    control = socket.socket(fileno=descriptor)
+def _serve(listening: socket.socket) -> tuple[str, ...]:
+    """Fork for each message; returns in the child, with what the program is given."""
+    clients: set[socket.socket] = set()
     running: dict[int, tuple[int, int]] = {}  # by the descriptor of the process: pid, where to say
     with selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
+        selector.register(listening, selectors.EVENT_READ)
         while True:
-            for key, _events in selector.select():
-                if key.fileobj is control:
-                    message, fds, _flags, _address = socket.recv_fds(control, _LARGEST * 2, 8)
+            for key, _events in selector.select(None if clients else _PATIENCE_S) or os._exit(0):
+                one = key.fileobj
+                if one is listening:
+                    client = listening.accept()[0]
+                    with contextlib.suppress(BrokenPipeError):
+                        client.send(_HELLO)
+                    clients.add(client)
+                    selector.register(client, selectors.EVENT_READ)
+                elif isinstance(one, socket.socket):
+                    message, fds, _flags, _address = socket.recv_fds(one, _LARGEST * 2, 8)
                     if not message:
-                        os._exit(0)
+                        selector.unregister(one)
+                        clients.remove(one)
+                        one.close()
+                        if not clients:
+                            os._exit(0)
+                        continue
                     pid = os.fork()
                     if not pid:
                         selector.close()
-                        control.detach()
-                        _become(json.loads(message), fds[:_STREAMS])
-                        return
-                    for one in fds[:_STREAMS]:
-                        os.close(one)
+                        for open_one in (listening, *clients):
+                            open_one.detach()
+                        return _become(json.loads(message), fds[:_STREAMS])
+                    for stream in fds[:_STREAMS]:
+                        os.close(stream)
                     _say(fds[_STREAMS], pid)
                     watched = os.pidfd_open(pid)
                     running[watched] = pid, fds[_STREAMS]
                     selector.register(watched, selectors.EVENT_READ)
                 else:
-                    watched = key.fd
-                    pid, ended = running.pop(watched)
-                    selector.unregister(watched)
-                    os.close(watched)
-                    _say(ended, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                    os.close(ended)
+                    pid, end = running.pop(key.fd)
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    _say(end, os.waitpid(pid, 0)[1])
+                    os.close(end)
 
 
 def _say(descriptor: int, number: int) -> None:
     with contextlib.suppress(BrokenPipeError):
-        os.write(descriptor, b"%d\n" % number)
+        os.write(descriptor, _NUMBER.pack(number))
 
 
-def _become(request: list[object], streams: Sequence[int]) -> None:
-    """Be as a process that has just been started."""
-    arguments, env, folder = request
-    assert isinstance(arguments, list)
-    assert isinstance(env, dict)
+def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, ...]:
+    """Be as a process that has just been started; returns its arguments."""
+    arguments, env, folder, new_session = request
     for number, one in enumerate(streams):
         os.dup2(one, number)
     os.closerange(_STREAMS, 1024)
+    if new_session:
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
-    os.chdir(str(folder))
-    sys.path[:1] = [str(folder), *_paths(env)]
+    os.chdir(folder)
+    sys.path[:1] = [folder, *_paths(env)]
+    sys.warnoptions[:] = [one for one in env.get("PYTHONWARNINGS", "").split(",") if one]
+    warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
     importlib.invalidate_caches()
     time.tzset()
     random.seed()
@@ -275,7 +352,7 @@ def _become(request: list[object], streams: Sequence[int]) -> None:
     sys.stdin = sys.__stdin__ = _text(0, "r", encoding, strictness)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", encoding, strictness)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", encoding, "backslashreplace")  # type: ignore[misc]
-    sys.argv = [PROGRAM, *map(str, arguments)]
+    return tuple(arguments)
 
 
 def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextIOWrapper:
@@ -288,26 +365,14 @@ def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextI
     return opened
 
 
-def _load() -> None:
-    for name in _LOADED:
-        package = importlib.import_module(name)
-        for found in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not found.name.startswith(_NOT_LOADED) and not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
-    for name in _ALSO:
-        importlib.import_module(name)
-    cli, entries = (importlib.import_module(f"{PROGRAM}.{name}") for name in ("cli", "main"))
-    for entry in entries.ENTRIES:
-        cli.load_group(entry)
-
-
-def _run_program() -> None:
+def _run_program(module: str, arguments: Sequence[str]) -> None:
     """Be the program, in the child.
 
     It ends as Python does, but for taking every module apart, which would copy their memory.
     """
+    sys.argv = [module, *arguments]
     try:
-        runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if isinstance(end.code, int):
             threading._shutdown()  # type: ignore[attr-defined]
@@ -319,11 +384,49 @@ def _run_program() -> None:
         raise
 
 
+def _load_program() -> None:
+    for name in ("aspencli", "db", "migrations"):
+        package = importlib.import_module(name)
+        for found in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if not found.name.startswith(_NOT_LOADED) and not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+    for name in _ALSO:
+        importlib.import_module(name)
+    cli, entries = (importlib.import_module(f"{PROGRAM}.{name}") for name in ("cli", "main"))
+    for entry in entries.ENTRIES:
+        cli.load_group(entry)
+
+
+def _load_server(*names: str) -> None:
+    for name in names:
+        importlib.import_module(name)
+
+
+def _load_aws() -> None:
+    importlib.import_module("local.aws.server").load()
+
+
 _NOT_LOADED = ("migrations.env", "migrations.versions")
+_ALSO = (
+    *("sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras", "alembic.command"),
+    *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
+)
+_UVICORN = (
+    *("uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
+    *("uvicorn.protocols.websockets.auto", "anyio._backends._asyncio"),
+)
+_KINDS: dict[str, Callable[[], None]] = {
+    PROGRAM: _load_program,
+    "api": partial(_load_server, "api.main", *_UVICORN),
+    "local.identity": partial(_load_server, "local.identity.app", *_UVICORN),
+    "local.aws": _load_aws,
+}
 
 if __name__ == "__main__":
-    _load()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
+    sys.path[0] = ""  # here are tests/api and tests/db
+    kind = sys.argv[1]
+    _KINDS[kind]()
     gc.collect()
     gc.freeze()
-    _serve(int(sys.argv[1]))
-    _run_program()
+    _run_program(kind, _serve(socket.socket(fileno=0)))

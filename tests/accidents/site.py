@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from aspencli.services.verdicts import judge
 from db.database import Database
 from local.postgres import SUPERUSER, Cluster
 from local.prepare import prepare
+from tests import zygote
 from tests.accidents.works import State, Work, Works, names
 from tests.commands.mapping_lab import Lab
 
@@ -100,8 +100,8 @@ class Trial:
     def started(self, command: list[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process; at the end of the block it has ended, and is asked how."""
         words = command or self.work.command
-        with subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *words, *self.options, "--yes"],
+        with zygote.start(
+            [*words, *self.options, "--yes"],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

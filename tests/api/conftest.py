@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -44,6 +43,7 @@ from local.aws.content import (
 )
 from local.aws.gate import HEALTH
 from local.aws.objects import OBJECTS, ObjectFolder
+from tests import zygote
 from tests.conftest import Server
 from tests.local.identity.fixtures import identity, identity_process
 from tests.local.identity.lab import (
@@ -316,8 +316,8 @@ def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
         kept = ObjectFolder(folder / OBJECTS)
         for file in objects:
             kept.put(*file)
-        command = [sys.executable, "-m", "local.aws", "--port", str(port), "--folder", name]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        words = ["--port", str(port), "--folder", name]
+        with zygote.start(words, module="local.aws", stderr=subprocess.DEVNULL) as process:
             address = f"http://127.0.0.1:{port}"
             try:
                 _wait_for(f"{address}{HEALTH}", process)

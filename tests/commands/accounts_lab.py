@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from db.database import Database
+from tests import zygote
 from tests.commands.ending import Ended
 from tests.conftest import cli_environment
 
@@ -123,8 +123,8 @@ class Accounts:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Begin a command in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *words],
+        return zygote.start(
+            words,
             env={**os.environ, **cli_environment(self.database)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -93,8 +93,8 @@ class ApiLab:
 
     def start(self, *arguments: str, who: str = "member") -> subprocess.Popen[str]:
         """Start the real command."""
-        return subprocess.Popen(
-            self.command(*arguments),
+        return zygote.start(
+            arguments,
             env={**os.environ, **self.environment(who)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

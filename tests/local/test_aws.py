@@ -43,6 +43,7 @@ from local.aws.content import (
 from local.aws.gate import HEALTH
 from local.aws.objects import EARLIER, OBJECTS, ObjectFolder
 from local.ports import HOST, free_port
+from tests import zygote
 
 AROUND = Surroundings(
     database="127.0.0.1:5432",
@@ -84,8 +85,8 @@ class StandIn:
 def running(folder: Path) -> Iterator[StandIn]:
     port = free_port(hash(folder))
     new_credentials(folder, port)
-    words = [sys.executable, "-m", "local.aws", "--port", str(port), "--folder", str(folder)]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+    words = ["--port", str(port), "--folder", str(folder)]
+    with zygote.start(words, module="local.aws", stderr=subprocess.DEVNULL) as process:
         address = f"http://{HOST}:{port}"
         while not answers(address):
             assert process.poll() is None
@@ -174,8 +175,8 @@ def test_a_damaged_content_is_told(tmp_path: Path, text: str | None) -> None:
         (tmp_path / "content.json").write_text(text)
     with pytest.raises(AspenError, match="cannot be read"):
         read_content(tmp_path)
-    words = [sys.executable, "-m", "local.aws", "--port", "1", "--folder", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = ["--port", "1", "--folder", str(tmp_path)]
+    done = zygote.run_text(words, module="local.aws", env=os.environ)
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
     assert "Traceback" not in done.stderr

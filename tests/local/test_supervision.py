@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from aspencli.errors import AspenError, RefusedError
-from local import logs, processes
-from local.listeners import may_own
+from local import listeners, logs, processes
+from local.listeners import is_own_connection, may_own
 from local.ports import HOST, SERVICES_FIRST
 from local.record import PartRecord, Phase, Process, read_record, write_record
 from local.rotating import RotatingLog
@@ -52,6 +53,53 @@ def test_a_listener_is_told_from_others() -> None:
         assert may_own(os.getpid(), port)
         assert not may_own(os.getppid(), port)
     assert not may_own(os.getpid(), port)
+
+
+@pytest.fixture(params=["asked", "listed"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that tells of one socket, and one whose table of all sockets has to be read."""
+    if request.param == "listed":
+        monkeypatch.setattr(listeners, "_SOCKET_MONITORING", 31)  # a protocol that is none
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_connection_of_own_account_is_recognized_while_open(family: socket.AddressFamily) -> None:
+    with socket.create_server((HOST, 0)) as listening, socket.socket(family) as client:
+        own_port = listening.getsockname()[1]
+        client.connect((HOST if family == socket.AF_INET else f"::ffff:{HOST}", own_port))
+        port = client.getsockname()[1]
+        accepted = listening.accept()[0]
+        assert is_own_connection(port, own_port)
+        assert not is_own_connection(own_port, port + 1)  # where something listens
+        client.close()
+        assert not is_own_connection(port, own_port)
+        accepted.close()
+        assert not is_own_connection(port, own_port)
+
+
+_CONNECT = """
+import os, socket, sys
+os.setuid(54321)
+with socket.socket() as connection:
+    connection.connect((sys.argv[1], int(sys.argv[2])))
+    sys.stdin.read()
+"""
+
+
+@root_only
+@pytest.mark.usefixtures("kernel")
+def test_connection_of_another_account_is_recognized() -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        listening.settimeout(60)
+        own_port = listening.getsockname()[1]
+        words = [sys.executable, "-c", _CONNECT, HOST, str(own_port)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE) as stranger:
+            accepted, (_host, port) = listening.accept()
+            assert not is_own_connection(port, own_port)
+            accepted.close()
+            stranger.communicate()
+    assert stranger.returncode == 0
 
 
 # Records

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from db.database import Database
 from local.aws.objects import ObjectFolder
 from local.seed import seed_base, seed_roles, seed_samples
 from migrations.runner import upgrade
+from tests import zygote
 from tests.api.conftest import CLIENT_ID, Provider, settings_of_tests
 from tests.commands.ending import Ended
 from tests.commands.renames_lab import Renames
@@ -48,8 +48,9 @@ class ApiProcess:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "api", "--port", str(self._port)],
+            self._process = zygote.start(
+                ["--port", str(self._port)],
+                module="api",
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -97,8 +98,8 @@ class Site:
 
     def start(self, address: str, home: Path, *arguments: str) -> subprocess.Popen[str]:
         """Start the command, through an address."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *arguments],
+        return zygote.start(
+            arguments,
             env={**os.environ, **self.environment(address, home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -80,12 +80,16 @@ class Lab:
         return CliResult(done.returncode, done.stdout, done.stderr)
 
     def start(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str | None] | None = None,
+        forks: bool = True,
     ) -> subprocess.Popen[str]:
-        """Start a command."""
-        return subprocess.Popen(
-            self.command(*arguments),
+        """Start a command; it may be forked, unless its command line is looked at."""
+        return zygote.start(
+            arguments,
             env=self.environment(env),
+            forks=forks,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

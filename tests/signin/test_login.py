@@ -431,7 +431,7 @@ def test_a_browser_is_opened_where_there_is_one(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_a_process_list_shows_no_secret(lab: Lab) -> None:
-    process = lab.start("auth", "login")
+    process = lab.start("auth", "login", forks=False)
     lab.until(process, "shows the code")
     command = Path(f"/proc/{process.pid}/cmdline")
     if command.exists():

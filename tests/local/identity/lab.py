@@ -11,7 +11,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from local.identity.store import (
     User,
     seed,
 )
+from tests import zygote
 
 CLIENT = "aspencli-local"
 MANAGEMENT, MANAGEMENT_SECRET = "aspen-management", "a made-up secret"
@@ -119,11 +119,9 @@ class Identity:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "local.identity", "--folder", str(self.folder)]
+        words = ["--folder", str(self.folder), "--port", str(self.port), *self._arguments]
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), *self._arguments], stdout=log, stderr=log
-            )
+            self.process = zygote.start(words, module="local.identity", stdout=log, stderr=log)
         deadline = time.monotonic() + _READY_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from local.identity.store import rotate_key
+from tests import zygote
 from tests.local.identity.lab import CLIENT, Identity, running_identity
 
 MEMBER = "member@example.org"
@@ -26,8 +27,7 @@ def published(identity: Identity) -> KeySet:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local.identity", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return zygote.run_text(arguments, module="local.identity", env=os.environ, timeout=60)
 
 
 @pytest.mark.parametrize("end", [Identity.stop, Identity.kill])
