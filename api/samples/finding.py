@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.arrays import texts
+from api.arrays import batches, texts
 from api.authz import Access, Action, Condition
 from api.samples.naming import prefixes
 from db.models import Pathogen, PublicRepositoryMetadata, Sample
@@ -56,10 +56,11 @@ async def sample_names(
         (Sample.private_identifier, Action.READ_PRIVATE),
         (Sample.public_identifier, Action.READ),
     ):
-        query = sa.select(column, Sample.id).where(
-            of_pathogen, access.samples(action), column == sa.any_(texts(names))
-        )
-        found.update((name, number) for name, number in await db.execute(query))
+        for some in batches(names):
+            query = sa.select(column, Sample.id).where(
+                of_pathogen, access.samples(action), column == sa.any_(texts(some))
+            )
+            found.update((name, number) for name, number in await db.execute(query))
     return found
 
 
@@ -70,18 +71,18 @@ async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) ->
     accession number of GISAID (``EPI_ISL_...``).
     """
     beginnings = [f"{prefix}/" for prefix in await prefixes(db, pathogen)]
-    spelt: dict[str, list[str]] = {}
-    for name in names:
-        bare = {name, *(name.removeprefix(beginning) for beginning in beginnings)}
-        for spelling in bare:
-            spelt.setdefault(spelling, []).append(name)
     source = PublicRepositoryMetadata
     found: dict[str, str] = {}
     columns: tuple[Any, ...] = (source.isl, source.strain)
-    for column in columns:
-        query = sa.select(column, source.strain).where(
-            source.pathogen_id == pathogen.id, column == sa.any_(texts(spelt))
-        )
-        for spelling, strain in await db.execute(query):
-            found.update((name, strain) for name in spelt[spelling])
+    for some in batches(names):
+        spelt: dict[str, list[str]] = {}
+        for name in some:
+            for spelling in {name, *map(name.removeprefix, beginnings)}:
+                spelt.setdefault(spelling, []).append(name)
+        for column in columns:
+            query = sa.select(column, source.strain).where(
+                source.pathogen_id == pathogen.id, column == sa.any_(texts(spelt))
+            )
+            for spelling, strain in await db.execute(query):
+                found.update((name, strain) for name in spelt[spelling])
     return found

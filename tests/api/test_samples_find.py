@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api import in_process
 from db.models import Sample
 from local.seed.upstream import strains
 from tests.api.conftest import Api
@@ -52,6 +57,32 @@ def test_what_is_missing_comes_in_its_order_and_once(shared_roles: Api) -> None:
     ours = sample_of(shared_roles, 1)
     names = ["z", ours.public_identifier, "a", "z", ours.public_identifier.lower(), ""]
     assert missing(shared_roles, names) == ["z", "a", ours.public_identifier.lower(), ""]
+
+
+def test_many_names_are_looked_up_in_batches(shared_roles: Api) -> None:
+    ours, strain = sample_of(shared_roles, 1, private=True), strains()[0]
+    known = [ours.public_identifier, ours.private_identifier, f"hCoV-19/{strain.strain}"]
+    unknown = [str(number) for number in range(25_000)]
+    names = [known[0], *unknown[:12_000], known[1], *unknown[12_000:], known[2], *known]
+    sizes: list[int] = []
+
+    @contextmanager
+    def watched(engine: AsyncEngine) -> Iterator[None]:
+        def note(_connection: Any, _cursor: Any, _sql: str, parameters: Any, *_: Any) -> None:
+            sizes.extend(len(one) for one in parameters if isinstance(one, list))
+
+        sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+        yield
+
+    body = json.dumps({"sample_ids": names}).encode()
+    asked = in_process.Asked(
+        "POST", PATH.format(1, "validate_ids/"), user="auth0|member", body=body
+    )
+    found = in_process.answer(shared_roles.settings, asked, watched)
+    assert json.loads(found.body) == {"missing_sample_ids": unknown}
+    # Two queries for each batch of names, and two for its spellings, of which strains have two.
+    assert sum(size > 5_000 for size in sizes) == 12
+    assert max(sizes) <= 10_001
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
