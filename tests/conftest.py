@@ -283,7 +283,8 @@ def reached(postgres: Server, pytestconfig: pytest.Config) -> Iterator[Callable[
         yield postgres.url
         return
     folder = pytestconfig.stash[_run_folder] / f"pooler-{os.getpid()}"
-    with Pooler(folder, make_url(postgres.url("postgres")), _POOLER) as pooler:
+    # Tests hold connections beside those of the program.
+    with Pooler(folder, make_url(postgres.url("postgres")), _POOLER, size=20) as pooler:
 
         def address(name: str) -> str:
             url = pooler.url(make_url(postgres.url(name)))

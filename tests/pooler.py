@@ -37,11 +37,13 @@ class Pooler:
         folder: Where its files go; its account must be able to get there.
         server: The address of a superuser of the server behind it.
         mode: How it pools, and whether it drops startup options; one of `MODES`.
+        size: How many connections to the server it keeps for each database and user.
     """
 
     folder: Path
     server: URL
     mode: str
+    size: int = 1
 
     def __enter__(self) -> Self:
         program = find_pgbouncer()
@@ -89,7 +91,7 @@ auth_type = scram-sha-256
 auth_file = {self.folder}/users.txt
 auth_user = {server.username}
 pool_mode = {mode}
-default_pool_size = 1
+default_pool_size = {self.size}
 max_client_conn = 200
 query_wait_timeout = 4
 ignore_startup_parameters = extra_float_digits{", options" if ignore else ""}

@@ -67,6 +67,7 @@ def test_the_biggest_table_comes_first_and_its_parts_make_the_whole(site: Troubl
         (total,) = site.sql(f"SELECT pg_total_relation_size('{row['table']}')")[0]
         assert row["total"] == total
     assert second["toast"] > 500_000 > second["heap"]
+    assert second["rows"] is None  # never analyzed
     assert "2 of 2 tables" in ended.err
     assert len(site("sizes", "-o", "json", "--limit", "1").json) == 1
 

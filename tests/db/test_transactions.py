@@ -48,7 +48,7 @@ def test_a_user_who_may_not_read_the_server_is_told_the_database(database: Datab
         session.execute(sa.text("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"))
     with database.engine.connect() as connection:
         with connection.begin():
-            connection.execute(sa.text("SET SESSION AUTHORIZATION pg_read_all_data"))
+            connection.execute(sa.text("SET SESSION AUTHORIZATION pg_signal_backend"))
         identity = identify(connection)
         with pytest.raises(ProgrammingError, match="permission denied"):
             connection.execute(sa.text("SELECT * FROM pg_control_system()"))

@@ -54,7 +54,10 @@ SELECT k.conname::text AS name, k.conrelid AS table_oid, k.conkey AS keys,
         SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY c.place)
         FROM unnest(k.conkey) WITH ORDINALITY AS c (num, place)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.num)) AS step,
-    CASE WHEN t.reltuples >= 0 THEN t.reltuples::bigint END AS rows, pg_table_size(t.oid) AS size
+    -- Never analyzed: -1, and until PostgreSQL 13 0.
+    CASE WHEN t.reltuples > 0 OR t.reltuples = 0 AND (t.relpages > 0 OR pg_relation_size(t.oid) = 0)
+        THEN t.reltuples::bigint END AS rows,
+    pg_table_size(t.oid) AS size
 FROM pg_constraint k
 JOIN pg_class t ON t.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace

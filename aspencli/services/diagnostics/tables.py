@@ -30,7 +30,10 @@ WHERE c.relkind IN ('r', 'm', 'p') AND (c.oid IN (SELECT relation FROM held)
 """
 _SIZES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS table,
-    CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS rows,
+    -- Never analyzed: -1, and until PostgreSQL 13 0.
+    CASE WHEN c.reltuples > 0 OR c.reltuples = 0 AND c.relpages > 0 THEN c.reltuples::bigint
+        WHEN c.reltuples = 0 AND c.oid <> ALL(CAST(:held AS oid[])) THEN
+            CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 END END AS rows,
     e.pages * current_setting('block_size')::bigint AS guess,
     CASE WHEN c.oid <> ALL(CAST(:held AS oid[])) THEN pg_table_size(c.oid) END AS whole,
     CASE WHEN c.oid <> ALL(CAST(:held AS oid[])) AND c.reltoastrelid <> 0
