@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 _CONNECT_S, _READ_S = 5, 60
 
@@ -50,6 +52,8 @@ def make_client(
         signature_version="s3v4" if service == "s3" else None,
         # A stand-in answers at one address for every bucket.
         s3={"addressing_style": "path"} if endpoint_url else None,
+        # A proxy does not lead to this machine; None would have the environment name one.
+        proxies={} if endpoint_url and _is_here(endpoint_url) else None,
     )
     given = access_key or AccessKey("", "")
     session = boto3.session.Session(
@@ -63,6 +67,15 @@ def make_client(
     if session.get_credentials() is None:
         raise NoCredentialsError
     return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
+def _is_here(address: str) -> bool:
+    """Return True for an address of this machine."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 class Aws:

@@ -31,6 +31,17 @@ _NOT_REACHED = re.compile(
     r"Connection refused|could not translate host name|timeout expired|No such file or directory"
     r"|No route to host|Network is unreachable|invalid |could not parse|service file|SSL error"
 )
+_PROTOCOL_VIOLATION = "08P01"
+# PgBouncer 1.18 gives this code to every refusal. Its own words are never translated; those that it
+# passes on are in the server's language, so others than English stay what they are.
+_POOLER_STATES = (
+    (
+        re.compile(r"SASL authentication failed|password authentication failed|no such user"),
+        "28P01",
+    ),
+    (re.compile(r'no such database|database "[^"]*" does not exist'), "3D000"),
+    (re.compile(r"no more connections allowed"), "53300"),
+)
 _ATTRIBUTE = "refusal_state"
 
 
@@ -50,8 +61,15 @@ def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, A
         return dialect.connect(*arguments, **parameters)
     except psycopg2.OperationalError as error:
         if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
-            setattr(error, _ATTRIBUTE, find_state(parameters))
+            setattr(error, _ATTRIBUTE, _meant_state(find_state(parameters), str(error)))
         raise
+
+
+def _meant_state(state: str | None, words: str) -> str | None:
+    """Return the code that a server would have given where a pooler in front of it refused."""
+    if state != _PROTOCOL_VIOLATION:
+        return state
+    return next((meant for text, meant in _POOLER_STATES if text.search(words)), state)
 
 
 def find_state(parameters: Mapping[str, Any]) -> str | None:

@@ -87,6 +87,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
     items.sort(key=place)
+    pooler = _POOLER or ""
+    for item in items if pooler else ():
+        for mark in item.iter_markers("unpooled"):
+            if pooler.startswith(mark.kwargs.get("modes", "")):
+                item.add_marker(pytest.mark.skip(reason=f"through a pooler: {mark.args[0]}"))
 
 
 def pytest_collection_finish() -> None:

@@ -21,6 +21,13 @@ SWITCH = "ASPEN_TEST_POOLER"
 """Routes the databases of a whole run through a pooler: ``session``, ``transaction,ignore`` ..."""
 MODES = ("session", "session,ignore", "transaction", "transaction,ignore")
 _PATIENCE_S = 20.0
+_behind: dict[int, URL] = {}  # by a pooler's port: its server
+
+
+def direct(address: URL) -> URL:
+    """Return the address of the server itself, whether or not a pooler is in front of it."""
+    server = _behind.get(address.port or 0)
+    return address.set(host=server.host, port=server.port) if server else address
 
 
 def find_pgbouncer() -> str | None:
@@ -65,9 +72,11 @@ class Pooler:
             [program, "-q", str(settings)], stdin=subprocess.DEVNULL, cwd="/", **account.run_as()
         )
         self._wait()
+        _behind[self.port] = self.server
         return self
 
     def __exit__(self, *_error: object) -> None:
+        del _behind[self.port]
         self._process.terminate()
         self._process.wait(_PATIENCE_S)
 

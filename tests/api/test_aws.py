@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import boto3
@@ -9,6 +13,26 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 
 from api.aws import AccessKey, Aws
+
+
+@contextmanager
+def http_server() -> Iterator[tuple[int, list[str]]]:
+    """A server that answers HEAD; its port, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(f"HEAD {self.path}")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, asked
+        server.shutdown()
 
 
 def test_a_client_without_credentials_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +77,16 @@ def test_given_credentials_do_not_depend_on_the_environment(
     aws = Aws("us-west-2", "http://127.0.0.1:9", AccessKey("given", "secret"))
     assert aws.client("ssm")._request_signer._credentials.access_key == "given"
     assert "secret" not in repr(AccessKey("given", "secret"))
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "http://[::1", "http://127.0.0.1:9"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_proxy_of_the_environment_does_not_lead_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, host: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with http_server() as (port, asked):
+        aws = Aws("us-west-2", f"http://{host}:{port}", AccessKey("given", "secret"))
+        aws.client("s3").head_bucket(Bucket="one")
+    assert asked == ["HEAD /one"]

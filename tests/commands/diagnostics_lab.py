@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from aspencli.main import run
 from tests.commands.ending import Ended
 from tests.conftest import use_target
+from tests.pooler import direct
 
 PASSWORD = "a word that nobody guesses"
 _EVERYBODY = "\nhost all all 127.0.0.1/32 scram-sha-256\n"
@@ -55,7 +56,9 @@ class TroubledSite:
 
     def sql(self, statements: str) -> list[Any]:
         """Run statements, each for itself; the rows of the last."""
-        engine = sa.create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = sa.create_engine(
+            direct(self.url), poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
         with engine.connect() as connection:
             for statement in statements.split(";\n"):
                 result = connection.exec_driver_sql(statement.replace("%", "%%"))
@@ -81,7 +84,7 @@ class TroubledSite:
 
     def session(self, name: str, *statements: str, url: URL | None = None) -> Session:
         """Another session, in a transaction."""
-        opened = Session(url or self.url, name)
+        opened = Session(direct(url or self.url), name)
         self._sessions.append(opened)
         for statement in statements:
             opened.run(statement)

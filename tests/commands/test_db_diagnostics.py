@@ -248,6 +248,7 @@ def test_a_user_with_few_rights_is_told_that_tables_are_hidden(site: TroubledSit
 # Settings
 
 
+@pytest.mark.unpooled("a session that was opened before keeps its settings")
 def test_settings_are_those_of_the_server_and_not_of_this_program(site: TroubledSite) -> None:
     name = site.url.database
     site.sql(f"ALTER DATABASE {name} SET statement_timeout = '7min'")

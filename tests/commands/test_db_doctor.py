@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,12 @@ from db.database import Database
 from db.sessions import ReadSession
 from tests.commands.diagnostics_lab import TroubledSite, troubled
 from tests.commands.ending import Ended
+from tests.pooler import SWITCH
 
 CHECKS = {
     *("schema", "connections", "activity", "locks", "outliers", "sizes", "indexes", "bloat"),
     *("vacuum", "transaction ids", "sequences", "replication", "settings"),
+    *(("pooler",) if os.environ.get(SWITCH) else ()),
 }
 TROUBLE = """
 CREATE TABLE bloated (id int PRIMARY KEY, name text NOT NULL) WITH (autovacuum_enabled = off);

@@ -48,6 +48,8 @@ ASKED = {
     "request": ("--request", "GET /v2/slow"),
 }
 
+_DIRECT = pytest.mark.unpooled("a request is profiled on the server itself")
+
 
 @pytest.fixture
 def server(seeded: Database) -> Iterator[Engine]:
@@ -78,8 +80,8 @@ def until(server: Engine, words: str, *, there: bool) -> None:
     [
         ("sql", signal.SIGINT, 130),
         ("script", signal.SIGINT, 130),
-        ("request", signal.SIGINT, 130),
-        ("request", signal.SIGTERM, 143),
+        pytest.param("request", signal.SIGINT, 130, marks=_DIRECT),
+        pytest.param("request", signal.SIGTERM, 143, marks=_DIRECT),
     ],
 )
 def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(

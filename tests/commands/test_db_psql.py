@@ -25,6 +25,8 @@ from local.binaries import find_binaries
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
+pytestmark = pytest.mark.unpooled("psql needs a session of its own", modes="transaction")
+
 ADD = "INSERT INTO pathogens (slug, name) VALUES ('XYZ', 'made up')"
 
 

@@ -13,6 +13,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+pytestmark = pytest.mark.unpooled("migrations need one session of the server", modes="transaction")
+
 if TYPE_CHECKING:
     from tests.conftest import CliResult, CliRunner
 

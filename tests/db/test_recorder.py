@@ -283,6 +283,7 @@ async def _ask(engine: AsyncEngine, number: int) -> str:
         return "done"
 
 
+@pytest.mark.unpooled("asyncpg keeps prepared statements")
 def test_counts_are_exact_with_200_tasks_cancellations_among_them(empty_db: str) -> None:
     async def run() -> tuple[Recorder, list[str], dict[str, Any]]:
         address = sa.make_url(empty_db).set(drivername="postgresql+asyncpg")

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.bench.crowd import TASKS, THREADS
 
 ROOT = Path(__file__).parents[2]
 STATEMENTS = 4_000
 
 
+@pytest.mark.unpooled("asyncpg keeps prepared statements")
 def test_threads_and_tasks_at_once_are_counted_exactly_and_leave_nothing(empty_db: str) -> None:
     """With errors and cancellations among them, in a process of its own, twice."""
     assert (THREADS, TASKS) == (32, 200)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
@@ -167,3 +168,18 @@ def test_stricter_settings_hold(run_cli: CliRunner, seeded: Database, pooled: UR
     status = json.loads(run_cli("db", "status", "-o", "json", database=pooled).out)[0]
     assert status["limits"]["statement_timeout"] == {"server": 5000, "ours": 60000, "used": 5000}
     assert status["verdict"] == "read-only"
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        ({"password": "wrong"}, 4, "does not accept this user"),
+        ({"username": "stranger"}, 4, "does not accept this user"),
+        ({"database": "missing"}, 6, "no database"),
+    ],
+)
+def test_refusal_of_a_pooler_is_told_like_one_of_the_server(
+    run_cli: CliRunner, pooled: URL, given: dict[str, str], code: int, words: str
+) -> None:
+    ended = run_cli("db", "status", database=pooled.set(**given))
+    assert (ended.code, words in ended.err) == (code, True), ended.err
