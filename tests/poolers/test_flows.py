@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -175,11 +176,11 @@ def test_stricter_settings_hold(run_cli: CliRunner, seeded: Database, pooled: UR
     [
         ({"password": "wrong"}, 4, "does not accept this user"),
         ({"username": "stranger"}, 4, "does not accept this user"),
-        ({"database": "missing"}, 6, "no database"),
+        ({"database": "missing"}, 6, "no such database"),
     ],
 )
 def test_refusal_of_a_pooler_is_told_like_one_of_the_server(
-    run_cli: CliRunner, pooled: URL, given: dict[str, str], code: int, words: str
+    run_cli: CliRunner, pooled: URL, given: dict[str, Any], code: int, words: str
 ) -> None:
     ended = run_cli("db", "status", database=pooled.set(**given))
     assert (ended.code, words in ended.err) == (code, True), ended.err
