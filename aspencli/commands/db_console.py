@@ -136,6 +136,11 @@ def psql(
     address, standing = _reach(context, address)
     require_kept_session(standing, words, writable=write)
     _announce(context, address, standing)
+    if standing.pooled and not standing.keeps_session:
+        context.out.warn(
+            "No schema is chosen behind this pooler: write aspen.samples, not samples. "
+            "The time limits are those of the server."
+        )
     if not write:
         _require_kept_role(context, standing, words)
     call = psql_call(
@@ -187,7 +192,7 @@ def _announce(context: AppContext, address: Address, standing: Standing) -> None
     long = f"a statement may take {limit:.0f} s" if limit else "no statement timeout"
     if standing.pooled:
         mode += ", through a pooler"
-        long = long if standing.keeps_session else "the pooler's own limits hold"
+        long = long if standing.keeps_session else "the server's time limits hold"
     context.out.info(f"{context.target.title}, {mode}; {long}")
 
 

@@ -160,3 +160,15 @@ def test_psql_reads_through_a_session_pooler(
     assert (shown.code, shown.out.strip()) == (0, "t"), shown.err
     refused = run_cli("db", "psql", "-c", ADD, env=local)
     assert (refused.code, "read-only transaction" in refused.err) == (1, True)
+
+
+@pytest.mark.parametrize("way", ["transaction", "transaction,ignore"])
+def test_writing_psql_is_told_that_no_schema_is_chosen(
+    run_cli: CliRunner, seeded: Database, through: Callable[[str, URL], URL], way: str
+) -> None:
+    query = "select count(*) from aspen.pathogens"
+    result = run_cli(
+        *("db", "psql", "--write", "--yes", "-c", query), database=through(way, seeded.url)
+    )
+    assert result.code == 0, result.err
+    assert "write aspen.samples, not samples" in result.err
