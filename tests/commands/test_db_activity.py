@@ -86,6 +86,7 @@ def test_passwords_in_statements_are_not_shown(site: TroubledSite) -> None:
     assert "PASSWORD '***' CREATEDB" in ended.out
 
 
+@pytest.mark.unpooled("the pooler's own sessions are seen as well")
 def test_a_user_with_few_rights_sees_who_is_there_and_is_told_what_is_hidden(
     site: TroubledSite, chain: list[Session]
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_user_with_few_rights_sees_who_is_there_and_is_told_what_is_hidden(
     assert "pg_monitor" in locks.err
 
 
+@pytest.mark.unpooled("the pooler's own sessions are seen as well")
 def test_a_user_of_pg_monitor_is_shown_everything(site: TroubledSite) -> None:
     site.session("the night shift", UPDATE)
     site.log_in(site.role("IN ROLE pg_monitor"))
