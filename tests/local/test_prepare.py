@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg2
 import pytest
 import sqlalchemy as sa
@@ -116,3 +118,21 @@ def test_no_password_is_among_the_statements(prepared: Cluster) -> None:
     )
     assert "ROLE" in statements
     assert not [word for word in prepared.passwords().values() if word in statements]
+
+
+def test_database_beyond_the_programs_own_revisions_stays_where_it_is(
+    shared: Cluster, tmp_path: Path
+) -> None:
+    made = prepare(shared, database="beyond")
+    (tmp_path / "more.py").write_text(
+        f"revision = 'more'\ndown_revision = {made.revision!r}\n"
+        "branch_labels = depends_on = None\n"
+        "from alembic import op\n\n\n"
+        "def upgrade():\n    op.execute('CREATE TABLE aspen.notices (text text)')\n"
+    )
+    engine = sa.create_engine(shared.url("beyond", WRITER), poolclass=NullPool)
+    upgrade(engine, directory=tmp_path)
+    engine.dispose()
+    again = prepare(shared, database="beyond")
+    assert (again.created, again.revision) == (False, "more")
+    query(shared.url("beyond"), "INSERT INTO aspen.notices VALUES ('still here')")
