@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import fcntl
 import gc
 import importlib
 import io
@@ -31,6 +33,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import warnings
@@ -39,6 +42,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pexpect
+import ptyprocess  # type: ignore[import-untyped] # it has no types
+
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
 """A wrong slash in a path of ours costs operators nothing, and fails tests: in commands, too."""
@@ -46,8 +52,9 @@ WARNINGS = "error:the service redirected"
 _AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE", "LD_", "MALLOC_", "SSL_", "OPENSSL_")
 # These are obeyed by the child.
 _OBEYED = frozenset({"PYTHONPATH", "PYTHONWARNINGS", "PYTHON_KEYRING_BACKEND"})
-_COLORS = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH", "NO_COLOR"})
+_COLORS = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"})
 _LARGEST = 100_000  # bytes of a message
+_LONGEST_COMMAND = 4096  # as the list of processes shows it
 _STREAMS = 3
 _NUMBER = struct.Struct("q")
 _HELLO = b"hello"
@@ -109,7 +116,6 @@ def start(
     *,
     env: Mapping[str, str] | None = None,
     module: str = PROGRAM,
-    forks: bool = True,
     **options: Any,
 ) -> subprocess.Popen[Any]:
     """Start the program or one of its servers, as ``subprocess.Popen`` would.
@@ -118,15 +124,46 @@ def start(
         arguments: What is behind the program's name.
         env: The whole environment; None for the present one.
         module: The module that is the program.
-        forks: Whether it may be forked: not where its command line or its start is the point.
         options: Streams, the folder, a session of its own, text: options of ``Popen``.
     """
     wanted = dict(os.environ if env is None else env)
-    words = [sys.executable, "-m", module, *arguments]
-    can_fork = hasattr(os, "pidfd_open") and len(str(words)) + len(str(wanted)) < _LARGEST
-    if not (forks and can_fork) or _is_new(module, arguments) or _starts_otherwise(wanted):
+    words = _command(module, arguments)
+    if _starts(module, arguments, wanted):
         return subprocess.Popen(words, env=wanted, **options)
-    return _Forked(words, module, env=wanted, **options)
+    return _Forked(words, module, arguments, env=wanted, **options)
+
+
+def at_terminal(
+    arguments: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    module: str = PROGRAM,
+    **options: Any,
+) -> Any:
+    """Start the program on a terminal of its own, as ``pexpect.spawn`` would.
+
+    Args:
+        arguments: What is behind the program's name.
+        env: The whole environment.
+        module: The module that is the program, or the path of a script.
+        options: Options of ``pexpect.spawn``.
+    """
+    if _starts(module, arguments, env):
+        words = _command(module, arguments)
+        return pexpect.spawn(words[0], words[1:], env=dict(env), **options)
+    return _AtTerminal(arguments, module, env, **options)
+
+
+def _command(module: str, arguments: Sequence[str]) -> list[str]:
+    named = [module] if module.endswith(".py") else ["-m", module]
+    return [sys.executable, *named, *arguments]
+
+
+def _starts(module: str, arguments: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Return True if an interpreter has to be started."""
+    can_fork = hasattr(os, "pidfd_open")
+    fits = len(str(arguments)) + len(str(env)) < _LARGEST
+    return not (can_fork and fits) or _is_new(module, arguments) or _starts_otherwise(env)
 
 
 def use_folder(folder: Path) -> None:
@@ -137,20 +174,21 @@ def use_folder(folder: Path) -> None:
 class _Forked(subprocess.Popen[Any]):
     """A process that another one forks, which tells of its end through a pipe."""
 
-    def __init__(self, words: list[str], module: str, **options: Any):
-        self._module = module
+    def __init__(self, words: list[str], module: str, arguments: Sequence[str], **options: Any):
+        self._module, self._arguments = module, arguments
         super().__init__(words, **options)
 
     def _execute_child(self, *given: Any) -> None:
         """Have it forked: what ``Popen`` calls to start a program, with all its options."""
         folder, env, new_session = given[5], given[6], given[21]
         streams, pipes = [given[10], given[13], given[15]], given[10:16]
-        assert isinstance(self.args, list)
-        request = [self.args[3:], env, str(folder or Path.cwd()), new_session]
+        place = str(folder or Path.cwd())
+        request = [self._module, list(self._arguments), env, place, new_session]
         self._end, end = os.pipe()
         try:
             passed = [number if one == -1 else one for number, one in enumerate(streams)]
-            socket.send_fds(_zygote(self._module), [json.dumps(request).encode()], [*passed, end])
+            message = json.dumps(request).encode()
+            socket.send_fds(_zygote(_kind(self._module)), [message], [*passed, end])
         finally:
             os.close(end)
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
@@ -185,6 +223,55 @@ class _Forked(subprocess.Popen[Any]):
         if not data:
             raise RuntimeError(f"the process that forks {self._module} is gone")
         return int(_NUMBER.unpack(data)[0])
+
+
+class _ForkedPty(ptyprocess.PtyProcess):  # type: ignore[misc] # it has no types
+    """A terminal whose process is not a child of ours."""
+
+    def __init__(self, process: subprocess.Popen[Any], descriptor: int):
+        super().__init__(process.pid, descriptor)
+        self._process = process
+
+    def isalive(self) -> bool:
+        code = self._process.wait() if self.flag_eof else self._process.poll()
+        if code is None:
+            return True
+        self.terminated = True
+        self.exitstatus: int | None = code if code >= 0 else None
+        self.signalstatus: int | None = -code if code < 0 else None
+        self.status = code << 8 if code >= 0 else -code
+        return False
+
+    def wait(self) -> int | None:
+        self._process.wait()
+        self.isalive()
+        return self.exitstatus
+
+
+class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # it has no types
+    """A forked process on a terminal of its own."""
+
+    def __init__(
+        self, arguments: Sequence[str], module: str, env: Mapping[str, str], **options: Any
+    ):
+        self._words, self._module, self._env = arguments, module, env
+        super().__init__(sys.executable, **options)
+
+    def _spawnpty(
+        self, _args: object, dimensions: tuple[int, int] = (24, 80), **_options: object
+    ) -> _ForkedPty:
+        ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, dimensions)
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        process = start(
+            self._words, env=self._env, module=self._module, start_new_session=True, **streams
+        )
+        os.close(theirs)
+        return _ForkedPty(process, ours)
+
+
+def _kind(module: str) -> str:
+    return module if module in _KINDS else PROGRAM
 
 
 def _environment() -> dict[str, str]:
@@ -268,7 +355,7 @@ def _begin(kind: str, path: Path) -> socket.socket:
         # No child of ours that we would have to wait for: others may still need it at our end.
         os.posix_spawn(
             sys.executable,
-            [sys.executable, __file__, kind],
+            [sys.executable, __file__, kind, " " * _LONGEST_COMMAND],
             _environment(),
             file_actions=[(os.POSIX_SPAWN_DUP2, listening.fileno(), 0)],
         )
@@ -281,8 +368,8 @@ def _begin(kind: str, path: Path) -> socket.socket:
 # The process itself
 
 
-def _serve(listening: socket.socket) -> tuple[str, ...]:
-    """Fork for each message; returns in the child, with what the program is given."""
+def _serve(listening: socket.socket) -> tuple[str, list[str]]:
+    """Fork for each message; returns in the child, with the program and its arguments."""
     clients: set[socket.socket] = set()
     running: dict[int, tuple[int, int]] = {}  # by the descriptor of the process: pid, where to say
     with selectors.DefaultSelector() as selector:
@@ -330,14 +417,16 @@ def _say(descriptor: int, number: int) -> None:
         os.write(descriptor, _NUMBER.pack(number))
 
 
-def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, ...]:
-    """Be as a process that has just been started; returns its arguments."""
-    arguments, env, folder, new_session = request
+def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, list[str]]:
+    """Be as a process that has just been started; returns the program and its arguments."""
+    module, arguments, env, folder, new_session = request
     for number, one in enumerate(streams):
         os.dup2(one, number)
     os.closerange(_STREAMS, 1024)
     if new_session:
         os.setsid()
+        if os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
@@ -352,7 +441,7 @@ def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, ...]:
     sys.stdin = sys.__stdin__ = _text(0, "r", encoding, strictness)  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w", encoding, strictness)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(2, "w", encoding, "backslashreplace")  # type: ignore[misc]
-    return tuple(arguments)
+    return module, arguments
 
 
 def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextIOWrapper:
@@ -365,14 +454,19 @@ def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextI
     return opened
 
 
-def _run_program(module: str, arguments: Sequence[str]) -> None:
+def _run_program(module: str, arguments: list[str]) -> None:
     """Be the program, in the child.
 
     It ends as Python does, but for taking every module apart, which would copy their memory.
     """
+    _show_command(*_command(module, arguments))
     sys.argv = [module, *arguments]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module.endswith(".py"):
+            sys.path[0] = str(Path(module).parent)
+            runpy.run_path(module, run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if isinstance(end.code, int):
             threading._shutdown()  # type: ignore[attr-defined]
@@ -382,6 +476,15 @@ def _run_program(module: str, arguments: Sequence[str]) -> None:
                 sys.stderr.flush()
                 os._exit(end.code)
         raise
+
+
+def _show_command(*words: str) -> None:
+    """Have the list of processes show a command line; ours has been made long enough."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    begin, end = int(fields[_ARGUMENTS_BEGIN]), int(fields[_ARGUMENTS_BEGIN + 1])
+    shown = "\0".join(words).encode()[: end - begin - 1]
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, shown, len(shown))
 
 
 def _load_program() -> None:
@@ -395,6 +498,8 @@ def _load_program() -> None:
     cli, entries = (importlib.import_module(f"{PROGRAM}.{name}") for name in ("cli", "main"))
     for entry in entries.ENTRIES:
         cli.load_group(entry)
+    if _LOOKS_AT_STREAMS in sys.modules:
+        raise RuntimeError(f"{_LOOKS_AT_STREAMS} is loaded without a terminal")
 
 
 def _load_server(*names: str) -> None:
@@ -406,9 +511,18 @@ def _load_aws() -> None:
     importlib.import_module("local.aws.server").load()
 
 
-_NOT_LOADED = ("migrations.env", "migrations.versions")
+_ARGUMENTS_BEGIN = 45  # among what /proc tells of a process after its name
+# IPython looks at the standard streams when its terminal is imported.
+_NOT_LOADED = (
+    *("migrations.env", "migrations.versions"),
+    *("aspencli.shell.ishell", "aspencli.shell.prompts", "aspencli.shell.terminal"),
+)
+_LOOKS_AT_STREAMS = "IPython.terminal.interactiveshell"
 _ALSO = (
     *("sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras", "alembic.command"),
+    *("api.in_process", "api.main"),  # for db profile --request
+    *("IPython.core.completer", "IPython.core.application", "IPython.core.shellapp"),
+    *("IPython.core.interactiveshell", "prompt_toolkit.patch_stdout", "prompt_toolkit.shortcuts"),
     *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
 )
 _UVICORN = (
@@ -425,8 +539,7 @@ _KINDS: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
     sys.path[0] = ""  # here are tests/api and tests/db
-    kind = sys.argv[1]
-    _KINDS[kind]()
+    _KINDS[sys.argv[1]]()
     gc.collect()
     gc.freeze()
-    _run_program(kind, _serve(socket.socket(fileno=0)))
+    _run_program(*_serve(socket.socket(fileno=0)))

@@ -117,9 +117,8 @@ class ApiLab:
 
     def on_terminal(self, *arguments: str, who: str = "member", answers: Sequence[str] = ()) -> str:
         """What a person sees who runs it, and answers its questions."""
-        child = pexpect.spawn(
-            sys.executable,
-            ["-m", "aspencli", *arguments],
+        child = zygote.at_terminal(
+            arguments,
             env={**os.environ, **self.environment(who), "TERM": "dumb"},
             encoding="utf-8",
             timeout=60,

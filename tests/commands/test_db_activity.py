@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from psycopg2 import errors as pg
 
 from db.database import Database
+from tests import zygote
 from tests.commands.diagnostics_lab import TroubledSite, troubled
 
 if TYPE_CHECKING:
@@ -247,9 +247,8 @@ def test_the_operator_is_asked(
 ) -> None:
     slow = site.session("slow")
     site.start(slow, "SELECT pg_sleep(60)")
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "aspencli", "db", "cancel", str(slow.pid)],
+    child = zygote.at_terminal(
+        ["db", "cancel", str(slow.pid)],
         env={**cli_env(site.url), "TERM": "dumb"},
         encoding="utf-8",
         dimensions=(24, 60),

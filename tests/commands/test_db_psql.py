@@ -21,6 +21,7 @@ from aspencli.services.psql import read_address
 from db.database import Database
 from local import processes
 from local.binaries import find_binaries
+from tests import zygote
 
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
@@ -50,8 +51,7 @@ def pathogens(database: Database) -> set[str]:
 
 @contextmanager
 def at_a_terminal(environ: dict[str, str], *arguments: str) -> Iterator[Any]:
-    words = ["-m", "aspencli", *arguments]
-    child = pexpect.spawn(sys.executable, words, env=environ, timeout=120, encoding="utf-8")
+    child = zygote.at_terminal(arguments, env=environ, timeout=120, encoding="utf-8")
     try:
         yield child
     finally:

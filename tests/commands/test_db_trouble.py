@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pexpect
 import pytest
 from psycopg2 import errors as pg
 
@@ -15,6 +13,7 @@ from aspencli.errors import NotFoundError
 from aspencli.services.diagnostics.looking import looking
 from aspencli.services.diagnostics.signals import find_sessions
 from db.database import Database
+from tests import zygote
 from tests.commands.diagnostics_lab import Session, TroubledSite, troubled
 from tests.commands.ending import Ended
 from tests.conftest import CliRunner
@@ -257,9 +256,8 @@ def test_five_hundred_tables_are_looked_through_at_once(site: TroubledSite) -> N
 
 
 def on_terminal(env: dict[str, str], columns: int, *words: str) -> tuple[int | None, str]:
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "aspencli", "db", *words],
+    child = zygote.at_terminal(
+        ["db", *words],
         env={name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}},
         encoding="utf-8",
         dimensions=(60, columns),

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from aspencli.commands.history import CHECK_COLUMNS, LIST_COLUMNS, SHOW_COLUMNS
 from aspencli.main import run
 from db.bulk import committing
+from tests import zygote
 from tests.commands.mapping_lab import Lab
 from tests.commands.proxy import CommitProxy
 
@@ -73,8 +74,8 @@ class Desk:
     def begin(self, address: str | None = None) -> subprocess.Popen[str]:
         """Begin an update, over an address of its own if given."""
         address = address or self.lab.address
-        return subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *self.update_words(), "--yes"],
+        return zygote.start(
+            [*self.update_words(), "--yes"],
             env={**self.lab.environment(), "ASPEN_DATABASE_URL_LOCAL": address},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

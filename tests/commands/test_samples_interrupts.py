@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from aspencli.__main__ import main
+from tests import zygote
 from tests.commands.mapping_cases import H
 from tests.commands.mapping_lab import SAMPLES, Lab
 
@@ -50,7 +51,7 @@ def words(group: int, tmp_path: Path) -> list[str]:
     mapping.write_text(H + "".join(f"\n{lab_id},{new}" for lab_id, new in WRITES.items()))
     undo = str(tmp_path / "undo.csv")
     command = ["samples", "update-public-ids", "--group-id", str(group), "--undo-file", undo]
-    return [sys.executable, "-m", "aspencli", *command, "-f", str(mapping)]
+    return [*command, "-f", str(mapping)]
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does not outlive the test."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(
+    with zygote.start(
         words, env=lab.environment(words), stdin=stdin, stdout=pipe, stderr=pipe
     ) as process:
         try:
@@ -257,14 +258,17 @@ def test_change_committed_while_the_write_waits_is_a_conflict(
 class Terminal:
     """The command on a terminal of its own."""
 
-    def __init__(self, lab: Lab, words: list[str]):
-        self._child: Any = pexpect.spawn(
-            words[0],
-            words[1:],
-            env={**lab.environment(words), "TERM": "xterm", "NO_COLOR": "1"},
-            dimensions=(50, 200),
-            encoding="utf-8",
-            timeout=120,
+    def __init__(self, lab: Lab, words: list[str], *, shell: str = ""):
+        options: dict[str, Any] = {
+            "env": {**lab.environment(words), "TERM": "xterm", "NO_COLOR": "1"},
+            "dimensions": (50, 200),
+            "encoding": "utf-8",
+            "timeout": 120,
+        }
+        self._child: Any = (
+            pexpect.spawn("/bin/sh", ["-c", shell], **options)
+            if shell
+            else zygote.at_terminal(words, **options)
         )
         self._child.delaybeforesend = None
 
@@ -348,8 +352,8 @@ def test_progress_is_shown_when_it_takes_long(lab: Lab, group: int, words: list[
 def test_mapping_piped_in_on_a_terminal_cannot_be_asked_about(
     lab: Lab, group: int, words: list[str]
 ) -> None:
-    piped = f"{shlex.join([*words[:-1], '-'])} < {shlex.quote(words[-1])}"
-    terminal = Terminal(lab, ["/bin/sh", "-c", piped])
+    command = shlex.join([sys.executable, "-m", "aspencli", *words[:-1], "-"])
+    terminal = Terminal(lab, words, shell=f"{command} < {shlex.quote(words[-1])}")
     code, last = terminal.end()
     assert (code, lab.names(group)) == (3, SAMPLES)
     assert "standard input is the mapping, so nobody can be asked there" in last

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from local.postgres import SUPERUSER, Cluster
+from tests import zygote
 from tests.commands.test_samples_interrupts import wait_until
 from tests.conftest import CliRunner, migrate, seed
 
@@ -110,8 +110,8 @@ Start = Callable[..., Any]
 def start(cli_env: Callable[[str], dict[str, str]]) -> Start:
     @contextmanager
     def started(server: Server, *words: str) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            [sys.executable, "-m", "aspencli", *words],
+        with zygote.start(
+            words,
             env=cli_env(server.address),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

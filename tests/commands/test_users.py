@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import pexpect
 import pytest
 import sqlalchemy as sa
 
 from db.database import Database
 from db.models import User, UserRole
+from tests import zygote
 
 if TYPE_CHECKING:
     from tests.commands.conftest import Cli
@@ -298,9 +297,8 @@ def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
     address = env.pop("ASPEN_DATABASE_URL_LOCAL")
     env[f"ASPEN_DATABASE_URL_{target.upper()}"] = address
     words = (word for pair in ADA.items() for word in pair)
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "aspencli", "--env", target, "users", "create", *words],
+    child = zygote.at_terminal(
+        ["--env", target, "users", "create", *words],
         env=env | {"TERM": "dumb"},
         encoding="utf-8",
         timeout=60,

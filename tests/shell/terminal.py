@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pexpect
+
+from tests import zygote
 
 DRIVER = Path(__file__).with_name("driver.py")
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][B0]?)")
@@ -37,9 +38,11 @@ class Terminal:
     ):
         self._number = 1
         self.seen = ""
-        self._child: Any = pexpect.spawn(
-            sys.executable,
-            [*(command or [str(DRIVER), address]), *options],
+        script, *words = [*(command or [str(DRIVER), address]), *options]
+        module, *words = words if script == "-m" else [script, *words]
+        self._child: Any = zygote.at_terminal(
+            words,
+            module=module,
             env={
                 **os.environ,
                 "TERM": "xterm-256color",

@@ -80,16 +80,12 @@ class Lab:
         return CliResult(done.returncode, done.stdout, done.stderr)
 
     def start(
-        self,
-        *arguments: str,
-        env: Mapping[str, str | None] | None = None,
-        forks: bool = True,
+        self, *arguments: str, env: Mapping[str, str | None] | None = None
     ) -> subprocess.Popen[str]:
-        """Start a command; it may be forked, unless its command line is looked at."""
+        """Start a command."""
         return zygote.start(
             arguments,
             env=self.environment(env),
-            forks=forks,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

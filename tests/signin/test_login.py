@@ -14,6 +14,7 @@ import pexpect
 import pytest
 
 from local.identity.store import Seed, User, seed
+from tests import zygote
 from tests.clients.naughty import reply
 from tests.local.identity.lab import claims_of
 from tests.signin.clock import wrong_clock
@@ -338,10 +339,10 @@ def test_a_sign_in_can_move_to_another_store(lab: Lab) -> None:
     assert lab.kept() == {}
 
 
-def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> pexpect.spawn[str]:
-    command, *rest = lab.command(*arguments)
-    return pexpect.spawn(
-        command, rest, env=lab.environment(env), encoding="utf-8", timeout=120, dimensions=(40, 200)
+def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> Any:
+    surroundings = lab.environment(env)
+    return zygote.at_terminal(
+        arguments, env=surroundings, encoding="utf-8", timeout=120, dimensions=(40, 200)
     )
 
 
@@ -431,7 +432,7 @@ def test_a_browser_is_opened_where_there_is_one(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_a_process_list_shows_no_secret(lab: Lab) -> None:
-    process = lab.start("auth", "login", forks=False)
+    process = lab.start("auth", "login")
     lab.until(process, "shows the code")
     command = Path(f"/proc/{process.pid}/cmdline")
     if command.exists():
