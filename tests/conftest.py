@@ -289,7 +289,7 @@ def reached(postgres: Server, pytestconfig: pytest.Config) -> Iterator[Callable[
         return
     folder = pytestconfig.stash[_run_folder] / f"pooler-{os.getpid()}"
     # Tests hold connections beside those of the program.
-    with Pooler(folder, make_url(postgres.url("postgres")), _POOLER, size=20) as pooler:
+    with Pooler(folder, make_url(postgres.url("postgres")), _POOLER, size=40) as pooler:
 
         def address(name: str) -> str:
             url = pooler.url(make_url(postgres.url(name)))

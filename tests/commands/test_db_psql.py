@@ -149,6 +149,7 @@ def test_no_command_line_shows_the_password(
     assert not [line for line in lines if password in line]
 
 
+@pytest.mark.unpooled("psql is made read-only by its startup file")
 def test_ctrl_c_cancels_the_statement_and_keeps_psql(
     database: Database, cli_env: Callable[[Database], dict[str, str]]
 ) -> None:

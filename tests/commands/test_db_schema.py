@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-pytestmark = pytest.mark.unpooled("migrations need one session of the server", modes="transaction")
+pytestmark = pytest.mark.unpooled("migrations need one session of the server")
 
 if TYPE_CHECKING:
     from tests.conftest import CliResult, CliRunner
