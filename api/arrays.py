@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -12,14 +12,18 @@ _Value = TypeVar("_Value")
 _TOGETHER = 10_000
 
 
-def integers(values: Iterable[int]) -> sa.BindParameter[Sequence[int]]:
-    """Numbers, however many they are."""
-    return sa.literal(list(values), ARRAY(sa.Integer))
+def integers(name: str) -> sa.BindParameter[Sequence[int]]:
+    """Return a parameter for numbers, however many they are.
+
+    Its values are given when the statement is executed. Statements refer to themselves, so what
+    they hold stays in memory until garbage is collected.
+    """
+    return sa.bindparam(name, type_=ARRAY(sa.Integer))
 
 
-def texts(values: Iterable[str]) -> sa.BindParameter[Sequence[str]]:
-    """Strings, however many they are."""
-    return sa.literal(list(values), ARRAY(sa.String))
+def texts(name: str) -> sa.BindParameter[Sequence[str]]:
+    """Return a parameter for strings, however many they are, as `integers` does for numbers."""
+    return sa.bindparam(name, type_=ARRAY(sa.String))
 
 
 def batches(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

@@ -165,10 +165,14 @@ def json_pieces(pieces: Sequence[bytes], background: BackgroundTask | None = Non
 
 
 async def fetch_parts(
-    db: AsyncSession, query: sa.Select[Any], *, rows: int = _ROWS
+    db: AsyncSession,
+    query: sa.Select[Any],
+    values: Mapping[str, Any] | None = None,
+    *,
+    rows: int = _ROWS,
 ) -> AsyncIterator[Sequence[Any]]:
     """Some rows at a time of a query's first column, by a cursor on the server."""
-    result = await db.stream_scalars(query, execution_options={"yield_per": rows})
+    result = await db.stream_scalars(query, values, execution_options={"yield_per": rows})
     return result.partitions()
 
 

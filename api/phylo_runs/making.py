@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.arrays import integers
 from api.authz import Access, Action
 from api.errors import ApiError
 from api.samples.finding import named, strains
@@ -74,7 +74,9 @@ async def make(
     )
     db.add(run)
     await db.flush()
-    inputs = sa.select(sa.func.unnest(integers({dump, *taken})), sa.literal(run.id))
+    # An INSERT takes parameters for columns, so these values are in the statement.
+    entities = sa.literal([*{dump, *taken}], ARRAY(sa.Integer))
+    inputs = sa.select(sa.func.unnest(entities), sa.literal(run.id))
     await db.execute(sa.insert(WorkflowInput).from_select(["entity_id", "workflow_id"], inputs))
     return run.id
 
@@ -126,12 +128,12 @@ async def _genomes(
     query = (
         sa.select(Sample.public_identifier, private, _UPLOADED.c.pathogen_genome_id)
         .outerjoin(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
-        .where(named(access, pathogen, names))
+        .where(named(access, pathogen))
         .order_by(Sample.id)
         .with_for_update(of=Sample, read=True, key_share=True)
     )
     given, found = {*names}, dict[str, set[int | None]]()
-    for *identifiers, genome in await db.execute(query):
+    for *identifiers, genome in await db.execute(query, {"names": names}):
         for name in given.intersection(identifiers):
             found.setdefault(name, set()).add(genome)
     return found

@@ -124,10 +124,12 @@ async def _countries(
     given = {one.sample.location_id for one in wanted}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
-        .where(Location.id == sa.any_(integers(given)))
+        .where(Location.id == sa.any_(integers("locations")))
         .with_for_update(read=True, key_share=True)
     )
-    countries: dict[int, str | None] = dict((await db.execute(query)).all())
+    countries: dict[int, str | None] = dict(
+        (await db.execute(query, {"locations": [*given]})).all()
+    )
     if unknown := sorted(given - countries.keys()):
         rows = [n for n, one in enumerate(wanted) if one.sample.location_id in unknown]
         raise ApiError(400, "Invalid location id for sample", locations=unknown, rows=rows)
@@ -184,11 +186,11 @@ def _check_repeated(given: Sequence[_Names]) -> None:
 async def _check_held(db: AsyncSession, owner: int, given: Sequence[_Names]) -> None:
     held = []
     for column, names in zip(_NAMES, zip(*given, strict=True), strict=False):
-        known = texts([name for name in names if name is not None])
+        known = [name for name in names if name is not None]
         query = sa.select(column).where(
-            Sample.submitting_group_id == owner, column == sa.any_(known)
+            Sample.submitting_group_id == owner, column == sa.any_(texts("names"))
         )
-        held.append(sorted(await db.scalars(query)))
+        held.append(sorted(await db.scalars(query, {"names": known})))
     if any(held):
         private, public = held
         raise ApiError(

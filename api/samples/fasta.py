@@ -64,10 +64,10 @@ async def fasta(
         .select_from(Sample)
         .join(_UPLOADED, _UPLOADED.c.sample_id == Sample.id)
         .join(_GENOME, _GENOME.c.entity_id == _UPLOADED.c.pathogen_genome_id)
-        .where(named(access, pathogen, names), access.samples(Action.SEQUENCES))
+        .where(named(access, pathogen), access.samples(Action.SEQUENCES))
         .order_by(Sample.id)
     )
-    parts = await fetch_parts(db, query, rows=_ROWS)
+    parts = await fetch_parts(db, query, {"names": names}, rows=_ROWS)
 
     async def body() -> AsyncIterator[bytes]:
         async for part in parts:

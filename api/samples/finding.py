@@ -14,14 +14,16 @@ from api.samples.naming import prefixes
 from db.models import Pathogen, PublicRepositoryMetadata, Sample
 
 
-def named(access: Access, pathogen: Pathogen, names: Sequence[str]) -> Condition:
-    """The samples of the pathogen that one of these identifiers names: a filter on `Sample`.
+def named(access: Access, pathogen: Pathogen) -> Condition:
+    """Return the samples of the pathogen that one of the ``names`` names: a filter on `Sample`.
 
     A private identifier names a sample only for who may see it. Whether the sample can be seen
     under its public one is another question: the live service confuses the two, and tells
     strangers which private identifiers exist.
+
+    ``names`` is a parameter of the statement.
     """
-    given = texts(names)
+    given = texts("names")
     by_public = sa.and_(access.samples(Action.READ), Sample.public_identifier == sa.any_(given))
     by_private = sa.and_(
         access.samples(Action.READ_PRIVATE), Sample.private_identifier == sa.any_(given)
@@ -56,11 +58,12 @@ async def sample_names(
         (Sample.private_identifier, Action.READ_PRIVATE),
         (Sample.public_identifier, Action.READ),
     ):
+        query = sa.select(column, Sample.id).where(
+            of_pathogen, access.samples(action), column == sa.any_(texts("names"))
+        )
         for some in batches(names):
-            query = sa.select(column, Sample.id).where(
-                of_pathogen, access.samples(action), column == sa.any_(texts(some))
-            )
-            found.update((name, number) for name, number in await db.execute(query))
+            rows = await db.execute(query, {"names": some})
+            found.update((name, number) for name, number in rows)
     return found
 
 
@@ -81,8 +84,8 @@ async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) ->
                 spelt.setdefault(spelling, []).append(name)
         for column in columns:
             query = sa.select(column, source.strain).where(
-                source.pathogen_id == pathogen.id, column == sa.any_(texts(spelt))
+                source.pathogen_id == pathogen.id, column == sa.any_(texts("names"))
             )
-            for spelling, strain in await db.execute(query):
+            for spelling, strain in await db.execute(query, {"names": [*spelt]}):
                 found.update((name, strain) for name in spelt[spelling])
     return found

@@ -50,13 +50,13 @@ async def findings(
         .outerjoin(SampleQCMetric, SampleQCMetric.sample_id == Sample.id)
         .outerjoin(SampleMutation, SampleMutation.sample_id == Sample.id)
         .where(
-            named(access, pathogen, names),
+            named(access, pathogen),
             access.samples(Action.READ),
             sa.or_(SampleQCMetric.id.is_not(None), SampleMutation.id.is_not(None)),
         )
         .subquery("chosen")
     )
-    columns = await _columns(db, chosen)
+    columns = await _columns(db, chosen, names)
     own = Sample.submitting_group_id == access.group.id
     title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
     query = (
@@ -64,7 +64,7 @@ async def findings(
         .join(chosen, chosen.c.id == Sample.id)
         .order_by(Sample.id)
     )
-    parts = await fetch_parts(db, query, rows=_ROWS)
+    parts = await fetch_parts(db, query, {"names": names}, rows=_ROWS)
     first = await anext(parts, None)
     if first is None:
         raise ApiError(404, "No associated QC/Mutation data found")
@@ -78,7 +78,7 @@ async def findings(
     return body()
 
 
-async def _columns(db: AsyncSession, chosen: sa.Subquery) -> list[str]:
+async def _columns(db: AsyncSession, chosen: sa.Subquery, names: Sequence[str]) -> list[str]:
     """Return the columns of all outputs, in the order in which each output has its own."""
     key = (
         sa.func.jsonb_object_keys(chosen.c.output)
@@ -93,7 +93,7 @@ async def _columns(db: AsyncSession, chosen: sa.Subquery) -> list[str]:
         .group_by(key.c.name)
         .order_by(sa.func.min(key.c.place), sa.func.min(chosen.c.id))
     )
-    return list(await db.scalars(query))
+    return list(await db.scalars(query, {"names": names}))
 
 
 def _cells(row: str, columns: Sequence[str]) -> list[str]:

@@ -102,10 +102,10 @@ async def _rows(
         )
         .join(Group, Group.id == Sample.submitting_group_id)
         .outerjoin(Location, Location.id == Sample.location_id)
-        .where(named(access, pathogen, names))
+        .where(named(access, pathogen))
         .order_by(Sample.id)
     )
-    return [dict(row) for row in (await db.execute(query)).mappings()]
+    return [dict(row) for row in (await db.execute(query, {"names": names})).mappings()]
 
 
 def _gisaid(rows: Iterable[Row], access: Access, pathogen: Pathogen) -> Form:

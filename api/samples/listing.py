@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from db.models import (
     Accession,
     AccessionType,
@@ -131,19 +131,20 @@ async def read_written(
     ordered = sorted(ids)
     starts = range(0, len(ordered), _TOGETHER)
     parts = [
-        await db.scalar(_joined(ordered[start : start + _TOGETHER], created)) for start in starts
+        await db.scalar(_joined(created), {"ids": ordered[start : start + _TOGETHER]})
+        for start in starts
     ]
     commas = itertools.chain.from_iterable((b",", part) for part in parts if part)
     return [b'{"samples":[', *itertools.islice(commas, 1, None), b"]}"]
 
 
-def _joined(ids: Sequence[int], created: bool) -> sa.Select[Any]:
+def _joined(created: bool) -> sa.Select[Any]:
     parts = {
         "gisaid": _NOT_THERE if created else "NULL::json",
         "private_identifier": "samples.private_identifier",
         "lineages": "coalesce(lineages.json, '[]')",
     }
-    given = sa.bindparam("ids", list(ids), ARRAY(sa.Integer))
+    given = integers("ids")
     lineages = (
         sa.text(_LINEAGES_OF)
         .bindparams(given)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.arrays import integers
@@ -54,22 +53,22 @@ async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: 
     """
     query = (
         sa.select(Sample.id)
-        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers(ids)))
+        .where(access.samples(Action.WRITE), Sample.id == sa.any_(integers("ids")))
         .order_by(Sample.id)
         .with_for_update(of=Sample)
     )
-    found = set(await db.scalars(query))
+    found = set(await db.scalars(query, {"ids": ids}))
     # As the live service does: who names a sample twice may mean another one.
     repeated = [number for number, times in Counter(ids).items() if times > 1]
     if blamed := sorted({*ids} - found | {*repeated}):
         raise ApiError(404, missing, ids=blamed)
-    genomes = list(await db.scalars(_statement(_GENOMES, ids)))
-    await db.execute(_statement(_LOCK_GENOMES, genomes))
+    genomes = list(await db.scalars(_statement(_GENOMES), {"ids": ids}))
+    await db.execute(_statement(_LOCK_GENOMES), {"ids": genomes})
     for statement in _OF_SAMPLES:
-        await db.execute(_statement(statement, ids))
+        await db.execute(_statement(statement), {"ids": ids})
     for statement in _OF_GENOMES:
-        await db.execute(_statement(statement, genomes))
+        await db.execute(_statement(statement), {"ids": genomes})
 
 
-def _statement(text: str, ids: Sequence[int]) -> sa.TextClause:
-    return sa.text(text).bindparams(sa.bindparam("ids", list(ids), ARRAY(sa.Integer)))
+def _statement(text: str) -> sa.TextClause:
+    return sa.text(text).bindparams(integers("ids"))

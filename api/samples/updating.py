@@ -108,7 +108,7 @@ async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Seque
 
     Everybody locks them in that order, so that two requests wait for each other only one way.
     """
-    those = sa.any_(integers(ids))
+    those = sa.any_(integers("ids"))
     uploaded = sa.and_(_UPLOADED.c.sample_id == _SAMPLE.c.id, _UPLOADED.c.sample_id == those)
     query = (
         sa.select(
@@ -125,7 +125,7 @@ async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Seque
         .with_for_update(of=_SAMPLE)
     )
     # Asked of the connection: a session has the ORM look at each row of a table, too.
-    return (await (await db.connection()).execute(query)).all()
+    return (await (await db.connection()).execute(query, {"ids": [*ids]})).all()
 
 
 async def _countries(
@@ -138,10 +138,12 @@ async def _countries(
     held = {row[-1] for row in found} - {None}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
-        .where(Location.id == sa.any_(integers(given | held)))
+        .where(Location.id == sa.any_(integers("locations")))
         .with_for_update(read=True, key_share=True)
     )
-    countries: dict[int | None, str | None] = dict((await db.execute(query)).all())
+    countries: dict[int | None, str | None] = dict(
+        (await db.execute(query, {"locations": [*(given | held)]})).all()
+    )
     if unknown := sorted(given - countries.keys()):
         ids = [row.id for row in rows.values() if row.collection_location in unknown]
         raise ApiError(400, "location is invalid", locations=unknown, ids=sorted(ids))

@@ -11,9 +11,9 @@ from datetime import date
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.arrays import integers
 from api.samples.names import NAMES, Claim
 
 # That the ids are told twice has them looked up by the index; else a table of a hundred thousand
@@ -118,10 +118,8 @@ async def _give_up(db: AsyncSession, column: str, claims: Iterable[Claim]) -> No
     before = {(claim.owner, claim.before): claim.id for claim in new}
     taken = [before.get((claim.owner, claim.after)) for claim in new]
     if giving_up := [holder for holder in taken if holder is not None]:
-        statement = sa.text(_GIVE_UP.format(column)).bindparams(
-            sa.bindparam("ids", giving_up, ARRAY(sa.Integer)), token=f"{uuid.uuid4()} "
-        )
-        await db.execute(statement)
+        statement = sa.text(_GIVE_UP.format(column)).bindparams(integers("ids"))
+        await db.execute(statement, {"ids": giving_up, "token": f"{uuid.uuid4()} "})
 
 
 async def _write(db: AsyncSession, changed: Sequence[Change]) -> None:
