@@ -52,10 +52,11 @@ def _running_loop() -> AbstractEventLoop | None:
     two of them.
     """
     asyncio = sys.modules.get("asyncio")  # a start without it stays one
-    if asyncio is None:
+    running = getattr(asyncio, "get_running_loop", None)  # missing while asyncio is imported
+    if running is None:
         return None
     try:
-        return cast("AbstractEventLoop", asyncio.get_running_loop())
+        return cast("AbstractEventLoop", running())
     except RuntimeError:
         return None
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 import psycopg2
 import pytest
@@ -100,6 +102,15 @@ def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
     obey_sigterm()
     with pytest.raises(TerminatedError):
         asyncio.run(work())
+
+
+def test_sigterm_while_asyncio_is_imported_ends_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # its first moment
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:

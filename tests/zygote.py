@@ -12,6 +12,7 @@ starts an interpreter as an operator does, and so does whatever changes how Pyth
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -36,14 +37,18 @@ import tempfile
 import termios
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pexpect
 import ptyprocess  # type: ignore[import-untyped] # it has no types
+
+if TYPE_CHECKING:
+    from local.account import Account
 
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
@@ -60,7 +65,10 @@ _NUMBER = struct.Struct("q")
 _HELLO = b"hello"
 _PATIENCE_S = 120
 
+_SUPERVISOR, _SERVICE = "local.supervisor", "local.launch"
+
 _run_folder: list[Path] = []
+_detached: list[subprocess.Popen[Any]] = []
 _connected: dict[str, socket.socket] = {}
 _connecting = threading.Lock()
 
@@ -131,6 +139,43 @@ def start(
     if _starts(module, arguments, wanted):
         return subprocess.Popen(words, env=wanted, **options)
     return _Forked(words, module, arguments, env=wanted, **options)
+
+
+def spawn_detached(
+    command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
+) -> int:
+    """Start a supervisor as ``local.processes.spawn_detached`` does, or another program by it.
+
+    The supervisor that is forked has loaded the services, and forks them in turn.
+    """
+    from local import processes  # the path of the process that forks lacks ours yet
+
+    module, arguments = list(command[3:4]), list(command[4:])
+    # It gets no setting of TLS, and reads none when it starts.
+    settings = {name: value for name, value in os.environ.items() if name.startswith("SSL_")}
+    if module != [_SUPERVISOR] or _starts(_SUPERVISOR, arguments, {**settings, **environ}):
+        return processes.spawn_detached(command, account=account, environ=environ, log=log)
+    with log.open("ab") as output:
+        _detached.append(
+            _Forked(
+                list(command),
+                _SUPERVISOR,
+                arguments,
+                env=dict(environ),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        )
+    return _detached[-1].pid
+
+
+def wait_for_detached() -> None:
+    """Wait for the end of everything that was started detached."""
+    while _detached:
+        _detached.pop().wait(_PATIENCE_S)
 
 
 def at_terminal(
@@ -268,6 +313,42 @@ class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # it has no types
         )
         os.close(theirs)
         return _ForkedPty(process, ours)
+
+
+class _ForkedService(subprocess.Popen[Any]):
+    """A service that the supervisor itself forks, which has loaded it; another program is run."""
+
+    def _execute_child(self, *given: Any) -> None:
+        words = list(given[0])
+        if words[1:4] != ["-P", "-m", _SERVICE]:
+            super()._execute_child(*given)  # type: ignore[misc]
+            return
+        self.pid = os.fork()
+        if not self.pid:
+            _be_service(words[4:], given[6], [given[10], given[13], given[15]])
+        self._child_created = True
+        self._close_pipe_fds(*given[10:16])  # type: ignore[attr-defined]
+
+
+def _be_service(arguments: list[str], env: Mapping[str, str], streams: list[int]) -> NoReturn:
+    """Be a service, in the middle of the supervisor's event loop: nothing of it may go on."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        asyncio._set_running_loop(None)
+        subprocess.Popen = _POPEN  # type: ignore[misc]
+        _become([_SERVICE, arguments, env, "/", True], streams)
+        _run_program(_SERVICE, arguments)
+    except SystemExit as end:
+        sys.stderr.write(f"{end.code}\n")
+    except BaseException:  # noqa: BLE001 - as Python does at the end of a program
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _kind(module: str) -> str:
@@ -450,7 +531,8 @@ def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextI
     )
     assert isinstance(opened, io.TextIOWrapper)
     if mode == "w":
-        opened.reconfigure(line_buffering=number == 2 or os.isatty(number))
+        at_once = number == 2 or os.isatty(number) or "PYTHONUNBUFFERED" in os.environ
+        opened.reconfigure(line_buffering=at_once)
     return opened
 
 
@@ -461,6 +543,8 @@ def _run_program(module: str, arguments: list[str]) -> None:
     """
     _show_command(*_command(module, arguments))
     sys.argv = [module, *arguments]
+    if module == _SUPERVISOR:
+        subprocess.Popen = _ForkedService  # type: ignore[misc]
     try:
         if module.endswith(".py"):
             sys.path[0] = str(Path(module).parent)
@@ -511,6 +595,13 @@ def _load_aws() -> None:
     importlib.import_module("local.aws.server").load()
 
 
+def _load_supervisor() -> None:
+    _load_aws()
+    _load_server("local.supervisor.supervisor", "local.launch", "api.main", *_UVICORN)
+    _load_server("local.identity.app", "local.aws.__main__", "local.identity.__main__")
+    _load_server("api.__main__", "local.identity.store", "local.principals", "local.postgres")
+
+
 _ARGUMENTS_BEGIN = 45  # among what /proc tells of a process after its name
 # IPython looks at the standard streams when its terminal is imported.
 _NOT_LOADED = (
@@ -534,7 +625,9 @@ _KINDS: dict[str, Callable[[], None]] = {
     "api": partial(_load_server, "api.main", *_UVICORN),
     "local.identity": partial(_load_server, "local.identity.app", *_UVICORN),
     "local.aws": _load_aws,
+    _SUPERVISOR: _load_supervisor,
 }
+_POPEN = subprocess.Popen
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us

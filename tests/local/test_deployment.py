@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -22,6 +23,7 @@ import psutil
 import pytest
 
 from aspencli.errors import AspenError
+from local import processes, supervision
 from local.aws.content import REGION, made_values, read_credentials
 from local.deployment import Deployment
 from local.locking import file_lock
@@ -32,6 +34,7 @@ from local.services import PARTS
 from local.state import State
 from local.supervision import PortTakenError, Supervision
 from local.supervisor.timing import Timing
+from tests import zygote
 from tests.local import stranger
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
 from tests.local.identity.lab import Identity, submit
@@ -76,6 +79,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         end_home(home)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forked() -> Iterator[None]:
+    """Supervisors and their services are forked; those that a command starts are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        spawn = SimpleNamespace(**{**vars(processes), "spawn_detached": zygote.spawn_detached})
+        patch.setattr(supervision, "processes", spawn)
+        yield
+    zygote.wait_for_detached()
+
+
 @contextlib.contextmanager
 def provider_of(deployment: Deployment) -> Iterator[Identity]:
     """The deployment's identity provider, as a person meets it."""
@@ -90,7 +103,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 120) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(0.1)  # to look takes 0.05 s of work
     return True
 
 
