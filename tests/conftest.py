@@ -69,8 +69,10 @@ _run_folder = pytest.StashKey[Path]()
 
 # Modules that start whole servers, or run for long: what begins last should be short.
 _LONG_FIRST = (
-    *("local/test_deployment", "guides/", "local/test_lifecycle", "local/", "accidents/"),
-    *("poolers/", "commands/test_standbys", "commands/test_renames", "shell/", "signin/"),
+    *("local/test_deployment", "accidents/", "service/test_madeup", "commands/test_renames"),
+    *("poolers/", "api/test_samples_put", "api/test_limits", "guides/", "local/test_lifecycle"),
+    *("commands/test_local", "local/", "commands/test_samples_bulk", "db/test_renames"),
+    *("commands/test_standbys", "shell/", "signin/", "api/test_workers", "fuzz/test_changes"),
     *("commands/", "fuzz/", "renames_api/", "service/", "migrations/", "db/", "api/"),
 )
 

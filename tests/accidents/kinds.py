@@ -77,6 +77,7 @@ _HOLDS: dict[str, AtCommit] = {
 
 def _signals(*numbers: signal.Signals) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
+        trial.forks = signal.SIGINT not in numbers  # Python itself has a part in how that ends
         with _met(trial, chance) as (process, _wire):
             for number in numbers:
                 process.send_signal(number)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -71,6 +73,7 @@ class Trial:
         aim: The stage that the accident shall meet.
         lasts: How long each stage takes, in seconds.
         met: The stage that it met, as far as that was seen when it happened.
+        forks: Whether its process may be forked from one that has loaded the program.
     """
 
     site: Site
@@ -80,6 +83,7 @@ class Trial:
     lasts: Mapping[str, float] = field(default_factory=dict)
     met: str | None = None
     options: list[str] = field(default_factory=list)
+    forks: bool = True
     address: str | None = None
     code: int | None = None
     said: str = ""
@@ -99,13 +103,17 @@ class Trial:
     @contextmanager
     def started(self, command: list[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """The command as a process; at the end of the block it has ended, and is asked how."""
-        words = command or self.work.command
-        with zygote.start(
-            [*words, *self.options, "--yes"],
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+        words = [*(command or self.work.command), *self.options, "--yes"]
+        options: dict[str, Any] = {
+            "env": self.environment(),
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.PIPE,
+        }
+        with (
+            zygote.start(words, **options)
+            if self.forks
+            else subprocess.Popen([sys.executable, "-m", "aspencli", *words], **options)
         ) as process:
             try:
                 yield process

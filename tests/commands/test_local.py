@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 
 from db.database import Database
 from local.deployment import Deployment
+from tests import zygote
 from tests.local.marking import mark_as_created
 
 if TYPE_CHECKING:
@@ -127,10 +127,8 @@ def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
 
 def follow_until_ctrl_c(run_cli: CliRunner) -> None:
     """New messages come as they are written; Ctrl-C is how one leaves, and no failure."""
-    words = [sys.executable, "-m", "aspencli", "local", "logs", "-f", "--lines", "1", "postgres"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    words = ["local", "logs", "-f", "--lines", "1", "postgres"]
+    with zygote.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout
         assert child.stderr
         try:

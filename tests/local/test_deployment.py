@@ -144,8 +144,8 @@ def test_a_second_start_changes_nothing(whole: Deployment) -> None:
 
 def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", str(whole.state.home.parent))
-    words = [sys.executable, "-m", "aspencli", "auth", "login", "--no-browser", "--store", "file"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as login:
+    words = ["auth", "login", "--no-browser", "--store", "file"]
+    with zygote.start(words, stderr=subprocess.PIPE, text=True) as login:
         assert login.stderr
         code = ""
         while not code:
@@ -344,9 +344,7 @@ def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPa
 
 
 def aspencli(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "aspencli", *words], capture_output=True, text=True, check=False
-    )
+    return zygote.run_text(words, env=os.environ)
 
 
 # The supervisor
