@@ -16,6 +16,9 @@ def main() -> None:
     # What a start makes lives until the end; looking through it for garbage takes a tenth of it.
     gc.set_threshold(100_000, 50, 50)
     try:
+        from aspencli.interrupts import deliver_lost_interrupts
+
+        deliver_lost_interrupts()
         from aspencli.main import run  # loads the command framework, hence not at the top
 
         code = run()

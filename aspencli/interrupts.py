@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 TERMINATED = 143
 """The exit code after SIGTERM (128 + 15), as shells expect it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AFTER_S = 0.05
 
 _was_terminated = False  # the command framework makes an exit code of what is raised
 
@@ -63,6 +66,28 @@ def _running_loop() -> AbstractEventLoop | None:
 
 def _raise_terminated() -> NoReturn:
     raise TerminatedError
+
+
+def deliver_lost_interrupts() -> None:
+    """Deliver an interrupt again that was raised where Python lets nothing through.
+
+    In ``__del__`` and callbacks of the garbage collection Python prints what is raised as
+    "Exception ignored in ...", and goes on.
+    """
+    otherwise = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            is_term = issubclass(lost.exc_type, TerminatedError)
+            number = signal.SIGTERM if is_term else signal.SIGINT
+            # A real signal wakes what waits, and a little later it comes after the finalizer.
+            again = threading.Timer(_AFTER_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
+            otherwise(lost)
+
+    sys.unraisablehook = hook
 
 
 def interrupt_code() -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -111,6 +112,37 @@ def test_sigterm_while_asyncio_is_imported_ends_the_program(
     obey_sigterm()
     with pytest.raises(TerminatedError):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+LOST = """
+import os, signal, time
+from aspencli.interrupts import TerminatedError, deliver_lost_interrupts, obey_sigterm
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(1000):
+            pass
+
+obey_sigterm()
+deliver_lost_interrupts()
+try:
+    Closing()
+    time.sleep(30)
+except {error}:
+    print("obeyed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "TerminatedError")]
+)
+def test_interrupt_in_a_finalizer_is_obeyed_after_it(name: str, error: str) -> None:
+    script = LOST.format(name=name, error=error)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("obeyed\n", "", 0)
 
 
 def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
