@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from threading import Lock
@@ -61,6 +62,7 @@ def make_client(
         aws_access_key_id=given.key or None,
         aws_secret_access_key=given.secret or None,
         aws_session_token=given.token,
+        botocore_session=_session_of_its_own() if access_key else None,
     )
     # A client that is made without credentials never gets any. The session looks them up once, and
     # hands its client the very ones that are checked here, whatever the environment says by then.
@@ -76,6 +78,29 @@ def _is_here(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _session_of_its_own() -> Any:
+    """Return a session that reads neither the variables nor the files of AWS's tools.
+
+    A profile or a file that is broken would fail it, although it has all that it needs.
+    """
+    import botocore.session
+    from botocore import configprovider
+
+    session = botocore.session.Session()
+    chains = configprovider.ConfigChainFactory(session=session, environ={})
+    variables = configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.items()  # spelled like this
+    defaults = {
+        name: chains.create_config_chain(
+            instance_name=name, default=default, conversion_func=convert
+        )
+        for name, (_property, _variable, default, convert) in variables
+    }
+    session.register_component("config_store", configprovider.ConfigValueStore(defaults))
+    for file in ("config_file", "credentials_file"):
+        session.set_config_variable(file, os.devnull)
+    return session
 
 
 class Aws:

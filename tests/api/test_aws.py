@@ -90,3 +90,25 @@ def test_proxy_of_the_environment_does_not_lead_to_this_machine(
         aws = Aws("us-west-2", f"http://{host}:{port}", AccessKey("given", "secret"))
         aws.client("s3").head_bucket(Bucket="one")
     assert asked == ["HEAD /one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_PROFILE", "nosuch"),
+        ("AWS_CONFIG_FILE", "/etc/passwd"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/etc/passwd"),
+        ("AWS_MAX_ATTEMPTS", "many"),
+        ("AWS_DEFAULTS_MODE", "nonsense"),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "nonsense"),
+        ("AWS_S3_US_EAST_1_REGIONAL_ENDPOINT", "nonsense"),
+    ],
+)
+def test_settings_of_awss_tools_do_not_reach_a_client_with_credentials_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with http_server() as (port, asked):
+        aws = Aws("us-west-2", f"http://127.0.0.1:{port}", AccessKey("given", "secret"))
+        aws.client("s3").head_bucket(Bucket="one")
+    assert asked == ["HEAD /one"]
