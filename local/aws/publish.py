@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import boto3
-
+from api.aws import AccessKey, make_client
 from local.aws.content import REGION, Credentials
 from local.aws.objects import Stored
 
@@ -18,13 +17,8 @@ def publish(address: str, credentials: Credentials, objects: Iterable[Stored]) -
         credentials: Its access key.
         objects: The objects.
     """
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=address,
-        region_name=REGION,
-        aws_access_key_id=credentials.access_key,
-        aws_secret_access_key=credentials.secret_key,
-    )
+    key = AccessKey(credentials.access_key, credentials.secret_key)
+    s3 = make_client("s3", REGION, address, key)
     there = dict[str, set[str]]()
     for one in objects:
         if one.bucket not in there:
