@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -22,6 +23,7 @@ _CONFIG = Path(__file__).with_name("schemathesis.toml")
 _LENIENT = "negative_data_rejection"
 """Numbers may come as strings and the other way round: clients of the live service rely on it."""
 _FAR = 4_102_444_800  # the year 2100
+_PATIENCE_S = 120
 _COUNT = re.compile(r"([\d,]+) generated")
 
 
@@ -42,6 +44,7 @@ class Made:
 
 def make_up(api: Api, principal: str, *options: str) -> Made:
     """Let schemathesis make up requests to every endpoint, signed in as somebody."""
+    _specification(api)  # made with the first request; schemathesis waits for it 10 s at most
     with tempfile.TemporaryDirectory(prefix="aspen-madeup-") as folder:
         done = subprocess.run(
             [
@@ -51,7 +54,7 @@ def make_up(api: Api, principal: str, *options: str) -> Made:
                 *("--checks", "all", "--exclude-checks", _LENIENT),
                 *("--no-color", "--warnings", "off", "--continue-on-failure"),
                 # How fast requests are made up says how busy the machine is, not what is answered.
-                *("--suppress-health-check", "too_slow"),
+                *("--suppress-health-check", "too_slow", "--request-timeout", str(_PATIENCE_S)),
                 *options,
             ],
             cwd=folder,  # it leaves a folder of its own where it runs
@@ -90,9 +93,13 @@ def main() -> int:
     return int(failed)
 
 
+def _specification(api: Api) -> Any:
+    found = httpx.get(f"{api.url}/v2/openapi.json", trust_env=False, timeout=_PATIENCE_S)
+    return found.raise_for_status().json()
+
+
 def _operations(api: Api) -> int:
-    paths = httpx.get(f"{api.url}/v2/openapi.json", trust_env=False).json()["paths"]
-    return sum(len(operations) for operations in paths.values())
+    return sum(len(operations) for operations in _specification(api)["paths"].values())
 
 
 if __name__ == "__main__":
