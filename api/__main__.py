@@ -60,6 +60,7 @@ def main() -> int:
         host=arguments.host,
         port=arguments.port,
         http=LimitedProtocol,
+        loop=f"{__package__}.loops:SharingEventLoop" if several else "auto",
         ws="none",
         log_config=None,
         timeout_graceful_shutdown=_GRACE_OF_WORKERS_S if several else _GRACE_S,

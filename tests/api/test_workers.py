@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from api.loops import SharingEventLoop
 from db.database import Database
 from tests.api.conftest import Provider, settings_of_tests
 from tests.conftest import Server
@@ -184,3 +187,36 @@ def test_number_of_workers_is_checked(given: str) -> None:
     )
     assert done.returncode == 2
     assert f"must be a whole number of 1 or more, not '{given}'" in done.stderr
+
+
+def test_process_accepts_one_connection_at_a_time() -> None:
+    """What waits is left to the other processes, which are woken as well."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        loop = SharingEventLoop()
+        accepted = loop.run_until_complete(_accepted_by_turns(loop, listening, clients=8))
+        loop.close()
+    assert accepted[-1] == 8
+    assert max(now - before for before, now in pairwise(accepted)) == 1
+
+
+async def _accepted_by_turns(
+    loop: asyncio.AbstractEventLoop, listening: socket.socket, *, clients: int
+) -> list[int]:
+    made: list[asyncio.Protocol] = []
+
+    def make() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    server = await loop.create_server(make, sock=listening, backlog=100)
+    waiting = [socket.create_connection(listening.getsockname()) for _ in range(clients)]
+    counts = [0]
+    for _ in range(100 * clients):
+        await asyncio.sleep(0)
+        counts.append(len(made))
+    for one in waiting:
+        one.close()
+    server.close()
+    await asyncio.sleep(0.1)
+    return counts
