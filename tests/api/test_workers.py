@@ -204,12 +204,16 @@ async def _accepted_by_turns(
     loop: asyncio.AbstractEventLoop, listening: socket.socket, *, clients: int
 ) -> list[int]:
     made: list[asyncio.Protocol] = []
+    lost: list[asyncio.Protocol] = []
 
-    def make() -> asyncio.Protocol:
-        made.append(asyncio.Protocol())
-        return made[-1]
+    class Connection(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(self)
 
-    server = await loop.create_server(make, sock=listening, backlog=100)
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(self)
+
+    server = await loop.create_server(Connection, sock=listening, backlog=100)
     waiting = [socket.create_connection(listening.getsockname()) for _ in range(clients)]
     counts = [0]
     for _ in range(100 * clients):
@@ -218,5 +222,6 @@ async def _accepted_by_turns(
     for one in waiting:
         one.close()
     server.close()
-    await asyncio.sleep(0.1)
+    while len(lost) < clients:
+        await asyncio.sleep(0.01)
     return counts
