@@ -204,14 +204,14 @@ async def _accepted_by_turns(
     loop: asyncio.AbstractEventLoop, listening: socket.socket, *, clients: int
 ) -> list[int]:
     made: list[asyncio.Protocol] = []
-    lost: list[asyncio.Protocol] = []
+    lost: asyncio.Queue[asyncio.Protocol] = asyncio.Queue()
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             made.append(self)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            lost.append(self)
+            lost.put_nowait(self)
 
     server = await loop.create_server(Connection, sock=listening, backlog=100)
     waiting = [socket.create_connection(listening.getsockname()) for _ in range(clients)]
@@ -222,6 +222,6 @@ async def _accepted_by_turns(
     for one in waiting:
         one.close()
     server.close()
-    while len(lost) < clients:
-        await asyncio.sleep(0.01)
+    for _ in range(clients):
+        await lost.get()
     return counts
