@@ -62,7 +62,7 @@ def make_client(
         aws_access_key_id=given.key or None,
         aws_secret_access_key=given.secret or None,
         aws_session_token=given.token,
-        botocore_session=_session_of_its_own() if access_key else None,
+        botocore_session=_isolated_session() if access_key else None,
     )
     # A client that is made without credentials never gets any. The session looks them up once, and
     # hands its client the very ones that are checked here, whatever the environment says by then.
@@ -80,10 +80,10 @@ def _is_here(address: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _session_of_its_own() -> Any:
-    """Return a session that reads neither the variables nor the files of AWS's tools.
+def _isolated_session() -> Any:
+    """Return a session that ignores the variables and files of the AWS tools.
 
-    A profile or a file that is broken would fail it, although it has all that it needs.
+    An invalid profile or file would make it fail, although its credentials are given.
     """
     import botocore.session
     from botocore import configprovider

@@ -88,7 +88,7 @@ def _asked_owner(port: int, own_port: int) -> int | None:
         return None
     found = _ENDS.unpack_from(answer, _HEAD.size + 4)
     uid, inode = _OWNER.unpack_from(answer, _HEAD.size + 4 + _ENDS.size)
-    # Where there is no such connection, it may be what listens on the port.
+    # If there is no such connection, the kernel may return the listening socket instead.
     return uid if inode and found[:2] == (port, own_port) else None
 
 

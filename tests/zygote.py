@@ -132,7 +132,7 @@ def start(
         arguments: What is behind the program's name.
         env: The whole environment; None for the present one.
         module: The module that is the program.
-        options: Streams, the folder, a session of its own, text: options of ``Popen``.
+        options: Options of ``Popen``: streams, working directory, new session, and text mode.
     """
     wanted = dict(os.environ if env is None else env)
     words = _command(module, arguments)
@@ -185,7 +185,7 @@ def at_terminal(
     module: str = PROGRAM,
     **options: Any,
 ) -> Any:
-    """Start the program on a terminal of its own, as ``pexpect.spawn`` would.
+    """Start the program on a new pseudo-terminal, as ``pexpect.spawn`` does.
 
     Args:
         arguments: What is behind the program's name.
@@ -294,7 +294,7 @@ class _ForkedPty(ptyprocess.PtyProcess):  # type: ignore[misc] # it has no types
 
 
 class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # it has no types
-    """A forked process on a terminal of its own."""
+    """A forked process that runs on a new pseudo-terminal."""
 
     def __init__(
         self, arguments: Sequence[str], module: str, env: Mapping[str, str], **options: Any

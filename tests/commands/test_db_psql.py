@@ -26,7 +26,7 @@ from tests import zygote
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
 
-pytestmark = pytest.mark.unpooled("psql needs a session of its own", modes="transaction")
+pytestmark = pytest.mark.unpooled("psql needs a dedicated server session", modes="transaction")
 
 ADD = "INSERT INTO pathogens (slug, name) VALUES ('XYZ', 'made up')"
 
