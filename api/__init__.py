@@ -1,1 +1,1 @@
-"""The service itself: the API that laboratories and operators speak to."""
+"""The HTTP API that laboratories and operators use."""

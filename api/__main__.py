@@ -29,11 +29,11 @@ _COLLECTED_EACH = 200_000  # objects
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; requests in progress get some seconds.
+    """Serve until SIGTERM or Ctrl-C, then let requests in progress finish within a time limit.
 
     Returns:
-        The exit code: 2 when the service cannot start as configured. SIGTERM and Ctrl-C stop it
-        orderly, and then end the process as they do.
+        The exit code: 2 if the service cannot start as configured. SIGTERM and Ctrl-C shut it
+        down gracefully, and then end the process in their usual way.
     """
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
@@ -46,7 +46,7 @@ def main() -> int:
     _allow_connections()
     several = arguments.workers > 1
     try:
-        # Each worker makes its own; here it is made to see whether that works.
+        # Workers create their own application; for them, this one only tests the configuration.
         app = create_app()
     except SettingsError as error:
         sys.stderr.write(f"The service cannot start: {error}\n")
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def create_worker() -> FastAPI:
-    """Return the application of one of several processes, which ends with their parent."""
+    """Return the application of a worker process, which exits when its parent does."""
     set_up()
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -81,7 +81,7 @@ def create_worker() -> FastAPI:
 
 
 def _end_with(sentinel: int) -> None:
-    """Stop this process when another ends, even by SIGKILL: else it would keep the port."""
+    """Stop this process when its parent ends, even by SIGKILL; otherwise it would keep the port."""
     multiprocessing.connection.wait([sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -93,7 +93,7 @@ def _positive(text: str) -> int:
 
 
 def _allow_connections() -> None:
-    """Allow as many open files as the limit on connections needs; many systems begin with 1,024."""
+    """Raise the open-file limit to fit the connection limit; many systems default to 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * LimitedProtocol.limits.connections
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -102,10 +102,10 @@ def _allow_connections() -> None:
 
 
 def _spare_the_collector() -> None:
-    """Let the garbage collector pass over what stays, and come less often.
+    """Exempt existing objects from garbage collection, and collect less often.
 
-    Else a request with thousands of rows has it go through every class and function of the
-    program again and again: a third of the time that a change of 10,000 samples took.
+    Otherwise, a request with thousands of rows makes the collector traverse every class and
+    function of the program repeatedly: a third of the time that updating 10,000 samples took.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Admission: the user and the rights are checked before a body is read, and a body has limits."""
+"""Request admission: check users and permissions before reading a body, and limit bodies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from db.models import Pathogen, User
 
 DEFAULT_PATHOGEN = "SC2"
 ASKER = "aspen.asker"
-"""The key of the ASGI scope under which a caller in this process says who asks (`Asker`)."""
+"""The ASGI scope key under which an in-process caller names the requesting user (`Asker`)."""
 _ADMISSION = "aspen.admission"
 _BEFORE_VALUES = (b",", b"{", b"[")
 _READING = frozenset({"GET", "HEAD"})
@@ -37,11 +37,11 @@ _ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
 
 @dataclass(frozen=True)
 class Asker:
-    """A user who is known without signing in.
+    """A requesting user who is identified without signing in.
 
     Attributes:
-        name: The name that the caller knows the user by.
-        condition: Finds the user.
+        name: The name by which the caller refers to the user.
+        condition: The SQL condition that selects the user.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Asker:
 
 
 class Admission:
-    """The user, the rights, and the database session of one request, each looked up once.
+    """The user, permissions, and database session of one request, each looked up once.
 
     Args:
         scope: The ASGI scope of the request.
@@ -60,7 +60,7 @@ class Admission:
         self._session: AsyncSession | None = None
         self._turn, self._large = AsyncExitStack(), AsyncExitStack()
         self._is_kept = False
-        self._name = ""  # of the user, before the database is asked
+        self._name = ""  # the user's account ID, known before the database is queried
         self._user: User | None = None
         self._accesses: dict[int, Access] = {}
         self._pathogens: dict[str, Pathogen] = {}
@@ -75,10 +75,10 @@ class Admission:
         return cast("Runtime", self._request.app.state.runtime)
 
     async def session(self) -> AsyncSession:
-        """Return the session of the request, in a transaction that a GET may not write in.
+        """Return the request's session in a transaction, which is read-only for GET and HEAD.
 
         Raises:
-            ApiError: 503, when there is no connection to the database.
+            ApiError: 503 if no database connection is available.
         """
         if self._session is None:
             self._session = self._runtime.sessions(info={_ADMISSION: self})
@@ -90,40 +90,40 @@ class Admission:
         return self._session
 
     async def pause(self) -> None:
-        """Return the connection to the pool; what was read stays as it is."""
+        """Return the connection to the pool; loaded objects stay usable."""
         if self._session is not None:
             await self._session.commit()
             await self._turn.aclose()
 
     async def begin_large(self) -> None:
-        """Take the turn at a large body; it ends when the answer begins."""
+        """Wait for the turn to process a large body; it ends when the response starts."""
         await self._large.enter_async_context(self._runtime.turns.large(self._name))
 
     def keep(self) -> None:
-        """Keep the session when the answer begins; who reads it closes it."""
+        """Keep the session open after the response starts; whoever reads from it closes it."""
         self._is_kept = True
 
     async def begin_answer(self) -> None:
-        """End the session before the answer is sent, unless the answer is read from it.
+        """Close the session before the response is sent, unless the response is read from it.
 
-        However slow the reader, it holds no connection.
+        This way, a slow client holds no database connection.
         """
         await self._large.aclose()
         if not self._is_kept:
             await self.close()
 
     async def close(self) -> None:
-        """End the session; what was not committed is rolled back."""
+        """Close the session and roll back uncommitted changes."""
         if self._session is not None:
             await asyncio.shield(self._session.close())
         await self._turn.aclose()
         await self._large.aclose()
 
     async def user(self) -> User:
-        """Return the user who asks.
+        """Return the current user.
 
         Raises:
-            ApiError: 401, whatever the reason, so that it does not show who has an account.
+            ApiError: 401, identical for every reason so as not to reveal who has an account.
         """
         if self._user is None:
             asker: Asker | None = self._request.scope.get(ASKER)
@@ -135,10 +135,10 @@ class Admission:
         return self._user
 
     async def access(self, group_id: int) -> Access:
-        """Return the user's rights in a group.
+        """Return the user's permissions in a group.
 
         Raises:
-            ApiError: 401, or 403 when the user has no role there or there is no such group.
+            ApiError: 401, or 403 if there is no such group or the user has no role in it.
         """
         if group_id not in self._accesses:
             user = await self.user()
@@ -149,10 +149,10 @@ class Admission:
         return self._accesses[group_id]
 
     async def pathogen(self, slug: str) -> Pathogen:
-        """Return the pathogen of that slug.
+        """Return the pathogen with that slug.
 
         Raises:
-            ApiError: 400, when there is none.
+            ApiError: 400 if there is none.
         """
         if slug not in self._pathogens:
             query = sa.select(Pathogen).where(Pathogen.slug == slug)
@@ -163,10 +163,10 @@ class Admission:
         return self._pathogens[slug]
 
     async def check(self) -> None:
-        """Check all that is known without the body: the user, and the group of the path.
+        """Check what is known without the body: the user, and the path's group and pathogen.
 
         Raises:
-            ApiError: 401, 403 or 400.
+            ApiError: 401, 403, or 400.
         """
         await self.user()
         path, query = self._request.path_params, self._request.query_params
@@ -175,7 +175,7 @@ class Admission:
         try:
             group_id = _ROW_ID.validate_python(query.get("group_id", path["org_id"]))
         except ValidationError:
-            return  # the dependencies of the view say what is wrong with it
+            return  # the view's dependencies report what is wrong
         await self.access(group_id)
         slug = path.get("pathogen_slug", query.get("pathogen_slug", DEFAULT_PATHOGEN))
         await self.pathogen(slug)
@@ -200,25 +200,25 @@ class Admission:
 
 
 async def give_back(session: AsyncSession) -> None:
-    """Give the connection back while something else is waited for; what was read stays."""
+    """Return the connection to the pool during a long wait; loaded objects stay usable."""
     await cast("Admission", session.info[_ADMISSION]).pause()
 
 
 def keep_session(session: AsyncSession) -> None:
-    """Keep a request's session open while its answer is sent; the answer ends it."""
+    """Keep a request's session open while its response is sent; the response closes it."""
     cast("Admission", session.info[_ADMISSION]).keep()
 
 
 async def end_session(session: AsyncSession) -> None:
-    """End a session that was kept, and with it the user's turn at the database."""
+    """Close a session that was kept open, and end the user's turn at the database."""
     await cast("Admission", session.info[_ADMISSION]).close()
 
 
 class AdmissionMiddleware:
-    """Gives each request its `Admission`, and reads bodies only of users, within the limits.
+    """Middleware that gives each request its `Admission`, which is checked before reading a body.
 
-    FastAPI reads and parses a body before it looks at dependencies, so a dependency that signs in
-    comes too late. Here the first read of a body is what waits for the checks.
+    FastAPI reads and parses a body before it resolves dependencies, so a dependency that
+    authenticates the user runs too late. Here, the first read of a body runs the checks.
 
     Args:
         app: The application.
@@ -229,7 +229,7 @@ class AdmissionMiddleware:
         self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -241,7 +241,7 @@ class AdmissionMiddleware:
             if message["type"] == "http.response.start":
                 await admission.begin_answer()
             elif len(message.get("body", b"")) > PIECE:
-                # The server holds what it was handed until the reader takes it.
+                # The server buffers whatever it is given until the client reads it.
                 body = memoryview(message["body"])
                 for start in range(0, len(body), PIECE):
                     part = {**message, "body": body[start : start + PIECE]}
@@ -258,7 +258,7 @@ class AdmissionMiddleware:
 
 
 def has_body(scope: Scope) -> bool:
-    """Return True if a request announces a body."""
+    """Return True if the headers announce a body."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
         for name, value in scope["headers"]
@@ -266,13 +266,13 @@ def has_body(scope: Scope) -> bool:
 
 
 class _Body:
-    """The body of a request, read as a whole when it is first asked for.
+    """The body of a request, read in full when it is first requested.
 
     Args:
-        admission: Who asks.
-        scope: The ASGI scope, in which the router notes the route.
-        receive: Where the body comes from.
-        limits: Its limits.
+        admission: The request's admission.
+        scope: The ASGI scope, in which the router stores the route.
+        receive: The ASGI callable that the body comes from.
+        limits: The limits on bodies.
     """
 
     def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
@@ -282,7 +282,7 @@ class _Body:
         self._size = self._values = 0
 
     async def receive(self) -> Message:
-        """Return the whole body, and after that what the server has to say."""
+        """Return the whole body on the first call, and the server's messages after that."""
         if self._is_read:
             return await self._receive()
         self._is_read = True
@@ -307,7 +307,7 @@ class _Body:
         return self._size > self._limits.large_bytes or self._values > self._limits.large_values
 
     async def _read(self, spool: Spool) -> bool:
-        """Read the body; return False if the client went away."""
+        """Read the body; return False if the client disconnects."""
         limit = max_body_bytes(getattr(self._scope.get("route"), "endpoint", None), self._limits)
         if _announced(self._scope) > limit:
             raise _too_large(limit)
@@ -333,7 +333,7 @@ class _Body:
 
 
 def _announced(scope: Scope) -> int:
-    """Return the size that a request announces; 0 if it announces none."""
+    """Return the content length of a request, or 0 if it has none."""
     sizes = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(sizes[0]) if sizes and sizes[0].isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""Many values as one parameter: a list of parameters ends at 32,767."""
+"""Array parameters for many values: a statement is limited to 32,767 separate parameters."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _TOGETHER = 10_000
 
 
 def integers(name: str) -> sa.BindParameter[Sequence[int]]:
-    """Return a parameter for numbers, however many they are.
+    """Return an array parameter for any number of integers.
 
-    Its values are given when the statement is executed. Statements refer to themselves, so what
-    they hold stays in memory until garbage is collected.
+    Pass its values when executing the statement. Statements contain reference cycles, so values
+    stored in them stay in memory until the next garbage collection.
     """
     return sa.bindparam(name, type_=ARRAY(sa.Integer))
 
 
 def texts(name: str) -> sa.BindParameter[Sequence[str]]:
-    """Return a parameter for strings, however many they are, as `integers` does for numbers."""
+    """Return an array parameter for any number of strings, as `integers` does for integers."""
     return sa.bindparam(name, type_=ARRAY(sa.String))
 
 
 def batches(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    """Yield some values at a time, for one statement after the other.
+    """Yield the values in batches, one for each statement.
 
-    The driver takes 0.1 s to encode 100,000 of them, in which the service answers no one.
+    The driver takes 0.1 s to encode 100,000 values, which blocks the event loop.
     """
     for start in range(0, len(values), _TOGETHER):
         yield values[start : start + _TOGETHER]

@@ -1,4 +1,4 @@
-"""The user who asks: by the session cookie, else by the bearer token."""
+"""The current user, identified by the session cookie or else by the bearer token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.cookies import COOKIE
 from api.errors import not_authorized
 from db.models import User
 
-# For the documentation; `Admission` reads both, before FastAPI looks at dependencies.
+# For the documentation only; `Admission` reads both before FastAPI resolves dependencies.
 _bearer = HTTPBearer(auto_error=False, description="An id_token of the identity provider")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="Set by /v2/auth/login")
 
@@ -25,19 +25,19 @@ async def get_auth_user(
     _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     _also: Annotated[str | None, Depends(_cookie)],
 ) -> User:
-    """The user who asks.
+    """Return the current user.
 
     Raises:
-        ApiError: 401, whatever the reason, so that nobody learns who has an account.
+        ApiError: 401, identical for every reason so as not to reveal who has an account.
     """
     return await Admission.of(request).user()
 
 
 async def get_admin_user(user: CurrentUser) -> User:
-    """The user who asks, who is a system administrator.
+    """Return the current user, who must be a system administrator.
 
     Raises:
-        ApiError: 401, or 403 for everybody else.
+        ApiError: 401, or 403 if the user is not a system administrator.
     """
     if not user.system_admin:
         raise not_authorized()
@@ -45,7 +45,7 @@ async def get_admin_user(user: CurrentUser) -> User:
 
 
 async def find_user(db: AsyncSession, account: str) -> User | None:
-    """The user with that id at the identity provider."""
+    """Return the user with that account ID at the identity provider, if any."""
     if "\0" in account:
         return None
     return await db.scalar(sa.select(User).where(User.auth0_user_id == account))

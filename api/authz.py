@@ -1,8 +1,8 @@
-"""Who may do what: the table, and the SQL filters that it turns into.
+"""Authorization: the table of permissions, and the SQL filters derived from it.
 
-A right comes from a role over the group that owns the thing. A user has such a role by being in
-that group, or because that group granted one to the group whose path is used (``group_roles``).
-System administrators have no right here; what they may is decided where it is asked for.
+A permission comes from a role over the group that owns an object. Users have such a role as members
+of that group, or because that group granted one to the group in the path (``group_roles``).
+System administrators have no permissions here; endpoints check for them separately.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from db.models import Group, GroupRole, PhyloRun, PhyloTree, Role, Sample, User,
 
 
 class RoleName(StrEnum):
-    """What `db.models.Role` calls them."""
+    """The names of roles, as in `db.models.Role`."""
 
     ADMIN = "admin"
     MEMBER = "member"
@@ -27,7 +27,7 @@ class RoleName(StrEnum):
 
 
 class Action(StrEnum):
-    """What one may want to do with a thing, or with a group."""
+    """An action on an object or on a group."""
 
     READ = "read"
     READ_PRIVATE = "read_private"
@@ -45,7 +45,7 @@ YES: Condition = sa.true()
 NO: Condition = sa.false()
 SHARED: Condition = ~Sample.private
 
-# The columns are kept in line, which the formatter would undo.
+# The formatter would undo the alignment of the columns.
 # fmt: off
 _SAMPLE: Mapping[Action, tuple[Condition, Condition, Condition]] = {
     #                         admin member viewer
@@ -70,13 +70,13 @@ _COLUMNS = (RoleName.ADMIN, RoleName.MEMBER, RoleName.VIEWER)
 
 @dataclass(frozen=True)
 class Access:
-    """A user in the context of a group: what the filters are made for.
+    """The permissions of a user in the context of a group.
 
     Attributes:
-        user: Who asks.
-        group: In whose path.
-        own: The roles of the user in that group; empty for somebody who is not in it.
-        over: The roles over each owning group (its id), the own group included.
+        user: The user.
+        group: The group in the path.
+        own: The user's roles in that group; empty if the user is not a member.
+        over: The roles over each owning group by its ID, including the group in the path.
     """
 
     user: User
@@ -85,7 +85,7 @@ class Access:
     over: Mapping[int, frozenset[RoleName]]
 
     def may(self, action: Action) -> bool:
-        """Whether the user may do that with the group itself."""
+        """Return True if the user may perform the action on the group itself."""
         return any(
             allowed
             for role, allowed in zip(_COLUMNS, _GROUP[action], strict=True)
@@ -93,15 +93,15 @@ class Access:
         )
 
     def samples(self, action: Action) -> Condition:
-        """The samples with which the user may do that: a filter on `Sample`."""
+        """Return a filter on `Sample` for samples on which the user may perform the action."""
         return self._filter(Sample.submitting_group_id, _SAMPLE[action])
 
     def phylo_runs(self, action: Action) -> Condition:
-        """The runs with which the user may do that: a filter on `PhyloRun`."""
+        """Return a filter on `PhyloRun` for runs on which the user may perform the action."""
         return self._filter(PhyloRun.group_id, _PHYLO[action])
 
     def phylo_trees(self, action: Action) -> Condition:
-        """The trees with which the user may do that: a filter on `PhyloTree`."""
+        """Return a filter on `PhyloTree` for trees on which the user may perform the action."""
         return self._filter(PhyloTree.group_id, _PHYLO[action])
 
     def _filter(self, owner: Any, row: tuple[Condition, Condition, Condition]) -> Condition:
@@ -117,7 +117,7 @@ class Access:
 
 
 async def load_access(db: AsyncSession, user: User, group_id: int) -> Access | None:
-    """The user in the context of a group; None where there is no such group."""
+    """Return a user's permissions in a group's context, or None if there is no such group."""
     group = await db.get(Group, group_id)
     if group is None:
         return None

@@ -1,4 +1,4 @@
-"""AWS: clients made once a process, of Amazon or of a stand-in."""
+"""AWS clients, created once per process, for Amazon or an emulator."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CONNECT_S, _READ_S = 5, 60
 
 @dataclass(frozen=True)
 class AccessKey:
-    """Credentials that are given, where they are not looked up as AWS's tools do.
+    """Explicit credentials, used instead of the default AWS credential chain.
 
     Attributes:
-        key: The public half.
-        secret: The secret half.
-        token: What temporary credentials also need.
+        key: The access key ID.
+        secret: The secret access key.
+        token: The session token of temporary credentials.
     """
 
     key: str
@@ -30,16 +30,16 @@ class AccessKey:
 def make_client(
     service: str, region: str, endpoint_url: str | None, access_key: AccessKey | None = None
 ) -> Any:
-    """Return a boto3 client with time limits; it blocks, so call it in a thread.
+    """Return a boto3 client with timeouts; this blocks, so call it in a thread.
 
     Args:
-        service: AWS's name of it, such as ``s3``.
-        region: Where it runs.
-        endpoint_url: Where to reach it instead of at Amazon.
-        access_key: The credentials; None to look them up.
+        service: The AWS name of the service, such as ``s3``.
+        region: The region that it runs in.
+        endpoint_url: The URL to use instead of Amazon's.
+        access_key: The credentials; None to use the default credential chain.
 
     Raises:
-        NoCredentialsError: There are none now.
+        NoCredentialsError: No credentials are available right now.
     """
     import boto3
     from botocore.config import Config
@@ -49,11 +49,11 @@ def make_client(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         retries={"mode": "standard"},
-        # The older way of signing links is refused by buckets of newer regions.
+        # Buckets in newer regions reject links with the older signature version.
         signature_version="s3v4" if service == "s3" else None,
-        # A stand-in answers at one address for every bucket.
+        # An emulator serves every bucket at one address.
         s3={"addressing_style": "path"} if endpoint_url else None,
-        # A proxy does not lead to this machine; None would have the environment name one.
+        # A proxy cannot reach this machine; None would use the one from the environment.
         proxies={} if endpoint_url and _is_here(endpoint_url) else None,
     )
     given = access_key or AccessKey("", "")
@@ -64,15 +64,15 @@ def make_client(
         aws_session_token=given.token,
         botocore_session=_isolated_session() if access_key else None,
     )
-    # A client that is made without credentials never gets any. The session looks them up once, and
-    # hands its client the very ones that are checked here, whatever the environment says by then.
+    # A client created without credentials never gets any. The session looks them up once and gives
+    # its client the ones checked here, even if the environment changes in the meantime.
     if session.get_credentials() is None:
         raise NoCredentialsError
     return session.client(service, endpoint_url=endpoint_url, config=config)
 
 
 def _is_here(address: str) -> bool:
-    """Return True for an address of this machine."""
+    """Return True if the URL points to this machine."""
     host = urlsplit(address).hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -81,16 +81,16 @@ def _is_here(address: str) -> bool:
 
 
 def _isolated_session() -> Any:
-    """Return a session that ignores the variables and files of the AWS tools.
+    """Return a session that ignores the environment variables and files of the AWS tools.
 
-    An invalid profile or file would make it fail, although its credentials are given.
+    Otherwise, an invalid profile or file would break it, even with explicit credentials.
     """
     import botocore.session
     from botocore import configprovider
 
     session = botocore.session.Session()
     chains = configprovider.ConfigChainFactory(session=session, environ={})
-    variables = configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.items()  # spelled like this
+    variables = configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.items()  # the typo is botocore's
     defaults = {
         name: chains.create_config_chain(
             instance_name=name, default=default, conversion_func=convert
@@ -104,12 +104,12 @@ def _isolated_session() -> Any:
 
 
 class Aws:
-    """The clients of one process, each made when first asked for.
+    """The AWS clients of one process, each created on first use.
 
     Args:
-        region: Where the deployment runs.
-        endpoint_url: Where to reach AWS instead of at Amazon.
-        access_key: The credentials; None to look them up.
+        region: The region that the deployment runs in.
+        endpoint_url: The URL to use instead of Amazon's.
+        access_key: The credentials; None to use the default credential chain.
     """
 
     def __init__(self, region: str, endpoint_url: str | None, access_key: AccessKey | None = None):
@@ -119,12 +119,12 @@ class Aws:
         self._lock = Lock()
 
     def client(self, service: str) -> Any:
-        """Return the client of a service; it is safe to share among threads.
+        """Return the client of a service, which is safe to share among threads.
 
         Raises:
-            NoCredentialsError: There are none now; the next call looks again.
+            NoCredentialsError: No credentials are available right now; the next call retries.
         """
-        with self._lock:  # making one reads files and is not thread-safe
+        with self._lock:  # creating a client reads files and is not thread-safe
             if service not in self._clients:
                 self._clients[service] = make_client(
                     service, self._region, self._endpoint_url, self._access_key

@@ -1,4 +1,4 @@
-"""What no body may hold, whatever it is for."""
+"""Checks that apply to every request body."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fastapi.exceptions import RequestValidationError
 
 from api.limits import MAX_FINDINGS, Limits
 
-_CONTAINERS = (dict, list)  # a union of them takes four times as long to compare with
+_CONTAINERS = (dict, list)  # isinstance() takes four times as long with a union
 _ESCAPED = rb"\u0000"
 
 
 async def refuse_deep(request: Request) -> None:
-    """Refuse lists and objects within each other without end.
+    """Reject bodies that are nested too deeply.
 
     Raises:
-        RequestValidationError: The body has too many levels.
+        RequestValidationError: The body has too many levels of lists and objects.
     """
     body = await request.body()
     limit = cast("Limits", request.app.state.limits).body_depth
@@ -28,10 +28,10 @@ async def refuse_deep(request: Request) -> None:
     try:
         document = await request.json()
     except ValueError:
-        return  # no JSON: whoever reads it says so
+        return  # not JSON, which is reported when the body is parsed
     level = [document] if isinstance(document, _CONTAINERS) else []
     for _ in range(limit + 1):
-        # Without a function call for each of half a million values: the service waits meanwhile.
+        # A function call for each of half a million values would block the event loop for too long.
         level = [
             inner
             for outer in level
@@ -50,21 +50,21 @@ async def refuse_deep(request: Request) -> None:
 
 
 async def refuse_nul(request: Request) -> None:
-    """PostgreSQL can hold every character but one.
+    """Reject strings with NUL, the only character that PostgreSQL cannot store.
 
-    It is looked for in the bytes: to look into each string of ten thousand samples takes a third
-    of the time that they take to be read.
+    The raw bytes are searched first: searching each string of 10,000 samples takes a third as
+    long as parsing them.
 
     Raises:
-        RequestValidationError: Strings hold that character; it tells which.
+        RequestValidationError: Some strings contain NUL; the error lists them.
     """
     body = await request.body()
-    if _ESCAPED not in body and b"\0" not in body:  # as it is, in UTF-16 and UTF-32
+    if _ESCAPED not in body and b"\0" not in body:  # raw, or in UTF-16 or UTF-32
         return
     try:
         document = await request.json()
     except ValueError:
-        return  # no JSON: whoever reads it says so
+        return  # not JSON, which is reported when the body is parsed
     holding = _holding_nul(document)
     findings = [
         {
@@ -76,7 +76,7 @@ async def refuse_nul(request: Request) -> None:
         for path, text in islice(holding, MAX_FINDINGS)
     ]
     if next(holding, None):
-        # To find and describe the others of half a million takes seconds.
+        # Finding and describing the rest of half a million strings takes seconds.
         left = "Strings after these were not checked for NUL characters"
         findings.insert(0, {"type": "not_checked", "loc": ("body",), "msg": left})
     if findings:
@@ -84,10 +84,10 @@ async def refuse_nul(request: Request) -> None:
 
 
 def _holding_nul(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield each string with a NUL and its path, in the order of the document.
+    """Yield the path and text of each string that contains NUL, in document order.
 
-    It is read only as far as the strings are asked for. There is no recursion, since it may be as
-    deep as it likes.
+    The document is searched only as far as the caller iterates. There is no recursion, since the
+    nesting may be arbitrarily deep.
     """
     path: list[Any] = []
     left = [_entries([document])]

@@ -1,4 +1,4 @@
-"""What the path says: the group, and the pathogen."""
+"""Dependencies for the group and the pathogen in the path."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from db.models import Pathogen
 async def get_access(
     request: Request, org_id: RowId, _: CurrentUser, group_id: RowId | None = None
 ) -> Access:
-    """The user in the context of the path's group; ``?group_id=`` names another one.
+    """Return the user's permissions in the path's group, or in the one given by ``?group_id=``.
 
     Raises:
-        ApiError: 403, when the user has no role in that group, or there is no such group.
+        ApiError: 403 if there is no such group or the user has no role in it.
     """
     return await Admission.of(request).access(org_id if group_id is None else group_id)
 
 
 async def get_pathogen(request: Request, pathogen_slug: str = DEFAULT_PATHOGEN) -> Pathogen:
-    """The pathogen of the path, or on the short form of ``?pathogen_slug=``.
+    """Return the pathogen of the path, or for the short form, of ``?pathogen_slug=``.
 
     Raises:
-        ApiError: 400, when there is none of that slug.
+        ApiError: 400 if no pathogen has that slug.
     """
     return await Admission.of(request).pathogen(pathogen_slug)
 

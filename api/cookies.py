@@ -1,4 +1,4 @@
-"""The session cookie: signed, not encrypted, as Flask makes it."""
+"""The session cookie: signed but not encrypted, in Flask's format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _serializer(settings: Settings) -> URLSafeTimedSerializer:
 
 
 def read_session(request: Request, settings: Settings) -> dict[str, Any]:
-    """What the cookie holds; empty where there is none, or where it is old or not of ours."""
+    """Return the contents of the cookie; empty if it is missing, expired, or invalid."""
     signed = request.cookies.get(COOKIE)
     if not signed:
         return {}
@@ -37,7 +37,7 @@ def read_session(request: Request, settings: Settings) -> dict[str, Any]:
 
 
 def write_session(response: Response, settings: Settings, session: dict[str, Any]) -> None:
-    """Hand out the cookie; an empty session takes it back."""
+    """Set the cookie, or delete it if the session is empty."""
     secure = settings.api_url.startswith("https://")
     if not session:
         response.delete_cookie(COOKIE, httponly=True, secure=secure, samesite="lax")
@@ -53,7 +53,7 @@ def write_session(response: Response, settings: Settings, session: dict[str, Any
 
 
 def account_of(session: dict[str, Any]) -> str | None:
-    """Whose session it is: their id at the identity provider."""
+    """Return the session user's account ID at the identity provider, if any."""
     profile = session.get("profile")
     account = profile.get("user_id") if isinstance(profile, dict) else None
     return account if isinstance(account, str) else None

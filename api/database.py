@@ -1,4 +1,4 @@
-"""The service's engine: one a process, over asyncpg."""
+"""The service's database engine: one per process, using asyncpg."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SERVER_SETTINGS = {
     "timezone": "UTC",
     "statement_timeout": "120s",
     "lock_timeout": "10s",
-    # Somebody who reads a list slowly must not keep a transaction open for ever.
+    # A client that reads a list slowly must not keep a transaction open indefinitely.
     "idle_in_transaction_session_timeout": "600s",
-    # It takes longer to compile a query here than to run it.
+    # Compiling these queries takes longer than running them.
     "jit": "off",
-    # Ten ids and ten thousand ids come in one parameter, and want different plans.
+    # One parameter may hold ten IDs or ten thousand, which need different plans.
     "plan_cache_mode": "force_custom_plan",
 }
 
 
 def make_engine(url: URL) -> AsyncEngine:
-    """The engine of a process; nothing is opened before the first session."""
+    """Return the engine of a process; it opens no connection before the first session."""
     return create_async_engine(
         url,
         connect_args={"server_settings": _SERVER_SETTINGS, "timeout": _WAIT_S},
@@ -48,7 +48,7 @@ def make_engine(url: URL) -> AsyncEngine:
 
 
 def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Makes sessions whose objects stay readable after the commit."""
+    """Return a factory for sessions whose objects stay readable after a commit."""
     return async_sessionmaker(engine, expire_on_commit=False)
 
 
@@ -56,7 +56,7 @@ async def connect(session: AsyncSession, *, readonly: bool) -> None:
     """Begin the transaction of a session.
 
     Raises:
-        ApiError: 503, when there is no connection to the database.
+        ApiError: 503 if no database connection is available.
     """
     try:
         await session.connection(execution_options={"postgresql_readonly": readonly})

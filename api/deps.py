@@ -1,4 +1,4 @@
-"""What a view can ask for by naming it: the session, the settings, AWS."""
+"""Dependencies that views declare as parameters: the session, the settings, AWS."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from api.settings import Settings
 
 
 def get_runtime(request: Request) -> Runtime:
-    """What this process holds open."""
+    """Return the shared resources of this process."""
     return cast("Runtime", request.app.state.runtime)
 
 
 def get_settings(request: Request) -> Settings:
-    """How the service is configured."""
+    """Return the service's settings."""
     return get_runtime(request).settings
 
 
 def get_aws(request: Request) -> Aws:
-    """AWS; its clients block, so call them with `asyncio.to_thread`."""
+    """Return the AWS clients; they block, so call them with `asyncio.to_thread`."""
     return get_runtime(request).aws
 
 
 def get_identity(request: Request) -> Management:
-    """The Management API of the identity provider."""
+    """Return the client of the identity provider's Management API."""
     return get_runtime(request).identity
 
 
 async def get_db(request: Request) -> AsyncSession:
-    """Return the request's session, in one transaction that a GET may not write in.
+    """Return the request's session in a single transaction, which is read-only for GET and HEAD.
 
-    What a view has not committed at its end is rolled back: a view that writes says
-    ``await db.commit()`` once, where its change is whole.
+    Anything that a view does not commit is rolled back: a view that writes calls
+    ``await db.commit()`` once, when its change is complete.
     """
     return await Admission.of(request).session()
 
 
 async def get_writing_db(request: Request) -> AsyncIterator[AsyncSession]:
-    """Like `get_db`, for the one kind of GET that writes: the way back from a sign-in."""
+    """Yield a writable session for the only GET requests that write: sign-ins and invitations."""
     async with get_runtime(request).sessions() as session:
         await connect(session, readonly=False)
         yield session

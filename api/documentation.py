@@ -1,4 +1,4 @@
-"""``/v2/docs``: Swagger UI, with assets that the service hands out itself."""
+"""Swagger UI at ``/v2/docs``, with assets served by the service itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASSETS = f"{DOCS}/assets"
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Let people read about the API, and try it, without a network."""
+    """Add API documentation that works without Internet access."""
     folder = Path(fastapi_offline.__file__).parent / "static"
     app.mount(_ASSETS, StaticFiles(directory=folder))
 

@@ -1,9 +1,9 @@
-"""What went wrong, in the service's own shapes.
+"""The error responses of the service.
 
-* The application says no: ``{"error": "text"}``, with details beside it.
-* The request does not fit its schema: 422, ``{"detail": [{"loc", "msg", "type"}]}``.
-* No such path or method: ``{"detail": "text"}``, as the framework has it.
-* A bug: 500, ``Internal Server Error`` as plain text.
+* Application error: ``{"error": "text"}``, with further keys for details.
+* Request that does not match its schema: 422, ``{"detail": [{"loc", "msg", "type"}]}``.
+* Unknown path or method: ``{"detail": "text"}``, the framework's format.
+* Bug: 500, ``Internal Server Error`` as plain text.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 class ApiError(HTTPException):
-    """The application says no; ``raise ApiError(404, "sample not found", ids=[7])``.
+    """An application error, as in ``raise ApiError(404, "sample not found", ids=[7])``.
 
-    It is one of the framework's own, so that it passes through unchanged where a body is read.
+    It extends the framework's exception so that it passes unchanged through the reading of bodies.
 
     Args:
         status: The HTTP status.
-        message: The text under ``error``; clients compare it, so a change of one is breaking.
-        headers: Headers of the answer.
+        message: The text under ``error``; clients compare it, so changing one is a breaking change.
+        headers: Headers of the response.
         details: Further keys of the body.
     """
 
@@ -61,22 +61,22 @@ class ApiError(HTTPException):
 
 
 def login_failure() -> ApiError:
-    """No token, a bad one, or that of somebody who is not in the database."""
+    """Return the error for a missing or invalid token, or a user who is not in the database."""
     return ApiError(401, "Login failure")
 
 
 def not_authorized() -> ApiError:
-    """The gate: no role in the group, or no system administrator."""
+    """Return the error for a user without the required role or administrator rights."""
     return ApiError(403, "Not authorized")
 
 
 def unavailable(what: str) -> ApiError:
-    """Something that the service needs does not answer; trying again may help."""
+    """Return the error for a dependency that cannot be reached; retrying may help."""
     return ApiError(503, f"{what} cannot be reached", headers={"Retry-After": "2"})
 
 
 class ErrorResponse(BaseModel):
-    """What the application says when it says no."""
+    """An application error."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -84,12 +84,12 @@ class ErrorResponse(BaseModel):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What to give as ``responses`` so that the documentation tells of these errors."""
+    """Return the ``responses`` argument that documents these errors."""
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Let every error leave the service in its shape."""
+    """Register the handlers that turn errors into responses."""
 
     @app.exception_handler(ApiError)
     async def _application(_: Request, error: ApiError) -> JSONResponse:
@@ -105,7 +105,7 @@ def add_handlers(app: FastAPI) -> None:
     async def _framework(request: Request, error: HTTPException) -> Response:
         _let_go_of_frames(error)
         if error.status_code == _UNREADABLE:
-            # The one such error that the framework has: a body that is no text, or too deep.
+            # The framework's only error 400: a body that is not text, or is nested too deeply.
             finding = {"loc": ["body"], "msg": "not JSON in UTF-8", "type": "json_invalid"}
             return JSONResponse({"detail": [finding]}, 422)
         if error.status_code == _WRONG_METHOD:
@@ -114,7 +114,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ManagementError)
     async def _refused(request: Request, error: ManagementError) -> JSONResponse:
-        # Not foreseen where it was asked: we may lack a right there.
+        # The calling code did not expect this: the service may lack a permission there.
         _log.error("the identity provider said %s: %s", error.status, error.message)
         refusal = ApiError(502, "the identity provider refused", reason=error.message)
         return await _application(request, refusal)
@@ -128,7 +128,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(ConnectTimeoutError)
     @app.exception_handler(ConnectionClosedError)
     @app.exception_handler(ReadTimeoutError)
-    # The machine that hands credentials out does not answer now; the next request asks again.
+    # The credential provider is not responding; the next request tries again.
     @app.exception_handler(NoCredentialsError)
     @app.exception_handler(CredentialRetrievalError)
     async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
@@ -139,7 +139,7 @@ def add_handlers(app: FastAPI) -> None:
     async def _database(request: Request, error: DBAPIError) -> JSONResponse:
         state = getattr(error.orig, "sqlstate", None)
         if state == _LIMIT:
-            # Texts may be as long as one likes, but for those that have to be unique.
+            # Texts may have any length, except for those with a unique index.
             return await _application(request, ApiError(400, "a value is too long"))
         if not (error.connection_invalidated or state in {_LOCK_TIMEOUT, _DEADLOCK}):
             raise error
@@ -148,11 +148,11 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _let_go_of_frames(error: BaseException) -> None:
-    """Forget where an answered error was raised.
+    """Drop the tracebacks of a handled error and its causes.
 
-    FastAPI keeps the error of a broken body in a variable of the function that raises it. Its
-    traceback leads back to that function, so the body, in another variable, would stay in memory
-    until garbage is collected: 80 bodies of 20 MB took 1.1 GB.
+    FastAPI keeps the error of an invalid body in a local variable of the function that raises it.
+    The traceback refers back to that frame, so the body, another local, would stay in memory
+    until the next garbage collection: 80 bodies of 20 MB took 1.1 GB.
     """
     one: BaseException | None = error
     while one is not None:
@@ -161,7 +161,7 @@ def _let_go_of_frames(error: BaseException) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    """What may be done with a path; each route knows its own method only."""
+    """Return the methods that a path allows; each route knows only its own."""
     found: set[str] = set()
     for method in _METHODS:
         scope = {**request.scope, "method": method}
@@ -171,7 +171,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _described(error: RequestValidationError) -> list[dict[str, Any]]:
-    """Describe each finding once, up to a limit; never the value: it can be large, or a secret."""
+    """Return each distinct error once, up to a limit; omit values, which may be long or secret."""
     listed: list[dict[str, Any]] = []
     seen: set[str] = set()
     size = 0
@@ -203,7 +203,7 @@ def _described(error: RequestValidationError) -> list[dict[str, Any]]:
 
 
 def _shortened(value: Any) -> Any:
-    """A name or a value of the request may be as long as its body, and no Unicode text."""
+    """Truncate a string and escape invalid Unicode in it; return other values unchanged."""
     if not isinstance(value, str):
         return value
     text = value[:_MAX_WORD].encode(errors="backslashreplace").decode()

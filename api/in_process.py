@@ -1,4 +1,4 @@
-"""One request answered in this process, without a port: to look at what it does."""
+"""A single request answered in this process, without a port, to inspect what it does."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Asked:
     """A request.
 
     Attributes:
-        method: Such as ``GET``.
-        path: With its query.
-        user: Who asks: an e-mail address, an id, or an id of the provider; None for nobody.
-        body: What is sent as JSON; None for nothing.
+        method: The HTTP method, such as ``GET``.
+        path: The path with its query string.
+        user: The user's e-mail address, ID, or account ID at the provider; None for no user.
+        body: The JSON body; None for no body.
     """
 
     method: str
@@ -43,16 +43,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The response."""
 
     status: int
     body: bytes
 
 
 def settings_for(dsn: str) -> Settings:
-    """The settings of a service on that database that signs with keys of the moment.
+    """Return settings for a service on that database that signs with temporary keys.
 
-    Storage and jobs are those that the environment names.
+    Storage and jobs are configured by the environment.
     """
     own = {
         "GENEPI_CONFIG_SECRET_NAME": "",
@@ -78,10 +78,10 @@ def answer(
     """Answer a request.
 
     Args:
-        settings: Of the service.
+        settings: The service's settings.
         asked: The request.
-        around: Entered with the service's engine before the request, and left after it.
-        app: Another application than the service's own.
+        around: Returns a context manager, given the service's engine; it wraps the request.
+        app: An application to use instead of the service's own.
     """
     return asyncio.run(_answer(settings, asked, around, app))
 
@@ -103,12 +103,12 @@ async def _answer(
                 response = await client.request(
                     asked.method, asked.path, content=asked.body, headers=headers
                 )
-            await engine.dispose()  # here, where closing can be waited for
+            await engine.dispose()  # here, while closing can still be awaited
     return Answer(response.status_code, response.content)
 
 
 def _asked_by(app: ASGIApp, name: str) -> ASGIApp:
-    """Wrap the application so that it knows who asks without a token."""
+    """Wrap the application so that requests come from that user without a token."""
     by_id = User.id == int(name) if name.isdecimal() else sa.false()
     known_as = sa.or_(by_id, User.email == name, User.auth0_user_id == name)
 

@@ -1,7 +1,7 @@
-"""Jobs of the service: executions of AWS Step Functions, told of by Parameter Store.
+"""The service's jobs: AWS Step Functions executions, configured in Parameter Store.
 
-What an execution is given is what the live service gives it, since its workflows (WDL) refuse to
-start without their inputs, and with others.
+Executions get exactly the input that the live service gives them, since the WDL workflows refuse
+to start with missing or additional inputs.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _MACHINE = "StateMachineArn"
 _COMMON = ("aws_region", "docker_image_id", "genepi_config_secret_name", "remote_dev_prefix")
 _COPIED = ("RUN_WDL_URI", "RunEC2Memory", "RunEC2Vcpu", "RunSPOTMemory", "RunSPOTVcpu")
 _LONGEST_NAME = 80
-_LONGEST_LIST = 200_000  # an execution's input has at most 256 KB
+_LONGEST_LIST = 200_000  # an execution's input is limited to 256 KB
 _GIVEN_SAMPLES = "specified-ids-only"
 
 
 class Job(StrEnum):
-    """The name of a job's parameter."""
+    """The name of a job's parameter in Parameter Store."""
 
     TREE = "nextstrain-ondemand-sfn"
     """Builds a phylogenetic tree."""
     PANGOLIN = "pangolin-ondemand-sfn"
     """Assigns lineages of SARS-CoV-2."""
     LINEAGE_QC = "lineage-qc-ondemand-sfn"
-    """Assigns lineages, and judges the quality of sequences."""
+    """Assigns lineages and assesses the quality of sequences."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a job is asked to do.
+    """A job to start, with its input.
 
     Attributes:
         job: The job.
-        name: How the names of its executions begin; the time follows.
-        folder: Where in its output its results go, above a folder of the time; empty for nowhere.
-        run: What it is given under ``Input.Run``, beside what all jobs are.
+        name: The prefix of its execution names; the time follows.
+        folder: The output folder, with a subfolder for each start time; empty for no folder.
+        run: The values under ``Input.Run`` in addition to those of all jobs.
     """
 
     job: Job
@@ -60,8 +60,8 @@ class Order:
 
 
 def tree_order(group: Group, pathogen: Pathogen, tree_type: TreeType, run: int) -> Order:
-    """Return the order to build the tree of a run."""
-    # The results are kept below it: a group without a location still needs a place of its own.
+    """Return the order that builds the tree of a run."""
+    # Results are stored under this path: a group without a location still needs a separate one.
     place = group.location or group.division or group.prefix
     own = {
         "s3_filestem": f"{place}/{tree_type.value}",
@@ -72,13 +72,13 @@ def tree_order(group: Group, pathogen: Pathogen, tree_type: TreeType, run: int) 
 
 
 def pangolin_orders(group: Group, publics: Sequence[str]) -> Iterator[Order]:
-    """Yield the orders to assign lineages to samples, which have these public identifiers."""
+    """Yield the orders that assign lineages to the samples with these public identifiers."""
     for some in _parts(publics):
         yield Order(Job.PANGOLIN, f"{group.prefix}-ondemand-pangolin", "", {"samples": list(some)})
 
 
 def lineage_qc_orders(group: Group, pathogen: Pathogen, ids: Sequence[int]) -> Iterator[Order]:
-    """Yield the orders to judge the quality of samples, which have these ids."""
+    """Yield the orders that assess the quality of the samples with these IDs."""
     name = f"{group.prefix}-ondemand-{pathogen.slug}-lineage-qc"
     for some in _parts(ids):
         own = {
@@ -90,11 +90,11 @@ def lineage_qc_orders(group: Group, pathogen: Pathogen, ids: Sequence[int]) -> I
 
 
 class JobError(Exception):
-    """A job could not be started; the text tells why.
+    """A failure to start or stop a job.
 
     Args:
-        message: Why.
-        away: Whether AWS did not answer, rather than say no.
+        message: The reason.
+        away: True if AWS could not be reached, False if it refused.
     """
 
     def __init__(self, message: str, *, away: bool = False):
@@ -106,24 +106,24 @@ async def start_job(aws: Aws, settings: Settings, order: Order) -> str:
     """Start an execution.
 
     Args:
-        aws: Where.
-        settings: Say which deployment's parameters are meant.
-        order: What to do.
+        aws: The AWS clients.
+        settings: The settings that determine the deployment's parameters.
+        order: The job to start.
 
     Returns:
         The ARN of the execution.
 
     Raises:
-        JobError: It was not started.
+        JobError: The execution was not started.
     """
     return await asyncio.to_thread(_start, aws, settings, order)
 
 
 async def stop_job(aws: Aws, execution: str, why: str) -> None:
-    """Stop an execution that was started for nothing.
+    """Stop an execution that is no longer needed.
 
     Raises:
-        JobError: It may go on.
+        JobError: The execution may still be running.
     """
     await asyncio.to_thread(_stop, aws, execution, why)
 
@@ -168,13 +168,13 @@ def _these(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _execution_name(start: str, now: str) -> str:
-    """Return a name of letters, digits and hyphens; a long one is cut where the time begins."""
+    """Return a name of letters, digits, and hyphens; a long one is truncated before the time."""
     ending = f"-{now}"
     return re.sub("[^0-9a-zA-Z-]", "-", start[: _LONGEST_NAME - len(ending)] + ending)
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield items as many at a time as the input of one execution holds."""
+    """Yield the items in batches that fit in the input of one execution."""
     start = size = 0
     for place, item in enumerate(items):
         length = len(json.dumps(item)) + 2

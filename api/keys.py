@@ -1,4 +1,4 @@
-"""Identity tokens, and the provider's signing keys that they are verified with."""
+"""Verification of identity tokens with the provider's signing keys."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from joserfc.jwk import KeySet
 from api.settings import Settings
 
 _MAX_AGE_S = 600.0
-"""A key that the provider has withdrawn is trusted no longer than this."""
+"""The maximum time that a key is trusted after the provider revokes it."""
 _MIN_AGE_S = 1.0
-"""Tokens with made-up key ids make us ask the provider no more often than this."""
+"""The minimum interval between key requests, even if tokens have forged key IDs."""
 _log = logging.getLogger(__name__)
 
 
 class InvalidTokenError(Exception):
-    """The token proves nothing."""
+    """An error for a token that is not valid."""
 
 
 class ProviderUnavailableError(Exception):
-    """The identity provider does not answer, or not with what it should."""
+    """A failure to get a usable response from the identity provider."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class _Keys:
 
 
 class TokenVerifier:
-    """Verifies identity tokens; asks the provider for its keys rarely.
+    """A verifier of identity tokens that caches the provider's keys.
 
     Args:
-        settings: Who the provider is, and which client its tokens are for.
-        http: What the provider is asked with.
+        settings: The settings that name the provider and the client that its tokens are for.
+        http: The HTTP client for requests to the provider.
     """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient):
@@ -52,17 +52,17 @@ class TokenVerifier:
         self._lock = asyncio.Lock()
 
     async def claims(self, token: str) -> dict[str, Any]:
-        """What a token says; ``sub`` is whom it is about.
+        """Return the claims of a token; ``sub`` is the account ID of its user.
 
         Raises:
-            InvalidTokenError: It is none of ours, or not valid now.
-            ProviderUnavailableError: The keys to verify it with cannot be had.
+            InvalidTokenError: The token is not meant for this service, or is not valid now.
+            ProviderUnavailableError: The keys that verify it are not available.
         """
         known = await self._keys(older_than=_MAX_AGE_S)
         try:
             return self._verify(token, known)
         except InvalidKeyIdError:
-            # The provider may have new keys.
+            # The provider may have rotated its keys.
             newer = await self._keys(older_than=_MIN_AGE_S)
             if newer is known:
                 raise InvalidTokenError("signed with an unknown key") from None
@@ -88,13 +88,13 @@ class TokenVerifier:
             raise
         except (JoseError, ValueError) as error:
             raise InvalidTokenError(str(error)) from error
-        # A token for several audiences must say which of them asked for it (OpenID Connect Core).
+        # A token for several audiences must name the one that requested it (OpenID Connect Core).
         if isinstance(claims["aud"], list) and claims.get("azp") != client:
             raise InvalidTokenError("for several audiences, and not asked for by this one")
         return claims
 
     async def _keys(self, *, older_than: float) -> _Keys:
-        """The keys, fetched anew where they are older than that many seconds."""
+        """Return the keys, fetching them again if they are older than that many seconds."""
         if fresh := self._younger(older_than):
             return fresh
         async with self._lock:
@@ -122,7 +122,7 @@ class TokenVerifier:
             issuer, address = document.get("issuer", ""), document.get("jwks_uri")
         document = await self._get(address or f"{issuer}.well-known/jwks.json")
         try:
-            return _Keys(issuer, KeySet.import_key_set(document), time.monotonic())  # type: ignore[arg-type] # checked by what it raises
+            return _Keys(issuer, KeySet.import_key_set(document), time.monotonic())  # type: ignore[arg-type] # invalid keys raise
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise ProviderUnavailableError(f"no signing keys at {address or issuer}") from error
 

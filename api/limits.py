@@ -1,4 +1,4 @@
-"""Limits on what one request, user, or connection may take of the service."""
+"""Limits on the resources that one request, user, or connection may use."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ _View = TypeVar("_View", bound=Callable[..., object])
 _MIB = 1 << 20
 
 MAX_SAMPLES = 40_000
-"""Samples in one request. The live service fails above 32,766."""
+"""Maximum samples per request. The live service fails above 32,766."""
 MAX_NAMES = 100_000
-"""Identifiers, names, or ids in one request."""
+"""Maximum identifiers, names, or IDs per request."""
 NAMES_MIB = 8
-"""The size of a body that may hold `MAX_NAMES`."""
+"""Maximum size of a body that holds up to `MAX_NAMES`, in MiB."""
 MAX_EMAILS = 1_000
-"""Addresses in one request; the identity provider is asked for each of them in turn."""
+"""Maximum addresses per request; each requires a call to the identity provider."""
 MAX_FINDINGS = 1_000
-"""Errors in one answer; about as many are looked for."""
+"""Maximum errors per response; validation stops after about as many."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a process; tests choose smaller ones.
+    """The limits of a process; tests use smaller ones.
 
     Attributes:
-        body_bytes: The size of a body, where the view does not allow more (`accepts`).
-        body_values: Values, keys, and lists in a body. A value costs Python up to 100 bytes, so a
-            small body of empty objects takes far more memory than its size.
-        body_depth: Levels of lists and objects in a body.
-        body_seconds: The time in which a body has to arrive, however small it is.
-        body_rate: Bytes per second that a longer body has to keep up after that.
-        pause_seconds: The longest pause between two parts of a body.
-        large_bytes: Bodies above this size are parsed and answered one at a time.
-        large_values: So are bodies with more values than this, however small they are.
-        large_pause_seconds: The time between two of them, in which the others are answered.
-        connections_per_user: Connections to the database that one user's requests hold at a time,
-            fewer than the pool has.
-        turn_seconds: How long a request waits for the user's other requests.
+        body_bytes: The maximum size of a body, unless the view allows more (`accepts`).
+        body_values: The maximum values, keys, and lists in a body. A value takes up to 100 bytes
+            in Python, so a small body of empty objects needs far more memory than its size.
+        body_depth: The maximum levels of lists and objects in a body.
+        body_seconds: The time for a body of any size to arrive.
+        body_rate: The minimum rate of a longer body after that, in bytes per second.
+        pause_seconds: The maximum pause between two parts of a body.
+        large_bytes: The size above which bodies are parsed and processed one at a time.
+        large_values: The number of values above which the same applies, whatever the size.
+        large_pause_seconds: The pause between two of them, in which other requests are processed.
+        connections_per_user: The maximum database connections that one user's requests hold at a
+            time, fewer than the pool has.
+        turn_seconds: The maximum time that a request waits for others to finish.
     """
 
     body_bytes: int = _MIB
@@ -55,7 +55,7 @@ class Limits:
 
 
 def accepts(*, mebibytes: int) -> Callable[[_View], _View]:
-    """Let a view take larger bodies than most do."""
+    """Return a decorator that allows larger bodies for a view."""
 
     def mark(view: _View) -> _View:
         view.max_body_bytes = mebibytes * _MIB  # type: ignore[attr-defined] # read by `max_body_bytes`
@@ -65,26 +65,26 @@ def accepts(*, mebibytes: int) -> Callable[[_View], _View]:
 
 
 def max_body_bytes(view: object, limits: Limits) -> int:
-    """Return the size of the largest body that a view takes."""
+    """Return the maximum size of a body that a view accepts."""
     return getattr(view, "max_body_bytes", limits.body_bytes)
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Limits on connections of a process; tests choose smaller ones.
+    """The connection limits of a process; tests use smaller ones.
 
     Attributes:
-        connections: How many there may be. The one that has waited longest for its client gives
-            way to a new one.
-        head_bytes: The size of the first line and the headers.
-        head_seconds: The time in which they have to arrive.
-        rest_seconds: The time for the rest of a body whose request was refused.
-        read_seconds: The time in which a client has to read some 100 kB of an answer.
-        last_seconds: How long a connection waits for a last request when the process ends.
-        received_bytes: How much is taken in at once.
-        small_chunks: Chunks of a few bytes in one body.
-        body_parts: Parts of a body that are read before others are answered. A part is a chunk, or
-            what was taken in at once.
+        connections: The maximum number of connections. Above it, the one that has waited longest
+            for its client is closed.
+        head_bytes: The maximum size of the request line and the headers.
+        head_seconds: The time for them to arrive.
+        rest_seconds: The time for the rest of a body whose request was rejected.
+        read_seconds: The time for a client to read about 100 kB of a response.
+        last_seconds: The time that a connection waits for a last request during shutdown.
+        received_bytes: The maximum number of bytes received at once.
+        small_chunks: The maximum number of chunks of a few bytes in one body.
+        body_parts: The parts of a body to read before serving other connections. A part is a chunk
+            or the bytes received at once.
     """
 
     connections: int = 1_000

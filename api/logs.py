@@ -1,4 +1,4 @@
-"""The log: to stderr, and without what opens something."""
+"""Logging to stderr, with secrets masked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import logging
 import re
 import sys
 
-# A link that opens a tree; what a browser brings back from a sign-in; an invitation's ticket.
+# A magic link to a tree, the query of a sign-in callback, and the ticket of an invitation.
 _SECRET = re.compile(r"(/access/)[^/?\s]+|([?&](?:code|state|invitation|magic_link)=)[^&\s]+")
 
 
 class _WithoutSecrets(logging.Filter):
-    """Masks secrets in the path of an access line (uvicorn's third argument)."""
+    """A filter that masks secrets in the path of an access log line (uvicorn's third argument)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -22,17 +22,17 @@ class _WithoutSecrets(logging.Filter):
 
 
 def masked(path: str) -> str:
-    """A path, without what opens something."""
+    """Return a path with its secrets masked."""
     return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", path)
 
 
 def set_up() -> None:
-    """Send the log of this process to stderr."""
+    """Configure this process to log to stderr."""
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    # It logs a line for each request that the service makes itself.
+    # httpx logs a line for each outgoing request of the service.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").addFilter(_WithoutSecrets())

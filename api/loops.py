@@ -1,4 +1,4 @@
-"""The event loop of one of several processes that accept connections at one port."""
+"""The event loop of worker processes that accept connections on the same port."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class SharingEventLoop(asyncio.SelectorEventLoop):
-    """An event loop that accepts one connection at a time, and leaves the next to the others.
+    """An event loop that accepts one connection at a time and leaves the next to other workers.
 
-    asyncio accepts as many at once as the backlog holds: the process that woke first took nearly
-    all, and as clients keep their connections, the others stayed idle.
+    asyncio accepts as many at once as the backlog holds: the worker that woke up first took almost
+    all of them, and as clients keep their connections open, the others stayed idle.
     """
 
-    async def create_server(  # type: ignore[override] # the server passes a socket, nothing else
+    async def create_server(  # type: ignore[override] # uvicorn passes only a socket
         self,
         protocol_factory: Any,
         *,
@@ -22,7 +22,7 @@ class SharingEventLoop(asyncio.SelectorEventLoop):
         backlog: int,
         **options: Any,
     ) -> asyncio.Server:
-        """Return a server that listens at a socket which other processes listen at, too."""
+        """Return a server that listens on a socket shared with other processes."""
         server = await super().create_server(protocol_factory, sock=sock, backlog=1, **options)
-        sock.listen(backlog)  # how many may wait is another matter
+        sock.listen(backlog)  # restore the requested backlog
         return server

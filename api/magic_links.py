@@ -1,4 +1,4 @@
-"""Magic links: they open one tree, in one group's context, for a week."""
+"""Magic links, each of which opens one tree in the context of one group for a week."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LIFETIME = timedelta(days=7)
 
 @dataclass(frozen=True)
 class MagicLink:
-    """What a link stands for; its signature keeps it from being changed.
+    """The contents of a link, which are protected by a signature.
 
     Attributes:
         tree_id: The tree that it opens.
-        user_id: Who made it: it shows what they may see when it is used.
-        group_id: In whose context.
+        user_id: The user who created it; it shows what that user may see at the time of use.
+        group_id: The group in whose context it opens.
     """
 
     tree_id: int
@@ -29,15 +29,15 @@ class MagicLink:
     group_id: int
 
     def sign(self, settings: Settings) -> str:
-        """The link as part of an address."""
+        """Return the signed link for use in a URL."""
         return str(_serializer(settings).dumps(asdict(self)))
 
     @classmethod
     def read(cls, text: str, settings: Settings) -> MagicLink:
-        """What somebody came with.
+        """Return the contents of a signed link.
 
         Raises:
-            ApiError: 400, when it is none of ours, or too old.
+            ApiError: 400 if the link is invalid or has expired.
         """
         try:
             held = _serializer(settings).loads(text, max_age=int(LIFETIME.total_seconds()))
@@ -49,7 +49,7 @@ class MagicLink:
 
 
 def unauthenticated() -> ApiError:
-    """Return the error of who comes with no link of ours, or with one that opens nothing."""
+    """Return the error for a link that is invalid or opens nothing."""
     return ApiError(400, "Unauthenticated attempt to access an auspice magic link")
 
 

@@ -1,4 +1,4 @@
-"""The application: what stands under which path, and who may come in."""
+"""The application: its routes, and who has access to them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SIGNED_IN: dict[str, Any] = {
     "dependencies": [Depends(get_auth_user), *_BODIES],
     "responses": documented(401),
 }
-"""For routers that want a user, whoever it is."""
+"""The options of routers that require a signed-in user."""
 
 
 GATE = (
@@ -50,18 +50,18 @@ GATE = (
     Depends(get_pathogen),
     *_BODIES,
 )
-"""For what belongs to a group: a user, a role in that group, a pathogen that exists."""
+"""The requirements for a group's data: a user, a role in the group, an existing pathogen."""
 
 
 def create_app(settings: Settings | None = None, limits: Limits | None = None) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        settings: How it is configured; read from the environment and the secret when None.
-        limits: What a request may take; the usual limits when None.
+        settings: The settings; None to load them from the environment and the secret.
+        limits: The limits on requests; None for the defaults.
 
     Raises:
-        SettingsError: The service cannot start as it is configured.
+        SettingsError: The service cannot start as configured.
     """
     chosen = settings or Settings.load()
 
@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
         openapi_url=SPECIFICATION,
         docs_url=None,
         redoc_url=None,
-        # As the live service does: a body without a type is JSON.
+        # As in the live service, a body without a content type is JSON.
         strict_content_type=False,
     )
     app.state.limits = limits or Limits()
@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
 
 
 def add_routers(app: FastAPI) -> None:
-    """Put every noun's router where it belongs."""
+    """Add the router of each resource under its path."""
     app.include_router(health.router, prefix="/v2/health")
     app.include_router(auth.router, prefix="/v2/auth")
     app.include_router(users.router, prefix="/v2/users", **SIGNED_IN)
@@ -120,13 +120,13 @@ def add_routers(app: FastAPI) -> None:
 def include_for_orgs(
     app: FastAPI, router: APIRouter, noun: str, *, gate: Sequence[Any] = GATE
 ) -> None:
-    """Put a router under both forms of a group's path, behind the gate of its members.
+    """Add a router under both forms of a group's path, behind the checks for group members.
 
     Args:
-        app: Where to.
-        router: The views.
+        app: The application.
+        router: The router.
         noun: The last part of the path, such as ``samples``.
-        gate: What has to hold before anything else is looked at.
+        gate: The dependencies to check before everything else.
     """
     for prefix in ("/v2/orgs/{org_id}/pathogens/{pathogen_slug}", "/v2/orgs/{org_id}"):
         app.include_router(
@@ -138,5 +138,5 @@ def include_for_orgs(
 
 
 def _local_pages(settings: Settings) -> str | None:
-    """A front end that is being worked on may be at any port."""
+    """Return a regex that allows a front end on any local port, if the stage is local."""
     return r"http://localhost:\d{1,5}" if settings.deployment_stage == "local" else None

@@ -1,4 +1,4 @@
-"""The Management API of the identity provider (Auth0, or what stands in for it)."""
+"""The Management API of the identity provider (Auth0 or an emulator)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 class Management:
-    """What the service does there: one client a process.
+    """The Management API operations of the service: one client per process.
 
     Args:
-        settings: Where the API is, and who we are there.
-        http: What it is asked with.
+        settings: The settings with the API's address and credentials.
+        http: The HTTP client for requests to the API.
     """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient):
@@ -30,12 +30,12 @@ class Management:
         self._calls = ManagementCalls(settings, http)
 
     async def create_organization(self, name: str, display_name: str) -> str:
-        """Make an organization whose members sign in with the provider's own accounts.
+        """Create an organization whose members sign in with the provider's own accounts.
 
-        It carries a mark, so that it is found where the answer to the request is lost.
+        Its metadata contains a unique mark that identifies it if the response is lost.
 
         Returns:
-            Its id.
+            The organization's ID.
         """
         mark = {"request": secrets.token_hex(16)}
         enabled = [
@@ -52,27 +52,27 @@ class Management:
         return str(made["id"])
 
     async def delete_organization(self, organization: str) -> None:
-        """Remove an organization; one that is gone already is fine."""
+        """Delete an organization; do nothing if it does not exist."""
         await self._gone(f"organizations/{quote(organization, safe='')}")
 
     async def organizations_of(self, account: str) -> list[str]:
-        """The ids of the organizations that somebody is a member of."""
+        """Return the IDs of the organizations that an account is a member of."""
         path = f"users/{quote(account, safe='')}/organizations"
         return [str(found["id"]) async for found in self._calls.pages(path, "organizations")]
 
     async def role_ids(self) -> dict[str, str]:
-        """The id of each role, by its name."""
+        """Return the ID of each role by its name."""
         return {
             str(role["name"]): str(role["id"]) async for role in self._calls.pages("roles", "roles")
         }
 
     async def member_roles(self, organization: str, account: str) -> list[str]:
-        """The names of the roles that a member has in an organization."""
+        """Return the names of a member's roles in an organization."""
         path = _member(organization, account)
         return [str(role["name"]) async for role in self._calls.pages(f"{path}/roles", "roles")]
 
     async def add_member(self, organization: str, account: str, roles: Sequence[str]) -> None:
-        """Make somebody a member of an organization, with roles by their ids; again is fine."""
+        """Add an account to an organization with roles given by ID; repeating this is safe."""
         members = f"organizations/{quote(organization, safe='')}/members"
         await self._calls.call("POST", members, json={"members": [account]})
         if roles:
@@ -80,12 +80,12 @@ class Management:
             await self._calls.call("POST", path, json={"roles": list(roles)})
 
     async def invitations(self, organization: str) -> list[dict[str, Any]]:
-        """Every invitation to an organization, expired ones included."""
+        """Return all invitations to an organization, including expired ones."""
         path = f"organizations/{quote(organization, safe='')}/invitations"
         return [found async for found in self._calls.pages(path, "invitations")]
 
     async def invite(self, organization: str, email: str, inviter: str, role: str) -> None:
-        """Send somebody an invitation to an organization, with a role by its id."""
+        """E-mail an invitation to an organization, with a role given by ID."""
         body = {
             "inviter": {"name": inviter},
             "invitee": {"email": email},
@@ -97,12 +97,12 @@ class Management:
         await self._calls.call("POST", path, json=body)
 
     async def delete_invitation(self, organization: str, invitation: str) -> None:
-        """Take an invitation back; one that is gone already is fine."""
+        """Delete an invitation; do nothing if it does not exist."""
         path = f"organizations/{quote(organization, safe='')}/invitations"
         await self._gone(f"{path}/{quote(invitation, safe='')}")
 
     async def rename_user(self, account: str, name: str) -> None:
-        """Change somebody's full name."""
+        """Change the full name of an account."""
         await self._calls.call("PATCH", f"users/{quote(account, safe='')}", json={"name": name})
 
     async def _organization(self, name: str) -> dict[str, Any] | None:

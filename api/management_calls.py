@@ -1,4 +1,4 @@
-"""How the Management API is spoken to: its token, its pages, its limits, its refusals."""
+"""Requests to the Management API: token, paging, rate limits, and errors."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import httpx
 
 from api.settings import Settings
 
-_PAGE = 50  # what Auth0 gives at most
-_EARLY_S = 60  # a token is renewed that long before it expires
+_PAGE = 50  # the maximum that Auth0 returns
+_EARLY_S = 60  # a token is renewed this long before it expires
 _TRIES = 5
-_PATIENCE_S = 20.0  # for all tries of one request
+_PATIENCE_S = 20.0  # for all attempts at one request
 _REPEATABLE = frozenset({"GET", "PATCH", "DELETE"})
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 _CONFLICT, _TOO_MANY, _BROKEN = 409, 429, 500
 
 
 class ManagementError(Exception):
-    """The provider says no.
+    """An error response from the provider.
 
     Args:
-        status: Its HTTP status.
-        message: What it says.
+        status: The HTTP status.
+        message: The provider's error message.
     """
 
     def __init__(self, status: int, message: str):
@@ -35,26 +35,26 @@ class ManagementError(Exception):
 
     @property
     def absent(self) -> bool:
-        """Whether what was named is not there."""
+        """Return True if the requested object does not exist."""
         return self.status == _NOT_FOUND
 
     @property
     def forbidden(self) -> bool:
-        """Whether we lack a right."""
+        """Return True if the service lacks a permission."""
         return self.status == _FORBIDDEN
 
     @property
     def taken(self) -> bool:
-        """Whether the name is taken."""
+        """Return True if the name is taken."""
         return self.status == _CONFLICT
 
 
 class ManagementUnavailableError(Exception):
-    """The provider does not answer, has no time, or was never set up."""
+    """A provider that cannot be reached, is overloaded, or is not configured."""
 
 
 class _LaterError(Exception):
-    """The request may be made again, after a pause in seconds; None for one of our choosing."""
+    """A request to retry after a pause in seconds; None for the default backoff."""
 
     def __init__(self, reason: str, pause: float | None = None):
         super().__init__(reason)
@@ -68,11 +68,11 @@ class _Token:
 
 
 class ManagementCalls:
-    """One a process; its token is kept until it expires.
+    """A Management API client, one per process, that keeps its token until it expires.
 
     Args:
-        settings: Where the API is, and who we are there.
-        http: What it is asked with.
+        settings: The settings with the API's address and credentials.
+        http: The HTTP client for requests to the API.
     """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient):
@@ -84,18 +84,18 @@ class ManagementCalls:
     async def pages(
         self, path: str, key: str, also: Mapping[str, str] | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every item of a list, page after page.
+        """Yield every item of a list, page by page.
 
         Args:
-            path: Which list.
-            key: What the items are called in the answer.
-            also: What narrows it down.
+            path: The path of the list.
+            key: The key of the items in the response.
+            also: Further query parameters.
         """
         page = seen = 0
         while True:
             query = {**(also or {}), "page": page, "per_page": _PAGE, "include_totals": "true"}
             answer = await self.call("GET", path, params=query)
-            # Some lists of Auth0 know no totals; then a short page is the last one.
+            # Some Auth0 lists have no total; then a short page is the last one.
             rows = answer[key] if isinstance(answer, dict) else answer
             total = answer.get("total") if isinstance(answer, dict) else None
             for row in rows:
@@ -112,11 +112,11 @@ class ManagementCalls:
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """One request, tried again where the provider asks for patience or our token is old.
+        """Send a request; retry on rate limits, rejected tokens, and, if safe, other failures.
 
         Raises:
-            ManagementError: It says no.
-            ManagementUnavailableError: It does not answer in time.
+            ManagementError: The provider refused the request.
+            ManagementUnavailableError: The provider did not respond in time.
         """
         deadline = time.monotonic() + _PATIENCE_S
         attempt = 0
@@ -198,7 +198,7 @@ def _result(answer: httpx.Response) -> Any:
 
 
 def _said(answer: httpx.Response) -> str:
-    """The provider's words, which it has under different names."""
+    """Return the provider's error message, whose key varies."""
     try:
         body = answer.json()
     except ValueError:
@@ -208,7 +208,7 @@ def _said(answer: httpx.Response) -> str:
 
 
 def _pause(answer: httpx.Response) -> float | None:
-    """How long the provider wants to be left alone, in seconds; None where it does not say."""
+    """Return the pause that the provider asks for, in seconds; None if it does not say."""
     after = answer.headers.get("Retry-After", "")
     if after.isascii() and after.isdecimal():
         return float(after)

@@ -1,4 +1,4 @@
-"""Roles as the identity provider has them, brought into the database."""
+"""Synchronization of roles from the identity provider to the database."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from db.models import Group, Role, UserRole
 async def sync_roles(
     db: AsyncSession, identity: Management, user_id: int, account: str, *, also: str | None = None
 ) -> None:
-    """Give a user, in each group that they are a member of at the provider, the roles from there.
+    """Give a user the provider's roles in each group that they are a member of there.
 
-    What the provider knows nothing of stays: groups whose organization does not list the user, and
-    memberships without any role. Users who were entered by hand have only those.
+    Roles stay unchanged in groups whose organization does not list the user, and for memberships
+    without a role at the provider. Users who were entered by hand have only such groups.
 
     Args:
-        db: A session that may write; the caller commits.
-        identity: The provider.
-        user_id: The user.
-        account: Their id at the provider.
-        also: An organization to look into even when the user is not listed there (yet).
+        db: A writable session; the caller commits.
+        identity: The Management API of the provider.
+        user_id: The user's ID.
+        account: The user's account ID at the provider.
+        also: An organization to include even if the user is not (yet) listed there.
     """
     organizations = {*await identity.organizations_of(account), *([also] if also else [])}
     query = sa.select(Group.id, Group.auth0_org_id).where(Group.auth0_org_id.in_(organizations))
@@ -35,7 +35,7 @@ async def sync_roles(
 
 
 async def set_roles(db: AsyncSession, user_id: int, group_id: int, names: Collection[str]) -> None:
-    """Make those the user's roles in the group; where none is known, nothing changes."""
+    """Replace the user's roles in the group; if no name is known, change nothing."""
     roles = (await db.scalars(sa.select(Role.id).where(Role.name.in_(names)))).all()
     if not roles:
         return

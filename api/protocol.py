@@ -1,7 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it, with the limits on connections that uvicorn does not have.
+"""uvicorn's HTTP/1.1 protocol, with connection limits that uvicorn lacks.
 
-uvicorn limits the time between two requests only: half a request, or an answer that is not read,
-holds its connection without end. https://github.com/Kludex/uvicorn/issues/1332 tells of the first.
+uvicorn limits only the time between requests: a partial request, or a response that is not read,
+holds its connection indefinitely. For the first, see https://github.com/Kludex/uvicorn/issues/1332.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from api.limits import ConnectionLimits
 
-_SMALL = 64  # bytes of a chunk
+_SMALL = 64  # bytes per chunk
 
 
 class LimitedProtocol(H11Protocol):
-    """A connection that the client has to use, or loses."""
+    """A connection that is closed if its client does not use it."""
 
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
     _queues: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue]] = WeakKeyDictionary()
@@ -32,35 +32,35 @@ class LimitedProtocol(H11Protocol):
         self.conn = self._state = _Connection(self.limits)
         self._is_queued = False
         self.waiting_since: float | None = time.monotonic()
-        self._has_sent = False  # a part of the next request
+        self._has_sent = False  # True after a part of the next request has arrived
         self._is_ending = False
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
     @classmethod
     def with_limits(cls, limits: ConnectionLimits) -> type[LimitedProtocol]:
-        """Return the protocol with other limits."""
+        """Return a subclass with other limits."""
         return cast("type[LimitedProtocol]", type(cls.__name__, (cls,), {"limits": limits}))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request; where there are too many connections, one has to go."""
+        """Start waiting for a request; if there are too many connections, close one."""
         super().connection_made(cast("asyncio.Transport", transport))
         self.flow = self._flow = _Flow(self.transport)
         if hasattr(transport, "max_size"):
-            # asyncio hands over up to 256 KiB at once; made of tiny chunks, they take a second.
+            # asyncio delivers up to 256 KiB at once; parsing that as tiny chunks takes a second.
             transport.max_size = self.limits.received_bytes
         if len(self.connections) > self.limits.connections:
             self._make_room()
         self._limit_reading(self.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the limits."""
+        """Cancel the time limits."""
         super().connection_lost(exc)
         self._limit_reading(None)
         self._limit_writing(None)
 
     def data_received(self, data: bytes) -> None:
-        """Take in a part of a request."""
+        """Process a part of a request."""
         self._has_sent = True
         super().data_received(data)
         self._look()
@@ -72,25 +72,25 @@ class LimitedProtocol(H11Protocol):
         self._look()
 
     def pause_writing(self) -> None:
-        """Give the client time to read."""
+        """Start the time limit for the client to read."""
         super().pause_writing()
         self._limit_writing(self.limits.read_seconds)
 
     def resume_writing(self) -> None:
-        """Go on, since the client reads."""
+        """Cancel the time limit, since the client is reading."""
         super().resume_writing()
         self._limit_writing(None)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection without requests, even where the end of an answer is not read."""
+        """Close an idle connection, even if the client has not read the end of a response."""
         super().timeout_keep_alive_handler()
         self._limit_writing(self.limits.read_seconds)
 
     def shutdown(self) -> None:
-        """Answer what is being asked, and a request that is on its way; then close.
+        """Finish the current request, or wait briefly for one on its way; then close.
 
-        uvicorn closes a connection without a request at once. A client that has just connected, or
-        asks again and again, would lose a request with each restart.
+        uvicorn closes an idle connection immediately. A client that has just connected, or sends
+        requests continuously, would lose a request at each restart.
         """
         self._is_ending = True
         if self._is_answered:
@@ -101,7 +101,7 @@ class LimitedProtocol(H11Protocol):
             self._announce_end()
 
     def handle_events(self) -> None:
-        """Read requests; the last one before the end closes the connection."""
+        """Parse requests; during shutdown, a new one is the connection's last."""
         before = self.cycle
         super().handle_events()
         if self._state.has_to_wait and not self._is_queued:
@@ -112,7 +112,7 @@ class LimitedProtocol(H11Protocol):
             self._announce_end()
 
     def read_on(self) -> None:
-        """Read some more parts of the body."""
+        """Read the next parts of the body."""
         self._is_queued = False
         if self.transport.is_closing():
             return
@@ -128,13 +128,13 @@ class LimitedProtocol(H11Protocol):
         return cycle is None or cycle.response_complete
 
     def _announce_end(self) -> None:
-        """Have the answer tell the client that no other follows on this connection."""
+        """Make the response tell the client that the connection will close."""
         if not self.cycle.response_started:
             self.cycle.scope["headers"] = [*self.cycle.scope["headers"], CLOSE_HEADER]
             self.cycle.keep_alive = False
 
     def _look(self) -> None:
-        """Limit the time for what the client has to send next."""
+        """Set the time limit for what the client has to send next."""
         if self.transport.is_closing():
             return
         theirs = self.conn.their_state
@@ -149,7 +149,7 @@ class LimitedProtocol(H11Protocol):
                 self._unset_keepalive_if_required()
                 self._limit_reading(self.limits.head_seconds)
         elif theirs is h11.SEND_BODY and self._is_answered:
-            # Refused unread; to close at once could keep the client from reading the answer.
+            # The body was not read; closing now could keep the client from reading the response.
             self._state.is_refused = True
             self._unset_keepalive_if_required()
             self._limit_reading(self.limits.rest_seconds)
@@ -173,7 +173,7 @@ class LimitedProtocol(H11Protocol):
             self._writing = self.loop.call_later(seconds, self.transport.abort)
 
     def _stop_waiting(self) -> None:
-        """Close the connection; with half a request, say why."""
+        """Close the connection; answer a partial request with 408 first."""
         if self.transport.is_closing():
             return
         if self._is_answered and self._has_sent and self.conn.their_state is h11.IDLE:
@@ -182,44 +182,44 @@ class LimitedProtocol(H11Protocol):
         self._limit_writing(self.limits.last_seconds)
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest for its client; this one if none waits."""
+        """Close the connection that has waited longest for its client, possibly this one."""
         waiting = [
             (one.waiting_since, one)
             for one in self.connections
             if isinstance(one, LimitedProtocol) and one.waiting_since is not None
         ]
-        _, oldest = min(waiting, key=lambda pair: pair[0])  # this one waits at least
+        _, oldest = min(waiting, key=lambda pair: pair[0])  # not empty: this one is waiting
         oldest.waiting_since = None
         oldest.transport.abort()
 
 
 class _Flow(FlowControl):
-    """Flow control that reads nothing more while a connection waits for its turn."""
+    """Flow control that stops reading while a connection waits for its turn."""
 
     _is_held = False
 
     def resume_reading(self) -> None:
-        """Read from the connection again, unless it waits."""
+        """Resume reading, unless the connection is waiting for its turn."""
         if not self._is_held:
             super().resume_reading()
 
     def hold(self) -> None:
-        """Read nothing until the release."""
+        """Stop reading until `release` is called."""
         self._is_held = True
         self.pause_reading()
 
     def release(self, *, resume: bool) -> None:
-        """Leave it to the application again when to read; start at once if asked."""
+        """Let the application control reading again; resume immediately if requested."""
         self._is_held = False
         if resume:
             self.resume_reading()
 
 
 class _Queue:
-    """Connections with many parts of a body to read; in each turn of the loop, one reads some.
+    """A queue of connections with many parts to read; each loop iteration, one reads some.
 
     Args:
-        loop: The loop.
+        loop: The event loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
@@ -227,7 +227,7 @@ class _Queue:
         self._waiting: deque[LimitedProtocol] = deque()
 
     def add(self, connection: LimitedProtocol) -> None:
-        """Let a connection wait for its turn."""
+        """Add a connection, which then waits for its turn."""
         self._waiting.append(connection)
         if len(self._waiting) == 1:
             self._loop.call_soon(self._next)
@@ -240,7 +240,7 @@ class _Queue:
 
 
 class _Connection(h11.Connection):
-    """The state of a connection, with limits on tiny chunks: each costs more to read than to send.
+    """The state of a connection, with limits on tiny chunks, which cost more to read than to send.
 
     Args:
         limits: The limits.
@@ -259,7 +259,7 @@ class _Connection(h11.Connection):
         return self.parts_left <= 0 and self.their_state is h11.SEND_BODY
 
     def next_event(self) -> Any:
-        """Return the next part of a request."""
+        """Return the next event, or `NEED_DATA` if the connection has to wait."""
         if self.has_to_wait:
             return h11.NEED_DATA
         event = super().next_event()

@@ -1,4 +1,4 @@
-"""What one process of the service holds open, from its start to its end."""
+"""The resources that one process of the service shares, from startup to shutdown."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from api.turns import Turns
 
 @dataclass(frozen=True)
 class Runtime:
-    """Handed to the views piece by piece, by the dependencies in `api.deps`.
+    """The shared resources, which views get through the dependencies in `api.deps`.
 
     Attributes:
-        sessions: Makes sessions on the one engine.
-        http: Speaks to the identity provider.
-        tokens: Verifies who asks.
-        sign_in: Lets people sign in with a browser.
+        sessions: The factory for sessions on the engine.
+        http: The HTTP client for the identity provider.
+        tokens: The verifier of identity tokens.
+        sign_in: The browser sign-in.
         identity: The Management API of the provider: organizations, members, invitations.
-        aws: Storage, parameters and jobs.
-        turns: How much one user takes at a time.
+        aws: The AWS clients for storage, parameters, and jobs.
+        turns: The limits on one user's concurrent requests.
     """
 
     settings: Settings
@@ -45,7 +45,7 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runtime]:
-    """Everything that the process shares; closed at the end."""
+    """Open the resources that the process shares, and close them at the end."""
     engine = make_engine(settings.database_url)
     async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
         tokens = TokenVerifier(settings, http)

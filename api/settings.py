@@ -1,4 +1,4 @@
-"""How the service is configured: the environment first, then the secret in AWS Secrets Manager."""
+"""The service's settings, from the environment or else the secret in AWS Secrets Manager."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _GALAGO = ("https://galago.czgenepi.org", "https://galago-labs.czgenepi.org")
 
 
 class SettingsError(Exception):
-    """The service cannot start as it is configured; the text names the settings."""
+    """A configuration error that keeps the service from starting; it names the settings."""
 
 
 class Settings(BaseModel):
-    """One setting, one attribute; the alias is its name in the environment and in the secret."""
+    """The settings; an alias is the setting's name in the environment and in the secret."""
 
-    # What is refused is a secret as often as not.
+    # Invalid values are often secrets.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     deployment_stage: str = Field("local", alias="DEPLOYMENT_STAGE")
     stack_prefix: str = Field("", alias="REMOTE_DEV_PREFIX")
-    """Names the stack of an rdev deployment, such as ``/mystack``; its database is called so."""
+    """The stack of an rdev deployment, such as ``/mystack``; its database has the same name."""
     api_url: str = Field("http://127.0.0.1:3000", alias="API_URL")
     frontend_url: str = Field("http://127.0.0.1:3000", alias="FRONTEND_URL")
     aws_region: str = Field("us-west-2", alias="AWS_REGION")
     boto_endpoint_url: str | None = Field(None, alias="BOTO_ENDPOINT_URL")
-    """Where AWS is, when it is not where Amazon has it."""
+    """The URL of AWS, if it is not Amazon's."""
     aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY")
     aws_session_token: SecretStr | None = Field(None, alias="AWS_SESSION_TOKEN")
@@ -49,9 +49,9 @@ class Settings(BaseModel):
     db_password: SecretStr | None = Field(None, alias="DB_rw_password")
 
     flask_secret: SecretStr = Field(alias="FLASK_SECRET")
-    """Signs the session cookie."""
+    """The key that signs the session cookie."""
     auspice_mac_key: SecretStr = Field(alias="AUSPICE_MAC_KEY")
-    """Signs magic links; base64 in its URL-safe alphabet."""
+    """The key that signs magic links, in URL-safe base64."""
 
     auth0_client_id: str = Field(alias="AUTH0_CLIENT_ID")
     auth0_client_secret: SecretStr = Field(alias="AUTH0_CLIENT_SECRET")
@@ -83,14 +83,14 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The settings of this process; the environment wins over the secret.
+        """Load the settings of this process; the environment takes precedence over the secret.
 
         Args:
-            environment: Read instead of the process's own. An empty ``GENEPI_CONFIG_SECRET_NAME``
-                there means that there is no secret to read.
+            environment: The variables to use instead of the process's own. If
+                ``GENEPI_CONFIG_SECRET_NAME`` is empty there, no secret is read.
 
         Raises:
-            SettingsError: The secret cannot be read, or a setting is missing or wrong.
+            SettingsError: The secret cannot be read, or a setting is missing or invalid.
         """
         given = os.environ if environment is None else environment
         secret = given.get(SECRET_NAME, "genepi-config")
@@ -105,7 +105,7 @@ class Settings(BaseModel):
 
     @cached_property
     def database_url(self) -> URL:
-        """The address of the database, with the driver of this program."""
+        """Return the URL of the database with this program's driver."""
         given = self.given_dsn or self.given_uri
         if given:
             return make_url(given.get_secret_value()).set(drivername=DRIVER)
@@ -123,7 +123,7 @@ class Settings(BaseModel):
 
     @property
     def access_key(self) -> AccessKey | None:
-        """The credentials for AWS that are given; None to look them up as AWS's tools do."""
+        """Return the explicit AWS credentials; None to use the default credential chain."""
         if not (self.aws_access_key_id and self.aws_secret_access_key):
             return None
         token = self.aws_session_token
@@ -135,28 +135,28 @@ class Settings(BaseModel):
 
     @property
     def auth0_url(self) -> str:
-        """Where the identity provider is, without a slash at the end."""
+        """Return the URL of the identity provider, without a trailing slash."""
         return _with_scheme(self.auth0_domain)
 
     @property
     def management_url(self) -> str:
-        """Where its Management API is, without a slash at the end."""
+        """Return the URL of the Management API, without a trailing slash."""
         return _with_scheme(self.management_domain)
 
     @property
     def mac_key(self) -> bytes:
-        """The key that signs magic links."""
+        """Return the key that signs magic links."""
         return base64.urlsafe_b64decode(self.auspice_mac_key.get_secret_value())
 
     @property
     def parameters_path(self) -> str:
-        """Where the deployment's parameters lie in AWS SSM, with a slash at the end."""
+        """Return the path of the deployment's parameters in AWS SSM, with a trailing slash."""
         stack = self.stack_prefix or f"/{self.deployment_stage}stack"
         return f"/genepi/{self.deployment_stage}{stack}/"
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
-        """The web pages whose scripts may read answers."""
+        """Return the origins whose scripts may read responses."""
         return (*_GALAGO, self.frontend_url.rstrip("/"))
 
 
@@ -165,7 +165,7 @@ def _with_scheme(domain: str) -> str:
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that say something: an empty one counts as absent."""
+    """Return the values that are not empty; an empty one counts as missing."""
     return {name: value for name, value in values.items() if value}
 
 

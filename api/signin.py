@@ -1,4 +1,4 @@
-"""Signing in with a browser: OpenID Connect's authorization code flow, with PKCE."""
+"""Browser sign-in: OpenID Connect's authorization code flow with PKCE."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BROKEN = 500
 
 @dataclass(frozen=True)
 class Attempt:
-    """A sign-in that was begun; the browser carries it in the session cookie.
+    """A sign-in in progress, kept in the browser's session cookie.
 
     Attributes:
-        state: Ties the answer to this browser.
+        state: Ties the response to this browser.
         nonce: Ties the token to this attempt.
-        verifier: Proves to the provider that the code is exchanged by who asked for it.
+        verifier: Proves to the provider that the code is redeemed by the client that requested it.
     """
 
     state: str
@@ -35,12 +35,12 @@ class Attempt:
 
     @classmethod
     def begin(cls) -> Self:
-        """A new one."""
+        """Return a new attempt."""
         return cls(*(secrets.token_urlsafe(32) for _ in range(3)))
 
     @classmethod
     def of(cls, session: dict[str, Any]) -> Self | None:
-        """The one that a session holds."""
+        """Return the attempt stored in a session, if any."""
         held = session.get("attempt")
         names = ("state", "nonce", "verifier")
         if not isinstance(held, dict) or not all(isinstance(held.get(n), str) for n in names):
@@ -48,23 +48,23 @@ class Attempt:
         return cls(*(held[name] for name in names))
 
     def as_session(self) -> dict[str, Any]:
-        """What the session has to hold until the browser is back."""
+        """Return the session to keep until the browser returns."""
         return {"attempt": asdict(self)}
 
     @property
     def challenge(self) -> str:
-        """What the provider is told of the verifier."""
+        """Return the code challenge derived from the verifier."""
         digest = hashlib.sha256(self.verifier.encode()).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class SignIn:
-    """Sends browsers to the provider, and reads what they come back with.
+    """The browser sign-in, from the redirect to the provider to the claims of the user.
 
     Args:
-        settings: Who the provider is, and who we are there.
-        http: What the provider is asked with.
-        tokens: Verifies what it answers.
+        settings: The settings that name the provider and this client.
+        http: The HTTP client for requests to the provider.
+        tokens: The verifier of the provider's tokens.
     """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient, tokens: TokenVerifier):
@@ -72,11 +72,11 @@ class SignIn:
         self._callback = f"{settings.api_url.rstrip('/')}/v2/auth/callback"
 
     def address(self, attempt: Attempt, **also: str | None) -> str:
-        """Where the browser signs in.
+        """Return the URL where the browser signs in.
 
         Args:
-            attempt: The attempt that this begins.
-            also: What the provider is told besides, such as ``organization``; None is left out.
+            attempt: The attempt that this starts.
+            also: Further query parameters, such as ``organization``; None is omitted.
         """
         settings = self._settings
         query = {
@@ -94,11 +94,11 @@ class SignIn:
         return f"{base}?{urlencode(query)}"
 
     async def redeem(self, attempt: Attempt, state: str, code: str) -> dict[str, Any]:
-        """What the provider says of who signed in: the claims of the id_token.
+        """Return the ID token claims of the user who signed in.
 
         Raises:
-            InvalidTokenError: The answer belongs to no attempt of this browser, or is not valid.
-            ProviderUnavailableError: The provider does not answer.
+            InvalidTokenError: The response is not for this attempt, or is not valid.
+            ProviderUnavailableError: The provider does not respond.
         """
         if not hmac.compare_digest(state.encode(), attempt.state.encode()):
             raise InvalidTokenError("the answer to another attempt")
@@ -109,7 +109,7 @@ class SignIn:
         return claims
 
     def sign_out_address(self) -> str:
-        """Where the browser signs out at the provider, too."""
+        """Return the URL that signs the browser out at the provider."""
         query = {
             "client_id": self._settings.auth0_client_id,
             "returnTo": self._settings.frontend_url,

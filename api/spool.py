@@ -1,7 +1,7 @@
-"""Answers that never wait for their reader: what it does not take at once goes into a file.
+"""Buffers that never make the writer wait: what the reader does not take goes to a file.
 
-A list of 100,000 samples is 95 MB. Held back by the reader, it would hold a connection to the
-database; kept in memory, a few readers who stall would take all of it.
+A list of 100,000 samples is 95 MB. Waiting for the client would hold a database connection;
+keeping the list in memory would let a few stalled clients exhaust it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections import deque
 from typing import IO, ClassVar
 
 PIECE = 1 << 17
-"""Bytes that are handed to the server at once. It holds them until the reader takes them."""
+"""Bytes passed to the server at a time; it buffers them until the client reads them."""
 _OWN, _ALL = 1 << 20, 32 << 20
-"""Bytes in memory: of one answer, and of all answers of the process."""
+"""Maximum bytes in memory: of one spool, and of all spools in the process."""
 
 
 class Spool:
-    """Bytes on their way from one task to another, in the order in which they were written.
+    """A first-in, first-out buffer of bytes between two tasks.
 
-    The writer never waits for the reader. What the reader leaves goes into a temporary file.
+    The writer never waits for the reader. Above a limit, data goes to a temporary file.
     """
 
     _held: ClassVar[int] = 0
@@ -30,7 +30,7 @@ class Spool:
         self._parts: deque[bytes] = deque()
         self._size = 0
         self._file: IO[bytes] | None = None
-        self._taken = self._stored = 0  # bytes of the file
+        self._taken = self._stored = 0  # bytes read from and written to the file
         self._changed = asyncio.Event()
         self._is_complete = False
 
@@ -45,12 +45,12 @@ class Spool:
         self._changed.set()
 
     def complete(self) -> None:
-        """Note that nothing more will be written."""
+        """Mark the data as complete."""
         self._is_complete = True
         self._changed.set()
 
     async def read(self) -> bytes:
-        """Wait for bytes and return them; empty at the end."""
+        """Wait for bytes and return them; return empty bytes at the end."""
         while True:
             if self._parts:
                 part = self._parts.popleft()
@@ -66,14 +66,14 @@ class Spool:
             await self._changed.wait()
 
     async def read_all(self) -> bytes:
-        """Return all that was written, once it is complete."""
+        """Return all data once it is complete."""
         parts = []
         while part := await self.read():
             parts.append(part)
         return b"".join(parts)
 
     def close(self) -> None:
-        """Forget what was not read."""
+        """Discard unread data."""
         self._parts.clear()
         self._hold(-self._size)
         if self._file:

@@ -1,4 +1,4 @@
-"""Answers that are made while they are sent, so that their size costs no memory."""
+"""Responses that are generated while they are sent, so that large ones do not fill memory."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SLOW_S = 1.0
 
 
 class Streamed(Response):
-    """An answer read from the database as fast as that can, and sent as fast as the client reads.
+    """A response read at the speed of the database and sent at the speed of the client.
 
-    The connection goes back to the pool when the last row is read, whenever that is sent.
+    The connection returns to the pool once the last row is read, however long sending takes.
 
     Args:
-        db: The session that is read; it is closed at the end.
-        parts: What is sent.
-        media_type: What it is.
+        db: The session that is read from; it is closed at the end.
+        parts: The parts of the body.
+        media_type: The media type of the body.
         headers: Further headers.
     """
 
@@ -49,7 +49,7 @@ class Streamed(Response):
         self._db, self._parts = db, parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; end when the client has left."""
+        """Send the response; stop if the client disconnects."""
         del scope
         spool = Spool()
         reading = asyncio.create_task(self._read(spool))
@@ -78,14 +78,14 @@ class Streamed(Response):
         await send(start)
         while part := await spool.read():
             await send({"type": "http.response.body", "body": part, "more_body": True})
-        await reading  # raises what broke it off: the answer must not look whole
+        await reading  # raises if reading failed: the response must not look complete
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Pieces(Response):
-    """An answer in pieces: to join ten megabytes takes longer than to send them.
+    """A response in pieces, since joining ten megabytes takes longer than sending them.
 
-    For a slow reader they go into a file, so that they do not stay in memory.
+    For a slow client, they go to a file instead of staying in memory.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Pieces(Response):
         self.init_headers({**(headers or {}), "Content-Length": size})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, and then run what is to run after it."""
+        """Send the response, then run the background task."""
         del scope, receive
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
@@ -135,15 +135,15 @@ def _body(part: bytes | memoryview, *, more: bool) -> dict[str, Any]:
 
 
 async def _left(receive: Receive) -> None:
-    """Wait until the client leaves."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) -> Response:
-    """An answer ``{"key": [...]}``; the query selects the JSON of each element.
+    """Return a response ``{"key": [...]}`` from a query that selects the JSON of each element.
 
-    The first rows are fetched before the answer begins: a query that fails is still an error.
+    The first rows are fetched before the response starts, so a failing query gives an error.
     """
     parts = await fetch_parts(db, query)
     first = await anext(parts, None)
@@ -160,7 +160,7 @@ async def json_list(db: AsyncSession, key: str, query: sa.Select[tuple[str]]) ->
 
 
 def json_pieces(pieces: Sequence[bytes], background: BackgroundTask | None = None) -> Response:
-    """A JSON answer that is there, in pieces."""
+    """Return a JSON response from pieces of its body."""
     return Pieces(pieces, media_type="application/json", background=background)
 
 
@@ -171,24 +171,24 @@ async def fetch_parts(
     *,
     rows: int = _ROWS,
 ) -> AsyncIterator[Sequence[Any]]:
-    """Some rows at a time of a query's first column, by a cursor on the server."""
+    """Return batches of a query's first column, read through a server-side cursor."""
     result = await db.stream_scalars(query, values, execution_options={"yield_per": rows})
     return result.partitions()
 
 
 def joined(elements: Sequence[str]) -> bytes:
-    """The elements of a JSON list, without its brackets."""
+    """Return the elements of a JSON list, without its brackets."""
     return ",".join(elements).encode()
 
 
 def attachment(filename: str, media_type: str) -> dict[str, str]:
-    """Return the headers of an answer that a browser saves.
+    """Return the headers of a response that browsers save as a file.
 
-    A name stands there as it is, as in the live service; one that a header cannot hold, such as
-    one with ``é`` or a quotation mark, is encoded (RFC 6266).
+    Names are unquoted, as in the live service; one that a header cannot contain, such as one with
+    ``é`` or a quotation mark, is encoded (RFC 6266).
     """
     name = f"filename={filename}"
     if not _PLAIN_NAME.fullmatch(filename):
         name = f"filename*=UTF-8''{quote(filename, safe='')}"
-    # Given as a header, the type gets no character set from the framework, as in the live service.
+    # As in the live service, the type has no charset: the framework adds none to a header.
     return {"Content-Disposition": f"attachment; {name}", "Content-Type": media_type}

@@ -1,4 +1,4 @@
-"""Phylogenetic trees: who may see one, and under which names it shows the samples."""
+"""Phylogenetic trees: who may see them, and the names that they show for samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLOURS = (
     *("#277F8E", "#084A9F", "#4187E0", "#B2D3FD", "#DFC6FF", "#A171DF", "#6A2FB5", "#3D0F7A"),
     *("#7A0F5C", "#B5307F", "#E06FA8", "#FDB2C9", "#FDD5B2", "#E0A041", "#9F6A08", "#5C4A00"),
 )
-"""Those of places in a tree: the group's own, then the others, the nearer ones first."""
+"""The colors of places in a tree: the group's own first, then the others by distance."""
 _SCALES = {
     level: sa.text(f"""
 SELECT place.{level}
@@ -47,7 +47,7 @@ SELECT place.{level}
     * cosd(home.latitude) * power(sind((place.longitude - home.longitude) / 2), 2)
  ) NULLS LAST, place.{level}
  LIMIT {len(_COLOURS)}
-""")  # noqa: S608 - ours
+""")  # noqa: S608 - built from constants
     for level, kind in {
         "country": "place.division IS NULL AND place.location IS NULL",
         "division": "place.division IS NOT NULL AND place.location IS NULL",
@@ -57,18 +57,17 @@ SELECT place.{level}
 
 
 _BUILDERS = ThreadPoolExecutor(2, "trees")
-"""Few at a time: a tree takes ten times its size in memory while it is changed."""
+"""Only two threads: modifying a tree takes ten times its size in memory."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """How a tree shows its samples and places.
+    """The names and colors with which a tree shows its samples and places.
 
     Attributes:
-        private: The private identifier of each sample that is shown by it, by the public one
-            without a prefix.
-        beginnings: How public identifiers begin in the repositories of the pathogen.
-        former: The key of a node that keeps its public identifier, such as ``GISAID_ID``.
+        private: The private identifiers to show, by the public identifier without its prefix.
+        beginnings: The prefixes of public identifiers in the pathogen's repositories.
+        former: The node key that keeps the public identifier, such as ``GISAID_ID``.
         scales: The colors of places, by the key of a coloring.
     """
 
@@ -79,7 +78,7 @@ class Labels:
 
 
 async def find_tree(db: AsyncSession, access: Access, tree_id: int) -> PhyloTree | None:
-    """A tree that the user may see."""
+    """Return the tree if the user may see it, else None."""
     query = sa.select(PhyloTree).where(
         PhyloTree.entity_id == tree_id, access.phylo_trees(Action.READ)
     )
@@ -93,7 +92,7 @@ async def read_labels(
 
     Args:
         db: A session.
-        access: The user, whose private identifiers are those that they may see.
+        access: The user's permissions, which limit the private identifiers to show.
         tree: The tree.
         public: Show public identifiers only.
     """
@@ -126,15 +125,15 @@ async def _scales(db: AsyncSession, tree: PhyloTree) -> dict[str, list[list[str 
 
 
 async def tree_document(db: AsyncSession, aws: Aws, tree: PhyloTree, labels: Labels) -> bytes:
-    """Return the tree as JSON, as Auspice reads it.
+    """Return the tree as Auspice JSON.
 
-    Names have no prefix of a repository; a sample that is shown by its private identifier keeps
-    the public one beside it. Colorings of places have scales.
+    Names have no repository prefix; a sample shown by its private identifier keeps its public
+    identifier under another key. Colorings of places get color scales.
 
     Raises:
-        ApiError: 404, when its file is gone.
+        ApiError: 404 if the tree's file is missing.
     """
-    await give_back(db)  # storage may take its time
+    await give_back(db)  # storage may be slow
     work = partial(_document, aws, tree.s3_bucket, tree.s3_key, labels)
     return await asyncio.get_running_loop().run_in_executor(_BUILDERS, work)
 
@@ -161,7 +160,7 @@ def _document(aws: Aws, bucket: str, key: str, labels: Labels) -> bytes:
 
 
 def nodes(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a tree, or of several, from the top down; without recursion: trees are deep."""
+    """Yield all nodes of one or more trees from the top down, without recursion: trees are deep."""
     roots = document.get("tree", [])
     waiting = [*reversed(roots)] if isinstance(roots, list) else [roots]
     while waiting:
@@ -171,9 +170,9 @@ def nodes(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def selected_names(db: AsyncSession, tree: PhyloTree) -> frozenset[str]:
-    """The samples that the tree's run was asked for, by public names without a prefix.
+    """Return the samples selected for the tree's run, by public name without a prefix.
 
-    Of a tree that no run made, those are all samples that it shows.
+    For a tree without a run, these are all samples that it shows.
     """
     beginnings = await prefixes(db, await db.get_one(Pathogen, tree.pathogen_id))
     query = sa.select(Sample.public_identifier)
@@ -194,14 +193,14 @@ async def selected_names(db: AsyncSession, tree: PhyloTree) -> frozenset[str]:
 
 
 def tips(document: bytes, labels: Labels) -> Iterator[tuple[str, str]]:
-    """The samples of a tree's JSON: what each is called there, and its public name."""
+    """Yield the displayed name and the public name of each sample in a tree's JSON."""
     for node in nodes(orjson.loads(document)):
         if "children" not in node and "name" in node:
             yield node["name"], node.get(labels.former, node["name"])
 
 
 def bare(name: str, beginnings: Sequence[str]) -> str:
-    """A public name without what a repository begins it with."""
+    """Return a public name without its repository prefix."""
     for beginning in beginnings:
         if name.startswith(f"{beginning}/"):
             return name[len(beginning) + 1 :]

@@ -1,4 +1,4 @@
-"""Turns: how much of the service one user takes at a time, so that there is some for the others."""
+"""Turns: limits on the share of the service that one user takes at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from api.limits import Limits
 
 
 class Turns:
-    """The turns of one process. Users wait for their own requests, not for those of others.
+    """The turns of one process. Except for large bodies, users wait only for their own requests.
 
     Args:
-        limits: How many requests of a user are answered at a time, and how long others wait.
+        limits: The limits on a user's concurrent requests and on the time they wait.
     """
 
     def __init__(self, limits: Limits):
@@ -22,26 +22,26 @@ class Turns:
         self._of_users: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._waiting: dict[tuple[str, int], int] = {}
         self._large = asyncio.Semaphore(1)
-        self._large_from = 0.0  # by the loop's clock
+        self._large_from = 0.0  # the earliest start of the next one, in event loop time
 
     @asynccontextmanager
     async def database(self, user: str) -> AsyncIterator[None]:
-        """Take a turn at a connection to the database.
+        """Hold a turn to use a database connection.
 
         Raises:
-            ApiError: 429, when the user's other requests take too long.
+            ApiError: 429 if the user's other requests take too long.
         """
         async with self._turn(user, self._limits.connections_per_user):
             yield
 
     @asynccontextmanager
     async def large(self, user: str) -> AsyncIterator[None]:
-        """Take the turn at a large body: each takes many times its size in memory.
+        """Hold the turn to process a large body, which takes many times its size in memory.
 
-        While it is parsed and checked, the loop answers no one, so there is a pause between two.
+        Parsing and checking one blocks the event loop, so there is a pause between two.
 
         Raises:
-            ApiError: 429, when requests before it take too long.
+            ApiError: 429 if the requests before it take too long.
         """
         async with self._turn(user, 1), AsyncExitStack() as stack:
             await self._wait(self._large)

@@ -1,3 +1,3 @@
-"""The administration toolkit of CZ GEN EPI (Aspen)."""
+"""The administration toolkit for CZ GEN EPI (Aspen)."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The entry point; it answers ``--version`` without loading anything else."""
+"""The entry point. It handles ``--version`` without importing anything else."""
 
 import errno
 import gc
@@ -13,20 +13,20 @@ def main() -> None:
     _open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         sys.exit(_tell_version())
-    # What a start makes lives until the end; looking through it for garbage takes a tenth of it.
+    # Startup objects live until exit; collecting among them takes a tenth of the startup time.
     gc.set_threshold(100_000, 50, 50)
     try:
         from aspencli.interrupts import deliver_lost_interrupts
 
         deliver_lost_interrupts()
-        from aspencli.main import run  # loads the command framework, hence not at the top
+        from aspencli.main import run  # imported late because it loads the command framework
 
         code = run()
-    except KeyboardInterrupt:  # while that loads, or while connections are closed
+    except KeyboardInterrupt:  # during the import, or while connections close
         sys.stderr.write("Error: interrupted\n")
         code = 130
-    # Everything was closed; the interpreter would look through all that was loaded before it ends,
-    # for a fifth of the time that a command takes.
+    # Everything is closed by now. The interpreter's final garbage collection would take a fifth of
+    # a command's run time.
     gc.freeze()
     sys.exit(code)
 
@@ -47,18 +47,18 @@ def _tell_version() -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give closed standard streams a file, so that no file of ours gets their numbers.
+    """Open closed standard streams on /dev/null, so that no other file gets their descriptors.
 
-    A result would otherwise be written into whatever was opened first: a journal, or a socket.
-    Standard output gets one that refuses every write, so that nothing seems to be printed.
+    Otherwise results would be written into whatever was opened first: a journal, or a socket.
+    Standard output is opened read-only, so that writing to it fails instead of losing results.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest number that is free, which is this one
+            os.open(os.devnull, mode)  # uses the lowest free descriptor, which is this one
     if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open as long as the process
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - must stay open until exit
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - same
 

@@ -1,4 +1,4 @@
-"""The target's API and the sign-in to it, wired together; each opens when first used."""
+"""The API of a target and the sign-in for it; each resource is opened on first use."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from aspencli.output.console import Output
 
 PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
-_COOKIE = "_oauth2_proxy"  # as oauth2-proxy names it where nobody named it otherwise
+_COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
 
 
 class Access:
-    """Reaching the API of one target.
+    """Access to the API of one target.
 
     Args:
-        target: The target, complete.
-        config: Where it comes from.
-        out: Where messages and questions go.
-        debug: Whether requests are shown.
-        exits: Closes what was opened.
-        broken: Describes samples that make the live service fail.
+        target: The target, with all settings resolved.
+        config: The configuration that the target comes from.
+        out: Receives messages and prompts.
+        debug: True to show requests.
+        exits: The exit stack that closes what was opened.
+        broken: Returns descriptions of the samples that make the live service fail.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Access:
 
     @cached_property
     def at(self) -> Whereabouts:
-        """Where the API is, and where its users sign in."""
+        """Return the addresses of the API and of its identity provider."""
         return Whereabouts(self._target, self._config, self.folder, self._ask_where)
 
     def _ask_where(self) -> tuple[str, str] | None:
@@ -75,27 +75,27 @@ class Access:
 
     @cached_property
     def keyring(self) -> KeyringBox:
-        """The keyring of the system."""
+        """Return the system keyring."""
         return KeyringBox(self._out.info)
 
     @cached_property
     def store(self) -> Store:
-        """Where the sign-in to this target is kept."""
+        """Return the store for the sign-in to this target."""
         return Store(self.folder, self.at.place, self.keyring)
 
     @cached_property
     def provider(self) -> Provider:
-        """The identity provider of the target."""
+        """Return the identity provider of the target."""
         from aspencli.clients.provider import Provider
 
         return self._exits.enter_context(Provider(self.at.place, self._log, self._out.info))
 
     @cached_property
     def given(self) -> SignIn | None:
-        """The sign-in of ``ASPEN_TOKEN``; None where that is not set.
+        """Return the sign-in from ``ASPEN_TOKEN``, or None if that is not set.
 
         Raises:
-            CredentialsError: It is no token, or not one for this target.
+            CredentialsError: It is not a token, or not one for this target.
         """
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         if not token:
@@ -131,7 +131,7 @@ class Access:
 
     @cached_property
     def session(self) -> Session:
-        """The sign-in that requests are made with; off a terminal nobody signs in anew."""
+        """Return the session for requests; it can prompt for a new sign-in only on a terminal."""
         return Session(
             self.at.place,
             self.store,
@@ -144,7 +144,7 @@ class Access:
 
     @cached_property
     def api(self) -> Api:
-        """The API; nothing is asked yet."""
+        """Return the API client; no request is sent yet."""
         from aspencli.clients.api import Api
         from aspencli.clients.api_calls import ApiCalls
 
@@ -177,19 +177,19 @@ class Access:
 
     @property
     def where(self) -> str:
-        """Where the sign-in that was found is kept, for people."""
+        """Return a description of where the current sign-in is stored."""
         if self.given is not None:
             return f"environment ({TOKEN_VARIABLE})"
         return self.store.where or f"{self.keyring.where('')}, left there by the old tool"
 
     def choose_store(self, asked: str | None = None) -> str:
-        """In which kind of box a new sign-in is to be kept; made sure of before the sign-in.
+        """Choose the backend for a new sign-in, and check that it works before signing in.
 
         Args:
-            asked: ``keyring`` or ``file``, where the operator said so; it is remembered.
+            asked: ``keyring`` or ``file`` if the user asked for one; the choice is remembered.
 
         Raises:
-            CredentialsError: The keyring cannot be used, and nobody chose a file.
+            CredentialsError: The keyring cannot be used, and the user did not choose a file.
         """
         ledger = self.store.ledger
         kind = asked or ledger.choice or "keyring"
@@ -212,11 +212,11 @@ class Access:
         return "file"
 
     def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
-        """Sign in on another device, and keep what comes of it in that kind of box.
+        """Sign in with a device code, and save the sign-in in the given kind of backend.
 
         Raises:
-            CredentialsError: It was denied, or not approved in time.
-            UnreachableError: The provider does not answer.
+            CredentialsError: The sign-in was denied, or not approved in time.
+            UnreachableError: The provider does not respond.
         """
         from aspencli.services.device_flow import wait_for_approval
 
@@ -248,17 +248,17 @@ class Access:
 
 
 def _proxy_cookie() -> str | None:
-    """What a proxy before the API wants as Cookie header; None where nobody set it.
+    """Return the Cookie header for a proxy in front of the API, or None if it is not set.
 
     Raises:
-        BadInputError: It cannot stand in a header.
+        BadInputError: It contains characters that are not allowed in a header.
     """
     cookie = os.environ.get(PROXY_COOKIE, "").strip()
     if not (cookie.isascii() and cookie.isprintable()):
         raise BadInputError(
             f"{PROXY_COOKIE} holds characters that no cookie holds", hint="Copy it once more."
         )
-    named = cookie.startswith(_COOKIE)  # a long one comes in several: _oauth2_proxy_0=...
+    named = cookie.startswith(_COOKIE)  # long cookies are split: _oauth2_proxy_0=...
     if not cookie:
         return None
     return cookie if named else f"{_COOKIE}={cookie}"

@@ -1,8 +1,8 @@
-"""Where addresses lead, and which target's safety applies there.
+"""Resolution of addresses to servers, and the safety level that applies to each.
 
-Two names can be one server, so targets are compared by what their addresses mean: the host in one
-spelling, its IP addresses, the port, and the database's name. Every doubt makes two addresses the
-same: the cost is a question that names the stricter target.
+Several names can refer to one server, so targets are compared by normalized host name, IP
+addresses, port, and database name. When in doubt, two addresses count as the same: the cost is a
+prompt that names the stricter target.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from aspencli.targets import STRICTNESS, Target
 
 THIS_MACHINE = "this machine"
-_WEB = {"http": 443, "https": 443}  # a server redirects one to the other: both are one origin
+_WEB = {"http": 443, "https": 443}  # servers redirect http to https, so both count as one
 _WEB_PORTS = {80: 443}
 _POSTGRES_PORT = 5432
 _STACK = "{stack}"
-_LOOKUP_S = 1.5  # for all names together; a name that is not answered by then has no addresses
+_LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Server:
     """A host and a port.
 
     Attributes:
-        host: The host in one spelling, `THIS_MACHINE` for a loopback address or a socket.
+        host: The normalized host, or `THIS_MACHINE` for a loopback address or a socket.
         port: The port.
     """
 
@@ -42,11 +42,11 @@ class Server:
 
 @dataclass(frozen=True)
 class DatabaseAddress:
-    """Every place that an address of a database may lead to.
+    """The databases that a connection address may lead to.
 
     Attributes:
-        servers: Its servers; several where the address names several.
-        names: The name of the database; several where the address names it twice.
+        servers: The servers; more than one if the address lists several.
+        names: The database names; more than one if the address names it twice.
     """
 
     servers: frozenset[Server]
@@ -58,7 +58,7 @@ class DatabaseAddress:
 
 @dataclass(frozen=True)
 class Known:
-    """A target and every address that is known for it.
+    """A target with all of its known addresses.
 
     Attributes:
         target: The target.
@@ -72,7 +72,7 @@ class Known:
 
 
 def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:
-    """Return the target with the strictest safety of all targets at its addresses."""
+    """Return the target with the strictest safety level of all targets at its addresses."""
     stricter = [one for one in known if STRICTNESS.index(one.target.safety) > _rank(target)]
     stricter.sort(key=lambda one: STRICTNESS.index(one.target.safety), reverse=True)
     if not (stricter and (target.api_url or target.database_url)):
@@ -83,7 +83,7 @@ def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -
         environ,
     )
     theirs = [(one.target, _Addresses(one.apis, one.databases, environ)) for one in stricter]
-    for other, addresses in theirs:  # without a name server first
+    for other, addresses in theirs:  # first without DNS lookups
         if mine.meets(addresses, {}):
             return raised(target, other)
     hosts = mine.hosts.union(*(addresses.hosts for _, addresses in theirs))
@@ -95,18 +95,18 @@ def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -
 
 
 def raised(target: Target, other: Target) -> Target:
-    """Return the target with the safety of another that has the same address."""
+    """Return the target with the safety level of another target at the same address."""
     return replace(target, safety=other.safety, belongs_to=other.label)
 
 
 def same_api(one: str, other: str) -> bool:
-    """Return True if two addresses are of one API."""
+    """Return True if both addresses lead to the same API."""
     first, second = _Addresses([one], [], {}), _Addresses([other], [], {})
     return first.meets(second, {}) or first.meets(second, _look_up(first.hosts | second.hosts))
 
 
 class _Addresses:
-    """The addresses of one target, understood."""
+    """The parsed addresses of one target."""
 
     def __init__(self, apis: Iterable[str], databases: Iterable[str], environ: Mapping[str, str]):
         self.apis = [server for api in apis if (server := api_server(api))]
@@ -114,20 +114,20 @@ class _Addresses:
 
     @property
     def hosts(self) -> set[str]:
-        """Every host whose IP addresses may tell more."""
+        """Return the hosts of all addresses, for DNS lookups."""
         servers = [*self.apis, *(s for one in self.databases for s in one.servers)]
         return {one.host for one in servers}
 
     def meets(
         self, other: _Addresses, found: Mapping[str, frozenset[str]], *, local: bool = True
     ) -> bool:
-        """Return True if the two have an address in common.
+        """Return True if the two targets have an address in common.
 
         Args:
-            other: The other addresses.
-            found: The IP addresses of hosts; empty to compare spellings only.
-            local: The target is meant to be on this machine. Elsewhere two names of an API at one
-                public IP address are two servers (a load balancer tells them apart by name).
+            other: The other target's addresses.
+            found: The IP addresses of hosts; empty to compare names only.
+            local: True if the target should be on this machine. Otherwise, two API names at one
+                public IP address are two servers (a load balancer routes by name).
         """
 
         def same(one: Server, two: Server, *, by_address: bool) -> bool:
@@ -153,9 +153,9 @@ class _Addresses:
 
 
 def api_server(address: str) -> Server | None:
-    """Return the server of an API; None where the address names none."""
+    """Return the server of an API, or None if the address names none."""
     try:
-        # What a browser forgives, a client may forgive as well.
+        # Clients may accept backslashes and stray spaces, as browsers do.
         parts = urlsplit(address.strip().replace("\\", "/"))
         host, port = parts.hostname, parts.port
     except ValueError:
@@ -167,10 +167,10 @@ def api_server(address: str) -> Server | None:
 
 
 def database_address(address: str, environ: Mapping[str, str] = os.environ) -> DatabaseAddress:
-    """Return every place that an address of a database may lead to, as libpq reads it.
+    """Return the databases that an address may lead to, as libpq reads it.
 
-    What an address leaves out comes from its service, then from the environment. Where it names
-    something twice, both count: drivers do not agree on which of them wins.
+    Missing parts come from the service file, then from the environment. If a part is given twice,
+    both values count, because drivers disagree on which one wins.
     """
     rest = address.partition("://")[2]
     location, _, query = rest.partition("?")
@@ -178,7 +178,7 @@ def database_address(address: str, environ: Mapping[str, str] = os.environ) -> D
     given: dict[str, list[str]] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         given.setdefault(name, []).append(value)
-    if "://" not in address:  # keyword = value
+    if "://" not in address:  # libpq's keyword/value format
         for name, quoted, plain in _WORDS.findall(address):
             given.setdefault(name, []).append(quoted or plain)
     user, _, netloc = netloc.rpartition("@")
@@ -207,7 +207,7 @@ _WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
 
 
 def _hosts(text: str) -> tuple[list[str], list[str]]:
-    """Return the hosts and the ports of ``one:1,two:2``; an empty port is the default one."""
+    """Return the hosts and ports in ``one:1,two:2``; an empty port means the default."""
     hosts, ports = [], []
     for part in text.split(","):
         host, colon, port = part.rpartition(":")
@@ -219,7 +219,7 @@ def _hosts(text: str) -> tuple[list[str], list[str]]:
 
 
 def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what a service file says of a service; nothing where there is none."""
+    """Return a service's settings from the service files, or an empty dict."""
     if not name:
         return {}
     files = [environ.get("PGSERVICEFILE") or "~/.pg_service.conf"]
@@ -231,7 +231,7 @@ def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
         try:
             text = Path(file).expanduser().read_text(errors="replace")
         except OSError:
-            continue  # then libpq finds none either
+            continue  # libpq cannot read it either
         for line in map(str.strip, text.splitlines()):
             if line.startswith("["):
                 section = line.strip("[]")
@@ -244,7 +244,7 @@ def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def canonical_host(host: str) -> str:
-    """Return a host in one spelling, whatever its letter case, final dot, IP notation or IDN."""
+    """Normalize a host: letter case, trailing dot, IP notation, and IDN."""
     host = unquote(host).strip().strip("[]").rstrip(".").lower()
     if not host or host.startswith(("/", "@")) or host == "localhost":
         return THIS_MACHINE
@@ -263,7 +263,7 @@ def _ascii(host: str) -> str:
 
 
 def _number(host: str) -> str | None:
-    """Return an IP address in one spelling; None for a name."""
+    """Return the normalized IP address, or None for a name."""
     if not (_is_numeric(host) or _LOOSE(host)):
         return None
     import ipaddress
@@ -272,7 +272,7 @@ def _number(host: str) -> str | None:
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        try:  # 127.1, 0x7f000001: whatever the system's resolver takes for one
+        try:  # 127.1, 0x7f000001: other notations that the resolver accepts
             found = ipaddress.ip_address(socket.inet_aton(host))
         except OSError:
             return None
@@ -285,7 +285,7 @@ _LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
 
 
 def _is_here(address: str) -> bool:
-    """Return True if an IP address is one of this machine's own."""
+    """Return True if an IP address belongs to this machine."""
     import ipaddress
     import socket
 
@@ -315,7 +315,7 @@ def _is_same_host(one: str, other: str) -> bool:
     if one == other:
         return True
     for pattern, host in ((one, other), (other, one)):
-        if _STACK in pattern:  # one address serves every stack
+        if _STACK in pattern:  # the address is a pattern for all stacks
             parts = map(re.escape, pattern.split(_STACK))
             if re.fullmatch("[^.]+".join(parts), host):
                 return True
@@ -323,7 +323,7 @@ def _is_same_host(one: str, other: str) -> bool:
 
 
 def _look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Return the IP addresses of hosts, as far as they are known in time."""
+    """Return the IP addresses of the hosts that resolve before the timeout."""
     import threading
     import time
 
@@ -348,7 +348,7 @@ def _addresses_of(name: str) -> Iterator[str]:
 
     try:
         answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # no such name, or no name server: it leads nowhere from here
+    except (OSError, UnicodeError):  # the name does not resolve from this machine
         return
     for answer in answers:
         number = _number(str(answer[4][0]))

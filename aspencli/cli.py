@@ -1,4 +1,4 @@
-"""What our commands have beyond Typer's: options accepted everywhere, groups loaded late."""
+"""Extensions to Typer: options accepted by every command, and lazily loaded groups."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class GlobalOption(NamedTuple):
 
     names: tuple[str, ...]
     help: str
-    metavar: str | None = None  # None: a flag
-    constant: tuple[str, str] | None = None  # the option and value it stands for
+    metavar: str | None = None  # None for a flag
+    constant: tuple[str, str] | None = None  # the option and value it is short for
     hidden: bool = False
     completions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """The name that its value is kept under."""
+        """Return the name that its value is stored under."""
         return self.constant[0] if self.constant else self.names[0].lstrip("-").replace("-", "_")
 
 
@@ -85,7 +85,7 @@ GLOBAL_OPTIONS = (
 def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
     flag = option.metavar is None
     return TyperOption(
-        # The leading word keeps the parser's name apart from a parameter of the command itself.
+        # The prefix avoids a clash with a parameter of the command itself.
         param_decls=[f"global_{option.names[0].lstrip('-').replace('-', '_')}", *option.names],
         help=option.help,
         metavar=option.metavar,
@@ -117,7 +117,7 @@ def _keeper(option: GlobalOption) -> Callable[..., None]:
 
 
 class AspenCommand(TyperCommand):
-    """A command that accepts the global options too."""
+    """A command that also accepts the global options."""
 
     def __init__(self, name: str | None, **attrs: Any):
         super().__init__(name, **attrs)
@@ -125,14 +125,14 @@ class AspenCommand(TyperCommand):
         self.epilog = _with_pointer(self.epilog)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; spellings of the old tool are understood, too."""
+        """Parse the arguments, accepting the old tool's spellings too."""
         group = ctx.parent.command.name if ctx.parent else None
         known = _known(self.params)
         return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
 
 
 class AspenGroup(TyperGroup):
-    """A group that accepts the global options, and old spellings of its commands' names."""
+    """A group that accepts the global options, and old spellings of its command names."""
 
     is_root = False
 
@@ -142,18 +142,18 @@ class AspenGroup(TyperGroup):
         self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options before the command; ``--pathogen_slug`` is ``--pathogen-slug``."""
+        """Parse the options before the command; ``--pathogen_slug`` means ``--pathogen-slug``."""
         return super().parse_args(ctx, _hyphened(args, _known(self.params)))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name; ``update_public_ids`` finds ``update-public-ids``."""
+        """Return the command with that name; ``update_public_ids`` finds ``update-public-ids``."""
         return super().get_command(ctx, cmd_name) or super().get_command(
             ctx, cmd_name.replace("_", "-")
         )
 
 
 def _known(params: Sequence[Any]) -> dict[str, bool]:
-    """Return the names of the options, and whether each takes a value."""
+    """Return the option names, and whether each option takes a value."""
     return {
         name: not param.is_flag and not param.count
         for param in params
@@ -163,9 +163,9 @@ def _known(params: Sequence[Any]) -> dict[str, bool]:
 
 
 def _hyphened(args: list[str], known: dict[str, bool]) -> list[str]:
-    """Write the options in front of a command's name as they are called today.
+    """Replace old spellings of the options before the command name.
 
-    ``--env`` without a value is the local target, as of old.
+    As in the old tool, ``--env`` without a value selects the local target.
     """
     found: list[str] = []
     rest = list(args)
@@ -194,7 +194,7 @@ def _free(params: Sequence[Any], *, hidden: bool = False) -> list[TyperOption]:
 
 
 class Entry(NamedTuple):
-    """A command group of the root: where it lives, and its line in the help."""
+    """A command group of the root: its module, and its line in the help."""
 
     name: str
     module: str
@@ -204,30 +204,30 @@ class Entry(NamedTuple):
 
 @cache
 def load_group(entry: Entry) -> TyperGroup:
-    """Return the group of commands that an entry names; it is built once: 50 ms for `samples`."""
+    """Return the command group of an entry; cached, since building `samples` takes 50 ms."""
     found = get_group(import_module(entry.module).app)
     found.name = entry.name
     return found
 
 
 class RootGroup(AspenGroup):
-    """The root: it lists its groups from a table and loads one only when it is used."""
+    """The root group, which lists its groups from a table and loads each on first use."""
 
     is_root = True
     entries: tuple[Entry, ...] = ()
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        """The names of the groups, in the order of the table."""
+        """Return the names of the groups in table order."""
         return [entry.name for entry in self.entries]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - same
-        """A stand-in that shows in the help, or None; see `resolve_command`."""
+        """Return a placeholder for the help, or None; see `resolve_command`."""
         entry = self._entry(cmd_name)
         return TyperCommand(entry.name, help=entry.help) if entry else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The real group, loaded now."""
-        # The names are there for Typer's "Did you mean".
+        """Resolve the command, loading the real group."""
+        # Typer's "Did you mean" suggestions are looked up here.
         self.commands = {entry.name: self.get_command(ctx, entry.name) for entry in self.entries}
         name, stand_in, rest = super().resolve_command(ctx, args)
         entry = self._entry(stand_in.name or "") if stand_in else None
@@ -241,19 +241,19 @@ class RootGroup(AspenGroup):
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command: how it is called."""
+    """Return a command's epilog with usage examples."""
     return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
 def group(help_text: str) -> typer.Typer:
-    """A new command group; its commands accept the global options."""
+    """Return a new command group whose commands accept the global options."""
     return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
 
 
 class AspenTyper(typer.Typer):
-    """A Typer whose commands are `AspenCommand`."""
+    """A Typer app whose commands are instances of `AspenCommand`."""
 
     def command(self, *args: Any, **attrs: Any) -> Any:
-        """Register a command; as in Typer."""
+        """Register a command as Typer does."""
         attrs.setdefault("cls", AspenCommand)
         return super().command(*args, **attrs)

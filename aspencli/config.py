@@ -1,4 +1,4 @@
-"""One setting, one place: flag, then environment, then config file, then default."""
+"""Settings, resolved in this order: flag, environment, config file, default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
 
 @dataclass(frozen=True)
 class Setting:
-    """A value, and where it came from."""
+    """A value and its source."""
 
     value: str | None
     source: str
@@ -31,13 +31,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Key:
-    """One thing that can be set.
+    """The definition of a setting.
 
     Attributes:
-        name: Its name in the config file's ``[defaults]`` and among the flags.
-        variables: The environment variables that set it, the first found wins.
-        default: What holds when nobody sets it.
-        choices: The values allowed; empty when any is.
+        name: Its name in the config file's ``[defaults]`` and on the command line.
+        variables: The environment variables that set it; the first one found wins.
+        default: The value if it is not set anywhere.
+        choices: The allowed values; empty if any value is allowed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Key:
 
     @property
     def flag(self) -> str:
-        """How it is written on the command line."""
+        """Return the command-line option for it."""
         return "--" + self.name.replace("_", "-")
 
 
@@ -74,10 +74,10 @@ _NO_WORD = re.compile(r"\W")
 
 
 class Config:
-    """What the flags, the environment and the config file say together.
+    """The settings from the flags, the environment, and the config file.
 
     Args:
-        flags: The values given on the command line; absent or None where not given.
+        flags: The values from the command line; missing or None if not given.
         environ: The environment variables.
     """
 
@@ -87,21 +87,21 @@ class Config:
 
     @cached_property
     def path(self) -> Path:
-        """The config file; it need not exist."""
+        """Return the path of the config file, which may not exist."""
         chosen = self._environ.get(CONFIG_VARIABLE)
         return homes.expand(chosen) if chosen else homes.config_dir() / "config.toml"
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """The config file, checked; empty when there is none.
+        """Return the parsed and validated config file, or an empty dict if there is none.
 
         Raises:
-            BadInputError: It cannot be read, or holds a key nobody knows.
+            BadInputError: The file cannot be read, or contains an unknown key.
         """
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
-            if self._environ.get(CONFIG_VARIABLE):  # its targets and their safety would be missed
+            if self._environ.get(CONFIG_VARIABLE):  # its targets and safety levels would be missing
                 raise BadInputError(
                     f"The config file {self.path} does not exist",
                     hint=f"Fix {CONFIG_VARIABLE}, or unset it.",
@@ -109,18 +109,18 @@ class Config:
             return {}
         except OSError as error:
             raise self._unreadable(error) from error
-        import tomllib  # only where there is a file to read
+        import tomllib  # imported only when there is a file to read
 
         try:
             with file:
                 content = file.read(_MOST_BYTES + 1)
-            if len(content) > _MOST_BYTES:  # a device such as /dev/zero has no end
+            if len(content) > _MOST_BYTES:  # a device such as /dev/zero never ends
                 raise BadInputError(
                     f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB",
                     hint="Check ASPEN_CONFIG: this is probably not a config file.",
                 )
             document = tomllib.loads(content.decode())
-        except OSError as error:  # a folder opens, but does not read
+        except OSError as error:  # a directory can be opened, but not read
             raise self._unreadable(error) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(
@@ -137,10 +137,10 @@ class Config:
         )
 
     def setting(self, name: str) -> Setting:
-        """The value of a key and its source.
+        """Return the value of a key and its source.
 
         Raises:
-            BadInputError: The value is none of the key's choices.
+            BadInputError: The value is not one of the key's choices.
         """
         key = next(key for key in KEYS if key.name == name)
         found = self._find(key)
@@ -152,12 +152,12 @@ class Config:
         return found
 
     def value(self, name: str) -> str | None:
-        """The value of a key."""
+        """Return the value of a key."""
         return self.setting(name).value
 
     @cached_property
     def targets(self) -> dict[str, Target]:
-        """Every target, by name: the built-in ones and those of the config file."""
+        """Return all targets by name: the built-in ones and those in the config file."""
         targets = dict(BUILT_IN)
         for name, table in self.document.get("targets", {}).items():
             targets[name] = self._merge(targets.get(name), name, table)
@@ -165,10 +165,10 @@ class Config:
 
     @cached_property
     def target(self) -> Target:
-        """The target that was chosen.
+        """Return the selected target.
 
         Raises:
-            BadInputError: No such target, or a stack is missing.
+            BadInputError: It does not exist, needs a stack, or is production set as the default.
         """
         chosen = self.setting("env")
         target = self.targets.get(chosen.value or "")
@@ -205,46 +205,46 @@ class Config:
         }
         usual = found.pop("api_url")
         api = self.value("api") or usual or ""
-        # One entry serves every stack.
+        # One config entry covers all stacks.
         api = api.replace("{stack}", target.stack or "{stack}")
         return replace(target, api_url=api.rstrip("/") or None, **found)
 
     @property
     def known(self) -> list[Known]:
-        """Return every target with all addresses that are known for it, from any source."""
+        """Return every target with its known addresses from all sources."""
         from aspencli.addresses import Known
 
         found = []
         for name, target in self.targets.items():
             apis = {target.api_url, self._environ.get(self.variable("api_url", name))}
             databases = {target.database_url, self._environ.get(self.database_variable(name))}
-            if name in BUILT_IN:  # it keeps this address, whatever the file says
+            if name in BUILT_IN:  # the built-in address stays valid, whatever the file says
                 apis.add(BUILT_IN[name].api_url)
             found.append(Known(target, _given(apis), _given(databases)))
         return found
 
     @property
     def safest_target(self) -> Target:
-        """Return the target that was chosen, with the safety that its addresses ask for."""
+        """Return the selected target with the safety level that its addresses require."""
         from aspencli.addresses import safest
 
         return safest(self.target, self.known, self._environ)
 
     @staticmethod
     def variable(key: str, target: str) -> str:
-        """The environment variable that sets a key of a target: ``ASPEN_AUTH_URL_STAGING``."""
+        """Return the environment variable for a key of a target: ``ASPEN_AUTH_URL_STAGING``."""
         return f"ASPEN_{key}_{_NO_WORD.sub('_', target)}".upper()
 
     @classmethod
     def database_variable(cls, target: str) -> str:
-        """The environment variable that holds a target's database address."""
+        """Return the environment variable for a target's database address."""
         return cls.variable("database_url", target)
 
     def column_map(self, name: str) -> dict[str, str]:
-        """Return a saved column map: the column that each header stands for.
+        """Return a saved column mapping, from headers to columns.
 
         Raises:
-            BadInputError: There is no map of that name.
+            BadInputError: There is no mapping with that name.
         """
         maps: dict[str, dict[str, str]] = self.document.get("maps", {})
         if name not in maps:
@@ -286,7 +286,7 @@ class Config:
         self._check_names(document.get("targets", {}))
 
     def _check_names(self, names: Iterable[str]) -> None:
-        """Make sure that no name can be taken for another."""
+        """Check that no target name can be mistaken for another."""
         seen = {name: name for name in BUILT_IN}
         for name in names:
             other = seen.setdefault(_skeleton(name), name)
@@ -340,7 +340,7 @@ class Config:
         return safety
 
 
-# Letters and digits that look like those of the built-in names, most of them Cyrillic or Greek.
+# Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
 _LOOKS = str.maketrans(
     "\u0430\u0441\u0501\u0435\u0261\u0456\u04cf\u043e\u0440\u0433\u0455\u0442\u03bd\u0475"
     "\u03bf\u03c1\u03b1\u03b9\u03c4\u013101",
@@ -349,7 +349,7 @@ _LOOKS = str.maketrans(
 
 
 def _skeleton(name: str) -> str:
-    """Return what people see of a name: no letter case, spaces or invisible characters."""
+    """Return how a name looks: without letter case, spaces, or invisible characters."""
     from unicodedata import category, normalize
 
     text = normalize("NFKC", name).casefold()

@@ -1,4 +1,4 @@
-"""What a command is handed: its target, its output, and what opens when first used."""
+"""The context of a run: its target, its output, and resources that open on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aspencli.config import Config
 from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
 from aspencli.targets import Safety, Target
 
-_LOOK_MS = 10_000  # for a query that only adds to an error
+_LOOK_MS = 10_000  # for a query that only adds details to an error
 
 if TYPE_CHECKING:
     import typer
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """The global options as they were given, before or after the command."""
+    """The global options that were given before or after the command."""
 
     def __init__(self) -> None:
         self._given: dict[str, Any] = {}
 
     def give(self, name: str, value: Any) -> None:
-        """Take an option's value.
+        """Record the value of an option.
 
         Raises:
-            BadInputError: It was given before with another value.
+            BadInputError: The option was already given with another value.
         """
         if self._given.setdefault(name, value) != value:
             raise BadInputError(
@@ -49,12 +49,12 @@ class Options:
         return self._given.get(name)
 
     def values(self) -> dict[str, str | None]:
-        """The options that carry a value, by name."""
+        """Return the options that have a text value, by name."""
         return {name: value for name, value in self._given.items() if isinstance(value, str)}
 
 
 class AppContext:
-    """One run of the program."""
+    """The context of one run of the program."""
 
     def __init__(self) -> None:
         self.options = Options()
@@ -74,29 +74,29 @@ class AppContext:
         self._exits.close()
 
     def closing(self, file: IO[bytes]) -> IO[bytes]:
-        """Return a file that is closed when the run ends."""
+        """Register a file to be closed when the run ends, and return it."""
         return self._exits.enter_context(file)
 
     @cached_property
     def config(self) -> Config:
-        """What the flags, the environment and the config file say."""
+        """Return the settings from the flags, the environment, and the config file."""
         return Config(self.options.values())
 
     @cached_property
     def target(self) -> Target:
-        """The target that was chosen, with the strictest safety of all targets at its address."""
+        """Return the selected target with the strictest safety level of all at its address."""
         return self.config.safest_target
 
     @cached_property
     def out(self) -> Output:
-        """Where results and messages go."""
+        """Return the output for results and messages."""
         from aspencli.output.console import Output
 
         return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
 
     @property
     def messages(self) -> Output:
-        """Where an error goes, even one in the settings themselves."""
+        """Return an output for errors that works even if the settings are invalid."""
         from aspencli.output.console import Output
 
         return self.__dict__.get("out") or Output()
@@ -110,17 +110,17 @@ class AppContext:
         dry_run: bool = True,
         target: Target | None = None,
     ) -> None:
-        """Make sure that a write is wanted, as the target's safety demands.
+        """Get the confirmation that the target's safety level requires for a write.
 
         Args:
-            what: What is about to be done, as a verb phrase.
-            default_yes: Whether ``--yes`` is taken as given.
-            by_name: Whether the target's name must be given or typed, on production or not.
-            dry_run: Whether the command has ``--dry-run``, to be named when it is refused.
-            target: What is written to, where that is not the chosen target.
+            what: The action, as a verb phrase.
+            default_yes: True to act as if ``--yes`` was given.
+            by_name: True to require the target's name even if it is not production.
+            dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
+            target: The target of the write, if it is not the selected one.
 
         Raises:
-            RefusedError: It is not, or nobody is there to say so.
+            RefusedError: The write was declined, or there is no terminal to confirm it on.
         """
         from aspencli.safety import Consent, authorise
 
@@ -132,18 +132,18 @@ class AppContext:
 
     @property
     def given_api(self) -> str | None:
-        """Return the address of the API that was named for this run; None for the target's own."""
+        """Return the API address given for this run, or None for the target's own."""
         return self.target.api_url if self.config.value("api") else None
 
     def command(self, *words: str) -> str:
-        """Return the command line that does something on this target, with the options it needs."""
+        """Return a command line for this target, including the options it needs."""
         from aspencli.services.runs import command_for
 
         return command_for(self.target.label, *words, api=self.given_api)
 
     @cached_property
     def access(self) -> Access:
-        """How the target's API is reached, and signed in to."""
+        """Return the access to the target's API, including the sign-in."""
         from aspencli.access import Access
 
         debug = bool(self.options["debug"])
@@ -158,7 +158,7 @@ class AppContext:
         )
 
     def _broken_samples(self, ids: Sequence[int] | None) -> list[str]:
-        """Describe samples that make the live service fail; none where no database tells."""
+        """Describe samples that make the live service fail; empty if no database is known."""
         if not (self.target.database_url or self.is_on_laptop):
             return []
         from sqlalchemy.exc import SQLAlchemyError
@@ -170,16 +170,16 @@ class AppContext:
             database = self.database(limits=Limits(statement_ms=_LOOK_MS))
             with database.reading() as session:
                 return incomplete_samples(session, ids)
-        except (AspenError, SQLAlchemyError) as error:  # it only adds to another error
+        except (AspenError, SQLAlchemyError) as error:  # this only adds details to another error
             self.out.info(f"The database could not be asked which sample it is: {_first(error)}")
             return []
 
     def api(self) -> Api:
-        """The target's API; its first request signs in where that is needed.
+        """Return the target's API client; its first request signs in if needed.
 
         Raises:
-            UnreachableError: Nobody told where it is.
-            CredentialsError: Nobody told how to sign in to it.
+            UnreachableError: No API address is configured, or the local API is not running.
+            CredentialsError: No sign-in settings are configured.
         """
         if self.target.name == "local" and not self.target.api_url:
             self.laptop.check_api()
@@ -187,12 +187,12 @@ class AppContext:
 
     @property
     def api_address(self) -> str | None:
-        """Return where the target's API is; None if that is not known."""
+        """Return the address of the target's API, or None if it is not known."""
         return self._with_laptop(self.target).api_url
 
     @property
     def database_address(self) -> str | None:
-        """Return where the target's database is, in one spelling; None if that is not known."""
+        """Return the normalized address of the target's database, or None if it is not known."""
         from aspencli.addresses import database_address
 
         try:
@@ -201,7 +201,7 @@ class AppContext:
             return None
 
     def _with_laptop(self, target: Target) -> Target:
-        """The target; what nobody told of `local` is as in the deployment on this machine."""
+        """Return the target; unset values of `local` come from the deployment on this machine."""
         found = self.laptop.endpoints() if target.name == "local" else None
         if found is None:
             return target
@@ -214,25 +214,25 @@ class AppContext:
 
     @cached_property
     def laptop(self) -> Laptop:
-        """The deployment on this machine."""
+        """Return the deployment on this machine."""
         from aspencli.clients.laptop import Laptop
 
         return Laptop()
 
     @property
     def is_on_laptop(self) -> bool:
-        """Whether the target's database is that of the deployment on this machine."""
+        """Return True if the target's database belongs to the deployment on this machine."""
         return self.target.name == "local" and not self.target.database_url
 
     def require_laptop(self, database: Database, what: str) -> None:
-        """Make sure that a database was made by the deployment on this machine.
+        """Check that a database was created by the deployment on this machine.
 
         Args:
-            database: The database; its connections are closed again.
-            what: What is about to be done, as a verb phrase.
+            database: The database; its connections are closed afterwards.
+            what: The action, as a verb phrase.
 
         Raises:
-            RefusedError: It was not, or that cannot be found out.
+            RefusedError: It was not, or its origin cannot be determined.
         """
         from db.transactions import identify
 
@@ -255,17 +255,17 @@ class AppContext:
         admin: bool = False,
         guard: Guard | None = None,
     ) -> Database:
-        """The target's database; nothing is opened yet.
+        """Return the target's database, which connects on first use.
 
         Args:
-            writable: Whether its sessions may write.
-            limits: Other time limits than the usual ones.
-            admin: Whether to come as one who may make and drop databases. On a target with an
-                address, that is whom the address names.
-            guard: How far code that is not ours may go; None for our own code.
+            writable: True if its sessions may write.
+            limits: Time limits to use instead of the defaults.
+            admin: True to connect as a role that can create and drop databases. On a target with an
+                address, the user in the address is used.
+            guard: Restrictions for code that is not ours; None for our own code.
 
         Raises:
-            UnreachableError: Nobody told where it is.
+            UnreachableError: No database address is configured.
         """
         from aspencli.output.relay import relayed
         from db.commits import LOG
@@ -285,7 +285,7 @@ class AppContext:
     def policy(
         self, *, writable: bool = False, limits: Limits | None = None, guard: Guard | None = None
     ) -> SessionPolicy:
-        """Return what holds for the sessions of this run; see `database`."""
+        """Return the policy for database sessions of this run; see `database`."""
         from db.connecting import Guard, Limits, Overrides, SessionPolicy, cut_name
 
         return SessionPolicy(
@@ -300,18 +300,18 @@ class AppContext:
         )
 
     def recognize(self, *, writable: bool = True) -> None:
-        """Find out whether the target's database is one of production, whatever its address.
+        """Check whether the target's database is a production database, whatever its address.
 
-        A database that was seen on a production target is recognized by its identity, through a
-        tunnel or a pooler too; from then on that target's safety applies. Where the database
-        cannot be reached, nothing is found out: the command itself then fails.
+        A database seen before on a production target is recognized by its identity, even through a
+        tunnel or a pooler; from then on, that target's safety level applies. If the database cannot
+        be reached, nothing changes: the command itself fails later.
 
         Args:
-            writable: Whether something may be written. A production database that was recorded
-                under its address is not looked at again only to be read.
+            writable: True if the command may write. For reads, a production database already
+                recorded under its address is not checked again.
 
         Raises:
-            UnreachableError: No address of a database is configured.
+            UnreachableError: No database address is configured.
         """
         if self._has_recognized or self.is_on_laptop:
             return
@@ -333,7 +333,7 @@ class AppContext:
             self.database_url(),
             application_name=self.application_name,
             limits=Limits(statement_ms=5_000, connect_s=5),
-            writable=True,  # it only reads; but a session that cannot be read-only is looked at too
+            writable=True,  # it only reads, but read-only mode is not available everywhere
         )
         addresses = {entry["address"] for entry in recorded.values()}
         if self.target.is_production and not writable and database.display_url in addresses:
@@ -344,7 +344,7 @@ class AppContext:
         except (DBAPIError, NotAllowedError, StandbyError):
             return
         finally:
-            database.dispose()  # its connection may be the only one that a pooler allows
+            database.dispose()  # a pooler may allow only one connection
         if self.target.is_production:
             known.record(self.target.confirmed_by, database.display_url, identity)
         elif label := known.label_of(identity):
@@ -353,10 +353,10 @@ class AppContext:
             )
 
     def database_url(self, *, admin: bool = False) -> str:
-        """The address of the target's database, with its password; see `database`.
+        """Return the address of the target's database, including its password; see `database`.
 
         Raises:
-            UnreachableError: Nobody told where it is.
+            UnreachableError: No address is configured, or the local database is not running.
         """
         target = self.target
         if target.database_url:
@@ -371,14 +371,14 @@ class AppContext:
 
     @property
     def application_name(self) -> str:
-        """What the activity views of a server show of this run."""
+        """Return the name that the server's activity views show for this run."""
         return f"aspencli/{__version__} {self.target.label} {_user()}"
 
 
 def current(ctx: typer.Context) -> AppContext:
-    """The run that a command belongs to."""
+    """Return the application context of a command."""
     app = ctx.find_root().obj
-    assert isinstance(app, AppContext)  # noqa: S101 - run() put it there
+    assert isinstance(app, AppContext)  # noqa: S101 - run() sets it
     return app
 
 

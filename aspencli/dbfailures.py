@@ -1,4 +1,4 @@
-"""What an error of the database means to an operator."""
+"""Explanations of database errors for operators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Rule(NamedTuple):
     hint: str
 
 
-# By SQLSTATE, or its class of two characters (PostgreSQL, appendix A), or a word of our own.
+# Keyed by SQLSTATE, its prefix (PostgreSQL, appendix A), or a name of our own.
 _STATES = {
     "08": _Rule(5, "the connection to the database broke", "Try again."),
     "28": _Rule(4, "the database does not accept this user", "Check the user and the password."),
@@ -78,7 +78,7 @@ _STATES = {
     ),
     "53": _Rule(5, "the database is short of resources", "Try again later, or free some."),
 }
-# What means something else while a connection opens.
+# States that mean something else while a connection is being opened.
 _REFUSALS = {
     "42501": _Rule(
         4,
@@ -102,8 +102,8 @@ _OPENING = (
 _UNTRANSLATABLE = "22P05"
 _STATES_OF_SERVERS = frozenset({"28", "3D000", "53", "57P"})
 _UNANSWERED = _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
-# What libpq finds wrong before it asks a server, or because of how it was told to ask one. Its own
-# words are never translated: the driver's libpq is built without languages.
+# Errors that libpq itself reports about connection settings. They are always in English, because
+# the driver's libpq is built without translations.
 _SETTING = re.compile(
     r"^(?:connection to server .* failed: )?(?P<what>"
     r"(?:invalid (?:\S+ value|integer value|port number|connection option|\"\w+\" value)"
@@ -125,7 +125,7 @@ def _where_set() -> str:
 
 
 def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
-    """Exit code, message, hint and details; None when it is no error of the database."""
+    """Return exit code, message, hint, and details, or None if it is not a database error."""
     own = _own_error(error)
     if own is not None:
         return own
@@ -144,7 +144,7 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
 
 
 def _own_error(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
-    """Return the same for an error that the database layer raises itself."""
+    """Explain an error that the database layer itself raises, in the same form."""
     if isinstance(error, InvalidDatabaseUrlError):
         hint = "Fix database_url in the config file, or the variable that sets it."
         return 2, str(error), hint, ()
@@ -156,7 +156,7 @@ def _own_error(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]]
 
 
 def _character(text: str) -> str:
-    """Return the character whose bytes a message names."""
+    """Return the character whose bytes appear in a message."""
     found = re.search(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*", text)
     character = bytes.fromhex(found[0].replace("0x", "")).decode(errors="replace") if found else ""
     return f"{character} (U+{ord(character):04X})" if len(character) == 1 else "a character"
@@ -170,12 +170,12 @@ def _by_state(state: str) -> _Rule | None:
 
 
 def _of_connection(error: DBAPIError, text: str) -> _Rule | None:
-    """Return the rule for a connection that failed to open, or broke."""
+    """Return the rule for a connection that failed to open or was lost."""
     if setting := _SETTING.search(text):
         return _Rule(2, f"Invalid database connection setting: {setting['what']}", _where_set())
     state = refusal_state(error.orig)
     for pattern, meaning in _OPENING:
-        # The server's words where it speaks English; they say more only of a missing encryption.
+        # The English text is a fallback for the SQLSTATE, and says more only about encryption.
         if re.search(pattern, text) and (state is None or meaning not in _STATES_OF_SERVERS):
             return _STATES[meaning]
     if state and not state.startswith("08"):

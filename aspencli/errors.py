@@ -1,6 +1,6 @@
-"""The errors a command can end with, and their exit codes.
+"""The errors that a command can end with, and their exit codes.
 
-Only the standard library is imported here, so that every layer may use it.
+Only the standard library is imported here, so that every layer can use this module.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class ServiceAnswer:
-    """What the API answered where it did not do what was asked.
+    """An error response from the API.
 
     Attributes:
         status: The HTTP status.
-        text: Its own words for it; empty where it said nothing that can be read.
-        extra: What stood beside them, such as the ``ids`` that are missing.
+        text: The error message; empty if there is none that can be read.
+        extra: The other fields of the response, such as the missing ``ids``.
     """
 
     status: int
@@ -26,13 +26,13 @@ class ServiceAnswer:
 
 
 class AspenError(Exception):
-    """A failure that is told to the operator in words.
+    """A failure with a message for the operator.
 
     Args:
         message: What happened, and why.
         hint: What to do next.
-        details: Further lines, such as every bad line of a file.
-        answer: The API's own answer, where it is what the API answered.
+        details: More lines, such as each invalid line of a file.
+        answer: The API's response, if it caused the failure.
     """
 
     exit_code: ClassVar[int] = 1
@@ -53,44 +53,44 @@ class AspenError(Exception):
 
 
 class BadInputError(AspenError):
-    """The command line or an input file cannot be used as it stands."""
+    """An invalid command line or input file."""
 
     exit_code = 2
 
 
 class RefusedError(AspenError):
-    """The safety rules forbid it, or the operator declined."""
+    """An operation that the safety rules forbid, or that the operator declined."""
 
     exit_code = 3
 
 
 class CredentialsError(AspenError):
-    """The target does not accept who is asking, or nobody is signed in."""
+    """A missing sign-in, or credentials that the target does not accept."""
 
     exit_code = 4
 
 
 class UnreachableError(AspenError):
-    """The target does not answer; trying again may help."""
+    """A target that does not respond; trying again may help."""
 
     exit_code = 5
 
 
 class UncertainError(UnreachableError):
-    """A change was sent, no answer came back, and so nobody knows whether it was made."""
+    """A change that was sent without getting a response, so that its outcome is unknown."""
 
 
 class NotFoundError(AspenError):
-    """What was named does not exist on the target."""
+    """A named object that does not exist on the target."""
 
     exit_code = 6
 
 
 class ConflictError(AspenError):
-    """It contradicts what is already there, or what changed meanwhile."""
+    """A conflict with existing data, or with a change made in the meantime."""
 
     exit_code = 7
 
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C (128 + SIGINT), as shells expect it."""
+"""The exit code after Ctrl-C (128 + SIGINT), as shells expect."""

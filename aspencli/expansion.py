@@ -1,7 +1,7 @@
-"""How much a compressed input may grow: a small file must not keep the program busy for hours.
+"""Limits on how far a compressed input may expand, so that a small file cannot stall the program.
 
-gzip can make 1,000 bytes of one. What grows beyond a floor and beyond 100 times its packed size is
-refused; tables of samples grow about 5 to 30 times.
+gzip can expand one byte to 1,000. Input that exceeds both a floor and 100 times its packed size is
+refused; tables of samples expand about 5 to 30 times.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from aspencli.errors import BadInputError
 OPTION, VARIABLE = "--max-expanded-size", "ASPEN_MAX_EXPANDED_SIZE"
 TABLE_FLOOR = 32 << 20
 SEQUENCE_FLOOR = WORKBOOK_FLOOR = 256 << 20
-"""Genomes of one pathogen are nearly equal, and the XML of a workbook repeats itself."""
+"""Higher, because genomes of one pathogen are nearly equal and workbook XML is repetitive."""
 _RATIO = 100
-_SAMPLE = 1 << 20  # packed bytes that are tried before the first row is read
+_SAMPLE = 1 << 20  # packed bytes that are tested before the first row is read
 _PIECE = 1 << 18
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d{1,12})\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
@@ -29,32 +29,32 @@ _given: list[int] = []
 
 
 class Source(Protocol):
-    """What gives bytes as they come."""
+    """A source of bytes that returns them as they become available."""
 
     def read1(self, size: int, /) -> bytes:
-        """Some bytes, without waiting for more; none at the end."""
+        """Return available bytes without waiting for more; empty at the end."""
 
 
 def allow(text: str) -> None:
-    """Take the operator's own limit for this run.
+    """Set the operator's own limit for this run.
 
     Raises:
-        BadInputError: It is not a size.
+        BadInputError: The text is not a size.
     """
     _given[:] = [_bytes(text, OPTION)]
 
 
 def check(name: str, expanded: int, packed: int, floor: int) -> None:
-    """Refuse what has grown too much.
+    """Refuse input that has expanded too much.
 
     Args:
-        name: What messages call the file.
-        expanded: Its bytes by now, unpacked.
-        packed: How many packed bytes they were.
-        floor: What is always allowed.
+        name: The file's name in messages.
+        expanded: The number of bytes unpacked so far.
+        packed: The number of packed bytes they came from.
+        floor: The size that is always allowed.
 
     Raises:
-        BadInputError: It has grown beyond the limit.
+        BadInputError: The input exceeds the limit.
     """
     limit = _limit(packed, floor)
     if expanded > limit:
@@ -66,16 +66,16 @@ def check(name: str, expanded: int, packed: int, floor: int) -> None:
 
 
 def try_out(name: str, head: bytes, unpack: Callable[[IO[bytes]], Source], floor: int) -> None:
-    """Unpack the beginning of a file, so that one that grows too much is refused before its rows.
+    """Unpack the start of a file, to refuse one that expands too much before reading its rows.
 
     Args:
-        name: What messages call the file.
-        head: Its first bytes, packed.
-        unpack: Opens them.
-        floor: What is always allowed.
+        name: The file's name in messages.
+        head: The first bytes of the file, packed.
+        unpack: Opens an unpacking reader on them.
+        floor: The size that is always allowed.
 
     Raises:
-        BadInputError: It has grown beyond the limit.
+        BadInputError: The input exceeds the limit.
     """
     packed, size = io.BytesIO(head), 0
     try:
@@ -85,22 +85,22 @@ def try_out(name: str, head: bytes, unpack: Callable[[IO[bytes]], Source], floor
             if size > floor:
                 check(name, size, packed.tell(), floor)
     except (EOFError, OSError, ValueError, zlib.error):
-        return  # the beginning of a whole file, or a damaged one: who reads it says so
+        return  # the head is cut off, or the file is damaged, which its reader will report
 
 
 def sample(peek: Callable[[int], bytes]) -> bytes:
-    """Return as many packed bytes as are tried out."""
+    """Return the packed bytes to test with `try_out`."""
     return peek(_SAMPLE)
 
 
 class Bounded(io.RawIOBase):
-    """Unpacked bytes, held to the limit while they are read.
+    """A stream of unpacked bytes that enforces the limit while it is read.
 
     Args:
-        name: What messages call the file.
-        source: What unpacks it.
-        packed: Returns how many packed bytes were read by now.
-        floor: What is always allowed.
+        name: The file's name in messages.
+        source: The unpacking reader.
+        packed: Returns the number of packed bytes read so far.
+        floor: The size that is always allowed.
     """
 
     def __init__(self, name: str, source: Source, packed: Callable[[], int], floor: int):
@@ -112,7 +112,7 @@ class Bounded(io.RawIOBase):
         return True
 
     def read1(self, size: int, /) -> bytes:
-        """Return some bytes; none at the end."""
+        """Return some bytes; empty at the end."""
         piece = self._source.read1(size)
         self._size += len(piece)
         if self._size > self._floor:
@@ -120,7 +120,7 @@ class Bounded(io.RawIOBase):
         return piece
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # typed as any buffer
-        """Read into a buffer; return how many bytes."""
+        """Read into a buffer, and return the number of bytes."""
         piece = self.read1(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)

@@ -1,4 +1,4 @@
-"""The one place that turns an error into a message and an exit code."""
+"""Conversion of errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aspencli.context import AppContext
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-# Where PostgreSQL repeats the statement, with its values, or a row.
+# Lines in which PostgreSQL repeats the statement with its values, or a row.
 _VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
 _UNPRINTABLE = _NO_ROOM | {errno.EBADF}
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
@@ -32,7 +32,7 @@ ISSUES = "Please report it, with that file, to the maintainers of aspencli."
 
 @dataclass(frozen=True)
 class Failure:
-    """How a run ends that did not succeed."""
+    """The outcome of a failed run."""
 
     code: int
     message: str
@@ -41,7 +41,7 @@ class Failure:
 
 
 def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
-    """Run it; say what went wrong; return the exit code."""
+    """Run the command, report any error, and return the exit code."""
     try:
         code = invoke()
     except NoArgsIsHelpError as error:
@@ -54,7 +54,7 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
             raise
         _silence_stdout()
         return 0
-    except Exception as error:  # noqa: BLE001 - the one place where every error ends
+    except Exception as error:  # noqa: BLE001 - every error ends here
         code = _report(context, error)
     if code == INTERRUPTED:
         context.messages.error("interrupted; what was not confirmed as done was not done")
@@ -63,9 +63,9 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
 
 
 def _flush(context: AppContext, code: int) -> int:
-    """Write what is left of the results; return the exit code.
+    """Flush the results, and return the exit code.
 
-    Where something was written to the target, the code tells of that, printed or not.
+    After a write to the target, the exit code reflects the write even if printing fails.
     """
     lost = context.messages.lost
     try:
@@ -91,7 +91,7 @@ def _report(context: AppContext, error: Exception) -> int:
 
 
 def explain(error: Exception) -> Failure:
-    """What an error means to an operator."""
+    """Return the explanation of an error for the operator."""
     if isinstance(error, AspenError):
         return Failure(error.exit_code, error.message, error.hint, error.details)
     if isinstance(error, ClickException):
@@ -122,12 +122,12 @@ def _file_failure(error: Exception) -> Failure | None:
 
 
 def _of_database(error: Exception) -> Failure | None:
-    if "db.errors" in sys.modules:  # psql is started without SQLAlchemy
+    if "db.errors" in sys.modules:  # starting psql does not import SQLAlchemy
         from db.errors import NotAllowedError
 
         if isinstance(error, NotAllowedError):
             return Failure(RefusedError.exit_code, error.message, error.hint)
-    if "sqlalchemy" not in sys.modules:  # then it can be none of its errors
+    if "sqlalchemy" not in sys.modules:  # then it cannot be one of its errors
         return None
     from aspencli.dbfailures import explain_database
 
@@ -161,10 +161,10 @@ def _crash_file(error: Exception) -> Path:
 
 
 def _is_closed_pipe(error: BaseException) -> bool:
-    # Typer turns a broken pipe into an exit of its own.
+    # Typer turns a broken pipe into its own exit.
     return isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
 
 
 def _silence_stdout() -> None:
-    # What is still buffered cannot be written; the flush at exit must not complain about it.
+    # Buffered output cannot be written, and the flush at exit must not report that as an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

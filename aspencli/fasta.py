@@ -1,4 +1,4 @@
-"""Sequences from a FASTA file, one at a time."""
+"""A reader for FASTA files that yields one sequence at a time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Genome:
 
     Attributes:
         name: The first word of its header.
-        sequence: Its letters, in upper case.
-        unambiguous: How many are A, C, G or T.
-        missing: How many are N.
-        mixed: How many are another ambiguity code.
-        header: The whole of its header, without the mark.
+        sequence: The sequence in upper case.
+        unambiguous: The number of A, C, G, and T.
+        missing: The number of N.
+        mixed: The number of other ambiguity codes.
+        header: The full header, without the ``>``.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Genome:
 
 
 def genome(name: str, sequence: str, header: str = "") -> Genome:
-    """A sequence with its sites counted."""
+    """Return a sequence with its sites counted."""
     letters = sequence.upper()
     unambiguous = sum(letters.count(base) for base in "ACGT")
     missing = letters.count("N")
@@ -50,10 +50,10 @@ def genome(name: str, sequence: str, header: str = "") -> Genome:
 
 
 def read_fasta(path: Path) -> Iterator[Genome]:
-    """Every sequence of a FASTA file, plain or compressed.
+    """Yield every sequence of a FASTA file, plain or compressed.
 
     Raises:
-        BadInputError: It cannot be read, or is no FASTA file; the message names the line.
+        BadInputError: The file cannot be read or is not FASTA; the message gives the line.
     """
     with open_text(path) as file:
         name, header, parts = "", "", list[str]()
@@ -75,10 +75,10 @@ def read_fasta(path: Path) -> Iterator[Genome]:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A text file, unpacked where it is compressed, or is the one file in a zip archive.
+    """Open a text file, unpacking it if it is compressed or the only file in a zip archive.
 
     Raises:
-        BadInputError: It cannot be read, or is not UTF-8.
+        BadInputError: The file cannot be read, or is not UTF-8.
     """
     tool = ""
     try:

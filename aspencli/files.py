@@ -1,8 +1,8 @@
-"""How this program writes files: whole or not at all, readable by their owner alone.
+"""Atomic writes of files that only their owner can read.
 
-Every file that we write passes through here. A file appears under its name only when it is
-complete, its mode is 0600 and that of a new folder 0700 whatever the umask is, and a symbolic link
-that someone else placed under that name is never followed.
+Every file that the program writes goes through here. A file appears under its name only when it is
+complete; its mode is 0600, and that of a new directory 0700, whatever the umask; and a symbolic
+link that someone else placed under that name is never followed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NAMED_STREAMS = frozenset({"/dev/stdin", "/dev/stdout", "/dev/stderr"})
 
 
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
-    """Make a folder for its owner alone, and the folders above it, where they are missing.
+    """Create a directory and its missing parents, accessible only to their owner.
 
     Args:
-        folder: The folder.
-        mode: Another mode, where another account has to pass through.
+        folder: The directory.
+        mode: Another mode, if another account has to pass through.
     """
     missing = []
     while not folder.exists():
@@ -40,14 +40,14 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     for one in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             one.mkdir(mode=mode)
-            one.chmod(mode)  # whatever the umask is
+            one.chmod(mode)  # mkdir applies the umask
 
 
 def create(path: Path, *, flags: int = os.O_RDWR) -> int:
     """Create a file that must not exist yet, and return its descriptor.
 
     Raises:
-        FileExistsError: Something has that name, a symbolic link included.
+        FileExistsError: Something with that name exists, even if only a symbolic link.
     """
     made = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     os.fchmod(made, FILE_MODE)
@@ -55,13 +55,13 @@ def create(path: Path, *, flags: int = os.O_RDWR) -> int:
 
 
 def open_own(path: Path, *, flags: int = os.O_RDWR) -> int:
-    """Open a file that the program keeps, made where it is missing, and return its descriptor.
+    """Open one of the program's own files, creating it if missing, and return its descriptor.
 
-    It fails as the system does: no operator named the file, and what it means that it cannot be
-    written is for the caller to say. After a commit, that is a warning.
+    Failures raise a plain OSError, because only the caller knows what they mean: after a commit,
+    for example, they are worth no more than a warning.
 
     Raises:
-        OSError: It cannot be opened, or a symbolic link or something else has that name.
+        OSError: It cannot be opened, or is a symbolic link or not a regular file.
     """
     with contextlib.suppress(FileExistsError):
         return create(path, flags=flags)
@@ -78,15 +78,15 @@ def open_own(path: Path, *, flags: int = os.O_RDWR) -> int:
 
 
 def check_own(path: Path) -> None:
-    """Check that a name that is about to be written leads to a plain file, or to nothing.
+    """Check that a path about to be written is a regular file or does not exist.
 
     Raises:
-        RefusedError: A symbolic link has that name.
-        BadInputError: It is a folder or a device.
+        RefusedError: The path is a symbolic link.
+        BadInputError: The path is a directory or a device.
     """
     try:
         mode = path.lstat().st_mode
-    except OSError:  # nothing is there, or whoever writes says why it cannot be
+    except OSError:  # it does not exist, or the write itself will report the error
         return
     if stat.S_ISLNK(mode):
         raise RefusedError(
@@ -100,7 +100,7 @@ def check_own(path: Path) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Return True if the name is that of a pipe, a terminal or another device, not of a file."""
+    """Return True if the path is a pipe, a terminal, or another device rather than a file."""
     text = str(path)
     if text in _NAMED_STREAMS or text.startswith(_STREAMS):
         return True
@@ -118,12 +118,12 @@ def open_stream(path: Path) -> IO[bytes]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that takes its place when the block ends, unless the block fails.
+    """Open a temporary file that replaces the path when the block ends without an error.
 
-    What is written to a pipe or a device, such as ``/dev/stdout``, goes there as it comes.
+    Output to a pipe or a device, such as ``/dev/stdout``, is written directly.
 
     Raises:
-        RefusedError: A symbolic link has that name.
+        RefusedError: The path is a symbolic link.
     """
     if is_stream(path):
         with open_stream(path) as stream:
@@ -143,7 +143,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    """Write a file atomically: readers find the old or the new content, even after a crash."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -151,5 +151,5 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def _target(path: Path) -> str:
     try:
         return str(path.readlink())
-    except OSError:  # it has changed since
+    except OSError:  # it changed in the meantime
         return "unknown"

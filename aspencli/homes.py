@@ -1,4 +1,4 @@
-"""Where files of the program lie: the platform's folders, or all below ``ASPEN_HOME``."""
+"""Directories of the program's files: the platform's own, or all below ``ASPEN_HOME``."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ HOME_VARIABLE = "ASPEN_HOME"
 
 
 def config_dir() -> Path:
-    """The folder of ``config.toml``."""
+    """Return the directory of ``config.toml``."""
     return _home("config")
 
 
 def data_dir() -> Path:
-    """The folder of the local deployment."""
+    """Return the directory of the local deployment."""
     return _home("data")
 
 
 def state_dir() -> Path:
-    """The folder of undo files, journals, console history and crash reports."""
+    """Return the directory of undo files, journals, console history, and crash reports."""
     return _home("state")
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again."""
+    """Return the directory of files that can be created again."""
     return _home("cache")
 
 
 def expand(path: str | Path) -> Path:
-    """Return a path with ``~`` replaced by the home folder.
+    """Return a path with ``~`` replaced by the home directory.
 
     Raises:
-        BadInputError: It begins with ``~`` and a user who does not exist.
+        BadInputError: The path starts with ``~`` and a user who does not exist.
     """
     found = os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises RuntimeError instead
     if str(found).startswith("~"):
@@ -49,7 +49,7 @@ def _home(kind: str) -> Path:
     moved = os.environ.get(HOME_VARIABLE)
     if moved:
         return expand(moved).absolute() / kind
-    import platformdirs  # not needed, and so not loaded, when the home was moved
+    import platformdirs  # imported only if ASPEN_HOME is not set
 
     dirs = platformdirs.PlatformDirs("aspencli", appauthor=False)
     return Path(getattr(dirs, f"user_{kind}_path"))

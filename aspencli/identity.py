@@ -1,4 +1,4 @@
-"""Who signs in where, and what comes of it; the standard library only."""
+"""Data types for signing in; only the standard library is imported here."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from dataclasses import dataclass, field
 
 EARLY_S = 60
-"""A token is not used any more so many seconds before it expires: a request takes a while."""
+"""Seconds before its expiration at which a token is no longer used, as requests take time."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A target, as far as signing in to it goes.
+    """The properties of a target that matter for signing in.
 
     Attributes:
-        target: What an operator calls it, such as ``rdev/mystack``.
-        api: The server that its tokens may be sent to: scheme, host and port.
-        issuer: The address of its identity provider, without a slash at the end.
-        client_id: The client that asks for tokens there, and that they are made for.
-        audience: What the provider is to make the access token for, where that must be said.
+        target: Its label, such as ``rdev/mystack``.
+        api: The server that its tokens may be sent to: scheme, host, and port.
+        issuer: The address of its identity provider, without a trailing slash.
+        client_id: The client that requests tokens there, and that they are issued for.
+        audience: The audience to request for the access token, if the provider needs one.
     """
 
     target: str
@@ -30,7 +30,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        """A name for files and keyring entries: nobody else's, whatever differs."""
+        """Return a unique name for files and keyring entries."""
         told = "\n".join((self.target, self.api, self.issuer, self.client_id))
         words = re.sub(r"[^A-Za-z0-9.-]+", "-", self.target).strip("-.")
         return f"{words or 'target'}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
@@ -38,16 +38,16 @@ class Place:
 
 @dataclass(frozen=True)
 class SignIn:
-    """A sign-in: the token that the API accepts, and how to get the next one.
+    """A sign-in: the token that the API accepts, and the means to renew it.
 
     Attributes:
         id_token: The token that is sent to the API.
-        refresh_token: What the next one can be had for; None where the provider granted none.
-        subject: The user's id at the provider (``auth0_user_id``).
-        issued_at: When, in seconds since 1970 by the provider's clock.
-        expires_at: Until when it is valid, by the same clock.
-        name: What the provider calls the user; empty where it does not say.
-        email: The user's address; empty where it does not say.
+        refresh_token: The token that renews the sign-in; None if the provider granted none.
+        subject: The user's ID at the provider (``auth0_user_id``).
+        issued_at: The time of issue, in seconds since 1970 by the provider's clock.
+        expires_at: The time of expiration, by the same clock.
+        name: The user's name at the provider; empty if not given.
+        email: The user's e-mail address; empty if not given.
     """
 
     id_token: str = field(repr=False)
@@ -59,12 +59,12 @@ class SignIn:
     email: str = ""
 
     def lasts(self, now: float) -> bool:
-        """Whether it can still be used."""
+        """Return True if the token can still be used."""
         return now < self.expires_at - EARLY_S
 
     @property
     def who(self) -> str:
-        """The user, as people would say it."""
+        """Return the user's display name."""
         if self.name and self.email and self.name != self.email:
             return f"{self.name} <{self.email}>"
         return self.name or self.email or self.subject
@@ -72,15 +72,15 @@ class SignIn:
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """What a provider answers to the wish to sign in on another device (RFC 8628, 3.2).
+    """A provider's response to a device authorization request (RFC 8628, 3.2).
 
     Attributes:
-        device_code: What the sign-in is asked after with; a secret.
-        user_code: What the operator compares or types.
-        page: Where the operator goes.
-        page_with_code: The same with the code in it, or None.
-        seconds: How long the codes are valid.
-        interval: How many seconds to leave between two questions.
+        device_code: The secret code that polls for the sign-in.
+        user_code: The code that the user compares or types.
+        page: The page where the user signs in.
+        page_with_code: The same page with the code in its address, or None.
+        seconds: The number of seconds that the codes are valid.
+        interval: The number of seconds to wait between polls.
     """
 
     device_code: str = field(repr=False)
@@ -92,19 +92,19 @@ class DeviceCode:
 
     @property
     def link(self) -> str:
-        """Where to go, with the code in it where the provider offers that."""
+        """Return the sign-in page, with the code in its address if the provider offers that."""
         return self.page_with_code or self.page
 
 
 @dataclass(frozen=True)
 class NotYet:
-    """Why there is no sign-in after a question.
+    """A provider's response that contains no sign-in.
 
     Attributes:
-        error: The provider's code for it, such as ``authorization_pending``; empty where none came.
-        description: Its words; may be empty.
-        passing: Whether it is a trouble of the moment: overload, or no connection.
-        wait: How many seconds it asks to wait, else None.
+        error: The error code, such as ``authorization_pending``; empty if there was no response.
+        description: The error description; may be empty.
+        passing: True for a temporary problem: overload, or no connection.
+        wait: The number of seconds that the provider asks to wait, or None.
     """
 
     error: str

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: when they stop the program, and when it is too late for that."""
+"""Handling of Ctrl-C and SIGTERM, including work that they must not interrupt."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
 
 TERMINATED = 143
-"""The exit code after SIGTERM (128 + 15), as shells expect it."""
+"""The exit code after SIGTERM (128 + 15), as shells expect."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AFTER_S = 0.05
 
-_was_terminated = False  # the command framework makes an exit code of what is raised
+_was_terminated = False  # kept here because the command framework turns exceptions into exit codes
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM); it cleans up as after Ctrl-C."""
+    """A request to terminate (SIGTERM), which unwinds the program as Ctrl-C does."""
 
 
 def obey_sigterm() -> None:
-    """Let SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
-    global _was_terminated  # noqa: PLW0603 - a signal is the process's own
+    """Make SIGTERM unwind the program like Ctrl-C, so that transactions are rolled back."""
+    global _was_terminated  # noqa: PLW0603 - signals are process-wide
     _was_terminated = False
     scheduled: list[Handle] = []
 
@@ -40,7 +40,7 @@ def obey_sigterm() -> None:
         if loop is not None and not scheduled:
             scheduled.append(loop.call_soon_threadsafe(_raise_terminated))
             return
-        while scheduled:  # a second signal is obeyed at once, and the first no more
+        while scheduled:  # a second signal takes effect at once, instead of the first
             scheduled.pop().cancel()
         raise TerminatedError
 
@@ -48,14 +48,14 @@ def obey_sigterm() -> None:
 
 
 def _running_loop() -> AbstractEventLoop | None:
-    """Return the event loop of this thread, if one runs.
+    """Return the running event loop of this thread, or None.
 
-    An exception that a signal handler raises while a loop calls a compiled protocol, such as
-    asyncpg's, ended the process with signal 11. Raised by a callback, it leaves the loop between
-    two of them.
+    When a signal handler raised an exception while the loop was calling a compiled protocol, such
+    as asyncpg's, the process ended with signal 11. Raised from a callback, the exception leaves
+    the loop between two such calls.
     """
-    asyncio = sys.modules.get("asyncio")  # a start without it stays one
-    running = getattr(asyncio, "get_running_loop", None)  # missing while asyncio is imported
+    asyncio = sys.modules.get("asyncio")  # not imported here, to keep startup fast
+    running = getattr(asyncio, "get_running_loop", None)  # missing while asyncio is being imported
     if running is None:
         return None
     try:
@@ -69,10 +69,10 @@ def _raise_terminated() -> NoReturn:
 
 
 def deliver_lost_interrupts() -> None:
-    """Deliver an interrupt again that was raised where Python lets nothing through.
+    """Redeliver interrupts that were raised where Python ignores exceptions.
 
-    In ``__del__`` and callbacks of the garbage collection Python prints what is raised as
-    "Exception ignored in ...", and goes on.
+    In ``__del__`` and garbage collection callbacks, Python prints exceptions as "Exception
+    ignored in ..." and continues.
     """
     otherwise = sys.unraisablehook
 
@@ -80,7 +80,7 @@ def deliver_lost_interrupts() -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
             is_term = issubclass(lost.exc_type, TerminatedError)
             number = signal.SIGTERM if is_term else signal.SIGINT
-            # A real signal wakes what waits, and a little later it comes after the finalizer.
+            # A real signal wakes blocking calls; the delay lets the finalizer end first.
             again = threading.Timer(_AFTER_S, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()
@@ -91,14 +91,14 @@ def deliver_lost_interrupts() -> None:
 
 
 def interrupt_code() -> int:
-    """The exit code of a run that a signal ended: 130, or 143 where it was SIGTERM."""
+    """Return the exit code of an interrupted run: 130, or 143 after SIGTERM."""
     return TERMINATED if _was_terminated else INTERRUPTED
 
 
 class Shield:
-    """From `raise_shield` to the end of the ``with`` block, interrupts are noted and not obeyed.
+    """A context manager that only records interrupts from `raise_shield` to the end of the block.
 
-    Raised before what must not be left half done, such as a commit and telling of it.
+    It protects work that must not be left half done, such as a commit and its report.
     """
 
     def __init__(self) -> None:
@@ -119,22 +119,22 @@ class Shield:
 
     @property
     def late(self) -> bool:
-        """Whether an interrupt came while the shield was up."""
+        """Return True if an interrupt came while the shield was up."""
         return bool(self._noted)
 
     def raise_shield(self) -> None:
-        """Note interrupts from now on."""
+        """Record interrupts from now on instead of raising them."""
         for number in _SIGNALS:
             handler = signal.getsignal(number)
-            if handler != signal.SIG_IGN:  # as of a shell's background job
+            if handler != signal.SIG_IGN:  # it is ignored for a shell's background jobs
                 self._before[number] = handler
                 signal.signal(number, self._note)
 
     def check(self) -> None:
-        """Obey what has been noted so far: the last moment at which that is possible.
+        """Raise any interrupt recorded so far; this is the last chance to do so.
 
         Raises:
-            KeyboardInterrupt: An interrupt came; the shield stays up, to clean up behind it.
+            KeyboardInterrupt: An interrupt came; the shield stays up during the cleanup.
         """
         for number in self._noted:
             handler = self._before[number]
@@ -147,12 +147,12 @@ class Shield:
 
 
 class Brake:
-    """Within the ``with`` block the first interrupt is noted, and the second one obeyed.
+    """A context manager that records the first interrupt and raises the second.
 
-    For work in steps that can be gone on with: it ends after a step.
+    It is for work in resumable steps, which can stop after the current step.
 
     Args:
-        tell: Is called when the first one comes.
+        tell: Called when the first interrupt comes.
     """
 
     def __init__(self, tell: Callable[[], None]):
@@ -163,7 +163,7 @@ class Brake:
     def __enter__(self) -> Self:
         for number in _SIGNALS:
             handler = signal.getsignal(number)
-            if handler != signal.SIG_IGN:  # as of a shell's background job
+            if handler != signal.SIG_IGN:  # it is ignored for a shell's background jobs
                 self._before[number] = handler
                 signal.signal(number, self._note)
         return self
@@ -178,11 +178,11 @@ class Brake:
 
     @property
     def pulled(self) -> bool:
-        """Whether an interrupt came."""
+        """Return True if an interrupt came."""
         return self._noted is not None
 
     def obey(self) -> NoReturn:
-        """Do now what the interrupt asked for.
+        """Raise the recorded interrupt now.
 
         Raises:
             KeyboardInterrupt: Always.

@@ -1,4 +1,4 @@
-"""The root of the command line: the ordered list of its groups, and how a run ends."""
+"""The root command: the ordered list of its groups, and the entry point of a run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ENTRIES = (
 
 
 class Root(RootGroup):
-    """The groups of aspencli."""
+    """The root group of aspencli."""
 
     entries = ENTRIES
 
@@ -78,9 +78,9 @@ def root() -> None:
 
 
 def command() -> TyperGroup:
-    """The whole command line as one command object."""
-    found = get_command(app)  # not get_group: that knows no completion
-    assert isinstance(found, TyperGroup)  # noqa: S101 - it has a callback, which makes it one
+    """Return the whole command line as one command object."""
+    found = get_command(app)  # not get_group, which has no shell completion
+    assert isinstance(found, TyperGroup)  # noqa: S101 - its callback makes it a group
     return found
 
 
@@ -88,11 +88,11 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     context = AppContext()
     obey_sigterm()
-    # Only the target's address says where a connection goes.
+    # Only the target's address may determine where connections go.
     libpq.forget(libpq.MISLEADING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A name that the locale cannot spell comes out escaped instead of ending the run.
+            # Characters that the locale cannot encode are escaped instead of ending the run.
             stream.reconfigure(errors="backslashreplace")
 
     def invoke() -> Any:

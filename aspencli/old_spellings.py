@@ -1,8 +1,7 @@
-"""Spellings of the old command-line tool, rewritten into today's before a command is parsed.
+"""Translation of the old command-line tool's spellings before a command is parsed.
 
-Options that only the old tool had stay out of the help this way. Where a spelling meant something
-else of old than a reader of the help would expect, the old meaning is kept only where nothing else
-can be meant.
+This keeps options of the old tool out of the help. If a spelling had another meaning in the old
+tool than the help suggests, the old meaning is kept only where nothing else can be meant.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ TRUE, FALSE = (
     frozenset({"true", "t", "yes", "y", "on"}),
     frozenset({"false", "f", "no", "n", "off"}),
 )
-"""The words for booleans; not 1 and 0, which are ids of samples, too."""
+"""The words for booleans, without 1 and 0, which can also be sample IDs."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class Old:
     """The old spellings of one command.
 
     Attributes:
-        options: Today's name of each option.
-        flags: Today's words for a flag.
-        booleans: Today's flag for yes and no, of an option that took a word.
-        headers: Names of the flag that asked for headers, which every machine format has.
-        positionals: Rewrites the arguments that are no options.
+        options: The current name of each option.
+        flags: The current arguments for each flag.
+        booleans: The current flags for yes and no, by option that took a word.
+        headers: The flags that asked for headers, which every machine format now has.
+        positionals: Rewrites the positional arguments.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
@@ -37,12 +36,12 @@ class Old:
 
 
 def _email(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take the address of a new user from where it stood."""
+    """Turn the first argument, the address of a new user, into ``--email``."""
     return words[1:], ["--email", words[0]] if words else []
 
 
 def _subtree(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take the last argument for the size of the subtree, where it can be one."""
+    """Turn the last argument into ``--subtree-size`` if it is a number."""
     is_size = len(words) > 1 and words[-1].isascii() and words[-1].isdigit()
     return (words[:-1], ["--subtree-size", words[-1]]) if is_size else (words, [])
 
@@ -75,7 +74,7 @@ OLD: Mapping[tuple[str, str], Old] = {
     ),
     ("phylo-runs", "list"): Old(headers=("--print-headers",)),
 }
-"""By group and command, as they are called today."""
+"""Keyed by the current names of group and command."""
 
 
 def modernize(
@@ -84,21 +83,21 @@ def modernize(
     """Rewrite the arguments of a command.
 
     Args:
-        command: The group and the command, as they are called today.
-        args: What was typed behind them.
-        known: The names of the command's options, and whether each takes a value.
+        command: The current names of the group and the command.
+        args: The arguments after them.
+        known: The command's option names, and whether each takes a value.
     """
     old = OLD.get(command)
-    if old is None:  # what follows may be for another program, and its order counts
+    if old is None:  # the arguments may be for another program, so their order is kept
         return [_hyphened(typed, known) for typed in args]
     options: list[str] = []
     words: list[str] = []
     queue = list(args)
-    # Alone, -h asks for help everywhere.
+    # On its own, -h always means help.
     drops = {name for name in old.headers if name != "-h" or len(queue) > 1}
     while queue:
         typed = queue.pop(0)
-        if typed == "--":  # what follows are arguments
+        if typed == "--":  # the rest are positional arguments
             return [*options, *_placed(old, [*words, *queue], after_dashes=True)]
         if typed == "-" or not typed.startswith("-"):
             words.append(typed)
@@ -115,7 +114,7 @@ def _placed(old: Old, words: list[str], *, after_dashes: bool = False) -> list[s
 
 
 def _option(old: Old, typed: str, queue: list[str], known: Mapping[str, bool]) -> list[str]:
-    """Rewrite an option, and take its value from what follows."""
+    """Rewrite an option, taking its value from the queue if needed."""
     if not typed.startswith("--") and typed[:2] not in old.options:
         return _short(typed, queue, known)
     name, is_joined, value = typed.partition("=")
@@ -139,7 +138,7 @@ def _option(old: Old, typed: str, queue: list[str], known: Mapping[str, bool]) -
 
 
 def _short(typed: str, queue: list[str], known: Mapping[str, bool]) -> list[str]:
-    """Take a bundle of short options with the value of its last one, if that takes one."""
+    """Return a group of short options, with the value of the last one if it takes one."""
     for number, letter in enumerate(typed[1:], start=2):
         if known.get(f"-{letter}", False):
             is_last = number == len(typed)

@@ -1,4 +1,4 @@
-"""Compressed inputs: what they are compressed with, by their first bytes, and what is in them."""
+"""Compressed inputs: detection by their first bytes, and unpacking."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from aspencli.errors import BadInputError
 from aspencli.expansion import Source
 
 ZIP = b"PK\x03\x04"
-_PIECE = 1 << 16  # packed bytes that are read at once
-_MOST_MEMORY = 1 << 28  # bytes that the unpacking of xz may take; its best setting takes 65 MB
-_LARGEST_WINDOW = (
-    27  # of zstd: 2 to the power of this, which its own tool takes without being asked
-)
-_LARGEST_INDEX = 1 << 22  # bytes of a zip archive's list of members
+_PIECE = 1 << 16  # packed bytes per read
+_MOST_MEMORY = 1 << 28  # bytes for unpacking xz; its highest preset needs 65 MB
+_LARGEST_WINDOW = 27  # log2 of the zstd window; the zstd tool accepts this much by default
+_LARGEST_INDEX = 1 << 22  # bytes of a zip archive's central directory
 _END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
-_ENCRYPTED = 0x1  # bit of a member's flags
-_SHOWN = 5  # members
+_ENCRYPTED = 0x1  # a flag bit of a zip member
+_SHOWN = 5  # zip members named in a message
 _ASIDE = ("__macosx/", ".ds_store", "thumbs.db", "desktop.ini")
 
 
@@ -33,12 +31,12 @@ class DamagedError(OSError):
 
 @dataclass(frozen=True)
 class Packing:
-    """A way to compress a file.
+    """A compression format.
 
     Attributes:
-        name: What it is called.
-        magic: The first bytes of such a file.
-        unpack: Opens one.
+        name: The name of the format.
+        magic: The first bytes of its files.
+        unpack: Opens an unpacking reader.
         tool: The command that unpacks it.
     """
 
@@ -49,31 +47,31 @@ class Packing:
 
 
 class Decompressor(Protocol):
-    """What unpacks one stream of compressed data."""
+    """A decompressor for one stream of data."""
 
     @property
     def eof(self) -> bool:
-        """Whether the stream has ended."""
+        """Return True if the stream has ended."""
 
     @property
     def needs_input(self) -> bool:
-        """Whether it can give nothing more without more data."""
+        """Return True if it needs more input to produce output."""
 
     @property
     def unused_data(self) -> bytes:
-        """What followed the stream."""
+        """Return the data that follows the stream."""
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        """Unpack data, and give no more than this many bytes of it."""
+        """Decompress data, returning at most ``max_length`` bytes."""
 
 
 class Unpacked:
-    """What a decompressor gives, piece by piece, so that no file grows beyond the memory.
+    """A reader that unpacks piece by piece, so that large files do not fill the memory.
 
     Args:
         file: The packed bytes.
-        make: Makes a decompressor; a file may have several streams.
-        errors: What it raises where the data are damaged.
+        make: Creates a decompressor; a file may contain several streams.
+        errors: The exceptions that it raises for damaged data.
     """
 
     def __init__(
@@ -88,11 +86,11 @@ class Unpacked:
         self._current = make()
 
     def read1(self, size: int, /) -> bytes:
-        """Return some bytes; none at the end.
+        """Return some bytes; empty at the end.
 
         Raises:
-            EOFError: The file is cut short.
-            DamagedError: It cannot be unpacked.
+            EOFError: The file is truncated.
+            DamagedError: The data cannot be unpacked.
         """
         while True:
             given = b""
@@ -110,7 +108,7 @@ class Unpacked:
                 return piece
 
     def _next(self) -> bytes:
-        """Return packed bytes that are more than padding; none at the end."""
+        """Return packed bytes after any padding; empty at the end."""
         while piece := self._file.read1(_PIECE):
             if piece := piece.lstrip(b"\0"):
                 return piece
@@ -124,7 +122,7 @@ class Unpacked:
 
 
 def unpack_gzip(file: IO[bytes]) -> gzip.GzipFile:
-    """Return what unpacks a file of gzip."""
+    """Return an unpacking reader for a gzip file."""
     return gzip.GzipFile(fileobj=file, mode="rb")
 
 
@@ -160,20 +158,20 @@ PACKINGS = (
     Packing("zstd", b"\x28\xb5\x2f\xfd", _unpack_zstd, "unzstd"),
 )
 ERRORS = (DamagedError, gzip.BadGzipFile, zlib.error, BadZipFile, NotImplementedError)
-"""What reading a damaged file raises, besides EOFError for one that is cut short."""
+"""The exceptions raised for damaged files, besides EOFError for truncated ones."""
 
 
 def packing_of(head: bytes) -> Packing | None:
-    """Return what a file is compressed with, by its first bytes; None if it is not."""
+    """Return the compression format that the first bytes indicate, or None."""
     return next((packing for packing in PACKINGS if head.startswith(packing.magic)), None)
 
 
 def unreadable(name: str, error: Exception, tool: str = "") -> BadInputError:
-    """Return the error of a compressed file that cannot be read to its end.
+    """Return the error for a compressed file that cannot be read to its end.
 
     Args:
-        name: What messages call the file.
-        error: What reading it raised: one of `ERRORS`, or EOFError.
+        name: The file's name in messages.
+        error: The exception from reading it: one of `ERRORS`, or EOFError.
         tool: The command that unpacks it.
     """
     is_short = isinstance(error, EOFError)
@@ -188,10 +186,10 @@ def unreadable(name: str, error: Exception, tool: str = "") -> BadInputError:
 
 
 def check_index(file: IO[bytes]) -> None:
-    """Refuse a zip archive whose list of members alone would fill the memory.
+    """Refuse a zip archive whose central directory alone would fill the memory.
 
     Raises:
-        BadZipFile: It is one, or no whole archive.
+        BadZipFile: The directory is too large, or the archive is incomplete.
     """
     size = file.seek(0, 2)
     file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
@@ -205,21 +203,21 @@ def check_index(file: IO[bytes]) -> None:
 
 
 def only_member(name: str, file: IO[bytes]) -> tuple[ZipFile, ZipInfo] | None:
-    """Return the one file in a zip archive; None where the archive is a document, as workbooks are.
+    """Return the only file in a zip archive, or None for a damaged archive or an office document.
 
     Args:
-        name: What messages call the archive.
-        file: Its bytes; they are sought in.
+        name: The archive's name in messages.
+        file: The archive, which must be seekable.
 
     Raises:
-        BadInputError: There is no file in it, or more than one, or it is encrypted.
+        BadInputError: It contains no file or more than one, or is encrypted.
     """
     try:
         check_index(file)
         archive = ZipFile(file)
         members = archive.infolist()
     except (BadZipFile, NotImplementedError, UnicodeDecodeError):
-        return None  # whoever reads it as a workbook names what is wrong
+        return None  # reading it as a workbook reports what is wrong
     names = {member.filename.replace("\\", "/").lower() for member in members}
     if names & {"[content_types].xml", "_rels/.rels", "content.xml", "mimetype"} or any(
         each.startswith(("xl/", "index/", "word/", "ppt/")) for each in names

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean where they are left out."""
+"""Options shared by several commands, and their defaults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TABLE_LIMIT = 100  # rows; more than a person reads
 
 
 class Road(enum.Enum):
-    """How a command reaches the data of a target."""
+    """The backend through which a command reaches the data of a target."""
 
     DB = "db"
     API = "api"
 
 
 def checked(what: str) -> Callable[[str | None], str | None]:
-    """An option's callback that refuses a text which is blank or cannot be seen."""
+    """Return an option callback that refuses blank or invisible text."""
 
     def check(value: str | None) -> str | None:
         return None if value is None else clean_text(value, what)
@@ -36,7 +36,7 @@ def checked(what: str) -> Callable[[str | None], str | None]:
 
 
 def stored(what: str) -> Callable[[str | None], str | None]:
-    """Return an option's callback that refuses what no stored name may contain."""
+    """Return an option callback that refuses text not allowed in stored names."""
 
     def check(value: str | None) -> str | None:
         return None if value is None else clean_name(value, what)
@@ -45,12 +45,12 @@ def stored(what: str) -> Callable[[str | None], str | None]:
 
 
 def all_checked(what: str) -> Callable[[list[str]], list[str]]:
-    """The same for an option or argument of several values."""
+    """Return a callback like `checked` for an option or argument with several values."""
     return lambda values: [clean_text(value, what) for value in values]
 
 
 def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], list[str]]:
-    """A callback for several values that refuses one which is not among those known."""
+    """Return a callback for several values that refuses any value not in the list."""
 
     def check(values: list[str] | None) -> list[str]:
         for value in values or ():
@@ -64,10 +64,10 @@ def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], l
 
 
 def day(text: str) -> dt.date:
-    """An option's parser: a day as ``2023-05-17``.
+    """Parse a date such as ``2023-05-17``.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: The text is not a date.
     """
     try:
         return dt.date.fromisoformat(text)
@@ -78,10 +78,10 @@ def day(text: str) -> dt.date:
 
 
 def spoken_day(text: str) -> dt.date:
-    """Parse an option's day, also one in words: ``yesterday``.
+    """Parse a date, also in words such as ``yesterday``.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: The text is not a date.
     """
     from aspencli.services.spoken_days import understand_day
 
@@ -131,18 +131,18 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:
-    """The group that a command is about: its own option, else the global ``--org``."""
+    """Return the group to use: the command's own option, or else the global ``--org``."""
     return given if given is not None else chosen_org(context)
 
 
 def chosen_org(context: AppContext) -> str | None:
-    """The group of the global ``--org``, in whose name the API is asked; None for none."""
+    """Return the group of the global ``--org``, which API requests act for, or None."""
     org = context.config.setting("org")
     return clean_text(org.value, f"org ({org.source})") if org.value is not None else None
 
 
 def chosen_pathogen(context: AppContext, given: str | None) -> str | None:
-    """The pathogen that a command is about; the default slug of the settings narrows no list."""
+    """Return the pathogen to filter by, or None; the built-in default does not filter lists."""
     if given is not None:
         return given
     slug = context.config.setting("pathogen_slug")
@@ -152,10 +152,10 @@ def chosen_pathogen(context: AppContext, given: str | None) -> str | None:
 
 
 def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None:
-    """How many rows to show; None means all.
+    """Return the maximum number of rows to show, or None for all.
 
     Raises:
-        BadInputError: A number was given, and all of them as well.
+        BadInputError: Both a number and all rows were requested.
     """
     if everything and limit:
         raise BadInputError("--all and --limit exclude each other", hint="Give one of them.")
@@ -167,11 +167,11 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
 
 
 def chosen_road(context: AppContext, given: Road | None, usual: Road | None = None) -> Road:
-    """How a command that knows both roads reaches the target.
+    """Return the backend for a command that supports both.
 
-    What was given, else what is set, else the command's ``usual`` road where it has one, else the
-    database of ``local`` and the API of the others; where only the database's address is known,
-    the database.
+    The order is: the option, the setting, the command's ``usual`` backend if it has one, and then
+    the database for ``local`` and the API for other targets, or the database if only its address
+    is known.
     """
     if given is not None:
         return given
@@ -186,7 +186,7 @@ def chosen_road(context: AppContext, given: Road | None, usual: Road | None = No
 
 
 def announce(context: AppContext, road: Road) -> None:
-    """Tell a person at the terminal where a command looks."""
+    """Show the target and the backend if standard error is a terminal."""
     if context.out.err.isatty():
         if context.target.warning:
             context.out.warn(context.target.warning)
@@ -194,6 +194,6 @@ def announce(context: AppContext, road: Road) -> None:
 
 
 def road_words(context: AppContext, road: Road) -> str:
-    """The target and how it is reached, for banners and questions: ``prod, through its API``."""
+    """Return the target and backend for banners and prompts: ``prod, through its API``."""
     how = "straight in its database" if road is Road.DB else "through its API"
     return f"{context.target.title}, {how}"

@@ -1,4 +1,4 @@
-"""Whether a write may go ahead: asked, confirmed by name, or refused."""
+"""Confirmation of writes, as strict as the target's safety level requires."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aspencli.targets import Target
 
 @dataclass(frozen=True)
 class Consent:
-    """What was said on the command line.
+    """The confirmation given on the command line.
 
     Attributes:
-        yes: ``--yes`` was given.
-        name: The target's name as given with ``--confirm``, else None.
+        yes: True if ``--yes`` was given.
+        name: The target's name given with ``--confirm``, or None.
     """
 
     yes: bool = False
@@ -31,14 +31,14 @@ def authorise(
     by_name: bool = False,
     dry_run: bool = True,
 ) -> None:
-    """Return only when the write is wanted.
+    """Return only if the write is confirmed.
 
-    On production, and elsewhere where ``by_name`` is set, ``--yes`` is not enough: the target's
-    name must be given or typed. Where the address belongs to another target, it is that one's.
-    ``dry_run`` says whether the command has ``--dry-run``, which is then named in the hint.
+    On production, and anywhere if ``by_name`` is set, ``--yes`` is not enough: the target's name
+    must be given or typed. If the address belongs to another target, that target's name counts.
+    ``dry_run`` means that the command has ``--dry-run``, which the hint then mentions.
 
     Raises:
-        RefusedError: Declined, confirmed by a wrong name, or nobody is there to ask.
+        RefusedError: The write was declined, the name is wrong, or there is no terminal to ask on.
     """
     if target.warning:
         out.warn(target.warning)

@@ -1,4 +1,4 @@
-"""What the API takes and gives, as its contract says; the standard library only."""
+"""The types of API requests and responses; only the standard library is imported here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class GroupRoles(TypedDict):
-    """A group of somebody's, and the roles there."""
+    """A group of a user, with the user's roles in it."""
 
     id: int
     name: str
@@ -14,7 +14,7 @@ class GroupRoles(TypedDict):
 
 
 class Me(TypedDict):
-    """Who is signed in. The service tells neither the e-mail address nor who is system admin."""
+    """The signed-in user. The API returns neither the e-mail address nor who is system admin."""
 
     id: int
     name: str
@@ -27,7 +27,7 @@ class Me(TypedDict):
 
 
 class MeChange(TypedDict, total=False):
-    """What to change about oneself; what is left out stays."""
+    """Changes to one's own account; omitted fields stay unchanged."""
 
     agreed_to_tos: bool
     acknowledged_policy_version: str
@@ -46,7 +46,7 @@ class NewUser(TypedDict):
 
 
 class Location(TypedDict):
-    """A place; what is None is left open."""
+    """A place; levels that are not specified are None."""
 
     id: int
     region: str
@@ -99,7 +99,7 @@ class Member(TypedDict):
 
 
 class Invitation(TypedDict):
-    """An invitation that was sent; it may have lapsed."""
+    """An invitation that was sent; it may have expired."""
 
     id: str
     created_at: str
@@ -109,7 +109,7 @@ class Invitation(TypedDict):
 
 
 class Invited(TypedDict):
-    """Whether an address could be invited; the live service does not say why not."""
+    """The result of inviting one address; the live service gives no reason for a failure."""
 
     email: str
     success: bool
@@ -125,10 +125,10 @@ class Pathogen(TypedDict):
 
 
 class Sample(TypedDict):
-    """A sample, as it is read.
+    """A sample as the API returns it.
 
-    ``private_identifier`` is None where the sample belongs to another group. ``gisaid`` is always
-    None in the answer to a change.
+    ``private_identifier`` is None if the sample belongs to another group. ``gisaid`` is always
+    None in the response to a change.
     """
 
     id: int
@@ -148,11 +148,11 @@ class Sample(TypedDict):
 
 
 class SampleRecord(TypedDict):
-    """A sample, as it is written: whole.
+    """A complete sample record for an update.
 
-    The service takes what is left out, or None, for a wish: a missing sequencing date is wiped, a
-    missing public identifier made anew, a missing collection date an error. So nothing may be left
-    out here. ``collection_location`` is an id; 0 leaves it as it is.
+    The service treats omitted fields and None as changes: it clears the sequencing date, generates
+    a new public identifier, and rejects a missing collection date. So no field may be omitted.
+    ``collection_location`` is an ID; 0 leaves the location unchanged.
     """
 
     id: int
@@ -165,7 +165,7 @@ class SampleRecord(TypedDict):
 
 
 class NewSampleFields(TypedDict):
-    """The sample itself, of one to create."""
+    """The fields of a sample to create, without its genome."""
 
     private_identifier: str
     collection_date: str
@@ -183,7 +183,7 @@ class NewSampleFields(TypedDict):
 
 
 class NewGenome(TypedDict):
-    """Its genome: 1,000 bases or more, no header, no line breaks."""
+    """The genome of a sample to create: 1,000 bases or more, no header, no line breaks."""
 
     sequence: str
     sequencing_date: NotRequired[str]
@@ -198,7 +198,7 @@ class NewSample(TypedDict):
 
 
 class PhyloRun(TypedDict):
-    """A run that makes a phylogenetic tree; its status is STARTED, COMPLETED or FAILED."""
+    """A phylogenetic tree run; its status is STARTED, COMPLETED, or FAILED."""
 
     id: int
     start_datetime: str
@@ -216,7 +216,7 @@ class PhyloRun(TypedDict):
 
 
 class NewPhyloRun(TypedDict):
-    """A run to start; ``tree_type`` is OVERVIEW, TARGETED or NON_CONTEXTUALIZED."""
+    """A run to start; ``tree_type`` is OVERVIEW, TARGETED, or NON_CONTEXTUALIZED."""
 
     name: str
     tree_type: str

@@ -1,4 +1,4 @@
-"""The deployments that can be administered, and how dangerous each one is."""
+"""The deployments that can be administered, and the safety level of each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import Enum
 
 
 class Safety(Enum):
-    """What a mistake costs on a target, and so how much a write has to be confirmed."""
+    """The safety level of a target, which determines how writes are confirmed."""
 
     LOCAL = "local"
-    """One person's own; a write is confirmed with ``--yes`` or at the prompt."""
+    """A personal deployment; writes are confirmed with ``--yes`` or at the prompt."""
     SHARED = "shared"
-    """Colleagues work with it; confirmed the same way, shown in another colour."""
+    """A deployment used by colleagues; confirmed the same way, shown in another color."""
     PRODUCTION = "production"
-    """Public-health laboratories depend on it; its name must be given or typed."""
+    """Public health laboratories depend on it; its name must be given or typed."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,19 @@ class Target:
     """One deployment.
 
     Attributes:
-        name: What the operator calls it, such as ``staging``.
-        safety: How much a write has to be confirmed.
-        stack: The stack of a remote development environment, else None.
-        api_url: Where its API answers, without a trailing slash; None when not known.
-        database_url: Where its database answers; None when not known. May hold a password, so it
-            is left out of ``repr``.
-        secret_name: The name of its secret in AWS Secrets Manager, else None.
-        aws_profile: The AWS profile that may read that secret, else None.
-        auth_url: Who signs its users in (the OpenID issuer), such as ``https://x.auth0.com``; None
-            when not known.
-        auth_client_id: The client that its API accepts tokens of; None when not known.
-        auth_audience: What the provider is to make the access token for; usually None.
-        belongs_to: The label of a stricter target that has the same address, and whose safety
-            therefore applies; None where there is none.
+        name: Its name, such as ``staging``.
+        safety: Its safety level.
+        stack: The stack of a remote development environment, or None.
+        api_url: The address of its API, without a trailing slash; None if not known.
+        database_url: The address of its database; None if not known. It may contain a password, so
+            it is left out of ``repr``.
+        secret_name: The name of its secret in AWS Secrets Manager, or None.
+        aws_profile: The AWS profile that can read that secret, or None.
+        auth_url: Its OpenID issuer, such as ``https://x.auth0.com``; None if not known.
+        auth_client_id: The client whose tokens its API accepts; None if not known.
+        auth_audience: The audience to request for the access token; usually None.
+        belongs_to: The label of a stricter target at the same address, whose safety level therefore
+            applies; None if there is none.
     """
 
     name: str
@@ -55,27 +54,27 @@ class Target:
 
     @property
     def label(self) -> str:
-        """The name, with the stack where there is one: ``rdev/mystack``."""
+        """Return the name, with the stack if there is one: ``rdev/mystack``."""
         return f"{self.name}/{self.stack}" if self.stack else self.name
 
     @property
     def is_production(self) -> bool:
-        """Whether a write wants the target's name."""
+        """Return True if writes have to be confirmed by the target's name."""
         return self.safety is Safety.PRODUCTION
 
     @property
     def confirmed_by(self) -> str:
-        """Return the name that confirms a write: that of the target whose address it is."""
+        """Return the name that confirms a write: that of the target that owns the address."""
         return self.belongs_to or self.label
 
     @property
     def title(self) -> str:
-        """Return what prompts and banners call the target: ``prod (as local)``."""
+        """Return the target's name for prompts and banners: ``prod (as local)``."""
         return f"{self.belongs_to} (as {self.label})" if self.belongs_to else self.label
 
     @property
     def warning(self) -> str | None:
-        """Return the sentence that says whose address it is; None where it is its own."""
+        """Return a warning if the address belongs to another target, or None."""
         if self.belongs_to is None:
             return None
         treated = "production" if self.is_production else f"{self.safety.value} target"
@@ -86,7 +85,7 @@ class Target:
 
 
 STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
-"""From the safety that asks least to the one that asks most."""
+"""The safety levels, from least to most strict."""
 
 
 BUILT_IN: dict[str, Target] = {
@@ -108,4 +107,4 @@ BUILT_IN: dict[str, Target] = {
         aws_profile="genepi-prod",
     ),
 }
-"""The four targets every installation knows (names as in the service's own Makefile)."""
+"""The four targets that every installation has, named as in the service's own Makefile."""

@@ -1,4 +1,4 @@
-"""Where the API of a target is, and where its users sign in."""
+"""The addresses of a target's API and identity provider."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Whereabouts:
-    """What is known, and can be found out, about where a target is.
+    """The addresses of a target's API and identity provider, found on first use.
 
     Args:
-        target: The target, complete.
-        config: Where it comes from.
-        folder: Where sign-ins are noted.
-        ask: Asks the API where its users sign in: issuer and client; None where it does not say.
+        target: The target, with all settings resolved.
+        config: The configuration that the target comes from.
+        folder: The directory where sign-ins are recorded.
+        ask: Asks the API for its issuer and client; returns None if it does not say.
     """
 
     def __init__(
@@ -46,26 +46,26 @@ class Whereabouts:
 
     @property
     def api_name(self) -> str:
-        """What an operator calls the API."""
+        """Return the display name of the API."""
         return f"the API of {self._target.label}"
 
     @property
     def is_usual(self) -> bool:
-        """Whether the API is the target's own, and not one that was named for this run."""
+        """Return True if the API is the target's own, not one that was given for this run."""
         return self._config.setting("api").value is None
 
     @cached_property
     def is_known(self) -> bool:
-        """Return True if the address of the API belongs to a target, or to this machine's own."""
+        """Return True if the address of the API belongs to a target, or to this machine."""
         return self.is_usual or bool(self._owners) or self._is_own_machine
 
     @property
     def has_own_issuer(self) -> bool:
-        """Return True if the target at this address is known to have the issuer in `place`.
+        """Return True if the target at this address is known to use the issuer in `place`.
 
-        What an API itself says of its issuer counts at an address that is built in, or where the
-        operator has signed in; anywhere else it is a claim, and a token of that issuer must not be
-        sent there.
+        The issuer that an API itself reports is trusted only at a built-in address, or if the
+        operator has signed in there before. Anywhere else, a token from that issuer must not be
+        sent.
         """
         issuer, target = self.place.issuer, self._target
         configured = (target.auth_url or "").rstrip("/")
@@ -83,7 +83,7 @@ class Whereabouts:
 
     @property
     def _owners(self) -> list[Known]:
-        """Return every target that has exactly this address."""
+        """Return all targets that have exactly this address."""
         api = origin_of(self.api_url, f"the address of {self.api_name}")
         return [one for one in self._config.known if any(_is_at(a, api) for a in one.apis)]
 
@@ -98,7 +98,7 @@ class Whereabouts:
 
     @property
     def login_command(self) -> str:
-        """What to type to sign in."""
+        """Return the command to sign in."""
         words = ["aspencli", "--env", self._target.name]
         if self._target.stack:
             words += ["--stack", self._target.stack]
@@ -108,11 +108,11 @@ class Whereabouts:
 
     @cached_property
     def api_url(self) -> str:
-        """Where the API answers.
+        """Return the address of the API.
 
         Raises:
-            UnreachableError: Nobody told where that is.
-            BadInputError: Tokens would go there without encryption.
+            UnreachableError: No address is configured.
+            BadInputError: Tokens would be sent there without encryption.
         """
         target = self._target
         if not target.api_url:
@@ -127,14 +127,14 @@ class Whereabouts:
 
     @cached_property
     def place(self) -> Place:
-        """Where its users sign in.
+        """Return the API, issuer, and client to sign in with.
 
-        What is set; else where somebody signed in before; else what the API itself says.
+        They come from the settings, or from an earlier sign-in, or from the API itself.
 
         Raises:
-            CredentialsError: Nobody told where that is.
-            UnreachableError: The API would have to tell, and does not answer.
-            BadInputError: Tokens would go there without encryption.
+            CredentialsError: The issuer and client are not known.
+            UnreachableError: The API has to be asked for them, and does not respond.
+            BadInputError: Tokens would be sent there without encryption.
         """
         target = self._target
         api = str(origin_of(self.api_url, f"the address of {self.api_name}"))
@@ -174,11 +174,11 @@ class Whereabouts:
 
 
 def _is_at(address: str, api: Origin) -> bool:
-    """Return True if an address, in which ``{stack}`` stands for any stack, is of this server."""
+    """Return True if an address leads to this server; ``{stack}`` in it matches any stack."""
     try:
         if "{stack}" not in address:
             return origin_of(address, "") == api
         pattern = re.escape(str(origin_of(address.replace("{stack}", "any--stack"), "")))
-    except BadInputError:  # then no API is reached by it
+    except BadInputError:  # an invalid address leads to no API
         return False
     return re.fullmatch(pattern.replace(r"any\-\-stack", "[^.]+"), str(api)) is not None

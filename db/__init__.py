@@ -1,1 +1,1 @@
-"""The database of CZ GEN EPI: its schema, its sessions, and set-based work on it."""
+"""The CZ GEN EPI database: its schema, its sessions, and bulk operations on it."""

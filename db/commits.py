@@ -1,7 +1,7 @@
-"""Commits that an interrupt can end, and that say what they are waiting for.
+"""Commits that can be interrupted, and that report what they are waiting for.
 
-A server with ``synchronous_standby_names`` holds COMMIT back until a standby has confirmed it, for
-as long as that takes. The driver waits inside C meanwhile, where no signal handler of Python runs.
+A server with ``synchronous_standby_names`` delays COMMIT until a standby has confirmed it, however
+long that takes. Meanwhile the driver blocks in C, where no Python signal handler runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from db.interrupts import GLANCE_S, NotedInterrupts, Worker
 
 LOG = logging.getLogger(__name__)
-"""Where a slow commit is reported: INFO while it waits, WARNING when its wait was cut short."""
+"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
 LOG.setLevel(logging.INFO)
 _PATIENCE_S = 3.0
 _CANCELED = "57014"
@@ -32,10 +32,10 @@ _STAYS = "Ctrl-C ends the wait; what the server has committed by then stays comm
 
 
 def make_interruptible(engine: Engine) -> None:
-    """Let an interrupt end the commits of an engine.
+    """Make the commits of an engine interruptible.
 
-    After an interrupt the transaction is either rolled back, or committed here without a standby's
-    confirmation; which one is what COMMIT itself answers.
+    After an interrupt, the transaction is either rolled back, or committed on this server without
+    a standby's confirmation; the result of COMMIT says which.
     """
     dialect = engine.dialect
     commit = dialect.do_commit
@@ -67,7 +67,7 @@ def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
         error = worker.failure()
         if error is not None:
             if getattr(error, "pgcode", None) != _CANCELED:
-                interrupts.forget()  # the error says more: whether it was committed may be unknown
+                interrupts.forget()  # the error matters more: the outcome may be unknown
             raise error
         if driver.notices != said and (interrupts.came or probe.found_standby):
             LOG.warning(
@@ -75,14 +75,14 @@ def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
                 "confirmed it: if this server fails now, it may be lost. The server says: %s",
                 " ".join(driver.notices[-1].split()),
             )
-        # An interrupt that came too late is obeyed all the same, by whoever has prepared for it.
+        # An interrupt that came too late still goes to its handler, if there is one.
         interrupts.pass_on()
 
 
 class _Probe:
-    """Finds out, over another connection, what a commit is waiting for.
+    """A query on another connection for what a commit is waiting for.
 
-    In a thread: behind a pooler with a single connection to the server there is no other one.
+    It runs in a thread, because a pooler with a single server connection would block it.
     """
 
     def __init__(self, engine: Engine, pid: int):
@@ -95,7 +95,7 @@ class _Probe:
         self.found_standby = False
 
     def report(self) -> None:
-        """Report it once, as soon as it is known."""
+        """Log what the commit is waiting for, once and as soon as it is known."""
         if self._thread is None:
             self._deadline = time.monotonic() + _PATIENCE_S
             self._thread = threading.Thread(target=self._ask, name="commit probe", daemon=True)

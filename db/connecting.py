@@ -1,8 +1,8 @@
-"""What every session is given when it opens; without SQLAlchemy, which takes its time to load.
+"""Session settings, applied on connecting. Does not use SQLAlchemy, which is slow to import.
 
 Nothing relies on startup ``options``: poolers reject them, or drop them silently. The settings are
-set, and read back, in one round trip after connecting. Behind a pooler the next transaction may run
-in another server's session, so there they are set for one transaction at a time.
+applied and read back in one round trip after connecting. Behind a pooler, the next transaction may
+run in another server session, so settings are applied to one transaction at a time.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 DRIVER = "postgresql+psycopg2"
 SCHEMA = "aspen"
-_NAME_LIMIT = 63  # bytes; PostgreSQL cuts application_name there (NAMEDATALEN - 1)
+_NAME_LIMIT = 63  # bytes; PostgreSQL truncates application_name (NAMEDATALEN - 1)
 
 
 class InvalidDatabaseUrlError(ValueError):
-    """A database address that cannot be used; its text never repeats the address."""
+    """A database address that cannot be used; the message never repeats the address."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the server may keep a session waiting, in milliseconds; 0 means no limit.
+    """The time limits of a session, in milliseconds unless noted; 0 means no limit.
 
     Attributes:
         statement_ms: The longest a statement may run (``statement_timeout``).
         lock_ms: The longest a statement may wait for a lock (``lock_timeout``).
-        idle_ms: The longest a transaction may stay open with nothing to do
+        idle_ms: The longest a transaction may stay open without running a statement
             (``idle_in_transaction_session_timeout``).
         connect_s: The longest a connection may take to open, in seconds.
     """
@@ -43,11 +43,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Which of the server's stricter settings are ignored, for one run and on request.
+    """The stricter server settings to ignore, for one run and only on request.
 
     Attributes:
-        read_only: ``default_transaction_read_only`` of the database or role.
-        timeouts: Its ``statement_timeout``, ``lock_timeout`` and
+        read_only: Whether to ignore the database's or role's ``default_transaction_read_only``.
+        timeouts: Whether to ignore its ``statement_timeout``, ``lock_timeout`` and
             ``idle_in_transaction_session_timeout``.
     """
 
@@ -56,32 +56,32 @@ class Overrides:
 
 
 class Guard(Enum):
-    """How far code that is not ours may go with a connection."""
+    """The restrictions on a connection that is given to code other than our own."""
 
     NONE = "none"
-    """Our own code: it asks for what it needs."""
+    """No restrictions, for our own code only."""
     READING = "reading"
-    """Every transaction is read-only, and stays so whatever SQL it is sent."""
+    """Every transaction is read-only, and stays so whatever SQL is sent."""
     REHEARSAL = "rehearsal"
     """Nothing is ever committed: a commit only releases a savepoint."""
 
     @property
     def guards(self) -> bool:
-        """Whether there is code that is not ours."""
+        """Return True if there are restrictions."""
         return self is not Guard.NONE
 
 
 @dataclass(frozen=True)
 class SessionPolicy:
-    """What holds for each session of a database.
+    """The policy for the sessions of a database.
 
     Attributes:
-        application_name: What the server's activity views show.
+        application_name: The name shown in the server's activity views.
         limits: The time limits of the session.
         schema: The schema that unqualified names are looked up in, before ``public``.
-        writable: Whether its transactions may write unless they say otherwise.
-        overrides: Which of the server's stricter settings are ignored.
-        guard: How far code that is not ours may go.
+        writable: Whether transactions may write by default.
+        overrides: The stricter server settings to ignore.
+        guard: The restrictions on code other than our own.
     """
 
     application_name: str = "aspencli"
@@ -93,11 +93,11 @@ class SessionPolicy:
 
     @property
     def search_path(self) -> str:
-        """The value of ``search_path``."""
+        """Return the value of ``search_path``."""
         return f"{self.schema},public"
 
     def timeouts(self) -> dict[str, int]:
-        """The time limits by the names of the server's settings."""
+        """Return the time limits by the names of the server settings."""
         return {
             "statement_timeout": self.limits.statement_ms,
             "lock_timeout": self.limits.lock_ms,
@@ -110,30 +110,30 @@ READ_ONLY = "default_transaction_read_only"
 
 
 def cut_name(name: str) -> str:
-    """What PostgreSQL keeps of a name."""
+    """Return a name as PostgreSQL truncates it."""
     return name.encode()[:_NAME_LIMIT].decode(errors="ignore")
 
 
-# "-c name=value", and "--name=value", which the server takes for the same.
+# "-c name=value" and "--name=value", which mean the same to the server.
 _OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
 
 
 def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, Any]:
-    """Return what the driver is given for each new connection, besides the address.
+    """Return the driver's arguments for each new connection, besides the address.
 
     Args:
-        policy: What holds for its sessions.
-        options: The ``options`` of the address; some hosts of databases route by them. Limits and
-            modes among them are dropped: those are ours to set.
+        policy: The policy of the sessions.
+        options: The ``options`` of the address, which some database hosts use for routing. Limits
+            and modes among them are dropped, because the policy sets those.
     """
     return {
         "application_name": policy.application_name,
         "connect_timeout": policy.limits.connect_s,
-        # Whatever PGCLIENTENCODING says: names come in every script.
+        # Overrides PGCLIENTENCODING, because names come in every script.
         "client_encoding": "utf8",
-        # An empty one, so that libpq does not take PGOPTIONS.
+        # Always given, even if empty, so that libpq does not use PGOPTIONS.
         "options": _OURS.sub("", options).strip(),
-        # A dead peer is noticed in about a minute instead of two hours.
+        # Detect a dead peer in about a minute instead of two hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
@@ -143,10 +143,10 @@ def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, 
 
 @dataclass(frozen=True)
 class ServerDefaults:
-    """What the server's configuration, the database and the role say of a session.
+    """The session defaults set by the server's configuration, the database, and the role.
 
     Attributes:
-        read_only: ``default_transaction_read_only``.
+        read_only: The value of ``default_transaction_read_only``.
         timeouts: The time limits in milliseconds, by the names of the settings; 0 for none.
     """
 
@@ -154,7 +154,7 @@ class ServerDefaults:
     timeouts: Mapping[str, int]
 
     def stricter(self, policy: SessionPolicy) -> dict[str, int]:
-        """Return the time limits that hold: of two the shorter, unless that is overridden."""
+        """Return the effective time limits: the shorter of the two, unless overridden."""
         wanted = policy.timeouts()
         if policy.overrides.timeouts:
             return wanted
@@ -165,7 +165,7 @@ def _shorter(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
-# ALTER DATABASE and ALTER ROLE: a pooler's session with the server may be older than they are.
+# Settings from ALTER DATABASE and ALTER ROLE, which a pooler's older server session may not have.
 _CONFIGURED = """
 SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
        substr(e, strpos(e, '=') + 1) AS value
@@ -180,22 +180,22 @@ _MILLISECONDS = """CASE WHEN c.value ~ '^[0-9]+$' THEN c.value::bigint
 
 
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
-    """Return the statement that sets a session up, and reads back what holds.
+    """Return the statement that sets up a session and reads back the effective settings.
 
-    Its row: the server's process; its own `ServerDefaults`; then what was set. Where the process is
-    not the one that the connection was opened to, a pooler is in between. There the settings are
-    local to the statement, and so gone when it ends: they must not reach the sessions of others.
+    Its row holds the server's process ID, the `ServerDefaults`, and the values that were set. If
+    the process is not the one that the connection was opened to, a pooler is in between. The
+    settings are then local to the statement, so that they do not reach other clients' sessions.
 
     Args:
-        policy: What holds for the session.
-        backend_pid: The process that the connection was opened to, as the protocol says.
+        policy: The policy of the session.
+        backend_pid: The process ID that the server reported when the connection was opened.
     """
     wanted = policy.timeouts()
     sets = {"search_path": quoted(policy.search_path), READ_ONLY: "'on'"}
     if policy.writable:
         sets[READ_ONLY] = "'off'" if policy.overrides.read_only else "d.read_only"
     for name in TIMEOUTS:
-        # The shortest that is not 0, which means none.
+        # The shorter of the two, except that 0 means no limit.
         shortest = f"coalesce(least(nullif(d.{name}, 0), nullif({wanted[name]}, 0)), 0)"
         sets[name] = f"{wanted[name]}" if policy.overrides.timeouts else shortest
     set_all = [f"set_config('{name}', ({value})::text, l.local)" for name, value in sets.items()]
@@ -215,13 +215,13 @@ SELECT l.pid, d.read_only, {", ".join(f"d.{name}" for name in TIMEOUTS)}, {", ".
           FROM pg_catalog.pg_settings p LEFT JOIN ({_CONFIGURED}) c ON c.name = p.name
          WHERE p.name IN ({names})) d,
        (SELECT pg_backend_pid() AS pid, pg_backend_pid() <> {backend_pid} AS local) l
-"""  # noqa: S608 - numbers, names of ours, and a quoted schema
+"""  # noqa: S608 - numbers, our own names, and a quoted schema
 
 
 def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str:
-    """Return a query that sets everything for the transaction that is open, behind a pooler.
+    """Return a query that applies all settings to the open transaction, behind a pooler.
 
-    Its row ends with whether the transaction is read-only.
+    The last column of its row is the transaction's read-only setting.
     """
     chosen = {
         "search_path": policy.search_path,

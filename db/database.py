@@ -1,4 +1,4 @@
-"""Engines and sessions: read-only unless writing is asked for, and never without a time limit."""
+"""Engines and sessions: read-only unless writing is requested, and always with a time limit."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from db.libpq import clean_address
 from db.refusals import report_refusals
 from db.standbys import report_standby
 
-if TYPE_CHECKING:  # the ORM takes its time to load, and much can be done without it
+if TYPE_CHECKING:  # the ORM is slow to import, and much can be done without it
     from db.sessions import ReadSession, WriteSession
 
 _BACKENDS = frozenset({"postgres", "postgresql"})
-# Where a connection broke, the pool logs with a traceback that a cursor could not be closed, beside
-# the error that tells so; where nobody listens, it would go to stderr.
+# When a connection breaks, the pool also logs a traceback about a cursor that could not be closed;
+# without a handler, that would go to stderr.
 logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 
 def normalise_url(address: str | URL) -> URL:
-    """The address with the driver of this program, whatever spelling it came in.
+    """Return the address with this program's driver, whatever form it was given in.
 
     Raises:
-        InvalidDatabaseUrlError: It is not an address of a PostgreSQL database.
+        InvalidDatabaseUrlError: It is not the address of a PostgreSQL database.
     """
     if isinstance(address, str):
         address = clean_address(address)
@@ -63,17 +63,17 @@ def normalise_url(address: str | URL) -> URL:
 
 
 class Database:
-    """One database of one target, opened when first used.
+    """A target's database, opened on first use.
 
-    The console knows it as ``engine``: ``engine.make_session()``.
+    In the console it is called ``engine``: ``engine.make_session()``.
 
     Args:
-        address: Where it is; any spelling of a PostgreSQL address.
-        application_name: What the server's activity views show (63 bytes are kept).
+        address: The address of a PostgreSQL database, in any form.
+        application_name: The name shown in the server's activity views (truncated to 63 bytes).
         writable: Whether ``make_session`` may write.
         limits: The time limits of each session.
         schema: The schema that unqualified names are looked up in, before ``public``.
-        policy: All that holds for its sessions, instead of the single values.
+        policy: The complete policy of its sessions, instead of the individual values.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class Database:
 
     @property
     def url(self) -> URL:
-        """The address; its ``str`` and ``repr`` hide the password."""
+        """Return the address; its ``str`` and ``repr`` hide the password."""
         return self._url
 
     @property
     def display_url(self) -> str:
-        """The address as people write it, without the password."""
+        """Return the address as people write it, without the password."""
         url = self._url.set(drivername="postgresql")
         if url.host is None and "," in (hosts := first_text(url.query.get("host"))):
             places = joined_hosts(hosts, first_text(url.query.get("port")))
@@ -116,39 +116,39 @@ class Database:
 
     @property
     def policy(self) -> SessionPolicy:
-        """What holds for its sessions."""
+        """Return the policy of its sessions."""
         return self._policy
 
     @property
     def application_name(self) -> str:
-        """What the server's activity views show."""
+        """Return the name shown in the server's activity views."""
         return self._policy.application_name
 
     @property
     def writable(self) -> bool:
-        """Whether its sessions may write."""
+        """Return True if its sessions may write."""
         return self._policy.writable
 
     @property
     def limits(self) -> Limits:
-        """The time limits of each session."""
+        """Return the time limits of each session."""
         return self._policy.limits
 
     @property
     def schema(self) -> str:
-        """The schema that unqualified names are looked up in, before ``public``."""
+        """Return the schema that unqualified names are looked up in, before ``public``."""
         return self._policy.schema
 
     @property
     def engine(self) -> Engine:
-        """The engine of this database's sessions."""
+        """Return the engine of this database's sessions."""
         return self._engine(writable=self.writable)
 
     def writing(self) -> Self:
         """Return the same database, with sessions that may write.
 
         Raises:
-            NotAllowedError: It is guarded, and only reads.
+            NotAllowedError: The database is guarded and read-only.
         """
         self._require_writing()
         return self.derived(writable=True)
@@ -158,9 +158,9 @@ class Database:
         return self.derived(limits=replace(self.limits, **changes))
 
     def derived(self, **changes: Any) -> Self:
-        """Return the same database under a policy that differs in some attributes.
+        """Return the same database with some attributes of the policy changed.
 
-        A guard stays: nothing that is derived may do more than what it is derived of.
+        A guard is kept: a derived database never allows more than the original.
         """
         guard = self._policy.guard
         if guard is not Guard.NONE:
@@ -170,7 +170,7 @@ class Database:
         return other
 
     def make_session(self) -> ReadSession:
-        """Return a new session; the caller closes it. It may write only where the database may."""
+        """Return a new session, which the caller must close; it may write if the database may."""
         from db.sessions import ReadSession, WriteSession
 
         kind = WriteSession if self.writable else ReadSession
@@ -178,7 +178,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[ReadSession]:
-        """Open a read-only session, which is rolled back at the end."""
+        """Open a read-only session that is rolled back at the end."""
         from db.sessions import ReadSession
 
         with ReadSession(self._engine(writable=False)) as session:
@@ -186,10 +186,10 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[WriteSession]:
-        """Open a writing session: one transaction, committed at the end, rolled back on any error.
+        """Open a writable session: one transaction, committed at the end, rolled back on any error.
 
         Raises:
-            NotAllowedError: It is guarded, and only reads.
+            NotAllowedError: The database is guarded and read-only.
         """
         from db.sessions import WriteSession
 
@@ -198,10 +198,10 @@ class Database:
             yield session
 
     def arguments(self) -> dict[str, Any]:
-        """Return what libpq is given besides the address; it sets no mode and no limits."""
+        """Return libpq's arguments besides the address; they set no mode and no limits."""
         return {
-            # libpq would take a missing one from PGHOSTADDR or a service file, and that address
-            # would win over the host: another server than the one that the target names.
+            # Without it, libpq would take one from PGHOSTADDR or a service file. It would override
+            # the host, and so connect to a different server than the target's.
             "hostaddr": self._url.query.get("hostaddr", ""),
             "target_session_attrs": wanted_server(
                 first_text(self._url.query.get("target_session_attrs")) or "any"
@@ -227,7 +227,7 @@ class Database:
             )
 
     def _make_engine(self, *, writable: bool) -> Engine:
-        """Make an engine; every connection to the database is opened by one of these."""
+        """Create an engine; every connection to the database is opened by one of these."""
         if writable:
             self._require_writing()
         policy = replace(self._policy, writable=writable)
@@ -239,13 +239,13 @@ class Database:
             pool_pre_ping=True,
             pool_recycle=1_800,
             hide_parameters=True,
-            # Looking for a type that no table has would cost three round trips.
+            # Looking for hstore, which no table uses, would cost three round trips.
             use_native_hstore=False,
         )
         make_interruptible(engine)
         report_standby(engine)
         report_refusals(engine)
-        # SQLAlchemy's own turns to autocommit for it, which a guarded connection refuses.
+        # SQLAlchemy's own ping switches to autocommit, which a guarded connection refuses.
         vars(engine.dialect)["do_ping"] = _ping
         event.listen(engine, "checkin", _give_back)
         return engine
@@ -257,6 +257,6 @@ def _ping(connection: DriverConnection) -> bool:
 
 
 def _give_back(connection: DriverConnection | None, record: Any) -> None:
-    """Close a connection to a pooler: while it is open, it may keep one of few from others."""
+    """Close a connection to a pooler, which may have only a few for all of its clients."""
     if connection is not None and connection.pooled and not connection.rehearsing:
         record.invalidate()

@@ -1,6 +1,6 @@
-"""The one kind of connection that a `db.database.Database` opens: it keeps to its policy.
+"""The connection class that `db.database.Database` uses, which enforces the session policy.
 
-Whoever gets hold of it, through a session, a pool, or the driver, gets what the policy allows.
+Code that uses it through a session, a pool, or the driver can do only what the policy allows.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from db.errors import NotAllowedError, ServerReadOnlyError
 from db.statement_guard import ends_transaction, is_transaction_mode, may_matter
 
 _SAVEPOINT = "aspencli_rehearsal"
-# The driver writes these as literals; of anything else it may write whatever it likes.
+# The driver renders these as literals; it may render other types as arbitrary SQL.
 _LITERALS = (str, int, float, bool, bytes, type(None))
 
 
 def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
-    """Return what opens connections under a policy: psycopg2's ``connection_factory``."""
+    """Return a psycopg2 ``connection_factory`` that opens connections under a policy."""
 
     def open_connection(dsn: str) -> DriverConnection:
         connection = DriverConnection(dsn)
@@ -50,12 +50,12 @@ def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
 
 
 class DriverConnection(PlainConnection):
-    """A connection whose transactions are as its policy says.
+    """A connection that enforces its policy in every transaction.
 
     Attributes:
-        policy: What holds for it.
+        policy: The policy of the connection.
         pooled: Whether a pooler is in between, so that settings last for one transaction only.
-        defaults: What the server itself says of its sessions.
+        defaults: The server's own session defaults.
     """
 
     defaults: ServerDefaults
@@ -65,11 +65,11 @@ class DriverConnection(PlainConnection):
     _saved = False
 
     def take_up(self, policy: SessionPolicy) -> None:
-        """Set the session up, and make sure that it is as it must be.
+        """Apply a policy to the session, and check that it took effect.
 
         Raises:
-            ServerReadOnlyError: It should write, and the server's own settings are against that.
-            NotAllowedError: It cannot be made read-only.
+            ServerReadOnlyError: The policy allows writes, but the server's own settings do not.
+            NotAllowedError: It has a different policy already, or cannot be made read-only.
         """
         if self._policy not in {None, policy}:
             raise NotAllowedError("An open connection keeps its policy. Nothing was written.")
@@ -95,14 +95,14 @@ class DriverConnection(PlainConnection):
 
     @property
     def policy(self) -> SessionPolicy:
-        """What holds for it."""
+        """Return the policy of the connection."""
         if self._policy is None:
             raise RuntimeError("the connection was not set up")
         return self._policy
 
     @property
     def rehearsing(self) -> bool:
-        """Whether nothing is ever committed."""
+        """Return True if nothing is ever committed."""
         return self.policy.guard is Guard.REHEARSAL
 
     @property
@@ -110,13 +110,13 @@ class DriverConnection(PlainConnection):
         return self.pooled or self.policy.guard is not Guard.NONE
 
     def ping(self) -> None:
-        """Make sure that the server answers, in one round trip and outside any transaction."""
+        """Check that the server answers, in one round trip and outside any transaction."""
         self._ask("SELECT 1")
 
     def cursor(
         self, name: Any = None, cursor_factory: Any = None, *arguments: Any, **named: Any
     ) -> Any:
-        """Return a cursor; where transactions have rules, one that keeps them."""
+        """Return a cursor, which enforces the rules for transactions if there are any."""
         factory: Any = cursor_factory or vars(PlainConnection)["cursor_factory"].__get__(self)
         factory = factory or PlainCursor
         if self._is_watched:
@@ -124,7 +124,7 @@ class DriverConnection(PlainConnection):
         return super().cursor(name, factory, *arguments, **named)
 
     def commit(self) -> None:
-        """Commit; in a rehearsal, keep what was done until its end."""
+        """Commit; in a rehearsal, only release the savepoint."""
         if not self.rehearsing:
             super().commit()
         elif self._saved:
@@ -132,7 +132,7 @@ class DriverConnection(PlainConnection):
             self._say(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
     def rollback(self) -> None:
-        """Roll back; in a rehearsal, to where the last commit was."""
+        """Roll back; in a rehearsal, only to the last commit."""
         if not self.rehearsing:
             super().rollback()
         elif self._saved:
@@ -140,10 +140,10 @@ class DriverConnection(PlainConnection):
             self._say(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
 
     def before(self, statement: str) -> None:
-        """Begin the transaction that a statement runs in, as the policy says; see `_watched`.
+        """Begin the transaction that a statement runs in, under the policy; see `_watched`.
 
         Raises:
-            NotAllowedError: The statement would end it, or it is not read-only.
+            NotAllowedError: It would end the transaction, or the transaction is not read-only.
         """
         policy = self.policy
         if policy.guard is not Guard.NONE:
@@ -164,7 +164,7 @@ class DriverConnection(PlainConnection):
     def _begin(self, statement: str) -> None:
         policy = self.policy
         if policy.guard is Guard.NONE and is_transaction_mode(statement):
-            return  # our own code says the mode; what else is to be set follows it
+            return  # our own code sets the mode; the other settings follow it
         in_mode = self.get_transaction_status() == TRANSACTION_STATUS_IDLE
         self._fresh = False
         if not in_mode or policy.writable:
@@ -173,7 +173,7 @@ class DriverConnection(PlainConnection):
             raise _not_read_only()
 
     def _set_reading(self) -> str:
-        """Begin a read-only transaction. After the query in it no statement can make it write."""
+        """Begin a read-only transaction; after its first query, no statement can make it write."""
         query = "SELECT current_setting('transaction_read_only')"
         if self.pooled:
             query = transaction_settings(self.policy, self.defaults)
@@ -207,15 +207,15 @@ class DriverConnection(PlainConnection):
             )
 
     def _say(self, words: str) -> None:
-        """Send something of our own, past whoever records or guards cursors."""
+        """Run a statement of our own, bypassing cursors that record or guard."""
         with PlainCursor(self) as cursor:
             cursor.execute(words)
 
     def _ask(self, query: str) -> Any:
-        """Ask something of our own outside any transaction."""
+        """Run a query of our own outside any transaction; return its first row."""
         autocommit: Any = PlainConnection.autocommit
         before, mode = self.autocommit, self.readonly
-        # With a mode of its own, psycopg2 would change the session's when autocommit ends.
+        # If `readonly` were set, psycopg2 would change the session's mode when autocommit ends.
         self._set_mode(read_only=None)
         autocommit.__set__(self, True)
         try:
@@ -231,7 +231,7 @@ class DriverConnection(PlainConnection):
         mode: Any = PlainConnection.readonly
         mode.__set__(self, read_only)
 
-    # What would take the connection out of its transactions, or of their mode
+    # Calls that would take the connection out of its transactions, or change their mode
 
     def _refuse(self, what: str) -> NoReturn:
         kind = "rehearsal" if self.rehearsing else "read-only session"
@@ -246,7 +246,7 @@ class DriverConnection(PlainConnection):
 
     @property
     def autocommit(self) -> bool:
-        """Whether each statement is committed by itself."""
+        """Return True if each statement is committed separately."""
         autocommit: Any = PlainConnection.autocommit
         return bool(autocommit.__get__(self))
 
@@ -259,7 +259,7 @@ class DriverConnection(PlainConnection):
 
     @property
     def readonly(self) -> Any:
-        """The mode that its transactions begin with; None for the session's own."""
+        """Return the mode that its transactions begin with; None for the session's default."""
         readonly: Any = PlainConnection.readonly
         return readonly.__get__(self)
 
@@ -277,7 +277,7 @@ class DriverConnection(PlainConnection):
         deferrable: Any = None,
         autocommit: Any = None,
     ) -> None:
-        """Set how its transactions begin."""
+        """Set the characteristics of its transactions."""
         if self._is_guarded and autocommit:
             self._refuse("Autocommit")
         if self._is_guarded and not self.policy.writable and _is_off(readonly):
@@ -293,26 +293,26 @@ class DriverConnection(PlainConnection):
         super().set_isolation_level(level)
 
     def reset(self) -> None:
-        """Bring the session back to how it began."""
+        """Reset the session, and apply its policy again."""
         if self._is_guarded:
             self._refuse("Resetting the connection")
         super().reset()
         self.take_up(self.policy)
 
     def lobject(self, *arguments: Any, **named: Any) -> Any:
-        """Open a large object, which PostgreSQL 15 and earlier would write in any transaction."""
+        """Open a large object, which PostgreSQL 15 and earlier write even when read-only."""
         if self._is_guarded:
             self._refuse("A large object")
         return super().lobject(*arguments, **named)
 
     def tpc_begin(self, xid: Any) -> None:
-        """Begin a transaction of a transaction manager."""
+        """Begin a two-phase transaction."""
         if self._is_guarded:
             self._refuse("A two-phase transaction")
         super().tpc_begin(xid)
 
     def tpc_commit(self, *xid: Any) -> None:
-        """Commit a transaction of a transaction manager."""
+        """Commit a two-phase transaction."""
         if self._is_guarded:
             self._refuse("A two-phase transaction")
         super().tpc_commit(*xid)
@@ -332,20 +332,20 @@ def _not_read_only() -> NotAllowedError:
 
 @cache
 def _watched(base: type[Any]) -> type[Any]:
-    """Return a class of cursors that lets the connection see each statement before it is sent."""
+    """Return a cursor class that shows each statement to the connection before sending it."""
     if issubclass(base, _Watched):
         return base
     return type(f"Watched{base.__name__}", (_Watched, base), {})
 
 
 class _Watched:
-    """Put before a class of cursors; see `_watched`."""
+    """A mixin for cursor classes; see `_watched`."""
 
     connection: DriverConnection
 
     def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
         self.connection.before(_sent(self, query, vars))
-        return super().execute(query, vars)  # type: ignore[misc] # of the class after this one
+        return super().execute(query, vars)  # type: ignore[misc] # defined by the cursor class
 
     def executemany(self, query: Any, vars_list: Iterable[Any]) -> Any:
         sets = list(vars_list)
@@ -371,7 +371,7 @@ class _Watched:
 
 
 def _sent(cursor: Any, query: Any, values: Any) -> str:
-    """Return what the server will be sent, as far as it decides where statements end."""
+    """Return the SQL to be sent, accurate enough to find where its statements end."""
     if isinstance(query, Composable):
         query = query.as_string(cursor)
     text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
@@ -382,6 +382,6 @@ def _sent(cursor: Any, query: Any, values: Any) -> str:
         try:
             sent: bytes = cursor.mogrify(query, values)
         except (TypeError, IndexError, KeyError, psycopg2.Error):
-            return text  # the driver will say what is wrong with them, and send nothing
+            return text  # the driver will report the error, and send nothing
         return sent.decode(errors="replace")
     return text

@@ -1,4 +1,4 @@
-"""What can go wrong in the database layer, in its own words."""
+"""Errors raised by the database layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class NotAllowedError(Exception):
-    """A session, or a statement, that the rules of this database do not allow; nothing was written.
+    """A session or statement that the rules of this database do not allow; nothing was written.
 
     Attributes:
         message: What was not allowed, and why.
@@ -21,15 +21,15 @@ class NotAllowedError(Exception):
 
 
 class ServerReadOnlyError(NotAllowedError):
-    """The server's own settings make every session of this database or role read-only."""
+    """A server whose own settings make every session of this database or role read-only."""
 
 
 class RowsMovedError(Exception):
-    """Rows were changed by somebody else between the plan and the write; nothing was written.
+    """A conflict: rows were changed between the plan and the write; nothing was written.
 
     Attributes:
-        rows: A line of text for each row that moved; only the first where they are many.
-        total: How many moved.
+        rows: One line of text per changed row; only the first ones if there are many.
+        total: The number of changed rows.
     """
 
     def __init__(self, rows: Sequence[str], total: int):
@@ -39,11 +39,11 @@ class RowsMovedError(Exception):
 
 
 class OutcomeUnknownError(Exception):
-    """The connection was lost at the commit, and the database could not be asked since.
+    """A commit with an unknown outcome: the connection was lost and could not be restored.
 
     Attributes:
-        transaction: The transaction's id, to ask later with ``txid_status``.
-        undo_file: What takes the change back, if it was written; None where there is no such file.
+        transaction: The transaction ID, for checking later with ``txid_status``.
+        undo_file: The undo file, in case the change was written; None if there is no such file.
     """
 
     def __init__(self, transaction: int):
@@ -53,7 +53,7 @@ class OutcomeUnknownError(Exception):
 
 
 class StandbyError(Exception):
-    """A write reached a standby, which only reads; nothing was written.
+    """A write that reached a read-only standby; nothing was written.
 
     Attributes:
         place: The host and port of the standby.
@@ -65,10 +65,10 @@ class StandbyError(Exception):
 
 
 class TemporaryTablesDeniedError(Exception):
-    """The role may not create temporary tables in the database; nothing was written.
+    """A role without permission to create temporary tables in the database; nothing was written.
 
     Attributes:
-        grant: The statement to ask an administrator for.
+        grant: The statement to ask an administrator to run.
     """
 
     def __init__(self, database: str, role: str):

@@ -1,7 +1,7 @@
-"""Addresses with several hosts; without SQLAlchemy, which takes its time to load.
+"""Addresses with several hosts. Does not use SQLAlchemy, which is slow to import.
 
-libpq writes them ``u@one:1,two:2/db``, SQLAlchemy ``u@/db?host=one:1&host=two:2``, and both of them
-read ``u@/db?host=one,two&port=1,2``, which is what this program uses.
+libpq writes them as ``u@one:1,two:2/db``, SQLAlchemy as ``u@/db?host=one:1&host=two:2``. Both of
+them accept ``u@/db?host=one,two&port=1,2``, which is what this program uses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 
 def split_hosts(address: str) -> str:
-    """Return an address with its hosts where libpq and SQLAlchemy both look for several."""
+    """Return an address with its hosts in the form that libpq and SQLAlchemy both accept."""
     scheme, separator, rest = address.partition("://")
     location, _, query = rest.partition("?")
     netloc, slash, path = location.partition("/")
@@ -34,7 +34,7 @@ def split_hosts(address: str) -> str:
 
 
 def joined_hosts(hosts: str, ports: str) -> str:
-    """Return ``one:1,two:2`` of ``one,two`` and ``1,2``, as people write it."""
+    """Return ``one:1,two:2`` for ``one,two`` and ``1,2``, as people write it."""
     names, numbers = hosts.split(","), ports.split(",")
     if len(numbers) == 1:
         numbers *= len(names)
@@ -59,14 +59,14 @@ def _place(text: str) -> tuple[str, str]:
 
 
 def first_text(value: str | Sequence[str] | None) -> str:
-    """Return a parameter of an address as one text."""
+    """Return a parameter of an address as one string."""
     return value if isinstance(value, str) else ",".join(value or ())
 
 
 def wanted_server(attributes: str) -> str:
-    """Return a value of ``target_session_attrs`` that a read-only session can ask for, too.
+    """Return a value of ``target_session_attrs`` that also works for read-only sessions.
 
-    For ``read-write`` libpq asks whether the session is read-only, as ours are by default, and
-    rejects every server. What is meant is the primary.
+    With ``read-write``, libpq rejects servers whose sessions are read-only, as ours are by default
+    on every server. Its purpose is to find the primary.
     """
     return "primary" if attributes == "read-write" else attributes

@@ -1,8 +1,8 @@
-"""Long statements that Ctrl-C can stop.
+"""Running long statements so that Ctrl-C can interrupt them.
 
-The driver waits inside C, where no signal handler of Python runs until the statement is over. So
-statements go to a thread, and the main thread waits where it hears of an interrupt. (psycopg2's own
-wait callback would do for statements, but it forbids COPY.)
+The driver blocks in C, where no Python signal handler runs until the statement is over. So each
+statement runs in a thread of its own, while the main thread waits where signals can reach it.
+(psycopg2's wait callback would do for statements, but it rules out COPY.)
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GLANCE_S = 0.1
-"""Seconds between two looks at whether an interrupt came."""
-_PIECE = 1 << 16  # bytes; what a pipe holds
+"""Seconds between checks for an interrupt."""
+_PIECE = 1 << 16  # bytes; the capacity of a pipe
 
 
 class Readable(Protocol):
-    """What the driver reads from."""
+    """A file that the driver reads from."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes; empty at the end."""
+        """Return the next bytes; empty at the end."""
 
 
 def cancellable(connection: Connection, work: Callable[[], T]) -> T:
-    """Do the work; an interrupt cancels its statement on the server, at once.
+    """Run the work; an interrupt cancels its statement on the server immediately.
 
     Raises:
         KeyboardInterrupt: The work was interrupted; its transaction has failed.
@@ -51,12 +51,12 @@ def cancellable(connection: Connection, work: Callable[[], T]) -> T:
 
 
 def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readable], T]) -> T:
-    """Do work that reads a file made of pieces; an interrupt ends it even while a piece is awaited.
+    """Run work that reads a file made of pieces; an interrupt also ends a wait for the next piece.
 
-    The pieces are made in the thread that calls, so what goes wrong there is raised as it is.
+    The pieces are made in the calling thread, so their errors are raised unchanged.
 
     Raises:
-        KeyboardInterrupt: It was interrupted; the transaction has failed.
+        KeyboardInterrupt: The work was interrupted; the transaction has failed.
     """
     pipe = _Pipe()
     worker = Worker(driver_of(connection), lambda: work(pipe))
@@ -78,10 +78,10 @@ def fed(connection: Connection, pieces: Iterable[bytes], work: Callable[[Readabl
 
 
 class StatementThread(threading.Thread):
-    """Does the work of a thread that waits for it.
+    """A thread that runs a statement while another thread waits for it.
 
     Attributes:
-        asked_by: Where that thread is; None once the work is done.
+        asked_by: The frame of the waiting thread; None once the work is done.
     """
 
     def __init__(self, work: Callable[[], None], asked_by: FrameType):
@@ -90,7 +90,7 @@ class StatementThread(threading.Thread):
         self.asked_by: FrameType | None = asked_by
 
     def run(self) -> None:
-        """Do it."""
+        """Run the work."""
         try:
             self._work()
         finally:
@@ -98,12 +98,12 @@ class StatementThread(threading.Thread):
 
 
 def driver_of(connection: Connection) -> Any:
-    """Return the driver's connection; asked for early, since the work may lose it."""
+    """Return the driver's connection; call it early, because the work may lose the connection."""
     return connection.connection.driver_connection
 
 
 class Worker(Generic[T]):
-    """Work on a driver's connection, in a separate thread."""
+    """Work on a driver connection, done in a separate thread."""
 
     def __init__(self, driver: Any, work: Callable[[], T]):
         self._driver = driver
@@ -116,7 +116,7 @@ class Worker(Generic[T]):
     def start(self) -> None:
         """Start the thread."""
         self._started = True
-        StatementThread(self._run, sys._getframe(1)).start()  # noqa: SLF001 - documented, underscore and all
+        StatementThread(self._run, sys._getframe(1)).start()  # noqa: SLF001 - documented, despite the underscore
 
     def _run(self) -> None:
         try:
@@ -131,33 +131,33 @@ class Worker(Generic[T]):
         return self._done.is_set()
 
     def ended_within(self, seconds: float) -> bool:
-        """Wait for the end of the work, at most so long; return True once it is over."""
+        """Wait up to `seconds` for the work to end; return True if it has."""
         return self._done.wait(seconds)
 
     def cancel(self) -> None:
-        """Cancel the statement that is running."""
-        with suppress(psycopg2.Error):  # a broken connection ends the work by itself
+        """Cancel the running statement."""
+        with suppress(psycopg2.Error):  # a broken connection ends the work anyway
             self._driver.cancel()
 
     def wait(self, unwanted: Callable[[], object]) -> None:
-        """Return when it has ended; cancel its statement as long as it is unwanted."""
+        """Wait for the work to end; keep canceling its statement while `unwanted` returns true."""
         while self._started and not self._done.wait(GLANCE_S):
             if unwanted():
-                self.cancel()  # again and again, for the first may come before the statement does
+                self.cancel()  # repeatedly, because the first may come before the statement
 
     def failure(self) -> BaseException | None:
-        """Return what the work raised."""
+        """Return the exception that the work raised, if any."""
         return self._failure
 
     def result(self) -> T:
-        """Return what the work returned, or raise what it raised."""
+        """Return the result of the work, or raise the exception that it raised."""
         if self._failure is not None:
             raise self._failure
         return self._outcome[0]
 
 
 class NotedInterrupts:
-    """For the length of a ``with`` block interrupts are noted; at its end they are obeyed."""
+    """A ``with`` block in which interrupts are only recorded; they take effect at its end."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
@@ -169,7 +169,7 @@ class NotedInterrupts:
         try:
             for number in _SIGNALS:
                 handler = signal.getsignal(number)
-                if callable(handler):  # else it is ignored, or ends the process at once
+                if callable(handler):  # otherwise it is ignored, or ends the process
                     self._handlers[number] = handler
                     signal.signal(number, self._note)
         except BaseException:
@@ -190,11 +190,11 @@ class NotedInterrupts:
             raise KeyboardInterrupt
 
     def forget(self) -> None:
-        """Let the interrupts that came so far be ignored."""
+        """Discard the interrupts recorded so far."""
         self.came.clear()
 
     def pass_on(self) -> None:
-        """Hand the interrupts that came to their own handlers, which decide what they mean."""
+        """Pass the recorded interrupts to their original handlers, which decide what they mean."""
         self._restore()
         while self.came:
             number = self.came.pop(0)
@@ -209,7 +209,7 @@ class NotedInterrupts:
 
 
 class _Pipe:
-    """The system's pipe: it holds no lock of Python's that an interrupt could leave taken."""
+    """An operating system pipe, which has no Python lock that an interrupt could leave locked."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -218,7 +218,7 @@ class _Pipe:
         self._ended = False
 
     def fill(self, pieces: Iterable[bytes], unread: Callable[[], bool]) -> None:
-        """Write the pieces; stop when nobody will read them, for the result tells why."""
+        """Write the pieces; stop if the reader has ended, because its result says why."""
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
@@ -228,7 +228,7 @@ class _Pipe:
                     rest = rest[os.write(self._writing, rest) :]
 
     def end(self, *, complete: bool) -> None:
-        """Say that nothing follows, and whether that is all there was to read."""
+        """Close the writing end; if not complete, the reader gets an `EOFError`."""
         if not self._ended:
             self._ended = True
             self._complete = complete

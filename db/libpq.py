@@ -1,4 +1,4 @@
-"""What libpq reads: the variables of the environment, and addresses as people write them."""
+"""libpq's environment variables, and normalization of the addresses that people write."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import quote
 
 from db.connecting import InvalidDatabaseUrlError
 
-# They name a server, a database, or a kind of session other than the one the address names; a
-# service file can hold all of these. PGCLUSTER is read by Debian's wrapper of psql.
+# These select another server, database, or kind of session than the address does; a service file
+# can contain all of these. PGCLUSTER is read by Debian's psql wrapper.
 MISLEADING = frozenset(
     {
         *("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"),
         *("PGSERVICE", "PGSERVICEFILE", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGCLUSTER"),
     }
 )
-# How a connection is opened, encrypted, and authenticated, and what its session starts with
-# (libpq, "Environment Variables"). An operator may need them for a server of their own.
+# These control how a connection is opened, encrypted, and authenticated, and how its session
+# starts (libpq, "Environment Variables"). Operators may need them for servers of their own.
 CONNECTION = frozenset(
     {
         *("PGPASSWORD", "PGPASSFILE", "PGCONNECT_TIMEOUT", "PGCLIENTENCODING", "PGREQUIREAUTH"),
@@ -32,7 +32,7 @@ CONNECTION = frozenset(
 
 
 def forget(names: Iterable[str]) -> None:
-    """Remove variables from this process's environment, and so from that of its children."""
+    """Remove variables from the environment of this process, and so of its children."""
     for name in names:
         os.environ.pop(name, None)
 
@@ -49,13 +49,13 @@ _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def clean_address(address: str) -> str:
-    """Return an address with its user and password encoded, as every parser reads them alike.
+    """Return an address with its user and password encoded so that all parsers agree.
 
-    SQLAlchemy reads a password up to the first ``@``, libpq ends it at ``/`` or ``?``. The rest of
-    it would be taken for a host or a database, and shown in messages.
+    SQLAlchemy reads a password up to the first ``@``; libpq ends it at ``/`` or ``?``, takes the
+    rest for a host or a database, and shows it in messages.
 
     Raises:
-        InvalidDatabaseUrlError: It is ambiguous, or contains a NUL character.
+        InvalidDatabaseUrlError: The address is ambiguous, or contains a NUL character.
     """
     if "\0" in address or "%00" in address:
         raise InvalidDatabaseUrlError("The database address contains a NUL character")

@@ -1,4 +1,4 @@
-"""What is asked of the table of locations, by the commands and by the service alike."""
+"""Queries on the table of locations, shared by the commands and the service."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import sqlalchemy as sa
 from db.models import Location
 
 LEVELS = ("region", "country", "division", "location")
-"""The parts of a location, from the largest down."""
+"""The parts of a location, from largest to smallest."""
 _COLUMNS = [getattr(Location, level) for level in LEVELS]
 _NEAREST = 30
-_LONGEST = 255  # what PostgreSQL's levenshtein() takes
+_LONGEST = 255  # the maximum length for PostgreSQL's levenshtein()
 
 
 def listed_places(deepest: str) -> sa.Select[Any]:
-    """Every location that is no more exact than that level, in the order of their ids."""
+    """Return a query for all locations no more specific than a level, ordered by ID."""
     return _places().where(_no_deeper_than(deepest)).order_by(Location.id)
 
 
 def nearest_places(typed: Mapping[str, str]) -> sa.Select[Any]:
-    """The locations nearest to what was typed, by edit distance; the more exact, the fewer.
+    """Return a query for the locations nearest to what was typed, by edit distance.
 
-    A country or division comes with what lies directly in it; a region alone, with locations.
+    A country or division comes with what is directly in it; a region alone, with locations.
 
     Args:
-        typed: At least one name, by its level; none of them empty.
+        typed: At least one name, by level; none of them empty.
     """
     distance = sum(_distance(level, name) for level, name in typed.items())
     depth = max(map(LEVELS.index, typed)) or LEVELS.index("location")
@@ -62,7 +62,7 @@ def _no_deeper_than(level: str) -> sa.ColumnElement[bool]:
 
 
 def _distance(level: str, name: str) -> Any:
-    """How many letters a location's name at that level is away; a missing one is all of them."""
+    """Return the edit distance of a location's name at a level; a missing name counts as empty."""
     known = sa.func.lower(sa.func.coalesce(getattr(Location, level), ""))
     return sa.func.levenshtein(
         sa.func.left(known, _LONGEST), sa.func.left(sa.func.lower(name), _LONGEST)

@@ -1,7 +1,7 @@
-"""Which role of a server cannot write, so that not even SQL can make a session write.
+"""Lookup of a role that cannot write, so that not even raw SQL can make a session write.
 
-"Can write" is meant widely: rights on any table, column, sequence or schema that is not the
-server's own, on the database itself, or to make roles and databases.
+"Can write" includes privileges on any table, column, sequence, or schema that is not the server's
+own, on the database itself, or to create roles and databases.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
 
-# A role that owns something, or is a member of one that does, may do with it what it likes.
+# A role that owns an object, or is a member of a role that does, can do anything with it.
 _WRITES = """
     r.rolsuper OR r.rolcreaterole OR r.rolcreatedb
     OR has_database_privilege(r.oid, current_database(), 'CREATE')
@@ -55,12 +55,12 @@ SELECT session_user::text,
 
 @dataclass(frozen=True)
 class Rights:
-    """What the role of a session may do.
+    """The privileges of a session's role.
 
     Attributes:
         user: The role.
-        can_write: Whether it, or a role that it may become, can write anything.
-        reader: A role that it may become, that reads every table and cannot write; None where
+        can_write: Whether it, or a role that it can switch to, can write anything.
+        reader: A role that it can switch to that reads every table and cannot write; None if
             there is none.
     """
 
@@ -70,11 +70,11 @@ class Rights:
 
 
 def rights(connection: Any, schema: str) -> Rights:
-    """Look up what a connection's role may do, in one query.
+    """Look up the privileges of a connection's role, in one query.
 
     Args:
-        connection: One of the driver's.
-        schema: The schema that is to be read.
+        connection: A driver connection.
+        schema: The schema to be read.
     """
     with PlainCursor(connection) as cursor:
         cursor.execute(_FIND, {"schema": schema})

@@ -1,8 +1,8 @@
-"""Why a server refused a connection, in whatever language it says so.
+"""The SQLSTATE of a refused connection, whatever language the server's messages are in.
 
-libpq gives a failed connection's SQLSTATE only as text, and by default not at all. Where a server
-refused, it is asked a second time with libpq's verbosity ``PQERRORS_SQLSTATE``, under which the
-message is nothing but the code. psycopg2 publishes the pointer that this takes (``pgconn_ptr``).
+libpq gives a failed connection's SQLSTATE only as text, and by default not at all. So a refused
+connection is tried a second time with libpq's verbosity ``PQERRORS_SQLSTATE``, which reduces the
+message to the code. psycopg2 exposes the pointer that this requires (``pgconn_ptr``).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sqlalchemy.engine import Engine
 _SQLSTATE_ONLY = 3  # PQERRORS_SQLSTATE of libpq-fe.h
 _CODE = re.compile(r": +([0-9A-Z]{5})$", re.MULTILINE)
 _PATIENCE_S = 10.0
-# libpq's own words for a server that did not get as far as refusing; they are never translated, for
-# the driver's libpq is built without languages.
+# libpq's own messages for a server that could not be reached, and so did not refuse. They are never
+# translated, because the driver's libpq is built without language support.
 _NOT_REACHED = re.compile(
     r"Connection refused|could not translate host name|timeout expired|No such file or directory"
     r"|No route to host|Network is unreachable|invalid |could not parse|service file|SSL error"
 )
 _PROTOCOL_VIOLATION = "08P01"
-# PgBouncer 1.18 gives this code to every refusal. Its own words are never translated; those that it
-# passes on are in the server's language, so others than English stay what they are.
+# PgBouncer 1.18 uses this code for every refusal. Its own messages are never translated; those it
+# relays are in the server's language, and keep this code unless they are in English.
 _POOLER_STATES = (
     (
         re.compile(r"SASL authentication failed|password authentication failed|no such user"),
@@ -46,12 +46,12 @@ _ATTRIBUTE = "refusal_state"
 
 
 def report_refusals(engine: Engine) -> None:
-    """Let the errors of an engine's connections know the SQLSTATE; see `refusal_state`."""
+    """Add the SQLSTATE to an engine's connection errors; see `refusal_state`."""
     event.listen(engine, "do_connect", _connect)
 
 
 def refusal_state(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE with which the server refused a connection; None where it did not."""
+    """Return the SQLSTATE with which the server refused a connection; None if it did not."""
     found = getattr(error, _ATTRIBUTE, None)
     return found if isinstance(found, str) else None
 
@@ -66,17 +66,17 @@ def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, A
 
 
 def _meant_state(state: str | None, words: str) -> str | None:
-    """Return the code that a server would have given where a pooler in front of it refused."""
+    """Return the code that the server would have given, if a pooler refused the connection."""
     if state != _PROTOCOL_VIOLATION:
         return state
     return next((meant for text, meant in _POOLER_STATES if text.search(words)), state)
 
 
 def find_state(parameters: Mapping[str, Any]) -> str | None:
-    """Connect once more, only to learn the SQLSTATE of the refusal.
+    """Connect again, only to get the SQLSTATE of the refusal.
 
     Args:
-        parameters: libpq's keywords.
+        parameters: The libpq connection parameters.
     """
     set_verbosity = _set_verbosity()
     if set_verbosity is None:
@@ -97,7 +97,7 @@ def find_state(parameters: Mapping[str, Any]) -> str | None:
 
 
 def _finish(connection: Any, seconds: float) -> None:
-    """Wait until the connection is open, or given up."""
+    """Wait until the connection is open or the time is up."""
     deadline = time.monotonic() + seconds
     while (state := connection.poll()) != POLL_OK:
         rest = deadline - time.monotonic()
@@ -108,10 +108,10 @@ def _finish(connection: Any, seconds: float) -> None:
 
 @cache
 def _set_verbosity() -> Callable[[int, int], int] | None:
-    """Return libpq's function, found in the libpq that the driver itself is linked to."""
+    """Return libpq's function, from the libpq that the driver itself is linked to."""
     try:
         function = ctypes.PyDLL(_psycopg.__file__).PQsetErrorVerbosity
-    except (OSError, AttributeError):  # a driver that hides its libpq
+    except (OSError, AttributeError):  # the driver does not expose its libpq
         return None
     function.argtypes = [ctypes.c_void_p, ctypes.c_int]
     function.restype = ctypes.c_int

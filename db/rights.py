@@ -1,4 +1,4 @@
-"""What the user of a database may do there, asked without doing it."""
+"""Checks of a user's privileges in a database, without using them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TABLE = "SELECT has_table_privilege(:table, :right)"
 
 @dataclass(frozen=True)
 class Right:
-    """Something that a write needs.
+    """A privilege that a write needs.
 
     Attributes:
         name: ``INSERT``, ``UPDATE`` or ``DELETE``.
-        table: The table, with its schema.
-        columns: Its columns; none for the table as a whole.
+        table: The table, including its schema.
+        columns: The columns; empty for the whole table.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Right:
 
 
 def lacking(connection: Connection, wanted: Iterable[Right]) -> list[Right]:
-    """Return the rights that the user does not have."""
+    """Return the privileges that the user does not have."""
     return [right for right in wanted if not _has(connection, right)]
 
 

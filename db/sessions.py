@@ -1,4 +1,4 @@
-"""Sessions of the ORM, by what they may do."""
+"""ORM sessions: read-only and writable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 
 class ReadSession(Session):
-    """A session through which the server refuses to write."""
+    """A session in which the server refuses to write."""
 
 
 class WriteSession(ReadSession):
-    """A session that may write; it commits where its context manager ends."""
+    """A session that may write; `db.database.Database.begin` commits it at the end."""

@@ -1,4 +1,4 @@
-"""Writes that reach a standby: an error of their own, in whatever language the server speaks."""
+"""Detection of writes that reach a standby, whatever language the server's messages are in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from db.errors import StandbyError
 
 # read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
-# object_not_in_prerequisite_state (LOCK TABLE). Each of them has other causes on a primary.
+# object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
 _REFUSALS = frozenset({"25006", "0A000", "55000"})
 
 
 def report_standby(engine: Engine) -> None:
-    """Let whatever a standby refuses to an engine, because it is one, be a `StandbyError`."""
+    """Make an engine raise `StandbyError` for statements refused because of a standby."""
     event.listen(engine, "handle_error", _examine)
 
 
@@ -34,9 +34,9 @@ def _is_standby(driver: Any, engine: Engine | None) -> bool:
     reported = driver.get_parameter_status("in_hot_standby")
     if reported is not None or engine is None:
         return bool(reported == "on")
-    # Before PostgreSQL 14 only a query tells, and this transaction has failed.
+    # Before PostgreSQL 14 only a query can tell, and this transaction has failed.
     try:
         with engine.connect() as connection:
             return bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
     except DBAPIError:
-        return False  # then the first error is the one to report
+        return False  # the original error is the one to report

@@ -1,8 +1,8 @@
-"""Which statements would end or change the transaction that a guarded session runs in.
+"""Detection of statements that would end or change the transaction of a guarded session.
 
 A guarded transaction is read-only from its first query on, and PostgreSQL lets no statement change
-that; but one statement may end the transaction, and the next one in the same string begin another.
-So what ends or begins transactions is not sent at all.
+that. But a statement could end the transaction, and the next one in the same string could begin
+another. So statements that end or begin transactions are never sent.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# PostgreSQL's own rules (scan.l), where they decide where a statement ends. Placeholders of drivers
-# are not known here: what is looked at is what the server is sent.
+# PostgreSQL's lexical rules (scan.l), as far as they decide where a statement ends. There are no
+# driver placeholders here, because the input is the text that is sent to the server.
 _TOKEN = re.compile(
     r"""
     (?P<gap>[ \t\n\r\f\v]+|--[^\n\r]*)
@@ -29,16 +29,16 @@ _TOKEN = re.compile(
 )
 _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
-_SHORT = 8_192  # characters; longer statements are not remembered
+_SHORT = 8_192  # characters; longer statements are not cached
 
 
 def ends_transaction(statement: str) -> str | None:
-    """Return the words by which a string of statements ends or begins a transaction, if it does.
+    """Return the command in a string of statements that ends or begins a transaction, if any.
 
     Args:
-        statement: What the server is sent.
+        statement: The text that is sent to the server.
     """
-    if not _SUSPECT.search(statement):  # nearly all
+    if not _SUSPECT.search(statement):  # the usual case
         return None
     return _look_up(statement) if len(statement) <= _SHORT else _look(statement)
 
@@ -49,7 +49,7 @@ def is_transaction_mode(statement: str) -> bool:
 
 
 def may_matter(statement: str) -> bool:
-    """Return False if no reading of a statement could find that it ends a transaction."""
+    """Return False if the statement cannot possibly end a transaction."""
     return _SUSPECT.search(statement) is not None
 
 
@@ -80,7 +80,7 @@ def _is_control(words: list[str]) -> bool:
 
 
 def _openings(text: str, count: int) -> list[list[str]]:
-    """Return the first words of each statement; anything else ends them."""
+    """Return the leading words of each statement, up to the first other token."""
     found: list[list[str]] = [[]]
     position, open_ = 0, True
     while match := _TOKEN.match(text, position):
@@ -101,7 +101,7 @@ def _openings(text: str, count: int) -> list[list[str]]:
 
 
 def _end_of_comment(text: str, position: int) -> int:
-    """Return where a comment ends that began before the position; comments nest."""
+    """Return the end of a comment that began before the position; comments nest."""
     depth = 1
     while depth and (mark := _BOUNDARY.search(text, position)):
         depth += 1 if mark[0] == "/*" else -1

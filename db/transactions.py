@@ -1,4 +1,4 @@
-"""Which database it is, and what became of a transaction there."""
+"""The identity of a database, and the status of its transactions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NOT_ALLOWED, _IN_THE_FUTURE = "42501", "22023"
 
 @dataclass(frozen=True)
 class DatabaseIdentity:
-    """What tells a database from another of the same name and address.
+    """The identity of a database, to distinguish it from others with the same name and address.
 
     Attributes:
-        oid: Its number within its server; a database that is made anew has another.
-        system: The identifier of the server's data, the same on its replicas and their backups;
-            None where this user may not read it.
+        oid: Its OID on the server; a database that is recreated gets a new one.
+        system: The system identifier of the server, which replicas and backups share; None if
+            this user may not read it.
     """
 
     oid: int
@@ -30,7 +30,7 @@ class DatabaseIdentity:
 
 
 def identify(connection: Connection) -> DatabaseIdentity:
-    """Which database a connection is open to; no transaction may be open there."""
+    """Return the identity of a connection's database; no transaction may be open on it."""
     with connection.begin():
         oid = int(connection.execute(sa.text(_OID)).scalar_one())
     try:
@@ -44,10 +44,10 @@ def identify(connection: Connection) -> DatabaseIdentity:
 
 
 def transaction_status(connection: Connection, transaction: int) -> str | None:
-    """``committed``, ``aborted`` or ``in progress``; None where the server cannot tell any more.
+    """Return ``committed``, ``aborted`` or ``in progress``; None if the server does not know.
 
-    It forgets old transactions, and knows none that it has not begun itself. No transaction may be
-    open on the connection.
+    The server forgets old transactions, and knows only those that it began itself. No transaction
+    may be open on the connection.
     """
     try:
         with connection.begin():

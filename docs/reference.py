@@ -83,7 +83,7 @@ def _arguments(found: Any) -> Iterator[str]:
 
 
 def _word(param: Any) -> str:
-    """What an argument is called, without the brackets that say how often it may be given."""
+    """Return an argument's name without the brackets that show how often it may be given."""
     return "".join(char for char in param.metavar or param.name.upper() if char not in "[].")
 
 

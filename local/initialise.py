@@ -1,4 +1,4 @@
-"""A new PostgreSQL data folder, and the settings of a server that shares a laptop."""
+"""New PostgreSQL data folders, and the settings of a server that shares a laptop."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from local.places import ROLES
 
 SETTINGS_FILE = "aspencli.conf"
 _UNFINISHED = "data.new-"
-_BUILTIN_LOCALES = 17  # the first version that brings its own C.UTF-8
+_BUILTIN_LOCALES = 17  # the first version with its own C.UTF-8
 
 LAPTOP: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
-    # Sockets' paths end at about 107 bytes, and a home may lie deeper than that.
+    # Socket paths are limited to about 107 bytes, and the home folder's may be longer.
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
-    # Nothing replicates from a laptop; less is written.
+    # Nothing replicates from a laptop, so write less WAL.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
-    # One file a weekday, each begun anew: a week of messages, and no more.
+    # One file per weekday, overwritten each week, so that only a week of messages is kept.
     "logging_collector": "on",
     "log_filename": "postgresql-%a.log",
     "log_truncate_on_rotation": "on",
@@ -49,21 +49,21 @@ host all {",".join(ROLES)} 127.0.0.1/32 scram-sha-256
 
 
 def server_environment() -> dict[str, str]:
-    """What the server and initdb see of the environment: no PG* variable, and no secret."""
+    """Return the environment for the server and initdb, without PG* variables or secrets."""
     return {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "LANG": "C"}
 
 
 def initialise(
     binaries: Binaries, data: Path, account: Account, password: str, *, durable: bool = True
 ) -> None:
-    """Make a data folder; it appears whole or not at all.
+    """Create a data folder; it appears complete or not at all.
 
     Args:
-        binaries: The PostgreSQL to make it with.
-        data: The folder; it must not exist.
-        account: Who the server will run as.
-        password: The superuser's.
-        durable: Whether to wait until all of it is on the disk.
+        binaries: The PostgreSQL to create it with.
+        data: The folder, which must not exist.
+        account: The account that the server will run as.
+        password: The superuser's password.
+        durable: True to wait until everything is on disk.
     """
     sweep(data)
     unfinished = data.with_name(f"{_UNFINISHED}{secrets.token_hex(6)}")
@@ -85,7 +85,7 @@ def initialise(
 
 
 def sweep(data: Path) -> None:
-    """Take away what an interrupted start left behind, its processes included."""
+    """Remove what an interrupted start left behind, including its processes."""
     for left in data.parent.glob(f"{_UNFINISHED}*"):
         processes.end(lambda name=str(left): _mentioning(name), patience=0)  # type: ignore[misc]
         if left.is_dir():
@@ -95,7 +95,7 @@ def sweep(data: Path) -> None:
 
 
 def write_settings(data: Path, account: Account, settings: Mapping[str, str]) -> None:
-    """Write the settings that the next start of the server reads."""
+    """Write the settings for the next start of the server."""
     lines = [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
     path = data / SETTINGS_FILE
     write_whole(path, "# Written by aspencli at each start.\n" + "".join(lines))
@@ -103,7 +103,7 @@ def write_settings(data: Path, account: Account, settings: Mapping[str, str]) ->
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a folder that a helper of a killed initdb may still be writing to for a moment."""
+    """Remove a folder, to which a child of a killed initdb may still be writing for a moment."""
 
     def is_gone() -> bool:
         shutil.rmtree(folder, ignore_errors=True)

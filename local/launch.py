@@ -31,7 +31,7 @@ from local.services import POSTGRES, SERVICES, service
 from local.state import State
 
 _GRACE_S = 2.0
-_PATIENCE_S = 140.0  # PostgreSQL may repair its data for long
+_PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash
 _FAILED = 1
 
 
@@ -50,7 +50,7 @@ def _end_with_the_supervisor() -> None:
     os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1)  # returns when the pipe is closed
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
-    os._exit(_FAILED)  # it hangs
+    os._exit(_FAILED)  # SIGTERM did not end it
 
 
 def _aws(state: State) -> int:
@@ -77,7 +77,7 @@ def _api(state: State) -> int:
     from local.postgres import Cluster
 
     _wait(state, "api")
-    _introduce(state)  # it may have moved to another port since the provider started
+    _introduce(state)  # its port may have changed since the provider started
     port, address = str(state.ports()["api"]), _api_address(state)
     keys = read_credentials(state.part("aws"))
     os.environ |= {
@@ -98,7 +98,7 @@ _PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity,
 
 
 def _introduce(state: State) -> None:
-    """Let the identity provider know the users, and the programs that ask it for tokens."""
+    """Register the users and the client programs with the identity provider."""
     from local.identity.store import seed
     from local.principals import principals
 
@@ -108,12 +108,12 @@ def _introduce(state: State) -> None:
 
 
 def _api_address(state: State) -> str:
-    """Where the service answers, or will when it is started."""
+    """Return the URL of the service, or the one that it will have once it is started."""
     return f"http://{HOST}:{state.ports().get('api', service('api').port)}"
 
 
 def _wait(state: State, name: str) -> None:
-    """Wait until the parts that a service needs run; meanwhile it has been loaded."""
+    """Wait until the parts that a service needs are running."""
     needed = service(name).needs
     deadline = time.monotonic() + _PATIENCE_S
     while missing := [one for one in needed if not _runs(state, one)]:
@@ -123,14 +123,14 @@ def _wait(state: State, name: str) -> None:
 
 
 def _runs(state: State, name: str) -> bool:
-    if name == POSTGRES:  # its port is settled then
+    if name == POSTGRES:  # its port is known by then
         return postmaster.read(Places(state.home).data) is not None
     kept = read_record(state.record).get(name)
     return kept is not None and kept.runs
 
 
 def _surroundings(state: State) -> Surroundings:
-    """Where the other parts answer."""
+    """Return the addresses and credentials of the other parts."""
     places = Places(state.home)
     return Surroundings(
         database=f"{HOST}:{places.remembered().port}",

@@ -1,4 +1,4 @@
-"""One writer at a time, across processes."""
+"""A lock between processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aspencli.files import open_own
 
 @contextmanager
 def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system lets go of it when the process ends.
+    """Hold an exclusive lock on a file; the system releases it when the process ends.
 
     Raises:
-        ConflictError: Another process kept it for longer than ``timeout`` seconds.
+        ConflictError: Another process held the lock for longer than ``timeout`` seconds.
     """
     descriptor = open_own(path)
     try:

@@ -1,4 +1,4 @@
-"""The parts' messages: the last ones, and new ones as they come."""
+"""The log messages of the parts: the last ones, and new ones as they are written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 STARTUP_LOG = "startup.log"
 _CURRENT = "current_logfiles"
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")  # how each line begins
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")  # the start of each line
 
 
 def current_log(data: Path) -> Path:
-    """The file that the server writes its messages to now; it changes at midnight UTC.
+    """Return the file that the server currently logs to; it changes at midnight UTC.
 
-    Before the server's log collector runs, that is what it wrote while starting.
+    Before the server's log collector runs, that is the startup log.
     """
     try:
         written = (data / _CURRENT).read_text()
@@ -31,7 +31,7 @@ def current_log(data: Path) -> Path:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file; none when there is no file."""
+    """Return the last lines of a file; none if it does not exist."""
     try:
         with path.open(errors="replace") as file:
             return [line.rstrip("\n") for line in deque(file, lines)]
@@ -40,11 +40,11 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 class Follower:
-    """The last lines of a log, then new ones as they come, whatever becomes of its file.
+    """The last lines of a log, then new ones, even after its file is replaced.
 
     Args:
-        find: Tells which file is written to now.
-        lines: How many of the last lines are wanted.
+        find: Returns the file that is currently written to.
+        lines: The number of last lines.
     """
 
     def __init__(self, find: Callable[[], Path], lines: int):
@@ -52,15 +52,15 @@ class Follower:
         self._number, self._position = _number(self._path), 0
         whole = self._read(self._path)
         self.last = whole[-lines:] if lines else []
-        """Settled when this is made, whenever it is read."""
+        """The last lines at the time when the follower was created."""
 
     def fresh(self) -> list[str]:
-        """The whole lines that were written since this was asked last."""
+        """Return the complete lines written since the last call."""
         path = self._find()
         number = _number(path)
         if path == self._path and number == self._number:
             return self._read(path)
-        # What was written before the change, where that file is still there.
+        # First read the rest of the previous file, if it still exists.
         older = (self._path, *self._path.parent.glob(f"{self._path.name}.*"))
         before = [one for one in older if self._number and _number(one) == self._number]
         found = [line for one in before[:1] for line in self._read(one)]
@@ -75,9 +75,9 @@ class Follower:
 def follow(
     data: Path, lines: int, *, until: Callable[[], bool], pause: float = 0.2
 ) -> Iterator[str]:
-    """The last messages of PostgreSQL, then new ones as they come, until ``until`` says so.
+    """Return an iterator over PostgreSQL's last messages, then new ones until ``until`` is True.
 
-    What is last is settled by the call, not by the first step; the change of files is followed.
+    The last messages are read by this call, not by the first iteration; log rotation is followed.
     """
     follower = Follower(lambda: current_log(data), lines)
     return (line for _, line in _follow({"": follower}, until, pause))
@@ -90,13 +90,13 @@ def follow_all(
     until: Callable[[], bool],
     pause: float = 0.2,
 ) -> Iterator[tuple[str, str]]:
-    """The last lines of several logs in the order of their times, then new ones as they come.
+    """Return an iterator over the last lines of several logs in time order, then new ones.
 
     Args:
-        logs: What tells the current file of each, by name.
-        lines: How many of the last lines are wanted, of all together.
-        until: Whether no more will come.
-        pause: The seconds between two looks.
+        logs: A function for each log, by name, that returns its current file.
+        lines: The number of last lines, over all logs.
+        until: Returns True when no more lines will come.
+        pause: The seconds between two checks.
     """
     return _follow(
         {name: Follower(find, lines) for name, find in logs.items()}, until, pause, lines
@@ -104,7 +104,7 @@ def follow_all(
 
 
 def merged(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Lines of several logs, each with its log's name, by the times that they begin with."""
+    """Merge the lines of several logs by timestamp, each with the name of its log."""
     timed = []
     for name, written in lines.items():
         moment = ""
@@ -115,17 +115,17 @@ def merged(lines: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def _number(path: Path) -> int:
-    """What tells a file from another of the same name; 0 when there is none."""
+    """Return the inode, which differs among files of the same name; 0 if there is no file."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_ino
     return 0
 
 
 def _read_from(path: Path, position: int) -> tuple[list[str], int]:
-    """The whole lines after a position, and the position behind them."""
+    """Return the complete lines after a position, and the position after them."""
     try:
         with path.open("rb") as file:
-            if file.seek(0, 2) < position:  # begun anew
+            if file.seek(0, 2) < position:  # the file was truncated
                 position = 0
             file.seek(position)
             whole, newline, _ = file.read().rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""The messages of the parts, of one or of all together."""
+"""The log messages of one part, or of all parts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from local.state import State
 from local.supervision import Supervision
 
 SOURCES = (*PARTS, SUPERVISOR)
-"""Whose messages are kept: every part's, and the supervisor's own."""
+"""The sources of messages: every part, and the supervisor."""
 
 
 def messages(
     state: State, names: Sequence[str], lines: int, *, follow: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """The last messages, by their times, each with the name of who wrote it.
+    """Return the last messages in time order, each with the name of its source.
 
     Args:
         state: The deployment's files.
-        names: Whose messages; everybody's when there are none.
-        lines: How many of the last ones.
-        follow: Whether to go on with new ones as they come, until nothing runs any more.
+        names: The sources; all of them if empty.
+        lines: The number of last messages.
+        follow: True to continue with new messages until nothing is running.
 
     Raises:
-        NotFoundError: There are none.
+        NotFoundError: There are no messages.
     """
     finders = {name: _finder(state, name) for name in names or SOURCES}
     if not any(find().exists() for find in finders.values()):

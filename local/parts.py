@@ -1,4 +1,4 @@
-"""What is told of the parts of a local deployment: PostgreSQL, and the supervised services."""
+"""The states of the parts of a local deployment: PostgreSQL, and the supervised services."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from enum import Enum
 from pathlib import Path
 
 Steps = Callable[[str], None]
-"""Told the name of each longer step as it begins, such as ``initialising``."""
+"""Called with the name of each longer step as it starts, such as ``initialising``."""
 PartSteps = Callable[[str, str], None]
-"""Told a part's name, and the name of each longer step as it begins."""
+"""Called with a part's name, and the name of each longer step as it starts."""
 
 
 class State(Enum):
-    """What a part is doing."""
+    """The state of a part."""
 
     ABSENT = "absent"
-    """It was never started, or was reset: there is no data."""
+    """Never started, or reset: there is no data."""
     STOPPED = "stopped"
     RUNNING = "running"
     CRASHED = "crashed"
     """It ended without being stopped; the next start repairs it."""
     STARTING = "starting"
-    """It loads, or waits for the parts that it needs."""
+    """It is loading, or waiting for the parts that it needs."""
     UNRESPONSIVE = "unresponsive"
-    """Its process lives and does not answer."""
+    """Its process is alive but does not answer."""
     RESTARTING = "restarting"
-    """It ended by itself, and is started again after a pause."""
+    """It ended unexpectedly and is restarted after a pause."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """What starting a part did.
+    """The result of starting a part.
 
     Attributes:
-        already_running: It ran before, and nothing was done.
-        port: Where it answers on 127.0.0.1.
-        pid: Its process.
-        seconds: How long it took to be ready.
-        created: Its data was made from nothing.
-        repaired: It had crashed before.
-        notes: What the operator should be told.
+        already_running: True if it was already running, so nothing was done.
+        port: Its port on 127.0.0.1.
+        pid: Its process ID.
+        seconds: The time until it was ready.
+        created: True if its data was newly created.
+        repaired: True if it had crashed before.
+        notes: Messages for the operator.
     """
 
     already_running: bool
@@ -55,12 +55,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What stopping a part did.
+    """The result of stopping a part.
 
     Attributes:
-        was_running: It ran (or left processes behind) before.
-        how: ``fast``, ``immediate`` or ``killed``: what it took; empty when it was not running.
-        seconds: How long it took until every process was gone.
+        was_running: True if it was running, or had left processes behind.
+        how: The method needed: ``fast``, ``immediate``, or ``killed``; empty if it was not running.
+        seconds: The time until every process was gone.
     """
 
     was_running: bool
@@ -70,22 +70,22 @@ class Stopped:
 
 @dataclass(frozen=True)
 class PartStatus:
-    """What a part is doing, and where.
+    """The status of a part.
 
     Attributes:
-        name: Which part.
-        state: What it is doing.
-        pid: Its process, when running.
-        port: Where it answers on 127.0.0.1; None before the first start.
-        version: Its version; None when not known.
+        name: The part's name.
+        state: The part's state.
+        pid: Its process ID, if it is running.
+        port: Its port on 127.0.0.1; None before the first start.
+        version: Its version; None if unknown.
         data: The folder of its data.
-        size: The bytes in that folder.
-        uptime: The seconds since its start, when running.
-        program: The folder of its program files; None when there are none.
-        url: Where it answers, when running; a database's is without its password.
-        restarts: How often it was started again since ``up``.
-        last_restart: When that was last, in seconds since 1970; None when never.
-        reason: Why it ended before that; empty when it did not.
+        size: The size of that folder in bytes.
+        uptime: The seconds since its start, if it is running.
+        program: The folder of its program files; None if there are none.
+        url: Its URL, if it is running; a database's URL omits the password.
+        restarts: The number of restarts since ``up``.
+        last_restart: When it was last restarted, in seconds since 1970; None if never.
+        reason: The reason why it last ended; empty if it did not.
     """
 
     name: str
@@ -104,5 +104,5 @@ class PartStatus:
 
     @property
     def runs(self) -> bool:
-        """Whether it can be used."""
+        """Return True if the part is running."""
         return self.state is State.RUNNING

@@ -1,4 +1,4 @@
-"""Where the local PostgreSQL keeps what: beside the home, or where its account can reach it."""
+"""The files of the local PostgreSQL: in the home folder, or where its account can reach them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from local.account import Account, passage_mode
 from local.binaries import Binaries
 
 SYSTEM_FOLDER = Path("/var/lib/aspencli")
-"""Where root's servers keep their data when the home is closed to their account."""
+"""The folder for the data of root's servers, if their account cannot enter the home folder."""
 ROLES = ("postgres", "user_rw", "user_ro")
-"""The database roles, as the service's own local deployment names them."""
+"""The database roles, named as in the service's own local deployment."""
 SUPERUSER, WRITER, READER = ROLES
 
 
 @dataclass
 class Remembered:
-    """What holds from one start to the next.
+    """The values kept from one start to the next.
 
     Attributes:
-        port: Where the server listens; None before the first start.
-        place: The folder that holds the data folder; None when it lies beside this file, so that
-            a home can be moved.
+        port: The server's port; None before the first start.
+        place: The folder that contains the data folder; None if it is next to this file, so that
+            the home folder can be moved.
     """
 
     port: int | None = None
@@ -49,31 +49,31 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        """Held by whoever starts, stops or changes the server."""
+        """Return the lock file, held while the server is started, stopped, or changed."""
         return self.folder / "lock"
 
     @property
     def passwords_file(self) -> Path:
-        """The roles' passwords."""
+        """Return the file with the roles' passwords."""
         return self.folder / "passwords.json"
 
     @property
     def data(self) -> Path:
-        """PostgreSQL's data folder."""
+        """Return PostgreSQL's data folder."""
         return Path(self.remembered().place or self.folder) / "data"
 
     def make(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            BadInputError: That is not allowed there.
-            RefusedError: It is there, and belongs to another user.
+            BadInputError: The folder cannot be created.
+            RefusedError: The folder belongs to another user.
         """
         self._check_owner()
         try:
             make_folder(self.folder, passage_mode())
             if self.folder.stat().st_uid == os.geteuid():
-                self.folder.chmod(passage_mode())  # those of earlier versions, too
+                self.folder.chmod(passage_mode())  # folders made by earlier versions, too
         except OSError as error:
             raise BadInputError(
                 f"the folder {self.folder} cannot be made: {error.strerror}",
@@ -81,7 +81,7 @@ class Places:
             ) from error
 
     def remembered(self) -> Remembered:
-        """What was kept since the last start.
+        """Return the values kept since the last start.
 
         Raises:
             RefusedError: The folder belongs to another user.
@@ -98,11 +98,11 @@ class Places:
             ) from error
 
     def remember(self, remembered: Remembered) -> None:
-        """Keep it for the next start."""
+        """Save values for the next start."""
         write_whole(self.folder / "state.json", json.dumps(asdict(remembered)))
 
     def settle(self, account: Account) -> None:
-        """Decide where new data go: into this folder, or where the account can reach them."""
+        """Choose the place for new data: this folder, or one that the account can reach."""
         place = None if account.can_enter(self.folder) else str(self._reachable_place(account))
         self.remember(replace(self.remembered(), place=place))
 
@@ -127,10 +127,10 @@ class Places:
         return place
 
     def passwords(self, *, make: bool = False) -> dict[str, str]:
-        """The password of each role, made when there are none yet and ``make`` is set.
+        """Return the password of each role, creating them if there are none and ``make`` is set.
 
         Raises:
-            ConflictError: The file is missing, or is no such file.
+            ConflictError: The file is missing or damaged.
         """
         try:
             kept = json.loads(self.passwords_file.read_text())
@@ -149,7 +149,7 @@ class Places:
         )
 
     def delete(self) -> bool:
-        """Delete all of it; whether there was any data."""
+        """Delete everything; return True if there was any data."""
         data = self.data
         existed = data.exists()
         if data.parent != self.folder:
@@ -165,11 +165,11 @@ class Places:
 def reachable_binaries(
     binaries: Binaries, account: Account, *, root: Path = SYSTEM_FOLDER
 ) -> Binaries:
-    """The program files as the account can run them: as they are, or a copy made once.
+    """Return program files that the account can run: the original ones, or a copy made once.
 
     Raises:
-        ConflictError: They lie where the account cannot reach them, and are not those of the
-            package, so their layout is unknown.
+        ConflictError: The account cannot run them, and they are not those of the package, so their
+            layout is unknown.
     """
     if account.can_run(binaries.bindir / "postgres"):
         return binaries
@@ -191,10 +191,10 @@ def reachable_binaries(
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files in a folder."""
+    """Return the total size of all files in a folder, in bytes."""
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a server removes files meanwhile
+        with contextlib.suppress(FileNotFoundError):  # a running server may remove files
             total += path.lstat().st_size
     return total
 
@@ -204,7 +204,7 @@ def _copy_package(package: Path, copy: Path) -> None:
     copy.parent.chmod(0o711)
     unfinished = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
     ignored = shutil.ignore_patterns("include", "__pycache__", "*.a", "*.py")
-    # The programs find their libraries relative to themselves, in the folder beside the package.
+    # The programs find their libraries by a relative path, in the folder next to the package.
     for folder in (package, package.with_name(f"{package.name}.libs")):
         if folder.exists():
             shutil.copytree(folder, unfinished / folder.name, ignore=ignored, symlinks=True)
@@ -213,6 +213,6 @@ def _copy_package(package: Path, copy: Path) -> None:
     try:
         unfinished.rename(copy)
     except OSError:
-        if not copy.exists():  # else another process was faster, and its copy is as good
+        if not copy.exists():  # otherwise another process was faster, and its copy is as good
             raise
         shutil.rmtree(unfinished)

@@ -1,4 +1,4 @@
-"""Ports for servers that only this machine reaches."""
+"""Ports for servers that only this machine can reach."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Collection
 from aspencli.errors import UnreachableError
 
 HOST = "127.0.0.1"
-# Below the range that systems take outgoing connections' ports from (32768 and up), so that the
-# port is still free at the next start.
+# These are below the range that systems use for outgoing connections (32768 and up), so that a port
+# is still free at the next start.
 _FIRST, _COUNT = 15432, 1000
 SERVICES_FIRST = 16432
-"""Where the services' ports are looked for; PostgreSQL's come before."""
+"""The first port to try for services; PostgreSQL's ports are below it."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on a port now."""
+    """Return True if a server could listen on a port now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL itself does
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does
         try:
             probe.bind((HOST, port))
         except OSError:
@@ -27,15 +27,15 @@ def is_free(port: int) -> bool:
 
 
 def free_port(start: int, *, first: int = _FIRST, avoid: Collection[int] = ()) -> int:
-    """A free port; the search begins at a place that ``start`` chooses.
+    """Return a free port, searching from a position derived from ``start``.
 
     Args:
-        start: Chooses that place.
+        start: Determines where the search starts.
         first: The first port of the range.
-        avoid: Ports that are not to be taken, free or not.
+        avoid: Ports not to use, even if they are free.
 
     Raises:
-        UnreachableError: There is none.
+        UnreachableError: No port is free.
     """
     for step in range(_COUNT):
         port = first + (start + step) % _COUNT

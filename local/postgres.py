@@ -1,4 +1,4 @@
-"""The local PostgreSQL: started when asked for, kept running, stopped without a trace."""
+"""The local PostgreSQL server: start, stop, and reset it, and get its status and logs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from local.readiness import answers
 __all__ = ["DATABASE", "READER", "SUPERUSER", "WRITER", "Cluster"]
 
 DATABASE = "aspen_db"
-_READY_S = 120.0  # a repair after a crash is part of the start
-_STARTS = 5  # tries, when another program takes the port at the last moment
+_READY_S = 120.0  # includes recovery after a crash
+_STARTS = 5  # attempts, in case another program takes the port at the last moment
 
 
 class Cluster:
-    """One PostgreSQL server with its data, on 127.0.0.1.
+    """A PostgreSQL server with its data, on 127.0.0.1.
 
     Args:
-        home: The folder of the local deployment; the server's own is ``home/postgres``.
-        settings: Settings of PostgreSQL that differ from those for a laptop.
+        home: The folder of the local deployment; the server uses ``home/postgres``.
+        settings: PostgreSQL settings that override the laptop defaults.
     """
 
     name = "postgres"
@@ -50,23 +50,23 @@ class Cluster:
 
     @property
     def data(self) -> Path:
-        """PostgreSQL's data folder."""
+        """Return PostgreSQL's data folder."""
         return self._places.data
 
     @property
     def log_path(self) -> Path:
-        """The file that the server writes its messages to now."""
+        """Return the file that the server currently logs to."""
         return logs.current_log(self.data)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from starting, stopping or preparing the server meanwhile."""
+        """Keep other processes from starting, stopping, or preparing the server."""
         self._places.make()
         with file_lock(self._places.lock):
             yield
 
     def up(self, *, progress: Steps | None = None) -> Started:
-        """Start the server, made first where there is none; wait until it takes connections.
+        """Start the server, creating it if there is none, and wait until it accepts connections.
 
         Raises:
             AspenError: It cannot be started; the message says why, the details show its log.
@@ -80,10 +80,10 @@ class Cluster:
             return replace(started, seconds=time.monotonic() - began)
 
     def down(self, *, patience: float = 10.0) -> Stopped:
-        """Stop the server; open transactions are rolled back. Nothing of it keeps running.
+        """Stop the server and all of its processes; open transactions are rolled back.
 
         Args:
-            patience: The seconds before it is told to stop at once.
+            patience: The seconds to wait before an immediate shutdown.
         """
         if not self._places.folder.exists():
             return Stopped(was_running=False, how="", seconds=0.0)
@@ -91,7 +91,7 @@ class Cluster:
             return postmaster.stop(self.data, patience=patience)
 
     def reset(self) -> bool:
-        """Stop the server and delete data, passwords and port; whether there was any data."""
+        """Stop the server and delete its data, passwords, and port; return True if it had data."""
         if not self._places.folder.exists():
             return False
         with self.lock():
@@ -100,7 +100,7 @@ class Cluster:
             return self._places.delete()
 
     def status(self) -> PartStatus:
-        """What the server is doing, without waiting for anybody."""
+        """Return the server's status, without waiting."""
         data, running = self.data, postmaster.read(self.data)
         binaries = self._installed()
         return PartStatus(
@@ -116,7 +116,7 @@ class Cluster:
         )
 
     def url(self, database: str = DATABASE, user: str = WRITER) -> str:
-        """The address of a database on this server; it holds the password.
+        """Return the URL of a database on this server, including the password.
 
         Raises:
             NotFoundError: There is no server yet.
@@ -130,15 +130,15 @@ class Cluster:
         return f"{DRIVER}://{user}:{quote(password, safe='')}@{HOST}:{port}/{database}"
 
     def passwords(self) -> dict[str, str]:
-        """The password of each role."""
+        """Return the password of each role."""
         return self._places.passwords()
 
     def logs(self, lines: int = 100) -> list[str]:
-        """The last messages of the server."""
+        """Return the last messages of the server."""
         return logs.tail(self.log_path, lines)
 
     def follow(self, lines: int = 0) -> Iterator[str]:
-        """The last messages of the server, then new ones as they come, until it ends."""
+        """Return an iterator over the server's last messages, then new ones until it ends."""
         return logs.follow(self.data, lines, until=lambda: postmaster.read(self.data) is None)
 
     def _start(self, progress: Steps) -> Started:
@@ -176,7 +176,7 @@ class Cluster:
         )
 
     def _wait_until_ready(self, pid: int) -> bool:
-        """Whether it takes connections; False when its port was taken, an error when it ended."""
+        """Return True once it accepts connections, False if its port is taken; raise if it ends."""
         deadline = time.monotonic() + _READY_S
         while not answers(self._port(), SUPERUSER, self._places):
             if not postmaster.lives(pid, self.data):
@@ -197,11 +197,11 @@ class Cluster:
         return True
 
     def _choose_port(self, notes: list[str]) -> int:
-        """The port of the last start, or a new one with a note when it is taken."""
+        """Return the port of the last start or, if it is taken, a new one with a note."""
         remembered = self._places.remembered()
         if remembered.port is not None and is_free(remembered.port):
             return remembered.port
-        # Homes begin at different places, so that two of them seldom want the same port.
+        # Each home starts its search at a different port, so that two rarely want the same one.
         port = free_port(int(postmaster.cluster_name(self.data)[-8:], 16))
         if remembered.port is not None:
             notes.append(f"port {remembered.port} is taken by another program; now {port}")
@@ -229,7 +229,7 @@ class Cluster:
         return State.CRASHED if postmaster.has_crashed(self.data) else State.STOPPED
 
     def _installed(self) -> Binaries | None:
-        with contextlib.suppress(AspenError):  # a status is shown without them, too
+        with contextlib.suppress(AspenError):  # a status is shown even without programs
             return find_binaries(major=major_of(self.data))
         return None
 

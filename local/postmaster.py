@@ -1,4 +1,4 @@
-"""The running server of a data folder: is it alive, is it that one, and how is it ended."""
+"""The running server of a data folder: find it, identify it, and stop it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from local import processes
 from local.parts import Stopped
 
-_HARD_S = 6.0  # PostgreSQL itself gives its children 5 s, then kills them
-_ORPHANS_S = 3.0  # how long they take to notice that the main process is gone
+_HARD_S = 6.0  # PostgreSQL gives its child processes 5 s, then kills them
+_ORPHANS_S = 3.0  # the time that child processes need to notice that the main process is gone
 _PID_FILE = "postmaster.pid"
-_PID_LINE, _START_LINE = 0, 2  # of that file
+_PID_LINE, _START_LINE = 0, 2  # lines of that file
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Postmaster:
     """A server's main process.
 
     Attributes:
-        pid: Its process.
+        pid: The process ID.
         since: When it started, in seconds since 1970.
     """
 
@@ -32,47 +32,47 @@ class Postmaster:
 
 
 def cluster_name(data: Path) -> str:
-    """The name that the server's processes carry in their titles; each data folder its own."""
+    """Return the name in the titles of the server's processes, unique to the data folder."""
     return f"aspencli-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}"
 
 
 def arguments(data: Path) -> list[str]:
-    """How the server is told its data folder; by this its main process is known again."""
+    """Return the arguments that set the data folder, which also identify the main process."""
     return ["-D", str(data)]
 
 
 def read(data: Path) -> Postmaster | None:
-    """The main process, when it lives; a stale file, or a number used anew, is no server."""
+    """Return the main process if it is alive, ignoring stale files and reused process IDs."""
     try:
         lines = (data / _PID_FILE).read_text().splitlines()
         pid, since = int(lines[_PID_LINE]), float(lines[_START_LINE])
     except (FileNotFoundError, ValueError, IndexError):
-        return None  # the file is written in pieces while the server starts
+        return None  # missing, or incomplete while the server starts
     return Postmaster(pid, since) if lives(pid, data) else None
 
 
 def lives(pid: int, data: Path) -> bool:
-    """Whether a process is the main process of this data folder."""
+    """Return True if a process is the main process of this data folder."""
     return processes.command_of(pid).endswith(" ".join(arguments(data)))
 
 
 def has_crashed(data: Path) -> bool:
-    """Whether a server ended here without tidying up."""
+    """Return True if a server ended here without cleaning up."""
     return (data / _PID_FILE).exists() and read(data) is None and not _main(data)
 
 
 def clear(data: Path) -> None:
-    """Tidy up after a crash, so that the next server may start.
+    """Clean up after a crash, so that the next server can start.
 
-    PostgreSQL refuses while a process of the dead server lives, and also when the number in the
-    stale file happens to belong to another process of the same user.
+    PostgreSQL refuses to start while a process of the dead server is alive, or if the process ID
+    in the stale file now belongs to another process of the same user.
     """
     processes.end(lambda: family(data), patience=_ORPHANS_S)
     (data / _PID_FILE).unlink(missing_ok=True)
 
 
 def family(data: Path) -> list[int]:
-    """Every process of this data folder's server, live or orphaned."""
+    """Return every process of this data folder's server, including orphans."""
     title, main = f"postgres: {cluster_name(data)}", " ".join(arguments(data))
     return [
         pid
@@ -82,12 +82,12 @@ def family(data: Path) -> list[int]:
 
 
 def stop(data: Path, *, patience: float) -> Stopped:
-    """End the server: its clients are disconnected, and what they had not committed is undone.
+    """Stop the server: disconnect its clients, and roll back their open transactions.
 
     Args:
         data: The data folder.
-        patience: How many seconds an orderly end may take before it is made a hard one; that may
-            take as long again, and then its processes are killed.
+        patience: The seconds to wait for a fast shutdown before an immediate one, which may take as
+            long again before the processes are killed.
     """
     began = time.monotonic()
     members = family(data)

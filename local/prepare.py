@@ -1,4 +1,4 @@
-"""The database on the local server: its roles, its schema, and who may do what."""
+"""The database on the local server: its roles, schema, and privileges."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sqlalchemy.pool import NullPool
 from local.parts import Steps
 from local.postgres import DATABASE, READER, SUPERUSER, WRITER, Cluster
 
-# The writer owns the schema and may make trusted extensions, so that it can migrate without being a
-# superuser: it is also the administrator whom the secret in Secrets Manager names. What the
-# superuser makes later is covered by the default privileges of both.
+# The writer owns the schema and may create trusted extensions, so that it can migrate without being
+# a superuser; the secret in Secrets Manager names it as the administrator. Default privileges cover
+# what the writer or the superuser creates later.
 _RIGHTS = """
 GRANT CONNECT, TEMPORARY ON DATABASE {database} TO user_rw, user_ro;
 GRANT CREATE ON DATABASE {database} TO user_rw;
@@ -57,12 +57,12 @@ ALTER DEFAULT PRIVILEGES FOR ROLE postgres, user_rw IN SCHEMA aspen
 
 @dataclass(frozen=True)
 class Prepared:
-    """What preparing the database did.
+    """The result of preparing the database.
 
     Attributes:
-        created: The database was made from nothing.
-        revision: The schema's revision now.
-        seconds: How long it took.
+        created: True if the database was newly created.
+        revision: The current revision of the schema.
+        seconds: The time it took.
     """
 
     created: bool
@@ -73,9 +73,9 @@ class Prepared:
 def prepare(
     cluster: Cluster, *, database: str = DATABASE, progress: Steps | None = None
 ) -> Prepared:
-    """Make the roles and the database, migrate it to the newest schema, and give the rights.
+    """Create the roles and the database, migrate it to the latest schema, and grant privileges.
 
-    It may be run again at any time. The server must be running.
+    This can be repeated at any time. The server must be running.
     """
     began = time.monotonic()
     tell = progress or (lambda _step: None)
@@ -102,21 +102,20 @@ def _make_database(address: str, database: str, passwords: dict[str, str]) -> bo
 def _make_role(driver: DriverConnection, cursor: Cursor, role: str, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
-    # Only the verifier goes to the server: statements end up in logs and in pg_stat_statements.
+    # Send only the verifier to the server, as statements end up in logs and pg_stat_statements.
     verifier = encrypt_password(password, role, scope=driver, algorithm="scram-sha-256")
     statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
     cursor.execute(statement.format(sql.Identifier(role), sql.Literal(verifier)))
 
 
 def _migrate(address: str) -> str:
-    # They load Alembic, which starting a server does not need.
+    # These load Alembic, which starting a server does not need.
     from migrations.errors import UnknownRevisionError
     from migrations.runner import upgrade
 
     engine = sa.create_engine(address, poolclass=NullPool)
     try:
-        # A database that went beyond the program's own revisions (`db upgrade --directory`) stays
-        # where it is.
+        # Leave a database alone that is past the program's revisions (`db upgrade --directory`).
         with contextlib.suppress(UnknownRevisionError):
             upgrade(engine)
         with engine.connect() as session:
@@ -137,7 +136,7 @@ def _give_rights(address: str, database: str) -> None:
 
 @contextmanager
 def _superuser(address: str) -> Iterator[DriverConnection]:
-    """A connection on which each statement commits by itself, as CREATE DATABASE asks for."""
+    """Open a connection in autocommit mode, which CREATE DATABASE requires."""
     url = make_url(address)
     driver = psycopg2.connect(
         host=url.host,

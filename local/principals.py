@@ -1,4 +1,4 @@
-"""What the identity provider knows from the start: the seeded users, and the two programs."""
+"""The initial content of the identity provider: the seeded users and the two client programs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from local.seed.logins import auth0_user_id, email, organization_name
 from local.services import CLIENT_ID, MANAGEMENT_CLIENT_ID
 
 _ROLES = ("admin", "member", "viewer")
-_CALLBACKS = (f"http://{HOST}/v2/auth/callback",)  # no port: every port of this machine
+_CALLBACKS = (f"http://{HOST}/v2/auth/callback",)  # no port, so any port is allowed
 _LOGOUTS = (f"http://{HOST}/",)
 
 
 def principals(client_secret: str, management_secret: str, api: str) -> Seed:
-    """The users, groups and roles of the test data, and who may ask for tokens.
+    """Return the users, groups, and roles of the test data, and the clients that request tokens.
 
     Args:
-        client_secret: By which the service proves itself when somebody signs in to it.
-        management_secret: By which it proves itself at the Management API.
-        api: Where the service answers; the links of invitations lead there.
+        client_secret: The service's secret for user sign-ins.
+        management_secret: The service's secret for the Management API.
+        api: The URL of the service, which invitation links lead to.
     """
     text = (files("local.seed") / "base.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""The processes of a server: found by their command lines, started detached, ended for certain."""
+"""The processes of a server: found by command line, started detached, and reliably ended."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from aspencli.errors import AspenError, RefusedError
 from local.account import Account
 
 _PROC = Path("/proc")
-# The shell ends at once, so the program becomes a child of init: nobody is left with a zombie,
-# whose number would look like that of a live server.
+# The shell ends at once, so that init adopts the program. Otherwise a zombie could remain, whose
+# process ID would look like that of a live server.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
-_STATE, _BEGAN = 0, 19  # among what /proc tells of a process after its name
+_STATE, _BEGAN = 0, 19  # fields of /proc/PID/stat after the name
 POLL_S = 0.01
 _GLANCES, _GLANCE_S = 5, 0.002
-_HARD_S = 3.0  # how long a signal that ends a process at once may take
+_HARD_S = 3.0  # the time that SIGQUIT or SIGKILL may take to end a process
 
 
 def running() -> Iterator[tuple[int, str]]:
-    """Every process and its command line, arguments joined by spaces; zombies are left out."""
+    """Yield every process ID with its command line, joined by spaces; zombies are omitted."""
     if (_PROC / "self" / "cmdline").exists():
-        for entry in os.listdir(_PROC):  # noqa: PTH208 - half the time of Path.iterdir
+        for entry in os.listdir(_PROC):  # noqa: PTH208 - takes half the time of Path.iterdir
             if entry.isdigit() and (command := _read_command(int(entry))):
                 yield int(entry), command
         return
@@ -37,10 +37,10 @@ def running() -> Iterator[tuple[int, str]]:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process; empty when there is none, or it is a zombie."""
+    """Return the command line of a process; empty if there is none, or it is a zombie."""
     if (_PROC / "self" / "cmdline").exists():
         for _ in range(_GLANCES):
-            # A process that is just becoming another program has none for a moment.
+            # During exec, a process briefly has no command line.
             if (command := _read_command(pid)) or not born(pid):
                 return command
             time.sleep(_GLANCE_S)
@@ -49,15 +49,15 @@ def command_of(pid: int) -> str:
 
 
 def born(pid: int) -> str:
-    """When a process began, as a word; with its number it names one process and no later one.
+    """Return when a process started, as a string that with the process ID identifies it uniquely.
 
-    It is empty when there is no such process, or it is a zombie.
+    It is empty if there is no such process, or it is a zombie.
     """
     if not (_PROC / "self" / "stat").exists():
         state, _, began = _ps("-p", str(pid), "-o", "state=,lstart=").strip().partition(" ")
         return "" if state.startswith("Z") else began.strip()
     try:
-        # The name, in parentheses, may itself hold spaces and parentheses.
+        # The name, in parentheses, may itself contain spaces and parentheses.
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -67,8 +67,8 @@ def born(pid: int) -> str:
 def spawn_detached(
     command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
 ) -> int:
-    """Start a program that outlives this process and its terminal; returns its process number."""
-    shell = subprocess.run(  # noqa: S603 - our own script, its arguments kept apart
+    """Start a program that outlives this process and its terminal; return its process ID."""
+    shell = subprocess.run(  # noqa: S603 - our own script, its arguments passed separately
         ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
         cwd="/",
         env=dict(environ),
@@ -88,10 +88,10 @@ def spawn_detached(
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal; nothing happens when the process is gone.
+    """Send a signal; do nothing if the process is gone.
 
     Raises:
-        RefusedError: The process belongs to somebody else.
+        RefusedError: The process belongs to another user.
     """
     try:
         os.kill(pid, number)
@@ -105,7 +105,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether a condition came true within some seconds; it is tried every 10 ms."""
+    """Wait for a condition, checking it every 10 ms; return False on timeout."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -115,15 +115,15 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 
 
 def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -> bool:
-    """End what ``find`` finds; whether that took a signal.
+    """End the processes that ``find`` returns; return True if that took a signal.
 
     Args:
-        find: The processes that are still there.
+        find: Returns the processes that still exist.
         patience: The seconds to wait before the first signal.
-        kill: Whether to leave out SIGQUIT, and use SIGKILL at once.
+        kill: True to use SIGKILL at once, without SIGQUIT.
 
     Raises:
-        AspenError: Something is still there.
+        AspenError: Some processes did not end.
     """
     if wait_until(lambda: not find(), patience):
         return False

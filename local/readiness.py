@@ -1,4 +1,4 @@
-"""Whether a starting server takes connections yet."""
+"""A check that a starting server accepts connections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from local.ports import HOST
 
 
 def answers(port: int, user: str, places: Places) -> bool:
-    """Whether a server takes a user's connections.
+    """Return True if a server accepts a user's connections.
 
     Raises:
-        ConflictError: It answers, and refuses the password that is kept.
+        ConflictError: The server rejects the stored password.
     """
     try:
         connection = psycopg2.connect(

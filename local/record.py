@@ -1,4 +1,4 @@
-"""What the supervisor tells of the parts, in a file that commands read."""
+"""The supervisor's record of the parts, in a file that commands read."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from local import processes
 
 
 class Phase(StrEnum):
-    """Where a part is in its life."""
+    """The phase of a part's life cycle."""
 
     STARTING = "starting"
-    """It loads, or waits for the parts that it needs."""
+    """It is loading, or waiting for the parts that it needs."""
     RUNNING = "running"
     UNRESPONSIVE = "unresponsive"
-    """Its process lives and does not answer."""
+    """Its process is alive but does not answer."""
     RESTARTING = "restarting"
-    """It ended, and is started again after a pause."""
+    """It ended and is restarted after a pause."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process, told apart from a later one of the same number.
+    """A process, distinguished from a later one with the same process ID.
 
     Attributes:
-        pid: Its number.
-        born: When it began; see `processes.born`.
+        pid: The process ID.
+        born: When it started; see `processes.born`.
     """
 
     pid: int
@@ -40,41 +40,41 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has this number now."""
+        """Return the process that currently has this process ID."""
         return cls(pid, processes.born(pid))
 
     @classmethod
     def read(cls, path: Path) -> Process | None:
-        """The process that wrote itself into a file."""
+        """Return the process written to a file; None if there is none."""
         try:
             return cls(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def write(self, descriptor: int) -> None:
-        """Write it into an open file, in place of what is there."""
+        """Write the process to an open file, replacing its content."""
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(self)).encode(), 0)
 
     @property
     def lives(self) -> bool:
-        """Whether it is still there."""
+        """Return True if the process still exists."""
         return bool(self.born) and processes.born(self.pid) == self.born
 
 
 @dataclass
 class PartRecord:
-    """A part, as the supervisor sees it. Times are seconds since 1970.
+    """A part, as the supervisor sees it. Times are in seconds since 1970.
 
     Attributes:
-        phase: Where it is in its life.
-        since: When it came there.
-        process: Its process, where it has one.
-        restarts: How often it was started again since the supervisor began.
-        last_restart: When that was last; None when never.
-        reason: Why it ended last; empty when it never did.
-        conflict: Whether another program had its port.
-        how: How it was stopped: ``fast``, or ``killed`` where it did not end by itself.
+        phase: Its current phase.
+        since: When that phase began.
+        process: Its process, if there is one.
+        restarts: The number of restarts since the supervisor started.
+        last_restart: When it was last restarted; None if never.
+        reason: The reason why it last ended; empty if it never did.
+        conflict: True if another program had its port.
+        how: How it was stopped: ``fast``, or ``killed`` if it did not end by itself.
     """
 
     phase: Phase = Phase.STARTING
@@ -88,26 +88,26 @@ class PartRecord:
 
     @property
     def lives(self) -> bool:
-        """Whether its process is there."""
+        """Return True if its process is alive."""
         return self.process is not None and self.process.lives
 
     @property
     def runs(self) -> bool:
-        """Whether it can be used, as far as is known: its process may have ended just now."""
+        """Return True if it was last seen running and its process is alive."""
         return self.phase is Phase.RUNNING and self.lives
 
 
 Record = dict[str, PartRecord]
-"""Each part that the supervisor keeps, by name."""
+"""The record of each part that the supervisor keeps running, by name."""
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Keep what is known of each part."""
+    """Write the record to a file."""
     write_whole(path, json.dumps({name: asdict(part) for name, part in record.items()}))
 
 
 def read_record(path: Path) -> Record:
-    """What was kept last; nothing where nothing was, or it cannot be read."""
+    """Read the record from a file; it is empty if the file is missing or damaged."""
     try:
         return {name: _part(values) for name, values in json.loads(path.read_text()).items()}
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

@@ -11,7 +11,7 @@ from local.postgres import Cluster
 
 
 def main() -> int:
-    """Start it; the exit code tells whether it runs."""
+    """Start PostgreSQL; return the exit code, 0 if it is running."""
     parser = argparse.ArgumentParser(prog="python -m local.revive", description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
     try:

@@ -1,4 +1,4 @@
-"""A log file that is begun anew when it grows too long."""
+"""A log file that is rotated when it grows too large."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
 class RotatingLog:
-    """Lines, each with the time, in UTC and in the form that PostgreSQL gives it.
+    """A log file with timestamped lines, in UTC and in PostgreSQL's format.
 
     Args:
         path: The file; older ones are ``path.1`` and so on.
-        longest: The size, in bytes, at which a new file is begun.
+        longest: The size, in bytes, at which a new file is started.
     """
 
     def __init__(self, path: Path, *, longest: int = _LONGEST):
@@ -29,9 +29,9 @@ class RotatingLog:
         self._file = self._open()
 
     def write(self, line: str) -> None:
-        """Append a line; one that is empty but for white space is left out.
+        """Append a line; blank lines are dropped.
 
-        A time that it begins with itself, as Python's logging writes it, makes place for ours.
+        A timestamp at the start of the line, as Python's logging writes it, is replaced by ours.
         """
         words = line.rstrip()
         if match := _STAMP.match(words):
@@ -40,7 +40,7 @@ class RotatingLog:
             return
         now = datetime.now(UTC)
         text = f"{now:%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d} UTC {words}\n"
-        # A full disk must not end what is logged; its words are lost, then.
+        # A full disk must not stop the program that logs, so lose the line instead.
         with contextlib.suppress(OSError):
             self._file.write(text.encode(errors="replace"))
             if self._file.tell() > self._longest:

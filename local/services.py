@@ -1,4 +1,4 @@
-"""The parts beside PostgreSQL: Python programs, each a process that the supervisor keeps."""
+"""The services that the supervisor keeps running beside PostgreSQL, each a Python process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from aspencli.errors import UnreachableError
 
 POSTGRES, SUPERVISOR = "postgres", "supervisor"
 CLIENT_ID, MANAGEMENT_CLIENT_ID = "aspencli-local", "aspen-management"
-"""What the identity provider knows the command line and the service by."""
+"""The client IDs of the command line and the service at the identity provider."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """One of them.
+    """A service.
 
     Attributes:
-        name: What it is called.
-        port: Where it answers on 127.0.0.1, when that port is free.
-        health: A path that answers 200 while the process works.
+        name: The name.
+        port: The port on 127.0.0.1 to use if it is free.
+        health: A path that returns 200 while the process works.
         needs: The parts that it waits for, once it is loaded.
-        modules: What must be installed for it.
-        readiness: A path that answers 200 while what it needs answers, too; `health` if None.
+        modules: The Python modules that it requires.
+        readiness: A path that returns 200 while the parts it needs answer, too; `health` if None.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Service:
 
     @property
     def ready(self) -> str:
-        """The path that answers 200 when it is ready for requests."""
+        """Return the path that returns 200 when the service is ready for requests."""
         return self.readiness or self.health
 
 
 SERVICES = (
-    # Its secret tells where PostgreSQL answers.
+    # Its secret contains the address of PostgreSQL.
     Service("aws", 4566, "/_health", (POSTGRES,), ("moto", "flask", "boto3")),
     Service("identity", 3031, "/healthz", (), ("fastapi", "uvicorn", "joserfc", "multipart")),
     Service(
@@ -52,28 +52,28 @@ SERVICES = (
         readiness="/v2/health/ready",
     ),
 )
-"""In the order in which they are told of."""
+"""The services, in the order in which they are listed."""
 PARTS = (POSTGRES, *(service.name for service in SERVICES))
-"""The name of every part."""
+"""The names of all parts."""
 
 
 def service(name: str) -> Service:
-    """The service of that name."""
+    """Return the service with a name."""
     return next(one for one in SERVICES if one.name == name)
 
 
 def with_needed(names: Iterable[str]) -> tuple[str, ...]:
-    """Those parts and the parts that they need, in their order; PostgreSQL is always one."""
+    """Return the parts and their dependencies in order; PostgreSQL is always included."""
     chosen = {POSTGRES, *names}
     chosen.update(*(one.needs for one in SERVICES if one.name in chosen))
     return tuple(name for name in PARTS if name in chosen)
 
 
 def check_installed(services: Iterable[Service]) -> None:
-    """Make sure that what the services need is installed.
+    """Check that the modules that the services require are installed.
 
     Raises:
-        UnreachableError: Something is missing; the hint tells how to get it.
+        UnreachableError: A module is missing; the hint says how to install it.
     """
     missing = sorted({name for one in services for name in one.modules if not find_spec(name)})
     if missing:

@@ -1,4 +1,4 @@
-"""What the deployment keeps beside its parts: ports, records, logs, and who works on it now."""
+"""The deployment's own files, beside those of its parts: ports, records, logs, and locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.services import Service
 
 
 class State:
-    """The files of a deployment that belong to no part of it.
+    """The files of a deployment that do not belong to a part.
 
     Args:
         home: The folder of the whole deployment.
@@ -31,33 +31,33 @@ class State:
 
     @property
     def record(self) -> Path:
-        """What the supervisor tells of itself and of the parts."""
+        """Return the file with the supervisor's record of the parts."""
         return self.folder / "record.json"
 
     @property
     def alive(self) -> Path:
-        """Locked by the supervisor for as long as it lives."""
+        """Return the file that the supervisor locks for as long as it is alive."""
         return self.folder / "alive"
 
     @property
     def filling(self) -> Path:
-        """There while the test data are added to the database."""
+        """Return the marker file that exists while test data is added to the database."""
         return self.folder / "filling"
 
     def log(self, part: str) -> Path:
-        """Where the messages of a part (or of the ``supervisor``) are kept."""
+        """Return the log file of a part, or of the ``supervisor``."""
         return self.folder / "logs" / f"{part}.log"
 
     def part(self, name: str) -> Path:
-        """The folder of a part's own."""
+        """Return the folder of a part."""
         return self.home / name
 
     def make(self) -> None:
-        """Make the folders.
+        """Create the folders.
 
         Raises:
-            BadInputError: That is not allowed there.
-            RefusedError: They are there, and belong to another user.
+            BadInputError: The folders cannot be created.
+            RefusedError: The folders belong to another user.
         """
         self.check_owner()
         try:
@@ -70,10 +70,10 @@ class State:
             ) from error
 
     def check_owner(self) -> None:
-        """Keep out of another user's deployment.
+        """Check that the deployment does not belong to another user.
 
         Raises:
-            RefusedError: It is another user's.
+            RefusedError: It belongs to another user.
         """
         if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
             raise RefusedError(
@@ -83,13 +83,13 @@ class State:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other commands from starting or stopping the deployment meanwhile."""
+        """Keep other commands from starting or stopping the deployment."""
         self.make()
         with file_lock(self.folder / "lock"):
             yield
 
     def ports(self) -> dict[str, int]:
-        """The port of each service, as far as they were chosen.
+        """Return the port of each service for which one was chosen.
 
         Raises:
             AspenError: The file is damaged.
@@ -106,9 +106,9 @@ class State:
             ) from error
 
     def choose_ports(self, services: Iterable[Service]) -> list[str]:
-        """Choose where services that do not run yet will answer; returns what is to be told.
+        """Choose the ports of services that are not running yet; return notes for the operator.
 
-        Each keeps the port of its last start, unless another program has it by now.
+        Each keeps the port of its last start, unless another program has taken it.
         """
         kept, notes = self.ports(), list[str]()
         before, start = dict(kept), crc32(str(self.home).encode())
@@ -127,7 +127,7 @@ class State:
         return notes
 
     def clear(self) -> None:
-        """Delete what is kept; others may be waiting for the lock, so it stays."""
+        """Delete the files, except the lock, which other processes may be waiting for."""
         shutil.rmtree(self.log("").parent, ignore_errors=True)
         for path in (self.record, self.filling, self._ports):
             path.unlink(missing_ok=True)

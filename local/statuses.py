@@ -1,4 +1,4 @@
-"""What a service is doing, as far as the record and its process tell."""
+"""The status of services, from the record and their processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DOING = {
 
 
 def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
-    """The status with what the supervisor tells of restarts, where one lives."""
+    """Return the status with the supervisor's restart information, if a supervisor is running."""
     kept = supervision.record().get(status.name)
     if not (kept and supervision.process):
         return status
@@ -37,7 +37,7 @@ def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
 
 
 def service_status(state: State, supervision: Supervision, name: str) -> PartStatus:
-    """What a service is doing, without waiting for anybody."""
+    """Return a service's status, without waiting."""
     record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
     kept = record.get(name, PartRecord())
     process = kept.process if kept.lives else None
@@ -45,10 +45,10 @@ def service_status(state: State, supervision: Supervision, name: str) -> PartSta
         doing = Doing.ABSENT
     elif supervision.process or kept.phase is Phase.STOPPED:
         doing = _DOING[kept.phase]
-        if doing is Doing.RUNNING and not process:  # which the supervisor has not seen yet
+        if doing is Doing.RUNNING and not process:  # the supervisor has not noticed yet
             doing = Doing.RESTARTING
     else:
-        doing = Doing.CRASHED  # with its supervisor
+        doing = Doing.CRASHED  # together with its supervisor
     return PartStatus(
         name=name,
         state=doing,

@@ -1,4 +1,4 @@
-"""The supervisor, as commands see it: started, waited for, stopped, cleaned up after."""
+"""The supervisor from the commands' side: start it, wait for it, stop it, and clean up after it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from local.services import POSTGRES, SUPERVISOR, check_installed, service, with_
 from local.state import State
 from local.supervisor.timing import Timing
 
-_BEGIN_S = 15.0  # Python starts, and reads the port of each part
+_BEGIN_S = 15.0  # for Python to start, and to read the port of each part
 _READY_S = 180.0
-_STOP_S = 3.5  # more than the parts are given by it
+_STOP_S = 3.5  # longer than it gives the parts
 _CLEAR_S = 1.0
 _TAIL = 15  # lines of a log in a message
 _PASSED_ON = ("COVERAGE_", "LC_", "PYTHON")
@@ -41,21 +41,21 @@ _NAMED = frozenset(
 
 
 class PortTakenError(ConflictError):
-    """Another program has the port of a part; another start chooses another."""
+    """A conflict with another program over a part's port; the next start chooses another port."""
 
 
 class LostError(AspenError):
-    """The supervisor ended while a command waited for it; another start makes another."""
+    """The end of the supervisor while a command waited for it; the next start creates another."""
 
 
 class Supervision:
     """The supervisor of a deployment.
 
-    Commands that start or stop it hold the deployment's lock.
+    Commands that start or stop it must hold the deployment's lock.
 
     Args:
         state: The deployment's files.
-        timing: How patient a new one is.
+        timing: The timeouts and intervals of a new supervisor.
     """
 
     def __init__(self, state: State, timing: Timing | None = None):
@@ -63,27 +63,27 @@ class Supervision:
 
     @property
     def process(self) -> Process | None:
-        """The supervisor's process; None when it does not live."""
+        """Return the supervisor's process; None if it is not alive."""
         process = Process.read(self._state.alive)
         return process if process and process.lives else None
 
     def record(self) -> Record:
-        """What it told of the parts last."""
+        """Return its latest record of the parts."""
         return read_record(self._state.record)
 
     def start(self, names: tuple[str, ...], notes: list[str]) -> list[str]:
-        """Have parts kept; returns the services to wait for.
+        """Have the supervisor keep parts running; return the services to wait for.
 
         Args:
             names: The parts.
-            notes: What the operator should be told is added here.
+            notes: A list to which messages for the operator are added.
         """
         if self._is_alive():
             kept = tuple(self.record())
             if set(names) <= set(kept):
                 self._nudge()
                 return [name for name in names if name != POSTGRES]
-            self.stop()  # it keeps fewer parts; a new one keeps them all
+            self.stop()  # it keeps fewer parts running; a new one will keep them all
             names = with_needed((*names, *kept))
         self.clear()
         services = [service(name) for name in names if name != POSTGRES]
@@ -93,17 +93,17 @@ class Supervision:
         return [one.name for one in services]
 
     def wait(self, names: Iterable[str], since: float, progress: PartSteps) -> None:
-        """Wait until services run.
+        """Wait until services are running.
 
         Args:
-            names: Which.
-            since: Failures after that time count, in seconds since 1970.
-            progress: Told what they are doing.
+            names: The services.
+            since: Only failures after this time count, in seconds since 1970.
+            progress: Called with what they are doing.
 
         Raises:
-            PortTakenError: Another program has the port of one.
+            PortTakenError: Another program has the port of a service.
             LostError: The supervisor ended.
-            AspenError: One cannot be started; its last messages are the details.
+            AspenError: A service cannot be started; the details are its last messages.
         """
         told: dict[str, Phase] = {}
         deadline = time.monotonic() + _READY_S
@@ -126,7 +126,7 @@ class Supervision:
             time.sleep(0.02)
 
     def stop(self) -> dict[str, Stopped]:
-        """Stop the supervisor with the services that it keeps; nothing of them keeps running."""
+        """Stop the supervisor and all of its services; return the results by name."""
         began, before = time.monotonic(), self.record()
         was = {name: one.lives for name, one in before.items()}
         if process := self.process:
@@ -147,7 +147,7 @@ class Supervision:
         }
 
     def clear(self) -> set[str]:
-        """End services that a supervisor left behind when it was killed; which these were."""
+        """End the services that a killed supervisor left behind; return their names."""
         record = self.record()
         left = {
             name: one.process
@@ -166,7 +166,7 @@ class Supervision:
         return set(left)
 
     def _is_alive(self) -> bool:
-        """Whether a supervisor lives, even one that has not told its number yet."""
+        """Return True if a supervisor is alive, even if it has not written its process ID yet."""
         try:
             descriptor = os.open(self._state.alive, os.O_RDONLY)
         except FileNotFoundError:
@@ -181,7 +181,7 @@ class Supervision:
             os.close(descriptor)
 
     def _nudge(self) -> None:
-        """Have what waits for its next try tried at once."""
+        """Have the supervisor retry waiting parts at once."""
         waiting = any(one.phase is Phase.RESTARTING for one in self.record().values())
         if waiting and (process := self.process):
             processes.send(process.pid, signal.SIGHUP)
@@ -228,9 +228,9 @@ class Supervision:
 
 
 def _environment() -> dict[str, str]:
-    """What the services see of the environment.
+    """Return the environment for the services.
 
-    No setting: those would win over the deployment's own. And no secret.
+    It contains no settings, which would override the deployment's own, and no secrets.
     """
     return {
         name: value

@@ -1,1 +1,1 @@
-"""The schema's history: Alembic revisions, and what applies, compares and writes them."""
+"""Alembic revisions, and the code that applies, compares, and writes them."""

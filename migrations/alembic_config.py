@@ -1,4 +1,4 @@
-"""Alembic, configured from code: no file, no output, no logging of its own."""
+"""Alembic, configured in code: no config file, no output, no logging."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ VERSIONS = HERE / "versions"
 
 
 def make_config(directory: Path | None = None, *, output: TextIO | None = None) -> Config:
-    """Alembic's configuration.
+    """Return Alembic's configuration.
 
     Args:
-        directory: A folder of further revisions, beside those of the program.
-        output: Where the SQL of offline mode goes.
+        directory: A directory of more revisions, besides the program's own.
+        output: Receives the SQL of offline mode.
     """
     config = Config(
         stdout=io.StringIO(), output_buffer=output, cmd_opts=argparse.Namespace(quiet=True)
@@ -41,7 +41,7 @@ def make_config(directory: Path | None = None, *, output: TextIO | None = None) 
     options = {
         "script_location": str(HERE),
         "version_locations": "\n".join(map(str, locations)),
-        # A newline is the one separator that stands in no path.
+        # A newline is the one separator that occurs in no path.
         "path_separator": "newline",
         "file_template": "%(rev)s_%(slug)s",
     }
@@ -51,10 +51,10 @@ def make_config(directory: Path | None = None, *, output: TextIO | None = None) 
 
 
 def scripts(directory: Path | None = None) -> ScriptDirectory:
-    """Return the revisions that the program has, and those of a further folder.
+    """Return the program's own revisions, and those of another directory.
 
     Raises:
-        BrokenRevisionsError: Those of the folder form no single line with the program's own.
+        BrokenRevisionsError: Those of the directory do not form a single line with the others.
     """
     found = ScriptDirectory.from_config(make_config(directory))
     if directory is not None:
@@ -63,10 +63,10 @@ def scripts(directory: Path | None = None) -> ScriptDirectory:
 
 
 def _check_line(found: ScriptDirectory, directory: Path) -> None:
-    """Make sure that the revisions form one line from the first to a single newest one.
+    """Check that the revisions form a single line from the first to the newest one.
 
-    Alembic itself reports some of this only when it gets there, with revisions already applied,
-    and the rest as a warning.
+    Alembic itself reports some of this only after it has applied other revisions, and the rest as
+    a warning.
     """
     if not directory.is_dir():
         raise BrokenRevisionsError(f"There is no folder {directory}", hint="Check --directory.")
@@ -103,7 +103,7 @@ def _check_line(found: ScriptDirectory, directory: Path) -> None:
 def _load(found: ScriptDirectory, directory: Path) -> list[Script]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of duplicates, which are reported here
+            warnings.simplefilter("ignore")  # duplicates are reported here instead
             return list(found._load_revisions())  # noqa: SLF001 - there is no other way to see all
     except Exception as error:  # a revision is code, and may raise anything
         words = str(error).partition("\n")[0] or type(error).__name__
@@ -121,7 +121,7 @@ def _needed(script: Script) -> set[str]:
 
 
 def _cycle(needed: Mapping[str, set[str]]) -> list[str]:
-    """Return revisions that follow each other in a circle; none where there is no circle."""
+    """Return revisions that form a cycle; empty if there is none."""
     left = {one: set(others) & needed.keys() for one, others in needed.items()}
     while ready := [one for one, others in left.items() if not others]:
         for one in ready:
@@ -141,10 +141,10 @@ def _file(script: Script) -> str:
 
 
 def only_head(script_directory: ScriptDirectory) -> str:
-    """The newest revision.
+    """Return the newest revision.
 
     Raises:
-        MigrationError: There are several, which no database can stand at.
+        MigrationError: There are several, and no database can be at all of them.
     """
     heads = script_directory.get_heads()
     if len(heads) != 1:
@@ -156,10 +156,10 @@ def only_head(script_directory: ScriptDirectory) -> str:
 
 
 def stands_at(connection: Connection) -> str | None:
-    """The revision that the database says it stands at; None where it says nothing.
+    """Return the revision that the database records, or None if it records none.
 
     Raises:
-        MigrationError: It names several.
+        MigrationError: It records several.
     """
     context = MigrationContext.configure(
         connection, opts={"version_table_schema": comparison.VERSION_TABLE_SCHEMA}
@@ -177,10 +177,10 @@ _BY_TIME = re.compile(r"\d{8}_\d{6}").fullmatch
 
 
 def require_known(current: str | None, script_directory: ScriptDirectory) -> None:
-    """Make sure that the program has the revision that a database stands at.
+    """Check that the program has the revision that a database is at.
 
     Raises:
-        UnknownRevisionError: It has not.
+        UnknownRevisionError: It does not.
     """
     known = [script.revision for script in script_directory.walk_revisions()]
     if current is not None and current not in known:
@@ -188,10 +188,10 @@ def require_known(current: str | None, script_directory: ScriptDirectory) -> Non
 
 
 def is_older(revision: str, baseline: str) -> bool:
-    """Return True if a revision is one that the baseline has replaced.
+    """Return True if a revision is one that the baseline replaced.
 
-    The live service's own chain leads up to the baseline; its revisions are named by the time of
-    their making, as the baseline is.
+    The live service's own revisions lead up to the baseline. Like the baseline, they are named by
+    the time they were created.
     """
     return bool(_BY_TIME(revision)) and bool(_BY_TIME(baseline)) and revision < baseline
 
@@ -218,13 +218,13 @@ def unknown_revision(current: str, baseline: str) -> UnknownRevisionError:
 
 
 def require_revision(revision: str, script_directory: ScriptDirectory) -> None:
-    """Make sure that what was asked for is a revision.
+    """Check that a requested revision exists.
 
     Raises:
-        UnknownRevisionError: It is not.
+        UnknownRevisionError: It does not.
     """
     if re.fullmatch(r"base|[+-]\d+", revision):
-        return  # nothing at all, or so many steps from where the database stands
+        return  # an empty schema, or a number of steps from the current revision
     if not revision:
         raise _no_such(revision)
     try:
@@ -242,10 +242,10 @@ def _no_such(revision: str) -> UnknownRevisionError:
 
 @contextmanager
 def migration_engine(engine: Engine) -> Iterator[Engine]:
-    """The same database, in an engine whose reflection knows ``public`` as the default schema.
+    """Yield an engine for the same database whose default schema is ``public``.
 
-    The program's sessions look into ``aspen`` first. SQLAlchemy would then call that schema by no
-    name at all, and Alembic, comparing it with models that do name it, find every table twice.
+    The program's sessions search ``aspen`` first. SQLAlchemy would then omit the name of that
+    schema, and Alembic, whose models include the name, would find every table twice.
     """
     private = sa.create_engine(
         engine.url, pool=engine.pool.recreate(), hide_parameters=engine.hide_parameters
@@ -254,7 +254,7 @@ def migration_engine(engine: Engine) -> Iterator[Engine]:
     report_standby(private)
     try:
         with private.connect() as connection:
-            connection.rollback()  # the dialect is known from here on
+            connection.rollback()  # the first connection initializes the dialect
         private.dialect.default_schema_name = comparison.VERSION_TABLE_SCHEMA
         yield private
     finally:
@@ -263,7 +263,7 @@ def migration_engine(engine: Engine) -> Iterator[Engine]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection that looks names up in ``public``, for comparing; nothing stays of it."""
+    """Yield a connection for comparing that searches only ``public``; nothing is committed."""
     with migration_engine(engine) as private, private.connect() as connection:
         connection.exec_driver_sql("SET LOCAL search_path TO public")
         yield connection

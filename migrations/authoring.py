@@ -1,4 +1,4 @@
-"""Writing new revisions."""
+"""Creation of new revisions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ID_FORMAT = "%Y%m%d_%H%M%S"
 def write_revision(
     engine: Engine, message: str, *, autogenerate: bool, directory: Path | None
 ) -> Path:
-    """Write a revision that follows the newest; see `migrations.runner.revision`."""
+    """Write a revision that follows the newest one; see `migrations.runner.revision`."""
     title = _title(message)
     folder = directory or alembic_config.VERSIONS
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def write_revision(
 
 
 def created(revision: str) -> datetime | None:
-    """When a revision was written (UTC), as its id says; None where the id says no time."""
+    """Return the time in a revision's ID (UTC), or None if the ID contains no time."""
     try:
         return datetime.strptime(revision, ID_FORMAT).replace(tzinfo=UTC)
     except ValueError:
@@ -53,7 +53,7 @@ def created(revision: str) -> datetime | None:
 
 
 def _title(message: str) -> str:
-    """The message as the first line of a docstring, out of which it cannot break."""
+    """Return the message as the first line of a docstring, which it cannot break out of."""
     text = " ".join(message.split()).replace("\\", "/").replace('"', "'").rstrip(".")
     if not text or not text.isprintable():
         raise MigrationError(
@@ -75,7 +75,7 @@ def _require_head(current: str | None, existing: ScriptDirectory) -> None:
 
 
 def _new_id(existing: ScriptDirectory) -> str:
-    """The time, or the first second after it that no revision has."""
+    """Return an ID for the current time, or for the next second that no revision has."""
     taken = {script.revision for script in existing.walk_revisions()}
     moment = datetime.now(UTC)
     while moment.strftime(ID_FORMAT) in taken:
@@ -84,7 +84,7 @@ def _new_id(existing: ScriptDirectory) -> str:
 
 
 def _format(path: Path) -> None:
-    """Lay the file out as the project's others are, where ruff is there to do it."""
+    """Format the file like the rest of the project, if ruff is installed."""
     if importlib.util.find_spec("ruff") is None:
         return
     ruff = [sys.executable, "-m", "ruff"]

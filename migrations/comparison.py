@@ -1,4 +1,4 @@
-"""How models and database are compared, the same for `check` and for new revisions."""
+"""Settings for comparing models and database, the same for `check` and for new revisions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ VERSION_TABLE_SCHEMA = "public"
 
 
 def include_name(name: str | None, kind: str, parents: object) -> bool:
-    """Whether Alembic shall look at it: only schema ``aspen``, and all that is in there."""
+    """Return True if Alembic should look at it: schema ``aspen`` only, with all its contents."""
     del parents
     return kind != "schema" or name == SCHEMA
 
 
 def render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
-    """The text of a type in a revision: it must not lean on the models of the day."""
+    """Return the text of a type for a revision, which must not depend on the current models."""
     del context
     return "sa.String()" if kind == "type" and isinstance(item, LookupValue) else False
 
 
 def options() -> dict[str, Any]:
-    """What Alembic's migration context is told, beside its connection."""
+    """Return the options for Alembic's migration context, besides its connection."""
     return {
         "target_metadata": Base.metadata,
         "include_schemas": True,
@@ -33,7 +33,7 @@ def options() -> dict[str, Any]:
         "version_table_schema": VERSION_TABLE_SCHEMA,
         "compare_type": True,
         "compare_server_default": True,
-        # The live schema carries no comments; those that someone adds by hand are theirs.
+        # The live schema has no comments; comments added by hand are ignored.
         "autogenerate_plugins": ["alembic.autogenerate.*", "~alembic.autogenerate.comments"],
         "transaction_per_migration": True,
     }

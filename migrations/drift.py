@@ -1,4 +1,4 @@
-"""How a database differs from the models, in words."""
+"""Descriptions of the differences between a database and the models."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from migrations.objects import object_differences
 
 
 def differences(connection: Connection) -> list[str]:
-    """Every difference, a line each; none where models and database agree."""
+    """Return every difference, one line each; empty if models and database agree."""
     context = MigrationContext.configure(connection, opts=comparison.options())
     with warnings.catch_warnings():
-        # Alembic cannot migrate a generated column, and says so; here it is compared, below.
+        # Alembic warns that it cannot migrate generated columns; they are compared below.
         warnings.filterwarnings("ignore", message="Computed default on", category=UserWarning)
         diffs = list(_flat(compare_metadata(context, Base.metadata)))
     missing = {diff[1].fullname for diff in diffs if diff[0] == "add_table"}
     lines = [
         _described(diff)
         for diff in diffs
-        # That a missing table's indexes are missing too goes without saying.
+        # Indexes of a missing table are not reported separately.
         if not (diff[0] == "add_index" and diff[1].table.fullname in missing)
     ]
     more = (*_key_differences(connection), *object_differences(connection))
@@ -35,7 +35,7 @@ def differences(connection: Connection) -> list[str]:
 
 
 def _flat(diffs: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """Alembic lists what changed of one column as a list inside the list."""
+    """Flatten the differences; Alembic nests those of one column in a list."""
     for diff in diffs:
         if isinstance(diff, list):
             yield from diff
@@ -72,14 +72,14 @@ def _one_sided(kind: str, what: str) -> str:
 
 
 def _value(value: object) -> str:
-    """A type, a default or a flag, as SQL has it."""
+    """Return a type, a default, or a flag as it is written in SQL."""
     if isinstance(value, sa.DefaultClause):
         return str(value.arg)
     return "none" if value is None else str(value)
 
 
 def _key_differences(connection: Connection) -> Iterator[str]:
-    """Primary keys, which Alembic does not compare, of the tables that both sides have."""
+    """Compare the primary keys of tables that both sides have, which Alembic ignores."""
     found = sa.inspect(connection).get_multi_pk_constraint(schema=SCHEMA)
     for (_, name), key in found.items():
         table = Base.metadata.tables.get(f"{SCHEMA}.{name}")

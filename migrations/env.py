@@ -1,7 +1,7 @@
-"""Alembic's environment: `migrations.runner` hands it the connection, and no file configures it.
+"""Alembic's environment: `migrations.runner` passes in the connection; there is no config file.
 
-What it reads of ``config.attributes``: ``connection`` (a `Connection` or an `Engine`), ``limits``
-(a `MigrationLimits`) and ``journal`` (a `Journal`); the last two may be left out.
+It reads from ``config.attributes``: ``connection`` (a `Connection` or an `Engine`), ``limits``
+(a `MigrationLimits`), and ``journal`` (a `Journal`); the last two are optional.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _run_online() -> None:
             connection=connectable, on_version_apply=journal.note, **comparison.options()
         )
         journal.before = context.get_context().get_current_revision()
-        connectable.rollback()  # reading began a transaction; each revision wants its own
+        connectable.rollback()  # reading began a transaction; each revision needs its own
         with context.begin_transaction():
             context.run_migrations()
 

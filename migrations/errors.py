@@ -1,10 +1,10 @@
-"""What can go wrong with migrations, told in words."""
+"""The errors of migrations, with messages for operators."""
 
 from __future__ import annotations
 
 
 class MigrationError(Exception):
-    """A migration that cannot be done, or was given up.
+    """A migration that cannot run, or that was aborted.
 
     Args:
         message: What happened, and why.
@@ -22,20 +22,20 @@ class UnknownRevisionError(MigrationError):
 
 
 class BrokenRevisionsError(MigrationError):
-    """Revisions that cannot be applied in any order, or whose files cannot be read."""
+    """Revisions that cannot be applied in any order, or whose files cannot be loaded."""
 
 
 class NotAtHeadError(MigrationError):
-    """The database lacks revisions that must be there first."""
+    """A database that lacks revisions that must be applied first."""
 
 
 class MigrationLockError(MigrationError):
-    """Somebody else migrates the database, or holds a lock on what would be changed."""
+    """A conflict with another migration, or with a lock on what would be changed."""
 
 
 class MigrationPermissionError(MigrationError):
-    """The role may not do this, or the session may not write."""
+    """A role without the required privileges, or a read-only session."""
 
 
 class MigrationRefusedError(MigrationError):
-    """A migration cannot run safely over this connection."""
+    """A connection over which a migration cannot run safely."""

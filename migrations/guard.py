@@ -1,4 +1,4 @@
-"""What keeps a migration from harming a database in use: time limits, and one at a time."""
+"""Safeguards for migrating a database in use: time limits, and one migration at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from migrations.errors import MigrationLockError, MigrationRefusedError
 
-ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number serves that nobody else uses
+ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number works that is not used otherwise
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -27,13 +27,13 @@ _HOLDER = sa.text(
 
 @dataclass(frozen=True)
 class MigrationLimits:
-    """How long a migration may keep others, and itself, waiting; milliseconds, 0 for no limit.
+    """The time limits of a migration, in milliseconds; 0 means no limit.
 
     Attributes:
-        lock_ms: The longest a statement waits for a table that is in use. Whoever comes after it
-            waits too, so a busy table is better given up than waited for.
+        lock_ms: The longest a statement waits for a table that is in use. Later sessions queue
+            behind it, so it is better to give up than to wait for a busy table.
         statement_ms: The longest one statement may run.
-        turn_ms: The longest to wait until another migration of the same database is over.
+        turn_ms: The longest to wait for another migration of the same database to finish.
     """
 
     lock_ms: int = 5_000
@@ -41,9 +41,9 @@ class MigrationLimits:
     turn_ms: int = 60_000
 
     def settings(self) -> dict[str, str]:
-        """The server's settings for the migrating session."""
+        """Return the server settings for the migrating session."""
         return {
-            # Names are looked up where Alembic expects it: what lies in aspen is written in full.
+            # Alembic expects names to be looked up in public; those in aspen are qualified.
             "search_path": "public",
             "lock_timeout": str(self.lock_ms),
             "statement_timeout": str(self.statement_ms),
@@ -52,12 +52,12 @@ class MigrationLimits:
 
 @contextmanager
 def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
-    """Hold the database's migration lock and keep the limits; afterwards all is as before.
+    """Hold the migration lock and apply the limits in the block, then restore the settings.
 
-    Where the database or the role sets shorter limits, those hold.
+    If the database or the role sets shorter limits, those apply.
 
     Raises:
-        MigrationLockError: Another migration was not over in time.
+        MigrationLockError: Another migration did not finish in time.
         MigrationRefusedError: A pooler may run each transaction in another session.
     """
     if getattr(_driver(connection), "pooled", False):
@@ -84,7 +84,7 @@ def _driver(connection: Connection) -> Any:
 
 
 def _allowed(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings, none of them looser than the server's own unless that was asked for."""
+    """Return the settings, with none looser than the server's own unless that was requested."""
     driver = _driver(connection)
     defaults = getattr(driver, "defaults", None)
     if defaults is None or driver.policy.overrides.timeouts:
@@ -124,7 +124,7 @@ def _setting(values: Mapping[str, str]) -> sa.Select[tuple[str, ...]]:
 
 
 def _change(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
-    """Set the session's settings, and return what they were."""
+    """Change the session's settings, and return their previous values."""
     names = list(values)
     current = connection.execute(sa.select(*(sa.func.current_setting(name) for name in names)))
     before = dict(zip(names, current.one(), strict=True))
@@ -135,7 +135,7 @@ def _change(connection: Connection, values: Mapping[str, str]) -> dict[str, str]
 
 def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
     if connection.invalidated:
-        return  # the session is gone, and its lock and settings with it
+        return  # the session is gone, along with its lock and settings
     connection.rollback()
     connection.execute(statement)
     connection.commit()

@@ -1,4 +1,4 @@
-"""What a run of migrations did."""
+"""A record of what a migration run did."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SHOWN = 100  # characters of a statement
 
 @dataclass
 class Journal:
-    """Filled while migrations run.
+    """A record that is filled while migrations run.
 
     Attributes:
-        before: The revision that the database stood at, once it was this run's turn.
-        applied: The revisions applied (or, downgrading, taken back), in that order.
-        kept: The statements of the revision at work that are committed already, although it is not
-            done; a revision does that with ``autocommit_block()`` or a COMMIT of its own.
+        before: The revision that the database was at when this run got the migration lock.
+        applied: The revisions applied (or, in a downgrade, reverted), in that order.
+        kept: The statements of the current revision that are already committed, although it is not
+            done; this happens with ``autocommit_block()`` or with a COMMIT in the revision.
     """
 
     before: str | None = None
@@ -34,13 +34,13 @@ class Journal:
     def note(
         self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: object
     ) -> None:
-        """Take down one revision; Alembic calls it, with names, in the revision's transaction."""
+        """Record one revision; Alembic calls this, with keywords, in the revision's transaction."""
         del ctx, heads, run_args
         self.applied.extend(step.up_revision_ids)
         self._is_done = True
 
     def watch(self, connection: Connection) -> None:
-        """Take down what is committed on a connection before its revision is done."""
+        """Record statements that are committed on a connection before their revision is done."""
         sa.event.listen(connection, "after_cursor_execute", self._executed)
         sa.event.listen(connection, "commit", self._committed)
         sa.event.listen(connection, "rollback", self._rolled_back)
@@ -61,8 +61,8 @@ class Journal:
         elif verb not in {"SELECT", "SHOW", "SET", "BEGIN", "COMMIT", "END"}:
             self._open.append(" ".join(statement.split()))
         driver = connection.connection.dbapi_connection
-        # No transaction is open: a block in autocommit mode, or after a COMMIT in the statements,
-        # from which on each of them commits by itself.
+        # No transaction is open, either in autocommit mode or after a COMMIT in the revision. From
+        # then on, each statement is committed at once.
         if driver is not None and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
             self._committed(connection)
 
@@ -78,7 +78,7 @@ class Journal:
 
     @property
     def words(self) -> str:
-        """Return what is left of a revision that failed, in words."""
+        """Return a description of what a failed revision left behind."""
         before = f"Applied before it, and kept: {', '.join(self.applied)}. " if self.applied else ""
         if not self.kept:
             return f"{before}Nothing of this revision was kept."

@@ -1,4 +1,4 @@
-"""What a schema holds beside the tables that Alembic compares; the models have none of it."""
+"""A comparison of schema objects and column properties that Alembic does not compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from db.models import SCHEMA, Base
 
-# Objects of extensions are theirs, as are the triggers that enforce foreign keys, while enabled.
+# Objects of extensions are left out, as are foreign key triggers unless they are disabled.
 _OBJECTS = sa.text("""
 WITH home AS (
     SELECT oid FROM pg_namespace WHERE nspname = :schema
@@ -67,7 +67,7 @@ SELECT kind, name, of_table FROM found f
 
 
 def object_differences(connection: Connection) -> Iterator[str]:
-    """Describe what only the database has, and what columns and checks have differently."""
+    """Describe objects that only the database has, and differences in columns and checks."""
     for kind, name, table in connection.execute(_OBJECTS, {"schema": SCHEMA}):
         of_table = f" of {SCHEMA}.{table}" if table else ""
         what = name if table else f"{SCHEMA}.{name}"
@@ -78,7 +78,7 @@ def object_differences(connection: Connection) -> Iterator[str]:
 
 
 def _check_differences(inspector: sa.Inspector) -> Iterator[str]:
-    """Compare CHECK constraints by name; PostgreSQL rewrites their text."""
+    """Compare CHECK constraints by name, because PostgreSQL rewrites their text."""
     for (_, name), found in inspector.get_multi_check_constraints(schema=SCHEMA).items():
         table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
         if table is None:
@@ -95,7 +95,7 @@ def _check_differences(inspector: sa.Inspector) -> Iterator[str]:
 
 
 def _column_differences(inspector: sa.Inspector, dialect: sa.Dialect) -> Iterator[str]:
-    """Compare what Alembic passes over: lengths, precision, collations, and generated values."""
+    """Compare what Alembic ignores: lengths, precision, collations, and generated values."""
     for (_, name), columns in inspector.get_multi_columns(schema=SCHEMA).items():
         table = Base.metadata.tables.get(f"{SCHEMA}.{name}")
         if table is None:
@@ -126,13 +126,13 @@ def _column_differences(inspector: sa.Inspector, dialect: sa.Dialect) -> Iterato
 
 
 def _bare(expression: str) -> str:
-    """Return an expression without the parentheses that some versions put around a single name."""
+    """Return an expression without the parentheses that some versions put around a name."""
     single = re.fullmatch(r"\((\w+)\)", expression)
     return single[1] if single else expression
 
 
 def _limits(kind: object) -> tuple[object, ...]:
-    inner = getattr(kind, "impl", kind)  # a type of ours around one of the dialect's
+    inner = getattr(kind, "impl", kind)  # our own type may wrap one of the dialect's
     if isinstance(inner, sa.String):
         return inner.length, inner.collation
     if isinstance(inner, sa.Numeric) and not isinstance(inner, sa.Float):

@@ -1,8 +1,8 @@
-"""What one does with migrations: upgrade, downgrade, look, compare, write a new one.
+"""The operations on migrations: upgrade, downgrade, inspect, compare, and write revisions.
 
 Nothing is printed here. Each function takes an engine; to change something, its sessions must be
-allowed to write. Where a `directory` can be given, it is a folder of further revisions beside
-those of the program. Failures are a `MigrationError`; those to connect are SQLAlchemy's.
+allowed to write. A `directory` holds more revisions, besides the program's own. Failures raise a
+`MigrationError`, failures to connect an error of SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from migrations.translation import told_in_words
 
 _DEFAULT_LIMITS = MigrationLimits()
 _ALEMBIC = threading.Lock()
-"""Alembic keeps what it works on in globals, so that one thread at a time may use it."""
+"""Alembic keeps its state in globals, so only one thread at a time may use it."""
 
 
 @dataclass(frozen=True)
 class UpgradeResult:
-    """What an upgrade did.
+    """The result of an upgrade.
 
     Attributes:
-        before: The revision that the database stood at; None where it was empty.
-        after: The revision that it stands at now.
-        applied: The revisions that were applied, in that order; empty where all were there.
+        before: The previous revision of the database; None if it was empty.
+        after: The revision that it is at now.
+        applied: The revisions that were applied, in that order; empty if none were missing.
     """
 
     before: str | None
@@ -46,12 +46,12 @@ class UpgradeResult:
 
 @dataclass(frozen=True)
 class DowngradeResult:
-    """What a downgrade did.
+    """The result of a downgrade.
 
     Attributes:
-        before: The revision that the database stood at.
-        after: The revision that it stands at now; None where nothing is left.
-        reverted: The revisions that were taken back, in that order.
+        before: The previous revision of the database.
+        after: The revision that it is at now; None if nothing is left.
+        reverted: The revisions that were reverted, in that order.
     """
 
     before: str | None
@@ -61,15 +61,15 @@ class DowngradeResult:
 
 @dataclass(frozen=True)
 class Revision:
-    """One step of the schema's history.
+    """One step in the schema's history.
 
     Attributes:
-        revision: Its id, which is the time of its making.
-        down_revision: The one before it; None for the first.
-        message: What it changes, in a line.
-        created: When it was written (UTC); None where the id does not say.
-        is_current: Whether the database stands there.
-        is_head: Whether it is the newest.
+        revision: The ID, which is the time it was created.
+        down_revision: The previous revision; None for the first.
+        message: A one-line description of the change.
+        created: The time it was written (UTC); None if the ID does not say.
+        is_current: True if the database is at this revision.
+        is_head: True if it is the newest.
     """
 
     revision: str
@@ -87,12 +87,12 @@ def upgrade(
     directory: Path | None = None,
     limits: MigrationLimits = _DEFAULT_LIMITS,
 ) -> UpgradeResult:
-    """Apply what is missing up to a revision, each in a transaction; an empty database will do.
+    """Apply the missing revisions, each in a transaction; the database may be empty.
 
     Raises:
-        UnknownRevisionError: The program has not what was asked for, or what the database is at.
-        MigrationLockError: Another migration, or somebody's use of a table, did not end in time.
-        MigrationPermissionError: The role may not do it, or the session is read-only.
+        UnknownRevisionError: The program lacks the requested revision, or the database's.
+        MigrationLockError: Another migration, or another session's use of a table, took too long.
+        MigrationPermissionError: The role lacks privileges, or the session is read-only.
         MigrationError: Anything else; revisions applied before the failing one stay.
     """
     journal, after = _migrate(command.upgrade, engine, revision, directory, limits)
@@ -106,23 +106,23 @@ def downgrade(
     directory: Path | None = None,
     limits: MigrationLimits = _DEFAULT_LIMITS,
 ) -> DowngradeResult:
-    """Take revisions back, down to one that stays; ``base`` leaves an empty schema.
+    """Revert revisions down to the given one, which stays; ``base`` leaves an empty schema.
 
     Raises:
-        MigrationError: As `upgrade` does.
+        MigrationError: As in `upgrade`.
     """
     journal, after = _migrate(command.downgrade, engine, revision, directory, limits)
     return DowngradeResult(journal.before, after, tuple(journal.applied))
 
 
 def current(engine: Engine) -> str | None:
-    """The revision that the database stands at, known or not; None where it says nothing."""
+    """Return the revision of the database, even if unknown, or None if it records none."""
     with told_in_words(_DEFAULT_LIMITS), engine.connect() as connection:
         return alembic_config.stands_at(connection)
 
 
 def head(directory: Path | None = None) -> str:
-    """The newest revision."""
+    """Return the newest revision."""
     return alembic_config.only_head(alembic_config.scripts(directory))
 
 
@@ -132,10 +132,10 @@ def has(revision: str) -> bool:
 
 
 def history(engine: Engine | None = None, *, directory: Path | None = None) -> list[Revision]:
-    """Every revision, the newest first; without an engine none of them is the current one.
+    """Return all revisions, newest first; without an engine, none of them is the current one.
 
     Raises:
-        UnknownRevisionError: The database stands at a revision that the program has not.
+        UnknownRevisionError: The database is at a revision that the program does not have.
     """
     existing = alembic_config.scripts(directory)
     at = None if engine is None else current(engine)
@@ -144,10 +144,10 @@ def history(engine: Engine | None = None, *, directory: Path | None = None) -> l
 
 
 def check(engine: Engine) -> list[str]:
-    """How the database differs from the models, a line each; empty where they agree.
+    """Return the differences between database and models, one line each.
 
-    It reads only, and needs no right to write. Names, types with their lengths, NULLs, defaults,
-    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types and
+    It only reads, and needs no write privileges. Names, types with their lengths, NULLs, defaults,
+    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types, and
     sequences are compared. Rows, privileges, comments, and storage parameters are not.
     """
     with told_in_words(_DEFAULT_LIMITS), alembic_config.reading(engine) as connection:
@@ -160,14 +160,14 @@ def revision(
     """Write a new revision, and return its file (``YYYYMMDD_HHMMSS_message.py``, in UTC).
 
     Args:
-        engine: A database at the newest revision, which the models are compared with.
-        message: What the revision changes, in a line.
-        autogenerate: Whether to fill it with what the models have and the database has not.
-        directory: Where to write it, instead of among the program's own.
+        engine: A database at the newest revision, with which the models are compared.
+        message: A one-line description of the change.
+        autogenerate: True to fill it with what the models have and the database lacks.
+        directory: The directory to write to, instead of the program's own.
 
     Raises:
         NotAtHeadError: The database is not at the newest revision.
-        MigrationError: The message is empty, or as `upgrade` does.
+        MigrationError: The message is empty, or as in `upgrade`.
     """
     with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
         return authoring.write_revision(
@@ -176,7 +176,7 @@ def revision(
 
 
 def upgrade_sql(revision: str = "head", *, directory: Path | None = None) -> str:
-    """The SQL of an upgrade from nothing; of a part of it with a range such as ``from:to``."""
+    """Return the SQL of an upgrade of an empty database, or of a range such as ``from:to``."""
     existing = alembic_config.scripts(directory)
     for end in revision.split(":"):
         alembic_config.require_revision(end, existing)

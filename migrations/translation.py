@@ -1,4 +1,4 @@
-"""What Alembic and PostgreSQL say when a migration fails, in the operator's words."""
+"""Translation of errors of Alembic and PostgreSQL into messages for operators."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> It
     """Turn the failures of a migration into a `MigrationError`.
 
     Args:
-        limits: How long it may wait.
-        journal: What it did, where it changes something.
+        limits: The time limits of the migration.
+        journal: The record of the run, if it changes something.
 
-    A failure to connect, or a lost connection, passes through: it is no migration's.
+    A failure to connect, or a lost connection, passes through unchanged.
     """
     try:
         yield
@@ -48,7 +48,7 @@ def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> It
 
 
 def _is_of_a_revision(error: Exception) -> bool:
-    """Return True if the code of a revision raised it."""
+    """Return True if the code of a revision raised the error."""
     if isinstance(error, (MigrationError, SQLAlchemyError, StandbyError)):
         return False
     trace = error.__traceback__

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job on this machine: samples are renamed in bulk, looked at, and named as before again.
-# It can be run as often as you like; it leaves the local deployment running.
+# The main job on this machine: rename samples in bulk, look at them, and undo the change.
+# You can run it as often as you like; it leaves the local deployment running.
 set -eu
 
 ROWS=1000
@@ -64,7 +64,7 @@ run samples undo "$work/undo.csv" --yes --undo-file "$work/redo.csv" --output ta
 run samples list --group $GROUP --limit 5 --output table
 
 title "9. The same through the API, signed in as a member of the group"
-# aspencli auth login asks a person to approve; here a script does that.
+# aspencli auth login needs a person to approve; here a script does that.
 ASPEN_TOKEN=$(python "$(dirname "$0")/demo_token.py" member@example.org)
 export ASPEN_TOKEN
 run samples update-public-ids --group-id $GROUP --via api \

@@ -1,6 +1,6 @@
-"""Sign in to the local deployment as somebody would at the page, and print the token.
+"""Signs in to the local deployment as a user would in the browser, and prints the token.
 
-For the demonstration only: `aspencli auth login` asks a person to approve.
+This is only for the demo: `aspencli auth login` needs a person to approve.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 
 def main(email: str) -> int:
-    """Print the token of a user, by e-mail address."""
+    """Print the token of the user with this e-mail address."""
     known = Laptop().endpoints()
     if known is None:
         sys.stderr.write("The local deployment never ran; start it: aspencli local up\n")
@@ -38,7 +38,7 @@ def main(email: str) -> int:
 
 
 def _submit(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.Response:
-    """Send the form of a page, as a browser does."""
+    """Submit the form of a page, as a browser does."""
     form = _FORM.search(page.raise_for_status().text)
     if form is None:
         raise SystemExit("The page of the identity provider has no form.")

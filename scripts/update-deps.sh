@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lock what pyproject.toml allows: hashes for every platform, and no name of an index or a host.
+# Lock the dependencies in pyproject.toml, with hashes for every platform and no index URL.
 set -eu
 uv=$1
 

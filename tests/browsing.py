@@ -1,4 +1,4 @@
-"""A browser for pages: the system's Chromium (Debian: ``apt install chromium``)."""
+"""A browser for testing pages: the system's Chromium (Debian: ``apt install chromium``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not in
 
 @contextmanager
 def driven() -> Iterator[Any]:
-    """Chromium as ``pip install playwright`` drives it; the test is skipped without."""
+    """Yield Chromium driven by playwright; skip the test if playwright is not installed."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright, which drives Chromium, is not installed"
     )

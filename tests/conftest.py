@@ -1,7 +1,7 @@
-"""One PostgreSQL for the whole run; databases cloned from a template for each test.
+"""One PostgreSQL server for the whole test run, and databases cloned from templates for each test.
 
-The server starts when the first test asks for it, in whichever process that happens, and ends with
-the run. ``ASPEN_TEST_DATABASE_URL`` (a superuser's address) names an existing server instead.
+The server starts with the first test that needs it, in whichever process that is, and stops with
+the run. ``ASPEN_TEST_DATABASE_URL`` (a superuser's address) selects an existing server instead.
 ``ASPEN_TEST_POOLER=session`` (or ``transaction``, either with ``,ignore``) goes through PgBouncer.
 """
 
@@ -44,30 +44,30 @@ from local.seed import seed_roles
 from tests import zygote
 from tests.pooler import SWITCH, Pooler
 
-# A busy machine is no failure.
+# Hypothesis must not fail a test because the machine is busy.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 GIVEN_SERVER = "ASPEN_TEST_DATABASE_URL"
 _POOLER = os.environ.get(SWITCH)
-# These say where things are on this machine; they are no settings of the program under test.
+# These say where things are on this machine; they are not settings of the program under test.
 _KEPT = frozenset({"ASPEN_PG_BINDIR", "ASPEN_SHARED_DATA"})
 _FOLDER = "aspen-tests-"
 _FAST = {
     **dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off"),
-    # What one test counts, the statements of thousands must not push out.
+    # Thousands of other statements must not evict those that a test counts.
     "pg_stat_statements.max": "20000",
 }
 _SEEDED_SAMPLES = 60
 _MEMORY = Path("/dev/shm")
-_MEMORY_BYTES = 4 << 30  # a run takes 0.3 GB at a time
+_MEMORY_BYTES = 4 << 30  # a run uses 0.3 GB at a time
 _HAS_STRATEGIES = 150_000  # PostgreSQL 15
 _COUNTS_ITERATIONS = 160_000  # PostgreSQL 16
 
 _run_folder = pytest.StashKey[Path]()
 
 
-# Modules that start whole servers, or run for long: what begins last should be short.
+# Modules that start whole servers or take long run first, so that the run ends on short ones.
 _LONG_FIRST = (
     *("local/test_deployment", "accidents/", "service/test_madeup", "commands/test_renames"),
     *("poolers/", "api/test_samples_put", "api/test_limits", "guides/", "local/test_lifecycle"),
@@ -78,7 +78,7 @@ _LONG_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long modules first; the order within a module stays."""
+    """Run long modules first, keeping the order within each module."""
     here = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
@@ -97,19 +97,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is loaded by now out of every later collection of garbage."""
+    """Exclude what is loaded by now from every later garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Agree on the run's folder; a worker is told it by the process that started it."""
+    """Set up the run's folder; a worker gets it from the process that started it."""
     _load_certificates_once()
-    # What is compiled is kept, or each of some thousand commands compiles all of our code again.
+    # Keep compiled modules; otherwise each of some thousand commands recompiles all of our code.
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell's background job ignores it, and so would the processes that tests interrupt.
+        # Background jobs start with SIGINT ignored, and the tested processes would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         config.stash[_run_folder] = Path(config.workerinput["aspen_run_folder"])
@@ -118,16 +118,16 @@ def pytest_configure(config: pytest.Config) -> None:
     _work_in_memory()
     _remove_orphans()
     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
-    folder.chmod(0o711)  # the server's account passes through
+    folder.chmod(0o711)  # the server's account needs to pass through
     config.stash[_run_folder] = folder
     zygote.use_folder(folder)
 
 
 def _work_in_memory() -> None:
-    """Put temporary files in memory where there is room; ``TMPDIR`` names another place.
+    """Put temporary files in memory if there is room, unless ``TMPDIR`` is set.
 
-    Creating a database writes some 1,000 small files: 0.03 s in memory, and 0.6 s on a virtual disk
-    of a cloud. That was most of the time of a run.
+    Creating a database writes some 1,000 small files: 0.03 s in memory, and 0.6 s on a cloud's
+    virtual disk, which was most of the time of a run.
     """
     if "TMPDIR" in os.environ or not _MEMORY.is_dir():
         return
@@ -139,7 +139,7 @@ def _work_in_memory() -> None:
 
 
 def _load_certificates_once() -> None:
-    """Share what a client trusts: loading 140 certificates takes 0.05 s, for each client."""
+    """Share the TLS context among clients: loading 140 certificates takes 0.05 s per client."""
 
     @functools.cache
     def load(variables: tuple[str | None, ...], **options: Any) -> ssl.SSLContext:
@@ -153,12 +153,12 @@ def _load_certificates_once() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker where the run's folder is."""
+    """Pass the run's folder to a worker."""
     node.workerinput["aspen_run_folder"] = str(node.config.stash[_run_folder])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the server, after Ctrl-C too."""
+    """Stop the server, even after Ctrl-C."""
     if hasattr(config, "workerinput") or _run_folder not in config.stash:
         return
     folder = config.stash[_run_folder]
@@ -174,21 +174,21 @@ def _remove(folder: Path) -> None:
 
 
 def _remove_orphans() -> None:
-    """Tidy up after runs that were killed."""
+    """Clean up after runs that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         pid = int(folder.name.removeprefix(_FOLDER).partition("-")[0])
-        with contextlib.suppress(FileNotFoundError):  # another run tidies up at the same time
+        with contextlib.suppress(FileNotFoundError):  # another run may be cleaning up, too
             mine = folder.stat().st_uid == os.geteuid()
             if mine and not command_of(pid):
                 _remove(folder)
 
 
 class Server:
-    """The run's PostgreSQL.
+    """The PostgreSQL server of the test run.
 
     Args:
         folder: The run's folder.
-        given: The address of an existing server to use instead of one in the folder.
+        given: The address of an existing server to use instead of a new one in the folder.
     """
 
     def __init__(self, folder: Path, given: str | None = None):
@@ -205,7 +205,7 @@ class Server:
             self._ease_sign_in()
 
     def _ease_sign_in(self) -> None:
-        """Have the superuser's password hashed once: 4,096 times takes most of a connection."""
+        """Hash the superuser's password once; 4,096 iterations dominate a connection's cost."""
         cheap = "SELECT 1 FROM pg_authid WHERE rolname = %s AND rolpassword LIKE %s"
         with file_lock(self._folder / "password.lock"):
             if not self._execute(cheap, SUPERUSER, "SCRAM-SHA-256$1:%"):
@@ -213,23 +213,23 @@ class Server:
                 self._execute(f"SET scram_iterations = 1; {change}", self._url.password or "")
 
     def url(self, database: str) -> str:
-        """The superuser's address of a database."""
+        """Return the superuser's address of a database."""
         return self._url.set(database=database).render_as_string(hide_password=False)
 
     def create(self, *, template: str = "template1") -> str:
-        """Make a database; returns its name."""
+        """Create a database and return its name."""
         name = f"{self._prefix}_{uuid.uuid4().hex[:12]}"
-        # Half the time of the default strategy, where fsync is off.
+        # This takes half the time of the default strategy when fsync is off.
         strategy = "STRATEGY file_copy" if self._version >= _HAS_STRATEGIES else ""
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return name
 
     def drop(self, name: str) -> None:
-        """Remove a database, with whatever is still connected to it."""
+        """Drop a database along with any open connections to it."""
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def template(self, kind: str, fill: Callable[[str], None], *, base: str = "template1") -> str:
-        """The name of a template, filled once in the whole run by whoever asks first."""
+        """Return the name of a template database, filled once per run by the first caller."""
         name = f"{self._prefix}_template_{kind}"
         with file_lock(self._folder / f"{kind}.lock"):
             if self._execute("SELECT 1 FROM pg_database WHERE datname = %s", name):
@@ -244,7 +244,7 @@ class Server:
         return name
 
     def drop_templates(self) -> None:
-        """Remove what this run leaves on a server that is not its own."""
+        """Drop what this run leaves on a server that it did not start."""
         names = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
         for (name,) in self._execute(names, self._prefix):
             self.drop(name)
@@ -273,9 +273,9 @@ def postgres(pytestconfig: pytest.Config) -> Server:
 
 @pytest.fixture(scope="module")
 def server_folder(pytestconfig: pytest.Config) -> Path:
-    """Return a folder for servers of a module's own, which their account can enter.
+    """Return a folder for a module's own servers that their account can enter.
 
-    pytest's own folders are closed to other accounts whenever another run begins.
+    pytest closes its own folders to other accounts whenever another run begins.
     """
     run = pytestconfig.stash[_run_folder]
     folder = Path(tempfile.mkdtemp(prefix="servers-", dir=run))
@@ -285,12 +285,12 @@ def server_folder(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def reached(postgres: Server, pytestconfig: pytest.Config) -> Iterator[Callable[[str], str]]:
-    """Return the address that tests reach a database by: through a pooler, if asked for."""
+    """Return a function that gives a database's address, through a pooler if one is requested."""
     if not _POOLER:
         yield postgres.url
         return
     folder = pytestconfig.stash[_run_folder] / f"pooler-{os.getpid()}"
-    # Tests hold connections beside those of the program.
+    # Tests hold connections in addition to those of the program.
     with Pooler(folder, make_url(postgres.url("postgres")), _POOLER, size=40) as pooler:
 
         def address(name: str) -> str:
@@ -325,7 +325,7 @@ def _seeded_template(postgres: Server, _migrated_template: str) -> str:
 
 
 def migrate(address: str) -> None:
-    """Bring a database to the newest schema."""
+    """Upgrade a database to the newest schema."""
     from migrations.runner import upgrade
 
     engine = sa.create_engine(address, poolclass=NullPool)
@@ -379,7 +379,7 @@ def seeded(
 
 @pytest.fixture(scope="session")
 def roles_objects(pytestconfig: pytest.Config) -> ObjectFolder:
-    """The files in S3 that the database of `roles` speaks of; to be read only."""
+    """Return the S3 files that the `roles` database refers to; treat them as read-only."""
     return ObjectFolder(pytestconfig.stash[_run_folder] / "roles-objects")
 
 
@@ -387,7 +387,7 @@ def roles_objects(pytestconfig: pytest.Config) -> ObjectFolder:
 def roles(
     postgres: Server, reached: Callable[[str], str], _roles_template: str
 ) -> Iterator[Database]:
-    """Every role: group 1 with 1,000 samples (200 private), 2 with 20 (4), 3 with 5 (1)."""
+    """Yield a database with all roles, and 1,000 (200 private), 20 (4), and 5 (1) samples."""
     name = postgres.create(template=_roles_template)
     database = Database(reached(name), application_name="tests")
     yield database
@@ -397,7 +397,7 @@ def roles(
 
 @pytest.fixture(autouse=True)
 def aspen_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home of the test's own, and none of the settings of whoever runs the tests."""
+    """Set a home directory for the test, and clear the settings of whoever runs the tests."""
     for name in list(os.environ):
         foreign = name.startswith(("ASPEN_", "CZGE_", "PG")) or name in {"NO_COLOR", "FORCE_COLOR"}
         if foreign and name not in _KEPT:
@@ -410,7 +410,7 @@ def aspen_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class CliResult:
-    """How a command ended: its exit code, and what it wrote to each stream."""
+    """The result of a command: its exit code, and its output on each stream."""
 
     code: int
     out: str
@@ -418,7 +418,7 @@ class CliResult:
 
 
 class CliRunner:
-    """Runs the real command in a process of its own.
+    """A runner of the real command in a separate process.
 
     ``run_cli("samples", "list", database=seeded)`` makes the target ``local`` that database.
     """
@@ -426,7 +426,7 @@ class CliRunner:
     def __call__(
         self,
         *arguments: str,
-        input: str | None = None,  # noqa: A002 - named as in subprocess
+        input: str | None = None,  # noqa: A002 - same name as in subprocess
         env: Mapping[str, str] | None = None,
         timeout: float = 180,
         database: Database | URL | str | None = None,
@@ -441,7 +441,7 @@ class CliRunner:
 
 
 def cli_environment(database: Database | URL | str | None) -> dict[str, str]:
-    """The variables that make the command's target ``local`` a database."""
+    """Return the variables that make a database the command's target ``local``."""
     if database is None:
         return {}
     url = database.url if isinstance(database, Database) else make_url(database)
@@ -449,10 +449,10 @@ def cli_environment(database: Database | URL | str | None) -> dict[str, str]:
 
 
 def only_target(words: Iterable[str], address: str | URL, home: Path) -> dict[str, str | None]:
-    """The variables that make one database the target of a command line, and no other target.
+    """Return the variables that make a database the only target of a command line.
 
-    One database cannot be two targets at a time: the strictest of them would apply to both. So
-    what an earlier command learned of it as production is forgotten as well.
+    A database cannot be two targets at a time: the strictest of them would apply to both. For the
+    same reason, this deletes the record of databases that earlier commands saw as production.
     """
     given = list(words)
     chosen = given[given.index("--env") + 1] if "--env" in given else "local"
@@ -467,7 +467,7 @@ def only_target(words: Iterable[str], address: str | URL, home: Path) -> dict[st
 def use_target(
     monkeypatch: pytest.MonkeyPatch, words: Iterable[str], address: str | URL, home: Path
 ) -> None:
-    """Set these variables for a command that runs in this process."""
+    """Set the variables of `only_target` for a command that runs in this process."""
     for name, value in only_target(words, address, home).items():
         if value is None:
             monkeypatch.delenv(name, raising=False)
@@ -482,11 +482,11 @@ def run_cli(aspen_home: Path) -> CliRunner:
 
 @pytest.fixture
 def cli_env(aspen_home: Path) -> Callable[[Database | URL | str | None], dict[str, str]]:
-    """The environment that a command needs to work on a database, for a process or a pty."""
+    """Return a function that builds the environment for a command that works on a database."""
     return lambda database: {**os.environ, **cli_environment(database)}
 
 
 @pytest.fixture
 def query_budget() -> Callable[[Recordable, str], AbstractContextManager[Recorder]]:
-    """Holds a block to a budget: ``with query_budget(engine, "queries<=12,n+1=0"): ...``."""
+    """Return a context manager that enforces a query budget such as ``"queries<=12,n+1=0"``."""
     return held_to

@@ -1,4 +1,4 @@
-"""PgBouncer in front of the test server: one server connection per database and user."""
+"""PgBouncer in front of the test server, with one server connection per database and user."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from sqlalchemy.engine import URL
 from local.account import server_account
 
 SWITCH = "ASPEN_TEST_POOLER"
-"""Routes the databases of a whole run through a pooler: ``session``, ``transaction,ignore`` ..."""
+"""Routes all databases of a run through a pooler: ``session``, ``transaction,ignore``, ..."""
 MODES = ("session", "session,ignore", "transaction", "transaction,ignore")
 _PATIENCE_S = 20.0
-_behind: dict[int, URL] = {}  # by a pooler's port: its server
+_behind: dict[int, URL] = {}  # the server behind each pooler, by the pooler's port
 
 
 def direct(address: URL) -> URL:
-    """Return the address of the server itself, whether or not a pooler is in front of it."""
+    """Return the address of the server itself, even if a pooler is in front of it."""
     server = _behind.get(address.port or 0)
     return address.set(host=server.host, port=server.port) if server else address
 
 
 def find_pgbouncer() -> str | None:
-    """Return the program's file; Debian puts it where only root's PATH leads."""
+    """Return the path of PgBouncer, which Debian installs where only root's PATH leads."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     return shutil.which("pgbouncer", path=path)
 
 
 @dataclass
 class Pooler:
-    """A PgBouncer that runs while a ``with`` block does.
+    """A PgBouncer that runs during a ``with`` block.
 
     Attributes:
-        folder: Where its files go; its account must be able to get there.
-        server: The address of a superuser of the server behind it.
+        folder: The folder for its files; its account must be able to reach it.
+        server: The address of the server behind it, as a superuser.
         mode: How it pools, and whether it drops startup options; one of `MODES`.
-        size: How many connections to the server it keeps for each database and user.
+        size: The number of server connections for each database and user.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Pooler:
         self._process.wait(_PATIENCE_S)
 
     def url(self, direct: URL) -> URL:
-        """Return the address of the same database, through the pooler."""
+        """Return the address of the same database through the pooler."""
         return direct.set(host="127.0.0.1", port=self.port, query={})
 
     def _settings(self) -> str:

@@ -1,4 +1,4 @@
-"""The command line's frame: what holds for every command."""
+"""The command line's general behavior, which all commands share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CliEnvironment = Callable[[Database | None], dict[str, str]]
 
 
 def _commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command with the words that call it; hidden ones too."""
+    """Yield every command, including hidden ones, with the words that call it."""
     for entry in ENTRIES:
         yield from _below((entry.name,), get_group(import_module(entry.module).app))
 
@@ -60,7 +60,7 @@ def test_every_command_explains_itself(
     out, err = capsys.readouterr()
     assert f"Usage: aspencli {' '.join(words)}".rstrip() in out
     assert err == ""
-    assert (words == ()) == ("--no-input" in out)  # the global options are told once
+    assert (words == ()) == ("--no-input" in out)  # only the root help lists the global options
     assert words == () or "aspencli --help" in out
 
 
@@ -72,7 +72,7 @@ def test_every_command_explains_itself(
 def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
     command = COMMANDS[words]
     assert "Example" in command.epilog
-    assert command.hidden or words[-1] in command.epilog  # an old spelling's has the new one
+    assert command.hidden or words[-1] in command.epilog  # old spellings show the new one
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_every_command_takes_every_global_option(words: tuple[str, ...]) -> None
     assert {"--env", "--stack", "--org", "--output", "--yes", "--confirm", "--debug"} <= taken
 
 
-# How a run ends
+# Exit codes and errors
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_what_was_opened_is_closed_at_the_end(
             session.connection()
         assert database.engine.pool.checkedin() == 1  # type: ignore[attr-defined] # a QueuePool
         pool = database.engine.pool
-    assert pool.checkedin() == 0  # type: ignore[attr-defined] # same
+    assert pool.checkedin() == 0  # type: ignore[attr-defined] # a QueuePool
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -271,7 +271,7 @@ def test_a_reader_who_has_enough_is_no_failure(
     cli_env: CliEnvironment, seeded: Database, arguments: tuple[str, ...]
 ) -> None:
     reader, writer = os.pipe()
-    os.close(reader)  # as head does
+    os.close(reader)  # as when head has exited
     try:
         done = _spawn(*arguments, stdout=writer, env=cli_env(seeded))
     finally:

@@ -1,4 +1,4 @@
-"""Settings: where each value comes from, and what a config file may not do."""
+"""Settings: where each value comes from, and what a config file may not contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Configured = Callable[..., Config]
 
 @pytest.fixture
 def configured(tmp_path: Path) -> Configured:
-    """Makes the settings of a config file's text, flags and environment variables."""
+    """Return a function that builds settings from a config file's text, flags, and variables."""
 
     def make(
         text: str = "",
@@ -183,7 +183,7 @@ def test_rdev_wants_a_stack_and_the_others_none(configured: Configured) -> None:
     assert configured(flags={"env": "rdev", "stack": "mine"}).target.label == "rdev/mine"
     with pytest.raises(BadInputError, match="--stack goes with --env rdev"):
         _ = configured(flags={"env": "staging", "stack": "mine"}).target
-    # One that is set for good does no harm elsewhere.
+    # A stack set permanently has no effect on other targets.
     environ = {"ASPEN_STACK": "mine"}
     assert configured(flags={"env": "staging"}, environ=environ).target.stack is None
 
@@ -194,7 +194,7 @@ def test_an_unknown_target_is_met_with_a_suggestion(configured: Configured) -> N
     assert "Did you mean staging?" in str(caught.value.hint)
 
 
-# Safety follows the address
+# Safety depends on the address
 
 
 @pytest.mark.parametrize(

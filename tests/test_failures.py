@@ -1,4 +1,4 @@
-"""What an error of a real database means to an operator: exit code, message, no traceback."""
+"""Errors of a real database as shown to operators: exit code and message, without a traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _listing(
 
 
 def _failure(database: Database, *statements: str, writing: bool = True) -> Failure:
-    """What is said of the last statement."""
+    """Return the failure reported for the last statement."""
     *before, last = statements
     opened = database.begin() if writing else database.reading()
     with opened as session:
@@ -52,7 +52,7 @@ def _failure(database: Database, *statements: str, writing: bool = True) -> Fail
     return explain(caught.value)
 
 
-# While a connection opens
+# Errors on connecting
 
 
 def test_a_wrong_password(
@@ -74,7 +74,7 @@ def test_a_port_where_nothing_listens(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(socket.socket()) as bound:
-        bound.bind(("127.0.0.1", 0))  # bound, so nobody else gets it, and not listening
+        bound.bind(("127.0.0.1", 0))  # bound but not listening, so no other process takes the port
         port = bound.getsockname()[1]
         address = f"postgresql://me:secret@127.0.0.1:{port}/db"
         code, err = _listing(address, monkeypatch, capsys)
@@ -121,7 +121,7 @@ def test_a_database_without_the_schema(
     assert "aspencli db upgrade" in err
 
 
-# While a statement runs
+# Errors while running a statement
 
 
 def test_a_session_for_reading_does_not_write(seeded: Database) -> None:
@@ -214,7 +214,7 @@ def test_a_user_who_may_not(seeded: Database) -> None:
     ],
 )
 def test_a_server_that_takes_nobody_now_is_worth_a_retry(words: str) -> None:
-    """The driver gives these no SQLSTATE: what the server says is all there is."""
+    """The driver sets no SQLSTATE for these, so only the server's message identifies them."""
     said = psycopg2.OperationalError(f'connection to server at "db" failed: FATAL:  {words}\n')
     failure = explain(sa.exc.OperationalError("SELECT 1", {}, said))
     assert failure.code == 5
@@ -224,7 +224,7 @@ def test_a_server_that_takes_nobody_now_is_worth_a_retry(words: str) -> None:
 def test_a_write_that_only_reads_is_refused_by_the_server(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As on a standby, whatever our own session asked for."""
+    """Check a server-side refusal, as on a standby, although our own session asked for writing."""
     with seeded.begin() as session:
         session.execute(
             sa.text(
@@ -242,7 +242,7 @@ def test_a_write_that_only_reads_is_refused_by_the_server(
         assert session.scalar(sa.select(User.id).where(User.email == "a@b.org")) is None
 
 
-# What is none of the database's errors
+# Errors that do not come from the database
 
 
 def test_an_unreadable_file_is_told_by_its_name() -> None:
@@ -258,7 +258,7 @@ def test_anything_else_is_a_bug(seeded: Database) -> None:
 
 
 def test_the_report_of_a_bug_holds_no_data(seeded: Database, aspen_home: Path) -> None:
-    secret = "hunter" + str(1 + 1)  # the report quotes this very line
+    secret = "hunter" + str(1 + 1)  # the crash report quotes this line
     with seeded.reading() as session, pytest.raises(sa.exc.DBAPIError) as caught:
         session.execute(sa.text("SELECT nonsense WHERE 'x' = :value"), {"value": secret})
     assert secret not in explain(caught.value).message

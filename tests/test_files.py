@@ -1,4 +1,4 @@
-"""Files that the program writes: for their owner alone, and never where someone's link leads."""
+"""Files that the program writes: private to their owner, and never through a planted symlink."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WRITERS = frozenset(
     {"write_text", "write_bytes", "touch", "mkdir", "makedirs", "symlink_to", "copyfile"}
 )
 ALLOWED = {
-    # It is the one place.
+    # This is the one module that writes files.
     "aspencli/files.py",
-    # PostgreSQL's programs, copied where its account can run them; nothing of them is secret.
+    # These are PostgreSQL's programs, copied to where its account can run them; none is secret.
     "local/places.py",
-    # A revision is source code, written by Alembic into a checkout.
+    # A revision is source code that Alembic writes to a checkout.
     "migrations/authoring.py",
 }
 
@@ -54,7 +54,7 @@ def test_a_file_is_for_its_owner_whatever_the_umask(tmp_path: Path, umask: None)
     files.write_whole(folder / "old", "private")
     assert {mode(one) for one in (tmp_path / "one", folder)} == {0o700}
     assert {mode(one) for one in folder.iterdir()} == {0o600}
-    assert len([*folder.iterdir()]) == 5  # and nothing unfinished
+    assert len([*folder.iterdir()]) == 5  # no unfinished file is left
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a file", "nothing"])
@@ -169,7 +169,7 @@ def test_reports_and_undo_files_are_private(
 
 
 def _writes(tree: ast.AST) -> Iterator[int]:
-    """The lines that write to a file by themselves."""
+    """Yield the lines that write to a file directly."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -186,7 +186,7 @@ def _writes(tree: ast.AST) -> Iterator[int]:
             isinstance(one, ast.Call | ast.Name) for one in node.args[:1]
         )
         if isinstance(node.args[0] if node.args else None, ast.Constant) and opened:
-            opened = not isinstance(words[0], int)  # a stream that is open already
+            opened = not isinstance(words[0], int)  # an already open stream
         if name in WRITERS or creates or (opened and not wrapped):
             yield node.lineno
 

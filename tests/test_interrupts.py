@@ -76,7 +76,7 @@ def test_sigterm_leaves_an_event_loop_between_two_callbacks() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             seen.append("callback ended")
-        except TerminatedError:  # inside a compiled protocol: a crash of the process
+        except TerminatedError:  # inside a compiled protocol, this would crash the process
             seen.append("callback interrupted")
 
     async def work() -> None:
@@ -108,7 +108,7 @@ def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
 def test_sigterm_while_asyncio_is_imported_ends_the_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # its first moment
+    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # partly imported
     obey_sigterm()
     with pytest.raises(TerminatedError):
         os.kill(os.getpid(), signal.SIGTERM)

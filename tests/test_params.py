@@ -1,4 +1,4 @@
-"""By which road a command goes, where it knows both."""
+"""The choice between the database and the API for commands that support both."""
 
 from __future__ import annotations
 

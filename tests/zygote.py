@@ -1,13 +1,13 @@
-"""Processes of the program and its servers that need not load their modules again.
+"""Processes of the program and its servers that start without loading their modules again.
 
-Most of the time of a command, and of the start of a server, is the loading of Python modules. One
-process for each kind has done so, for the whole run of the tests, and forks for each start. What it
-forks is still a process with its own number, streams, environment, folder, signals, and exit code;
-only ``exec`` is left out. The first start of each command and of each server in a run of the tests
-starts an interpreter as an operator does, and so does whatever changes how Python starts
-(``PYTHON...``, the locale).
+Most of the time of a command or of a server's start goes into loading Python modules. So one
+process of each kind (a zygote) loads them once per test run and forks for each start. The child
+is still a process with its own PID, streams, environment, directory, signals, and exit code; only
+``exec`` is left out. The first start of each command and each server in a test run, and any start
+that changes how Python itself starts (``PYTHON...``, the locale), uses a new interpreter, as
+for an operator.
 
-``python tests/zygote.py KIND`` is a process that forks; it ends with its last client.
+``python tests/zygote.py KIND`` is a process that forks; it exits with its last client.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pexpect
-import ptyprocess  # type: ignore[import-untyped] # it has no types
+import ptyprocess  # type: ignore[import-untyped] # no type stubs
 
 if TYPE_CHECKING:
     from local.account import Account
 
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
-"""A wrong slash in a path of ours costs operators nothing, and fails tests: in commands, too."""
-# What Python or a library looks at while it starts, so that a fork would not notice it.
+"""Fails a test, even inside a command, if one of our paths has a wrong slash and is redirected."""
+# Python or a library reads these while starting, so a fork would not notice a change.
 _AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE", "LD_", "MALLOC_", "SSL_", "OPENSSL_")
-# These are obeyed by the child.
+# The child applies these itself.
 _OBEYED = frozenset({"PYTHONPATH", "PYTHONWARNINGS", "PYTHON_KEYRING_BACKEND"})
 _COLORS = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"})
-_LARGEST = 100_000  # bytes of a message
-_LONGEST_COMMAND = 4096  # as the list of processes shows it
+_LARGEST = 100_000  # bytes per message
+_LONGEST_COMMAND = 4096  # as shown in the process list
 _STREAMS = 3
 _NUMBER = struct.Struct("q")
 _HELLO = b"hello"
@@ -81,21 +81,21 @@ def run(
     timeout: float = 120,
     module: str = PROGRAM,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the program to its end, as ``subprocess.run`` would.
+    """Run the program to its end, like ``subprocess.run``.
 
     Args:
-        arguments: What is behind the program's name.
+        arguments: The arguments after the program's name.
         env: The whole environment.
-        stdin: What standard input holds; None for nothing.
-        timeout: The seconds after which it is killed.
-        module: The module that is the program.
+        stdin: The content of standard input; None for nothing.
+        timeout: The number of seconds after which it is killed.
+        module: The module to run as the program.
     """
     given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     streams: dict[str, Any] = {"stdin": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start(arguments, env=env, module=module, **streams) as process:
         try:
             out, err = process.communicate(stdin, timeout)
-        except BaseException:  # the caller's timeout and Ctrl-C, too
+        except BaseException:  # including the caller's timeout and Ctrl-C
             process.kill()
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -109,7 +109,7 @@ def run_text(
     timeout: float = 120,
     module: str = PROGRAM,
 ) -> subprocess.CompletedProcess[str]:
-    """Do the same with text, whose lines end as Python's do."""
+    """Run the program like `run`, with text streams and universal newlines."""
     given = None if stdin is None else stdin.encode()
     done = run(arguments, env=env, stdin=given, timeout=timeout, module=module)
     out, err = (
@@ -126,12 +126,12 @@ def start(
     module: str = PROGRAM,
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start the program or one of its servers, as ``subprocess.Popen`` would.
+    """Start the program or one of its servers, like ``subprocess.Popen``.
 
     Args:
-        arguments: What is behind the program's name.
-        env: The whole environment; None for the present one.
-        module: The module that is the program.
+        arguments: The arguments after the program's name.
+        env: The whole environment; None for the current one.
+        module: The module to run as the program.
         options: Options of ``Popen``: streams, working directory, new session, and text mode.
     """
     wanted = dict(os.environ if env is None else env)
@@ -144,14 +144,14 @@ def start(
 def spawn_detached(
     command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
 ) -> int:
-    """Start a supervisor as ``local.processes.spawn_detached`` does, or another program by it.
+    """Start a supervisor like ``local.processes.spawn_detached``, or call that for other programs.
 
-    The supervisor that is forked has loaded the services, and forks them in turn.
+    The forked supervisor has already loaded the services, and forks them in turn.
     """
-    from local import processes  # the path of the process that forks lacks ours yet
+    from local import processes  # the zygote's path lacks our packages yet
 
     module, arguments = list(command[3:4]), list(command[4:])
-    # It gets no setting of TLS, and reads none when it starts.
+    # The supervisor gets no TLS settings, and reads none when it starts.
     settings = {name: value for name, value in os.environ.items() if name.startswith("SSL_")}
     if module != [_SUPERVISOR] or _starts(_SUPERVISOR, arguments, {**settings, **environ}):
         return processes.spawn_detached(command, account=account, environ=environ, log=log)
@@ -173,7 +173,7 @@ def spawn_detached(
 
 
 def wait_for_detached() -> None:
-    """Wait for the end of everything that was started detached."""
+    """Wait until everything that was started detached has ended."""
     while _detached:
         _detached.pop().wait(_PATIENCE_S)
 
@@ -185,12 +185,12 @@ def at_terminal(
     module: str = PROGRAM,
     **options: Any,
 ) -> Any:
-    """Start the program on a new pseudo-terminal, as ``pexpect.spawn`` does.
+    """Start the program on a new pseudo-terminal, like ``pexpect.spawn``.
 
     Args:
-        arguments: What is behind the program's name.
+        arguments: The arguments after the program's name.
         env: The whole environment.
-        module: The module that is the program, or the path of a script.
+        module: The module to run as the program, or the path of a script.
         options: Options of ``pexpect.spawn``.
     """
     if _starts(module, arguments, env):
@@ -205,26 +205,26 @@ def _command(module: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _starts(module: str, arguments: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Return True if an interpreter has to be started."""
+    """Return True if a new interpreter has to be started."""
     can_fork = hasattr(os, "pidfd_open")
     fits = len(str(arguments)) + len(str(env)) < _LARGEST
     return not (can_fork and fits) or _is_new(module, arguments) or _starts_otherwise(env)
 
 
 def use_folder(folder: Path) -> None:
-    """Use the folder of a run of the tests, which several processes share."""
+    """Use the folder of a test run, which several processes share."""
     _run_folder[:] = [folder]
 
 
 class _Forked(subprocess.Popen[Any]):
-    """A process that another one forks, which tells of its end through a pipe."""
+    """A process forked by the zygote, which reports its end through a pipe."""
 
     def __init__(self, words: list[str], module: str, arguments: Sequence[str], **options: Any):
         self._module, self._arguments = module, arguments
         super().__init__(words, **options)
 
     def _execute_child(self, *given: Any) -> None:
-        """Have it forked: what ``Popen`` calls to start a program, with all its options."""
+        """Ask the zygote to fork; ``Popen`` calls this to start a program, with all its options."""
         folder, env, new_session = given[5], given[6], given[21]
         streams, pipes = [given[10], given[13], given[15]], given[10:16]
         place = str(folder or Path.cwd())
@@ -251,7 +251,7 @@ class _Forked(subprocess.Popen[Any]):
         return self.returncode
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
-        """Wait as ``os.waitpid`` does for a child."""
+        """Wait like ``os.waitpid`` does for a child."""
         if self.returncode is not None:
             return 0, 0
         if flags & os.WNOHANG:
@@ -270,7 +270,7 @@ class _Forked(subprocess.Popen[Any]):
         return int(_NUMBER.unpack(data)[0])
 
 
-class _ForkedPty(ptyprocess.PtyProcess):  # type: ignore[misc] # it has no types
+class _ForkedPty(ptyprocess.PtyProcess):  # type: ignore[misc] # no type stubs
     """A terminal whose process is not a child of ours."""
 
     def __init__(self, process: subprocess.Popen[Any], descriptor: int):
@@ -293,7 +293,7 @@ class _ForkedPty(ptyprocess.PtyProcess):  # type: ignore[misc] # it has no types
         return self.exitstatus
 
 
-class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # it has no types
+class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # no type stubs
     """A forked process that runs on a new pseudo-terminal."""
 
     def __init__(
@@ -316,7 +316,7 @@ class _AtTerminal(pexpect.spawn):  # type: ignore[misc] # it has no types
 
 
 class _ForkedService(subprocess.Popen[Any]):
-    """A service that the supervisor itself forks, which has loaded it; another program is run."""
+    """A process that the supervisor forks itself if it is the service, which is already loaded."""
 
     def _execute_child(self, *given: Any) -> None:
         words = list(given[0])
@@ -331,7 +331,7 @@ class _ForkedService(subprocess.Popen[Any]):
 
 
 def _be_service(arguments: list[str], env: Mapping[str, str], streams: list[int]) -> NoReturn:
-    """Be a service, in the middle of the supervisor's event loop: nothing of it may go on."""
+    """Run the service in this child, leaving the supervisor's event loop behind."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -356,13 +356,13 @@ def _kind(module: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return what a process that forks is started with, whichever test is the first."""
+    """Return the environment that a zygote starts with, whichever test comes first."""
     taken = _COLORS | _OBEYED
     return {name: value for name, value in os.environ.items() if name not in taken}
 
 
 def _starts_otherwise(env: Mapping[str, str]) -> bool:
-    """Return True if a variable matters to Python's start and is not as the zygote had it."""
+    """Return True if a variable that matters to Python's start differs from the zygote's."""
     names = {
         name
         for name in (*env, *os.environ)
@@ -380,7 +380,7 @@ def _paths(env: Mapping[str, str]) -> list[str]:
 
 
 def _is_new(module: str, arguments: Sequence[str]) -> bool:
-    """Return True for the first run of a command, by whichever process of the tests."""
+    """Return True for the first run of a command by any process of the test run."""
     if not _run_folder:
         return False
     words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
@@ -395,14 +395,14 @@ def _is_new(module: str, arguments: Sequence[str]) -> bool:
 
 
 def _zygote(kind: str) -> socket.socket:
-    """Return the connection to the process that forks a kind; the first who asks starts it."""
+    """Return the connection to the zygote of a kind; the first caller starts it."""
     with _connecting:
         if kind not in _connected:
             if not _run_folder:
                 use_folder(Path(tempfile.mkdtemp(prefix="aspen-zygotes-")))
                 atexit.register(shutil.rmtree, _run_folder[0], ignore_errors=True)
             path = _run_folder[0] / f"{kind}.socket"
-            from local.locking import file_lock  # the path of the process that forks lacks ours yet
+            from local.locking import file_lock  # the zygote's path lacks our packages yet
 
             with file_lock(path.with_suffix(".lock")):
                 connection = _connect(path)
@@ -414,7 +414,7 @@ def _zygote(kind: str) -> socket.socket:
 
 
 def _connect(path: Path) -> socket.socket | None:
-    """Connect to a process that forks; None if there is none, or it is about to end."""
+    """Connect to a zygote; return None if there is none or it is about to exit."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.settimeout(_PATIENCE_S)
     try:
@@ -433,7 +433,7 @@ def _begin(kind: str, path: Path) -> socket.socket:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(str(path))
         listening.listen(64)
-        # No child of ours that we would have to wait for: others may still need it at our end.
+        # Not a child that we would have to wait for: other clients may still need it when we exit.
         os.posix_spawn(
             sys.executable,
             [sys.executable, __file__, kind, " " * _LONGEST_COMMAND],
@@ -446,13 +446,13 @@ def _begin(kind: str, path: Path) -> socket.socket:
     return connection
 
 
-# The process itself
+# The zygote itself
 
 
 def _serve(listening: socket.socket) -> tuple[str, list[str]]:
-    """Fork for each message; returns in the child, with the program and its arguments."""
+    """Fork for each message; return in the child, with the program and its arguments."""
     clients: set[socket.socket] = set()
-    running: dict[int, tuple[int, int]] = {}  # by the descriptor of the process: pid, where to say
+    running: dict[int, tuple[int, int]] = {}  # pid and pipe to report to, by pidfd
     with selectors.DefaultSelector() as selector:
         selector.register(listening, selectors.EVENT_READ)
         while True:
@@ -499,7 +499,7 @@ def _say(descriptor: int, number: int) -> None:
 
 
 def _become(request: list[Any], streams: Sequence[int]) -> tuple[str, list[str]]:
-    """Be as a process that has just been started; returns the program and its arguments."""
+    """Set up the child like a newly started process; return the program and its arguments."""
     module, arguments, env, folder, new_session = request
     for number, one in enumerate(streams):
         os.dup2(one, number)
@@ -537,9 +537,9 @@ def _text(number: int, mode: str, encoding: str, errors: str | None) -> io.TextI
 
 
 def _run_program(module: str, arguments: list[str]) -> None:
-    """Be the program, in the child.
+    """Run the program in the child.
 
-    It ends as Python does, but for taking every module apart, which would copy their memory.
+    It exits like Python does, except that modules are not torn down, which would copy their memory.
     """
     _show_command(*_command(module, arguments))
     sys.argv = [module, *arguments]
@@ -555,7 +555,7 @@ def _run_program(module: str, arguments: list[str]) -> None:
         if isinstance(end.code, int):
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
-            with contextlib.suppress(OSError, ValueError):  # Python reports it
+            with contextlib.suppress(OSError, ValueError):  # Python itself reports these
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(end.code)
@@ -563,7 +563,7 @@ def _run_program(module: str, arguments: list[str]) -> None:
 
 
 def _show_command(*words: str) -> None:
-    """Have the list of processes show a command line; ours has been made long enough."""
+    """Show a command line in the process list; the original one was made long enough for it."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = int(fields[_ARGUMENTS_BEGIN]), int(fields[_ARGUMENTS_BEGIN + 1])
     shown = "\0".join(words).encode()[: end - begin - 1]
@@ -602,8 +602,8 @@ def _load_supervisor() -> None:
     _load_server("api.__main__", "local.identity.store", "local.principals", "local.postgres")
 
 
-_ARGUMENTS_BEGIN = 45  # among what /proc tells of a process after its name
-# IPython looks at the standard streams when its terminal is imported.
+_ARGUMENTS_BEGIN = 45  # index in /proc/self/stat, after the process name
+# IPython inspects the standard streams when its terminal is imported.
 _NOT_LOADED = (
     *("migrations.env", "migrations.versions"),
     *("aspencli.shell.ishell", "aspencli.shell.prompts", "aspencli.shell.terminal"),
@@ -631,7 +631,7 @@ _POPEN = subprocess.Popen
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
-    sys.path[0] = ""  # here are tests/api and tests/db
+    sys.path[0] = ""  # the current entry contains tests/api and tests/db, which would hide ours
     _KINDS[sys.argv[1]]()
     gc.collect()
     gc.freeze()

@@ -1,1 +1,1 @@
-"""Phylogenetic runs: how they are listed, started, renamed and deleted."""
+"""Listing, starting, renaming, and deleting phylogenetic runs."""

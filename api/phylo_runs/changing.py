@@ -1,4 +1,4 @@
-"""Runs renamed and deleted, with the trees that they built."""
+"""Renaming and deleting runs together with the trees that they built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DELETE = (
     "DELETE FROM aspen.phylo_trees WHERE entity_id = ANY(:trees)",
     "DELETE FROM aspen.workflow_inputs WHERE workflow_id = :run OR entity_id = ANY(:trees)",
     "DELETE FROM aspen.entities WHERE id = ANY(:trees)",
-    # What else its job made, others may use.
+    # Other output of the run's job may still be in use.
     "UPDATE aspen.entities SET producing_workflow_id = NULL WHERE producing_workflow_id = :run",
     "DELETE FROM aspen.phylo_runs WHERE workflow_id = :run",
     "DELETE FROM aspen.workflows WHERE id = :run",
@@ -31,7 +31,7 @@ _DELETE = (
 
 
 async def rename(db: AsyncSession, access: Access, pathogen: Pathogen, run: int, name: str) -> None:
-    """Give a run and its trees another name; the caller commits.
+    """Rename a run and its trees; the caller commits.
 
     Raises:
         ApiError: 404 or 400; nothing was changed.
@@ -53,7 +53,7 @@ async def remove(db: AsyncSession, access: Access, pathogen: Pathogen, run: int)
 
 
 async def _locked(db: AsyncSession, access: Access, pathogen: Pathogen, run: int) -> list[int]:
-    """The trees of a run that the user may change; nobody else changes them now, nor its job."""
+    """Lock a run that the user may change and its trees; return the IDs of the trees."""
     query = (
         sa.select(_WORKFLOWS.c.workflow_status)
         .join(_RUNS, _RUNS.c.workflow_id == _WORKFLOWS.c.id)
@@ -75,7 +75,7 @@ async def _locked(db: AsyncSession, access: Access, pathogen: Pathogen, run: int
 
 
 async def _execute(db: AsyncSession, text: str, **values: Any) -> None:
-    """With those of the values that the statement speaks of."""
+    """Execute a statement with those of the values that it uses."""
     told = {name: value for name, value in values.items() if f":{name}" in text}
     typed = [sa.bindparam("trees", type_=ARRAY(sa.Integer))] if "trees" in told else []
     await db.execute(sa.text(text).bindparams(*typed), told)

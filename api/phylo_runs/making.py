@@ -1,4 +1,4 @@
-"""A run: what it takes in, its row, and the job that does the work."""
+"""The creation of a run: its row and its inputs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _WORKFLOWS = Workflow.__table__
 async def make(
     db: AsyncSession, access: Access, pathogen: Pathogen, wanted: PhyloRunRequest
 ) -> int:
-    """Write the row of a run that is about to start, and what goes into it; the caller commits.
+    """Insert the row and the inputs of a run that is about to start; the caller commits.
 
     Args:
-        db: A session that may write.
-        access: Who asks; the run belongs to the group whose path is used.
-        pathogen: Of which pathogen it is.
-        wanted: What was asked for.
+        db: A writable session.
+        access: The user's permissions; the run belongs to the group in the path.
+        pathogen: The pathogen of the run.
+        wanted: The request.
 
     Returns:
-        The run's id.
+        The run's ID.
 
     Raises:
-        ApiError: 400, with what is to blame; nothing was written.
+        ApiError: 400 with the invalid values; nothing was written.
     """
     names = list(dict.fromkeys(wanted.samples))
     genomes = await _genomes(db, access, pathogen, names)
@@ -74,7 +74,7 @@ async def make(
     )
     db.add(run)
     await db.flush()
-    # An INSERT takes parameters for columns, so these values are in the statement.
+    # An INSERT treats parameters as columns, so the values are part of the statement.
     entities = sa.literal([*{dump, *taken}], ARRAY(sa.Integer))
     inputs = sa.select(sa.func.unnest(entities), sa.literal(run.id))
     await db.execute(sa.insert(WorkflowInput).from_select(["entity_id", "workflow_id"], inputs))
@@ -91,9 +91,9 @@ async def _arguments(db: AsyncSession, given: TemplateArgsRequest | None) -> dic
 
 
 async def _newest_dump(db: AsyncSession, pathogen: Pathogen) -> tuple[int, int]:
-    """What a run compares the samples with, and from which repository that is.
+    """Return the IDs of the newest data to compare samples with, and of its repository.
 
-    Of several repositories it is GenBank, wherever that has the pathogen.
+    GenBank takes precedence if it has the pathogen.
     """
     source = AlignedRepositoryData
     ended = _WORKFLOWS.c.end_datetime
@@ -119,10 +119,10 @@ async def _newest_dump(db: AsyncSession, pathogen: Pathogen) -> tuple[int, int]:
 async def _genomes(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> dict[str, set[int | None]]:
-    """The sequences of the samples that each of these identifiers names; None for one without.
+    """Return the IDs of the sequences that each name refers to; None for a sample without one.
 
-    Several groups may have given a sample the same public identifier. Nobody deletes or renames
-    the samples before the run has their sequences as its inputs.
+    Several groups may use the same public identifier. The samples are locked against deletion and
+    renaming until the run has their sequences as its inputs.
     """
     private = sa.case((access.samples(Action.READ_PRIVATE), Sample.private_identifier))
     query = (

@@ -1,1 +1,1 @@
-"""Samples: how they are listed, changed, made, deleted, found by their names, and handed out."""
+"""Listing, creating, updating, deleting, finding, and downloading samples."""

@@ -1,4 +1,4 @@
-"""Many samples created at once, each with its sequence: all, or none."""
+"""Bulk creation of samples, each with its sequence: all or none."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ SELECT n.* FROM unnest(CAST(:genome AS integer[]), CAST(:id AS integer[]),
 
 
 _Names = tuple[str, str | None]
-"""The private identifier, and the public one; None where one is to be generated."""
+"""The private and the public identifier; None for the latter if it is to be generated."""
 
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """A sample that is about to be."""
+    """A sample to be created."""
 
     id: int
     genome: int
@@ -79,23 +79,23 @@ class _New:
 async def create(
     db: AsyncSession, access: Access, pathogen: Pathogen, wanted: Sequence[CreateSampleRequest]
 ) -> tuple[dict[int, str], list[bytes]]:
-    """Create samples in the group whose path is used; the caller commits.
+    """Create samples in the path's group; the caller commits.
 
     Args:
-        db: A session that may write.
-        access: Who asks.
-        pathogen: Of which pathogen they are.
-        wanted: What they shall be.
+        db: A writable session.
+        access: The user's permissions.
+        pathogen: The pathogen of the samples.
+        wanted: The samples to create.
 
     Returns:
-        Their public identifiers by their ids, and the answer: what they are now, as JSON in pieces.
+        The public identifiers by sample ID, and the created samples as JSON in pieces.
 
     Raises:
-        ApiError: 400, with the rows that are to blame; nothing was created.
+        ApiError: 400 with the invalid rows; nothing was created.
     """
     owner = access.group.id
     countries = await _countries(db, wanted)
-    # What is refused uses no number up.
+    # Rejected requests must not consume IDs.
     given = [_names(one) for one in wanted]
     _check_repeated(given)
     await _check_held(db, owner, given)
@@ -109,7 +109,7 @@ async def create(
     except IntegrityError as error:
         if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
             raise
-        # Somebody was quicker.
+        # A concurrent request took a name.
         await db.rollback()
         await _check_held(db, owner, named)
         raise
@@ -120,7 +120,7 @@ async def create(
 async def _countries(
     db: AsyncSession, wanted: Iterable[CreateSampleRequest]
 ) -> Mapping[int, str | None]:
-    """The country of each location that they name; the locations are there to stay."""
+    """Return the country of each given location; lock the locations against deletion."""
     given = {one.sample.location_id for one in wanted}
     query = (
         sa.select(Location.id, sa.func.coalesce(Location.country, Location.region))
@@ -143,7 +143,7 @@ async def _numbered(
     wanted: Sequence[CreateSampleRequest],
     countries: Mapping[int, str | None],
 ) -> list[_New]:
-    """The samples with their ids, and with a public identifier where none was given."""
+    """Return the samples with IDs, and with generated public identifiers if none were given."""
     ids = await _numbers(db, "aspen.samples", len(wanted))
     genomes = await _numbers(db, "aspen.entities", len(wanted))
     prefix = ""
@@ -203,7 +203,7 @@ async def _check_held(db: AsyncSession, owner: int, given: Sequence[_Names]) -> 
 
 
 def _rows(given: Iterable[_Names], private: Iterable[str], public: Iterable[str]) -> list[int]:
-    """Which of the request's list they are, the first being 0."""
+    """Return the indexes of the samples with these names in the request, starting at 0."""
     privates, publics = set(private), set(public)
     return [n for n, names in enumerate(given) if names[0] in privates or names[1] in publics]
 

@@ -1,4 +1,4 @@
-"""Sequences of samples as FASTA, sent as they are read: each has some 30,000 letters."""
+"""Sequences of samples as FASTA, streamed since each has about 30,000 letters."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from api.settings import Settings
 from api.streaming import fetch_parts
 from db.models import Pathogen, PathogenGenome, Sample, UploadedPathogenGenome
 
-_ROWS = 50  # 1.5 MB of a coronavirus
+_ROWS = 50  # 1.5 MB of coronavirus sequences
 _IN_MEMORY = 8 << 20
 _LINK_S = 3600
 USHER = "USHER"
-"""The consumer that reads a name only up to its first blank."""
+"""The consumer that reads a name only up to its first space."""
 
 _UPLOADED = UploadedPathogenGenome.__table__
 _GENOME = PathogenGenome.__table__
@@ -39,22 +39,22 @@ async def fasta(
     repository: str | None = None,
     consumer: str | None = None,
 ) -> AsyncIterator[bytes]:
-    """The sequences of those of the samples that the user may have, in the order of their ids.
+    """Return the sequences of the samples that the user may download, in order of ID.
 
-    A sequence is called by the private identifier of its sample where that is of the group whose
-    path is used, else by the public one. What is meant for a public repository holds public
-    identifiers only, as the repository writes them.
+    A sequence is named by private identifier if its sample belongs to the group in the path,
+    otherwise by public identifier. For a public repository, all sequences have public identifiers
+    with the repository's prefix.
 
     Args:
-        db: A session, which has to live as long as is read.
-        access: Who asks.
-        pathogen: Whose samples are looked at.
-        names: Identifiers, of either kind.
-        repository: The public repository that it is meant for.
-        consumer: Who reads it.
+        db: A session, which must stay open while the sequences are read.
+        access: The user's permissions.
+        pathogen: The pathogen of the samples.
+        names: Private or public identifiers.
+        repository: The public repository that the file is for.
+        consumer: The program that the file is for.
 
     Raises:
-        ApiError: 400, when the repository does not have the pathogen.
+        ApiError: 400 if the repository does not have the pathogen.
     """
     title = await _title(db, access, pathogen, repository)
     blanks, instead = (r"\s+", "_") if _is_usher(consumer) else (r"[\r\n]+", " ")
@@ -92,7 +92,7 @@ async def _title(
 async def link_to_fasta(
     db: AsyncSession, aws: Aws, settings: Settings, group: str, parts: AsyncIterator[bytes]
 ) -> str:
-    """Put sequences where anybody who has the link can fetch them, for an hour.
+    """Upload sequences so that anyone with the link can download them for an hour.
 
     Returns:
         The link.
@@ -110,7 +110,7 @@ def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:
     from boto3.s3.transfer import TransferConfig
 
     s3 = aws.client("s3")
-    # Threads would each hold a part or two in memory, and this is one already.
+    # Upload threads would each hold a part or two in memory, and this already runs in a thread.
     s3.upload_fileobj(file, bucket, key, Config=TransferConfig(use_threads=False))
     place = {"Bucket": bucket, "Key": key}
     link: str = s3.generate_presigned_url("get_object", Params=place, ExpiresIn=_LINK_S)

@@ -1,4 +1,4 @@
-"""Samples by the names that people know them by: identifiers, strains, accession numbers."""
+"""Lookup of samples by name: identifiers, strains, and accession numbers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from db.models import Pathogen, PublicRepositoryMetadata, Sample
 
 
 def named(access: Access, pathogen: Pathogen) -> Condition:
-    """Return the samples of the pathogen that one of the ``names`` names: a filter on `Sample`.
+    """Return a filter on `Sample` for the pathogen's samples that any of the ``names`` refers to.
 
-    A private identifier names a sample only for who may see it. Whether the sample can be seen
-    under its public one is another question: the live service confuses the two, and tells
-    strangers which private identifiers exist.
+    A private identifier matches only for users who may see it, even if they may see the sample by
+    its public one: the live service confuses the two and reveals to outsiders which private
+    identifiers exist.
 
     ``names`` is a parameter of the statement.
     """
@@ -34,10 +34,10 @@ def named(access: Access, pathogen: Pathogen) -> Condition:
 async def unknown_names(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> list[str]:
-    """Which of these name neither a sample that the user may see nor one of a public repository.
+    """Return the names that match neither a sample that the user may see nor a public strain.
 
     Returns:
-        In the order in which they were given, each once.
+        The names in the given order, without duplicates.
     """
     missing = dict.fromkeys(names)
     for found in (
@@ -51,7 +51,7 @@ async def unknown_names(
 async def sample_names(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> dict[str, int]:
-    """The sample that each of these identifiers names, as far as the user may know that."""
+    """Return the ID of the sample that each identifier refers to, if the user may see it."""
     of_pathogen = Sample.pathogen_id == pathogen.id
     found: dict[str, int] = {}
     for column, action in (
@@ -68,10 +68,10 @@ async def sample_names(
 
 
 async def strains(db: AsyncSession, pathogen: Pathogen, names: Sequence[str]) -> dict[str, str]:
-    """The strain that each of these names in a public repository.
+    """Return the strain in a public repository that each name refers to.
 
-    Strains are known with and without what the repository begins identifiers with, and by the
-    accession number of GISAID (``EPI_ISL_...``).
+    Strains match with or without the repository's prefix, and by GISAID accession number
+    (``EPI_ISL_...``).
     """
     beginnings = [f"{prefix}/" for prefix in await prefixes(db, pathogen)]
     source = PublicRepositoryMetadata

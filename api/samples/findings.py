@@ -1,4 +1,4 @@
-"""What Nextclade found in sequences of samples: their quality, and how they differ."""
+"""Nextclade's results for the sequences of samples: their quality and mutations."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _KEPT: dict[str, Any] = {
     "aaDeletions": SampleMutation.aa_deletions,
     "aaInsertions": SampleMutation.aa_insertions,
 }
-"""What is kept of a finding whose output is not there, by the names of Nextclade's columns."""
+"""The stored values to use if the raw output is missing, by the names of Nextclade's columns."""
 
 
 async def findings(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> AsyncIterator[bytes]:
-    """Nextclade's output for those of the samples that the user may see, as a table (TSV).
+    """Return Nextclade's output for the samples that the user may see, as TSV.
 
     Raises:
-        ApiError: 404, when nothing is known of any.
+        ApiError: 404 if there is no output for any of them.
     """
     kept = [part for name, value in _KEPT.items() for part in (sa.literal(name), value)]
     output = sa.func.coalesce(
@@ -79,7 +79,7 @@ async def findings(
 
 
 async def _columns(db: AsyncSession, chosen: sa.Subquery, names: Sequence[str]) -> list[str]:
-    """Return the columns of all outputs, in the order in which each output has its own."""
+    """Return the columns of all outputs, ordered by their first position in any output."""
     key = (
         sa.func.jsonb_object_keys(chosen.c.output)
         .table_valued("name", with_ordinality="place", name="key")

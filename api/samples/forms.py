@@ -1,6 +1,6 @@
-"""The forms of public repositories, filled in as far as is known here.
+"""Submission forms of public repositories, filled in as far as possible.
 
-GISAID's is its sheet for batches (EpiCoV; other pathogens have the same columns under another
+GISAID's is its batch upload sheet (EpiCoV; other pathogens have the same columns with another
 prefix): https://gisaid.org. GenBank's is its table of source modifiers:
 https://www.ncbi.nlm.nih.gov/genbank/mods_fastadefline/.
 """
@@ -32,12 +32,12 @@ _SPECIMENS = {"SC2": "Nasopharyngeal/oropharyngeal swab"}
 
 @dataclass(frozen=True)
 class Form:
-    """A form that is filled in.
+    """A completed form.
 
     Attributes:
-        filename: What to save it as.
-        media_type: What it is.
-        text: Its content.
+        filename: The name to save it under.
+        media_type: The media type.
+        text: The content.
     """
 
     filename: str
@@ -56,10 +56,10 @@ async def fill_in(
     names: Sequence[str],
     repository: str,
 ) -> Form:
-    """The form of a repository for those of the samples that the user may see.
+    """Return a repository's form for the samples that the user may see.
 
     Raises:
-        ApiError: 400, when there is no such repository, or it does not have the pathogen.
+        ApiError: 400 if the repository is unknown or does not have the pathogen.
     """
     await _check(db, pathogen, repository)
     names_as_there = await public_names(db, pathogen, repository)
@@ -119,7 +119,7 @@ def _gisaid(rows: Iterable[Row], access: Access, pathogen: Pathogen) -> Form:
 
 
 def _for_gisaid(row: Row, access: Access, pathogen: Pathogen) -> Cells:
-    """Return what is filled in for a sample: nothing that only its group may see."""
+    """Return the values for a sample, without anything that only its group may see."""
     return {
         "submitter": access.user.gisaid_submitter_id or "",
         "fn": fasta_filename(GISAID),
@@ -187,7 +187,7 @@ _GISAID_COLUMNS = {
     "subm_sample_id": "Sample ID given by the submitting laboratory",
     "authors": "Authors",
 }
-"""The columns without their prefix, and the labels of the second row."""
+"""The columns without their prefix, with the labels of the second row."""
 _GENBANK_COLUMNS = (
     "Sequence_ID",
     "collection-date",
@@ -214,7 +214,7 @@ def _place(row: Row) -> list[str]:
 
 
 def _country(row: Row) -> str:
-    """Return the place as GenBank writes it: ``USA: California, Ventura County``."""
+    """Return the place in GenBank's format: ``USA: California, Ventura County``."""
     place = _place(row)[1:] or _place(row)
     return ": ".join(part for part in (", ".join(place[:1]), ", ".join(place[1:])) if part)
 

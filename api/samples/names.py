@@ -1,4 +1,4 @@
-"""The two names of a sample: each is unique within the group that submitted it."""
+"""The two names of a sample, each unique within the group that submitted it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.errors import ApiError
 
 NAMES = ("private_identifier", "public_identifier")
-"""The columns that hold them."""
+"""The columns of the names."""
 
 _HELD = """
 SELECT s.id, s.submitting_group_id, s.{column}
@@ -22,13 +22,13 @@ SELECT s.id, s.submitting_group_id, s.{column}
 
 
 class Claim(NamedTuple):
-    """That a sample shall have a name.
+    """The current and the new name of a sample.
 
     Attributes:
-        id: The sample's id.
-        owner: The id of its group.
-        before: The name that it has.
-        after: The name that it shall have.
+        id: The sample's ID.
+        owner: The ID of its group.
+        before: The current name.
+        after: The new name.
     """
 
     id: int
@@ -38,19 +38,19 @@ class Claim(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether that is another name than before."""
+        """Return True if the name changes."""
         return self.after != self.before
 
 
 @dataclass(frozen=True)
 class Clash:
-    """That samples cannot have a name.
+    """A name that samples cannot have.
 
     Attributes:
-        field: Which of `NAMES` it is.
+        field: The column of the name, one of `NAMES`.
         value: The name.
-        ids: The samples that should have it.
-        held_by: The sample that has it, and was not to give it up.
+        ids: The samples that claim it.
+        held_by: The sample that has it and is not giving it up.
     """
 
     field: str
@@ -60,13 +60,13 @@ class Clash:
 
 
 def not_unique(clashes: Sequence[Clash]) -> ApiError:
-    """The error that tells of clashes."""
+    """Return the error that lists clashes."""
     told: list[dict[str, Any]] = [vars(clash) for clash in clashes]
     return ApiError(400, "All private and public identifiers must be unique", clashes=told)
 
 
 def repeated(claims: Sequence[Sequence[Claim]]) -> Iterator[Clash]:
-    """The names that several samples of a request shall have; claims for each of `NAMES`."""
+    """Yield the clashes between samples of a request, given the claims for each of `NAMES`."""
     for column, wanted in zip(NAMES, claims, strict=True):
         if len({(claim.owner, claim.after) for claim in wanted}) == len(wanted):
             continue
@@ -79,7 +79,7 @@ def repeated(claims: Sequence[Sequence[Claim]]) -> Iterator[Clash]:
 
 
 async def holders(db: AsyncSession, claims: Sequence[Sequence[Claim]]) -> list[Clash]:
-    """The names that samples outside of a request hold already; claims for each of `NAMES`."""
+    """Return the clashes with samples outside a request, given the claims for each of `NAMES`."""
     found = []
     for column, wanted in zip(NAMES, claims, strict=True):
         within = {(claim.owner, claim.before) for claim in wanted}

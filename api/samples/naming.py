@@ -1,4 +1,4 @@
-"""Public identifiers: how they begin, and how one is made for a sample that was given none."""
+"""Public identifiers: their prefixes, and generated ones for samples that were given none."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from db.models import Pathogen, PathogenRepoConfig, PublicRepository, Sample
 
 GISAID, GENBANK = "GISAID", "GenBank"
 NOWHERE = "Unknown"
-"""Stands for the country in identifiers of samples that have no location."""
+"""The country in generated identifiers of samples without a location."""
 
 
 async def repository_prefix(
     db: AsyncSession, pathogen: Pathogen, repository: str | None = None
 ) -> str:
-    """How public identifiers of a pathogen begin in a repository, without a slash at the end.
+    """Return the prefix of a pathogen's public identifiers in a repository, without a slash.
 
     Args:
         db: A session.
         pathogen: The pathogen.
-        repository: The repository's name; None takes the pathogen's first one, which is GISAID
-            wherever that has it.
+        repository: The repository's name; None for the pathogen's first one, which is GISAID
+            if that has the pathogen.
 
     Raises:
-        ApiError: 400, when the repository does not have the pathogen.
+        ApiError: 400 if the repository does not have the pathogen.
     """
     query = _configured(PathogenRepoConfig.prefix, pathogen)
     if repository is not None:
@@ -43,7 +43,7 @@ async def repository_prefix(
 
 
 async def default_repository(db: AsyncSession, pathogen: Pathogen) -> str:
-    """Return the name of the pathogen's first repository: GISAID wherever that has it."""
+    """Return the name of the pathogen's first repository: GISAID if that has the pathogen."""
     return await db.scalar(_configured(PublicRepository.name, pathogen)) or GISAID
 
 
@@ -59,7 +59,7 @@ def _configured(column: Any, pathogen: Pathogen) -> sa.Select[Any]:
 
 
 async def prefixes(db: AsyncSession, pathogen: Pathogen) -> list[str]:
-    """How public identifiers of a pathogen begin in any repository."""
+    """Return the prefixes of a pathogen's public identifiers in all repositories."""
     query = sa.select(PathogenRepoConfig.prefix).where(
         PathogenRepoConfig.pathogen_id == pathogen.id
     )
@@ -69,10 +69,10 @@ async def prefixes(db: AsyncSession, pathogen: Pathogen) -> list[str]:
 async def public_names(
     db: AsyncSession, pathogen: Pathogen, repository: str
 ) -> sa.ColumnElement[str]:
-    """Return the public identifier of `Sample` as a repository writes it: with its prefix.
+    """Return the public identifier of `Sample` with the prefix of a repository.
 
     Raises:
-        ApiError: 400, when the repository does not have the pathogen.
+        ApiError: 400 if the repository does not have the pathogen.
     """
     prefix = await repository_prefix(db, pathogen, repository)
     known = "|".join(re.escape(each) for each in await prefixes(db, pathogen))
@@ -81,16 +81,16 @@ async def public_names(
 
 
 def dated(repository: str) -> str:
-    """Return how the names of files for a repository begin, as ``20230131_GISAID``."""
+    """Return the prefix of file names for a repository, such as ``20230131_GISAID``."""
     return f"{datetime.now(UTC):%Y%m%d}_{repository}"
 
 
 def fasta_filename(repository: str) -> str:
-    """Return the name of the file of sequences; the repository's form refers to it."""
+    """Return the name of the FASTA file; the repository's form refers to it."""
     return f"{dated(repository)}_sequences.fasta"
 
 
 def made_up(prefix: str, country: str | None, group_prefix: str, sample_id: int) -> str:
-    """A public identifier for a sample, as ``hCoV-19/USA/CZI-4/2026``."""
+    """Return a generated public identifier, such as ``hCoV-19/USA/CZI-4/2026``."""
     year = datetime.now(UTC).year
     return f"{prefix}/{country or NOWHERE}/{group_prefix}-{sample_id}/{year}"

@@ -1,4 +1,4 @@
-"""Many samples deleted at once, with all that was made of them: all, or none."""
+"""Bulk deletion of samples with everything derived from them: all or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SELECT pathogen_genome_id FROM aspen.uploaded_pathogen_genomes WHERE sample_id =
 UNION ALL
 SELECT pathogen_genome_id FROM aspen.aligned_pathogen_genome WHERE sample_id = ANY(:ids)
 """
-# No job, of whatever program, takes them as its inputs any more.
+# The lock keeps jobs of any program from taking the genomes as inputs.
 _LOCK_GENOMES = "SELECT FROM aspen.entities WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
 _OF_SAMPLES = (
     "DELETE FROM aspen.phylo_tree_samples WHERE sample_id = ANY(:ids)",
@@ -26,7 +26,7 @@ _OF_SAMPLES = (
     "DELETE FROM aspen.sample_lineages WHERE sample_id = ANY(:ids)",
     "DELETE FROM aspen.sample_mutations WHERE sample_id = ANY(:ids)",
     "DELETE FROM aspen.sample_qc_metrics WHERE sample_id = ANY(:ids)",
-    # The row is all that knows where the file lies.
+    # The row is the only record of the file's location.
     "UPDATE aspen.aligned_peptides SET sample_id = NULL WHERE sample_id = ANY(:ids)",
     "DELETE FROM aspen.uploaded_pathogen_genomes WHERE sample_id = ANY(:ids)",
     "DELETE FROM aspen.aligned_pathogen_genome WHERE sample_id = ANY(:ids)",
@@ -40,16 +40,16 @@ _OF_GENOMES = (
 
 
 async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: str) -> None:
-    """Delete samples with their genomes, lineages and metrics, from trees too; the caller commits.
+    """Delete samples with their genomes, lineages, metrics, and tree entries; the caller commits.
 
     Args:
-        db: A session that may write.
-        access: Who asks.
-        ids: The samples.
-        missing: What to say where one cannot be deleted.
+        db: A writable session.
+        access: The user's permissions.
+        ids: The IDs of the samples.
+        missing: The error message if a sample cannot be deleted.
 
     Raises:
-        ApiError: 404, with the samples that are to blame; nothing was deleted.
+        ApiError: 404 with the IDs of those samples; nothing was deleted.
     """
     query = (
         sa.select(Sample.id)
@@ -58,7 +58,7 @@ async def remove(db: AsyncSession, access: Access, ids: Sequence[int], missing: 
         .with_for_update(of=Sample)
     )
     found = set(await db.scalars(query, {"ids": ids}))
-    # As the live service does: who names a sample twice may mean another one.
+    # As in the live service, duplicate IDs are an error: one may be a typo for another sample.
     repeated = [number for number, times in Counter(ids).items() if times > 1]
     if blamed := sorted({*ids} - found | {*repeated}):
         raise ApiError(404, missing, ids=blamed)

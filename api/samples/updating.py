@@ -1,6 +1,6 @@
-"""Many samples replaced at once: all, or none.
+"""Bulk replacement of samples: all or none.
 
-Whatever their number, they are locked, checked and written in a few statements.
+Any number of samples is locked, checked, and written in a few statements.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from api.schemas.samples import UpdateSamplesBaseRequest
 from db.models import Group, Location, Pathogen, Sample, UploadedPathogenGenome
 
 _UNIQUE_VIOLATION = "23505"
-# Rows of tables, not of models: the ORM would look at each of them once more.
+# Tables, not models: the ORM would process each row again.
 _SAMPLE, _GROUP = Sample.__table__, Group.__table__
 _UPLOADED = UploadedPathogenGenome.__table__
 
 
 _Row = Sequence[Any]
-"""The id of a sample, of its group, how that begins names, its sequence, and `COLUMNS`."""
+"""The sample's ID, its group's ID and prefix, its sequence's ID, and the values of `COLUMNS`."""
 
 
 async def update(
@@ -41,16 +41,16 @@ async def update(
     """Replace samples; the caller commits.
 
     Args:
-        db: A session that may write.
-        access: Who asks.
-        pathogen: Decides how made-up public identifiers begin, and nothing else.
-        wanted: What the samples shall be; of several with the same id the last counts.
+        db: A writable session.
+        access: The user's permissions.
+        pathogen: The pathogen, used only for the prefix of generated public identifiers.
+        wanted: The new values; of several with the same ID, the last one counts.
 
     Returns:
-        The answer: the samples as they are now, as JSON in pieces.
+        The updated samples as JSON in pieces.
 
     Raises:
-        ApiError: 404 or 400, with the samples that are to blame; nothing was written.
+        ApiError: 404 or 400 with the IDs of the invalid samples; nothing was written.
     """
     rows = {one.id: one for one in wanted}
     _check_dated(rows.values())
@@ -62,7 +62,7 @@ async def update(
     try:
         await write(db, changes, claims)
     except IntegrityError as error:
-        # To look before would cost every request what only this one has to know.
+        # Checking first would slow down every request for the few that fail.
         if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
             raise
         await db.rollback()
@@ -76,7 +76,7 @@ async def _planned(
     pathogen: Pathogen,
     rows: Mapping[int, UpdateSamplesBaseRequest],
 ) -> list[Change]:
-    """What changes; the samples are locked."""
+    """Lock the samples and return their changes."""
     found = await _locked(db, access, rows)
     if len(found) < len(rows):
         missing = sorted(rows.keys() - {row[0] for row in found})
@@ -104,9 +104,9 @@ def _change(
 
 
 async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Sequence[_Row]:
-    """The samples of these ids that the user may change, in the order of the ids.
+    """Lock and return the samples that the user may change, in order of ID.
 
-    Everybody locks them in that order, so that two requests wait for each other only one way.
+    All requests lock in that order, so that two of them cannot deadlock.
     """
     those = sa.any_(integers("ids"))
     uploaded = sa.and_(_UPLOADED.c.sample_id == _SAMPLE.c.id, _UPLOADED.c.sample_id == those)
@@ -124,7 +124,7 @@ async def _locked(db: AsyncSession, access: Access, ids: Iterable[int]) -> Seque
         .order_by(_SAMPLE.c.id)
         .with_for_update(of=_SAMPLE)
     )
-    # Asked of the connection: a session has the ORM look at each row of a table, too.
+    # Run on the connection: a session would pass even table rows through the ORM.
     return (await (await db.connection()).execute(query, {"ids": [*ids]})).all()
 
 
@@ -133,7 +133,7 @@ async def _countries(
     rows: Mapping[int, UpdateSamplesBaseRequest],
     found: Iterable[_Row],
 ) -> dict[int | None, str | None]:
-    """The country of each location that the samples shall have; the locations are there to stay."""
+    """Return the country of each location of the samples; lock the locations against deletion."""
     given = {row.collection_location for row in rows.values()} - {0}
     held = {row[-1] for row in found} - {None}
     query = (
@@ -157,7 +157,7 @@ def _check_dated(rows: Iterable[UpdateSamplesBaseRequest]) -> None:
 
 
 def _check_sequenced(changes: Iterable[Change]) -> None:
-    """The date of sequencing is kept with the sequence; without one it would be lost."""
+    """Check that samples with a sequencing date have a sequence, which is where it is stored."""
     lost = [one.id for one in changes if one.genome is None and one.sequencing_date]
     if lost:
         raise ApiError(400, "samples without a sequence have no sequencing_date", ids=lost)

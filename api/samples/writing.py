@@ -1,6 +1,6 @@
-"""What changes of samples, and how it is written: few statements, however many samples.
+"""Changes to samples, written in a few statements for any number of samples.
 
-Each statement is handed whole columns as arrays. (A list of parameters ends at 32,767.)
+Each statement gets whole columns as arrays, since it is limited to 32,767 separate parameters.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.arrays import integers
 from api.samples.names import NAMES, Claim
 
-# That the ids are told twice has them looked up by the index; else a table of a hundred thousand
-# rows is read from its beginning for ten thousand of them.
-# Only what differs: to hand over and to compare a column takes as long as to write it.
+# The second condition on the IDs makes PostgreSQL use the index; otherwise, it scans a table of
+# 100,000 rows to find 10,000 of them.
+# Only changed columns are passed: passing and comparing a column takes as long as writing it.
 _WRITE = """
 UPDATE aspen.samples s SET {changes}
   FROM unnest(CAST(:id AS integer[]), {arrays}) AS n (id, {columns})
@@ -31,8 +31,8 @@ UPDATE aspen.pathogen_genomes g SET sequencing_date = n.sequencing_date
  WHERE g.entity_id = n.genome AND g.entity_id = ANY(:genome)
    AND g.sequencing_date IS DISTINCT FROM n.sequencing_date
 """)
-# The unique constraints are checked row by row, so who holds a name that another sample takes has
-# to give it up first. The control character keeps the name out of everybody's way.
+# Unique constraints are checked row by row, so a sample must first give up a name that another
+# one takes. The control character keeps the temporary name from clashing with real ones.
 _GIVE_UP = "UPDATE aspen.samples SET {} = chr(1) || :token || id WHERE id = ANY(:ids)"
 
 
@@ -42,23 +42,23 @@ COLUMNS = {
     "collection_date": "date",
     "location_id": "integer",
 }
-"""What can be changed of a sample, and its types; `NAMES` first."""
+"""The columns of a sample that can be changed, and their types; `NAMES` first."""
 LOCATION = list(COLUMNS).index("location_id")
 
 Values = tuple[str, str, bool, date | None, int | None]
-"""The values of `COLUMNS`. A plain tuple: one with names takes ten times as long to be made."""
+"""The values of `COLUMNS`. A plain tuple: a named one takes ten times as long to create."""
 
 
 class Change(NamedTuple):
-    """A sample as it is, and as it shall be.
+    """A change to a sample.
 
     Attributes:
-        id: The sample's id.
-        owner: The id of the group that submitted it.
-        before: What it is.
-        after: What it shall be.
-        genome: The id of its sequence; None where it has none.
-        sequencing_date: When that shall have been sequenced.
+        id: The sample's ID.
+        owner: The ID of the group that submitted it.
+        before: The current values.
+        after: The new values.
+        genome: The ID of its sequence; None if it has none.
+        sequencing_date: The new sequencing date.
     """
 
     id: int
@@ -70,7 +70,7 @@ class Change(NamedTuple):
 
 
 def claims_of(changes: Sequence[Change]) -> list[list[Claim]]:
-    """Who shall have which name, for each of `NAMES`; none where nobody's is another."""
+    """Return the claims for each of `NAMES`, which are empty if no sample's name changes."""
     return [_claims(changes, name) for name in range(len(NAMES))]
 
 
@@ -88,12 +88,12 @@ def _claims(changes: Sequence[Change], name: int) -> list[Claim]:
 async def write(
     db: AsyncSession, changes: Sequence[Change], claims: Sequence[Sequence[Claim]]
 ) -> None:
-    """Write what differs.
+    """Write the values that differ.
 
     Args:
-        db: A session that may write; the samples are locked.
+        db: A writable session in which the samples are locked.
         changes: The changes.
-        claims: Their names (`claims_of`).
+        claims: The claims of the changes (`claims_of`).
 
     Raises:
         IntegrityError: Another sample has one of the names.

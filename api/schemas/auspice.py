@@ -1,4 +1,4 @@
-"""Links under which Auspice finds a tree."""
+"""Links through which Auspice loads a tree."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from api.schemas.base import BaseRequest, BaseResponse, RowId
 
 
 class AuspiceLinkRequest(BaseRequest):
-    """Which tree is to be shown."""
+    """The tree to show."""
 
     tree_id: RowId
 
 
 class AuspiceLinkResponse(BaseResponse):
-    """Where it is, without ``https://``: part of an address at nextstrain.org."""
+    """The link without ``https://``, as part of a nextstrain.org URL."""
 
     url: str

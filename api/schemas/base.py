@@ -1,7 +1,7 @@
-"""What all requests and answers share.
+"""The types and base classes of all requests and responses.
 
-Requests are read as leniently as the live service reads them: strings are stripped, numbers may
-come as strings, truth as ``"yes"``, ``"on"`` or 1, dates as seconds; unknown keys are ignored.
+Requests are parsed as leniently as by the live service: strings are stripped, numbers may be
+strings, booleans ``"yes"``, ``"on"``, or 1, and dates seconds; unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_ID = 2**31 - 1
 _DAY = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 _LONGEST_DAY = len("2021-01-31")
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d*)?", re.ASCII)
-_MILLISECONDS = 2e10  # a larger number of seconds is one of milliseconds
+_MILLISECONDS = 2e10  # larger numbers are milliseconds
 
 
 def _read_date(value: Any) -> date:
@@ -51,11 +51,11 @@ def _read_date(value: Any) -> date:
         value /= 1000
     try:
         return datetime.fromtimestamp(value, UTC).date()
-    except (ValueError, OverflowError) as error:  # not a number, or none that a calendar has
+    except (ValueError, OverflowError) as error:  # NaN, or out of the range of dates
         raise PydanticCustomError("value_error.date", "invalid date format") from error
 
 
-@lru_cache(maxsize=10_000)  # the days of thousands of samples are often the same
+@lru_cache(maxsize=10_000)  # thousands of samples often share a few dates
 def _read_day(text: str) -> date | None:
     if not _DAY.fullmatch(text):
         return None
@@ -66,27 +66,27 @@ def _read_day(text: str) -> date | None:
 
 
 def _in_utc(value: datetime) -> datetime:
-    """The database keeps UTC without saying so."""
+    """Return the time in UTC; the database stores UTC without a time zone."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 Date = Annotated[
     date, BeforeValidator(_read_date), WithJsonSchema({"type": "string", "format": "date"})
 ]
-"""A day in a request: ``2021-01-31``, or seconds since 1970; no time of day."""
+"""A date in a request: ``2021-01-31`` or seconds since 1970, without a time of day."""
 
 RowId = Annotated[int, Field(le=_MAX_ID, ge=-_MAX_ID - 1)]
-"""The id of a row, in a request: what PostgreSQL's integer can hold."""
+"""A row ID in a request, within the range of PostgreSQL's integer."""
 
 StrictText = Annotated[str, StringConstraints(strict=True)]
-"""A string in a request that may not come as a number."""
+"""A string in a request, for which numbers are not accepted."""
 
 UtcTime = Annotated[
     datetime,
     AfterValidator(_in_utc),
     PlainSerializer(lambda value: value.isoformat(timespec="seconds"), when_used="json"),
 ]
-"""A time in an answer: ``2021-01-31T12:00:00+00:00``."""
+"""A time in a response: ``2021-01-31T12:00:00+00:00``."""
 
 
 def _check_count(most: int) -> Callable[[Any], Any]:
@@ -101,10 +101,10 @@ def _check_count(most: int) -> Callable[[Any], Any]:
 
 
 def _check_in_slices(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Check items until so many errors are found that no more are listed.
+    """Check the items in slices, and stop once the maximum number of errors is found.
 
-    To find and describe all 200,000 errors of 50,000 empty objects takes seconds, in which the
-    service answers nobody.
+    Finding and describing all 200,000 errors of 50,000 empty objects takes seconds, which would
+    block the event loop.
     """
     if not isinstance(value, list) or len(value) <= _SLICE:
         return validate(value)
@@ -128,8 +128,8 @@ def _check_in_slices(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _moved(error: ErrorDetails, by: int) -> InitErrorDetails:
-    """Return an error of an item with the item's index in the whole list."""
-    # What is raised by type is worded again, and needs its context to be complete.
+    """Return an item's error with its index in the whole list."""
+    # An error given by type would be formatted again, which requires its full context.
     custom = PydanticCustomError(error["type"], error["msg"], error.get("ctx"))
     index, *rest = error["loc"]
     return InitErrorDetails(type=custom, loc=(cast("int", index) + by, *rest), input=error["input"])
@@ -139,15 +139,15 @@ _Item = TypeVar("_Item")
 Samples = Annotated[
     list[_Item], WrapValidator(_check_in_slices), BeforeValidator(_check_count(MAX_SAMPLES))
 ]
-"""Samples in a request, as many as it may have."""
+"""A list of samples in a request, with at most `MAX_SAMPLES`."""
 Names = Annotated[
     list[_Item], WrapValidator(_check_in_slices), BeforeValidator(_check_count(MAX_NAMES))
 ]
-"""Identifiers or ids in a request, as many as it may have."""
+"""A list of identifiers or IDs in a request, with at most `MAX_NAMES`."""
 
 
 class BaseRequest(BaseModel):
-    """The base of every request's body."""
+    """The base class of request bodies."""
 
     model_config = ConfigDict(
         extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True, allow_inf_nan=False
@@ -155,6 +155,6 @@ class BaseRequest(BaseModel):
 
 
 class BaseResponse(BaseModel):
-    """The base of every answer; made from dicts or from rows (``from_attributes``)."""
+    """The base class of responses, created from dicts or rows (``from_attributes``)."""
 
     model_config = ConfigDict(from_attributes=True)

@@ -37,7 +37,7 @@ class GroupInfoResponse(BaseResponse):
 
 
 class MemberResponse(BaseResponse):
-    """A member of a group; of several roles the strongest."""
+    """A member of a group with their strongest role."""
 
     id: int
     name: str
@@ -54,19 +54,19 @@ class GroupMembersResponse(BaseResponse):
 
 
 class Inviter(BaseResponse):
-    """Who invites."""
+    """The user who sends an invitation."""
 
     name: str
 
 
 class Invitee(BaseResponse):
-    """Who is invited."""
+    """The person who is invited."""
 
     email: str
 
 
 class InvitationResponse(BaseResponse):
-    """An invitation, as the identity provider has it."""
+    """An invitation, as stored by the identity provider."""
 
     id: str
     created_at: str
@@ -82,22 +82,22 @@ class InvitationsResponse(BaseResponse):
 
 
 class GroupInvitationsRequest(BaseRequest):
-    """Whom to invite, and as what."""
+    """The addresses to invite, and their role."""
 
     role: str
     emails: list[str] = Field(max_length=MAX_EMAILS)
 
 
 class GroupInvitationResponse(BaseResponse):
-    """What became of one invitation."""
+    """The outcome of one invitation."""
 
     email: str
     success: bool
     error: str | None = None
-    """What the identity provider said."""
+    """The identity provider's error message."""
 
 
 class GroupInvitationsResponse(BaseResponse):
-    """What became of each invitation."""
+    """The outcome of each invitation."""
 
     invitations: list[GroupInvitationResponse]

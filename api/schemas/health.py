@@ -1,4 +1,4 @@
-"""Whether the service runs."""
+"""The health of the service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from api.schemas.base import BaseResponse
 
 
 class Health(BaseResponse):
-    """The service answers."""
+    """The status of the service."""
 
     healthy: bool = False

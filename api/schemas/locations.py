@@ -11,7 +11,7 @@ from api.schemas.base import BaseRequest, BaseResponse
 
 
 class LocationDepth(StrEnum):
-    """How exact a location may be."""
+    """The precision of a location."""
 
     LOCATION = "location"
     DIVISION = "division"
@@ -20,10 +20,10 @@ class LocationDepth(StrEnum):
 
 
 class LocationResponse(BaseResponse):
-    """A place, as exact as its deepest name that is not null."""
+    """A location, as precise as its deepest level that is not null."""
 
     id: int
-    # The database allows none; clients do not.
+    # The database allows null, but clients do not.
     region: Annotated[str, BeforeValidator(lambda name: name or "")]
     country: str | None = None
     division: str | None = None
@@ -37,7 +37,7 @@ class LocationListResponse(BaseResponse):
 
 
 class LocationSearchRequest(BaseRequest):
-    """Names that may be misspelt."""
+    """Place names, which may be misspelled."""
 
     region: str | None = None
     country: str | None = None

@@ -35,7 +35,7 @@ class GroupResponse(BaseResponse):
 
 
 class UserResponse(BaseResponse):
-    """Who started the run."""
+    """The user who started the run."""
 
     id: int
     name: str
@@ -55,7 +55,7 @@ class PhyloRunResponse(BaseResponse):
     start_datetime: UtcTime | None
     end_datetime: UtcTime | None = None
     workflow_status: str
-    """``STARTED``, ``COMPLETED`` or ``FAILED``."""
+    """``STARTED``, ``COMPLETED``, or ``FAILED``."""
     template_args: dict[str, Any]
     name: str | None = None
     group: GroupResponse
@@ -65,7 +65,7 @@ class PhyloRunResponse(BaseResponse):
     contextual_data_source: str
     user: UserResponse | None = None
     phylo_tree: TreeResponse | None = None
-    """Null while there is none."""
+    """Null until there is one."""
 
 
 class PhyloRunsListResponse(BaseResponse):
@@ -81,7 +81,7 @@ class PhyloRunDeleteResponse(BaseResponse):
 
 
 class TemplateArgsRequest(BaseRequest):
-    """Which public samples a tree may hold beside the named ones."""
+    """Filters for the public samples that a tree may include in addition to the given samples."""
 
     filter_start_date: Date | None = None
     filter_end_date: Date | None = None
@@ -89,7 +89,7 @@ class TemplateArgsRequest(BaseRequest):
         Names[Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z. *\/]+$")]] | None
     ) = None
     location_id: RowId | None = None
-    """The place that the tree is about; the group's default where it is left out."""
+    """The location that the tree is about; the group's default if omitted."""
 
 
 class PhyloRunRequest(BaseRequest):
@@ -97,17 +97,17 @@ class PhyloRunRequest(BaseRequest):
 
     name: RunName
     samples: Names[StrictText]
-    """Public and private identifiers, strains of public repositories, accession numbers."""
+    """Public and private identifiers, strains of public repositories, and accession numbers."""
     tree_type: Annotated[
         str,
         AfterValidator(_read_type),
         WithJsonSchema({"type": "string", "enum": [str(name) for name in _OFFERED]}),
     ]
-    """``OVERVIEW``, ``TARGETED`` or ``NON_CONTEXTUALIZED``, in any case."""
+    """``OVERVIEW``, ``TARGETED``, or ``NON_CONTEXTUALIZED``; case does not matter."""
     template_args: TemplateArgsRequest | None = None
 
 
 class PhyloRunUpdateRequest(BaseRequest):
-    """What of a run can be changed."""
+    """The new name of a run."""
 
     name: RunName

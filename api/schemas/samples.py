@@ -26,7 +26,7 @@ _SHORTEST_SEQUENCE = 1000
 
 
 class SampleGisaidResponse(BaseResponse):
-    """Whether GISAID lists the sample."""
+    """The status of the sample at GISAID."""
 
     gisaid_id: str | None = None
     status: str
@@ -40,7 +40,7 @@ class SampleGroupResponse(BaseResponse):
 
 
 class SampleUserResponse(BaseResponse):
-    """Who uploaded the sample."""
+    """The user who uploaded the sample."""
 
     id: int
     name: str
@@ -63,7 +63,7 @@ class SampleLineageResponse(BaseResponse):
 
 
 class SampleQCMetricsResponse(BaseResponse):
-    """How good the sample's sequence is."""
+    """The quality of the sample's sequence."""
 
     qc_score: str | None = None
     qc_software_version: str
@@ -84,7 +84,7 @@ class SampleResponse(BaseResponse):
     pathogen: PathogenResponse | None = None
     private: bool
     private_identifier: str | None = None
-    """Null unless the sample is of the group whose path is used."""
+    """Null unless the sample belongs to the group in the path."""
     public_identifier: str | None = None
     sequencing_date: date | None = None
     submitting_group: SampleGroupResponse
@@ -101,23 +101,23 @@ class SamplesResponse(BaseResponse):
 
 
 class UpdateSamplesBaseRequest(BaseRequest):
-    """All that can be changed of a sample: what is left out is not kept, but made anew or wiped."""
+    """The new values of a sample: omitted ones are not kept, but generated or cleared."""
 
     id: RowId
     collection_date: Date | None = None
-    """Needed, though the schema of the live service has never said so."""
+    """Required, although the schema of the live service has never said so."""
     collection_location: RowId
-    """The id of a location; 0 leaves the sample where it is."""
+    """The ID of a location; 0 keeps the current one."""
     private: bool
     private_identifier: StrictText = Field(min_length=1, max_length=_LONGEST)
     public_identifier: StrictText | None = Field(None, min_length=1, max_length=_LONGEST)
-    """One is made up where it is left out."""
+    """Generated if omitted."""
     sequencing_date: Date | None = None
-    """Wiped where it is left out."""
+    """Cleared if omitted."""
 
 
 class UpdateSamplesRequest(BaseRequest):
-    """Samples, whole ones; of several with the same id the last counts."""
+    """Complete samples; of several with the same ID, the last one counts."""
 
     samples: Samples[UpdateSamplesBaseRequest]
 
@@ -131,7 +131,7 @@ class CreateSamplesBaseRequest(BaseRequest):
     location_id: RowId
     organism: str = "Severe acute respiratory syndrome coronavirus 2"
     public_identifier: str | None = None
-    """One is made up where it is left out, or empty."""
+    """Generated if omitted or empty."""
     sample_collected_by: str | None = None
     sample_collector_contact_email: str | None = None
     sample_collector_contact_address: str | None = None
@@ -142,7 +142,7 @@ class CreateSamplesBaseRequest(BaseRequest):
 
 
 class SiteCounts(NamedTuple):
-    """How many sites of a sequence are of each kind; gaps are of none."""
+    """The number of sites of each kind in a sequence, not counting gaps."""
 
     unambiguous: int
     missing: int
@@ -150,7 +150,7 @@ class SiteCounts(NamedTuple):
 
 
 class CreateSamplePathogenGenomeRequest(BaseRequest):
-    """The sequence of a new sample: letters of IUPAC and gaps, without a header."""
+    """The sequence of a new sample: IUPAC letters and gaps, without a header."""
 
     sequencing_date: Date | None = None
     sequencing_depth: float | None = None
@@ -159,9 +159,9 @@ class CreateSamplePathogenGenomeRequest(BaseRequest):
     )
 
     def counts(self) -> SiteCounts:
-        """Count its sites."""
+        """Return the number of sites of each kind."""
         sites = self.sequence.upper()
-        # By letter: a Counter takes ten times as long, in which the service answers nobody.
+        # Counted by letter: a Counter takes ten times as long, which blocks the event loop.
         certain, missing = sum(map(sites.count, "ACGTU")), sites.count("N")
         return SiteCounts(certain, missing, len(sites) - certain - missing - sites.count("-"))
 
@@ -198,13 +198,13 @@ class ValidateIDsRequest(BaseRequest):
 
 
 class ValidateIDsResponse(BaseResponse):
-    """Those that name no sample."""
+    """The names that match nothing."""
 
     missing_sample_ids: list[str]
 
 
 class SubmissionTemplateRequest(BaseRequest):
-    """The samples of a form, and for which repository it is."""
+    """The samples and the public repository of a form."""
 
     sample_ids: Names[str]
     public_repository_name: str

@@ -1,4 +1,4 @@
-"""Sequences of samples, and what was found in them."""
+"""Sequences of samples, and the results of their analysis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class SequenceRequest(BaseRequest):
 
     sample_ids: Names[str]
     public_repository_name: str | None = None
-    """Sequences are called by public identifiers, as this repository writes them."""
+    """If set, sequences are named by public identifier with this repository's prefix."""
 
 
 class FastaURLRequest(BaseRequest):
@@ -18,11 +18,11 @@ class FastaURLRequest(BaseRequest):
 
     samples: Names[str]
     downstream_consumer: str | None = None
-    """Who reads the sequences, such as ``USHER``."""
+    """The program that reads the sequences, such as ``USHER``."""
 
 
 class FastaURLResponse(BaseResponse):
-    """A link that anybody can fetch the sequences from, for an hour."""
+    """A link from which anyone can download the sequences for an hour."""
 
     url: str
 

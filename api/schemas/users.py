@@ -11,7 +11,7 @@ from api.schemas.base import BaseRequest, BaseResponse, Date, RowId
 
 
 class GroupRoleResponse(BaseResponse):
-    """A group, and what the user is there."""
+    """A group and the user's roles in it."""
 
     id: int
     name: str
@@ -19,13 +19,13 @@ class GroupRoleResponse(BaseResponse):
 
 
 class UserMeResponse(BaseResponse):
-    """The user who asks."""
+    """A user and their groups."""
 
     id: int
     name: str
     agreed_to_tos: bool = False
     acknowledged_policy_version: date | None = None
-    # Users who were inserted by hand may have none; clients want one.
+    # Users who were inserted by hand may have none, but clients require one.
     split_id: Annotated[str, BeforeValidator(lambda value: value or "")]
     analytics_id: str
     gisaid_submitter_id: str | None = None
@@ -33,7 +33,7 @@ class UserMeResponse(BaseResponse):
 
 
 class UserUpdateRequest(BaseRequest):
-    """What the user changes; what is left out or null stays."""
+    """Changes to the current user; omitted and null values stay unchanged."""
 
     agreed_to_tos: bool | None = None
     acknowledged_policy_version: Date | None = None

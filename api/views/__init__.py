@@ -1,1 +1,1 @@
-"""The endpoints, one module a noun."""
+"""The endpoints, with one module for each resource."""

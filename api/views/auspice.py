@@ -1,4 +1,4 @@
-"""Links under which Auspice finds a tree, for who has no account here."""
+"""Links through which Auspice loads a tree for people without an account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.models import User
 
 router = APIRouter(tags=["auspice"])
 open_router = APIRouter(tags=["auspice"])
-"""Needs no sign-in: the link is the credential."""
+"""The router that requires no sign-in: the link is the credential."""
 
 
 @router.post("/generate")

@@ -1,4 +1,4 @@
-"""Signing in and out with a browser, and invitations for who is signed in."""
+"""Browser sign-in and sign-out, and invitations for signed-in users."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from db.models import Group, User
 router = APIRouter(tags=["auth"])
 _log = logging.getLogger(__name__)
 _DATABASE_ACCOUNT = "auth0|"
-"""How the ids of accounts begin that the provider keeps itself, and has roles for."""
+"""The prefix of account IDs that the provider itself stores and has roles for."""
 
 
 def _redirects(status: int) -> dict[str, Any]:
-    """How a redirection is documented."""
+    """Return the options that document a redirect."""
     return {
         "response_class": RedirectResponse,
         "status_code": status,
@@ -72,7 +72,7 @@ async def auth(
     state: str = "",
     error_description: str | None = None,
 ) -> RedirectResponse:
-    """Where the identity provider sends the browser back to."""
+    """Complete a sign-in when the identity provider sends the browser back."""
     if error_description:
         raise ApiError(403, "Invalid token", reason=error_description)
     claims = await _claims(request, runtime, state, code)
@@ -103,7 +103,7 @@ async def process_invitation(
     organization_name: str | None = None,
 ) -> RedirectResponse:
     """Accept an invitation with the account that is signed in already."""
-    del organization_name  # part of the link that people are sent
+    del organization_name  # part of the invitation link
     found = await _invitation(identity, organization, invitation)
     if str(found["invitee"]["email"]).lower() != user.email.lower():
         raise ApiError(400, "email address mismatch")
@@ -136,7 +136,7 @@ async def _claims(request: Request, runtime: Runtime, state: str, code: str) -> 
 
 
 async def _new_user(db: AsyncSession, claims: dict[str, Any]) -> User:
-    """Who was invited into a group, and is here for the first time."""
+    """Create the user for an invited account that signs in for the first time."""
     organization, email = claims.get("org_id"), claims.get("email")
     known = sa.select(Group.id).where(Group.auth0_org_id == organization)
     if not (organization and email) or await db.scalar(known) is None:
@@ -147,7 +147,7 @@ async def _new_user(db: AsyncSession, claims: dict[str, Any]) -> User:
     try:
         await db.flush()
     except IntegrityError as error:
-        # Somebody who signs in twice at once is here already.
+        # The user may exist already because of a concurrent sign-in.
         await db.rollback()
         if there := await find_user(db, user.auth0_user_id):
             return there

@@ -44,8 +44,8 @@ async def create_group(
     if await db.get(Location, wanted.default_tree_location_id) is None:
         raise ApiError(400, f"default_tree_location_id {wanted.default_tree_location_id} not found")
     await _refuse_known(db, wanted)
-    # The row first, under a name that will not last: what the database refuses never gets as far
-    # as the provider, and whoever wants the same name at the same time waits for us.
+    # Insert the row first, with a temporary organization ID: what the database rejects never
+    # reaches the provider, and a concurrent request for the same name waits for this one.
     fields = {**wanted.model_dump(), "submitting_lab": wanted.submitting_lab or wanted.name}
     group = Group(**fields, auth0_org_id=f"pending-{uuid.uuid4()}")
     db.add(group)
@@ -59,7 +59,7 @@ async def create_group(
     try:
         await db.commit()
     except BaseException:
-        # Even a request that is given up must not leave an organization behind.
+        # Even a canceled request must not leave an organization behind.
         await _take_back(identity, runtime, group.auth0_org_id)
         raise
     return await _described(db, group.id)
@@ -76,7 +76,7 @@ async def get_group_info(group_id: RowId, db: Db, user: CurrentUser) -> GroupInf
 
 @router.get("/{group_id}/members/", responses=documented(403))
 async def get_group_members(group_id: RowId, db: Db, user: CurrentUser) -> GroupMembersResponse:
-    """Who is in a group, for its admins and members; in the order of their ids."""
+    """List the members of a group, for its admins and members; in the order of their ids."""
     await _reader(db, user, group_id)
     strongest = sa.func.min(
         sa.case({str(name): rank for rank, name in enumerate(_STRENGTH)}, value=Role.name, else_=9)
@@ -123,7 +123,7 @@ async def invite_group_members(
     access = await load_access(db, user, group_id)
     if access is None or not (access.may(Action.INVITE_MEMBERS) or user.system_admin):
         raise ApiError(403, "unauthorized")
-    await give_back(db)  # the identity provider is asked for each address
+    await give_back(db)  # each address requires a call to the identity provider
     roles = await identity.role_ids()
     known = [str(name) for name in _STRENGTH if name in roles]
     if wanted.role not in known:
@@ -138,7 +138,7 @@ async def invite_group_members(
 async def _invited(
     identity: Management, access: Access, email: str, role: str
 ) -> GroupInvitationResponse:
-    """What became of one invitation; the ones before it are out and cannot be unsent."""
+    """Send an invitation; return a failure as its outcome, since earlier ones cannot be unsent."""
     inviter = access.user.name or access.user.email
     try:
         await identity.invite(access.group.auth0_org_id, email, inviter, role)
@@ -179,7 +179,7 @@ async def _new_organization(identity: Management, wanted: GroupCreationRequest) 
 
 
 async def _take_back(identity: Management, runtime: Runtime, organization: str) -> None:
-    """Delete the organization, unless the commit went through though its answer was lost."""
+    """Delete the organization, unless the commit succeeded and only its response was lost."""
     try:
         async with runtime.sessions() as session:
             query = sa.select(Group.id).where(Group.auth0_org_id == organization)

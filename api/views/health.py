@@ -1,4 +1,4 @@
-"""Health of the service: alive, and ready."""
+"""Health checks of the service: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PATIENCE_S = 3.0
 
 @router.get("/")
 async def get_health() -> Health:
-    """That the process answers; what it depends on is not asked."""
+    """Report that the process answers; what it depends on is not checked."""
     return Health(healthy=True)
 
 
-# The live service has no such path, and the documentation lists what both have.
+# The live service lacks this path, and the documentation lists only what both have.
 @router.get("/ready", include_in_schema=False)
 async def get_readiness(request: Request) -> Health:
     """Check that the service can do its work: that it reaches the database.

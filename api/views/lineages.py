@@ -14,9 +14,9 @@ from db.models import PangoLineage, Pathogen, PathogenLineage
 router = APIRouter(tags=["lineages"])
 _PANGO_PATHOGEN = "SC2"
 _CLADES = {"BA.1": "21K", "BA.2": "21L", "BA.4": "22A", "BA.5": "22B"}
-"""Nextstrain's clades, by the lineage that each begins with."""
+"""Nextstrain's clades, by the first lineage of each."""
 _VARIANTS = ("Delta", "Omicron")
-"""The names of the WHO that a run's filter knows."""
+"""The WHO variant names that a run's filter accepts."""
 
 
 @router.get("/pango")
@@ -32,7 +32,7 @@ async def list_pango_lineages(db: Db) -> PathogenLineagesResponse:
 
 
 def _parents(lineages: Iterable[str]) -> Iterator[str]:
-    """Yield the parent of each lineage as a wildcard: it stands for all that descend from it."""
+    """Yield the parent of each lineage as a wildcard that matches all its descendants."""
     for lineage in lineages:
         parent = lineage.rpartition(".")[0]
         if parent:

@@ -1,4 +1,4 @@
-"""Locations: all of them, or those whose names are nearest to what was typed."""
+"""Locations: the full list, and a search for the closest names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def list_locations(
     db: Db, max_location_depth: LocationDepth = LocationDepth.LOCATION
 ) -> Response:
     """Every location that is no more exact than that, in the order of their ids."""
-    # Tens of thousands: their JSON is made by PostgreSQL, and sent as it comes.
+    # There are tens of thousands, so PostgreSQL generates the JSON, and it is streamed.
     place = listed_places(max_location_depth).subquery()
     region = sa.func.coalesce(place.c.region, "").label("region")
     part = sa.select(place.c.id, region, *(place.c[level] for level in LEVELS[1:])).subquery("part")

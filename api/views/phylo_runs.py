@@ -59,8 +59,8 @@ async def kick_off_phylo_run(
         raise ApiError(403, "access denied")
     run = await make(db, access, pathogen, wanted)
     answer = await _shown(db, run)
-    # The job first, which looks for the row only once its machine is up: a service that dies in
-    # between leaves no run that seems to be going on, and that nobody could delete.
+    # Start the job before the commit; it reads the row only once its machine is up. If the service
+    # dies in between, there is no run left that looks in progress and cannot be deleted.
     kind = TreeType(wanted.tree_type)
     order = tree_order(access.group, pathogen, kind, run)
     execution = await _started(aws, runtime.settings, order)
@@ -108,7 +108,7 @@ async def _started(aws: Aws, settings: Settings, order: Order) -> str:
 
 
 async def _take_back(aws: Aws, runtime: Runtime, execution: str, run: int) -> None:
-    """Stop the job, unless the commit went through though its answer was lost."""
+    """Stop the job, unless the commit succeeded and only its response was lost."""
     try:
         async with runtime.sessions() as session:
             if await session.get(PhyloRun, run) is None:

@@ -1,4 +1,4 @@
-"""Quality of samples' sequences, and their mutations."""
+"""The quality of samples' sequences, and their mutations."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from db.models import Sample
 
 
 class _SampleConvertor(StringConvertor):
-    """Where a sample's id stands: the path of the form is no sample, whatever the method."""
+    """A path parameter for a sample's ID that never matches the path of the form."""
 
     regex = "(?!submission_template$)[^/]+"
 
@@ -126,7 +126,7 @@ async def delete_sample(
 async def validate_ids(
     given: ValidateIDsRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> ValidateIDsResponse:
-    """Which of these names name nothing.
+    """Return the names that match nothing.
 
     Public and private identifiers of samples are known, and strains of public repositories, with
     and without the prefix of the repository, and their accession numbers at GISAID.
@@ -146,7 +146,7 @@ async def fill_submission_template(
 
 
 async def _examine(aws: Aws, settings: Settings, orders: Sequence[Order]) -> None:
-    """Start the jobs that look at new samples; the samples are there whether they start or not."""
+    """Start the jobs that analyze new samples; only log failures, since the samples are kept."""
     for order in orders:
         try:
             await start_job(aws, settings, order)

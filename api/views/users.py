@@ -1,4 +1,4 @@
-"""The user who asks, and new ones."""
+"""The current user, and the creation of users."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def update_user_info(
         setattr(user, name, value)
     await db.flush()
     if renamed:
-        # Before the commit: where the provider refuses the name, nobody has it.
+        # Before the commit: if the provider rejects the name, nothing changes.
         try:
             await identity.rename_user(user.auth0_user_id, user.name)
         except ManagementError as error:
@@ -58,7 +58,7 @@ async def post_user(wanted: UserPostRequest, db: Db, _: AdminUser) -> UserMeResp
     try:
         await db.commit()
     except IntegrityError:
-        # Somebody else was faster, and is named; or else the error was about something else.
+        # If a concurrent request created the user, report that; otherwise, re-raise the error.
         await db.rollback()
         await _refuse_known(db, wanted)
         raise

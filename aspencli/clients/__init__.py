@@ -1,1 +1,1 @@
-"""What talks to the outside world: the API, the identity provider, AWS."""
+"""Clients for the API, the identity provider, and the local deployment."""

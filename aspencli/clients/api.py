@@ -1,7 +1,7 @@
-"""The API of one target, resource by resource.
+"""A client for the API of one target, resource by resource.
 
-What the methods take and give is described in `aspencli.shapes`, what they raise in `ApiCalls.ask`.
-Each resource fits a Protocol of a service that needs only some of its methods.
+`aspencli.shapes` describes the arguments and results of the methods, `ApiCalls.ask` their errors.
+Each resource satisfies the Protocols of services that need only some of its methods.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _NOT_VALID = 422
 
 
 def _check(calls: ApiCalls, path: str) -> None:
-    """Ask for something that cannot be made: the service checks the right first.
+    """Check a permission by requesting to create something from an empty object.
 
-    The API tells nobody who is a system administrator. An empty object has none of the fields that
-    are required, so the answer is 422 to who may, and 403 to who may not.
+    The API does not say who is a system administrator, but it checks the permission first. An
+    empty object lacks all required fields, so users who may create get a 422, and others a 403.
 
     Raises:
-        CredentialsError: One may not.
+        CredentialsError: The user does not have the permission.
     """
     try:
         calls.ask("POST", path, lambda _found: None, body={}, safe=True)
@@ -51,34 +51,34 @@ def _check(calls: ApiCalls, path: str) -> None:
 
 
 class Users:
-    """``/v2/users``."""
+    """The ``/v2/users`` resource."""
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
 
     def me(self) -> Me:
-        """Who is signed in."""
+        """Return the signed-in user."""
         return self._calls.ask("GET", ME, whole(Me))
 
     def update_me(self, change: MeChange) -> Me:
-        """Change something about oneself; doing it twice does no harm."""
+        """Update the signed-in user; this is idempotent."""
         return self._calls.ask("PUT", ME, whole(Me), body=change, safe=True)
 
     def create(self, user: NewUser, settle: Callable[[], Me | None] | None = None) -> Me:
-        """Create a user with a role in a group; the service as it was last published cannot."""
+        """Create a user with a role in a group; the last published service does not support it."""
         return self._calls.ask("POST", "/v2/users/", whole(Me), body=user, settle=settle)
 
     def check_create(self) -> None:
-        """Make sure that one may create users; nothing is created.
+        """Check that the user may create users; nothing is created.
 
         Raises:
-            CredentialsError: One may not.
+            CredentialsError: The user may not.
         """
         _check(self._calls, "/v2/users/")
 
 
 class Groups:
-    """``/v2/groups``."""
+    """The ``/v2/groups`` resource."""
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
@@ -88,23 +88,23 @@ class Groups:
         return self._calls.ask("POST", "/v2/groups/", whole(Group), body=group, settle=settle)
 
     def check_create(self) -> None:
-        """Make sure that one may create groups, which takes a system administrator.
+        """Check that the user may create groups, which requires a system administrator.
 
         Raises:
-            CredentialsError: One may not.
+            CredentialsError: The user may not.
         """
         _check(self._calls, "/v2/groups/")
 
     def get(self, group: int) -> Group:
-        """One group."""
+        """Return one group."""
         return self._calls.ask("GET", f"/v2/groups/{group}/", whole(Group))
 
     def members(self, group: int) -> list[Member]:
-        """Its members, in no order."""
+        """Return the group's members, in no particular order."""
         return self._calls.ask("GET", f"/v2/groups/{group}/members/", under("members", list))
 
     def invitations(self, group: int) -> list[Invitation]:
-        """Its invitations, lapsed ones too."""
+        """Return the group's invitations, including expired ones."""
         return self._calls.ask(
             "GET", f"/v2/groups/{group}/invitations/", under("invitations", list)
         )
@@ -116,7 +116,7 @@ class Groups:
         emails: list[str],
         settle: Callable[[], list[Invited] | None] | None = None,
     ) -> list[Invited]:
-        """Invite people; the answer says for each whether that worked."""
+        """Invite people, and return whether each invitation worked."""
         return self._calls.ask(
             "POST",
             f"/v2/groups/{group}/invitations/",
@@ -127,31 +127,31 @@ class Groups:
 
 
 class Locations:
-    """``/v2/locations``."""
+    """The ``/v2/locations`` resource."""
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
 
     def all(self, depth: str | None = None) -> list[Location]:
-        """Every location; ``depth`` (region, country, division, location) is how far down."""
+        """Return all locations, down to ``depth``: region, country, division, or location."""
         query = {} if depth is None else {"max_location_depth": depth}
         return self._calls.list("/v2/locations/", "locations", _same, query)
 
     def search(self, query: LocationQuery) -> list[Location]:
-        """The locations nearest to it by spelling, however far."""
+        """Return the locations with the closest spelling, however different they are."""
         return self._calls.ask(
             "POST", "/v2/locations/search/", under("locations", list), body=query, safe=True
         )
 
 
 class PhyloRuns:
-    """``/v2/orgs/.../phylo_runs``."""
+    """The ``/v2/orgs/.../phylo_runs`` resource."""
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
 
     def all(self, org: int, slug: str) -> list[PhyloRun]:
-        """Every run that one may see."""
+        """Return all runs that the user may see."""
         return self._calls.list(scoped(org, slug, "phylo_runs/"), "phylo_runs", _same)
 
     def create(
@@ -168,20 +168,20 @@ class PhyloRuns:
         )
 
     def rename(self, org: int, slug: str, run: int, name: str) -> PhyloRun:
-        """Give a run, and its tree, another name; doing it twice does no harm."""
+        """Rename a run and its tree; this is idempotent."""
         path = scoped(org, slug, f"phylo_runs/{run}")
         return self._calls.ask("PUT", path, whole(PhyloRun), body={"name": name}, safe=True)
 
     def delete(
         self, org: int, slug: str, run: int, settle: Callable[[], int | None] | None = None
     ) -> int:
-        """Delete a run; its id."""
+        """Delete a run, and return its ID."""
         path = scoped(org, slug, f"phylo_runs/{run}")
         return self._calls.ask("DELETE", path, under("id", int), settle=settle)
 
 
 class PhyloTrees:
-    """``/v2/orgs/.../phylo_trees``, and the links to show them."""
+    """The ``/v2/orgs/.../phylo_trees`` resource, and links that show trees."""
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
@@ -196,7 +196,7 @@ class PhyloTrees:
         *,
         public_ids: bool = False,
     ) -> Downloaded:
-        """The tree as Auspice reads it (JSON)."""
+        """Download the tree in the format of Auspice (JSON)."""
         return self._fetch(org, slug, f"{tree}/download", landing, progress, public_ids)
 
     def samples(
@@ -209,11 +209,11 @@ class PhyloTrees:
         *,
         public_ids: bool = False,
     ) -> Downloaded:
-        """Its samples, and which were selected (TSV)."""
+        """Download the tree's samples, and which were selected (TSV)."""
         return self._fetch(org, slug, f"{tree}/sample_ids", landing, progress, public_ids)
 
     def auspice_link(self, org: int, slug: str, tree: int) -> str:
-        """An address that shows the tree, without a scheme. For a week, who has it is you."""
+        """Return a link to the tree, without a scheme. For a week, it grants the user's access."""
         path = scoped(org, slug, "auspice/generate")
         return self._calls.ask("POST", path, under("url", str), body={"tree_id": tree}, safe=True)
 
@@ -245,19 +245,19 @@ class Api:
 
     @property
     def name(self) -> str:
-        """What an operator calls this API, such as ``the API of prod``."""
+        """Return the display name of the API, such as ``the API of prod``."""
         return self._calls.name
 
     def pathogens(self) -> list[Pathogen]:
-        """Every pathogen."""
+        """Return all pathogens."""
         return self._calls.ask("GET", "/v2/pathogens/", under("pathogens", list))
 
     def lineages(self) -> list[str]:
-        """Every Pango lineage, with wildcard parents and WHO names."""
+        """Return all Pango lineages, with wildcard parents and WHO names."""
         return self._calls.list("/v2/lineages/pango", "lineages", str)
 
     def usher_trees(self, org: int, slug: str) -> list[UsherTree]:
-        """The versions of the tree that UShER can place samples on."""
+        """Return the versions of the tree that UShER can place samples on."""
         return self._calls.ask(
             "GET", scoped(org, slug, "usher/tree_versions/"), under("usher_options", list)
         )

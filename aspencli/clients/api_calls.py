@@ -1,4 +1,4 @@
-"""Requests to the API: signed in, and each refusal told in words."""
+"""Authenticated requests to the API, with explanations of refusals."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ from aspencli.shapes import Me
 
 T = TypeVar("T")
 QUICK = Patience(read=40, total=120)
-"""For what the service does in a second."""
+"""For requests that take about a second."""
 HEAVY = Patience(read=150, total=900)
-"""For what it may take two minutes over: long lists, changes in bulk."""
+"""For requests that may take two minutes: long lists, bulk changes."""
 DOWNLOAD = Patience(read=150, total=3_600)
-"""For files."""
+"""For file downloads."""
 ME = "/v2/users/me"
-_ERRORS = 300  # statuses from here on; redirects, too, are none that we want
+_ERRORS = 300  # the lowest status that counts as an error, since redirects are not wanted
 
 
 class TokenSource(Protocol):
-    """Who is signed in, as far as a request needs to know."""
+    """A source of tokens for requests."""
 
     def token(self) -> str:
-        """The token to send; signs in first where that is needed and possible.
+        """Return the token to send, signing in first if necessary and possible.
 
         Raises:
-            CredentialsError: Nobody is signed in, and nobody is there to do it.
+            CredentialsError: There is no sign-in, and no terminal to sign in on.
         """
 
     def renew(self, refused: str) -> str | None:
-        """Another token instead of one that was refused; None where there is none."""
+        """Return a new token to replace a refused one, or None if there is none."""
 
     def advice(self) -> str:
-        """What to do when the API refuses the token."""
+        """Return a hint on what to do when the API refuses the token."""
 
 
-_NAMED = 20  # samples that an error names
+_NAMED = 20  # samples listed in an error
 
 
 @dataclass(frozen=True)
 class _Call(Generic[T]):
-    """A request that can be made again, with another token.
+    """A request that can be sent again with another token.
 
     Attributes:
-        asking: Makes the request; it may differ from one try to the next.
-        read: Makes something of the answer.
-        patience: How long to wait.
+        asking: Builds the request; it may differ from one try to the next.
+        read: Converts the response into a result.
+        patience: The timeouts.
         safe: See `Caller.call`.
         settle: See `Caller.call`.
-        takes: A status that is not an error here.
+        takes: A status that does not count as an error here.
     """
 
     asking: Callable[[], Request]
@@ -77,15 +77,15 @@ class _Call(Generic[T]):
 
 
 class ApiCalls:
-    """Makes requests to the API of one target.
+    """A sender of requests to the API of one target.
 
     Args:
-        caller: Makes requests to its server.
-        tokens: Who is signed in. Tokens go to that server and nowhere else, for the caller speaks
-            to no other.
-        cookie: What a proxy before it wants, as a Cookie header; None for nothing.
-        broken: Describes the samples that make the live service fail, of these ids or of all that
-            may be listed, as far as that can be found out.
+        caller: Sends requests to its server.
+        tokens: The source of tokens. They go to that server and nowhere else, because the caller
+            connects to no other.
+        cookie: The Cookie header for a proxy in front of it, or None.
+        broken: Describes the samples with these IDs, or of the whole list, that make the live
+            service fail, as far as they can be determined.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ApiCalls:
 
     @property
     def name(self) -> str:
-        """What an operator calls this API."""
+        """Return the display name of the API."""
         return self._caller.name
 
     def ask(
@@ -117,23 +117,23 @@ class ApiCalls:
         settle: Callable[[], T | None] | None = None,
         patience: Patience = QUICK,
     ) -> T:
-        """Ask for JSON.
+        """Send a request, and return what ``pick`` takes from its JSON response.
 
         Args:
             method: The HTTP method.
-            path: The path, from ``/v2`` on.
-            pick: Takes from the answer what is wanted.
-            body: What to send, as JSON.
-            query: What follows the question mark.
-            safe: Whether it may be asked twice. Default: what only reads.
-            settle: What to do when a change was sent and its answer was lost: look whether it was
-                made, and return what it would have given, or None where it was not made; then it
-                is sent again. The server may still be at it when this is called.
-            patience: How long to wait.
+            path: The path, starting with ``/v2``.
+            pick: Takes the result from the response.
+            body: The body, to be sent as JSON.
+            query: The query parameters.
+            safe: True if the request may be sent twice. Default: only if it just reads.
+            settle: Called if the response to a change was lost: checks whether the change was
+                made, and returns its result, or None if it was not made and has to be sent again.
+                The server may still be working on it at that time.
+            patience: The timeouts.
 
         Raises:
-            AspenError: It was refused, or failed; its ``answer`` says how.
-            UncertainError: A change was sent, its answer was lost, and there is no ``settle``.
+            AspenError: The request was refused or failed; its ``answer`` has the details.
+            UncertainError: The response to a change was lost, and there is no ``settle``.
         """
 
         def read(answer: Answer) -> T:
@@ -148,13 +148,13 @@ class ApiCalls:
     def list(
         self, path: str, key: str, keep: Callable[[Any], T], query: Mapping[str, str] | None = None
     ) -> list[T]:
-        """Ask for a list that may be long; each item is reduced while it comes.
+        """Request a list that may be long, reducing each item as it arrives.
 
         Args:
             path: The path.
-            key: What the answer calls the list.
-            keep: Makes of an item what is to be kept of it.
-            query: What follows the question mark.
+            key: The key of the list in the response.
+            keep: Returns the part of an item to keep.
+            query: The query parameters.
 
         Raises:
             AspenError: See `ask`.
@@ -181,15 +181,15 @@ class ApiCalls:
         body: Any = None,
         query: Mapping[str, str] | None = None,
     ) -> Downloaded:
-        """Ask for a file.
+        """Download a file.
 
         Args:
-            method: The HTTP method; asking twice does no harm, whichever it is.
+            method: The HTTP method; the request must be safe to repeat.
             path: The path.
-            landing: Where the file goes.
-            progress: Told how far it is.
-            body: What to send, as JSON.
-            query: What follows the question mark.
+            landing: The destination of the file.
+            progress: Called with the progress.
+            body: The body, to be sent as JSON.
+            query: The query parameters.
 
         Raises:
             AspenError: See `ask`.
@@ -238,7 +238,7 @@ class ApiCalls:
         )
 
     def _explain(self, error: CredentialsError, call: _Call[Any]) -> None:
-        """Say who is asking, and what to do about the refusal."""
+        """Add to the error who is signed in, and what to do about the refusal."""
         if _status(error) == UNAUTHORISED:
             error.hint = self._tokens.advice()
         elif _status(error) == FORBIDDEN:
@@ -246,7 +246,7 @@ class ApiCalls:
             path = request.path
             try:
                 me: Me | None = None if path == ME else self.ask("GET", ME, whole(Me))
-            except AspenError:  # then it is told without saying who
+            except AspenError:  # then the refusal is explained without the user
                 me = None
             error.details, error.hint = forbidden(path, me, request.method)
 
@@ -272,7 +272,7 @@ def _status(error: AspenError) -> int | None:
 
 
 def _which(request: Request, broken: Callable[[Sequence[int] | None], list[str]]) -> list[str]:
-    """Return the samples that may have made the service fail, a line each."""
+    """Return the samples that may have made the service fail, one line each."""
     ids = [each["id"] for each in json.loads(request.body)["samples"]] if request.body else None
     found = broken(ids)
     if found or not ids:

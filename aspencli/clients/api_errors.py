@@ -1,4 +1,4 @@
-"""What a refusal of the API means to an operator."""
+"""Explanations of the API's error responses for operators."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from aspencli.errors import (
 from aspencli.shapes import Me
 
 UNAUTHORISED, FORBIDDEN = 401, 403
-_ERRORS, _SERVER_ERRORS = 400, 500  # where statuses of errors begin, and the server's own
+_ERRORS, _SERVER_ERRORS = 400, 500  # the lowest statuses of errors, and of server errors
 _GROUP = re.compile(r"GET /v2/groups/\d+/").fullmatch
 _SAMPLES = re.compile(r"(GET|PUT) /v2/orgs/\d+/pathogens/[^/]+/samples/").fullmatch
 _LISTED = 20  # lines of details; the rest is counted
 
 
 class BrokenSamplesError(AspenError):
-    """The live service failed because of a sample that lacks what it takes for granted."""
+    """A failure of the live service because a sample lacks data that it requires."""
 
 
 class _Rule(NamedTuple):
@@ -39,7 +39,7 @@ class _Rule(NamedTuple):
 
 
 _VISIBLE = "It does not exist, or is another group's, or your role there does not let you."
-# The first that fits, by status and the service's own words.
+# The first rule that matches the status and the service's message applies.
 _RULES = (
     _Rule(400, "must be unique|already exist", ConflictError, "Choose identifiers that are free."),
     _Rule(400, "either duplicate", BadInputError, "Give each identifier once."),
@@ -56,12 +56,12 @@ _RULES = (
 
 
 def error_of(answer: Answer, name: str, request: str) -> AspenError:
-    """The error that an answer with a status of 300 or more is.
+    """Return the error for a response with a status of 300 or more.
 
     Args:
-        answer: The answer, not read yet.
-        name: What an operator calls the API, such as ``the API of prod``.
-        request: What was asked, such as ``GET /v2/users/me``.
+        answer: The response, not read yet.
+        name: The display name of the API, such as ``the API of prod``.
+        request: The request, such as ``GET /v2/users/me``.
     """
     body = _body_of(answer)
     said = ServiceAnswer(answer.status, _text(body), _extra(body))
@@ -72,7 +72,7 @@ def error_of(answer: Answer, name: str, request: str) -> AspenError:
     if isinstance(said.extra.get("detail"), list):
         return _invalid(said.extra["detail"], name, said)
     if _GROUP(request) and answer.status == _ERRORS and said.text == "Not found":
-        # The service says so of a group in which one has no role, and else says 403.
+        # The service says this if the user has no role in the group; elsewhere it returns a 403.
         return _no_role(name, said)
     if isinstance(body, dict) and "error" in body:
         return _told(name, said)
@@ -80,7 +80,7 @@ def error_of(answer: Answer, name: str, request: str) -> AspenError:
 
 
 def no_api(answer: Answer, name: str) -> UnreachableError:
-    """The error that an answer is which is none of the API's."""
+    """Return the error for a response that does not come from the API."""
     return UnreachableError(
         f"something else than {name} answers at {answer.url.partition('?')[0]}: "
         f"{answer.kind or 'no kind of text'}, where JSON belongs",
@@ -90,12 +90,12 @@ def no_api(answer: Answer, name: str) -> UnreachableError:
 
 
 def forbidden(path: str, me: Me | None, method: str = "GET") -> tuple[tuple[str, ...], str]:
-    """Who was refused, and what to do about it.
+    """Return who was refused, and a hint on what to do about it.
 
     Args:
-        path: What was asked for.
-        method: How it was asked for.
-        me: Who asked; None where that is not known.
+        path: The path of the request.
+        method: The method of the request.
+        me: The signed-in user, or None if not known.
     """
     who = () if me is None else (f"You are {me['name']}, with {_roles(me)}.",)
     found = re.match(r"/v2/(orgs|groups)/(\d+)/", path)
@@ -137,7 +137,7 @@ def _body_of(answer: Answer) -> Any:
 
 def _text(body: Any) -> str:
     if isinstance(body, str):
-        return body.strip() if "<" not in body else ""  # a web page says nothing in a line
+        return body.strip() if "<" not in body else ""  # a web page has no short message
     if isinstance(body, Mapping):
         said = body.get("error", body.get("detail", ""))
         return said if isinstance(said, str) else ""
@@ -176,7 +176,7 @@ def _told(name: str, said: ServiceAnswer) -> AspenError:
 
 
 def _lines(extra: Mapping[str, Any]) -> Iterator[str]:
-    """What stood beside the words, item by item."""
+    """Yield the other fields of an error response, item by item."""
     for key, value in extra.items():
         items = value if isinstance(value, list) else [value]
         for item in items[:_LISTED]:
@@ -186,7 +186,7 @@ def _lines(extra: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _invalid(found: list[Any], name: str, said: ServiceAnswer) -> BadInputError:
-    lines = list(dict.fromkeys(_complaint(item) for item in found))  # the service repeats itself
+    lines = list(dict.fromkeys(_complaint(item) for item in found))  # the service repeats messages
     if len(lines) > _LISTED:
         lines[_LISTED:] = [f"... and {len(lines) - _LISTED:,} more"]
     return BadInputError(
@@ -208,7 +208,7 @@ def _complaint(item: Any) -> str:
 
 
 def _no_role(name: str, said: ServiceAnswer) -> CredentialsError:
-    # As if it were a 403, so that the role is explained in the same words.
+    # This is treated as a 403, so that the missing role is explained in the same way.
     return CredentialsError(
         f"{name} does not let you see that group, or it does not exist",
         answer=ServiceAnswer(FORBIDDEN, said.text, said.extra),
@@ -225,7 +225,7 @@ def _not_you(answer: Answer, name: str, said: ServiceAnswer) -> CredentialsError
 
 
 def _why_broken(request: str) -> str | None:
-    """Return the known cause of a failure of the live service that has no words."""
+    """Return the known cause of a failure for which the live service gives no reason."""
     if _SAMPLES(request):
         return (
             "The service fails for the whole list if one sample that you may see has no location."

@@ -1,4 +1,4 @@
-"""Samples, and the files made of them, over the API."""
+"""API requests for samples and for the files generated from them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ T = TypeVar("T")
 
 
 def scoped(org: int, slug: str, rest: str) -> str:
-    """The path of something that belongs to a group and a pathogen."""
+    """Return the path of a resource that belongs to a group and a pathogen."""
     return f"/v2/orgs/{org}/pathogens/{quote(slug, safe='')}/{rest}"
 
 
 class Samples:
-    """``/v2/orgs/.../samples``.
+    """The ``/v2/orgs/.../samples`` resource.
 
-    ``settle`` is what looks whether a change was made whose answer was lost: see `ApiCalls.ask`.
+    ``settle`` checks whether a change was made if its response was lost: see `ApiCalls.ask`.
     """
 
     def __init__(self, calls: ApiCalls):
         self._calls = calls
 
     def all(self, org: int, slug: str) -> list[Sample]:
-        """Every sample that one may see, in ascending id; 100,000 take half a gigabyte."""
+        """Return all visible samples in order of ID; 100,000 take half a gigabyte."""
         return self.map(org, slug, lambda sample: sample)
 
     def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """The same, but of each only what ``keep`` makes of it stays in memory."""
+        """Return what ``keep`` returns for each sample; only that stays in memory."""
         return self._calls.list(scoped(org, slug, "samples/"), "samples", keep)
 
     def replace(
@@ -43,10 +43,10 @@ class Samples:
         records: Sequence[SampleRecord],
         settle: Callable[[], list[Sample] | None] | None = None,
     ) -> list[Sample]:
-        """Put whole records in the place of what is there: all of them, or none.
+        """Replace samples with complete records: all of them, or none.
 
-        Doing it twice with nothing in between gives the same, but somebody may have been there in
-        between: so it is not tried again without ``settle``.
+        Repeating this is harmless only if no one else changed the samples in between, so it is not
+        retried without ``settle``.
         """
         path = scoped(org, slug, "samples/")
         body = {"samples": list(records)}
@@ -69,13 +69,13 @@ class Samples:
         ids: Sequence[int],
         settle: Callable[[], list[int] | None] | None = None,
     ) -> list[int]:
-        """Delete samples: all of them, or none. An id that is named twice is not found."""
+        """Delete samples: all of them, or none. An ID that is given twice is not found."""
         return self._change(
             "DELETE", scoped(org, slug, "samples/"), "ids", {"ids": list(ids)}, settle
         )
 
     def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
-        """Which of these identifiers, of any kind, name no sample that one may see."""
+        """Return those of the identifiers, of any kind, that match no visible sample."""
         return self._calls.ask(
             "POST",
             scoped(org, slug, "samples/validate_ids/"),
@@ -95,7 +95,7 @@ class Samples:
         *,
         repository: str | None = None,
     ) -> Downloaded:
-        """Their genomes (FASTA); identifiers that one may not see are left out silently."""
+        """Download genomes (FASTA); identifiers that the user may not see are silently omitted."""
         body = {"sample_ids": list(ids)}
         more = {} if repository is None else {"public_repository_name": repository}
         path = scoped(org, slug, "sequences/")
@@ -110,7 +110,7 @@ class Samples:
         landing: Landing,
         progress: Progress,
     ) -> Downloaded:
-        """The form of a public repository, filled in (CSV for GISAID, TSV for GenBank)."""
+        """Download a public repository's form, filled in (CSV for GISAID, TSV for GenBank)."""
         body = {"sample_ids": list(ids), "public_repository_name": repository}
         path = scoped(org, slug, "samples/submission_template")
         return self._calls.fetch("POST", path, landing, progress, body=body)
@@ -118,7 +118,7 @@ class Samples:
     def qc_mutations(
         self, org: int, slug: str, ids: Sequence[str], landing: Landing, progress: Progress
     ) -> Downloaded:
-        """Their quality and mutations (TSV)."""
+        """Download quality and mutations (TSV)."""
         body = {"sample_ids": list(ids)}
         return self._calls.fetch(
             "POST", scoped(org, slug, "qc_mutations/"), landing, progress, body=body
@@ -127,7 +127,7 @@ class Samples:
     def fasta_link(
         self, org: int, slug: str, ids: Sequence[str], consumer: str | None = None
     ) -> str:
-        """An address from which anybody can load their genomes for an hour."""
+        """Return a link from which anyone can download the genomes for an hour."""
         more = {} if consumer is None else {"downstream_consumer": consumer}
         return self._calls.ask(
             "POST",

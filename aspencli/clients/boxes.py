@@ -1,4 +1,4 @@
-"""Where sign-ins can be kept: the keyring of the system, or a file."""
+"""Credential backends for sign-ins: the system keyring, and files."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SERVICE = "aspencli"
-"""The name under which the keyring shows our entries; the old tool's, too."""
+"""The service name of our keyring entries, which the old tool used too."""
 _PROBE = "probe"
 _LONG_S = 3.0
 _WAITING = "waiting for the keyring; it may show a window that wants to be answered ..."
 
 
 class Box(Protocol):
-    """A place for secrets, by name."""
+    """A credential backend, which stores secrets by name."""
 
     @property
     def kind(self) -> str:
-        """``keyring`` or ``file``."""
+        """Return ``keyring`` or ``file``."""
 
     def where(self, key: str) -> str:
-        """Where that is, for people."""
+        """Return a description of where the secret is stored."""
 
     def get(self, key: str) -> str | None:
-        """The secret; None where there is none."""
+        """Return the secret, or None if there is none."""
 
     def put(self, key: str, secret: str) -> None:
-        """Keep a secret."""
+        """Store a secret."""
 
     def drop(self, key: str) -> None:
-        """Forget a secret; nothing to do where there is none."""
+        """Delete a secret, if there is one."""
 
 
 class FileBox:
-    """Files in a folder, for their owner only."""
+    """Files in a directory that only their owner can read."""
 
     kind = "file"
 
@@ -51,19 +51,19 @@ class FileBox:
         self._folder = folder
 
     def where(self, key: str) -> str:
-        """The file."""
+        """Return a description of the file."""
         return f"file {self._path(key)}"
 
     def get(self, key: str) -> str | None:
-        """The secret; None where there is none."""
+        """Return the secret, or None if there is none."""
         return read_private(self._path(key))
 
     def put(self, key: str, secret: str) -> None:
-        """Keep a secret."""
+        """Store a secret."""
         write_private(self._path(key), secret)
 
     def drop(self, key: str) -> None:
-        """Forget a secret."""
+        """Delete a secret, if there is one."""
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -71,10 +71,10 @@ class FileBox:
 
 
 class KeyringBox:
-    """The keyring of the system.
+    """The system keyring.
 
     Args:
-        tell: Told when it keeps us waiting, in words.
+        tell: Called with a message if the keyring is slow to respond.
     """
 
     kind = "keyring"
@@ -83,24 +83,24 @@ class KeyringBox:
         self._tell = tell
 
     def where(self, _key: str) -> str:
-        """Which keyring it is."""
+        """Return the name of the keyring."""
         return f"keyring ({self._backend().name})"
 
     def get(self, key: str) -> str | None:
-        """The secret; None where there is none."""
+        """Return the secret, or None if there is none."""
         return self._asked(lambda: self._backend().get_password(SERVICE, key))
 
     def put(self, key: str, secret: str) -> None:
-        """Keep a secret."""
+        """Store a secret."""
         self._asked(lambda: self._backend().set_password(SERVICE, key, secret))
 
     def drop(self, key: str) -> None:
-        """Forget a secret."""
+        """Delete a secret, if there is one."""
         if self.get(key) is not None:
             self._asked(lambda: self._backend().delete_password(SERVICE, key))
 
     def probe(self) -> None:
-        """Make sure that it keeps what it is given.
+        """Check that the keyring stores secrets.
 
         Raises:
             KeyringError: It does not.
@@ -132,10 +132,10 @@ class KeyringBox:
 
 
 class KeyringError(CredentialsError):
-    """The keyring of the system cannot be used.
+    """A system keyring that cannot be used.
 
     Args:
-        reason: Why.
+        reason: The reason.
     """
 
     def __init__(self, reason: str):
@@ -147,12 +147,12 @@ class KeyringError(CredentialsError):
 
 
 def _nobody(_words: str) -> None:
-    """Nobody wants to know."""
+    """Ignore the message."""
 
 
 def _reason(error: Exception) -> str:
     from keyring.errors import NoKeyringError
 
-    if isinstance(error, NoKeyringError):  # its own words are about installing Python packages
+    if isinstance(error, NoKeyringError):  # its own message is about installing Python packages
         return "there is none"
     return str(error).partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Opening a page in the operator's browser, where there is one."""
+"""Support for opening pages in the operator's browser."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import sys
 
 
 def has_browser() -> bool:
-    """Whether there is a screen to show a browser on; one inside the terminal does not count."""
+    """Return True if there is a graphical browser; one inside the terminal does not count."""
     if os.environ.get("BROWSER") or sys.platform in {"darwin", "win32"}:
         return not os.environ.get("SSH_CONNECTION") or bool(os.environ.get("BROWSER"))
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def open_browser(link: str) -> bool:
-    """Show a page; what the browser writes is not seen, and it is not waited for.
+    """Open a page without waiting for the browser; its output is discarded.
 
     Returns:
-        Whether something was started; whether the page came up is not known.
+        True if something was started; the page itself may still have failed to open.
     """
     try:
-        # In a process of its own: what browsers write would end up among the results.
-        subprocess.Popen(  # noqa: S603 - a web page of the provider, looked at before
+        # A separate process, because the output of browsers would end up among the results.
+        subprocess.Popen(  # noqa: S603 - a web page of the provider, checked before
             [sys.executable, "-m", "webbrowser", link],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A request made until it is answered, and what it means when it never is."""
+"""Requests with retries, and explanations if they are never answered."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 
 class Caller:
-    """Makes requests to one server, and tries again what may be tried again.
+    """A client of one server that retries requests if possible.
 
     Args:
         http: The connection.
-        name: What an operator calls the server.
-        hint: What to do where it does not answer.
-        tell: Told each wait that an operator would notice, in words.
-        persistence: How it is tried again.
+        name: The display name of the server.
+        hint: What to do if it does not respond.
+        tell: Called with a message for each noticeable wait.
+        persistence: The retry loop.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class Caller:
         safe: bool | None = None,
         settle: Callable[[], T | None] | None = None,
     ) -> T:
-        """What ``read`` makes of the answer.
+        """Send a request, and return what ``read`` makes of the response.
 
         Args:
-            asking: What to ask; called for each try.
-            read: Makes something of an answer that is not "try again later"; it may be handed
-                another one if the first breaks off.
-            patience: How long to wait.
-            safe: Whether the request may be made twice. Default: those that only read.
+            asking: Builds the request; called for each try.
+            read: Converts a response, unless it means "try again later", into a result; called
+                again if the first response breaks off.
+            patience: The timeouts.
+            safe: True if the request may be sent twice. Default: only if it just reads.
             settle: See `Persistence.run`.
 
         Raises:
-            UncertainError: A change was sent, and nobody knows whether it was made.
-            UnreachableError: The server does not answer, or asks to come back later.
+            UncertainError: A change was sent, and it is not known whether it was made.
+            UnreachableError: The server does not respond, or asks to come back later.
         """
         first = asking()
         may_repeat = first.method in _SAFE if safe is None else safe
@@ -76,7 +76,7 @@ class Caller:
         def attempt(deadline: Deadline) -> T:
             with self.http.open(asking(), deadline, patience) as answer:
                 if answer.status in BUSY:
-                    answer.read()  # so that the connection can be used again, and for the log
+                    answer.read()  # so that the connection can be reused, and for the log
                     raise busy(answer.status, answer.headers)
                 return read(answer)
 

@@ -1,4 +1,4 @@
-"""Two clocks that do not agree, in words."""
+"""Messages about clocks that disagree."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ _IN_HOURS_FROM_S = 5_400
 
 
 def skew_words(seconds_ahead: float | None, name: str) -> str | None:
-    """What is wrong with the clocks; None where nothing is that matters.
+    """Return a message about a wrong clock, or None if the clocks agree well enough.
 
     Args:
         seconds_ahead: How far the server's clock is ahead of this machine's; None if not known.
-        name: What an operator calls the server.
+        name: The display name of the server.
     """
     off = abs(seconds_ahead or 0)
     if seconds_ahead is None or off < _MATTERS_S:

@@ -1,4 +1,4 @@
-"""What an identity provider says about itself, and requests to it (OpenID Connect Discovery)."""
+"""OpenID Connect Discovery, and requests to the endpoints of an identity provider."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _NO_SUCCESS = 300
 
 @dataclass(frozen=True)
 class Reply:
-    """What the provider answered: its JSON, whatever the status.
+    """A provider's JSON response, whatever its status.
 
     Attributes:
         status: The HTTP status.
-        body: The JSON object; empty where it is none.
-        wait: How many seconds it asks to wait, else None.
+        body: The JSON object; empty if there is none.
+        wait: The number of seconds that the provider asks to wait, or None.
         seconds_ahead: How far its clock is ahead of this machine's; None if not known.
     """
 
@@ -39,12 +39,12 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """Its code for what went wrong; empty where nothing did."""
+        """Return the error code; empty if there was no error."""
         return self._text("error")
 
     @property
     def description(self) -> str:
-        """Its words for it."""
+        """Return the error description."""
         return self._text("error_description")
 
     def _text(self, key: str) -> str:
@@ -53,13 +53,13 @@ class Reply:
 
 
 class Discovery:
-    """A provider's document about itself, and requests to the addresses in it.
+    """A provider's discovery document, and requests to the endpoints in it.
 
     Args:
-        issuer: The provider's address, without a slash at the end.
-        name: What an operator calls it.
-        log: Where requests are told.
-        tell: Told each wait that an operator would notice.
+        issuer: The provider's address, without a trailing slash.
+        name: The display name of the provider.
+        log: The log of requests.
+        tell: Called with a message for each noticeable wait.
     """
 
     def __init__(self, issuer: str, name: str, log: WireLog, tell: Callable[[str], None]):
@@ -76,11 +76,11 @@ class Discovery:
 
     @cached_property
     def document(self) -> Mapping[str, Any]:
-        """What it says; its issuer is who we asked.
+        """Return the discovery document, which must name the expected issuer.
 
         Raises:
-            CredentialsError: It says that it is somebody else.
-            UnreachableError: It does not answer, or with something else.
+            CredentialsError: It names another issuer.
+            UnreachableError: The provider does not respond, or with something else.
         """
         found = self._json(f"{self._base}/.well-known/openid-configuration")
         issuer = found.get("issuer")
@@ -92,19 +92,19 @@ class Discovery:
         return found
 
     def keys(self) -> Mapping[str, Any]:
-        """Its keys of this moment (JWKS)."""
+        """Return the provider's current keys (JWKS)."""
         return self._json(self._endpoint("jwks_uri"))
 
     def post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
-        """Send a form; tried again when the provider is busy or its answer is lost."""
+        """Send a form, retrying if the provider is busy or its response is lost."""
         caller, request = self._form(endpoint, form)
         return caller.call(lambda: request, _read, PATIENCE, safe=True)
 
     def post_once(self, endpoint: str, form: Mapping[str, str]) -> Reply:
-        """Send a form, once.
+        """Send a form once.
 
         Raises:
-            SetbackError: No answer came.
+            SetbackError: There was no response.
         """
         caller, request = self._form(endpoint, form)
         with caller.http.open(request, Deadline(PATIENCE.total), PATIENCE) as answer:
@@ -142,7 +142,7 @@ class Discovery:
         return caller, Request("POST", path, headers=kind, body=urlencode(form).encode())
 
     def _caller(self, address: str) -> tuple[Caller, str]:
-        """Who speaks to the server of an address, and the path there."""
+        """Return the caller for the server of an address, and the path on it."""
         origin = str(origin_of(address, f"the address of {self._name}"))
         if origin not in self._callers:
             http = Http(origin, self._name, log=self._log)

@@ -1,4 +1,4 @@
-"""Answers that become files: written beside their place, and moved there when whole."""
+"""Downloads, written to a partial file that is moved into place when it is complete."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from aspencli.clients.retrying import SetbackError
 from aspencli.errors import UnreachableError
 
 Progress = Callable[[int, int | None], None]
-"""Told how many bytes there are by now, and of how many; None where the server does not say."""
+"""Called with the bytes so far and the total, which is None if the server does not give it."""
 BEYOND_END = 416
-"""The status where a part is asked for that is not there; a `Landing` takes it."""
+"""The status for a requested range that does not exist; a `Landing` handles it."""
 _PARTIAL = 206
-_STRONG = re.compile(r'"[^"]*"')  # an ETag that names the very bytes, not merely their sense
+_STRONG = re.compile(r'"[^"]*"')  # a strong ETag, which identifies the exact bytes
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What was downloaded.
+    """A finished download.
 
     Attributes:
-        path: The file; None where it went to a stream.
-        size: How many bytes.
-        kind: Its media type.
-        suggested: The file name that the server proposes, without any folder; None for none.
+        path: The file; None if it went to a stream.
+        size: The number of bytes.
+        kind: The media type.
+        suggested: The file name that the server suggests, without directories, or None.
     """
 
     path: Path | None
@@ -41,24 +41,24 @@ class Downloaded:
 
 
 class Landing(Protocol):
-    """Where a download goes."""
+    """A destination for a download."""
 
     def headers(self) -> Mapping[str, str]:
-        """What to ask for, in a further try too."""
+        """Return the request headers to send; called for each try."""
 
     def take(self, answer: Answer, progress: Progress) -> Downloaded:
-        """Write what comes; the download is finished when it returns."""
+        """Write the response; the download is complete when this returns."""
 
 
 class FileLanding:
-    """A file: nothing of it is seen at its place before it is whole.
+    """A file that appears at its path only when it is complete.
 
-    Where the server names the bytes (a strong ETag), what has come is kept beside it when the
-    download breaks off, and the next one, in this run or a later one, goes on from there.
+    If the server sends a strong ETag, a download that breaks off leaves a partial file next to the
+    path, and the next download, in this run or a later one, resumes from there.
 
     Args:
-        path: Its place; a file that is there is replaced.
-        source: What is downloaded, so that a part of something else is not gone on with.
+        path: The path; an existing file is replaced.
+        source: What is downloaded, so that a partial file of something else is not resumed.
     """
 
     def __init__(self, path: Path, source: str):
@@ -68,17 +68,17 @@ class FileLanding:
         self._mark = path.with_name(f".{path.name}.part.etag")
 
     def headers(self) -> Mapping[str, str]:
-        """Only the rest, where there is a part whose bytes have a name."""
+        """Return a request for only the rest, if there is a partial file with an ETag."""
         etag = self._etag()
         if etag is None:
             return {}
         return {"range": f"bytes={self._size()}-", "if-range": etag}
 
     def take(self, answer: Answer, progress: Progress) -> Downloaded:
-        """Write the answer to the part, and move it to its place.
+        """Write the response to the partial file, and move that into place.
 
         Raises:
-            SetbackError: It broke off.
+            SetbackError: The download broke off.
         """
         start = self._start(answer)
         total = _total(answer, start)
@@ -101,12 +101,12 @@ class FileLanding:
         return Downloaded(self._path, size, answer.kind, suggested_name(answer))
 
     def discard(self) -> None:
-        """Forget the part."""
+        """Delete the partial file."""
         self._mark.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
     def _start(self, answer: Answer) -> int:
-        """How many bytes of the part the answer goes on from."""
+        """Return the offset in the partial file at which the response continues."""
         if answer.status == BEYOND_END:
             self.discard()
             raise SetbackError("the part that was there does not fit", perhaps_done=False)
@@ -141,10 +141,10 @@ class FileLanding:
 
 
 class StreamLanding:
-    """A stream, such as stdout; what went there cannot be taken back.
+    """A stream, such as stdout; bytes written to it cannot be taken back.
 
     Args:
-        stream: Takes the bytes.
+        stream: Receives the bytes.
     """
 
     def __init__(self, stream: IO[bytes]):
@@ -152,15 +152,15 @@ class StreamLanding:
         self._written = 0
 
     def headers(self) -> Mapping[str, str]:
-        """Everything."""
+        """Return no headers, to request the whole file."""
         return {}
 
     def take(self, answer: Answer, progress: Progress) -> Downloaded:
-        """Pass the answer on.
+        """Copy the response to the stream.
 
         Raises:
-            UnreachableError: It broke off after the first bytes had gone.
-            SetbackError: It broke off before.
+            UnreachableError: The download broke off after some bytes were written.
+            SetbackError: It broke off before that.
         """
         total = _total(answer, 0)
 
@@ -182,7 +182,7 @@ class StreamLanding:
 
 
 def suggested_name(answer: Answer) -> str | None:
-    """The file name in Content-Disposition, without folders and without a leading dot."""
+    """Return the file name in Content-Disposition, without directories or leading dots."""
     header = answer.headers.get("content-disposition", "")
     found = re.search(r'filename="?([^";]+)"?', header)
     name = Path(found[1].strip().replace("\\", "/")).name.lstrip(".") if found else ""

@@ -1,4 +1,4 @@
-"""One server, spoken to over HTTP/1.1; the only module that knows httpx."""
+"""An HTTP/1.1 client for one server; the only module that uses httpx."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from aspencli.clients.wirelog import WireLog
 from aspencli.errors import BadInputError
 
 USER_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
-_SAME_REQUEST = frozenset({307, 308})  # redirects that repeat method and body
-# Of these it is certain that the server never saw the request.
+_SAME_REQUEST = frozenset({307, 308})  # redirects that keep the method and body
+# With these errors it is certain that the server never saw the request.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-# Shorter than any server keeps an idle connection (uvicorn: 5 s): who closes it first loses no
-# request on it.
+# Shorter than servers keep idle connections (uvicorn: 5 s): if the client closes first, no request
+# is lost on a closing connection.
 _IDLE_S = 3.0
 
 
 class SlashWarning(ResourceWarning):
-    """A path of ours has a slash too many or too few; not shown to operators, an error in tests."""
+    """A missing or extra slash in one of our paths; hidden from operators, an error in tests."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked.
+    """An HTTP request.
 
     Attributes:
         method: The HTTP method.
-        path: From the root of the server or of its base, percent-encoded; begins with a slash.
-        query: What follows the question mark.
-        headers: Beyond those that every request has; names in lower case.
-        body: What is sent along.
+        path: The percent-encoded path from the server's root or base; starts with a slash.
+        query: The query parameters.
+        headers: Headers beyond those of every request; names in lower case.
+        body: The body.
     """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # a token is among them
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may contain a token
     body: bytes = field(default=b"", repr=False)
 
     def having(self, headers: Mapping[str, str]) -> Request:
-        """The same request with more headers."""
+        """Return the same request with more headers."""
         return replace(self, headers={**self.headers, **headers})
 
 
 class Answer:
-    """What the server answers; its body is still on the way.
+    """A response whose body has not been read yet.
 
     Attributes:
         status: The HTTP status.
-        headers: With lower-case names.
-        url: What was asked.
+        headers: The headers, with lower-case names.
+        url: The address of the request.
     """
 
     def __init__(self, response: httpx.Response, deadline: Deadline, log: WireLog):
@@ -77,27 +77,27 @@ class Answer:
 
     @property
     def kind(self) -> str:
-        """The media type of the body, such as ``application/json``."""
+        """Return the media type of the body, such as ``application/json``."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def seconds_ahead(self) -> float | None:
-        """How far the server's clock is ahead of this machine's; None where it tells no time."""
+        """Return how far the server's clock is ahead of this machine's, or None if not known."""
         theirs = http_date(self.headers.get("date", ""))
         return None if theirs is None else theirs.timestamp() - time.time()
 
     def chunks(self, *, forever: bool = False) -> Iterator[bytes]:
-        """The body as it comes, decompressed.
+        """Yield the body as it arrives, decompressed.
 
         Args:
-            forever: Whether it may take longer than the call, as long as something comes.
+            forever: True if it may exceed the call's time limit, as long as data keeps arriving.
 
         Raises:
-            SetbackError: It breaks off, or takes longer than the call may.
+            SetbackError: It breaks off, or exceeds the call's time limit.
         """
         pieces = self._response.iter_bytes()
         while True:
-            with _in_our_words():  # not around the yield: what the reader raises is the reader's
+            with _in_our_words():  # not around the yield, where the reader may raise errors
                 chunk = next(pieces, None)
             if chunk is None:
                 return
@@ -109,22 +109,22 @@ class Answer:
                 )
 
     def read(self) -> bytes:
-        """The whole body."""
+        """Return the whole body."""
         body = b"".join(self.chunks())
         self._log.read(self.headers, body)
         return body
 
 
 class Http:
-    """A connection to one server, kept alive; it never speaks to another.
+    """A keep-alive connection to one server; it never connects to another.
 
     Args:
-        base: The server's address; a path in it leads every request's.
-        what: What it is the address of, for messages.
-        log: Where requests are told.
+        base: The server's address; its path is the prefix of every request's path.
+        what: A description of the address, for messages.
+        log: The log of requests.
 
     Raises:
-        BadInputError: The address is none, or a proxy or certificate setting cannot be used.
+        BadInputError: The address is invalid, or a proxy or certificate setting cannot be used.
     """
 
     def __init__(self, base: str, what: str, *, log: WireLog | None = None):
@@ -137,12 +137,12 @@ class Http:
 
     @property
     def proxy(self) -> str | None:
-        """The proxy of the environment that requests go through, without its password."""
+        """Return the proxy from the environment, without its password, or None."""
         return without_password(self._proxy) if self._proxy else None
 
     def _connect(self) -> httpx.Client:
         try:
-            # Loading certificates takes 20 ms, which plain http can do without.
+            # Loading certificates takes 20 ms, and plain HTTP does not need them.
             trusted = httpx.create_ssl_context() if self.origin.scheme == "https" else False
         except (OSError, ssl.SSLError) as error:
             raise BadInputError(
@@ -156,7 +156,7 @@ class Http:
                 limits=httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_S),
                 verify=trusted,
                 proxy=self._proxy,
-                trust_env=False,  # it would read the proxies again, by narrower rules
+                trust_env=False,  # httpx would read the proxies again, by narrower rules
             )
         except (ValueError, httpx.InvalidURL) as error:
             raise BadInputError(
@@ -170,10 +170,10 @@ class Http:
 
     @contextmanager
     def open(self, request: Request, deadline: Deadline, patience: Patience) -> Iterator[Answer]:
-        """Ask once; the answer can be read inside the block.
+        """Send the request once; the response can be read inside the block.
 
         Raises:
-            SetbackError: No answer came, or not all of it.
+            SetbackError: There was no response, or only a part of one.
         """
         url = self._base + request.path
         if request.query:
@@ -210,9 +210,9 @@ class Http:
             response.close()
 
     def _mended(self, answer: Answer, url: str) -> str | None:
-        """Where to ask instead, when all that is wrong with the path is its last slash.
+        """Return the address to use instead if a redirect only adds or removes the last slash.
 
-        Scheme, host and port stay our own: the service, behind its load balancer, points to http.
+        The origin is kept, because behind its load balancer the service redirects to plain HTTP.
         """
         if answer.status not in _SAME_REQUEST:
             return None
@@ -238,11 +238,11 @@ def _timeout(patience: Patience, deadline: Deadline) -> httpx.Timeout:
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Turns the errors of httpx into setbacks."""
+    """Turn httpx errors into setbacks."""
     try:
         yield
     except httpx.LocalProtocolError:
-        # Its words repeat what we were about to send, a token maybe.
+        # Its message repeats what was about to be sent, possibly a token.
         raise SetbackError(
             "the request is not well formed, and was not sent", perhaps_done=False, hopeless=True
         ) from None
@@ -258,7 +258,7 @@ def _setback(error: httpx.TransportError) -> SetbackError:
 
 
 def _reason(error: httpx.TransportError) -> tuple[str, bool]:
-    """Why there is no answer, and whether it is in vain to try again."""
+    """Return why there is no response, and whether retrying is pointless."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not accepted: {cause.verify_message}", True

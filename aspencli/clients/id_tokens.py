@@ -1,4 +1,4 @@
-"""Whether a token is what it claims: signature, issuer, audience and times."""
+"""Verification of ID tokens: signature, issuer, audience, and times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aspencli.clients.clocks import skew_words
 from aspencli.errors import CredentialsError
 from aspencli.identity import SignIn
 
-_ALGORITHM = "RS256"  # the only one that the API takes
+_ALGORITHM = "RS256"  # the only one that the API accepts
 _LEEWAY_S = 60
 _FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _CLOCK_HINT = (
@@ -22,15 +22,15 @@ _CLOCK_HINT = (
 
 
 def is_token(text: str) -> bool:
-    """Whether a text has the form of a signed token, and so can stand in a header."""
+    """Return True if a text has the form of a signed token, and so can be sent in a header."""
     return _FORM.fullmatch(text) is not None
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token claims, unverified.
+    """Return the claims of a token, unverified.
 
     Raises:
-        ValueError: It is no token.
+        ValueError: It is not a token.
     """
     if not is_token(token):
         raise ValueError("it is no signed token")
@@ -42,7 +42,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def sign_in_of(token: str, claims: Mapping[str, Any], refresh_token: str | None = None) -> SignIn:
-    """The sign-in that a token with these claims is."""
+    """Return the sign-in for a token with these claims."""
     return SignIn(
         id_token=token,
         refresh_token=refresh_token,
@@ -64,19 +64,19 @@ def verify(
     now: float,
     seconds_ahead: float | None,
 ) -> dict[str, Any]:
-    """What a token claims, once it is verified.
+    """Verify a token, and return its claims.
 
     Args:
         token: The token, fresh from the provider.
         keys: The provider's keys (JWKS).
-        issuer: Who has to have issued it.
-        client_id: Whom it has to be for.
-        name: What an operator calls the provider.
+        issuer: The required issuer.
+        client_id: The required audience.
+        name: The display name of the provider.
         now: The time by this machine's clock.
         seconds_ahead: How far the provider's clock is ahead of it; None if not known.
 
     Raises:
-        CredentialsError: It is not what it claims, or one of the clocks is wrong.
+        CredentialsError: The token is invalid, or one of the clocks is wrong.
     """
     from joserfc import jwt
     from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClaimError

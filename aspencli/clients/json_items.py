@@ -1,4 +1,4 @@
-"""Long JSON lists, read item by item while they come: memory holds one at a time."""
+"""A streaming reader for long JSON lists, which keeps one item in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SPACE = " \t\n\r"
 
 
 def items(chunks: Iterable[bytes], key: str) -> Iterator[Any]:
-    """The items of the list that an object has under a key, its first.
+    """Yield the items of the list under the first key of a JSON object.
 
     Args:
-        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, cut anywhere.
+        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, split anywhere.
         key: The key.
 
     Raises:
-        ValueError: It is something else, or ends too early.
+        ValueError: The text has another form, or ends too early.
     """
     reader = _Reader(chunks)
     for token in ("{", json.dumps(key), ":", "["):
@@ -40,12 +40,12 @@ class _Reader:
         self._at = 0
 
     def take(self, token: str) -> None:
-        """Pass what has to come next."""
+        """Consume a token, which must come next."""
         if not self.follows(token):
             raise ValueError(f"{token} expected")
 
     def follows(self, token: str) -> bool:
-        """Whether this comes next; then it is passed."""
+        """Return True if a token comes next, and consume it then."""
         self._skip_space()
         while len(self._text) - self._at < len(token):
             self._more()
@@ -55,13 +55,13 @@ class _Reader:
         return True
 
     def value(self) -> Any:
-        """The object or list that comes next."""
+        """Return the object or list that comes next."""
         self._skip_space()
         while True:
             try:
                 found, self._at = self._decode(self._text, self._at)
             except ValueError:
-                self._more()  # it is cut off, as a rule; if it is wrong, the end tells
+                self._more()  # usually it is cut off; if it is invalid, the text will end too early
             else:
                 return found
 

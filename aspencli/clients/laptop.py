@@ -1,4 +1,4 @@
-"""The deployment on this machine, as the command line reaches it."""
+"""Access to the deployment on this machine for the command line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """How the deployment's API is reached, and who signs in to it.
+    """The addresses of the deployment's API and identity provider.
 
     Attributes:
-        api_url: Where the API answers, without a trailing slash.
-        auth_url: The identity provider's address, without a trailing slash.
+        api_url: The address of the API, without a trailing slash.
+        auth_url: The address of the identity provider, without a trailing slash.
         auth_client_id: The client that the command line signs in as.
     """
 
@@ -37,31 +37,31 @@ class Endpoints:
 
 
 class Laptop:
-    """The deployment below the data home of this user."""
+    """The deployment in this user's data directory."""
 
     @cached_property
     def deployment(self) -> Deployment:
-        """All of it."""
+        """Return the deployment as a whole."""
         from local.deployment import Deployment
 
-        # Its server is reached in one way only, which settings meant for other servers would break.
+        # Settings meant for other servers would break connections to the deployment's own.
         libpq.forget(libpq.MISLEADING | libpq.CONNECTION)
         return Deployment(homes.data_dir())
 
     @property
     def cluster(self) -> Cluster:
-        """Its PostgreSQL."""
+        """Return its PostgreSQL cluster."""
         return self.deployment.cluster
 
     @property
     def objects(self) -> ObjectFolder:
-        """The files that its S3 holds from the start."""
+        """Return the files that its S3 stand-in has from the start."""
         return self.deployment.objects
 
     def endpoints(self) -> Endpoints | None:
-        """Where its API and its identity provider answer; None before they ran.
+        """Return the addresses of its API and identity provider, or None before they first ran.
 
-        They keep their addresses while they do not run. Nothing heavy is loaded.
+        They keep their addresses while they are stopped. Nothing slow is imported.
         """
         from local.ports import HOST
         from local.services import CLIENT_ID
@@ -74,10 +74,10 @@ class Laptop:
         return Endpoints(api, issuer, CLIENT_ID)
 
     def check_api(self) -> None:
-        """Make sure that its API and its identity provider run.
+        """Check that its API and its identity provider are running.
 
         Raises:
-            UnreachableError: One of them does not.
+            UnreachableError: One of them is not.
         """
         running = self.deployment.running_ports()
         if missing := [name for name in ("api", "identity") if name not in running]:
@@ -87,18 +87,18 @@ class Laptop:
             )
 
     def database_url(self, *, admin: bool = False) -> str:
-        """The address of its database.
+        """Return the address of its database.
 
         Args:
-            admin: Whether to come as the server's superuser.
+            admin: True to connect as the server's superuser.
 
         Raises:
-            UnreachableError: It is not running.
+            UnreachableError: The database is not running.
         """
         from local import postmaster
         from local.postgres import SUPERUSER, WRITER
 
-        if postmaster.read(self.cluster.data) is None:  # a status in full takes longer
+        if postmaster.read(self.cluster.data) is None:  # a full status check takes longer
             raise UnreachableError(
                 f"the local database is {self.cluster.status().state.value}",
                 hint="Start it: aspencli local up",
@@ -106,7 +106,7 @@ class Laptop:
         return self.cluster.url(user=SUPERUSER if admin else WRITER)
 
     def owns(self, system: str | None) -> bool:
-        """Return True if a system identifier is that of the deployment's own data folder."""
+        """Return True if a system identifier is that of the deployment's own data directory."""
         import struct
 
         from local.places import Places
@@ -116,40 +116,40 @@ class Laptop:
             with control.open("rb") as file:
                 # The first field of the control file since PostgreSQL 8.1 (catalog/pg_control.h).
                 (own,) = struct.unpack("=Q", file.read(8))
-        except (OSError, struct.error):  # there is no deployment, so nothing is its own
+        except (OSError, struct.error):  # there is no deployment that could own it
             return False
         return system == str(own)
 
     def up(self, names: Iterable[str], progress: PartSteps) -> Up:
-        """Start parts (all, when none is named) and make the database ready for use."""
+        """Start the named parts, or all of them, and make the database ready for use."""
         from local.services import PARTS
 
         return self.deployment.up(tuple(names) or PARTS, progress)
 
     def prepare(self) -> Prepared:
-        """Make the database where it is missing, migrate it, and give the roles their rights."""
+        """Create the database if missing, migrate it, and grant the roles their privileges."""
         return self.deployment.prepare()
 
     def publish(self) -> None:
-        """Have the running S3 hold the files that were added since it started."""
+        """Make the running S3 stand-in serve the files that were added since it started."""
         self.deployment.publish()
 
     def down(self) -> dict[str, Stopped]:
-        """Stop every part, PostgreSQL last; what that did, by the part's name."""
+        """Stop every part, PostgreSQL last, and return the results by part name."""
         return self.deployment.down()
 
     def status(self) -> list[PartStatus]:
-        """What each part is doing."""
+        """Return the status of each part."""
         return self.deployment.status()
 
     def reset(self) -> dict[str, bool]:
-        """Stop every part and delete its data; whether it had any, by the part's name."""
+        """Stop every part and delete its data; return whether it had any, by part name."""
         return self.deployment.reset()
 
     def logs(
         self, names: Sequence[str], lines: int, *, follow: bool = False
     ) -> Iterator[tuple[str, str]]:
-        """The last messages, each with its part's name, then new ones as they come.
+        """Return the last messages with their part names, plus new ones if ``follow`` is set.
 
         Raises:
             NotFoundError: There are none.
@@ -159,7 +159,7 @@ class Laptop:
         return messages(self.deployment.state, names, lines, follow=follow)
 
     def psql(self) -> Path | None:
-        """The psql that came with the server's programs; None where there is none."""
+        """Return the psql that came with the server's programs, or None if there is none."""
         from local.binaries import find_binaries
 
         try:

@@ -1,4 +1,4 @@
-"""What goes over the wire, made fit to be shown: nothing in it that lets anybody in."""
+"""Masking of secrets in requests and responses that are shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 MASK = "***"
-# Named are those that may be seen: a secret of tomorrow has a name that nobody knows today.
+# These are allow lists, because the names of future secrets are not known.
 _OPEN_QUERY = frozenset(
     {"group_id", "id_style", "max_location_depth", "org_id", "pathogen_slug", "response_type"}
 )
@@ -30,7 +30,7 @@ _LONGEST = 2_000  # characters of a body
 
 
 def masked_url(address: str) -> str:
-    """The address without the values that may be secret: presigned ones, magic links."""
+    """Return an address without possible secrets, as in presigned URLs and magic links."""
     parts = urlsplit(address)
     query = [
         (name, value if name in _OPEN_QUERY else MASK)
@@ -42,7 +42,7 @@ def masked_url(address: str) -> str:
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers; of those that are not known to be harmless, the names only."""
+    """Return the headers, with values masked unless they are known to be harmless."""
     return {
         name: value
         if name.lower() in _OPEN_HEADERS
@@ -54,7 +54,7 @@ def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def masked_body(body: bytes, content_type: str) -> str:
-    """A body as text: JSON and forms without their secrets, of others the kind and size."""
+    """Return a body as text: JSON and forms without their secrets, others as type and size."""
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
         return ""
@@ -74,7 +74,7 @@ def masked_body(body: bytes, content_type: str) -> str:
 
 
 def masked_text(text: str) -> str:
-    """The text without tokens, and without the queries and magic links of addresses."""
+    """Return a text without tokens, and without the queries and magic links of addresses."""
     text = _TOKEN.sub(MASK, text)
     return _ADDRESS.sub(lambda match: masked_url(match[0]), text)
 

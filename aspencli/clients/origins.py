@@ -1,4 +1,4 @@
-"""Addresses of servers: what may be asked there, and what may be told there."""
+"""Server addresses, and whether secrets may be sent to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Origin:
-    """The server behind an address (RFC 6454): two addresses with the same three are of one."""
+    """The origin of an address (RFC 6454), which identifies a server."""
 
     scheme: str
     host: str
@@ -21,7 +21,7 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is this very machine."""
+        """Return True if the server is on this machine."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         try:
@@ -31,12 +31,12 @@ class Origin:
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody on the way can listen: encrypted, or never on a wire."""
+        """Return True if no one can eavesdrop on the connection: encrypted, or on this machine."""
         return self.scheme == "https" or self.is_loopback
 
     @property
     def place(self) -> str:
-        """Host and port as they stand in an address; the usual port is left out."""
+        """Return the host and port as written in an address, without the default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -45,14 +45,14 @@ class Origin:
 
 
 def origin_of(address: str, what: str) -> Origin:
-    """The server of an address.
+    """Return the origin of an address.
 
     Args:
         address: An absolute ``http`` or ``https`` address.
-        what: What it is the address of, for the message.
+        what: A description of the address, for the message.
 
     Raises:
-        BadInputError: It is no such address, or it holds a user or password.
+        BadInputError: It is no such address, or contains a user or password.
     """
     parts, port = _split(address, what)
     if parts.scheme not in _PORTS or not parts.hostname:

@@ -1,4 +1,4 @@
-"""Taking from an answer what is wanted, and noticing that it is something else."""
+"""Extraction of values from responses, with a check of their types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def whole(_shape: type[T]) -> Callable[[Any], T]:
-    """Takes an object of that shape; that it is an object is looked at, no more."""
+    """Return a function that takes a whole object; it checks only that it is an object."""
 
     def pick(body: Any) -> T:
         if not isinstance(body, dict):
@@ -20,7 +20,7 @@ def whole(_shape: type[T]) -> Callable[[Any], T]:
 
 
 def under(key: str, kind: type[T]) -> Callable[[Any], T]:
-    """Takes from an object what is under a key, and of that kind."""
+    """Return a function that takes the value under a key, which must be of that type."""
 
     def pick(body: Any) -> T:
         found = body[key]

@@ -1,4 +1,4 @@
-"""Files that only their owner may read."""
+"""Files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file whole or not at all; others never see any of it, not even for a moment."""
+    """Write a file atomically; other users can never see any of it."""
     make_folder(path.parent)
     write_whole(path, text)
 
 
 def read_private(path: Path) -> str | None:
-    """The file's text; None where there is no such file.
+    """Return the file's text, or None if there is no such file.
 
     Raises:
-        CredentialsError: Others can read or change it, and so may have.
+        CredentialsError: Other users can read or change it, so it cannot be trusted.
     """
     try:
         with path.open() as file:

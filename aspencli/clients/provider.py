@@ -18,7 +18,7 @@ from aspencli.identity import DeviceCode, NotYet, Place, SignIn
 
 _SCOPE = "openid profile email offline_access"
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-_INTERVAL_S, _VALID_S = 5.0, 900.0  # RFC 8628, 3.2: the first where it is left out
+_INTERVAL_S, _VALID_S = 5.0, 900.0  # RFC 8628, 3.2, sets the default interval
 _TOO_MANY, _SERVER_ERRORS = 429, 500
 
 
@@ -26,9 +26,9 @@ class Provider:
     """The identity provider of a target.
 
     Args:
-        place: Where, and for which client.
-        log: Where requests are told.
-        tell: Told each wait that an operator would notice.
+        place: The target's issuer and client.
+        log: The log of requests.
+        tell: Called with a message for each noticeable wait.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class Provider:
 
     @property
     def skew(self) -> str | None:
-        """What is wrong with this machine's clock, by the provider's; None where nothing is."""
+        """Return a message if this machine's clock and the provider's disagree, or None."""
         return skew_words(self._seconds_ahead, self.name)
 
     def begin(self) -> DeviceCode:
-        """Ask for a code to sign in with on another device.
+        """Request a code for signing in on another device.
 
         Raises:
-            CredentialsError: The provider does not let this client.
-            UnreachableError: It does not answer.
+            CredentialsError: The provider refuses this client.
+            UnreachableError: The provider does not respond.
         """
         form = {"client_id": self._place.client_id, "scope": _SCOPE}
         if self._place.audience:
@@ -76,10 +76,10 @@ class Provider:
     def poll(self, code: DeviceCode) -> SignIn | NotYet:
         """Ask once whether the sign-in was approved.
 
-        The JSON decides, never the status: 200, 400 and 403 all come with an error.
+        Errors are recognized by the JSON, not by the status, which can be 200, 400, or 403.
 
         Raises:
-            CredentialsError: It was, and the token is not what it claims.
+            CredentialsError: It was approved, but the token is invalid.
         """
         form = {
             "grant_type": _DEVICE_GRANT,
@@ -93,11 +93,11 @@ class Provider:
         return self._result(reply)
 
     def refresh(self, before: SignIn) -> SignIn | NotYet:
-        """Exchange a refresh token for a new sign-in; the old one is of no use afterwards.
+        """Exchange a refresh token for a new sign-in, which replaces the old one.
 
         Raises:
-            CredentialsError: The new token is not what it claims.
-            UnreachableError: The provider does not answer.
+            CredentialsError: The new token is invalid.
+            UnreachableError: The provider does not respond.
         """
         form = {
             "grant_type": "refresh_token",
@@ -113,11 +113,11 @@ class Provider:
         return found
 
     def revoke(self, refresh_token: str) -> bool:
-        """Make a refresh token worthless; False where the provider offers no way to.
+        """Revoke a refresh token; return False if the provider does not support that.
 
         Raises:
             CredentialsError: The provider refuses.
-            UnreachableError: It does not answer.
+            UnreachableError: The provider does not respond.
         """
         if "revocation_endpoint" not in self._discovery.document:
             return False
@@ -129,7 +129,7 @@ class Provider:
         return True
 
     def refusal(self, error: str, description: str) -> CredentialsError:
-        """What it means that the provider refuses, for any step but the wait for an approval."""
+        """Return the error for a refusal in any step except polling for approval."""
         words = ": ".join(part for part in (error, description) if part)
         if error in {"unauthorized_client", "invalid_client", "invalid_request", "invalid_scope"}:
             hint = (
@@ -161,7 +161,7 @@ class Provider:
             now=time.time(),
             seconds_ahead=reply.seconds_ahead,
         )
-        # Without rotation the refresh token stays as it was.
+        # Without rotation, the refresh token stays the same.
         return sign_in_of(token, claims, reply.body.get("refresh_token", refresh_token))
 
     def _device_code(self, body: Mapping[str, Any]) -> DeviceCode:

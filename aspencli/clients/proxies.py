@@ -1,8 +1,8 @@
-"""Which proxy of the environment a server is reached through.
+"""Selection of the proxy from the environment for a server.
 
-The HTTP library reads the same variables, but an entry of ``NO_PROXY`` that it cannot read, such as
-an address in brackets or a network, stops it altogether. Each client here speaks to one server, so
-its proxy is chosen here, by the rules that curl documents (``NO_PROXY``, ``CURLOPT_NOPROXY``).
+The HTTP library reads the same variables, but fails on an entry of ``NO_PROXY`` that it cannot
+parse, such as an address in brackets or a network. Each client here connects to one server, so its
+proxy is chosen here, by the rules that curl documents (``NO_PROXY``, ``CURLOPT_NOPROXY``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 def proxy_for(origin: Origin) -> str | None:
-    """Return the address of the proxy for a server; None where it is reached directly.
+    """Return the address of the proxy for a server, or None for a direct connection.
 
     Raises:
         BadInputError: The address of the proxy cannot be used.
@@ -38,7 +38,7 @@ def without_password(address: str) -> str:
 
 
 def is_bypassed(origin: Origin, no_proxy: str) -> bool:
-    """Return True if a value of ``NO_PROXY`` names the server; unreadable entries are skipped.
+    """Return True if a value of ``NO_PROXY`` matches the server; invalid entries are skipped.
 
     An entry is ``*``, a name (which covers its subdomains), an address, or a network such as
     ``10.0.0.0/8``, each with or without a scheme and a port; IPv6 with or without brackets.
@@ -77,7 +77,7 @@ def _checked(address: str, variable: str) -> str:
     host = re.fullmatch(r"(\[[^]]+\]|[^:/\s\[\]]+)(?::(\d{1,5}))?/?", _place(address))
     port = int(host.group(2) or 1) if host else 0
     if scheme not in SCHEMES or host is None or not 0 < port < 2**16:
-        # The address is not repeated: it may hold a password.
+        # The address is not repeated, because it may contain a password.
         raise BadInputError(
             f"Invalid proxy address in {variable}",
             hint=f"Write it like http://proxy.example.org:3128 ({', '.join(SCHEMES)} are supported)"
@@ -91,6 +91,6 @@ def _place(address: str) -> str:
 
 
 def _variable(source: str) -> str:
-    """Return the variable that a proxy comes from; the lower-case one wins, as everywhere."""
+    """Return the variable that a proxy comes from; the lower-case one takes precedence."""
     lower = f"{source}_proxy"
     return lower if os.environ.get(lower) else lower.upper()

@@ -1,4 +1,4 @@
-"""Trying again: how long, how often, and when it must not be done blindly."""
+"""Retries: how long, how often, and when they are not safe."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from aspencli.errors import AspenError
 
 T = TypeVar("T")
 BUSY = frozenset({429, 502, 503, 504})
-"""The statuses that say: not now."""
-_NOT_BEGUN = 429  # the only one of them that says for certain that nothing was done
-_TOLD_FROM = 1.0  # seconds; a shorter wait is not worth a line
+"""The statuses that mean "not now"."""
+_NOT_BEGUN = 429  # the only one of them that guarantees that nothing was done
+_TOLD_FROM = 1.0  # seconds; shorter waits are not reported
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for what, in seconds.
+    """The timeouts and retry limits of a call, in seconds.
 
     Attributes:
         connect: For a connection.
-        read: For the next piece of an answer. The live service takes up to two minutes before the
-            first, and its own limit lies there.
-        total: For a call as a whole, with everything that is tried again.
-        strangers: How often a server is tried that never answered; one that did before may take
+        read: For the next piece of a response. The live service takes up to two minutes to start
+            one, which is its own limit.
+        total: For the whole call, including retries.
+        strangers: How often to try a server that has never responded; one that has may take
             ``total``.
-        first_pause: Before the second try; it doubles from one to the next.
-        longest_pause: Where that ends.
+        first_pause: The pause before the second try; it doubles with each further try.
+        longest_pause: The longest pause.
     """
 
     connect: float = 10.0
@@ -44,7 +44,7 @@ class Patience:
 
 
 class Deadline:
-    """A moment after which nothing is waited for."""
+    """A time after which all waiting ends."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
@@ -52,19 +52,19 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """How many seconds are left; zero or less when it is over."""
+        """Return the number of seconds left; zero or less after the deadline."""
         return self._end - time.monotonic()
 
 
 class SetbackError(Exception):
-    """A try that failed in a way that another one may not.
+    """A failed attempt that may succeed if it is tried again.
 
     Args:
-        reason: Why, in words that follow "because".
-        perhaps_done: Whether the server may have done what it was asked to.
-        wait: How many seconds the server asked to wait, else None.
-        hopeless: Whether another try is bound to end the same way.
-        status: The HTTP status, where there was one.
+        reason: The reason, in words that can follow "because".
+        perhaps_done: True if the server may have done what it was asked to do.
+        wait: The number of seconds that the server asks to wait, or None.
+        hopeless: True if another try is bound to fail in the same way.
+        status: The HTTP status, if there was one.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class SetbackError(Exception):
 
 
 class UnsettledError(Exception):
-    """A change got no answer, and may or may not have been made; ``__cause__`` tells why."""
+    """A change without a response, which may have been made or not; see ``__cause__``."""
 
 
 def busy(status: int, headers: Mapping[str, str]) -> SetbackError:
-    """The setback that a status of `BUSY` means."""
+    """Return the setback for a status in `BUSY`."""
     return SetbackError(
         f"it answered {status}",
         perhaps_done=status != _NOT_BEGUN,
@@ -100,11 +100,11 @@ def busy(status: int, headers: Mapping[str, str]) -> SetbackError:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where it does not say.
+    """Return the number of seconds that the server asks to wait (RFC 9110, 10.2.3), or None.
 
     Args:
-        headers: Those of the answer, with lower-case names. A date is compared with the server's
-            own clock where it tells it, so that a wrong clock here does not matter.
+        headers: The response headers, with lower-case names. A date is compared with the server's
+            own clock if the headers give it, so that a wrong clock here does not matter.
     """
     text = headers.get("retry-after", "").strip()
     if not text:
@@ -119,7 +119,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def http_date(text: str) -> datetime | None:
-    """The moment that a header tells; None where it tells none."""
+    """Return the time in a header, or None if it contains none."""
     try:
         found = parsedate_to_datetime(text)
     except ValueError:
@@ -129,12 +129,12 @@ def http_date(text: str) -> datetime | None:
 
 @dataclass
 class Persistence:
-    """Tries a thing until it is done, or until patience is at its end.
+    """A retry loop that runs until an attempt succeeds or a limit is reached.
 
     Attributes:
-        tell: Told each wait that an operator would notice, in words.
-        sleep: Waits.
-        known: Whether the server ever answered.
+        tell: Called with a message for each noticeable wait.
+        sleep: Waits for a number of seconds.
+        known: True if the server has ever responded.
     """
 
     tell: Callable[[str], None] = lambda _words: None
@@ -149,17 +149,17 @@ class Persistence:
         safe: bool,
         settle: Callable[[], T | None] | None = None,
     ) -> T:
-        """What an attempt gives, once one succeeds.
+        """Return the result of the first attempt that succeeds.
 
         Args:
-            attempt: Tries once, and raises a `SetbackError` where it may be tried again.
-            patience: How long.
-            safe: Whether doing it twice is as good as doing it once.
-            settle: What to do when it is not safe and no answer came: look whether it was done,
-                and return what the attempt would have given, or None where it was not done.
+            attempt: Tries once, and raises a `SetbackError` if it may be tried again.
+            patience: The timeouts and retry limits.
+            safe: True if the attempt may be made twice.
+            settle: Called if that is unsafe and no response came: checks whether it was done, and
+                returns the result of the attempt, or None if it was not done.
 
         Raises:
-            SetbackError: The last one; nothing was done.
+            SetbackError: The last attempt failed; nothing was done.
             UnsettledError: It is not known whether it was done.
         """
         deadline, number, in_doubt = Deadline(patience.total), 0, False
@@ -169,7 +169,7 @@ class Persistence:
                 found = attempt(deadline)
             except SetbackError as setback:
                 lost = setback.perhaps_done and not safe
-                in_doubt = in_doubt or lost  # a look, too, may have come too early
+                in_doubt = in_doubt or lost  # the check, too, may have come too early
                 pause = self._pause(number, setback, patience, deadline)
                 if lost and settle is None:
                     raise UnsettledError(setback.reason) from setback
@@ -190,7 +190,7 @@ class Persistence:
     def _pause(
         self, number: int, setback: SetbackError, patience: Patience, deadline: Deadline
     ) -> float | None:
-        """How long to wait before the next try; None where there is to be none."""
+        """Return the pause before the next try, or None if there is none."""
         self.known = self.known or setback.status is not None
         if setback.hopeless or (number >= patience.strangers and not self.known):
             return None
@@ -208,10 +208,10 @@ class Persistence:
 
 
 def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
-    """What a look shows.
+    """Check whether a change was made, and return its result.
 
     Raises:
-        UnsettledError: Looking failed as well.
+        UnsettledError: The check failed as well.
     """
     try:
         return settle()
@@ -220,5 +220,5 @@ def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
 
 
 def _spread(pause: float) -> float:
-    # Clients that failed together must not come back together.
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - it keeps no secret
+    # Jitter keeps clients that failed together from retrying together.
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - not used for security

@@ -1,4 +1,4 @@
-"""Test data for a local database, as the command line asks for it."""
+"""Test data for a local database, as requested on the command line."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True)
 class SeedRequest:
-    """What to add, and to which group.
+    """The test data to add, and the group that it is for.
 
     Attributes:
-        group: The group's id.
-        samples: How many made-up samples; 0 for none.
-        roles: Whether to fill every test group up to its number of samples.
-        seed: Chooses among the endless possible sets of made-up samples.
-        metadata: A Nextstrain metadata file to load; None for none.
-        sequences: The FASTA file of its genomes; None where there is none.
-        lat_longs: The coordinates of its locations; None where there are none.
+        group: The group's ID.
+        samples: The number of generated samples; 0 for none.
+        roles: True to fill every test group up to its number of samples.
+        seed: The seed for the generator of samples.
+        metadata: A Nextstrain metadata file to load, or None.
+        sequences: The FASTA file of its genomes, or None.
+        lat_longs: The coordinates of its locations, or None.
     """
 
     group: int = 1
@@ -48,19 +48,19 @@ class SeedRequest:
 
 @dataclass
 class Seeded:
-    """What was added so far.
+    """The test data added so far.
 
     Attributes:
-        groups: How many groups.
-        users: How many users.
-        locations: How many locations.
-        samples: How many samples.
-        runs: How many phylogenetic runs.
-        trees: How many of them have a tree.
-        already: How many lines of the file name a sample that was there.
-        genomes: How many samples of the file got their sequence.
-        rejected: The lines of the file that were left out.
-        seconds: How long it took.
+        groups: The number of groups.
+        users: The number of users.
+        locations: The number of locations.
+        samples: The number of samples.
+        runs: The number of phylogenetic runs.
+        trees: The number of those runs that have a tree.
+        already: The number of lines in the file whose sample already existed.
+        genomes: The number of samples in the file that got their sequence.
+        rejected: The lines of the file that were skipped.
+        seconds: The time it took.
     """
 
     groups: int = 0
@@ -76,7 +76,7 @@ class Seeded:
 
 
 def add_groups(database: Database, so_far: Seeded) -> None:
-    """Add the test groups, users, roles and locations that are missing."""
+    """Add the missing test groups, users, roles, and locations."""
     base = seed_base(database)
     so_far.groups += base.groups
     so_far.users += base.users
@@ -85,8 +85,8 @@ def add_groups(database: Database, so_far: Seeded) -> None:
 
 
 def add_file(database: Database, request: SeedRequest, so_far: Seeded, progress: Told) -> None:
-    """Load the metadata file; ``progress`` is told the lines finished since it was told last."""
-    assert request.metadata is not None  # noqa: S101 - the caller's own condition
+    """Load the metadata file; ``progress`` gets the number of lines since its last call."""
+    assert request.metadata is not None  # noqa: S101 - checked by the caller
     loaded = seed_metadata(
         database,
         request.metadata,
@@ -104,7 +104,7 @@ def add_file(database: Database, request: SeedRequest, so_far: Seeded, progress:
 
 
 def add_samples(database: Database, request: SeedRequest, so_far: Seeded, progress: Told) -> None:
-    """Make samples up; ``progress`` is told the samples written since it was told last."""
+    """Generate samples; ``progress`` gets the number written since its last call."""
     made = seed_samples(
         database, request.samples, group=request.group, seed=request.seed, progress=progress
     )
@@ -113,14 +113,14 @@ def add_samples(database: Database, request: SeedRequest, so_far: Seeded, progre
 
 
 def add_roles(database: Database, objects: Objects, so_far: Seeded, progress: Told) -> None:
-    """Add the test groups with all that is theirs; ``progress`` is told the samples written."""
+    """Add the test groups with all their data; ``progress`` gets the number of samples written."""
     added = seed_roles(database, objects, progress=progress)
     for name, count in vars(added).items():
         setattr(so_far, name, getattr(so_far, name) + count)
 
 
 def add_runs(database: Database, objects: Objects, so_far: Seeded) -> None:
-    """Add the test groups' phylogenetic runs and trees that are missing."""
+    """Add the missing phylogenetic runs and trees of the test groups."""
     added = seed_runs(database, objects)
     so_far.runs += added.runs
     so_far.trees += added.trees
@@ -128,6 +128,6 @@ def add_runs(database: Database, objects: Objects, so_far: Seeded) -> None:
 
 
 def holds_no_group(database: Database) -> bool:
-    """Whether there is no group yet, and so nobody to own samples."""
+    """Return True if there is no group yet that could own samples."""
     with database.reading() as session:
         return not session.scalar(sa.select(sa.exists(sa.select(Group.id))))

@@ -1,4 +1,4 @@
-"""The service in this process: one request, answered without a port."""
+"""The service in this process, which answers one request without a port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aspencli.errors import AspenError, BadInputError
 
 @dataclass(frozen=True)
 class Answered:
-    """What the service said."""
+    """A response of the service."""
 
     status: int
     body: bytes
@@ -27,15 +27,15 @@ def ask_here(
     body: bytes | None,
     around: Callable[[Any], AbstractContextManager[object]],
 ) -> Answered:
-    """Answer a request by the service's own code, on a database.
+    """Answer a request with the service's own code on a database.
 
     Args:
         dsn: The address of the database.
-        method: Such as ``GET``.
-        path: With its query.
-        user: Who asks, without signing in; None for nobody.
-        body: JSON to send.
-        around: Entered with the service's engine before the request, and left after it.
+        method: The HTTP method, such as ``GET``.
+        path: The path with its query.
+        user: The user to act as, without signing in, or None.
+        body: The JSON body.
+        around: Returns a context manager for the request; called with the service's engine.
 
     Raises:
         AspenError: The service is not installed.

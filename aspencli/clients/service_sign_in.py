@@ -1,4 +1,4 @@
-"""Where a service has its users sign in, as the service itself says."""
+"""The identity provider of a service, found through the service itself."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PATIENCE = Patience(read=20, total=40)
 
 
 def where_to_sign_in(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
-    """The issuer and the client that the service sends browsers to; None where it does not say.
+    """Return the issuer and client that the service sends browsers to, or None if not known.
 
-    It needs nobody to be signed in: the service's login page is a redirect to its provider.
+    This needs no sign-in: the service's login page redirects to its provider.
 
     Args:
-        caller: Makes requests to the service.
-        cookie: What a proxy before it wants, as a Cookie header.
+        caller: Sends requests to the service.
+        cookie: The Cookie header for a proxy in front of it.
     """
     request = _LOGIN.having({"cookie": cookie}) if cookie else _LOGIN
 

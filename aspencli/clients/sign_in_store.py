@@ -1,7 +1,7 @@
-"""The sign-ins of this user, each in the box that was chosen for it.
+"""The stored sign-ins of this user, each in the credential backend that was chosen for it.
 
-A ledger beside them, which holds no secret, says which box that is: so a keyring is not asked for
-what is in a file, and sign-ins can be listed, which keyrings do not offer.
+A ledger next to them, which contains no secrets, records the backend of each. So the keyring is not
+queried for sign-ins in files, and sign-ins can be listed, which keyrings do not support.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LOCK_S = 90  # longer than a refresh may take
 
 @dataclass(frozen=True)
 class Noted:
-    """What the ledger says of a sign-in.
+    """A sign-in's entry in the ledger.
 
     Attributes:
-        place: Where it is for.
-        store: In which kind of box it is; None after it was signed out of.
+        place: The target that it is for.
+        store: The kind of backend that holds it; None after signing out.
     """
 
     place: Place
@@ -38,31 +38,31 @@ class Noted:
 
 
 class Ledger:
-    """The list of sign-ins, and which kind of box was chosen for new ones."""
+    """The list of sign-ins, and the kind of backend chosen for new ones."""
 
     def __init__(self, folder: Path):
         self._path = folder / "ledger.json"
 
     @property
     def choice(self) -> str | None:
-        """The kind of box that was chosen; None before anybody did."""
+        """Return the chosen kind of backend, or None if none was chosen yet."""
         choice = self._read().get("store")
         return choice if isinstance(choice, str) else None
 
     def choose(self, kind: str) -> None:
-        """Remember the kind of box to use from now on."""
+        """Record the kind of backend to use from now on."""
         with locked(self._path):
             write_private(self._path, _text({**self._read(), "store": kind}))
 
     def note(self, noted: Noted) -> None:
-        """Note where a sign-in is, or that it is gone."""
+        """Record where a sign-in is stored, or that it is gone."""
         with locked(self._path):
             document = self._read()
             entries = {**document.get("sign_ins", {}), noted.place.key: _entry(noted)}
             write_private(self._path, _text({**document, "sign_ins": entries}))
 
     def all(self) -> dict[str, Noted]:
-        """Every sign-in that was ever noted, by its key."""
+        """Return every sign-in ever recorded, by its key."""
         return {key: _noted(entry) for key, entry in self._read().get("sign_ins", {}).items()}
 
     def _read(self) -> dict[str, Any]:
@@ -71,11 +71,11 @@ class Ledger:
 
 
 class Store:
-    """The sign-in to one place.
+    """The store for the sign-in to one target.
 
     Args:
-        folder: Where ledger, files and locks are.
-        place: The place.
+        folder: The directory of the ledger, files, and locks.
+        place: The target.
         keyring: The keyring.
     """
 
@@ -87,12 +87,12 @@ class Store:
 
     @property
     def where(self) -> str | None:
-        """Where the sign-in is kept, for people; None where there is none."""
+        """Return a description of where the sign-in is stored, or None if there is none."""
         box = self._box()
         return box.where(self._place.key) if box else None
 
     def load(self) -> SignIn | None:
-        """The sign-in; None where there is none.
+        """Return the sign-in, or None if there is none.
 
         Raises:
             CredentialsError: It cannot be read.
@@ -103,14 +103,14 @@ class Store:
             return None
         found = _object(text, box.where(self._place.key) if box else "")
         if found.get("place") != asdict(self._place):
-            return None  # of another version, or not ours: it is of no use here
+            return None  # from another version or for another target, so it cannot be used
         try:
             return SignIn(**found["sign_in"])
         except (LookupError, TypeError):
             return None  # same
 
     def save(self, sign_in: SignIn, kind: str | None = None) -> None:
-        """Keep a sign-in; in the box where it was, if no other is named."""
+        """Save a sign-in, by default in the backend that it was in."""
         before = self._noted_kind()
         kind = kind or before or self.ledger.choice or "keyring"
         secret = _text({"place": asdict(self._place), "sign_in": asdict(sign_in)})
@@ -121,26 +121,26 @@ class Store:
                 self._boxes[before].drop(self._place.key)
 
     def forget(self) -> None:
-        """Drop the sign-in."""
+        """Delete the sign-in."""
         box = self._box()
         if box is not None:
             box.drop(self._place.key)
         self.ledger.note(Noted(self._place, None))
 
     def drop_refresh_token(self, sign_in: SignIn) -> None:
-        """Keep the sign-in, but not the refresh token, which is of no use any more."""
+        """Keep the sign-in, but remove its refresh token, which can no longer be used."""
         self.save(replace(sign_in, refresh_token=None))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Nobody else renews this sign-in meanwhile, in this process or another."""
+        """Keep other threads and processes from renewing this sign-in during the block."""
         with locked(self._folder / self._place.key):
             yield
 
     def old_tools(self) -> SignIn | None:
-        """The sign-in that the old tool left in the keyring; it is read, and never changed.
+        """Return the sign-in that the old tool left in the keyring, without changing it.
 
-        None where there is none, or it cannot be used here, or it was signed out of here.
+        None if there is none, it cannot be used here, or the ledger has an entry for this target.
         """
         noted = self.ledger.all().get(self._place.key)
         if noted is not None:
@@ -149,7 +149,7 @@ class Store:
         servers = dict.fromkeys((parts.netloc, f"{parts.hostname}:{parts.port or 443}"))
         try:
             texts = [self._boxes["keyring"].get(f"devicetoken-{server}") for server in servers]
-        except KeyringError:  # then there is nothing to be had from it
+        except KeyringError:  # without a keyring there is no old sign-in
             return None
         return next((found for text in texts if text and (found := _old(text, self._place))), None)
 
@@ -164,10 +164,10 @@ class Store:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to a file, across processes.
+    """Hold the lock of a file, across processes.
 
     Raises:
-        ConflictError: Somebody else holds it for too long.
+        ConflictError: Another process holds it for too long.
     """
     from filelock import FileLock, Timeout
 
@@ -190,7 +190,7 @@ def _old(text: str, place: Place) -> SignIn | None:
         same = str(claims["iss"]).rstrip("/") == place.issuer
         if same and place.client_id in _listed(claims["aud"]):
             return sign_in_of(token, claims)
-    except (ValueError, LookupError, TypeError):  # not as we know it: then it is not for us
+    except (ValueError, LookupError, TypeError):  # not in a known format, so it cannot be used
         pass
     return None
 

@@ -1,7 +1,7 @@
-"""An end to waiting that holds even where something trickles in all the time.
+"""A time limit for waiting that holds even if data keeps trickling in.
 
-Timeouts of a socket begin anew with each byte. So at the deadline the connection is closed from
-outside, which ends whatever is waiting for it.
+Socket timeouts start over with each byte. So the connection is shut down from another thread at the
+deadline, which ends whatever is waiting for it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ _OPENED = ("connect_tcp.complete", "start_tls.complete")
 
 
 class Watchdog:
-    """Knows the sockets of a client, and closes them at a deadline."""
+    """A list of a client's sockets, which are shut down at a deadline."""
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Told by the HTTP library what it does; notes each connection that it opens."""
+        """Record each connection that the HTTP library reports as opened."""
         if event.endswith(_OPENED):
             opened = info["return_value"].get_extra_info("socket")
-            # What is closed by now is of no interest any more.
+            # Closed sockets are no longer needed.
             self._sockets = [each for each in self._sockets if each.fileno() != -1]
             self._sockets.append(opened)
 
     @contextmanager
     def until(self, seconds: float) -> Iterator[None]:
-        """Let nothing in the block wait for the network any longer than so many seconds."""
+        """Shut down the connections if the block takes longer than this many seconds."""
         timer = threading.Timer(max(seconds, 0), self._bite)
         timer.daemon = True
         timer.start()
@@ -43,6 +43,6 @@ class Watchdog:
 
     def _bite(self) -> None:
         for each in self._sockets:
-            with contextlib.suppress(OSError):  # it was closed meanwhile
-                # Not that of an encrypted socket, which would pull the rug from under its reader.
+            with contextlib.suppress(OSError):  # it was closed in the meantime
+                # Not the method of ssl.SSLSocket, which discards state that its reader is using.
                 socket.socket.shutdown(each, socket.SHUT_RDWR)

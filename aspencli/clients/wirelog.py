@@ -1,4 +1,4 @@
-"""What ``--debug`` shows of the requests and their answers."""
+"""The log of requests and responses that ``--debug`` shows."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from aspencli.clients.masking import masked_body, masked_headers, masked_url
 
 @dataclass
 class WireLog:
-    """Tells requests and answers line by line, secrets removed.
+    """A log of requests and responses, line by line, with secrets masked.
 
     Attributes:
-        write: Takes a line; None where nobody wants to see any.
+        write: Receives each line; None to log nothing.
     """
 
     write: Callable[[str], None] | None = None
 
     def asked(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> float:
-        """Tell a request; the moment it was sent."""
+        """Log a request, and return the time when it was sent."""
         if self.write is not None:
             self.write(f"> {method} {masked_url(url)}")
             self._rest(self.write, ">", headers, body)
         return time.monotonic()
 
     def answered(self, status: int, headers: Mapping[str, str], since: float) -> None:
-        """Tell the head of an answer."""
+        """Log the status and headers of a response."""
         if self.write is not None:
             self.write(f"< {status} after {time.monotonic() - since:.2f} s")
             self._rest(self.write, "<", headers, b"")
 
     def read(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Tell the body of an answer that was read whole."""
+        """Log the body of a response that was read completely."""
         if self.write is not None:
             self._rest(self.write, "<", {}, body, headers.get("content-type", ""))
 
     def note(self, text: str) -> None:
-        """Tell something else about it."""
+        """Log a remark."""
         if self.write is not None:
             self.write(f"* {text}")
 

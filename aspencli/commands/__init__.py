@@ -1,1 +1,1 @@
-"""One module a noun: parse, call one service, render."""
+"""The commands, one module per noun: parse arguments, call one service, render the result."""

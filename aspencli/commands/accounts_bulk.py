@@ -1,4 +1,4 @@
-"""``import`` and ``undo`` of ``aspencli users`` and ``groups``: many rows at once, all or none."""
+"""``import`` and ``undo`` for ``aspencli users`` and ``groups``: many rows, all or none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _GROUPS_EXAMPLES = examples("aspencli --env staging groups import groups.csv --d
 
 @dataclass(frozen=True)
 class _Input:
-    """How a file is read, and what is written beside the database."""
+    """Options for reading the file, and the extra files to write."""
 
     file: str
     key: str | None

@@ -1,4 +1,4 @@
-"""Options of the commands that go through the API."""
+"""Options of the commands that use the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request to the API belongs to, and what commands say about it."""
+"""The group, pathogen, and identifiers that a request to the API refers to."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def chosen_scope(
     context: AppContext, group: str | None, pathogen: str | None, *, writing: bool = False
 ) -> Scope:
-    """Return the group and the pathogen that are meant; a person at the terminal is told.
+    """Return the chosen group and pathogen, and print them on a terminal.
 
     Args:
-        context: The run of the program.
-        group: The group that was named, if any.
-        pathogen: The pathogen that was named, if any.
-        writing: Whether data of the group are to be changed, be it in a dry run.
+        context: Application context.
+        group: Group given on the command line, if any.
+        pathogen: Pathogen given on the command line, if any.
+        writing: Whether the command changes data of the group, including in a dry run.
 
     Raises:
-        CredentialsError: They are to be changed, and one may only look at them.
+        CredentialsError: If the command writes, and the user may only read.
     """
     from aspencli.services.orgs import Scope, find_org, require_writer
 
@@ -40,10 +40,10 @@ def chosen_scope(
 
 
 def named_group(context: AppContext, given: str | None, option: str | None) -> str:
-    """What names the group that a command shows or changes: no group is meant by itself.
+    """Return the group named by argument, option, or ``--org``; there is no other default.
 
     Raises:
-        BadInputError: Nothing does, or two things do.
+        BadInputError: If no group is named, or two different ones are.
     """
     if given is not None and option is not None and given != option:
         raise BadInputError(
@@ -60,7 +60,7 @@ def named_group(context: AppContext, given: str | None, option: str | None) -> s
 def chosen_ids(
     context: AppContext, given: Iterable[str] | None, file: str | None, columns: Sequence[str]
 ) -> list[str]:
-    """The identifiers that were named, each once."""
+    """Return the given identifiers without duplicates."""
     from aspencli.services.id_list import read_ids
 
     found = read_ids(list(given or ()), file, columns)
@@ -72,10 +72,10 @@ def chosen_ids(
 def known_ids(
     context: AppContext, scope: Scope, ids: Sequence[str], *, skip_missing: bool
 ) -> list[str]:
-    """Those that name a sample.
+    """Return the identifiers that match a sample.
 
     Raises:
-        NotFoundError: Some do not, and they are not to be passed over; or none does.
+        NotFoundError: If some do not, and ``skip_missing`` is not set; or if none does.
     """
     from aspencli.services.named import find_missing, unknown
 

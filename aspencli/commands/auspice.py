@@ -1,4 +1,4 @@
-"""``aspencli auspice``: links that show trees."""
+"""``aspencli auspice``: links to view trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli auth``: sign in to a target, and see who is signed in."""
+"""``aspencli auth``: sign in to a target, and show who is signed in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = group("Sign in to a target, and see who is signed in.")
 
 
 class StoreKind(enum.Enum):
-    """Where sign-ins are kept."""
+    """The places where sign-ins can be stored."""
 
     KEYRING = "keyring"
     FILE = "file"
@@ -70,7 +70,7 @@ def login(
         context.out.info("The API does not accept the present sign-in; signing in again.")
         held = None
     elif held is not None:
-        held = access.session.current()  # it may have been renewed
+        held = access.session.current()  # it may have been refreshed
     if held is None:
         before = access.store.load()
         held = access.sign_in(kind, browser=browser)
@@ -162,7 +162,7 @@ def token(
 
 
 def _is_accepted(context: AppContext) -> bool:
-    """Return False if the API refuses the sign-in; True if it takes it, or cannot be asked."""
+    """Return False if the API rejects the sign-in; True if it accepts it or is unavailable."""
     try:
         context.api().users.me()
     except CredentialsError as error:
@@ -173,14 +173,14 @@ def _is_accepted(context: AppContext) -> bool:
 
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:
-    """Say who is signed in, to the API as well."""
+    """Report who is signed in, with their groups according to the API."""
     until = f"until {moment_words(held.expires_at)}"
     if held.refresh_token:
         until = f"{until}, and renewed by itself"
     context.out.done(f"{did} to {context.target.label} as {held.who}, {until}")
     try:
         me = context.api().users.me()
-    except CredentialsError:  # signed in, but of no use
+    except CredentialsError:  # signed in, but not accepted by the API
         raise
     except AspenError as error:
         context.out.warn(f"the API did not tell your roles: {error.message}")
@@ -190,7 +190,7 @@ def _greet(context: AppContext, held: SignIn, did: str) -> None:
 
 
 def _give_up(context: AppContext, before: SignIn | None) -> None:
-    """Revoke what a new sign-in has replaced."""
+    """Revoke the sign-in that a new one has replaced."""
     if before is None or not before.refresh_token:
         return
     try:

@@ -1,4 +1,4 @@
-"""What ``aspencli auth`` shows of a sign-in."""
+"""Rows about sign-ins, as shown by ``aspencli auth``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STATUS_COLUMNS = (
 
 
 def all_rows(context: AppContext) -> Iterator[Row]:
-    """Every sign-in on this machine, without asking anybody."""
+    """Yield every sign-in on this machine, without any network request."""
     from aspencli.clients.sign_in_store import Ledger
 
     for noted in Ledger(context.access.folder).all().values():
@@ -49,7 +49,7 @@ def _row_of(context: AppContext, noted: Noted) -> Row:
     store = Store(access.folder, noted.place, access.keyring)
     try:
         held, where = store.load(), store.where
-    except CredentialsError as error:  # the others can still be told of
+    except CredentialsError as error:  # the others can still be shown
         context.out.warn(f"{noted.place.target}: {error.message}")
         held, where = None, noted.store
     lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
@@ -67,7 +67,7 @@ def _row_of(context: AppContext, noted: Noted) -> Row:
 def status_row(
     context: AppContext, access: Access, held: SignIn | None, me: Me | None = None
 ) -> Row:
-    """The chosen target's sign-in; ``me`` is what its API says of it."""
+    """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
     return {
         **dict.fromkeys(column.key for column in STATUS_COLUMNS),
         "target": context.target.label,
@@ -87,7 +87,7 @@ def _of_me(context: AppContext, me: Me) -> Row:
 
 
 def group_words(group: GroupRoles) -> str:
-    """A group and the roles there, as people would say it."""
+    """Return a group and the user's roles in it as text."""
     return f"{group['name']} ({', '.join(group['roles'])})"
 
 
@@ -104,5 +104,5 @@ def _of_sign_in(context: AppContext, held: SignIn) -> Row:
 
 
 def moment_words(seconds: float) -> str:
-    """A moment by the clock on the wall here."""
+    """Return a Unix timestamp as local time."""
     return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

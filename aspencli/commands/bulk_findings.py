@@ -1,4 +1,4 @@
-"""What stands in the way of a bulk run: named on the screen, the rest of it in files."""
+"""Problems found in a bulk run: the first on the screen, the rest in files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aspencli.services import bulk
 from aspencli.services.bulk import Faults, PlanStore
 from aspencli.services.job_files import JobFiles, spare_path
 
-SHOWN = 200  # rows on the screen
+SHOWN = 200  # rows shown on the screen
 
 
 class Findings:
-    """Shows what was found out about a file.
+    """A reporter of the problems found in a file.
 
     Args:
-        out: Where to.
-        store: What holds the plan.
-        files: Where the rest goes.
-        view: How it is shown.
-        faults: The bad lines of the file itself.
+        out: Output to use.
+        store: Store that holds the plan.
+        files: Files for what does not fit on the screen.
+        view: Presentation of this kind of run.
+        faults: Invalid lines of the file itself.
     """
 
     def __init__(self, out: Output, store: PlanStore, files: JobFiles, view: View, faults: Faults):
@@ -35,7 +35,7 @@ class Findings:
         self._faults = faults
 
     def name_problems(self, count: int) -> None:
-        """Name the lines for which the file is refused."""
+        """List the lines that cause the file to be rejected."""
         with closing(bulk.all_problems(self._store, self._faults)) as problems:
             for problem in islice(problems, SHOWN):
                 self._out.info(problem_line(problem))
@@ -44,7 +44,7 @@ class Findings:
             self._out.info(f"and {count - SHOWN:,} more; all are in {self._all_named()}")
 
     def put_aside_rejects(self) -> None:
-        """Put the bad rows where they can be mended, if that was asked for; there may be none."""
+        """Write the bad rows to the rejects file, if requested; it may have no rows."""
         if not self._files.rejects:
             return
         with closing(bulk.all_problems(self._store, self._faults)) as problems:
@@ -54,7 +54,7 @@ class Findings:
             self._out.info(f"Bad lines that are no rows, and so not in it: {done.others:,}")
 
     def name_left_out(self, count: int) -> None:
-        """Name the rows that are left alone."""
+        """List the skipped rows."""
         with closing(self._store.left_out()) as problems:
             for problem in islice(problems, SHOWN):
                 self._out.warn(f"left alone: {problem_line(problem)}")
@@ -62,7 +62,7 @@ class Findings:
             self._out.warn(f"{count - SHOWN:,} more are left alone; all are in {self._all_named()}")
 
     def show_forced(self, count: int) -> None:
-        """Show the rows that somebody changed since, and that are put back all the same."""
+        """Show the rows that were changed since and are reverted anyway."""
         if not count:
             return
         self._out.warn(
@@ -80,26 +80,26 @@ class Findings:
             self._out.warn(f"{more} were changed since; all are in {path}")
 
     def _all_named(self) -> Path:
-        """Where those stand that are too many for the screen."""
+        """Write all problems to a report, and return its path."""
         report = self._files.overflow()
         report.write(self._store.outcomes(), self._faults, "not written", bad_only=True)
         return report.publish()
 
     def report(self, changed: str) -> None:
-        """Write the report, if one was asked for, and say where it is.
+        """Write the report, if requested, and print its path.
 
         Args:
-            changed: The outcome of the rows that are, or were to be, changed.
+            changed: Outcome to record for rows that were, or were to be, changed.
         """
         self.prepare_report(changed)
         self.publish_report()
 
     def prepare_report(self, changed: str) -> None:
-        """Write it, but not under its name yet; see `report`."""
+        """Write the report under a temporary name; see `report`."""
         if self._files.report:
             self._files.report.write(self._store.outcomes(), self._faults, changed)
 
     def publish_report(self) -> None:
-        """Give it its name, and say where it is."""
+        """Move the report to its final name, and print its path."""
         if self._files.report:
             self._out.info(f"The report is in {self._files.report.publish()}")

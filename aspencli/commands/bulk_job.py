@@ -1,4 +1,4 @@
-"""A bulk run as the operator sees it: read, plan, and refuse, show or write."""
+"""The stages of a bulk run: read, plan, and then reject, show, or write."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 StoreT = TypeVar("StoreT", bound=PlanStore)
 _STATEMENT_MS, _LOCK_MS = 1_800_000, 10_000
-_TICK = 1_000  # rows between two looks at the progress bar
+_TICK = 1_000  # rows between updates of the progress bar
 
 
 @dataclass(frozen=True)
 class Ground(Generic[StoreT]):
-    """Where the rows of a bulk run are, and how they are reached.
+    """The data source of a bulk run, and the way to reach it.
 
     Attributes:
-        store: What plans the run.
-        group: The name of the group whose rows are changed, if it is bound to one.
-        place: Its database, or API, as the history tells it from others.
-        via: How it is reached: ``db`` or ``api``.
+        store: Store that plans the run.
+        group: Name of the group whose rows are changed, if the run is limited to one.
+        place: Returns the identity of the database or API, as recorded in the history.
+        via: ``db`` or ``api``.
     """
 
     store: StoreT
@@ -53,15 +53,15 @@ class Ground(Generic[StoreT]):
 
 
 class Job(ABC, Generic[StoreT]):
-    """One bulk run, however its rows are reached.
+    """A bulk run, independent of how its rows are reached.
 
     Args:
-        context: The run.
-        stack: What closes what the job opens.
-        group_id: The group whose rows are changed; None where the table has no groups.
-        files: What it reads and writes.
-        purpose: What it is for.
-        ground: Where the rows are.
+        context: Application context.
+        stack: Exit stack that closes what the job opens.
+        group_id: Group whose rows are changed; None where the table has no groups.
+        files: Files to read and write.
+        purpose: Purpose of the run.
+        ground: Data source.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Job(ABC, Generic[StoreT]):
         self._findings = Findings(self.out, self._store, files, self._view, self.faults)
 
     def run(self, source: Table, requests: Iterator[Request], said: int) -> None:
-        """Read a file to its end, and do what it says.
+        """Read a file to its end and apply it.
 
         Args:
-            source: The file.
-            requests: Its rows, not read yet.
-            said: How many of the file's notes were said.
+            source: File to read.
+            requests: Its rows, not yet read.
+            said: Number of the file's notes that were already printed.
         """
         assessment = self.assess(requests)
         say_notes(self.out, source, said)
@@ -100,19 +100,19 @@ class Job(ABC, Generic[StoreT]):
         self.go(assessment, source.name, source.remedy)
 
     def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
-        """Hold the file against the database."""
+        """Compare the file with the database."""
         force = self._purpose.force
         with self.out.progress("Reading and planning") as tick:
             rows = _ticking(requests, tick)
             return bulk.assess(self._store, rows, self.faults, skip_moved=skip_moved, force=force)
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
-        """Refuse, show, or write; the history keeps all but dry runs.
+        """Reject, show, or write the plan; all but dry runs are recorded in the history.
 
         Args:
-            assessment: What was found.
-            name: What messages call the file that was read.
-            remedy: What to do when it is refused, if that is more than mending lines.
+            assessment: Result of the assessment.
+            name: Name of the file in messages.
+            remedy: Advice if the file is rejected, where fixing its lines is not enough.
         """
         place, by_name = self._ground.place(), False
         if self._purpose.place:
@@ -146,14 +146,14 @@ class Job(ABC, Generic[StoreT]):
             self._check_rights()
 
     def _check_rights(self) -> None:
-        """Make sure that what a dry run has shown may be written.
+        """Check that the user may write what a dry run has shown.
 
         Raises:
-            CredentialsError: It may not.
+            CredentialsError: If not.
         """
 
     def _skipped(self) -> list[PlannedRow]:
-        """Return the rows that are left out of the plan, as the plan shows them."""
+        """Return the rows that the plan leaves out, in the form of planned rows."""
         from db.bulk.rows import PlannedRow
 
         with closing(self._store.outcomes()) as rows:
@@ -188,10 +188,10 @@ class Job(ABC, Generic[StoreT]):
 
     @abstractmethod
     def _writing(self, recording: Recording) -> Writing[StoreT]:
-        """What writes the plan."""
+        """Return the writer of the plan."""
 
     def _say(self, assessment: Assessment, name: str, remedy: str | None) -> None:
-        """Say what will happen, or why it cannot."""
+        """Print the plan, or the reasons why the file is rejected."""
         if assessment.problems:
             self._findings.name_problems(assessment.problems)
             self._findings.put_aside_rejects()
@@ -203,7 +203,7 @@ class Job(ABC, Generic[StoreT]):
         self._say_plan(plan)
 
     def _written_before(self, assessment: Assessment, subject: Subject) -> Run | None:
-        """The run that wrote this file already, where to write it again would be another thing."""
+        """Return the run that already wrote this file, if a repeat would not be a no-op."""
         is_other = assessment.problems or assessment.plan.passed_on
         spec = self._purpose.spec
         if not (spec.changes_key and is_other) or spec.keeps_key:
@@ -211,7 +211,7 @@ class Job(ABC, Generic[StoreT]):
         return written_before(fold(open_journal().read().events), subject)
 
     def _is_there(self, recorded: Place, here: Place) -> bool:
-        """Return True if this is where a run that is taken back was made."""
+        """Return True if the run being undone is known to have been made here."""
         run = f"run {self._purpose.undo_of}" if self._purpose.undo_of else "The run"
         if is_same_place(recorded, here, run):
             return True
@@ -250,10 +250,10 @@ def _ticking(requests: Iterator[Request], tick: Tick) -> Iterator[Request]:
 
 
 class DatabaseJob(Job[BulkStore]):
-    """One bulk run straight in the database: all rows in one transaction.
+    """A bulk run directly in the database: all rows in one transaction.
 
     Raises:
-        NotFoundError: There is no such group.
+        NotFoundError: If the group does not exist.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class DatabaseJob(Job[BulkStore]):
         super().__init__(context, stack, group_id, files, purpose, ground)
 
     def _check_rights(self) -> None:
-        """See `Job._check_rights`."""
+        """Check the rights; see `Job._check_rights`."""
         bulk.require_rights(self._store.lacking_rights())
 
     def _writing(self, recording: Recording) -> Writing[BulkStore]:

@@ -1,4 +1,4 @@
-"""Options that every bulk command has, and what they mean."""
+"""Options shared by the bulk commands, and functions to interpret them."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ DateFormat = Annotated[
 
 
 def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
-    """Return what ``--map`` says, saved maps spelled out.
+    """Return the values of ``--map``, with saved maps expanded.
 
     Raises:
-        BadInputError: There is no such map.
+        BadInputError: If there is no such map.
     """
     from aspencli.services.headers import SavedName
 
@@ -119,10 +119,10 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
 
 
 def chosen_group_id(context: AppContext, given: int | None) -> int:
-    """The group that a run is bound to: its own option, else the global ``--org``.
+    """Return the group of a run: from its own option, else from the global ``--org``.
 
     Raises:
-        BadInputError: Neither was given, or it is no number.
+        BadInputError: If neither is given, or it is not a number.
     """
     if given is not None:
         return given
@@ -141,10 +141,10 @@ def chosen_group_id(context: AppContext, given: int | None) -> int:
 
 
 def chosen_delimiter(word: str | None) -> str | None:
-    """The character that separates cells, by itself or by its name; None to find it out.
+    """Return the delimiter, given as a character or by name; None to detect it.
 
     Raises:
-        BadInputError: It cannot separate cells.
+        BadInputError: If it cannot be a delimiter.
     """
     found = _DELIMITERS.get(word, word) if word else None
     if found is not None and (len(found) != 1 or found in '"\r\n '):
@@ -156,7 +156,7 @@ def chosen_delimiter(word: str | None) -> str | None:
 
 
 def say_notes(out: Output, source: Table, said: int = 0) -> int:
-    """Say how the file is read, as far as that was not said; how many notes there are."""
+    """Print the notes about the file not printed so far, and return the number of all notes."""
     for note in source.notes[said:]:
         out.info(f"Note: {note}.")
     return len(source.notes)

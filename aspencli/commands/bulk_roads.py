@@ -1,4 +1,4 @@
-"""A bulk run by either road: straight in the database, or through the API."""
+"""A bulk run through either backend: directly in the database, or through the API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_job(
     purpose: Purpose,
     road: Road,
 ) -> Job[Any]:
-    """The job that goes by a road; see `aspencli.commands.bulk_job.Job`."""
+    """Return the job for a backend; see `aspencli.commands.bulk_job.Job`."""
     params.announce(context, road)
     if road is Road.API and group_id is not None:
         from aspencli.commands.renames_api import ApiJob

@@ -1,4 +1,4 @@
-"""What every bulk run shows: the result, and words for what was found."""
+"""Output shared by all bulk runs: the result, and text for problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TALLY_COLUMNS = (
 
 
 def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
-    """Write what was changed since to a CSV file that only its owner may read; the file."""
+    """Write rows changed since to a CSV file readable by its owner only; return its path."""
     files.make_folder(path.parent)
     with os.fdopen(files.create(path), "w", encoding="utf-8", newline="") as file:
         write_rows(file, "csv", view.moved_columns, map(view.moved_row, rows))
@@ -44,12 +44,12 @@ def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
 
 
 def problem_line(problem: Problem) -> str:
-    """A problem as one line of text."""
+    """Return a problem as one line of text."""
     return visible(f"line {problem.line}: {reason_of(problem)}")
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Why nothing was changed."""
+    """Return a message that says why nothing was changed."""
     if not plan.rows:
         return "Nothing to change: the file holds no rows."
     if plan.left_out:

@@ -1,4 +1,4 @@
-"""Taking a bulk run back, whatever it changed."""
+"""Undo for every kind of bulk run."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def take_back(
     undo_file: Path | None,
     via: Road | None = None,
 ) -> None:
-    """Put back what a bulk run changed, where it still holds what that run wrote.
+    """Restore what a bulk run changed, where the values are still those that it wrote.
 
     Args:
-        context: The run of the program.
-        noun: Whose command it is, such as ``samples``.
-        what: The run, or its undo file.
-        dry_run: Whether to stop at the plan.
-        force: Whether to put back, too, what was changed since.
-        report: Where the report shall be; None for no report.
-        undo_file: Where the undo file of the undo shall be; None for a place of its own.
-        via: How to reach the target; None to go as that run went.
+        context: Application context.
+        noun: Command group, such as ``samples``.
+        what: ID of the run, or its undo file.
+        dry_run: Whether to stop after the plan.
+        force: Whether to also restore what was changed since.
+        report: Path of the report; None for no report.
+        undo_file: Path of the undo file for this undo; None for the default location.
+        via: Backend to use; None for the one that the run used.
 
     Raises:
-        BadInputError: The run was made on another target, or changed something else.
+        BadInputError: If the run was made on another target, or changed something else.
     """
     runs = fold(open_journal().read().events)
     known = {run.id: run for run in runs}
@@ -62,7 +62,7 @@ def take_back(
             f"{file} takes back a change of {origin.of}, not of {noun}",
             hint=f"Run: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
         )
-    run = run or origin.run  # a file that was moved is not the one that the history knows
+    run = run or origin.run  # a file that was moved is not in the history under its new path
     view = _VIEWS[origin.of] if origin.columns else RENAMING
     with ExitStack() as stack:
         files = JobFiles(stack, file, view.report, report, undo_file)
@@ -78,10 +78,10 @@ def take_back(
 
 
 def _refuse_half_done(run: Run | None) -> None:
-    """Refuse to take back an interrupted run in the database: only the API knows its names.
+    """Refuse to undo an interrupted API run in the database, where temporary names are unknown.
 
     Raises:
-        ConflictError: It is one.
+        ConflictError: If the run is an interrupted API run.
     """
     if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
         undo = run.command_line(run.noun, "undo", run.id)
@@ -93,9 +93,9 @@ def _refuse_half_done(run: Run | None) -> None:
 
 
 def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None) -> Road:
-    """The way that was asked for, else the way that the run went, else the usual one."""
+    """Return the requested backend, else the one that the run used, else the default."""
     if via is not None:
         return via
-    if origin.columns:  # of these the API knows nothing
+    if origin.columns:  # the API does not support these
         return Road.DB
     return Road(run.via or "db") if run else params.chosen_road(context, None)

@@ -1,4 +1,4 @@
-"""How each kind of bulk run is shown: its columns, which are contracts, and its words."""
+"""The presentation of each kind of bulk run: its columns, which are contracts, and its text."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
 
 @dataclass(frozen=True)
 class View:
-    """How a kind of bulk run is shown.
+    """The presentation of a kind of bulk run.
 
     Attributes:
-        verb: What is done to the rows: ``rename``.
-        done: What was done to them: ``renamed``.
-        noun: What a row is called: ``sample``.
-        file: What the file is called: ``mapping``.
-        plan_columns: The columns of a plan.
-        plan_rows: What is shown of a row of the plan.
-        moved_columns: The columns of what somebody changed since.
-        moved_row: What is shown of it.
-        report: The columns of a report.
-        undo: The words of the command that takes it back.
-        look: The command that shows a row.
+        verb: Verb for the change: ``rename``.
+        done: Its past participle: ``renamed``.
+        noun: Noun for a row: ``sample``.
+        file: Noun for the file: ``mapping``.
+        plan_columns: Columns of a plan.
+        plan_rows: Returns the output rows for a row of the plan.
+        moved_columns: Columns for values that were changed since.
+        moved_row: Returns the output row for such a value.
+        report: Columns of a report.
+        undo: Words of the command that undoes the run.
+        look: Command that shows a row.
     """
 
     verb: str
@@ -48,31 +48,31 @@ class View:
     look: str
 
     def shown(self, rows: Iterable[PlannedRow]) -> Iterator[Row]:
-        """What is shown of the rows of a plan."""
+        """Return the output rows for the rows of a plan."""
         return chain.from_iterable(map(self.plan_rows, rows))
 
     def count(self, number: int) -> str:
-        """So many rows, in words."""
+        """Return a number of rows as text."""
         return counted(number, self.noun)
 
     def lines(self, plan: Plan, number: int) -> str:
-        """So many lines of the file, in words."""
+        """Return a number of lines of the file as text."""
         return self.count(number) if plan.tally is None else counted(number, "row")
 
     def deed(self, plan: Plan) -> str:
-        """What is about to be done, as a verb phrase."""
+        """Return the pending change as a verb phrase."""
         if plan.tally is None:
             return f"{self.verb} {self.count(plan.to_change)}"
         return " and ".join(f"{verb} {self.count(n)}" for verb, _, n in _deeds(plan.tally) if n)
 
     def result(self, plan: Plan) -> str:
-        """What was done, as a sentence without its full stop."""
+        """Return the completed change as a sentence without its period."""
         if plan.tally is None:
             return f"{self.count(plan.to_change)} {self.done}"
         return ", ".join(f"{self.count(n)} {done}" for _, done, n in _deeds(plan.tally) if n)
 
     def prospect(self, plan: Plan) -> list[str]:
-        """What the plan comes to, in parts of a sentence."""
+        """Return the totals of the plan, as parts of a sentence."""
         if plan.tally is None:
             return [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
         deeds = [f"{self.count(n)} to {verb}" for verb, _, n in _deeds(plan.tally) if n]
@@ -169,14 +169,14 @@ _BESIDE = (
 def changing(
     noun: str, undo: tuple[str, ...], look: str, *, placed: bool = False, file: str = "file"
 ) -> View:
-    """How runs are shown that change any columns: a row for each value that the file names.
+    """Return a view for runs that change any columns, with one row per value in the file.
 
     Args:
-        noun: What a row is called.
-        undo: The words of the command that takes it back.
-        look: The command that shows a row.
-        placed: Whether some values lie in groups.
-        file: What the file is called.
+        noun: Noun for a row.
+        undo: Words of the command that undoes the run.
+        look: Command that shows a row.
+        placed: Whether some values belong to groups.
+        file: Noun for the file.
     """
     group = (Column("group", "Group", whole=True),) if placed else ()
     return View(

@@ -1,4 +1,4 @@
-"""The writing part of a bulk run: consent, the write itself, its result."""
+"""The writing part of a bulk run: confirmation, the write itself, and its result."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ StoreT = TypeVar("StoreT", bound=PlanStore)
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a bulk run is for.
+    """The purpose of a bulk run.
 
     Attributes:
-        command: What the history calls it.
-        spec: What it changes.
-        view: How it is shown.
-        dry_run: Whether to stop at the plan.
-        force: Whether to change rows, too, that do not hold what is expected of them.
-        undo_of: The run that it takes back, if any.
-        place: Where that run was made, as far as it is known; None where nothing is taken back.
+        command: Name of the command in the history.
+        spec: Specification of the columns to change.
+        view: Presentation of the run.
+        dry_run: Whether to stop after the plan.
+        force: Whether to also change rows that do not hold the expected values.
+        undo_of: Run to undo, if any.
+        place: Where that run was made, as far as known; None if this is not an undo.
     """
 
     command: str
@@ -56,12 +56,12 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a bulk run is bound to.
+    """The target and group that a bulk run is limited to.
 
     Attributes:
-        target: The target's label.
-        group_id: The group whose rows are changed; None where the table has no groups.
-        group: Its name.
+        target: Label of the target.
+        group_id: Group whose rows are changed; None where the table has no groups.
+        group: Name of the group.
     """
 
     target: str
@@ -70,12 +70,12 @@ class Scope:
 
     @property
     def of_group(self) -> str:
-        """Whose rows they are, as the end of a phrase."""
+        """Return the group as the end of a phrase, or an empty string."""
         return "" if self.group is None else f" of group {self.group_id} ({self.group})"
 
     @property
     def words(self) -> str:
-        """Where the rows are."""
+        """Return the group and target as text."""
         if self.group is None:
             return self.target
         return f"group {self.group_id} ({self.group}) on {self.target}"
@@ -84,17 +84,17 @@ class Scope:
 def agree(
     context: AppContext, from_stdin: bool, file: str, what: str, *, by_name: bool = False
 ) -> None:
-    """Make sure that something is wanted.
+    """Ask for confirmation, or check that it was given.
 
     Args:
-        context: The run of the program.
-        from_stdin: Whether standard input is the file, so that nobody can be asked there.
-        file: What messages call the file.
-        what: What is about to be done, as a verb phrase.
-        by_name: Whether the target's name is needed, on production or not.
+        context: Application context.
+        from_stdin: Whether standard input is the file, so that it cannot be used for a question.
+        file: Noun for the file in messages.
+        what: Pending change, as a verb phrase.
+        by_name: Whether to require the target's name even outside production.
 
     Raises:
-        RefusedError: It is not, or nobody is there to say so.
+        RefusedError: If confirmation is denied, or cannot be requested.
     """
     target, given = context.target, context.options
     if from_stdin and given["confirm"] is None and (target.is_production or not given["yes"]):
@@ -109,20 +109,20 @@ def agree(
 
 
 class Writing(ABC, Generic[StoreT]):
-    """What becomes of a plan that nothing stands in the way of.
+    """A writer for a plan that has no problems.
 
     Args:
-        context: The run of the program.
-        store: What holds the plan.
-        files: What the run reads and writes.
-        findings: What writes its report.
-        purpose: What it is for.
-        scope: What it is bound to.
-        recording: Its place in the history.
+        context: Application context.
+        store: Store that holds the plan.
+        files: Files that the run reads and writes.
+        findings: Writer of the report.
+        purpose: Purpose of the run.
+        scope: Target and group of the run.
+        recording: Record of the run in the history.
 
     Attributes:
-        place: Where the rows are, which the undo file tells.
-        by_name: Whether consent needs the target's name.
+        place: Identity of the database or API, stored in the undo file.
+        by_name: Whether confirmation requires the target's name.
     """
 
     def __init__(
@@ -158,17 +158,17 @@ class Writing(ABC, Generic[StoreT]):
         self._show_result(replace(plan, to_change=0, already=plan.rows, tally=tally), None)
 
     def nothing(self, plan: Plan) -> None:
-        """Write nothing, because there is nothing to write."""
+        """Write nothing, because there are no changes."""
         self._recording.ended(Outcome.NOTHING)
         self._out.done(nothing_to_do(plan))
         self._findings.report("changed")
         self._show_result(plan, None)
 
     def consent(self, plan: Plan) -> None:
-        """Show what is about to be written, and make sure that it is wanted.
+        """Show the pending changes, and ask for confirmation.
 
         Raises:
-            RefusedError: It is not, or nobody is there to say so.
+            RefusedError: If confirmation is denied, or cannot be requested.
         """
         self.preview()
         what = f"{self._view.deed(plan)}{self._scope.of_group}"
@@ -189,7 +189,7 @@ class Writing(ABC, Generic[StoreT]):
 
     @abstractmethod
     def apply(self, plan: Plan) -> None:
-        """Write it, and tell so."""
+        """Write the plan, and report the result."""
 
     def _origin(self, plan: Plan) -> Origin:
         return origin_of(
@@ -223,13 +223,13 @@ class Writing(ABC, Generic[StoreT]):
 
 
 class DatabaseWriting(Writing[BulkStore]):
-    """Writes a plan in one transaction."""
+    """A writer that applies a plan in one transaction."""
 
     def apply(self, plan: Plan) -> None:
-        """Write it, and tell so.
+        """Write the plan, and report the result.
 
         Raises:
-            ConflictError: Somebody else was faster; nothing was written.
+            ConflictError: If rows were changed in the meantime; nothing was written.
             AspenError: See `aspencli.services.bulk.apply`.
         """
         origin = self._origin(plan)
@@ -264,7 +264,7 @@ class DatabaseWriting(Writing[BulkStore]):
             self._recording.ended(Outcome.WRITTEN)
             try:
                 self._findings.publish_report()
-            finally:  # it is written all the same, and somebody has to know how to take it back
+            finally:  # the change is committed, so the operator must learn how to undo it
                 self._out.done(f"{self._view.result(plan)}.")
                 self._show_result(plan, path)
             if shield.late:

@@ -1,4 +1,4 @@
-"""``aspencli config``: what is set, and where it comes from."""
+"""``aspencli config``: the settings and their sources."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _exists(config: Config) -> str:
 
 
 def _masked(address: str | None) -> str | None:
-    """The address with ``***`` for whatever is, or might be, a secret."""
+    """Return the address with ``***`` in place of anything that is or might be a secret."""
     if not address:
         return None
     scheme, separator, rest = address.partition("://")

@@ -1,4 +1,4 @@
-"""Samples of a table and a FASTA file: what is wrong with them, what becomes of them."""
+"""Creation of samples from a table and a FASTA file: validation, preview, and result."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from aspencli.services.places import Gazetteer
 from aspencli.services.sample_creation import create_samples, taken_names
 from aspencli.services.samples_asked import place_of
 
-_SHOWN = 200  # problems
+_SHOWN = 200  # problems shown at most
 _DEFAULT_PATHOGEN = "SC2"
 _PREVIEW = (Column("line", "Line", right=True, whole=True), *OUTCOME_COLUMNS[1:-1])
 
 
 @dataclass
 class Batch:
-    """Samples that are to be created.
+    """A batch of samples to create.
 
     Attributes:
-        context: The run.
-        scope: The group and the pathogen.
-        path: The FASTA file; it is read twice.
-        wanted: The samples, without their sequences.
-        places: Where the samples may be from.
+        context: Application context.
+        scope: Group and pathogen.
+        path: FASTA file; it is read twice.
+        wanted: Samples, without their sequences.
+        places: Known locations.
     """
 
     context: AppContext
@@ -47,23 +47,23 @@ class Batch:
         self._sequences = Sequences(self.path, self.wanted)
 
     def check(self, faults: list[Fault]) -> None:
-        """Look at every sequence.
+        """Check every sequence.
 
         Args:
-            faults: What is known to be wrong already.
+            faults: Problems that are known already.
 
         Raises:
-            BadInputError: Anything is wrong; all of it is told.
+            BadInputError: If there is any problem; all of them are listed.
         """
         foreign = self._sequences.check(faults.append)
         _refuse(self.context, faults, foreign)
 
     def create(self, *, skip_existing: bool, dry_run: bool) -> None:
-        """Ask, create, and tell what became of each sample.
+        """Ask for confirmation, create the samples, and report the outcome of each.
 
         Raises:
-            ConflictError: The group has such samples, and they are not to be passed over; or
-                others of its samples have the public identifiers.
+            ConflictError: If the group has such samples and they are not to be skipped, or if its
+                other samples have the public identifiers.
         """
         out = self.context.out
         existing, clashing = self._taken()
@@ -93,7 +93,7 @@ class Batch:
             report.extend(same)
 
     def _taken(self) -> tuple[list[Wanted], list[Wanted]]:
-        """Those that the group has, and new ones whose public identifier another one has."""
+        """Return samples the group already has, and new ones with a public identifier in use."""
         private, public = taken_names(self.context.api(), self.scope)
         existing = [one for one in self.wanted if one.private in private]
         clashing = [
@@ -104,7 +104,7 @@ class Batch:
         return existing, clashing
 
     def _name_organism(self, new: Sequence[Wanted]) -> None:
-        """Say what they are of: the service takes all for SARS-CoV-2 of which it is not said."""
+        """Set the organism, because the service assumes SARS-CoV-2 where it is missing."""
         slug = self.scope.slug
         if slug == _DEFAULT_PATHOGEN:
             return
@@ -139,7 +139,7 @@ def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictEr
 
 
 def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> None:
-    """Name everything that is wrong, if anything."""
+    """List all problems and raise an error, if there are any."""
     told = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
     told += [f"the sequence {name!r} is of no sample" for name in foreign]
     for line in told[:_SHOWN]:

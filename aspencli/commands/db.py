@@ -1,4 +1,4 @@
-"""``aspencli db``: the console, psql, the schema's revisions, and the database as a whole."""
+"""``aspencli db``: the console, psql, schema migrations, and the state of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli db activity`` and ``locks``: who does what, and who waits for whom."""
+"""``aspencli db activity`` and ``locks``: active sessions, and sessions waiting for locks."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _state(node: Node, *, people: bool) -> str | None:
 
 
 def held_up(root: Node) -> str:
-    """In words: who holds up how many, and in what state."""
+    """Return a message that says how many sessions this one blocks, and its own state."""
     many = f"holds up {counted(root.blocks, 'session')}"
     seen = root.session
     if seen is None:
@@ -153,7 +153,7 @@ def held_up(root: Node) -> str:
 
 
 def way_out(root: Node) -> str:
-    """What the operator can do about who holds others up."""
+    """Return advice on how to clear a blocking session."""
     if root.pid == 0:
         return "Find it in pg_prepared_xacts; then COMMIT PREPARED or ROLLBACK PREPARED its name."
     if root.session is not None and root.session.state == "active":

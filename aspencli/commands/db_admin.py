@@ -1,4 +1,4 @@
-"""``aspencli db setup``, ``create`` and ``drop``: the database as a whole."""
+"""``aspencli db setup``, ``create`` and ``drop``: creation and deletion of a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli db interact`` and ``aspencli db psql``: looking into the database by hand."""
+"""``aspencli db interact`` and ``aspencli db psql``: interactive access to the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WriteOption = Annotated[
     bool, typer.Option("--write", help="Allow writing; asks first. Otherwise it is read-only.")
 ]
-# What comes after the first argument belongs to the script, or to psql.
+# Arguments after the first belong to the script, or to psql.
 _HANDED_ON = {"allow_interspersed_args": False}
 
 
@@ -84,7 +84,7 @@ def interact(
 
 
 def _is_allowed(context: AppContext) -> bool:
-    """Ask at the prompt; a refusal is told there, and ends nothing."""
+    """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
     try:
         context.authorise("open a writing session", dry_run=False)
     except RefusedError as error:
@@ -155,12 +155,12 @@ def psql(
 
 
 def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
-    """Connect as psql will; fail as every other command does where that is not possible."""
+    """Connect as psql will; if that fails, fail in the same way as all other commands."""
     import psycopg2
 
     from aspencli.services.psql import look
 
-    # Only production is read as another role: elsewhere operators work as who they are.
+    # Only production is read as another role; elsewhere, operators work as themselves.
     as_reader = context.target.is_production and not address.writable
     try:
         return address, look(address, as_reader=as_reader)
@@ -197,10 +197,10 @@ def _announce(context: AppContext, address: Address, standing: Standing) -> None
 
 
 def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:
-    """On production, make sure that SQL cannot make this session write, or ask for the name.
+    """Ask for the target's name on production if SQL could make this session write.
 
     Raises:
-        RefusedError: It could, and the name was not given.
+        RefusedError: If it could, and the name was not given.
     """
     from aspencli.services.psql import could_leave
 
@@ -227,7 +227,7 @@ def _require_kept_role(context: AppContext, standing: Standing, words: Words) ->
 
 
 def _texts(words: Words) -> Iterator[str]:
-    """Read what psql will run of files, and of a standard input at which nobody types."""
+    """Yield the SQL that psql will run from files, and from stdin if it is not a terminal."""
     for name in words.files:
         if name != "-":
             try:
@@ -238,7 +238,7 @@ def _texts(words: Words) -> Iterator[str]:
                 ) from error
     if words.reads_stdin and not sys.stdin.isatty():
         text = sys.stdin.buffer.read()
-        # psql reads the same again, from a file that no longer has a name.
+        # psql reads the same text again, from an unnamed temporary file.
         with tempfile.TemporaryFile() as kept:
             kept.write(text)
             kept.seek(0)
@@ -247,7 +247,7 @@ def _texts(words: Words) -> Iterator[str]:
 
 
 def _become(call: PsqlCall) -> None:
-    """Let psql take the place of this process: signals and the terminal are its own."""
+    """Replace this process with psql, so that signals and the terminal are its own."""
     sys.stdout.flush()
     sys.stderr.flush()
     environment = dict(call.environment)
@@ -257,7 +257,7 @@ def _become(call: PsqlCall) -> None:
         os.close(writing)
         os.set_inheritable(reading, True)
         environment["PSQLRC"] = f"/dev/fd/{reading}"
-    # Python ignores SIGPIPE, and what is ignored stays ignored in the program that follows.
+    # Python ignores SIGPIPE, and ignored signals stay ignored across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
 

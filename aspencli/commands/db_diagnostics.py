@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aspencli.services.diagnostics.bloat import Bloat
     from aspencli.services.diagnostics.indexes import IndexFinding
 
-_SHORT = 20  # rows of a table where nothing else is asked for
+_SHORT = 20  # rows of a table by default
 
 
 def _limit(context: AppContext, limit: int | None, everything: bool) -> int | None:
@@ -135,7 +135,7 @@ def indexes(
     kinds = {kind.value for kind in only or Kind}
     asked = [finding for finding in found.findings if finding.finding.value in kinds]
     shown = [finding for finding in asked if everything or finding.matters]
-    # Its statement below says it all of a missing one.
+    # For missing indexes, the statement below already says everything.
     without = {"why"} if all(one.finding.value == Kind.MISSING.value for one in shown) else set()
     context.out.rows(
         for_people(context.out, INDEX_COLUMNS, {"rows", "scans", "step", *without}),
@@ -228,7 +228,7 @@ def settings(
         shown = [item for item in found.items if everything or item.matters]
     columns = for_people(context.out, SETTING_COLUMNS, {"pending_restart", "about", "remark"})
     context.out.rows(columns, [vars(item) for item in shown])
-    if context.out.chosen_form == "table":  # a column of it would cut what matters most
+    if context.out.chosen_form == "table":  # a column for it would truncate the more important ones
         for item in sorted(shown, key=lambda one: not one.severe):
             if item.remark:
                 context.out.warn(f"{item.name} = {item.value}: {item.remark}")

@@ -1,4 +1,4 @@
-"""``aspencli db doctor``: everything that can be told of a database's health."""
+"""``aspencli db doctor``: a full health check of a database."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _STYLES = {"ok": "done", "note": "hint", "unknown": "warn", "warning": "warn", "
 _WIDEST = len("transaction ids")  # the longest name of a check
 _MARGIN = " " * (len("problem ") + 2 + _WIDEST + 2)
 _NARROW_MARGIN = " " * 4
-_WIDE = 72  # columns from which on what is told stands in a column of its own
-_NARROWEST = 24  # characters of a line behind the margin, however narrow the terminal is
+_WIDE = 72  # terminal width from which messages get a column of their own
+_NARROWEST = 24  # minimum characters per line after the margin, even on a narrower terminal
 
 
 def doctor(
@@ -61,7 +61,7 @@ def doctor(
 
 
 def _lines(out: Output, one: Examined) -> Iterator[str]:
-    """A check for people: no word of it is cut, as a table's cells would be."""
+    """Yield the lines for one check; unlike table cells, they are never truncated."""
     word = one.verdict.value
     margin = _MARGIN if out.width >= _WIDE else _NARROW_MARGIN
     lead = f"{word:<8}  {one.check:<{_WIDEST}}  "
@@ -77,7 +77,7 @@ def _lines(out: Output, one: Examined) -> Iterator[str]:
 
 
 def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
-    """A text as lines that fit, broken between words only."""
+    """Wrap a text to the width, breaking only between words."""
     return textwrap.wrap(
         text,
         max(out.width, len(others) + _NARROWEST),
@@ -89,7 +89,7 @@ def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
 
 
 def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
-    """Say it in one line; whether it is bad enough for an exit code of its own."""
+    """Print a one-line summary; return True if the result warrants a nonzero exit code."""
     from aspencli.services.diagnostics.findings import Verdict
 
     worst = found[0]

@@ -1,4 +1,4 @@
-"""``aspencli db profile``: which queries something makes, from which line, and what they cost."""
+"""``aspencli db profile``: the queries that code runs, their source lines, and their cost."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def profile(
     )
     if write:
         context.recognize()
-    # A rehearsal holds locks while it lasts, and a request may do more than write to the database.
+    # A rolled-back run still holds locks, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
         context.authorise("profile something that writes", dry_run=False)
     bench = bench_for(work, parameters=params or wanted.plans)

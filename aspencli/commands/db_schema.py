@@ -1,4 +1,4 @@
-"""``aspencli db upgrade`` and its like: the revisions of the schema."""
+"""``aspencli db upgrade`` and related commands: the revisions of the schema."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DirectoryOption = Annotated[
         help="A folder of revisions beside the program's own.",
     ),
 ]
-# So that -1 is an argument, and not an option that nobody knows.
+# Makes -1 an argument instead of an unknown option.
 _STEPS_BACK = {"ignore_unknown_options": True}
 
 
@@ -88,7 +88,7 @@ def upgrade(
     with context.out.progress("Migrating"):
         result = schema.upgrade(database, steps, directory=directory)
         if context.is_on_laptop and result.applied and steps[-1].is_head:
-            context.laptop.prepare()  # its roles own, or may use, what was made
+            context.laptop.prepare()  # gives its roles ownership of, or access to, the new objects
     context.out.record(UPGRADE_COLUMNS, vars(result))
     message = f"upgraded to {result.after}" if result.applied else "nothing to do"
     return context.out.done(message)
@@ -188,7 +188,7 @@ def _consent(context: AppContext, what: str, steps: Sequence[Revision], *, asked
 
 
 def needs_consent(context: AppContext) -> bool:
-    """Whether a step forward is asked for: not on one person's own database."""
+    """Return True if an upgrade needs confirmation, as on all targets that are not local."""
     return context.target.safety is not Safety.LOCAL
 
 

@@ -1,4 +1,4 @@
-"""``aspencli db cancel`` and ``terminate``: ending what another session does."""
+"""``aspencli db cancel`` and ``terminate``: cancel a statement, or end a session."""
 
 from __future__ import annotations
 

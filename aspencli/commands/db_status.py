@@ -14,7 +14,7 @@ from aspencli.output.text import size_text
 if TYPE_CHECKING:
     from aspencli.services.status import Status
 
-# The first five of the counts are those of aspencli.services.status.TABLES.
+# The first five counts are those of aspencli.services.status.TABLES.
 COLUMNS = (
     Column("target", "Target"),
     Column("host", "Host"),
@@ -98,7 +98,7 @@ def _row(context: AppContext, found: Status) -> dict[str, Any]:
 
 
 def _limits(found: Status) -> str:
-    """Return the time limits in words, with both values where the server's is not ours."""
+    """Return the time limits as text, with both values where the server's differs from ours."""
     return "; ".join(
         f"{name}: {_seconds(limit.used)}"
         + (

@@ -1,4 +1,4 @@
-"""The columns of what is told of a server, and the words that choose among it."""
+"""Columns and filter values of the server diagnostics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aspencli.output.rendering import Column
 
 
 class Cost(enum.Enum):
-    """What the costliest statements are ordered by."""
+    """The sort orders of the most expensive statements."""
 
     TOTAL = "total"
     MEAN = "mean"
@@ -18,7 +18,7 @@ class Cost(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What can be found of an index."""
+    """The kinds of findings about an index."""
 
     INVALID = "invalid"
     DUPLICATE = "duplicate"

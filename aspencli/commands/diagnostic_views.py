@@ -1,4 +1,4 @@
-"""What the commands that look at a server share: ages and statements as people read them."""
+"""Formatting shared by the server diagnostics: durations, sizes, and statements."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from aspencli.output.text import counted, duration_text, size_text
 if TYPE_CHECKING:
     from aspencli.services.diagnostics.looking import Rights
 
-_LONGEST = 300  # characters of a statement in a table, which the terminal cuts further
+_LONGEST = 300  # characters of a statement in a table, which the terminal may truncate further
 _SECOND = 1_000  # milliseconds
-_STEPS = 10  # statements below a table
-_NAMED = 5  # tables that a message names
+_STEPS = 10  # statements listed below a table
+_NAMED = 5  # tables named in a message
 
 
 def seconds_text(out: Output, seconds: float | None) -> float | str | None:
-    """Seconds: in words in a table, as a number elsewhere."""
+    """Return seconds as text for a table, as a number otherwise."""
     if seconds is None or out.chosen_form != "table":
         return seconds
     return duration_text(seconds)
 
 
 def bytes_text(out: Output, size: int | None) -> int | str | None:
-    """Bytes: in words in a table, as a number elsewhere."""
+    """Return bytes as text for a table, as a number otherwise."""
     return size_text(size) if size is not None and out.chosen_form == "table" else size
 
 
 def query_text(out: Output, query: str | None) -> str | None:
-    """A statement: on one line in a table, as it is elsewhere."""
+    """Return a statement on one line for a table, unchanged otherwise."""
     if query is None or out.chosen_form != "table":
         return query
     return " ".join(query[: 4 * _LONGEST].split())[:_LONGEST]
 
 
 def tell_hidden(out: Output, rights: Rights, count: int, what: str) -> None:
-    """Say what the server does not show to this user, and how it would."""
+    """Warn about what the server hides from this user, and say how to make it visible."""
     if count:
         out.warn(f"hidden from the user {rights.user}: {count} {what}")
         out.hint(f"Have an administrator run: {rights.cure}")
 
 
 def millis_text(out: Output, millis: float | None) -> float | str | None:
-    """Milliseconds: in words in a table, as a number elsewhere."""
+    """Return milliseconds as text for a table, as a number otherwise."""
     if millis is None or out.chosen_form != "table":
         return millis
     return f"{millis:.1f} ms" if millis < _SECOND else duration_text(millis / _SECOND)
 
 
 def share_text(out: Output, share: float | None) -> float | str | None:
-    """A part of the whole: in per cent in a table, from 0 to 1 elsewhere."""
+    """Return a share as a percentage for a table, as a number from 0 to 1 otherwise."""
     return f"{share:.0%}" if share is not None and out.chosen_form == "table" else share
 
 
 def for_people(out: Output, columns: Sequence[Column], without: Set[str]) -> list[Column]:
-    """The columns; a table leaves those out that would crowd what a person looks for."""
+    """Return the columns; for a table, without the less important ones."""
     people = out.chosen_form == "table"
     return [column for column in columns if not (people and column.key in without)]
 
 
 def tell_steps(out: Output, steps: Sequence[str]) -> None:
-    """Below a table, which would cut them: the statements that would mend what it shows."""
+    """List corrective statements below a table, whose cells would truncate them."""
     if out.chosen_form == "table":
         for step in steps[:_STEPS]:
             out.hint(step)
@@ -72,7 +72,7 @@ def tell_steps(out: Output, steps: Sequence[str]) -> None:
 
 
 def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
-    """Say which tables could not be looked into, for somebody locks them."""
+    """Warn about tables that could not be examined because another session locks them."""
     if tables:
         verb = "is" if len(tables) == 1 else "are"
         names = ", ".join(tables[:_NAMED]) + (" ..." if len(tables) > _NAMED else "")

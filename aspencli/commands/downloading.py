@@ -1,4 +1,4 @@
-"""Where downloads go: a file that is whole or not there, or stdout."""
+"""Destinations of downloads: stdout, or a file that is either complete or absent."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 CHUNK = 2_000
-"""Identifiers whose files are asked for at once: each is looked for in several columns."""
+"""Identifiers per request; the service looks up each of them in several columns."""
 
 _HEADER_LINES = 2  # at most
 
 Fetch = Callable[[Sequence[str], Landing, Progress], Downloaded]
-"""Downloads what is made of some identifiers."""
+"""Downloads the data for some identifiers."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a download goes.
+    """The destination of a download.
 
     Attributes:
-        path: The file; None for the stream.
-        stream: Takes it where there is no file.
+        path: File to write; None for the stream.
+        stream: Stream to write where there is no file.
     """
 
     path: Path | None
     stream: IO[bytes]
 
     def landing(self, source: str) -> Landing:
-        """Takes the download; ``source`` is what is downloaded."""
+        """Return the receiver of the download; ``source`` describes what is downloaded."""
         return StreamLanding(self.stream) if self.path is None else FileLanding(self.path, source)
 
     def __str__(self) -> str:
@@ -51,17 +51,17 @@ class Destination:
 
 
 def destination(context: AppContext, out: str | None, usual: str, *, force: bool) -> Destination:
-    """Where a download goes; looked at before anything is asked.
+    """Return the destination of a download, checked before any request is made.
 
     Args:
-        context: The run.
-        out: What was given.
-        usual: The name of the file where only a folder is given, or nothing on a terminal.
-        force: Whether a file that is there may be replaced.
+        context: Application context.
+        out: Destination given on the command line.
+        usual: File name where only a folder is given, or nothing on a terminal.
+        force: Whether an existing file may be replaced.
 
     Raises:
-        BadInputError: There is no such folder.
-        ConflictError: There is such a file.
+        BadInputError: If the folder does not exist.
+        ConflictError: If the file already exists.
     """
     if out == STDOUT or (out is None and not context.out.out.isatty()):
         return Destination(None, sys.stdout.buffer)
@@ -87,13 +87,13 @@ def download(
     what: str,
     fetch: Callable[[Landing, Progress], Downloaded],
 ) -> int:
-    """Download something, with its progress; how many bytes.
+    """Download something with a progress bar, and return its size in bytes.
 
     Args:
-        context: The run.
-        place: Where to.
-        what: What it is, with everything that tells it apart from others.
-        fetch: Downloads it.
+        context: Application context.
+        place: Destination.
+        what: Description that distinguishes it from other downloads.
+        fetch: Performs the download.
     """
     with context.out.transfer(f"Downloading {what}") as progress:
         done = fetch(place.landing(f"{what} of {context.target.label}"), progress)
@@ -109,15 +109,15 @@ def download_of(
     *,
     header: bool = False,
 ) -> int:
-    """Download what is made of many identifiers, some of them at a time; how many bytes.
+    """Download data for many identifiers in chunks, and return the size in bytes.
 
     Args:
-        context: The run.
-        place: Where to.
-        what: What it is.
-        ids: The identifiers.
-        fetch: Downloads what is made of some of them.
-        header: Whether each answer begins with lines that are wanted once.
+        context: Application context.
+        place: Destination.
+        what: Description of the download.
+        ids: Identifiers.
+        fetch: Downloads the data for one chunk.
+        header: Whether each response begins with header lines, which are kept only once.
     """
     if len(ids) <= CHUNK:
         return download(context, place, what, lambda *landing: fetch(ids, *landing))
@@ -135,10 +135,10 @@ def download_of(
 
 
 def _join(parts: Sequence[Path], file: IO[bytes], *, header: bool) -> None:
-    """Write parts one after another; header lines that are the same in all of them, once.
+    """Concatenate the parts; write header lines that all of them share only once.
 
-    GISAID's form has two such lines. Tables whose columns differ, as those of two versions of
-    Nextclade do, become one with the columns of both.
+    GISAID's form has two such lines. Tables with different columns, as from two versions of
+    Nextclade, are merged into one table with the columns of both.
     """
     if header and len({_first_line(part) for part in parts}) > 1:
         _join_tables(parts, file)
@@ -186,16 +186,16 @@ def _publish(whole: Path, place: Destination) -> int:
 
 
 def say_where(context: AppContext, place: Destination, size: int) -> None:
-    """Say where a download went."""
+    """Print the destination and size of a download."""
     if place.path is not None:
         context.out.done(f"{place.path}: {size:,} bytes.")
 
 
 def demand_all(context: AppContext, place: Destination, wanted: int, came: int) -> None:
-    """Say how many sequences came.
+    """Report the number of downloaded sequences.
 
     Raises:
-        NotFoundError: Fewer than were wanted.
+        NotFoundError: If there are fewer than expected.
     """
     if came >= wanted:
         if place.path is not None:
@@ -212,13 +212,13 @@ def demand_all(context: AppContext, place: Destination, wanted: int, came: int) 
 
 
 class Tally:
-    """Counts the sequences of a FASTA text, on its way to a stream or by itself.
+    """A counter of the sequences in a FASTA text, which can pass the text on to a stream.
 
     Args:
-        stream: Where the text goes on to; None for nowhere.
+        stream: Stream to pass the text on to, if any.
 
     Attributes:
-        sequences: How many there were by now.
+        sequences: Number of sequences so far.
     """
 
     def __init__(self, stream: IO[bytes] | None = None):
@@ -227,7 +227,7 @@ class Tally:
         self._last = b"\n"
 
     def write(self, data: bytes) -> int:
-        """Take some of it."""
+        """Count the sequences in a chunk, and pass it on."""
         text = self._last + data
         self.sequences += text.count(b"\n>")
         self._last = text[-1:]
@@ -236,7 +236,7 @@ class Tally:
         return len(data)
 
     def flush(self) -> None:
-        """Pass on what is held back."""
+        """Flush the stream."""
         if self._stream is not None:
             self._stream.flush()
 
@@ -244,7 +244,7 @@ class Tally:
 def download_fasta(
     context: AppContext, place: Destination, ids: Sequence[str], fetch: Fetch
 ) -> int:
-    """Download the sequences of samples; how many there are."""
+    """Download the sequences of samples, and return their number."""
     tally = Tally(place.stream if place.path is None else None)
     counted = Destination(place.path, cast("IO[bytes]", tally))
     download_of(context, counted, "sequences", ids, fetch)

@@ -1,4 +1,4 @@
-"""What is to change of samples, as options say it."""
+"""Changes to samples, as given by command-line options."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aspencli.context import AppContext
 from aspencli.errors import BadInputError
 
 NONE = "none"
-"""What wipes a date."""
+"""The word that clears a date."""
 
 
 @dataclass
 class Change:
-    """What options say; looked at when it is made, before anything is asked.
+    """The changes given by options, validated on creation, before any request is made.
 
     Attributes:
-        context: The run.
+        context: Application context.
         texts: Identifiers.
-        days: Days as they were typed.
-        location: Id or name.
-        private: Whether others may not see it.
-        missing_words: Whether words such as ``NA`` are identifiers, too.
+        days: Dates as typed.
+        location: ID or name.
+        private: Whether to hide the samples from other groups.
+        missing_words: Whether to accept words such as ``NA`` as identifiers.
     """
 
     context: AppContext
@@ -50,11 +50,11 @@ class Change:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said."""
+        """Return True if no change was given."""
         return not self._checked and self.location is None and self.private is None
 
     def values(self) -> dict[str, Any]:
-        """What changes, by the names that the API has; a place is looked up."""
+        """Return the changes under the API's names, with the location looked up."""
         from aspencli.services.places import Gazetteer
 
         found = dict(self._checked)
@@ -67,10 +67,10 @@ class Change:
 
 
 def checked_identifier(name: str, text: str, *, missing_words: bool = False) -> str:
-    """An identifier without surrounding white space.
+    """Return an identifier without surrounding white space.
 
     Raises:
-        BadInputError: It cannot be one.
+        BadInputError: If it is not a valid identifier.
     """
     from aspencli.services.cells import identifier
 
@@ -81,7 +81,7 @@ def checked_identifier(name: str, text: str, *, missing_words: bool = False) -> 
 
 
 def told_day(context: AppContext, name: str, said: str) -> str:
-    """A day as the API takes it; what was understood is told where it was not exact."""
+    """Return a date in the API's format, and print how it was understood if it was not exact."""
     from aspencli.services.spoken_days import understand_day
 
     found = understand_day(said)
@@ -96,10 +96,10 @@ def told_day(context: AppContext, name: str, said: str) -> str:
 def read_records(
     text: str | None, change: Change, any_keys: bool
 ) -> Sequence[Mapping[str, Any]] | None:
-    """The samples of ``--json-data``; None where it was not given.
+    """Return the samples of ``--json-data``, or None if it was not given.
 
     Raises:
-        BadInputError: It is no such JSON, or something else was named besides.
+        BadInputError: If the JSON is invalid, or is combined with other options.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""``aspencli groups``: look at groups, make them, and invite people to them."""
+"""``aspencli groups``: list, show, create, and import groups, and invite people to them."""
 
 from __future__ import annotations
 

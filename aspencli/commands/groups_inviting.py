@@ -1,4 +1,4 @@
-"""``aspencli groups invites`` and ``invite``: through the API, which asks the identity provider."""
+"""``aspencli groups invites`` and ``invite``, through the API and the identity provider."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _INVITE_EXAMPLES = examples(
 
 
 class GroupRole(StrEnum):
-    """What somebody can be in a group."""
+    """The roles in a group."""
 
     ADMIN = "admin"
     MEMBER = "member"
@@ -135,14 +135,14 @@ def invite(
 
 
 def _split(words: list[str]) -> tuple[str | None, list[str]]:
-    """The group, where it stands before the addresses as it did of old; and the addresses."""
+    """Split off a group given before the addresses, as in the old syntax."""
     if words and words[0] != "-" and "@" not in words[0]:
         return words[0], words[1:]
     return None, words
 
 
 def _send(context: AppContext, plan: InvitePlan) -> None:
-    """Send them, and tell of each."""
+    """Send the invitations, and report the result of each."""
     from aspencli.commands.item_report import item_report
     from aspencli.services.invitations import send_invites
 

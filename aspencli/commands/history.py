@@ -1,4 +1,4 @@
-"""``aspencli history``: the bulk runs made from this machine, and what became of each."""
+"""``aspencli history``: the bulk runs made from this machine, and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aspencli.services.verdicts import Verdict
 
 _HELP = "Bulk runs made from this machine."
-_STATEMENT_MS = 1_800_000  # as long as a bulk run itself may take
+_STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
 
 LIST_COLUMNS = (
     Column("run", "Run", whole=True),
@@ -91,7 +91,7 @@ RunArgument = Annotated[
 
 
 class _ListingGroup(AspenGroup):
-    """A group that lists where no command of it is named."""
+    """A command group that runs ``list`` if no subcommand is given."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = {"-h", "--help", *self.commands}
@@ -202,8 +202,8 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 
 
 def _hint_resume(out: Output, run: Run) -> None:
-    """Name the command that ends what was interrupted: the run, or the undo of it."""
-    if run.renames is None and not run.undo_begun:  # its journal is gone
+    """Show the command that resumes what was interrupted: the run, or its undo."""
+    if run.renames is None and not run.undo_begun:  # the journal of the run is missing
         _hint_undo(out, run)
         return
     resume = run.command_line("samples", "resume", run.undo_begun or run.id)
@@ -215,7 +215,7 @@ def _hint_undo(out: Output, run: Run) -> None:
 
 
 def _runs(out: Output) -> list[Run]:
-    """Every run, the newest first; lines of the journal that cannot be read are named."""
+    """Return all runs, newest first; warn about unreadable lines of the journal."""
     from aspencli.services.folding import fold
     from aspencli.services.journal import open_journal
 

@@ -1,4 +1,4 @@
-"""A report of what became of each thing, printed even where the run ends in the middle."""
+"""A report of the outcome of each item, printed even if the run fails partway."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aspencli.output.rendering import Column, Row
 def item_report(
     out: Output, columns: Sequence[Column], total: int, done: str
 ) -> Iterator[list[Row]]:
-    """Print the rows that were put into the list, when all is done or something went wrong.
+    """Print the rows collected in the list, at the end or when an error occurs.
 
     Args:
-        out: Where to.
-        columns: What to show.
-        total: How many there are to be.
-        done: What has become of those in the list, such as ``samples deleted``.
+        out: Destination.
+        columns: Columns to show.
+        total: Expected number of rows.
+        done: Outcome of the rows in the list, such as ``samples deleted``.
     """
     rows: list[Row] = []
     try:

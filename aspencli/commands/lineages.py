@@ -1,4 +1,4 @@
-"""``aspencli lineages``: what samples can be sorted by."""
+"""``aspencli lineages``: lineages of pathogens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli local``: the deployment on this machine, up and down."""
+"""``aspencli local``: the deployment on this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = group("A whole deployment on this machine.")
 
-_VOICES = (*PARTS, SUPERVISOR)  # whose messages are kept
+_VOICES = (*PARTS, SUPERVISOR)  # the parts that keep logs
 
 UP_COLUMNS = (
     Column("part", "Part"),
@@ -151,7 +151,7 @@ def logs(
     """Show the last messages of the parts, by their times."""
     context, whose = on_laptop(ctx), parts or ()
     width = 0 if len(whose) == 1 else max(len(name) for name in whose or _VOICES)
-    # Ctrl-C is how one leaves it, and nothing is undone by that.
+    # Ctrl-C is the normal way to stop following the logs.
     with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
         for name, line in context.laptop.logs(whose, lines, follow=follow):
             lead = f"{name:{width}} | " if width else ""
@@ -172,7 +172,7 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     if dry_run:
         return context.out.info("nothing was deleted")
     if found:
-        # The chosen target may have another address; the deployment's data are deleted anyway.
+        # The local deployment is deleted even if the chosen target has another address.
         context.authorise(
             "delete all data and passwords of the deployment", target=BUILT_IN["local"]
         )
@@ -194,7 +194,7 @@ app.command(
 
 
 def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> None:
-    """Bring parts (all, when none is named) up, and show where they answer."""
+    """Start the given parts, or all if none is given, and show their addresses."""
     out, laptop = context.out, context.laptop
     out.finish_anyway()
     did = laptop.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
@@ -224,7 +224,7 @@ def _tell_what_next(context: AppContext, running: Mapping[str, PartStatus]) -> N
 
 
 def _seconds(did: Up) -> str:
-    """How long each part took; they start side by side."""
+    """Return the startup time of each part; the parts start in parallel."""
     took = [f"{n} {one.seconds:.1f}" for n, one in did.started.items() if not one.already_running]
     return f" ({', '.join(took)})" if len(did.started) > 1 and took else ""
 
@@ -259,5 +259,5 @@ def _status_row(part: PartStatus, *, people: bool) -> dict[str, Any]:
 
 
 def _moment(seconds: float) -> str:
-    """A time, in UTC."""
+    """Return a Unix timestamp as UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -76,17 +76,17 @@ def seed(
 
 
 def nothing_more() -> SeedRequest:
-    """A request for the test groups alone."""
+    """Return a request for only the test groups."""
     from aspencli.clients.seeding import SeedRequest
 
     return SeedRequest()
 
 
 def run(context: AppContext, request: SeedRequest) -> None:
-    """Add what is asked for, and show what was added.
+    """Add the requested data, and show what was added.
 
     Raises:
-        BadInputError: The file had lines, and none could be used.
+        BadInputError: If the file has lines, and none of them is usable.
     """
     from aspencli.clients import seeding
 
@@ -117,10 +117,10 @@ def run(context: AppContext, request: SeedRequest) -> None:
 
 
 def on_laptop(ctx: typer.Context) -> AppContext:
-    """The run, made sure to be about this machine.
+    """Return the context, after checking that the target is this machine.
 
     Raises:
-        BadInputError: Another target was chosen.
+        BadInputError: If another target is chosen.
     """
     context = current(ctx)
     if context.target.name != "local":
@@ -161,7 +161,7 @@ def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
 def _counting(
     context: AppContext, label: str, total: int | None
 ) -> Iterator[Callable[[int], None]]:
-    """A progress bar that is told what was done since it was told last."""
+    """Show a progress bar; the callback takes the amount done since its last call."""
     done = 0
     with context.out.progress(label, total) as tick:
 

@@ -1,4 +1,4 @@
-"""``aspencli locations``: the places that samples come from and trees are about."""
+"""``aspencli locations``: the locations of samples and trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = command_group("Places that samples come from and trees are about.")
 
 
 class Depth(StrEnum):
-    """How exact a location is, from the least."""
+    """The levels of a location, from the least to the most specific."""
 
     REGION = "region"
     COUNTRY = "country"

@@ -1,4 +1,4 @@
-"""``aspencli pathogens``: what samples are of."""
+"""``aspencli pathogens``: the pathogens of samples."""
 
 from __future__ import annotations
 

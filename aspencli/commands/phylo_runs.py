@@ -1,4 +1,4 @@
-"""``aspencli phylo-runs``: the runs that make phylogenetic trees."""
+"""``aspencli phylo-runs``: the runs that build phylogenetic trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli phylo-runs create``, ``update`` and ``delete``: through the API."""
+"""``aspencli phylo-runs create``, ``update`` and ``delete``, through the API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"
 
 
 class TreeKind(StrEnum):
-    """What the samples of a tree are."""
+    """The types of phylogenetic trees."""
 
     OVERVIEW = "overview"
     TARGETED = "targeted"
@@ -227,7 +227,7 @@ def delete(
 
 
 def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
-    """A run as reports show it."""
+    """Return the report row of a run."""
     from aspencli.services.phylo_run_rows import run_row
 
     return {**vars(run_row(run)), "outcome": outcome}
@@ -244,10 +244,10 @@ def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
 
 
 def _arguments(text: str | None) -> dict[str, object]:
-    """Return what ``--template-args`` holds.
+    """Return the value of ``--template-args``.
 
     Raises:
-        BadInputError: It is no JSON object.
+        BadInputError: If it is not a JSON object.
     """
     if text is None:
         return {}

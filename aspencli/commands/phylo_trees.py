@@ -1,4 +1,4 @@
-"""``aspencli phylo-trees``: trees, and the samples that they show, as files."""
+"""``aspencli phylo-trees``: download trees and lists of their samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = command_group("Phylogenetic trees as files.")
 
 
 class IdStyle(StrEnum):
-    """What samples of one's own are called in what is downloaded."""
+    """The kinds of identifiers for the group's own samples in a download."""
 
     PRIVATE = "private"
     PUBLIC = "public"

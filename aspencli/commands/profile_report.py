@@ -1,4 +1,4 @@
-"""What ``db profile`` tells of a recording, and where it writes that."""
+"""The report of ``db profile``, and the files it is written to."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _PLANS = 5
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be told.
+    """The options of a report.
 
     Attributes:
-        top: So many statements.
-        min_ms: Only those that took so long together.
-        parameters: Whether those of the slowest execution are shown.
-        plans: Whether plans are shown.
-        analyze: Whether SELECTs run again for them on production too.
-        before: An earlier profile, to compare with.
-        page: The file for a page.
-        limits: What must not be passed.
-        interrupted: Whether the work was ended before it had done all.
+        top: Maximum number of statements.
+        min_ms: Minimum total time of a statement.
+        parameters: Whether to show the parameters of the slowest execution.
+        plans: Whether to show plans.
+        analyze: Whether to run SELECTs again for the plans, even on production.
+        before: Earlier profile to compare with.
+        page: File for the HTML page.
+        limits: Limits to enforce.
+        interrupted: Whether the work was interrupted.
     """
 
     top: int
@@ -48,15 +48,15 @@ class Wanted:
     interrupted: bool = False
 
     def after_interrupt(self) -> Wanted:
-        """What is told of work that did not end: nothing runs again, and no limit is held to."""
+        """Return the options for interrupted work: nothing is rerun, and no limit is enforced."""
         return replace(self, plans=False, limits=[], interrupted=True)
 
 
 def limits_of(text: str | None) -> list[Limit]:
-    """The limits of a budget.
+    """Return the limits of a budget.
 
     Raises:
-        BadInputError: It cannot be understood.
+        BadInputError: If the budget cannot be parsed.
     """
     if text is None:
         return []
@@ -69,10 +69,10 @@ def limits_of(text: str | None) -> list[Limit]:
 
 
 def earlier(path: Path | None) -> dict[str, Any] | None:
-    """The profile to compare with, before anything runs.
+    """Return the profile to compare with, read before anything runs.
 
     Raises:
-        BadInputError: The file holds none.
+        BadInputError: If the file is not a profile.
     """
     if path is None:
         return None
@@ -95,10 +95,10 @@ def earlier(path: Path | None) -> dict[str, Any] | None:
 
 
 def page_file(path: Path | None) -> Path | None:
-    """The file for the page, before anything runs.
+    """Return the path of the HTML page, checked before anything runs.
 
     Raises:
-        BadInputError: No file can be there.
+        BadInputError: If no file can be written there.
     """
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         what = "is a folder" if path.is_dir() else "is in no folder that exists"
@@ -107,16 +107,16 @@ def page_file(path: Path | None) -> Path | None:
 
 
 def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
-    """Tell what was recorded: first to the person or the program that asked.
+    """Report what was recorded: print it first, then write the HTML page.
 
     Args:
-        context: Where it is told.
-        bench: What was recorded.
-        what: What was run, in words.
-        wanted: What is to be told.
+        context: Application context.
+        bench: Recording.
+        what: Description of what was run.
+        wanted: Options of the report.
 
     Raises:
-        AspenError: The page cannot be written, or a limit was passed.
+        AspenError: If the page cannot be written, or a limit is exceeded.
     """
     from db.profiling.documents import as_document
 

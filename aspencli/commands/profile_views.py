@@ -1,4 +1,4 @@
-"""How a profile is shown on a terminal."""
+"""Presentation of a profile on a terminal."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CHANGES = (
     Column("query", "Statement"),
 )
 _SHOWN = 300  # characters of a statement in a table
-_SPENT_MS = 0.05  # less is shown as nothing
-_DIGITS = 3  # of what programs read: microseconds
+_SPENT_MS = 0.05  # shorter times are not shown
+_DIGITS = 3  # decimal places in machine-readable output: microseconds
 
 
 def show(
     out: Output, profile: Profile, statements: Sequence[Statement], *, parameters: bool
 ) -> None:
-    """Show the totals and the statements; what is odd stands below them."""
+    """Show the totals and the statements, followed by warnings."""
     people = out.chosen_form == "table"
     if people:
         out.text(totals_text(profile))
@@ -63,7 +63,7 @@ def show(
 
 
 def totals_text(profile: Profile) -> str:
-    """What ran, and where the time went, the most first."""
+    """Return the number of queries, and the time spent by category, longest first."""
     totals = profile.totals
     queries = f"{totals.queries:,} {'query' if totals.queries == 1 else 'queries'}"
     failed = f", {totals.failed:,} failed" if totals.failed else ""
@@ -105,11 +105,11 @@ def _row(one: Statement, *, people: bool) -> dict[str, Any]:
 
 
 def short_place(one: Statement, *, whole: bool = True) -> str:
-    """The calling line, below the folder that one stands in.
+    """Return the calling line, relative to the current folder if it is inside.
 
     Args:
-        one: The statement.
-        whole: With the whole path where the file lies elsewhere; else by its name alone.
+        one: Statement.
+        whole: Whether to show the full path of a file outside the folder, or only its name.
     """
     path = Path(one.key.file)
     if path.is_relative_to(Path.cwd()):
@@ -118,7 +118,7 @@ def short_place(one: Statement, *, whole: bool = True) -> str:
 
 
 def plan_lines(node: dict[str, Any], depth: int = 0) -> Iterable[str]:
-    """The nodes of a plan, one a line."""
+    """Yield the nodes of a plan, one per line."""
     name = " ".join(
         filter(None, [node["Node Type"], node.get("Relation Name"), node.get("Index Name")])
     )
@@ -131,12 +131,12 @@ def plan_lines(node: dict[str, Any], depth: int = 0) -> Iterable[str]:
 
 
 def visible_lines(head: str, lines: Iterable[str]) -> str:
-    """Lines below a heading, without what could steer a terminal."""
+    """Return lines below a heading, without terminal control characters."""
     return "\n".join([head, *(f"  {visible(line)}" for line in lines)])
 
 
 def show_changes(out: Output, changes: Sequence[Change]) -> None:
-    """Show what got better and worse."""
+    """Show which statements got faster or slower."""
     out.rows(
         CHANGES,
         [

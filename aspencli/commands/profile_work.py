@@ -1,4 +1,4 @@
-"""What ``db profile`` runs: SQL, Python, or a request to the service, in this process."""
+"""Work for ``db profile``: SQL, Python, or a request to the service, run in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aspencli.services.profiling import Bench
     from db.database import Database
 
-# By SQLSTATE, or its class: the connection, sign-in, resources, read-only, locks, rights, timeouts.
+# SQLSTATEs and classes: connection, sign-in, resources, read-only, locks, privileges, timeouts.
 _NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
 _ACTIVE_TRANSACTION = "25001"
 _IN_ONE_TRANSACTION = (
@@ -26,7 +26,7 @@ _IN_ONE_TRANSACTION = (
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be profiled; exactly one of it is given."""
+    """The work to profile; exactly one kind is given."""
 
     script: Path | None
     arguments: list[str]
@@ -39,10 +39,10 @@ class Work:
     commit: bool
 
     def check(self) -> None:
-        """Make sure that it can be told what to run.
+        """Check that the options select exactly one thing to run.
 
         Raises:
-            BadInputError: It is nothing, or several things, or options contradict.
+            BadInputError: If there is nothing or too much to run, or options conflict.
         """
         given = [self.sql is not None, self.code is not None, self.request is not None]
         if sum(given) > 1 or not (any(given) or self.script):
@@ -57,22 +57,22 @@ class Work:
 
     @property
     def name(self) -> str:
-        """It in words."""
+        """Return a description of the work."""
         return self.request or self.sql or self.code or str(self.script)
 
 
 def bench_for(work: Work, *, parameters: bool) -> Bench:
-    """Where it is recorded; with the parameters of the slowest statements where they are wanted."""
+    """Return a bench for recording, with parameters of the slowest statements if requested."""
     from aspencli.services.profiling import Bench
 
     return Bench(parameters=parameters, rehearse=work.write and not work.commit)
 
 
 def run(context: AppContext, work: Work, bench: Bench) -> int:
-    """Run it under a recorder; returns its exit code.
+    """Run the work under a recorder, and return its exit code.
 
     Raises:
-        KeyboardInterrupt: It was interrupted; the bench has what ran until then.
+        KeyboardInterrupt: If interrupted; the bench then holds what ran until then.
     """
     guard = Guard.REHEARSAL if bench.rehearse else Guard.NONE if work.write else Guard.READING
     database = context.database(writable=work.write, guard=guard)
@@ -84,7 +84,7 @@ def run(context: AppContext, work: Work, bench: Bench) -> int:
         from aspencli.services.profiling import read_file
 
         return _execute_sql(context, read_file(work.script), database, bench, str(work.script))
-    # Results are the report; what the code prints is not.
+    # Only the report goes to stdout, not the output of the code.
     with redirect_stdout(sys.stderr):
         return _execute(context, work, bench, database)
 
@@ -104,7 +104,7 @@ def _execute_sql(
     except DBAPIError as error:
         state = getattr(error.orig, "pgcode", None)
         if state is None or state.startswith(_NOT_THE_STATEMENT):
-            raise  # means the same after every command
+            raise  # handled in the same way by every command
         told = brief(error, how_to_write="", is_own=lambda name: name == source)
         assert told is not None  # noqa: S101 - it is the driver's error
         hint = _IN_ONE_TRANSACTION if state == _ACTIVE_TRANSACTION else told.hint
@@ -119,13 +119,13 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
 
     method, path = split_request(work.request or "", write=work.write)
     _require_direct(context)
-    bench.rehearse = not work.commit  # the service writes where a GET does too
+    bench.rehearse = not work.commit  # the service can write during a GET as well
     body = read_file(work.body).encode() if work.body else None
     answered = ask_here(
         context.database_url(), method, path, user=work.user, body=body, around=bench.around
     )
     said = f"{method} {path}: {answered.status}, {len(answered.body):,} bytes"
-    if answered.status < 400:  # noqa: PLR2004 - HTTP's
+    if answered.status < 400:  # noqa: PLR2004 - HTTP status codes
         context.out.info(said)
         return 0
     context.out.error(said, hint=None if work.user else "Say who asks: --as EMAIL")
@@ -133,10 +133,10 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
 
 
 def _require_direct(context: AppContext) -> None:
-    """Make sure that no pooler is in between.
+    """Check that there is no connection pooler.
 
     Raises:
-        RefusedError: One is.
+        RefusedError: If there is one.
     """
     with context.database().reading() as session:
         driver: Any = session.connection().connection.driver_connection

@@ -1,4 +1,4 @@
-"""``aspencli qc-mutations``: the quality and the mutations of samples."""
+"""``aspencli qc-mutations``: quality and mutations of samples."""
 
 from __future__ import annotations
 

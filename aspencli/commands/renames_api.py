@@ -1,4 +1,4 @@
-"""A bulk renaming through the API: planned as in a database, written request by request."""
+"""A bulk rename through the API: planned as for a database, written request by request."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 class ApiJob(Job[ListPlan]):
-    """One bulk renaming through the API.
+    """A bulk rename through the API.
 
     Raises:
-        BadInputError: The API cannot do it.
-        CredentialsError: One may not.
-        NotFoundError: There is no such group.
+        BadInputError: If the API does not support the change.
+        CredentialsError: If the user may not make it.
+        NotFoundError: If the group does not exist.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class ApiJob(Job[ListPlan]):
         self._group_id = group_id
 
     def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
-        """See `Job.go`; a run that was interrupted is gone on with first.
+        """Run as `Job.go` does, but resume an interrupted run first.
 
         Raises:
-            ConflictError: Another run in this group was interrupted, and has to be ended first.
+            ConflictError: If another run in this group was interrupted, and must be ended first.
         """
         found = run_journals.unfinished(
             self._scope.target, self._group_id, api=self._grounds.stored.api
@@ -97,9 +97,9 @@ class ApiJob(Job[ListPlan]):
         undone = run_journals.look_up(head.undo_of) if head.undo_of else None
         is_half_undo = undone is not None and undone.is_open
         if self._purpose.undo_of == head.run and not is_half_undo:
-            return  # what it did is taken back
+            return  # its changes are being undone
         hint = f"Go on with it: {self._context.command('samples', 'resume', head.run)}"
-        if not is_half_undo:  # else there is nothing whole to go back to
+        if not is_half_undo:  # otherwise there is no complete state to go back to
             hint += f" or take it back: {self._context.command('samples', 'undo', head.run)}"
         raise _interrupted(head, hint)
 
@@ -124,10 +124,10 @@ class ApiJob(Job[ListPlan]):
 
 
 class ApiWriting(Writing[ListPlan]):
-    """Writes a plan request by request; see `Writing` for the other arguments.
+    """A writer that applies a plan request by request; see `Writing` for the other arguments.
 
     Args:
-        grounds: Where the samples are.
+        grounds: Access to the samples of the group.
     """
 
     def __init__(
@@ -145,11 +145,11 @@ class ApiWriting(Writing[ListPlan]):
         self._grounds = grounds
 
     def apply(self, plan: Plan) -> None:
-        """Write it, and tell so.
+        """Write the plan, and report the result.
 
         Raises:
-            ConflictError: Somebody else was faster.
-            AspenError: See `drive`; it tells how to go on.
+            ConflictError: If rows were changed in the meantime.
+            AspenError: See `drive`; the error says how to resume.
         """
         self._findings.prepare_report("changed")
         rows, folder = self._store.all_rows(), homes.state_dir() / "undo"
@@ -158,7 +158,7 @@ class ApiWriting(Writing[ListPlan]):
         try:
             journal = run_journals.create(self._head(undo), rows)
         except BaseException:
-            undo.unlink(missing_ok=True)  # there is nothing to take back
+            undo.unlink(missing_ok=True)  # there is nothing to undo
             raise
         with journal:
             self._refuse_beside_other(journal.head)
@@ -171,20 +171,20 @@ class ApiWriting(Writing[ListPlan]):
             drive(self._context, self._grounds.place, journal, self._store.snapshot, finish)
         try:
             self._findings.publish_report()
-        finally:  # it is written all the same, and somebody has to know how to take it back
+        finally:  # the change is written, so the operator must learn how to undo it
             self._out.done(f"{self._view.result(plan)}.")
             self._show_result(plan, undo)
 
     def nothing(self, plan: Plan) -> None:
-        """Write nothing; an interrupted run of which nothing is to be taken back has ended."""
+        """Write nothing; an interrupted run with nothing to undo is marked as ended."""
         end_taken_back(self._purpose.undo_of, self._recording.id)
         super().nothing(plan)
 
     def _refuse_beside_other(self, head: Head) -> None:
-        """Refuse if a run of this group began while the operator was asked.
+        """Refuse to start if a run of this group began while waiting for confirmation.
 
         Raises:
-            ConflictError: There is one.
+            ConflictError: If there is one.
         """
         other = run_journals.unfinished(
             head.target, head.group_id, (head.run, head.undo_of), head.api

@@ -1,4 +1,4 @@
-"""Renaming through the API as the operator sees it: it goes on, stops when asked, and tells."""
+"""Execution of renames through the API, with stopping, resuming, and reporting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aspencli.services.api_renames.remaining import Remaining
     from aspencli.services.report import ReportFile
 
-_SHOWN = 200  # rows on the screen
+_SHOWN = 200  # rows shown on the screen
 _STOPPING = (
     b"\nStopping as soon as no sample has a temporary name; interrupt again to stop at once.\n"
 )
@@ -38,12 +38,12 @@ _UNSENT = "No request was sent; nothing was changed."
 
 @dataclass(frozen=True)
 class Grounds:
-    """The samples of a group, through the API.
+    """Access to the samples of a group through the API.
 
     Attributes:
-        place: Where they are.
-        group: The group's name.
-        stored: The API, as the history tells it from others.
+        place: Endpoint for the samples.
+        group: Name of the group.
+        stored: Identity of the API, as recorded in the history.
     """
 
     place: Place
@@ -55,12 +55,12 @@ def open_grounds(context: AppContext, group_id: int) -> Grounds:
     """Find a group through the API.
 
     Args:
-        context: The run of the program.
-        group_id: The group.
+        context: Application context.
+        group_id: ID of the group.
 
     Raises:
-        CredentialsError: One may not change its samples.
-        NotFoundError: There is no such group.
+        CredentialsError: If the user may not change its samples.
+        NotFoundError: If the group does not exist.
     """
     from urllib.parse import urlsplit
 
@@ -85,20 +85,20 @@ def drive(
     *,
     resumed: bool = False,
 ) -> Remaining:
-    """Send the requests of a run, from wherever it is, until it is done.
+    """Send the requests of a run, from its current state, until it is done.
 
     Args:
-        context: The run of the program.
-        place: Where the samples are.
-        journal: What is to be done.
-        snapshot: How things are.
-        finish: Records that it is done; an interrupt does not come between that and the last
-            request.
-        resumed: Whether an earlier process may have left a request behind.
+        context: Application context.
+        place: Endpoint for the samples.
+        journal: Journal of the run.
+        snapshot: Current state of the samples.
+        finish: Records completion; an interrupt cannot come between the last request and this
+            call.
+        resumed: Whether an earlier process may have sent a request without recording its result.
 
     Raises:
-        KeyboardInterrupt: It was asked to stop.
-        AspenError: It cannot go on; its words tell how to, later.
+        KeyboardInterrupt: If asked to stop.
+        AspenError: If it cannot continue; the error says how to resume.
     """
     out = context.out
     go_on = context.command("samples", "resume", str(journal.path))
@@ -134,19 +134,19 @@ def drive(
 
 
 def end(journal: RunJournal) -> None:
-    """Tell the journal that its run is done; and that of a run which it took back, as well."""
-    # In this order: were this run the first to end, only the other one would keep the group, and
-    # to resume that would do again what was just taken back.
+    """Mark the run as done in its journal, and a run that it undid as well."""
+    # In this order, because if this run ended first, only the other one would block the group,
+    # and resuming that would redo what was just undone.
     end_taken_back(journal.head.undo_of, journal.head.run)
     journal.end(Outcome.WRITTEN.value)
 
 
 def end_taken_back(undone: str | None, by: str) -> None:
-    """Tell the journal of an interrupted run that there is nothing to go on with.
+    """Mark an interrupted run as rolled back in its journal.
 
     Args:
-        undone: The run that was taken back, if any.
-        by: The run that took it back.
+        undone: Run that was undone, if any.
+        by: Run that undid it.
     """
     standing = run_journals.look_up(undone) if undone else None
     if standing is not None and standing.ended is None:
@@ -162,10 +162,10 @@ def go_on(
     stored: Stored,
     report: ReportFile | None,
 ) -> None:
-    """Go on with a run that was interrupted, and tell how it ended.
+    """Resume an interrupted run, and report its outcome.
 
     Raises:
-        ConflictError: It is done but for samples that were changed by somebody else.
+        ConflictError: If it is done except for samples that someone else changed.
         AspenError: See `drive`.
     """
     out, head = context.out, journal.head
@@ -218,7 +218,7 @@ def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
 
 
 def _subject_of(journal: RunJournal, stored: Stored) -> Subject:
-    """The run as it was told when it began; the history has the rest."""
+    """Return the run as described when it began; the history has the rest."""
     head = journal.head
     return Subject(
         command=head.command,
@@ -238,6 +238,6 @@ def _so_far(running: Running) -> str:
 
 
 def _say_stopping(context: AppContext) -> None:
-    # In a signal's handler: the streams of Python may be in the middle of something.
+    # This runs in a signal handler, so Python's streams may be mid-write.
     if context.out.err.isatty():
         os.write(context.out.err.fileno(), _STOPPING)

@@ -1,4 +1,4 @@
-"""Samples by either road: straight from the database, or through the API."""
+"""Access to samples through either backend: directly in the database, or through the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterator[Found]:
-    """The samples that a query finds."""
+    """Provide the samples that match a query."""
     road = params.chosen_road(context, via)
     params.announce(context, road)
     if road is Road.API:
@@ -39,7 +39,7 @@ def described(
     group: str | None,
     by: SampleKey | None,
 ) -> list[SampleDetails]:
-    """Everything that is told about the samples that the keys name."""
+    """Return the details of the samples that the keys identify."""
     road = params.chosen_road(context, via)
     params.announce(context, road)
     if road is Road.API:

@@ -1,4 +1,4 @@
-"""``aspencli samples``: look at samples."""
+"""``aspencli samples``: list and show samples."""
 
 from __future__ import annotations
 

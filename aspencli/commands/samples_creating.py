@@ -1,4 +1,4 @@
-"""``aspencli samples create``: through the API."""
+"""``aspencli samples create``, through the API."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def create(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the table is read; see `aspencli.services.tables.open_table`."""
+    """The options for reading the table; see `aspencli.services.tables.open_table`."""
 
     path: str
     encoding: str | None
@@ -191,7 +191,7 @@ def _check_sources(
 
 @contextmanager
 def _written(sequence: str) -> Iterator[Path]:
-    """Write a sequence that was given on the command line, or the file's name for it, as FASTA."""
+    """Provide a sequence from the command line as a FASTA file; use a file name as is."""
     named = Path(sequence).expanduser()
     if not _LETTERS(sequence) and not sequence.startswith(">") and named.is_file():
         yield named
@@ -206,13 +206,13 @@ def _is_stream(path: Path) -> bool:
     try:
         kind = path.stat().st_mode
     except OSError:
-        return False  # it is told where it is read
+        return False  # reported when it is read
     return (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)) and os.access(path, os.R_OK)
 
 
 @contextmanager
 def _file(name: str) -> Iterator[Path]:
-    """A file that can be read twice, which what a pipe brings cannot."""
+    """Provide a file that can be read twice, by copying a pipe to a temporary file."""
     path = homes.expand(name)
     if name != STDIN and not _is_stream(path):
         yield path

@@ -1,4 +1,4 @@
-"""``aspencli samples update`` and ``delete``: through the API."""
+"""``aspencli samples update`` and ``delete``, through the API."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CHANGE_COLUMNS = (
 )
 _NOTHING_NAMED = "Nothing was deleted: no sample was named."
 _FRESH_S = 10.0
-"""What was read longer ago than this is read again before it is written over."""
+"""Maximum age, in seconds, of data that is overwritten without reading it again."""
 
 
 def register(app: typer.Typer) -> None:
@@ -151,7 +151,7 @@ def delete(
     from aspencli.services.sample_removal import delete_samples
 
     context = current(ctx)
-    if not keys and file is None:  # as of old; standard input is read only where - says so
+    if not keys and file is None:  # as in older versions; stdin is read only for -
         return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
     ids = chosen_ids(context, keys, file, KEYS)
     scope = chosen_scope(context, group, pathogen, writing=True)
@@ -174,7 +174,7 @@ def delete(
 
 
 def outcome_row(sample: Sample, outcome: str) -> Row:
-    """A sample as reports show it."""
+    """Return the report row of a sample."""
     from aspencli.services.samples_asked import place_of
 
     return {

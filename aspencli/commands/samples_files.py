@@ -1,4 +1,4 @@
-"""``aspencli samples download``, ``validate-ids`` and ``submission-template``: through the API."""
+"""``aspencli samples download``, ``validate-ids`` and ``submission-template``, through the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALIDATED_COLUMNS = (
 
 
 class Form(StrEnum):
-    """The public repositories whose form can be filled in, as the service spells them."""
+    """The public repositories with a submission form, spelled as the service does."""
 
     GISAID = "GISAID"
     GENBANK = "GenBank"

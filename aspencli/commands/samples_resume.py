@@ -1,4 +1,4 @@
-"""Going on with a renaming through the API that was interrupted."""
+"""Resumption of an interrupted rename through the API."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from aspencli.services.runs import (
 
 
 def take_up(context: AppContext, what: str, report: Path | None) -> None:
-    """Go on with a run, and tell how it ended.
+    """Resume a run, and report its outcome.
 
     Args:
-        context: The run of the program.
-        what: The run, or its journal.
-        report: Where the report shall be; None for no report.
+        context: Application context.
+        what: ID of the run, or its journal.
+        report: Path of the report; None for no report.
 
     Raises:
-        BadInputError: There is nothing to go on with, or not on this target.
-        ConflictError: Another process is at work on it, or some samples had to be left alone.
+        BadInputError: If there is nothing to resume on this target.
+        ConflictError: If another process is working on it, or some samples were skipped.
     """
     with ExitStack() as stack:
         journal = stack.enter_context(run_journals.reopen(_path_of(what)))
@@ -71,10 +71,10 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
 
 
 def _refuse_beside_other(journal: RunJournal) -> None:
-    """Refuse to resume a run while another one keeps its group.
+    """Refuse to resume a run while another one blocks its group.
 
     Raises:
-        ConflictError: Such a run is there; it may be the one that takes this one back.
+        ConflictError: If there is such a run; it may be an undo of this one.
     """
     head = journal.head
     other = run_journals.unfinished(head.target, head.group_id, (head.run, head.undo_of), head.api)
@@ -103,7 +103,7 @@ def _given_api(run: str) -> str | None:
 
 
 def _known_place(head: Head) -> Place:
-    """Return where a run was made, as its own journal or the history tells it."""
+    """Return where a run was made, according to its own journal or the history."""
     if head.api:
         return Place(api=head.api)
     found = _recorded(head.run)

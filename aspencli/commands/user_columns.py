@@ -1,4 +1,4 @@
-"""How users are shown."""
+"""Columns and formatting of users."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ LIST_COLUMNS = (
 
 
 def for_reading(user: Row) -> Row:
-    """The user with the groups and roles in words, for a table."""
+    """Return the user with groups and roles as text, for a table."""
     groups = (f"{group['name']} ({', '.join(group['roles'])})" for group in user["groups"])
     return {**user, "groups": ", ".join(groups)}

@@ -1,4 +1,4 @@
-"""``aspencli users``: look at users, onboard new ones, and see to one's own account."""
+"""``aspencli users``: list, show, and onboard users, and manage one's own account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aspencli usher``: samples on the tree of UShER."""
+"""``aspencli usher``: placement of samples on UShER trees."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TREE_COLUMNS = (
 LINK_COLUMNS = (Column("url", "Address", whole=True),)
 _PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
 _GENOMES = {"SC2": "wuhCor1"}
-"""What UCSC calls the reference genome of a pathogen."""
+"""UCSC's names of the reference genomes, by pathogen."""
 CONSUMER = "USHER"
-"""What the service is told of who loads the sequences."""
+"""The consumer of the sequences, as reported to the service."""
 
 
 @app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
@@ -95,10 +95,10 @@ def get_link(
 
 
 def _genome(slug: str) -> str:
-    """Return what UCSC calls a pathogen's reference genome.
+    """Return UCSC's name of a pathogen's reference genome.
 
     Raises:
-        BadInputError: UCSC places no samples of this pathogen.
+        BadInputError: If UCSC does not support this pathogen.
     """
     if slug not in _GENOMES:
         raise BadInputError(

@@ -1,1 +1,1 @@
-"""What the operator sees: results on stdout, everything else on stderr."""
+"""Output for the operator: results on stdout, everything else on stderr."""

@@ -1,4 +1,4 @@
-"""Messages, questions, progress and tables: what a person reads."""
+"""Messages, prompts, progress bars, and tables for people to read."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
     from aspencli.output.layout import Layout
 
-_PART = 1_000  # rows of a table that are laid out at once
+_PART = 1_000  # rows of a table that are laid out at a time
 _HEIGHT = 24  # lines; no table depends on it
-_NARROW = 100  # columns; below it a table leaves its secondary columns out
-_TRIES = 3  # answers to one question
-_SETTLE_S = 0.1  # without input before a question; nobody reads and answers one faster
-_PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave more
-_PIECES = 100  # of a paste; a key that is held down must not keep a question from appearing
+_NARROW = 100  # columns; on narrower terminals, tables drop secondary columns
+_TRIES = 3  # attempts at one question
+_SETTLE_S = 0.1  # quiet time before a question; no one reads and answers one faster
+_PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave longer gaps
+_PIECES = 100  # of a paste; a key that is held down must not block a question forever
 _STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
 
 
 class Tick(Protocol):
-    """What is called while something long goes on."""
+    """A callback for progress of a long operation."""
 
     def __call__(self, done: int, /) -> None:
-        """Say how much is done by now."""
+        """Report how much is done so far."""
 
 
 class _Guarded:
-    """A stream whose failures are told to somebody, and which goes on.
+    """A stream that reports write failures to a callback and then continues.
 
     Args:
-        stream: The stream.
-        fail: Is told each failure, and raises it where that shall end the command.
+        stream: Stream to wrap.
+        fail: Called with each failure; may raise it to end the command.
     """
 
     def __init__(self, stream: TextIO, fail: Callable[[OSError], None]):
@@ -69,46 +69,46 @@ class _Guarded:
 
     def _give_up(self, error: OSError) -> None:
         self._fail(error)
-        # What is in the buffer would fail again at each flush, and at the end of the process.
+        # Buffered text would fail again at each flush and at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @dataclass
 class Output:
-    """The two streams, and how they may be used.
+    """The two output streams and the settings for using them.
 
     Attributes:
         form: ``table``, ``json``, ``jsonl``, ``csv`` or ``tsv``; None means a table on a terminal
             and ``tsv`` elsewhere.
-        no_input: Whether a question is refused instead of asked.
-        stdout: Where results go.
-        stderr: Where everything else goes.
-        lost: Why a result of a command that writes could not be printed; None where it was.
+        no_input: Whether to refuse questions instead of asking them.
+        stdout: Stream for results.
+        stderr: Stream for everything else.
+        lost: Error that prevented a writing command from printing its result, or None.
     """
 
     form: str | None = None
     no_input: bool = False
     stdout: TextIO | None = None
     stderr: TextIO | None = None
-    is_asking: bool = field(default=False, init=False)  # a question has no answer yet
+    is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     lost: OSError | None = field(default=None, init=False)
     _finishes: bool = field(default=False, init=False, repr=False)
 
     @property
     def out(self) -> TextIO:
-        """Where results go."""
+        """Return the stream for results."""
         return cast("TextIO", _Guarded(self.stdout or sys.stdout, self._lose))
 
     @property
     def err(self) -> TextIO:
-        """Where everything else goes. A message that cannot be shown changes no outcome."""
+        """Return the stream for everything else. A failure to write to it changes no outcome."""
         return cast("TextIO", _Guarded(self.stderr or sys.stderr, lambda _error: None))
 
     def finish_anyway(self) -> None:
-        """From now on, let no result that cannot be printed end the command.
+        """Keep running even if results can no longer be printed.
 
-        A write may be under way: the command has to be finished, and its exit code has to tell what
-        was written. `lost` then says why the result is missing.
+        A write may be in progress: the command must finish, and its exit code must reflect what was
+        written. `lost` then holds the reason why the result is missing.
         """
         self._finishes = True
 
@@ -119,21 +119,21 @@ class Output:
 
     @property
     def chosen_form(self) -> str:
-        """The format of results."""
+        """Return the format of results."""
         return self.form or ("table" if self.out.isatty() else "tsv")
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody is there to answer a question."""
-        stdin = sys.stdin  # None where the process was started without one
+        """Return True if there is a terminal to answer questions on."""
+        stdin = sys.stdin  # None if the process was started without one
         return not self.no_input and stdin is not None and stdin.isatty() and self.err.isatty()
 
     # Results
 
     def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
-        """Show rows on stdout; ``empty`` is said on stderr when there is none."""
+        """Show rows on stdout; if there are none, print ``empty`` on stderr."""
         rows = iter(rows)
-        first = list(islice(rows, 1))  # before a heading is written: a query may fail here
+        first = list(islice(rows, 1))  # before the heading is written: a query may fail here
         if self.chosen_form == "table":
             if first:
                 self._table(columns, chain(first, rows))
@@ -144,7 +144,7 @@ class Output:
             self.info(empty)
 
     def records(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
-        """Show several things: in a table one below the other, else as rows."""
+        """Show several items: in table format one below the other, else as rows."""
         if self.chosen_form != "table":
             return self.rows(columns, rows)
         for number, row in enumerate(rows):
@@ -154,10 +154,10 @@ class Output:
         return None
 
     def record(self, columns: Sequence[Column], row: Row) -> None:
-        """Show one thing: its fields below each other in a table, else as one row."""
+        """Show one item: in table format with one field per line, else as one row."""
         if self.chosen_form != "table":
             return self.rows(columns, [row])
-        from rich.table import Table  # only where a table is drawn
+        from rich.table import Table  # imported only when a table is drawn
 
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
@@ -168,39 +168,39 @@ class Output:
         return self.out.flush()
 
     def text(self, text: str) -> None:
-        """Show text on stdout as it is."""
+        """Print text on stdout unchanged."""
         self.out.write(text if text.endswith("\n") else text + "\n")
         self.out.flush()
 
     @property
     def width(self) -> int:
-        """How many characters a line of the results may have."""
+        """Return the maximum width of a line of results, in characters."""
         return _width(self.out)
 
     def styled(self, style: str, text: str) -> str:
-        """Text of our own for stdout, in a colour where it takes one."""
+        """Return trusted text for stdout, in color where supported."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour(self.out) else text
 
     # Messages
 
     def info(self, message: str) -> None:
-        """Say what is going on."""
+        """Report progress or other information."""
         self._say("", message)
 
     def done(self, message: str) -> None:
-        """Say what has been achieved."""
+        """Report success."""
         self._say(self._styled("done", "✓ ", ""), message)
 
     def warn(self, message: str) -> None:
-        """Say what the operator should know before relying on the result."""
+        """Warn about something to know before relying on the result."""
         self._say(self._styled("warn", "Warning: "), message)
 
     def hint(self, message: str) -> None:
-        """Say what to do next."""
+        """Suggest what to do next."""
         self._say(self._styled("hint", "→ ", "  "), message)
 
     def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
-        """Say what failed and why, and what to do next."""
+        """Report what failed and why, and what to do next."""
         self._say(self._styled("error", "Error: "), message)
         for line in details:
             self._say("  ", line)
@@ -220,12 +220,12 @@ class Output:
     def ask(self, question: str) -> str:
         """Return the operator's answer exactly as typed, without the line break.
 
-        Only one line that is typed after the question has appeared counts. Whatever was typed or
-        pasted before is discarded, and several lines that arrive at once are a paste: they answer
-        neither this question nor the next.
+        Only a single line typed after the question has appeared counts. Anything typed or pasted
+        before it is discarded, and several lines that arrive at once are treated as a paste: they
+        answer neither this question nor the next.
 
         Raises:
-            RefusedError: There is no terminal, or every answer was a paste of several lines.
+            RefusedError: If there is no terminal, or every answer was a paste of several lines.
         """
         if not self.interactive:
             raise RefusedError(
@@ -249,14 +249,14 @@ class Output:
         raise RefusedError("not confirmed; nothing was written")
 
     def confirm(self, question: str) -> bool:
-        """Return True if the operator says yes; anything else is a no."""
+        """Return True if the operator answers yes; anything else means no."""
         return self.ask(f"{question} [y/N]").strip().lower() in {"y", "yes"}
 
     # Progress
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Tick]:
-        """A progress bar on stderr for what takes longer than a second; silent off a terminal."""
+        """Show a progress bar on stderr after a second; show nothing if it is not a terminal."""
         if not self.err.isatty():
             yield lambda _done: None
             return
@@ -267,7 +267,7 @@ class Output:
 
     @contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        """The same for a download; told the bytes that came, and how many there are in all."""
+        """Show a progress bar for a download; the callback takes bytes received and total."""
         if not self.err.isatty():
             yield lambda _done, _total: None
             return
@@ -276,10 +276,10 @@ class Output:
         with Bar(self._console(self.err), label, None, in_bytes=True) as bar:
             yield bar.update_both
 
-    # How
+    # Helpers
 
     def colour(self, stream: TextIO) -> bool:
-        """Whether a stream takes colours (NO_COLOR and TERM=dumb say no)."""
+        """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
         return (
             stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         )
@@ -290,15 +290,15 @@ class Output:
         return text if otherwise is None or _encodes(self.err, text) else otherwise
 
     def _say(self, lead: str, message: str) -> None:
-        # The lead is ours and may hold colours; the message may hold text from data.
-        # A server indents its second line with a tab, which `visible` would spell out.
+        # The lead is trusted and may contain colors; the message may contain text from data.
+        # A server indents its second line with a tab, which `visible` would escape.
         lines = "\n".join(visible(line.expandtabs(4)) for line in message.split("\n"))
         self.err.write(_encodable(self.err, lead + lines) + "\n")
         self.err.flush()
 
     def _table(self, columns: Sequence[Column], rows: Iterator[Row]) -> None:
         layout, console = self._layout(columns, self.out), self._console(self.out)
-        while part := list(islice(rows, _PART)):  # they may be more than the memory holds
+        while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
             console.print(layout.part(part))
 
     def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
@@ -314,8 +314,8 @@ class Output:
         return Console(
             file=stream,
             width=_width(stream),
-            height=_HEIGHT,  # or else the width does not count where TERM is dumb
-            # Not no_color, which leaves bold type in.
+            height=_HEIGHT,  # otherwise Rich ignores the width where TERM is dumb
+            # Not no_color, which keeps bold text.
             color_system="auto" if self.colour(stream) else None,
             highlight=False,
             markup=False,
@@ -324,18 +324,18 @@ class Output:
 
 
 def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:
-    """Discard what is typed or pasted on a terminal until it has been quiet for a moment.
+    """Discard terminal input until there has been none for a moment.
 
-    The terminal driver hands out one line at a time and keeps the rest, so nothing of it is in a
-    buffer of this process as long as answers are read with `read_line`.
+    The terminal driver returns one line at a time and keeps the rest, so none of it is buffered in
+    this process as long as answers are read with `read_line`.
 
     Args:
-        descriptor: The terminal.
-        quiet_s: How many seconds without a new line end the wait. A paste arrives in pieces: over
-            SSH some milliseconds apart.
+        descriptor: File descriptor of the terminal.
+        quiet_s: Seconds without a new line that end the wait. A paste arrives in pieces, some
+            milliseconds apart over SSH.
 
     Returns:
-        True if a whole line was discarded; half a line is discarded as well.
+        True if a whole line was discarded; a partial line is discarded as well.
     """
     import select
     import termios
@@ -352,12 +352,12 @@ def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:
 
 
 def read_line(descriptor: int) -> str | None:
-    """Return the next line of a terminal without its line break; None if it ends before one."""
+    """Return the next line from a terminal without its line break, or None at end of input."""
     line = b""
     while not line.endswith((b"\n", b"\r")):
         read = os.read(descriptor, 1)
         if not read:
-            return None  # Ctrl-D: half an answer is none
+            return None  # Ctrl-D: an incomplete answer does not count
         line += read
     return line[:-1].decode("utf-8", "backslashreplace")
 

@@ -1,4 +1,4 @@
-"""Tables that keep one line a row: what has room to give is cut, identifiers are not."""
+"""Tables with one line per row: flexible columns are truncated, identifiers are not."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rich.table import Table
 from aspencli.output.rendering import Column, Row, table_cell
 
 _GAP = 2  # between two columns
-_LEAST = 8  # a column is not cut shorter than this
-_READABLE = 14  # secondary columns go before another is cut shorter than this
+_LEAST = 8  # a column is never cut shorter than this
+_READABLE = 14  # secondary columns are dropped before another is cut shorter than this
 
 
 class Layout:
-    """A table that fits the width where that can be done without cutting an identifier.
+    """A table that fits the width where possible without truncating an identifier.
 
-    Secondary columns are left out before the others are cut beyond recognition. It may come in
-    parts; what is in the first decides which columns are shown.
+    Secondary columns are dropped before the others are cut beyond recognition. Rows may be added
+    in parts; the first part determines which columns are shown.
 
     Args:
-        columns: The columns.
-        width: How wide it may be, in characters.
+        columns: Columns of the table.
+        width: Maximum width, in characters.
     """
 
     def __init__(self, columns: Sequence[Column], width: int):
@@ -32,7 +32,7 @@ class Layout:
         self._is_begun = False
 
     def part(self, rows: Sequence[Row]) -> Table:
-        """The next rows, as wide as those before them at least; the first ones have the heading."""
+        """Return the next rows, no narrower than earlier ones; only the first have a heading."""
         cells = {c.key: [table_cell(row[c.key]) for row in rows] for c in self._columns}
         for key, texts in cells.items():
             self._natural[key] = max(self._natural[key], *map(cell_len, texts))
@@ -41,7 +41,7 @@ class Layout:
         limit = _cut(self._columns, self._natural, self._width)
         table = Table(box=None, header_style="bold", pad_edge=False, show_header=not self._is_begun)
         for column in self._columns:
-            # Where even the identifiers do not fit, they are folded: no character is lost.
+            # Where even the identifiers do not fit, they wrap, so that no character is lost.
             fits = limit is not None
             table.add_column(
                 column.title,
@@ -61,7 +61,7 @@ class Layout:
             self._columns = [column for column in self._columns if not column.secondary]
 
     def _least(self, column: Column, limit: int | None) -> int | None:
-        """How wide a column of a further part is at least."""
+        """Return the minimum width of a column in later parts."""
         if not self._is_begun or limit is None:
             return None
         natural = self._natural[column.key]
@@ -69,7 +69,7 @@ class Layout:
 
 
 def _cut(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> int | None:
-    """The greatest width to cut the flexible columns to; None when there is none that does."""
+    """Return the largest width for flexible columns that fits, or None if there is none."""
     room = width - _GAP * (len(columns) - 1) - sum(natural[c.key] for c in columns if c.whole)
     flexible = [natural[column.key] for column in columns if not column.whole]
     limit = max([_READABLE, *flexible])

@@ -1,4 +1,4 @@
-"""The first rows of a result, and how many more there are."""
+"""The first page of a result, and the number of rows it leaves out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from aspencli.output.rendering import Column, Row
 
 
 class Found(Protocol):
-    """What a query found, in an order that can be gone on with behind an id."""
+    """A query result, in an order that can be resumed after an ID."""
 
     def rows(self, limit: int | None) -> Iterator[Any]:
-        """The rows one by one; all of them when there is no limit."""
+        """Yield the rows; all of them if there is no limit."""
 
     def count(self) -> int:
-        """How many there are in all."""
+        """Return the total number of rows."""
 
 
 def show_page(
@@ -29,17 +29,17 @@ def show_page(
     noun: str,
     as_row: Callable[[Row], Row] = dict,
 ) -> None:
-    """Show the first rows as they come; when there are more, say on stderr how to see them.
+    """Show the first rows as they arrive; if there are more, say on stderr how to see them.
 
     Args:
-        out: Where to.
-        columns: What to show; the first is the id.
-        found: What was found.
-        limit: At most so many rows; None means all.
-        noun: What the rows are, in the plural.
-        as_row: What is done to the fields of each row before it is shown.
+        out: Destination.
+        columns: Columns to show; the first is the ID.
+        found: Query result.
+        limit: Maximum number of rows; None means all.
+        noun: Plural noun for the rows.
+        as_row: Converts the fields of each row before it is shown.
     """
-    rows = found.rows(None if limit is None else limit + 1)  # one more tells whether there are more
+    rows = found.rows(None if limit is None else limit + 1)  # one extra, to see if there are more
     last: Any = None
 
     def shown() -> Iterator[Row]:

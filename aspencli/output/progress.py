@@ -22,13 +22,13 @@ _PATIENCE = 1.0  # seconds before the bar appears
 
 
 class Bar:
-    """One bar; it is drawn after a second, and removed at the end.
+    """One progress bar, drawn after a second and removed at the end.
 
     Args:
-        console: Where it is drawn.
-        label: What goes on.
-        total: How much there is to do; None where that is not known, or not yet.
-        in_bytes: Whether that are bytes.
+        console: Console to draw on.
+        label: Description of the work.
+        total: Amount of work; None if unknown, or not known yet.
+        in_bytes: Whether the amount is in bytes.
     """
 
     def __init__(self, console: Console, label: str, total: int | None, *, in_bytes: bool = False):
@@ -43,7 +43,7 @@ class Bar:
             transient=True,
         )
         self._task = self._progress.add_task(label, total=total)
-        # A timer and not a look at the clock in update(): one long statement sends no updates.
+        # A timer rather than a check in update(), because one long statement sends no updates.
         self._timer = threading.Timer(_PATIENCE, self._progress.start)
         self._timer.daemon = True
 
@@ -62,9 +62,9 @@ class Bar:
         self._progress.stop()
 
     def update(self, done: int) -> None:
-        """Show how much is done by now."""
+        """Show how much is done so far."""
         self._progress.update(self._task, completed=done)
 
     def update_both(self, done: int, total: int | None) -> None:
-        """Show how much is done by now, and of how much."""
+        """Show how much is done so far, and the total."""
         self._progress.update(self._task, completed=done, total=total)

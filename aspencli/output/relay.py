@@ -1,4 +1,4 @@
-"""What other layers log, shown to the operator."""
+"""Log messages of other layers, shown to the operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aspencli.output.console import Output
 
 
 class _Relay(logging.Handler):
-    """A log handler that writes to the operator's messages."""
+    """A log handler that writes to the operator's output."""
 
     def __init__(self, out: Output):
         super().__init__(logging.INFO)
@@ -24,7 +24,7 @@ class _Relay(logging.Handler):
 
 @contextmanager
 def relayed(logger: logging.Logger, out: Output) -> Iterator[None]:
-    """Show what a logger is given, for the length of a ``with`` block."""
+    """Show the messages of a logger within a ``with`` block."""
     relay = _Relay(out)
     logger.addHandler(relay)
     try:

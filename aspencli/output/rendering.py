@@ -1,4 +1,4 @@
-"""Results in the format that was asked for; the only writer of stdout."""
+"""Formatting of results as JSON, JSON Lines, CSV, and TSV, and of table cells."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Column:
     """One column of a result.
 
     Attributes:
-        key: Its name in every machine format; a contract.
+        key: Its name in every machine-readable format; a contract.
         title: Its heading in a table.
-        right: Whether a table sets it flush right, as numbers are.
-        secondary: Whether a table leaves it out when the terminal is narrow.
-        whole: Whether a table shows it to the last character, as identifiers are.
+        right: Whether tables right-align it, as for numbers.
+        secondary: Whether tables drop it on a narrow terminal.
+        whole: Whether tables never truncate it, as for identifiers.
     """
 
     key: str
@@ -36,12 +36,12 @@ _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
 
 
 def write_rows(stream: TextIO, form: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
-    """Write rows as ``json``, ``jsonl``, ``csv`` or ``tsv``, one by one as they come."""
+    """Write rows as ``json``, ``jsonl``, ``csv``, or ``tsv``, one at a time as they arrive."""
     _WRITERS[form](stream, columns, rows)
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it: dates in ISO 8601, UTC where they carry a zone."""
+    """Return the value as a JSON type; dates and times are in ISO 8601."""
     if value is None or value.__class__ in _PLAIN:
         return value
     if isinstance(value, enum.Enum):
@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
 
 
 def cell(value: Any) -> str:
-    """The value as the text of one cell; empty for none."""
+    """Return the value as the text of one cell; empty for None."""
     if value.__class__ is str:
         return str(value)
     value = plain(value)
@@ -113,12 +113,12 @@ _WRITERS: dict[str, _Writer] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "ts
 
 
 def table_cell(value: Any) -> str:
-    """The value as a table shows it: one line, nothing that a terminal would obey."""
+    """Return the value for a table: one line, without terminal control characters."""
     return visible(cell(value))
 
 
 def record_field(value: Any) -> str:
-    """The value as a record shows it: a list takes a line an item, no JSON to decipher."""
+    """Return the value for a record: one line per item of a list, and no JSON."""
     value = plain(value)
     items = value if isinstance(value, list) else [value]
     return "\n".join(visible(_phrase(item)) for item in items)

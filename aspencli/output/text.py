@@ -1,4 +1,4 @@
-"""Text from data, made harmless for where it is shown."""
+"""Escaping of untrusted text for the place where it is shown, and formatting of quantities."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-# C0 and C1 controls, line separators, and the marks that turn the direction of writing:
-# any of them could move the cursor, colour the screen, or show an identifier as another.
+# C0 and C1 controls, line separators, and bidirectional marks: any of them could move the
+# cursor, color the screen, or make one identifier look like another.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
@@ -19,31 +19,31 @@ _encode_ascii = json.JSONEncoder().encode
 
 
 def visible(text: str) -> str:
-    """The text with every control character spelled out: ESC becomes four visible characters."""
-    if text.isprintable():  # as nearly all are, and it is told in no time
+    """Return the text with control characters escaped: ESC becomes four visible characters."""
+    if text.isprintable():  # true of nearly all text, and fast to check
         return text
     return _UNSAFE.sub(lambda match: _escape(match[0]), text)
 
 
 def no_formula(text: str) -> str:
-    """The text, with an apostrophe before what a spreadsheet would compute (OWASP)."""
+    """Return the text, with an apostrophe before a spreadsheet formula (OWASP)."""
     return "'" + text if text.startswith(_FORMULA) else text
 
 
 def tsv_cell(text: str) -> str:
-    """The text with tab, line feed, carriage return and backslash written as escapes."""
+    """Return the text with tab, line feed, carriage return, and backslash escaped."""
     if text.isprintable() and "\\" not in text:
         return text
     return visible("".join(_TSV.get(char, char) for char in text))
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something, in words."""
+    """Return a count and its noun, in the plural where needed."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def size_text(size: int) -> str:
-    """A number of bytes as people say it: ``7.4 MB`` (powers of 1,000)."""
+    """Return a number of bytes in a readable unit: ``7.4 MB`` (powers of 1,000)."""
     amount, unit = float(size), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if amount < 1_000:  # noqa: PLR2004 - the step from unit to unit
@@ -53,10 +53,10 @@ def size_text(size: int) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """The text as one cell of a CSV file (RFC 4180), nothing in it that a terminal would obey.
+    """Return the text as one CSV cell (RFC 4180), without terminal control characters.
 
-    Line breaks and tabs stay as they are, inside quotes; `csv.writer` leaves a bare carriage return
-    unquoted, which no reader takes.
+    Line breaks and tabs are kept, inside quotes; `csv.writer` leaves a bare carriage return
+    unquoted, which no reader accepts.
     """
     if not text.isprintable():
         text = _UNSAFE.sub(lambda m: m[0] if m[0] in _WHITE else _escape(m[0]), text)
@@ -66,9 +66,9 @@ def csv_cell(text: str) -> str:
 
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
-    """The value as JSON in one line, nothing in it that a terminal would obey.
+    """Return the value as JSON on one line, without terminal control characters.
 
-    What is escaped reads back as it was. The value is made of what JSON knows.
+    Escaped text reads back unchanged. The value must consist of JSON types.
     """
     text = _encode_ascii(value) if ascii_only else _encode(value)
     return (
@@ -81,7 +81,7 @@ def _escape(char: str) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A length of time as people say it: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``5 h 02 min``."""
+    """Return a duration in readable units: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``5 h 02 min``."""
     if seconds < 10:  # noqa: PLR2004 - below it the tenths matter
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,1 +1,1 @@
-"""What the command line can do, free of how it is asked for and shown."""
+"""The logic behind the commands, independent of argument parsing and output."""

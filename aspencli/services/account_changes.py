@@ -1,4 +1,4 @@
-"""What a file may say of users, their roles, and groups; and what they are found by."""
+"""The columns of user and group files: keys that find rows, and fields that change them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _USER_NEEDS, _GROUP_NEEDS = "every user has one", "every group has one"
 
 
 def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
-    """Make the meaning of a cell out of the rule for such a text."""
+    """Return a cell parser that applies a validation rule."""
 
     def understand(cell: str) -> Understood:
         reason = flaw(cell)
@@ -47,7 +47,7 @@ def _text(
     longest: int = LONGEST_TEXT,
     flaw: Callable[[str, int], str | None] = name_flaw,
 ) -> Callable[[str], Understood]:
-    """A text of one line; its bounds are those of the service's API (POST /v2/groups/)."""
+    """Return a parser for one line of text, with the limits of the API (POST /v2/groups/)."""
 
     def understand(cell: str) -> Understood:
         if len(cell) < shortest:
@@ -59,7 +59,7 @@ def _text(
 
 
 def _account(cell: str) -> Understood:
-    """What the identity provider calls somebody or something."""
+    """Parse an ID assigned by the identity provider."""
     if any(map(str.isspace, cell)):
         return None, "holds white space"
     return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)

@@ -1,4 +1,4 @@
-"""What goes on in a database: who is connected, who waits for whom, who replicates it."""
+"""The activity in a database: connections, lock waits, and replication."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from db.sessions import ReadSession
 
 @dataclass(frozen=True)
 class Activity:
-    """What goes on in the database; what other users do is hidden from an ordinary one.
+    """The activity in a database; other users' details are hidden from an ordinary user.
 
     Attributes:
-        connections: The sessions in this database, ours left out.
-        max_connections: How many the whole server takes.
-        longest_s: The age of the oldest open transaction of others, in seconds; None: there is
-            none.
-        longest: Who that is, in words.
-        waiting: How many sessions wait for a lock.
-        blockers: The server processes that they wait for.
+        connections: Number of other sessions in this database.
+        max_connections: Connection limit of the whole server.
+        longest_s: Age of the oldest open transaction of another session, in seconds, if any.
+        longest: Description of that session.
+        waiting: Number of sessions waiting for a lock.
+        blockers: PIDs of the server processes that block them.
     """
 
     connections: int
@@ -34,12 +33,12 @@ class Activity:
 
 @dataclass(frozen=True)
 class Replication:
-    """Whether the server is a standby, or who follows it.
+    """The server's role in replication.
 
     Attributes:
-        standby: It replays another server, and refuses every write.
-        lag_s: As a standby, how far it is behind, in seconds; else None.
-        followers: As a primary, how many standbys follow it.
+        standby: True if the server replays another one and rejects every write.
+        lag_s: Replication lag of a standby, in seconds; None on a primary.
+        followers: Number of standbys that replicate from this server.
     """
 
     standby: bool
@@ -53,7 +52,7 @@ class Replication:
 
 
 def activity(session: ReadSession) -> Activity:
-    """Look at the other sessions of the session's database."""
+    """Return the activity of the other sessions in the session's database."""
     rows = session.execute(
         sa.text(
             "SELECT pid, usename, application_name, state,"
@@ -82,7 +81,7 @@ def _who(row: Any) -> str:
 
 
 def replication(session: ReadSession) -> Replication:
-    """Ask the server for its part in a replication."""
+    """Return the server's role in replication."""
     standby = bool(session.scalar(sa.text("SELECT pg_is_in_recovery()")))
     lag = (
         "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"

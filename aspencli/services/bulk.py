@@ -1,4 +1,4 @@
-"""Bulk runs: read, plan, apply, undo; by whatever store serves the target."""
+"""Bulk runs: read, plan, apply, and undo, with whichever store serves the target."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ from db.errors import OutcomeUnknownError, RowsMovedError
 from db.rights import Right
 
 WriteRows = Callable[[IO[bytes]], None]
-"""Writes the undo rows to an open file."""
+"""A function that writes the undo rows to an open file."""
 
 
 class PlanStore(Protocol):
-    """What plans a bulk run: the database, or a list that the API gave."""
+    """A store that plans a bulk run: the database, or a list fetched from the API."""
 
     @property
     def encoding(self) -> str | None:
-        """Python's name for the encoding of the texts; None where every character can be stored."""
+        """Return Python's name for the text encoding, or None if it can store every character."""
 
     def load(self, requests: Iterable[Request]) -> int:
-        """Take the rows of the file."""
+        """Load the rows of the file and return their number."""
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
-        """Compare it with what is there."""
+        """Compare the loaded rows with the current data, and return the plan."""
 
     def problems(self) -> Generator[Problem, None, None]:
-        """What stands in the way."""
+        """Yield the problems that prevent the plan from being applied."""
 
     def left_out(self) -> Generator[Problem, None, None]:
-        """What was left out of the plan."""
+        """Yield the rows left out of the plan, each with the reason."""
 
     def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
-        """Add to the problem of each of these lines why its key may name no row.
+        """Add to each line's problem the reason its key may match no row.
 
         Args:
-            unknown: For each line what is odd about its key, and the key that may be meant.
+            unknown: For each line, what is odd about its key, and the key that may be meant.
         """
 
     def moved(self) -> Generator[MovedRow, None, None]:
-        """What the rows of the plan hold although something else was expected."""
+        """Yield the values in the planned rows that differ from the expected ones."""
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
-        """Every row of the file, with what stands in its way."""
+        """Yield every row of the file, with the reason it cannot be applied, if any."""
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
-        """The plan, row by row."""
+        """Return the planned rows."""
 
 
 class BulkStore(PlanStore, Protocol):
-    """What also applies it at once: the database."""
+    """A store that can also apply the plan, in one transaction: the database."""
 
     def lacking_rights(self) -> list[Right]:
-        """Return the rights that `apply` would need and the user does not have."""
+        """Return the privileges that `apply` needs and the user lacks."""
 
     def apply(
         self,
@@ -76,14 +76,14 @@ class BulkStore(PlanStore, Protocol):
         before_commit: Callable[[], None],
         begun: Callable[[int], None],
     ) -> Path:
-        """Write all of it or nothing; the undo file."""
+        """Write all changes or none, and return the path of the undo file."""
 
 
 class Faults:
-    """The bad lines of a file; they may be many, so most of them wait on disk."""
+    """The bad lines of a file, spooled to disk because there may be many."""
 
     _IN_MEMORY = 1 << 20  # bytes
-    _MOST_KEYS = 1_000  # that are explained; more are not read, and a file may have any number
+    _MOST_KEYS = 1_000  # to explain; a file may have any number of odd keys
 
     def __init__(self) -> None:
         self.count = 0
@@ -93,20 +93,20 @@ class Faults:
         )
 
     def add(self, fault: Fault) -> None:
-        """Take one."""
+        """Add a fault."""
         self.count += 1
         json.dump([fault.line, fault.column, fault.reason], self._file)
         self._file.write("\n")
 
     def look_at_key(self, line: int, key: str) -> None:
-        """Remember a key that contains odd characters: there may be no row of that name."""
+        """Remember a key that contains odd characters, because it may match no row."""
         odd = odd_in_identifier(key) if len(self._keys) < self._MOST_KEYS else []
         if odd:
             self._keys[line] = f"it contains {odd[0]}", folded(key)
 
     @property
     def keys(self) -> Mapping[int, tuple[str, str]]:
-        """What is odd about the keys of some lines, and which keys may be meant."""
+        """Return, by line, what is odd about a key, and the key that may be meant."""
         return self._keys
 
     def __iter__(self) -> Iterator[Problem]:
@@ -115,17 +115,17 @@ class Faults:
             yield Problem(*json.loads(line))
 
     def close(self) -> None:
-        """Let the disk go."""
+        """Close the temporary file."""
         self._file.close()
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """A file held against what is there.
+    """The result of comparing a file with the current data.
 
     Attributes:
-        plan: What would happen.
-        faults: How many bad lines the file itself has.
+        plan: The plan for the usable rows.
+        faults: Number of bad lines in the file itself.
     """
 
     plan: Plan
@@ -133,7 +133,7 @@ class Assessment:
 
     @property
     def problems(self) -> int:
-        """How many reasons there are to refuse."""
+        """Return the total number of problems, any of which blocks the run."""
         return self.faults + self.plan.problems
 
 
@@ -145,7 +145,7 @@ def assess(
     skip_moved: bool = False,
     force: bool = False,
 ) -> Assessment:
-    """Load the whole file and plan it, bad lines included, so that all are named at once."""
+    """Load and plan the whole file despite bad lines, so that all are reported at once."""
     codec = store.encoding
     store.load(requests if codec is None else _storable(requests, codec, faults))
     plan = store.plan(skip_moved=skip_moved, force=force)
@@ -155,7 +155,7 @@ def assess(
 
 
 def _storable(requests: Iterable[Request], codec: str, faults: Faults) -> Iterator[Request]:
-    """Yield the rows that a database with an encoding other than Unicode can store."""
+    """Yield the rows that the database's encoding can store, and report the others."""
     for request in requests:
         _line, key, values, expected, within, label = request
         texts = (key, *values, *(expected or ()), within, label)
@@ -178,15 +178,15 @@ def _storable(requests: Iterable[Request], codec: str, faults: Faults) -> Iterat
 
 
 def all_problems(store: PlanStore, faults: Faults) -> Generator[Problem, None, None]:
-    """Every bad line, whether the file or the database says so, by line."""
+    """Yield the problems found in the file and by the store, ordered by line."""
     yield from merge(faults, store.problems(), key=lambda problem: problem.line)
 
 
 def require_rights(lacking: Sequence[Right]) -> None:
-    """Refuse what the database would refuse.
+    """Check that no required privilege is missing.
 
     Raises:
-        CredentialsError: A right is missing.
+        CredentialsError: A privilege is missing.
     """
     if lacking:
         raise CredentialsError(
@@ -197,12 +197,12 @@ def require_rights(lacking: Sequence[Right]) -> None:
 
 
 def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:
-    """The error for a file with problems; the caller has named them.
+    """Return the error for a file with problems, which the caller has already listed.
 
     Args:
-        assessment: What was found.
-        name: What messages call the file.
-        remedy: What to do about it, when it is more than mending lines.
+        assessment: The assessment of the file.
+        name: The name of the file in messages.
+        remedy: The hint, if fixing the listed lines is not enough.
     """
     count = assessment.problems
     return BadInputError(
@@ -221,21 +221,21 @@ def apply(
     ask: str,
     noun: str,
 ) -> Path:
-    """Write the plan, and return the undo file.
+    """Apply the plan, and return the path of the undo file.
 
     Args:
-        store: What planned it.
+        store: The store that made the plan.
         write_undo: See `BulkStore.apply`.
-        before_commit: Is called when everything but the commit is done.
-        begun: Is called with the transaction's id before anything is written.
-        ask: The command that finds out later whether it was written.
-        noun: What messages call a row.
+        before_commit: Called when everything but the commit is done.
+        begun: Called with the transaction ID before anything is written.
+        ask: The command that checks later whether the transaction was committed.
+        noun: The word for a row in messages.
 
     Raises:
-        ConflictError: Rows changed since the plan, or the database refused them; nothing was
-            written.
-        UnreachableError: The connection broke; nothing was written.
-        AspenError: It is not known whether it was written.
+        ConflictError: Rows changed after the plan was made, or the database rejected them;
+            nothing was written.
+        UnreachableError: The connection was lost; nothing was written.
+        AspenError: The connection was lost during the commit, so the outcome is unknown.
     """
     from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -275,10 +275,10 @@ def _conflict(error: RowsMovedError, noun: str) -> ConflictError:
 
 
 def require_group(name: str | None, group_id: int) -> str:
-    """The group's name.
+    """Return the group's name.
 
     Raises:
-        NotFoundError: There is no such group.
+        NotFoundError: The group does not exist.
     """
     if name is None:
         raise NotFoundError(f"there is no group {group_id}", hint="See: aspencli groups list")

@@ -1,4 +1,4 @@
-"""What the cells of a file mean, by the kind of their column."""
+"""Parsers for the cells of a file, by type of column."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aspencli.services.stored_text import LONGEST_TEXT, identifier_flaw, line_fl
 from db.bulk.spec import Column
 
 Understood = tuple[str | None, str | None]
-"""The value as the database takes it, or else what is wrong with the cell."""
+"""The value in the form the database accepts, or None and the reason the cell is invalid."""
 
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column as files have it.
+    """A column of a file.
 
     Attributes:
-        column: Where it goes.
-        understand: What a cell means that is not blank, stripped.
-        uncleared: Why it may not be cleared; None where it may.
-        names: Whether it names something, so that a word such as ``NA`` can hardly be meant.
+        column: The database column it maps to.
+        understand: Parser for a cell that is not blank, with white space stripped.
+        uncleared: Why the value cannot be cleared; None if it can.
+        names: True if it holds a name, for which a word such as ``NA`` is likely a mistake.
     """
 
     column: Column
@@ -37,7 +37,7 @@ class Field:
 
 
 def identifier(cell: str, *, missing_words: bool = True) -> Understood:
-    """Understand an identifier that is stored; one that a spreadsheet damaged is refused."""
+    """Parse an identifier to store, rejecting one that a spreadsheet damaged."""
     if plainly_whole(cell):
         return cell, None
     reason = (
@@ -50,25 +50,25 @@ def identifier(cell: str, *, missing_words: bool = True) -> Understood:
 
 
 def sought(cell: str) -> Understood:
-    """Understand an identifier that rows are found by; it may hold what nothing new may."""
+    """Parse an identifier to look up, which may contain characters not allowed in new ones."""
     reason = line_flaw(cell)
     return (None, reason) if reason else (cell, None)
 
 
 def text(cell: str) -> Understood:
-    """Understand a text for people that is stored."""
+    """Parse human-readable text to store."""
     reason = name_flaw(cell)
     return (None, reason) if reason else (cell, None)
 
 
 def day(cell: str) -> Understood:
-    """A day, written year-month-day."""
+    """Parse a date written as YYYY-MM-DD."""
     found = read_day(cell)
     return (found, None) if found else (None, why_no_day(cell))
 
 
 def truth(cell: str) -> Understood:
-    """Yes or no."""
+    """Parse a Boolean value."""
     word = cell.lower()
     if word in _TRUE or word in _FALSE:
         return json.dumps(word in _TRUE), None
@@ -76,12 +76,12 @@ def truth(cell: str) -> Understood:
 
 
 def number(cell: str) -> Understood:
-    """The number that identifies a row."""
+    """Parse the numeric ID of a row."""
     found = as_id(cell)
     return (None, f"{quote(cell)} is no id") if found is None else (str(found), None)
 
 
 def named(cell: str) -> Understood:
-    """A row of another table, by number or by name; the database knows which."""
+    """Parse a reference to a row of another table, by ID or name; the database resolves it."""
     reason = line_flaw(cell, LONGEST_TEXT)
     return (None, reason) if reason else (cell, None)

@@ -1,4 +1,4 @@
-"""The rows of a file that changes any columns: read once, streamed, every bad line named."""
+"""Streaming reader for files that change any columns; every bad line is reported."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from aspencli.services.unusable import Unusable
 from db.bulk.rows import KEEP, Cell, Request
 
 CLEARED = "\\N"
-"""What a cell holds that shall become nothing."""
+"""The cell content that clears a value."""
 
-_REMEMBERED = 4_096  # cells of a column
-_TOLD = ""  # the reason of a cell whose line was told already
+_REMEMBERED = 4_096  # cached cells per column
+_TOLD = ""  # the reason for a cell whose line was already reported
 _Read = tuple[Cell, str | None]
 
 
 def checked_clear_word(word: str | None) -> str | None:
-    """The word that clears a value, without surrounding white space.
+    """Return the word that clears a value, without surrounding white space.
 
     Raises:
-        BadInputError: It is blank, which leaves a value as it is.
+        BadInputError: The word is blank; a blank cell leaves its value unchanged.
     """
     if word is not None and not word.strip():
         raise BadInputError(
@@ -49,19 +49,19 @@ def read_changes(
     missing_words: bool = False,
     days: DayFormat | None = None,
 ) -> Iterator[Request]:
-    r"""The good rows of a file, as they come; what is wrong with the others goes to ``fault``.
+    r"""Yield the valid rows of a file, and report the bad ones to ``fault``.
 
-    A blank cell leaves the value as it is.
+    A blank cell leaves its value unchanged.
 
     Args:
         source: The file.
-        layout: What its columns are.
-        fault: Is told of each bad line.
-        pass_on: Sees every row on its way.
-        clear_word: What else than ``\N`` clears a value.
-        sought: Is handed each key that is not in ASCII.
-        missing_words: Whether words such as ``NA`` name something, too.
-        days: How days are written besides ISO 8601.
+        layout: The layout of its columns.
+        fault: Called with each fault.
+        pass_on: Wraps the stream of rows.
+        clear_word: A word that clears a value, in addition to ``\N``.
+        sought: Called with the line and text of each key that is not ASCII.
+        missing_words: Whether to accept words such as ``NA`` as names.
+        days: A date format to accept in addition to ISO 8601.
     """
     width = len(source.header)
     clearing = frozenset(
@@ -116,19 +116,19 @@ def read_changes(
 
 
 def _dated(field: Field, days: DayFormat | None) -> Field:
-    """Return the field with a way to write its days, if it has any."""
+    """Return the field with the date format applied, if it is a date column."""
     if days is None or field.column.type != "date":
         return field
     return replace(field, understand=days.understand)
 
 
 class _Key:
-    """Tells which row of the table is meant, and what is wrong with a cell.
+    """A parser for the cells of the key column.
 
     Args:
         source: The file.
         field: The column.
-        missing_words: Whether words such as ``NA`` name something, too.
+        missing_words: Whether to accept words such as ``NA`` as names.
     """
 
     def __init__(self, source: Table, field: Field, *, missing_words: bool):
@@ -137,7 +137,7 @@ class _Key:
         self._missing_words = missing_words or not field.names
 
     def read(self, cell: str) -> _Read:
-        """What a cell means."""
+        """Parse a cell."""
         reason = _damage(self._source, cell)
         if reason is not None:
             return None, reason
@@ -149,22 +149,22 @@ class _Key:
 
 
 class _Place(_Key):
-    """Tells where values of a row lie, and what is wrong with a cell, which may be blank."""
+    """A parser for the column that scopes some values, such as the group; it may be blank."""
 
     def read(self, cell: str) -> _Read:
-        """What a cell means."""
+        """Parse a cell."""
         is_blank = cell.__class__ is str and not cell.strip()
         return (None, None) if is_blank else super().read(cell)
 
 
 class _Column:
-    """Tells what a column shall hold, and what is wrong with a cell.
+    """A parser for the cells of a column that changes.
 
     Args:
         source: The file.
         field: The column.
-        clearing: What clears a value.
-        missing_words: Whether words such as ``NA`` name something, too.
+        clearing: The words that clear a value.
+        missing_words: Whether to accept words such as ``NA`` as names.
     """
 
     def __init__(
@@ -179,11 +179,11 @@ class _Column:
         self._field = field
         self._clearing = clearing
         self._missing_words = missing_words or not field.names
-        self._known: dict[str, _Read] = {}  # most columns say the same again and again
+        self._known: dict[str, _Read] = {}  # most columns repeat a few values
 
     def read(self, cell: str) -> _Read:
-        """What a cell means."""
-        if cell.__class__ is not str:  # what cannot be used looks blank
+        """Parse a cell."""
+        if cell.__class__ is not str:  # an `Unusable` cell looks blank
             return self._look(cell)
         found = self._known.get(cell)
         if found is None:

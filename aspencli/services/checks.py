@@ -1,4 +1,4 @@
-"""What may stand in a text that an operator gives; the standard library only."""
+"""Validation of text that operators enter; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from aspencli.errors import BadInputError
 from aspencli.services.quoting import quote
 from aspencli.services.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
-_LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, which every key of the schema is
-_ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is an identifier of a laboratory, not a key
-# Controls, halves of surrogate pairs (bytes that are no UTF-8), line and paragraph separators.
+_LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, the type of every key in the schema
+_ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is a laboratory's identifier, not a key
+# Control characters, surrogates (bytes that are not UTF-8), line and paragraph separators.
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# They turn the direction of writing, and so show one name as another.
+# These change the writing direction, so that one name can be displayed as another.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def clean_text(text: str, what: str) -> str:
-    """The text without surrounding white space.
+    """Return the text without surrounding white space.
 
     Raises:
-        BadInputError: It is blank, or holds a character that cannot be seen.
+        BadInputError: The text is blank or contains an invisible character.
     """
     for char in text:
         if unicodedata.category(char) in _FORBIDDEN or char in _TURNING:
@@ -36,28 +36,28 @@ def clean_text(text: str, what: str) -> str:
 
 
 def clean_name(text: str, what: str) -> str:
-    """Return a name that is to be stored, without surrounding white space.
+    """Return a name to store, without surrounding white space.
 
     Raises:
-        BadInputError: It is blank, or contains what cannot be seen.
+        BadInputError: The name is blank, too long, or contains an invisible character.
     """
     return _stored(clean_text(text, what), what, name_flaw)
 
 
 def clean_identifier(text: str, what: str) -> str:
-    """Return an identifier that is to be stored, without surrounding white space.
+    """Return an identifier to store, without surrounding white space.
 
     Raises:
-        BadInputError: It is blank, or cannot be told from another one.
+        BadInputError: The identifier is blank, too long, or could be mistaken for another one.
     """
     return _stored(clean_text(text, what), what, lambda it: identifier_flaw(it, LONGEST_TEXT))
 
 
 def clean_email(text: str) -> str:
-    """Return the e-mail address, in the case that it was given in.
+    """Return the e-mail address without changing its letter case.
 
     Raises:
-        BadInputError: It is not an e-mail address.
+        BadInputError: The e-mail address is invalid.
     """
     email = clean_text(text, "the e-mail address")
     reason = email_flaw(email)
@@ -70,10 +70,10 @@ def clean_email(text: str) -> str:
 
 
 def clean_account(text: str) -> str:
-    """The identity provider's name for a user, such as ``auth0|5f7c8ec7c33c6c004bbafe82``.
+    """Return the identity provider's ID of a user, such as ``auth0|5f7c8ec7c33c6c004bbafe82``.
 
     Raises:
-        BadInputError: It is blank, or holds white space.
+        BadInputError: The ID is blank or contains white space.
     """
     account = clean_identifier(text, "the Auth0 user id")
     if any(char.isspace() for char in account):
@@ -92,7 +92,7 @@ def _stored(text: str, what: str, flaw: Callable[[str], str | None]) -> str:
 
 
 def as_id(text: str) -> int | None:
-    """The text as a key of the database; None when it cannot be one."""
+    """Return the text as a database key, or None if it is not a valid one."""
     if not _ID.fullmatch(text) or int(text) > _LARGEST_ID:
         return None
     return int(text)

@@ -1,4 +1,4 @@
-"""A whole database on its server: made, looked at, dropped."""
+"""Operations on a whole database: create, inspect, and drop."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from db.database import Database
 from db.interrupts import cancellable
 from db.refusals import refusal_state
 
-# Every server has one of these to stand on while another database is made or dropped.
+# Every server has one of these to connect to while another database is created or dropped.
 _MAINTENANCE = ("postgres", "template1")
 _SYSTEM = frozenset({"postgres", "template0", "template1", "rdsadmin"})
 _DUPLICATE_DATABASE = "42P04"
 _OBJECT_IN_USE = "55006"
 _GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
-_LEAVING_S = 1.0  # a server process needs some milliseconds to end after its client left
+_LEAVING_S = 1.0  # a server process takes some milliseconds to exit after its client leaves
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """A session of somebody else in the database.
+    """Another session in the database.
 
     Attributes:
-        pid: Its server process.
-        user: The database's user.
-        application: What it calls itself.
-        client: Where it comes from; None for a socket on the server's own machine.
-        state: ``active``, ``idle``, ``idle in transaction`` and so on; None when not ours to see.
+        pid: The PID of its server process.
+        user: The database user.
+        application: The application name.
+        client: The client's address; None for a socket on the server's own machine.
+        state: ``active``, ``idle``, ``idle in transaction`` and so on; None if it is hidden.
     """
 
     pid: int
@@ -50,13 +50,13 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a database holds, told before it is dropped.
+    """The contents of a database, shown before it is dropped.
 
     Attributes:
-        name: Its name.
-        size: Bytes on the server's disk.
-        samples: The number of samples; None when it has no such table, or somebody holds it.
-        visitors: Who else is connected.
+        name: The database name.
+        size: The size on disk, in bytes.
+        samples: The number of samples; None if there is no such table or counting timed out.
+        visitors: The other sessions in the database.
     """
 
     name: str
@@ -66,10 +66,10 @@ class Holdings:
 
 
 def name_of(database: Database) -> str:
-    """The name in the database's address.
+    """Return the database name in the connection URL.
 
     Raises:
-        BadInputError: The address names none.
+        BadInputError: The URL has no database name.
     """
     name = database.url.database
     if not name:
@@ -81,32 +81,32 @@ def name_of(database: Database) -> str:
 
 
 def exists(database: Database) -> bool:
-    """Whether the server has the database."""
+    """Return True if the database exists on the server."""
     with _beside(database) as connection:
         return _exists(connection, name_of(database))
 
 
 def create(database: Database) -> bool:
-    """Make the database, empty, in UTF-8; whether it was made now (else it was there)."""
+    """Create the database, empty and in UTF-8, and return False if it already exists."""
     name = name_of(database)
     with _beside(database) as connection:
         if _exists(connection, name):
             return False
-        # template0, because a site's template1 may carry another encoding or objects of its own.
+        # Use template0, because a site's template1 may have another encoding or extra objects.
         statement = (
             f"CREATE DATABASE {_quoted(connection, name)} ENCODING 'UTF8' TEMPLATE template0"
         )
         try:
             cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
-            if _state(error) == _DUPLICATE_DATABASE:  # somebody was quicker
+            if _state(error) == _DUPLICATE_DATABASE:  # created by someone else in the meantime
                 return False
             raise
     return True
 
 
 def holdings(database: Database) -> Holdings | None:
-    """What the database holds; None when there is no such database."""
+    """Return the contents of the database, or None if it does not exist."""
     name = name_of(database)
     with _beside(database) as connection:
         if not _exists(connection, name):
@@ -117,10 +117,10 @@ def holdings(database: Database) -> Holdings | None:
 
 
 def require_alone(name: str, visitors: Sequence[Visitor], *, always: bool = False) -> None:
-    """Make sure that nobody else is connected.
+    """Check that no other session is connected.
 
     Raises:
-        ConflictError: Somebody is.
+        ConflictError: Another session is connected.
     """
     if visitors or always:
         raise ConflictError(
@@ -131,15 +131,15 @@ def require_alone(name: str, visitors: Sequence[Visitor], *, always: bool = Fals
 
 
 def drop(database: Database, *, force: bool = False) -> bool:
-    """Drop the database with all that is in it; whether there was one.
+    """Drop the database and everything in it, and return False if it does not exist.
 
     Args:
-        database: Which.
-        force: End the sessions of others; needs PostgreSQL 13.
+        database: The database to drop.
+        force: Whether to end other sessions; requires PostgreSQL 13.
 
     Raises:
-        RefusedError: It is one of the server's own databases.
-        ConflictError: Others are connected, and ``force`` was not given.
+        RefusedError: It is one of the server's system databases.
+        ConflictError: Other sessions are connected, and ``force`` is not set.
     """
     name = name_of(database)
     if name in _SYSTEM:
@@ -158,7 +158,7 @@ def drop(database: Database, *, force: bool = False) -> bool:
             statement = f"DROP DATABASE {_quoted(connection, name)}{clause}"
             cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
-            if _state(error) == _OBJECT_IN_USE:  # somebody came meanwhile
+            if _state(error) == _OBJECT_IN_USE:  # someone connected in the meantime
                 require_alone(name, _visitors(connection, name), always=True)
             raise
     return True
@@ -193,7 +193,7 @@ def _visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
 
 
 def _lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ...]:
-    """The others, once those who are just leaving (ourselves, a moment ago) have left."""
+    """Return the other sessions, after waiting for closing ones (such as our own) to exit."""
     deadline = time.monotonic() + _LEAVING_S
     while (visitors := _visitors(connection, name)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -202,9 +202,9 @@ def _lasting_visitors(connection: sa.Connection, name: str) -> tuple[Visitor, ..
 
 @contextmanager
 def _beside(database: Database) -> Iterator[sa.Connection]:
-    """A connection to another database of the same server, each statement for itself.
+    """Yield an autocommit connection to another database on the same server.
 
-    Neither CREATE nor DROP DATABASE runs inside a transaction, nor from within the database.
+    CREATE and DROP DATABASE can run neither in a transaction nor from within the database itself.
     """
     for name in _MAINTENANCE:
         other = Database(

@@ -1,4 +1,4 @@
-"""Days as files have them: year-month-day is read, other spellings are told as understood."""
+"""Dates in files: YYYY-MM-DD is read; for other spellings, a likely meaning is suggested."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _CODES = {
 }
 _TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
 _PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
-_EPOCH = dt.date(1899, 12, 30)  # of spreadsheets
+_EPOCH = dt.date(1899, 12, 30)  # day 0 in spreadsheets
 _SERIALS = range(18_000, 80_000)  # 1949 to 2119
 
 
 class DayFormat:
-    """A way to write days, such as ``DD.MM.YYYY`` or ``%d.%m.%Y``; ISO 8601 is read as well.
+    """A date format such as ``DD.MM.YYYY`` or ``%d.%m.%Y``; ISO 8601 is also accepted.
 
     Args:
-        said: The format, with the letters Y, M, and D, or with the codes of strptime.
+        said: The format, written with the letters Y, M, and D or with strptime codes.
 
     Raises:
-        BadInputError: It does not name year, month, and day once each.
+        BadInputError: The format does not name year, month, and day once each.
     """
 
     def __init__(self, said: str):
@@ -51,22 +51,22 @@ class DayFormat:
             )
 
     def understand(self, text: str) -> tuple[str | None, str | None]:
-        """Return the day as ``2023-05-17``, or what is wrong with the text."""
+        """Return the date as ``2023-05-17``, or the reason the text is invalid."""
         found = read_day(text)
         if found:
             return found, None
         try:
-            day = dt.datetime.strptime(text, self._code).date()  # noqa: DTZ007 - a day has no zone
+            day = dt.datetime.strptime(text, self._code).date()  # noqa: DTZ007 - a date has no zone
         except ValueError:
             return None, f"{quote(text)} is not a date written as {self._said}"
         return day.isoformat(), None
 
 
 class FutureDays:
-    """Counts the days of a column that are still to come.
+    """A counter of the future dates in a column.
 
     Args:
-        column: Its name.
+        column: The name of the column.
     """
 
     def __init__(self, column: str):
@@ -76,20 +76,20 @@ class FutureDays:
         self._first = ""
 
     def look_at(self, line: int, day: object) -> None:
-        """Count a day, written as ``2023-05-17``, if it is still to come."""
+        """Count a date, written as ``2023-05-17``, if it is in the future."""
         if isinstance(day, str) and day > self._today:
             self._count += 1
             self._first = self._first or f"{day} on line {line:,}"
 
     def notes(self) -> list[str]:
-        """Return what was found, if anything."""
+        """Return a note about the future dates, if there are any."""
         dates = "1 date is" if self._count == 1 else f"{self._count:,} dates are"
         found = f"{self._column}: {dates} in the future (the first is {self._first})"
         return [found] if self._count else []
 
 
 def read_day(text: str) -> str | None:
-    """A day as ``2023-05-17``, exactly so or with midnight, as a workbook gives it; else None."""
+    """Return an ISO date, without the midnight that workbooks add; None for anything else."""
     found = _ISO.fullmatch(text)
     if found is None:
         return None
@@ -100,7 +100,7 @@ def read_day(text: str) -> str | None:
 
 
 def why_no_day(text: str) -> str:
-    """What is wrong with a text that is none, and what it might mean."""
+    """Return why a text is not a date, and what it might mean."""
     shown = quote(text)
     meant = meanings(text)
     if not meant:
@@ -110,7 +110,7 @@ def why_no_day(text: str) -> str:
 
 
 def meanings(text: str) -> list[dt.date]:
-    """Every day that a text could be which names year, month and day in some order."""
+    """Return the dates a text could mean, with year, month, and day in some order."""
     return sorted(set(_meanings(text)))
 
 
@@ -119,7 +119,7 @@ def _meanings(text: str) -> Iterator[dt.date]:
     if len(parts) == 1:
         yield from _of_one(parts[0])
     named = [number for number, part in enumerate(parts) if _month(part)]
-    if len(parts) != 3:  # noqa: PLR2004 - a year, a month and a day
+    if len(parts) != 3:  # noqa: PLR2004 - year, month, and day
         return
     if named:
         month = _month(parts.pop(named[0]))
@@ -147,7 +147,7 @@ def _month(part: str) -> int | None:
 def _days(
     parts: list[str], orders: list[tuple[int, int | None, int]], month: int | None = None
 ) -> Iterator[dt.date]:
-    """The days that there are: of the year, the month (unless it is known), and the day."""
+    """Yield the valid dates; orders are positions of year, month (if not known), and day."""
     numbers = [int(part) if part.isdecimal() and len(part) <= 4 else 0 for part in parts]  # noqa: PLR2004
     for year, at, day in orders:
         try:

@@ -1,4 +1,4 @@
-"""From bytes to lines of text: which encoding, and every line that it cannot read."""
+"""Decoding of bytes into lines of text; every line that cannot be decoded is reported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from aspencli.errors import BadInputError
 from aspencli.services.opening import Opened
 from aspencli.services.sniffing import sniff
 
-_HEAP = 1 << 16  # bytes; lines that are read at once
-_LONGEST_LINE = 1 << 22  # bytes; a longer one is no line, and would have to be held in memory
-# A byte that UTF-8 cannot read is kept as one of these (PEP 383), so that it can be named.
+_HEAP = 1 << 16  # bytes of lines read at a time
+_LONGEST_LINE = 1 << 22  # bytes; a longer one is not CSV, and would have to be held in memory
+# A byte that is not valid UTF-8 is kept as one of these (PEP 383), so that it can be reported.
 _KEPT_BYTE = re.compile("[\udc80-\udcff]")
-# Other encodings have no such codes; a replacement character may well stand in the file.
+# Other encodings have no such codes, and U+FFFD may be a legitimate character of the file.
 _LOST = "\udfff"
 _MARK_LOST = "aspencli.lost"
 codecs.register_error(_MARK_LOST, lambda error: (_LOST, cast("UnicodeDecodeError", error).end))
@@ -26,11 +26,11 @@ codecs.register_error(_MARK_LOST, lambda error: (_LOST, cast("UnicodeDecodeError
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a line cannot be used.
+    """The reason a line cannot be used.
 
     Attributes:
-        line: Its number, from 1.
-        column: The column at fault; empty when it is the line as a whole.
+        line: Line number, starting at 1.
+        column: The column at fault; empty if it is the whole line.
         reason: What is wrong with it.
     """
 
@@ -44,12 +44,12 @@ class Text:
     """A text file that is being read.
 
     Attributes:
-        name: What messages call it.
-        codec: How its bytes are read.
-        head: Its beginning.
-        notes: What the operator should know of how it is read.
-        bad: Lines with bytes that are no text, found by `lines` and not yet told.
-        remedy: What to do about such lines; None as long as there is none.
+        name: The name for messages.
+        codec: The encoding.
+        head: The beginning of the text.
+        notes: Notes for the operator on how the file is read.
+        bad: Lines with undecodable bytes, found by `lines` and not yet reported.
+        remedy: How to fix such lines; None until one is found.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Text:
     remedy: str | None = None
 
     def lines(self) -> Iterator[str]:
-        """The lines, each with its end: line feed, carriage return, or both."""
+        """Return the lines, each with its line ending: line feed, carriage return, or both."""
         return chain.from_iterable(self._weighed())
 
     def _weighed(self) -> Iterator[Iterable[str]]:
-        """The lines by the heap: what is only ASCII holds nothing that could not be read."""
+        """Yield the lines in batches; a batch that is all ASCII has no undecodable bytes."""
         number, offset = 0, self._offset
         while heap := self._file.readlines(_HEAP):
             text = "".join(heap)
@@ -75,23 +75,23 @@ class Text:
                 offset += len(text)
                 yield heap
                 continue
-            for line in heap:  # one by one: what is noted is told with the line
+            for line in heap:  # one by one, so that a fault is reported with its line
                 number += 1
                 offset += len(line) if line.isascii() else self._weigh(number, offset, line)
                 yield (line,)
 
     def is_damaged(self, value: str) -> bool:
-        """Whether it holds bytes that could not be read, which `lines` has noted."""
+        """Return True if the value has undecodable bytes, which `lines` has noted."""
         if self.codec != "utf-8":
             return _LOST in value
         return not value.isascii() and _KEPT_BYTE.search(value) is not None
 
     def _weigh(self, number: int, offset: int, line: str) -> int:
-        """The line's length in bytes; notes what could not be read."""
+        """Return the line's length in bytes, and note undecodable bytes."""
         if self.codec != "utf-8":
             if _LOST in line:
                 self._note(number, f"holds bytes that are not {self.codec.upper()}")
-            return 0  # offsets are told for UTF-8 only
+            return 0  # offsets are reported for UTF-8 only
         raw = line.encode(errors="surrogateescape")
         kept = _KEPT_BYTE.search(line)
         if kept:
@@ -109,16 +109,16 @@ class Text:
 
 
 def as_text(opened: Opened, encoding: str | None = None) -> Text:
-    """An opened file as text.
+    """Return an opened file as text.
 
-    UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are read.
+    UTF-8 (with or without a byte order mark) and UTF-16 or UTF-32 with one are recognized.
 
     Args:
         opened: The file.
-        encoding: How its bytes are read, instead of what is found out.
+        encoding: The encoding to use instead of the detected one.
 
     Raises:
-        BadInputError: It is no text.
+        BadInputError: The file is not text.
     """
     head = opened.stream.peek()
     codec, mark, notes = sniff(opened.name, head, encoding)
@@ -154,12 +154,12 @@ def _remedy(codec: str, raw: bytes) -> str:
 
 
 class _Lines(io.BufferedIOBase):
-    """A binary file that gives up on endless lines."""
+    """A binary file that raises an error if a line is too long."""
 
     def __init__(self, opened: Opened):
         self._name = opened.name
         self._stream = opened.stream
-        self._line = 0  # bytes since a line ended
+        self._line = 0  # bytes since the last line ending
 
     def readable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Reading delimited text, record by record; a bad one does not take others with it."""
+"""Reader for delimited text that recovers after a bad record."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aspencli.services.opening import Opened
 from aspencli.services.reading import Reading, Record
 
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-# Characters; the genome of a poxvirus fits, and an unclosed quote does not take the whole file.
+# Characters; a poxvirus genome fits, and an unclosed quote does not swallow the whole file.
 _LARGEST_CELL = 1 << 20
-# Bytes of a record, whose quoted cells may take any number of lines; all of it is in memory, and
-# each of its lines with what Python needs for a string.
+# Bytes of a record, whose quoted cells may span any number of lines. All of it is in memory, with
+# the overhead of a Python string for each line.
 _LARGEST_RECORD = 1 << 22
 _STRING = 50
-_LOOKED_AT = 50  # lines in which the header is looked for where the first one is none
-_MOST_COLUMNS = 16_384  # as in a spreadsheet; it is compared with every name that is looked for
-# How Excel says in the first line what separates the cells of the others.
+_LOOKED_AT = 50  # lines to search for the header if it is not the first one
+_MOST_COLUMNS = 16_384  # as in a spreadsheet; each is compared with every known column name
+# The first line in which Excel declares the delimiter of the others.
 _SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
 REJECTED = ("line", "reason")
-"""The first columns of a rejects file, which hold what is not of the mapping."""
-_TOO_LARGE = "field larger"  # the words of csv's errors
+"""The first columns of a rejects file, which are not part of the original file."""
+_TOO_LARGE = "field larger"  # from the messages of csv.Error
 _UNCLOSED = "unexpected end of data"
 
 
@@ -36,10 +36,9 @@ class Delimited(Reading):
 
     Args:
         text: The file.
-        delimiter: What stands between its cells.
-        lines: The file's lines, or what a test takes for them.
-        skip_spaces: Whether spaces before a cell are no part of it.
-
+        delimiter: The character between its cells.
+        lines: The file's lines; tests may pass others.
+        skip_spaces: Whether to ignore spaces before a cell.
     """
 
     def __init__(self, text: Text, delimiter: str, lines: Iterator[str], *, skip_spaces: bool):
@@ -49,50 +48,50 @@ class Delimited(Reading):
         self._is_guarded = False
         self._skip_spaces = skip_spaces
         self._lines = lines
-        self._read = 0  # lines before those of the present reader
-        self._recent: list[str] = []  # the lines of the present record
-        self._again: deque[str] = deque()  # lines that are read a second time
+        self._read = 0  # lines read before the current reader started
+        self._recent: list[str] = []  # the lines of the current record
+        self._again: deque[str] = deque()  # lines to read a second time
         self._restart()
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return the name for messages."""
         return self.text.name
 
     @property
     def notes(self) -> list[str]:
-        """What the operator should know of how it is read."""
+        """Return notes for the operator on how the file is read."""
         return self.text.notes
 
     @property
     def remedy(self) -> str | None:
-        """What to do about the cells that could not be read; None as long as there is none."""
+        """Return how to fix the undecodable cells, or None until there is one."""
         return self.text.remedy
 
     def is_told(self, value: str) -> bool:
-        """Whether it holds bytes that could not be read, which a fault has told already."""
+        """Return True if the value has undecodable bytes, which were already reported."""
         return self.text.is_damaged(value)
 
     def skip_line(self) -> None:
-        """Pass the next line over."""
+        """Skip the next line."""
         next(self._lines, None)
         self._read += 1
 
     def unguard(self) -> None:
-        """Take the apostrophes away that keep a spreadsheet from computing the cells."""
+        """Start stripping the apostrophes that keep spreadsheets from evaluating cells."""
         self._is_guarded = True
 
     def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Each record with the number of its first line; faults go to the function given."""
+        """Return the records, each with its first line number; report faults to ``fault``."""
         records = self._records(fault)
         return self.watched(map(_unguarded, records) if self._is_guarded else records)
 
     def first_records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Return the records as they are, the header among them."""
+        """Return the records unchanged, including the header."""
         return self._records(fault)
 
     def line_of(self, names: Collection[str]) -> int | None:
-        """Return the line after the header, of the first ones, that has all of these as cells."""
+        """Return the number of an early line after the header that has all these cells, if any."""
         for number, line in enumerate(self.text.head.splitlines()[:_LOOKED_AT], start=1):
             cells = {cell.strip().strip('"').lower() for cell in re.split("[,;|\t]", line)}
             if number > self.header_line and all(name in cells for name in names):
@@ -101,7 +100,7 @@ class Delimited(Reading):
 
     def _records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
         recent, bad = self._recent, self.text.bad
-        while True:  # a mended error goes on with another reader
+        while True:  # after an error, a new reader continues
             reader, read = self._reader, self._read + 1
             start = read + reader.line_num
             recent.clear()
@@ -152,7 +151,7 @@ class Delimited(Reading):
         )
 
     def _mend(self, error: csv.Error, start: int) -> Fault:
-        """What was wrong; where a quote took lines that are not its own, they are read again."""
+        """Return the fault, and queue any lines swallowed by a stray quote to be read again."""
         message, last = str(error), start + len(self._recent) - 1
         offset, is_open = _last_quote(self._recent, self.delimiter)
         opened = start + offset
@@ -180,10 +179,10 @@ def open_delimited(
     preamble: str | None,
     skip_lines: int = 0,
 ) -> Delimited:
-    """Read delimited text; its parameters are those of `aspencli.services.tables.open_table`.
+    """Open delimited text; for the parameters, see `aspencli.services.tables.open_table`.
 
     Raises:
-        BadInputError: It is no such text.
+        BadInputError: The file is not delimited text.
     """
     csv.field_size_limit(_LARGEST_CELL)
     text = as_text(opened, encoding)
@@ -232,7 +231,7 @@ def _take_header(source: Delimited) -> None:
 
 def _guess_delimiter(head: str) -> str:
     line = next((line for line in head.splitlines() if line.strip()), "")
-    # Only what stands outside quotes separates; a header hardly ever has both.
+    # Only characters outside quotes separate cells; a header hardly ever has two kinds of them.
     bare = "".join(line.split('"')[::2])
     counts = {delimiter: bare.count(delimiter) for delimiter in _DELIMITERS}
     best = max(counts, key=lambda delimiter: counts[delimiter])
@@ -240,15 +239,15 @@ def _guess_delimiter(head: str) -> str:
 
 
 def _last_quote(lines: Sequence[str], delimiter: str) -> tuple[int, bool]:
-    """Which of a record's lines opens its last quoted cell, from 0, and whether it stays open."""
+    """Return the index of the line that opens the last quoted cell, and True if it stays open."""
     opened, quoted, closed = 0, False, False
-    begins = True  # a cell begins here
+    begins = True  # True at the start of a cell
     for number, line in enumerate(lines):
         for char in line:
             if quoted:
                 closed = char == '"'
                 quoted = not closed
-            elif char == '"' and closed:  # a doubled quote, which stands for one
+            elif char == '"' and closed:  # a doubled quote, which means a literal one
                 quoted, closed = True, False
             elif char == '"' and begins:
                 opened, quoted = number, True

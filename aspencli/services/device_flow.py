@@ -1,4 +1,4 @@
-"""Signing in on another device: asking until the operator has decided there (RFC 8628)."""
+"""The device sign-in flow: polling until the operator decides on another device (RFC 8628)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from aspencli.identity import DeviceCode, NotYet, SignIn
 _SLOWER_S = 5.0
 _LONGEST_PAUSE_S = 60.0
 _AGAIN = "Start again: the code was not used."
-_LAPSED = frozenset({"expired_token", "invalid_grant"})  # Auth0 says the second of a lapsed code
+_LAPSED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the second on expiry
 
 
 class DeviceProvider(Protocol):
-    """What an identity provider offers here."""
+    """The part of an identity provider that the device flow needs."""
 
     def poll(self, code: DeviceCode) -> SignIn | NotYet:
-        """Ask once whether the sign-in was approved."""
+        """Poll once for approval of the sign-in."""
 
     def refusal(self, error: str, description: str) -> CredentialsError:
-        """What it means that the provider refuses."""
+        """Return the error for a refusal by the provider."""
 
 
 @dataclass
 class Clock:
-    """The time, and waiting for it to pass."""
+    """A source of the current time and of delays."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -40,16 +40,16 @@ def wait_for_approval(
     passed: Callable[[int], None],
     clock: Clock | None = None,
 ) -> SignIn:
-    """Ask until the operator has approved; what comes of it.
+    """Poll until the operator has approved the sign-in, and return it.
 
     Args:
-        provider: Who is asked.
-        code: What was begun.
-        passed: Told how many seconds have passed.
-        clock: Where the time comes from.
+        provider: The identity provider.
+        code: The device code to poll for.
+        passed: Called with the number of seconds elapsed.
+        clock: The clock to use.
 
     Raises:
-        CredentialsError: It was denied, or not approved in time, or the provider refuses.
+        CredentialsError: The sign-in was denied, timed out, or was refused by the provider.
     """
     clock = clock or Clock()
     start, interval, troubles = clock.now(), code.interval, 0
@@ -64,7 +64,7 @@ def wait_for_approval(
             interval += _SLOWER_S
         elif not found.passing and found.error != "authorization_pending":
             raise _denied(provider, found)
-        # RFC 8628, 3.5: while there is trouble, less often from one time to the next.
+        # RFC 8628, section 3.5, asks for exponential backoff while requests fail.
         slower = min(interval * 2**troubles, max(interval, _LONGEST_PAUSE_S))
         pause = max(slower if found.wait is None else interval, found.wait or 0)
     raise CredentialsError(
@@ -88,7 +88,7 @@ def _denied(provider: DeviceProvider, found: NotYet) -> CredentialsError:
 
 
 def _sleep(clock: Clock, seconds: float, tick: Callable[[], None]) -> None:
-    """Wait, telling the time each second."""
+    """Wait, and call ``tick`` every second."""
     end = clock.now() + seconds
     while (left := end - clock.now()) > 0:
         clock.sleep(min(1.0, left))

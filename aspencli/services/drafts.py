@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their final name only once they are complete."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aspencli.services.writing import why_not
 
 
 class Draft:
-    """A file that is begun before anything is done, so that a bad place is found out in time.
+    """A file opened before any work is done, so that an unusable path is found in time.
 
     Args:
-        path: Where it shall be; what is there is replaced.
-        kind: What messages call it, such as ``report``.
-        suffixes: Those that it may have.
+        path: The final path; an existing file is replaced.
+        kind: The word for the file in messages, such as ``report``.
+        suffixes: The suffixes that are allowed.
 
     Attributes:
-        file: What is written so far.
-        suffix: Which of the suffixes it has.
+        file: The temporary file to write to.
+        suffix: The suffix of the path.
 
     Raises:
-        BadInputError: There is something that is no file, or it has another suffix.
-        AspenError: Nothing can be written there.
+        BadInputError: The path exists and is not a file, or its suffix is not allowed.
+        AspenError: The file cannot be created.
     """
 
     def __init__(self, path: Path, kind: str, suffixes: Collection[str]):
@@ -67,14 +67,14 @@ class Draft:
     ) -> None:
         try:
             self.file.close()
-        except OSError:  # it writes once more what did not find room before
+        except OSError:  # closing retries a write that failed because the disk was full
             if error is None:
                 raise
         finally:
             Path(self.file.name).unlink(missing_ok=True)
 
     def publish(self) -> Path:
-        """Give it its name."""
+        """Move the file to its final path, and return that path."""
         try:
             Path(self.file.name).replace(self._target)
         except OSError as error:
@@ -82,11 +82,11 @@ class Draft:
         return self._path
 
     def unwritable(self, error: OSError, state: str) -> AspenError:
-        """The error of a file that cannot be written.
+        """Return the error for a file that cannot be written.
 
         Args:
-            error: Why.
-            state: What became of the change.
+            error: The cause.
+            state: The outcome of the change, in words.
         """
         option = self._kind.split(maxsplit=1)[0]
         return AspenError(

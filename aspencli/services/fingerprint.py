@@ -1,4 +1,4 @@
-"""The checksum of what is read, taken while it is read."""
+"""The checksum of an input file, computed while it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _STDIN = "-"
 
 
 class Fingerprint:
-    """What identifies the bytes that a run has read.
+    """The path, size, and SHA-256 of the bytes that a run has read.
 
     Args:
-        given: The file's name as it was given; ``-`` for standard input.
+        given: The file name as given; ``-`` for standard input.
     """
 
     def __init__(self, given: str):
@@ -24,17 +24,17 @@ class Fingerprint:
         self._digest = hashlib.sha256()
 
     def take(self, piece: bytes) -> None:
-        """Count bytes in, in the order in which they are read."""
+        """Add bytes, in the order in which they are read."""
         self._size += len(piece)
         self._digest.update(piece)
 
     @property
     def file(self) -> InputFile:
-        """The file, as far as it has been read."""
+        """Return the file's details, as far as it has been read."""
         path = None if self._given == _STDIN else _absolute(self._given)
         return InputFile(self._given, path, self._size, self._digest.hexdigest())
 
 
 def _absolute(given: str) -> str:
-    # Not resolved: where it is a link, the name that the operator knows is the better one.
+    # Symbolic links are not resolved, because the operator knows the file by this name.
     return os.path.abspath(homes.expand(given))  # noqa: PTH100 - Path leaves .. in

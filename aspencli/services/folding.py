@@ -1,4 +1,4 @@
-"""From the journal's events to runs: what is missing is not known, what is new is passed over."""
+"""Runs as reconstructed from journal events; unknown events and fields are ignored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
 def fold(events: Iterable[Event]) -> list[Run]:
-    """One run for each id, the newest first.
+    """Return one run for each ID, the newest first.
 
-    A run that has not told its end is *running* while its process lives, and *unknown* after. Of a
-    run through the API its own journal decides, whatever the history says.
+    A run without an end event is *running* while its process is alive, and *unknown* afterwards.
+    For a run through the API, its own journal takes precedence over the history.
     """
     runs: dict[str, Run] = {}
     for event in events:
@@ -145,7 +145,7 @@ def _elsewhere(run: Run) -> str:
 
 
 def _by_journal(run: Run, found: Standing) -> Run:
-    """Return a run through the API in the state that its journal shows."""
+    """Return a run through the API in the state shown by its journal."""
     if found.ended is not None:
         outcome = _outcome({"outcome": found.ended})
         told = replace(run, renames=found.path, basis=found.basis or run.basis)
@@ -165,11 +165,11 @@ def _by_journal(run: Run, found: Standing) -> Run:
 
 
 def _without_journal(run: Run) -> Run:
-    """Return a run through the API that came to no journal, or whose journal is gone."""
+    """Return the state of a run through the API that has no journal, or whose journal is gone."""
     is_open = run.outcome in {Outcome.RUNNING, Outcome.UNFINISHED}
     if not is_open or (run.outcome is Outcome.RUNNING and run.process.is_alive):
         return run
-    if run.renames is not None:  # told after the journal was complete
+    if run.renames is not None:  # recorded after the journal was complete
         message = f"its journal is gone: {run.renames}"
         return replace(run, outcome=Outcome.UNFINISHED, message=message, renames=None)
     if not run.process.is_here:
@@ -178,7 +178,7 @@ def _without_journal(run: Run) -> Run:
 
 
 def _unsent(run: Run) -> Run:
-    """Return a run through the API that sent no request, and so changed nothing."""
+    """Return the state of a run through the API that sent no requests and changed nothing."""
     if run.outcome not in {Outcome.RUNNING, Outcome.UNFINISHED}:
         return run
     message = run.message or f"process {run.process.pid} died before it sent anything"
@@ -198,7 +198,7 @@ def _part(kind: type[T], values: Any) -> T:
 def _outcome(event: Event) -> Outcome:
     try:
         return Outcome(event.get("outcome", ""))
-    except ValueError:  # of a newer version
+    except ValueError:  # written by a newer version
         return Outcome.UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""A new group with its organisation at the identity provider, through the API."""
+"""Creation of a group, with its identity provider organization, through the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIVE = (
 
 
 class Groups(Protocol):
-    """Makes groups."""
+    """The groups of the API."""
 
     def create(self, group: NewGroup) -> Group:
         """Create a group."""
@@ -25,10 +25,10 @@ class Groups(Protocol):
 def checked_group(
     *, name: str, prefix: str, default_tree_location: int, **others: str | None
 ) -> NewGroup:
-    """The group, after a look at every text; what is None is left out.
+    """Return the new group after validating all text; fields that are None are omitted.
 
     Raises:
-        BadInputError: One is blank or holds what cannot be seen.
+        BadInputError: A text is blank, too long, or contains an invisible character.
     """
     group = NewGroup(
         name=clean_name(name, "the name"),
@@ -46,7 +46,7 @@ def make_group(groups: Groups, group: NewGroup) -> Group:
 
     Raises:
         ConflictError: The name or the prefix is taken.
-        UncertainError: No answer came.
+        UncertainError: No response was received.
     """
     try:
         return groups.create(group)

@@ -1,4 +1,4 @@
-"""Groups as commands show them, whichever way they were read; through the API, too."""
+"""Groups as commands show them, from either backend, and how to read them from the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aspencli.shapes import Group
 from aspencli.shapes import Member as AskedMember
 
 ROLES = ("admin", "member", "viewer")
-"""The roles that there are in a group, the strongest first."""
+"""The roles in a group, strongest first."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class GroupSummary:
     """A group in a list.
 
     Attributes:
-        default_tree_location: Where its trees are about, as ``Region / Country / ...``.
-        users: How many users have a role in it.
-        samples: How many samples it submitted; None where that is not told.
+        default_tree_location: Default location of its trees, as ``Region / Country / ...``.
+        users: Number of users with a role in the group.
+        samples: Number of samples it submitted; None if that is not known.
     """
 
     id: int
@@ -36,7 +36,7 @@ class GroupSummary:
 
 @dataclass(frozen=True)
 class Member:
-    """A user and the roles that the user has in one group."""
+    """A user and that user's roles in one group."""
 
     id: int
     name: str
@@ -46,7 +46,7 @@ class Member:
 
 @dataclass(frozen=True)
 class GroupDetails(GroupSummary):
-    """All there is to a group; what is None may be not told."""
+    """The details of a group; None may mean that the backend does not provide the value."""
 
     address: str | None
     division: str | None
@@ -58,30 +58,30 @@ class GroupDetails(GroupSummary):
 
 
 UNTOLD = ("samples", "division", "location", "auth0_org_id", "tree_parameters")
-"""What the API does not tell of a group."""
+"""The details of a group that the API does not provide."""
 
 
 class Groups(orgs.Groups, Protocol):
-    """Tells of groups and who is in them."""
+    """The groups of the API, with their members."""
 
     def members(self, group: int) -> list[AskedMember]:
-        """The members, in no order."""
+        """Return the members, in no particular order."""
 
 
 class Source(orgs.Directory, Protocol):
-    """The API, as far as groups need it."""
+    """The part of the API that groups need."""
 
     @property
     def groups(self) -> Groups:
-        """Its groups."""
+        """Return the groups."""
 
 
 def ask_group(source: Source, key: str) -> GroupDetails:
-    """The group of that id, name or prefix, with its members, as far as the API tells of it.
+    """Return the group with this ID, name, or prefix, as far as the API provides its details.
 
     Raises:
-        NotFoundError: There is none, or one is neither an admin nor a member there.
-        CredentialsError: The same.
+        NotFoundError: There is no such group, or the user is neither an admin nor a member of it.
+        CredentialsError: The user is neither an admin nor a member of it.
     """
     org = find_org(source, key)
     group, members = source.groups.get(org.id), source.groups.members(org.id)
@@ -99,11 +99,11 @@ def ask_group(source: Source, key: str) -> GroupDetails:
 
 
 def ask_members(source: Source, key: str) -> Iterable[AskedMember]:
-    """The members of the group of that id, name or prefix, in the order of their ids.
+    """Return the members of the group with this ID, name, or prefix, ordered by ID.
 
     Raises:
-        NotFoundError: One has no role in such a group.
-        CredentialsError: One is neither an admin nor a member there.
+        NotFoundError: The user has no role in such a group.
+        CredentialsError: The user is neither an admin nor a member of it.
     """
     found = source.groups.members(find_org(source, key).id)
     return sorted(found, key=lambda member: member["id"])

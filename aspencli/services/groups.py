@@ -1,4 +1,4 @@
-"""Groups, straight from the database: who they are, who works in them, how much they hold."""
+"""Groups read from the database, with their members and sample counts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from db.sessions import ReadSession
 
 
 def list_groups(session: ReadSession) -> Iterator[GroupSummary]:
-    """Every group, in ascending id."""
+    """Yield every group, ordered by ID."""
     for row in session.execute(_summaries().order_by(Group.id)):
         yield GroupSummary(*row)
 
 
 def show_group(session: ReadSession, key: str) -> GroupDetails:
-    """The group of that id, name or prefix, with its members.
+    """Return the group with this ID, name, or prefix, and its members.
 
     Raises:
-        NotFoundError: There is none.
-        BadInputError: There are several.
+        NotFoundError: No group matches.
+        BadInputError: Several groups match.
     """
     group = find_group(session, key)
     summary = GroupSummary(*session.execute(_summaries().where(Group.id == group.id)).one())
@@ -41,11 +41,11 @@ def show_group(session: ReadSession, key: str) -> GroupDetails:
 
 
 def list_members(session: ReadSession, key: str) -> Iterator[dict[str, Any]]:
-    """The members of a group as the API tells of them: of several roles, the strongest.
+    """Yield the members of a group as the API does, each with the strongest of their roles.
 
     Raises:
-        NotFoundError: There is no such group.
-        BadInputError: There are several.
+        NotFoundError: No group matches.
+        BadInputError: Several groups match.
     """
     ranks = {name: rank for rank, name in enumerate(ROLES)}
     strongest = sa.func.min(sa.case(ranks, value=Role.name))

@@ -1,4 +1,4 @@
-"""Which column is which: by the names in the header, or as the operator says."""
+"""Matching of columns to header names, or to the names that the operator gives."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aspencli.services.stored_text import folded
 from aspencli.services.tables import Table
 
 _IDENTIFIER = re.compile(r"(identi\w*|ids?)$")
-_SHOWN = 300  # characters of a header
+_SHOWN = 300  # characters of a header in a message
 _SYNONYMS = {
     "private_identifier": {"labid", "labno", "labnumber", "sampleid", "samplename", "specimenid"},
     "public_identifier": {"strain", "virusname", "covvvirusname", "gisaidname", "publicname"},
 }
-"""What laboratories call columns; offered, and never taken without being asked."""
-_NEAR = 0.7  # of the letters are the same, from 0 to 1
-_VERY_NEAR = 0.85  # where it need not be there at all
+"""Names that laboratories use for columns; suggested, but never used automatically."""
+_NEAR = 0.7  # similarity of the letters, from 0 to 1
+_VERY_NEAR = 0.85  # for columns that are optional
 
 
 class SavedName(str):
-    """A pair of a saved map, which need not be of use for each file."""
+    """A pair from a saved column mapping, which need not apply to every file."""
 
     __slots__ = ()
 
@@ -31,16 +31,16 @@ class SavedName(str):
 def locate(
     source: Table, wanted: Sequence[str], kind: str = "a mapping", *, names: Sequence[str] = ()
 ) -> list[int]:
-    """The positions of the wanted columns; the further ones are noted.
+    """Return the positions of the wanted columns, and note any others.
 
     Args:
-        source: The file, its header read.
+        source: The file, with its header read.
         wanted: The names of the columns.
-        kind: What such a file is called.
-        names: What the file calls some of them: ``Lab ID=private_identifier``, letter case aside.
+        kind: The kind of file, for messages.
+        names: The file's names for some of them: ``Lab ID=private_identifier``, in any case.
 
     Raises:
-        BadInputError: One is missing, or stands there twice, or the file has no such name.
+        BadInputError: A column is missing or appears twice, or the file lacks a given name.
     """
     positions, problems = _placed(source, wanted, names)
     problems += [(name, 0) for name in wanted if name not in positions]
@@ -54,17 +54,17 @@ def locate(
 def find(
     source: Table, known: Sequence[str], kind: str, *, names: Sequence[str] = ()
 ) -> dict[str, int]:
-    """The positions of those columns that the file has.
+    """Return the positions of the known columns that the file has.
 
     Args:
-        source: The file, its header read.
+        source: The file, with its header read.
         known: The names of the columns that it may have.
-        kind: What such a file is called.
-        names: What the file calls some of them: ``Lab ID=private_identifier``.
+        kind: The kind of file, for messages.
+        names: The file's names for some of them: ``Lab ID=private_identifier``.
 
     Raises:
-        BadInputError: One stands there twice, the file has no such name, or one is nearly right:
-            what it holds would be passed over.
+        BadInputError: A column appears twice, the file lacks a given name, or a header is a near
+            match, so that its column would be ignored.
     """
     positions, twice = _placed(source, known, names)
     if twice:
@@ -86,15 +86,15 @@ def find(
 
 
 def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) -> None:
-    """Say which columns are used, and note the others.
+    """Record which columns are used, and note the others.
 
     Args:
         source: The file.
         used: The positions of the columns that are used.
-        names: What the file calls some columns; those called nothing are ignored on purpose.
+        names: The file's names for some columns; those with an empty name are ignored on purpose.
     """
     parts = [place for place in range(len(source.header)) if source.column_of(place) == ""]
-    used = [*used, *parts]  # of a column that the template makes of several
+    used = [*used, *parts]  # the template joins these into one column
     further = [name for place, name in enumerate(source.header) if place not in used]
     if further:
         source.notes.append(f"further columns ignored: {_listed(further)}")
@@ -107,7 +107,7 @@ def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) 
 def _placed(
     source: Table, wanted: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, int], list[tuple[str, int]]]:
-    """The position of each column that the file has, and those that it has several times."""
+    """Return the position of each column found, and the columns found several times."""
     found = list(map(_plain, source.header))
     positions = _given(source, wanted, names)
     unwanted = _unwanted(source, names)
@@ -130,13 +130,13 @@ def _placed(
 
 
 def _unwanted(source: Table, names: Sequence[str]) -> list[int]:
-    """The positions of the columns that are ignored on purpose: ``--map 'Note='``."""
+    """Return the positions of the columns ignored on purpose: ``--map 'Note='``."""
     ignored = {_plain(words[:-1]) for words in names if words.endswith("=")}
     return [place for place, header in enumerate(source.header) if _plain(header) in ignored]
 
 
 def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """The position of each column that the operator has named."""
+    """Return the position of each column that the operator has named."""
     found = list(map(_plain, source.header))
     positions: dict[str, int] = {}
     for words in names:
@@ -208,7 +208,7 @@ def _foreign(
 def _nearest(
     wanted: Sequence[str], header: Sequence[str], near: float = _NEAR
 ) -> Mapping[str, str]:
-    """For each column the header that was probably meant, where there is one."""
+    """Return, by column, the header that was probably meant, if there is one."""
     from difflib import SequenceMatcher
 
     best: dict[str, tuple[float, str]] = {}
@@ -237,7 +237,7 @@ def _letters(header: str) -> str:
 
 
 def _stem(header: str, other: str) -> str:
-    """What is compared: Private ID is nearly private_identifier, and Sample ID is not."""
+    """Return the part to compare: Private ID is like private_identifier, Sample ID is not."""
     stem, others = (_IDENTIFIER.sub("", _letters(each)) for each in (header, other))
     are_both = stem != _letters(header) and others != _letters(other)
     return stem if are_both and stem and others else _letters(header)

@@ -1,4 +1,4 @@
-"""Identifiers as operators have them: typed, one a line in a file, or in a column of a table."""
+"""Lists of identifiers: typed, one per line in a file, or in a column of a table."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aspencli.services.tables import Table
 from aspencli.services.workbook import open_workbook
 
 NAMES = ("private_identifier", "public_identifier")
-"""Columns that tell what a sample is called; the private identifier is nobody else's."""
+"""Columns that identify a sample; the private identifier, unique in its group, comes first."""
 KEYS = ("id", *NAMES)
-"""The same, where a sample's id will do."""
-_SHOWN = 20  # faults
+"""The same, for commands that also accept a sample's ID."""
+_SHOWN = 20  # faults in a message
 
 
 @dataclass(frozen=True)
 class IdList:
-    """What was named, in the order in which it was.
+    """The identifiers that were given, in order.
 
     Attributes:
-        ids: Each once.
-        repeated: How many were named again.
+        ids: The identifiers, without duplicates.
+        repeated: Number of duplicates.
     """
 
     ids: list[str]
@@ -35,15 +35,15 @@ class IdList:
 
 
 def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> IdList:
-    """The identifiers that were typed, and those of a file.
+    """Return the identifiers that were typed and those in a file.
 
     Args:
-        given: What was typed; ``-`` stands for standard input.
-        file: A file that has one a line, or a table that has one of the columns.
-        columns: Those that are looked for in a table; of a row, the first that is not blank.
+        given: The typed identifiers; ``-`` stands for standard input.
+        file: A file with one identifier per line, or a table with one of the columns.
+        columns: The columns to look for in a table; each row's first that is not blank is used.
 
     Raises:
-        BadInputError: There is none, or some cannot be used.
+        BadInputError: No identifier was given, or some are invalid.
     """
     named: list[str] = []
     for each in given:
@@ -78,7 +78,7 @@ def _of_text(opened: Opened, columns: Sequence[str]) -> list[str]:
 
 
 def _first_cells(opened: Opened) -> set[str]:
-    """What stands in the first line, whatever its cells are separated by."""
+    """Return the cells of the first line that is not blank, for any delimiter."""
     head = opened.stream.peek()
     codec, mark, _notes = sniff(opened.name, head, None)
     lines = head[mark:].decode(codec, "replace").splitlines()
@@ -88,7 +88,7 @@ def _first_cells(opened: Opened) -> set[str]:
     return {cell.strip().strip('"').lower() for cell in first.split(",")}
 
 
-_Found = tuple[int, str | None, str]  # the line, what is wrong with it, the identifier
+_Found = tuple[int, str | None, str]  # the line, the reason it is bad, the identifier
 
 
 def _of_lines(opened: Opened) -> Iterator[_Found]:

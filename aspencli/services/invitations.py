@@ -1,4 +1,4 @@
-"""Invitations to a group: who has one, and new ones, sent one by one."""
+"""Invitations to a group: listing them, and sending new ones one by one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FORBIDDEN = 403
 
 
 class Groups(Protocol):
-    """Knows members and invitations, and sends some."""
+    """The groups of the API, with their members and invitations."""
 
     def check_create(self) -> None:
-        """Make sure that one may create groups."""
+        """Check that the user may create groups."""
 
     def members(self, group: int) -> list[Member]:
-        """The members."""
+        """Return the members."""
 
     def invitations(self, group: int) -> list[Invitation]:
-        """The invitations, lapsed ones too."""
+        """Return the invitations, including expired ones."""
 
     def invite(
         self,
@@ -36,7 +36,7 @@ class Groups(Protocol):
         emails: list[str],
         settle: Callable[[], list[Invited] | None] | None = None,
     ) -> list[Invited]:
-        """Invite people."""
+        """Invite people to a group."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class InvitationRow:
     """An invitation.
 
     Attributes:
-        lapsed: Whether it can no longer be accepted, by the clock of this machine.
+        lapsed: True if it has expired, by this machine's clock.
     """
 
     id: str
@@ -57,14 +57,14 @@ class InvitationRow:
 
 @dataclass(frozen=True)
 class InvitePlan:
-    """Whom to invite.
+    """The plan for inviting people to a group.
 
     Attributes:
         org: The group.
-        role: What they are to be there.
-        emails: Who is invited.
-        spared: Who is not, and why: ``member`` or ``pending``.
-        before: The ids of the invitations that there are; None where one may not see them.
+        role: The role to invite them to.
+        emails: The addresses to invite.
+        spared: The addresses to skip, with the reason: ``member`` or ``pending``.
+        before: The IDs of the existing invitations; None if the user may not see them.
     """
 
     org: Org
@@ -76,11 +76,11 @@ class InvitePlan:
 
 @dataclass(frozen=True)
 class InviteResult:
-    """What became of one address.
+    """The result for one address.
 
     Attributes:
-        status: ``invited``, ``failed``, or why nothing was sent: ``member`` or ``pending``.
-        error: Why it failed, where the service says so.
+        status: ``invited``, ``failed``, or the reason nothing was sent: ``member`` or ``pending``.
+        error: Why it failed, if the service gives a reason.
     """
 
     email: str
@@ -89,21 +89,21 @@ class InviteResult:
 
 
 class Inviting(Protocol):
-    """Tells who is signed in, and invites."""
+    """The part of the API that invitations need."""
 
     @property
     def users(self) -> orgs.Users:
-        """Its users."""
+        """Return the users."""
 
     @property
     def groups(self) -> Groups:
-        """Its groups."""
+        """Return the groups."""
 
 
 def list_invitations(
     groups: Groups, org: Org, now: dt.datetime | None = None
 ) -> list[InvitationRow]:
-    """The invitations to a group, the oldest first."""
+    """Return the invitations to a group, oldest first."""
     moment = now or dt.datetime.now(dt.UTC)
     rows = [
         InvitationRow(
@@ -122,10 +122,10 @@ def list_invitations(
 def plan_invites(
     groups: Groups, org: Org, role: str, emails: Sequence[str], *, again: bool
 ) -> InvitePlan:
-    """Whom to invite: who is in already, or has an invitation, is spared unless ``again``.
+    """Plan the invitations, skipping members and people already invited unless ``again``.
 
     Raises:
-        BadInputError: One is no e-mail address.
+        BadInputError: An e-mail address is invalid.
     """
     wanted = list({email.lower(): email for email in map(clean_email, emails)}.values())
     try:
@@ -133,7 +133,7 @@ def plan_invites(
     except CredentialsError as error:
         if error.answer is None or error.answer.status != _FORBIDDEN:
             raise
-        # A system administrator may invite, and may not look.
+        # A system administrator may send invitations but not list them.
         return InvitePlan(org, role, tuple(wanted), {}, None)
     known = {row.email.lower(): "pending" for row in there if not row.lapsed}
     known |= {member["email"].lower(): "member" for member in members}
@@ -143,16 +143,16 @@ def plan_invites(
 
 
 def check_invite(directory: Inviting, org: Org) -> None:
-    """Make sure that one may invite to a group; nothing is sent.
+    """Check that the user may invite people to a group, without sending anything.
 
     Raises:
-        CredentialsError: One is administrator neither of the group nor of the system.
+        CredentialsError: The user is neither a group administrator nor a system administrator.
     """
     mine = {group["id"]: group["roles"] for group in directory.users.me()["groups"]}
     if "admin" in mine.get(org.id, ()):
         return
     try:
-        directory.groups.check_create()  # which takes a system administrator, too
+        directory.groups.check_create()  # also requires a system administrator
     except CredentialsError as error:
         raise CredentialsError(
             f"You may not invite people to {org}",
@@ -163,10 +163,10 @@ def check_invite(directory: Inviting, org: Org) -> None:
 
 
 def send_invites(groups: Groups, plan: InvitePlan) -> Iterator[InviteResult]:
-    """What becomes of each address; one request each, so that what is lost is one's own only.
+    """Yield the result for each address, sending one request each to isolate failures.
 
     Raises:
-        UncertainError: An answer was lost, and whether the invitation went out cannot be seen.
+        UncertainError: A response was lost, so it is unknown whether the invitation was sent.
     """
     for email, status in plan.spared.items():
         yield InviteResult(email, status)
@@ -182,7 +182,7 @@ def _result(answer: Invited) -> InviteResult:
 
 
 def _seen(groups: Groups, plan: InvitePlan, email: str) -> list[Invited] | None:
-    """The answer that was lost, where the invitation is there."""
+    """Return the response that was lost, if the invitation now exists."""
     new: list[Any] = [
         each
         for each in groups.invitations(plan.org.id)

@@ -1,4 +1,4 @@
-"""The files of a bulk run: none takes another's place."""
+"""The files of a bulk run, none of which may overwrite another."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class JobFiles:
-    """The files of one bulk run: what is read, and what will be written.
+    """The input and output files of one bulk run.
 
     Args:
-        stack: What closes them.
-        source: The file that is read, or ``-``.
+        stack: The exit stack that closes them.
+        source: The input file, or ``-``.
         form: The columns of a report.
-        report: Where the report shall be; None for no report.
-        undo: Where the undo file shall be; None for a place of its own.
-        rejects: Where the bad rows of the file shall be; None for nowhere.
+        report: The path of the report; None for no report.
+        undo: The path of the undo file; None for the default.
+        rejects: The path of the rejects file; None for no such file.
 
     Raises:
-        BadInputError: One of them would take another's place.
+        BadInputError: A file would overwrite another one, or the undo file already exists.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class JobFiles:
         return self._stack.enter_context(RejectsFile(path))
 
     def overflow(self) -> ReportFile:
-        """A report that nobody asked for, of what is too much for the screen."""
+        """Open a report for a list that is too long for the screen."""
         return self._stack.enter_context(ReportFile(spare_path(), self._form))
 
 
 def spare_path() -> Path:
-    """A place for a list that nobody asked for, of what is too much for the screen."""
+    """Return the default path for a list that is too long for the screen."""
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
     return homes.state_dir() / "reports" / f"{stamp}.csv"

@@ -1,7 +1,7 @@
-"""The journal of bulk runs: one event a line, appended and flushed to disk, never changed.
+"""The journal of bulk runs: one event per line, appended and flushed to disk, never changed.
 
-A line is a JSON object with ``v`` (the version of its form), ``event``, ``run`` and ``at``. Readers
-pass over what they do not know, so that old journals and newer ones stay readable.
+A line is a JSON object with ``v`` (the format version), ``event``, ``run``, and ``at``. Readers
+ignore anything they do not know, so that both older and newer journals stay readable.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from aspencli import files, homes
 VERSION = 1
 _NAME = "journal.jsonl"
 _NEEDED = ("event", "run", "at")
-_RECENT = 1 << 16  # bytes
+_RECENT = 1 << 16  # bytes to search for a run ID
 
 Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a journal holds.
+    """The contents of a journal.
 
     Attributes:
         events: The events, oldest first.
-        torn: The numbers of the lines that cannot be read, as a crash may leave one.
+        torn: The numbers of the lines that cannot be parsed, such as one cut short by a crash.
     """
 
     events: tuple[Event, ...]
@@ -40,29 +40,29 @@ class Reading:
 
 
 class Journal:
-    """The file that every process of this machine's operator appends to.
+    """The file to which all processes of this machine's operator append.
 
     Args:
-        folder: Its folder; made when first written to.
+        folder: Its folder; created on the first write.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / _NAME
 
     def append(self, event: Event, *, begins: bool = False) -> bool:
-        """Add an event, and return only when it is safe on disk.
+        """Append an event, and return once it is safely on disk.
 
         Args:
             event: The event.
-            begins: Whether it begins a run, whose id no other run may have.
+            begins: Whether it begins a run, whose ID must be unique.
 
         Returns:
-            Whether it was added; only such a beginning is not, where the id is taken.
+            True, or False if the event begins a run whose ID is already taken.
 
         Raises:
-            OSError: It cannot be written; the journal is as it was.
+            OSError: The event cannot be written; the journal is unchanged.
         """
-        # ASCII: neither a line separator nor a name that is no UTF-8 can break the line.
+        # In ASCII, neither a line separator nor a name that is not UTF-8 can break the line.
         line = json.dumps({"v": VERSION, **event}).encode("ascii") + b"\n"
         self._make_folder()
         descriptor = files.open_own(self.path, flags=os.O_RDWR | os.O_APPEND)
@@ -72,7 +72,7 @@ class Journal:
             if begins and _is_taken(descriptor, size, event["run"]):
                 return False
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                line = b"\n" + line  # what a crash tore stays a line of its own
+                line = b"\n" + line  # keep a line cut short by a crash separate
             self._write(descriptor, line, size)
             if not size:
                 sync_folder(self.path.parent)
@@ -81,10 +81,10 @@ class Journal:
         return True
 
     def read(self) -> Reading:
-        """Every event; none where there is no journal yet.
+        """Return all events, or none if there is no journal yet.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The journal cannot be read.
         """
         events: list[Event] = []
         torn: list[int] = []
@@ -93,7 +93,7 @@ class Journal:
         except FileNotFoundError:
             return Reading((), ())
         with file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # no line is half written meanwhile
+            fcntl.flock(file, fcntl.LOCK_SH)  # wait until no line is half written
             for number, line in enumerate(file, start=1):
                 event = _parse(line)
                 if event is None:
@@ -109,7 +109,7 @@ class Journal:
             sync_folder(folder.parent)
 
     def _write(self, descriptor: int, line: bytes, size: int) -> None:
-        # One call: other writers append before it or after it, never into it.
+        # A single call, so that other writers append before or after the line but never inside it.
         if os.write(descriptor, line) != len(line):
             os.ftruncate(descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -117,12 +117,12 @@ class Journal:
 
 
 def open_journal() -> Journal:
-    """The journal of this machine's operator."""
+    """Return the journal of this machine's operator."""
     return Journal(homes.state_dir() / "history")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that a crash of the machine does not lose the name of a new file in it."""
+    """Sync a folder, so that the name of a new file in it survives a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,7 +131,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _is_taken(descriptor: int, size: int, run: str) -> bool:
-    """Whether a run of this id has begun; ids are moments, so only the last runs may have it."""
+    """Return True if the run ID is taken; IDs are timestamps, so recent events are enough."""
     end = os.pread(descriptor, _RECENT, max(0, size - _RECENT))
     return json.dumps({"run": run}).strip("{}").encode() in end
 
@@ -139,7 +139,7 @@ def _is_taken(descriptor: int, size: int, run: str) -> bool:
 def _parse(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:  # of JSON, or of its encoding
+    except ValueError:  # invalid JSON or encoding
         return None
     if isinstance(event, dict) and all(isinstance(event.get(key), str) for key in _NEEDED):
         return event if _is_time(event["at"]) else None

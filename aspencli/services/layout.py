@@ -1,4 +1,4 @@
-"""Which column of a file finds the rows, and which ones change: by its header, or as told."""
+"""The layout of a file of changes: its key column, and the columns that change."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from db.bulk.spec import Table as Stored
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file of changes may have.
+    """The columns that a kind of file of changes may have.
 
     Attributes:
-        table: What is changed.
-        keys: What may find its rows, by header; the first that a file has does, unless an ``id``
-            or the operator says otherwise.
-        fields: What may change, by header.
-        renaming: Headers that change what another header may find rows by.
-        creates: All columns of the table, where rows are made that are not there.
-        within: The header, and what it holds, that tells where those values lie that lie in other
-            tables; a row may then have several lines.
+        table: The table to change.
+        keys: The possible keys, by header. The first one in the file is used, but the operator has
+            to choose if ``id`` is one of several.
+        fields: The fields that may change, by header.
+        renaming: Headers that change the key under another header.
+        creates: All columns of the table, if missing rows are created.
+        within: The header and field that scope the values stored in other tables, such as the
+            group; a row may then span several lines.
     """
 
     table: Stored
@@ -39,13 +39,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a file are.
+    """The roles of the columns in a file.
 
     Attributes:
-        kind: What the file is about.
-        key: The header by which rows are found, and where it stands.
-        headers: The headers that change something, and where they stand.
-        within: The header that tells where some of it lies, if the file has one.
+        kind: The kind of file.
+        key: The header of the key column.
+        places: The positions of the used columns, by header.
+        headers: The headers of the columns that change.
+        within: The header of the column that scopes some of the values, if there is one.
     """
 
     kind: Kind
@@ -56,7 +57,7 @@ class Layout:
 
     @property
     def spec(self) -> Spec:
-        """What is planned and written."""
+        """Return the specification of the run."""
         kind, key = self.kind, self.kind.keys[self.key].column
         named = [kind.fields[header].column for header in self.headers]
         columns = [c for c in kind.creates if c in named or not c.side] or named
@@ -71,7 +72,7 @@ class Layout:
         )
 
     def arranging(self) -> Callable[[Sequence[Cell]], tuple[Cell, ...]]:
-        """What makes values of the columns of `spec` out of those of the headers."""
+        """Return a function that arranges the values of the headers as columns of `spec`."""
         if not self.kind.creates:
             return tuple
         named = {self.kind.fields[name].column.name: n for n, name in enumerate(self.headers)}
@@ -80,16 +81,16 @@ class Layout:
 
 
 def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str]) -> Layout:
-    """Find out what the columns of a file are; the further ones are noted.
+    """Determine the roles of the columns in a file, and note any others.
 
     Args:
-        source: The file, its header read.
-        kind: What it may have.
-        key: The header by which rows are found, as the operator says.
-        names: What the file calls some columns: ``Lab ID=private_identifier``.
+        source: The file, with its header read.
+        kind: The kind of file.
+        key: The header of the key column, if the operator chose one.
+        names: The file's names for some columns: ``Lab ID=private_identifier``.
 
     Raises:
-        BadInputError: The header does not tell, or tells two things at once.
+        BadInputError: The header is incomplete or ambiguous.
     """
     known = [*kind.keys, *(name for name in kind.fields if name not in kind.keys)]
     known += [kind.within[0]] if kind.within else []
@@ -144,7 +145,7 @@ def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str |
 def _within(
     source: Table, kind: Kind, places: Mapping[str, int], headers: Sequence[str]
 ) -> str | None:
-    """The header that tells where some values lie; it goes with theirs."""
+    """Return the header that scopes some values; the file must have both or neither."""
     if kind.within is None:
         return None
     within = kind.within[0]

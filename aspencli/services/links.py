@@ -1,14 +1,14 @@
-"""Addresses that the API hands out."""
+"""URLs returned by the API."""
 
 from __future__ import annotations
 
 
 def with_scheme(address: str, beside: str) -> str:
-    """An address that can be opened; the API leaves the scheme out of some.
+    """Return a URL with its scheme, which the API sometimes omits.
 
     Args:
-        address: What the API said.
-        beside: Its own address: what it names goes the same way.
+        address: The URL from the API.
+        beside: The URL of the API itself, whose scheme is used.
     """
     if "://" in address:
         return address

@@ -1,4 +1,4 @@
-"""Locations, straight from the database."""
+"""Locations read from the database."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _Row = dict[str, Any]
 
 
 def list_locations(session: ReadSession, deepest: str) -> Iterator[_Row]:
-    """The locations that are no more exact than that level, in the order of their ids."""
+    """Return the locations down to the given level, ordered by ID."""
     return (dict(row) for row in session.execute(listed_places(deepest)).mappings())
 
 
 def search_locations(session: ReadSession, query: LocationQuery) -> Iterator[_Row]:
-    """The locations nearest to it by spelling, as the API finds them."""
+    """Return the locations closest in spelling, as the API does."""
     typed = {level: str(name) for level, name in query.items()}
     return (dict(row) for row in session.execute(nearest_places(typed)).mappings())

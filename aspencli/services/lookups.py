@@ -1,4 +1,4 @@
-"""What an operator names by id or by word: groups, pathogens, roles."""
+"""Lookups of groups, pathogens, and roles by ID or name."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from aspencli.services.nearest import nearest, not_found
 from db.models import Group, Location, Pathogen, Role, Sample, UploadedPathogenGenome
 from db.sessions import ReadSession
 
-_INCOMPLETE = 20  # samples that an error names
+_INCOMPLETE = 20  # samples listed in an error
 PLACE = sa.func.nullif(
     sa.func.concat_ws(
         " / ", Location.region, Location.country, Location.division, Location.location
     ),
     "",
 )
-"""A location as ``Region / Country / Division / Location``; NULL where there is none."""
+"""A location as ``Region / Country / Division / Location``; NULL if there is none."""
 
 
 def find_group(session: ReadSession, key: str) -> Group:
-    """The group of that id, name or prefix; the case counts only where it must.
+    """Return the group with this ID, name, or prefix; an exact match beats a case-insensitive one.
 
     Raises:
-        NotFoundError: There is none.
-        BadInputError: There are several, such as one of that id and one of that prefix.
+        NotFoundError: No group matches.
+        BadInputError: Several groups match, such as one by ID and one by prefix.
     """
     exact = sa.or_(Group.id == as_id(key), Group.name == key, Group.prefix == key)
     folded = sa.or_(
@@ -48,15 +48,15 @@ def find_group(session: ReadSession, key: str) -> Group:
 
 
 def describe_group(group: Group) -> str:
-    """The group in one line, with everything that it can be named by."""
+    """Return a one-line description of the group with its ID, name, and prefix."""
     return f"{group.id}  {group.name} (prefix {group.prefix})"
 
 
 def find_pathogen(session: ReadSession, slug: str) -> Pathogen:
-    """The pathogen of that slug; in another case too.
+    """Return the pathogen with this slug, trying upper case as well.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: No pathogen matches.
     """
     slugs = {pathogen.slug: pathogen for pathogen in session.scalars(sa.select(Pathogen))}
     found = slugs.get(slug) or slugs.get(slug.upper())
@@ -66,10 +66,10 @@ def find_pathogen(session: ReadSession, slug: str) -> Pathogen:
 
 
 def find_role(session: ReadSession, name: str) -> Role:
-    """The role of that name.
+    """Return the role with this name.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: No role matches.
     """
     roles = {role.name: role for role in session.scalars(sa.select(Role).order_by(Role.id))}
     found = roles.get(name.lower())
@@ -93,12 +93,12 @@ def _no_group(session: ReadSession, key: str) -> NotFoundError:
 
 
 def incomplete_samples(session: ReadSession, ids: Sequence[int] | None) -> list[str]:
-    """Describe samples that make the live service answer 500, a line each.
+    """Describe, on one line each, samples that make the live service return a 500 error.
 
     Args:
-        session: A session.
-        ids: The samples that were to be changed, which also need a genome; None for a list, which
-            fails only for the lack of a location.
+        session: The session to query.
+        ids: The samples to be changed, which also need a genome; None for a list, which fails
+            only if a location is missing.
     """
     lacks_place, lacks_genome = (
         Sample.location_id.is_(None),

@@ -1,4 +1,4 @@
-"""Who runs this program, on which machine, in which process; and whether a process still lives."""
+"""The user, machine, and process of a run, and a check that a process is still running."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-_STATE, _START = 0, 19  # fields of /proc/PID/stat behind the name (proc_pid_stat(5))
+_STATE, _START = 0, 19  # fields of /proc/PID/stat after the name (proc_pid_stat(5))
 _ENDED = ("Z", "X", "x")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one of the same number.
+    """A process, distinguishable from a later one with the same PID.
 
     Attributes:
-        host: The machine's name.
-        pid: The number.
-        started: When it began, in words that only the same machine can compare.
+        host: The host name.
+        pid: The process ID.
+        started: The start time, in a form that only the same machine can compare.
     """
 
     host: str
@@ -30,22 +30,22 @@ class Process:
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs, or ran, on this machine."""
+        """Return True if the process runs, or ran, on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs; False where that cannot be seen from this machine."""
+        """Return True if the process is still running; False if this machine cannot tell."""
         return self.is_here and bool(self.started) and _start_of(self.pid) == self.started
 
 
 def this_process() -> Process:
-    """The process of this run."""
+    """Return the current process."""
     return Process(socket.gethostname(), os.getpid(), _start_of(os.getpid()))
 
 
 def this_user() -> str:
-    """The account's name, or its number where it has none, as in some containers."""
+    """Return the account name, or the UID if it has none, as in some containers."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -53,7 +53,7 @@ def this_user() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process began; empty when it is gone."""
+    """Return the start time of a process, or an empty string if it is gone."""
     if not (_PROC / "self" / "stat").exists():
         return _start_by_ps(pid)
     try:
@@ -61,7 +61,7 @@ def _start_of(pid: int) -> str:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    # The name stands in parentheses, and may hold some itself.
+    # The name is in parentheses, and may contain some itself.
     fields = text.rpartition(")")[2].split()
     return "" if fields[_STATE] in _ENDED else f"{boot} {fields[_START]}"
 

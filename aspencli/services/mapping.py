@@ -1,4 +1,4 @@
-"""The mapping of private to public identifiers: read once, streamed, every bad line named."""
+"""Streaming reader for mappings of private to public identifiers; bad lines are reported."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PRIVATE = "private_identifier"
 PUBLIC = "public_identifier"
 
 PassOn = Callable[[Iterator[tuple[int, list[str]]]], Iterator[tuple[int, list[str]]]]
-"""Hands rows on as they come, and may do something with them."""
+"""A wrapper for a stream of rows, which may act on them."""
 SoughtKey = Callable[[int, str], object]
-"""Is handed the line and the text of a key that is not in ASCII."""
+"""A function called with the line and text of each key that is not ASCII."""
 
-# What samples are found by; control characters are Unicode's category Cc.
+# Identifiers to look up; this excludes control characters (category Cc) and undecodable ones.
 _FINDS = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,128}").fullmatch
 
 
@@ -35,15 +35,15 @@ def read_mapping(
     sought: SoughtKey = lambda _line, _key: None,
     missing_words: bool = False,
 ) -> Iterator[Request]:
-    """Yield the good rows of a mapping, as they come; what is wrong with others goes to ``fault``.
+    """Yield the valid rows of a mapping, and report the bad ones to ``fault``.
 
     Args:
         source: The file.
-        fault: Is handed each fault.
-        names: What the file calls the columns: ``Lab ID=private_identifier``.
-        pass_on: Sees every row on its way.
-        sought: Is handed each private identifier that is not in ASCII.
-        missing_words: Whether words such as ``NA`` are identifiers, too.
+        fault: Called with each fault.
+        names: The file's names for the columns: ``Lab ID=private_identifier``.
+        pass_on: Wraps the stream of rows.
+        sought: Called with the line and text of each private identifier that is not ASCII.
+        missing_words: Whether to accept words such as ``NA`` as identifiers.
 
     Raises:
         BadInputError: The header is not that of a mapping.
@@ -78,7 +78,7 @@ def read_mapping(
 
 
 def _finds(line: int, lab: str, sought: SoughtKey) -> bool:
-    """Return True if samples can be looked for by this identifier."""
+    """Return True if samples can be looked up by this identifier."""
     if not lab.isascii():
         sought(line, lab)
     return _FINDS(lab) is not None and error_in(lab) is None
@@ -96,7 +96,7 @@ def _reason(source: Table, cell: str) -> str | None:
 def fitted(
     source: Table, line: int, record: list[str], fault: Callable[[Fault], None]
 ) -> list[str] | None:
-    """Return a row as wide as the header; None, and a fault, where that cannot be."""
+    """Return the row fitted to the header's width, or report a fault and return None."""
     width = len(source.header)
     found = record if len(record) == width else source.fit(line, record)
     if found is None:

@@ -1,4 +1,4 @@
-"""Which identifiers name samples that one may see, through the API."""
+"""Find the identifiers that match no sample visible to the user, through the API."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from aspencli.errors import NotFoundError
 from aspencli.services.orgs import Scope
 
 CHUNK = 5_000
-"""Identifiers that are asked for at once: the live service fails at about 16,384."""
+"""Identifiers per request; the live service fails at about 16,384."""
 _SHOWN = 20
 
 
 class Samples(Protocol):
-    """Tells which identifiers name nothing."""
+    """The part of the API that finds unknown identifiers."""
 
     def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
-        """Which of these name no sample that one may see."""
+        """Return the identifiers that match no sample visible to the user."""
 
 
 def find_missing(
     samples: Samples, scope: Scope, ids: Sequence[str], tick: Callable[[int], None]
 ) -> list[str]:
-    """Which of these identifiers name no sample that one may see, in their order.
+    """Return the identifiers that match no sample visible to the user, in the order given.
 
     Args:
         samples: The API.
-        scope: What the samples belong to.
-        ids: Public and private identifiers, names of strains, and accessions of GISAID.
-        tick: Told how many were looked at by now.
+        scope: The group and pathogen to search in.
+        ids: Public and private identifiers, strain names, and GISAID accessions.
+        tick: Called with the number of identifiers checked so far.
     """
     missing: set[str] = set()
     for start in range(0, len(ids), CHUNK):
@@ -40,11 +40,11 @@ def find_missing(
 
 
 def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
-    """The error that names identifiers which name nothing.
+    """Return the error that lists the unknown identifiers.
 
     Args:
-        missing: Those.
-        count: How many were asked for.
+        missing: The unknown identifiers.
+        count: The number of identifiers that were looked up.
         hint: What to do next.
     """
     more = [f"and {len(missing) - _SHOWN:,} more"] if len(missing) > _SHOWN else []

@@ -1,4 +1,4 @@
-"""What was probably meant, where nothing goes by the name that was given."""
+"""Suggestions for a name that does not exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aspencli.errors import NotFoundError
 
 
 def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
-    """The error that names what there is nearly, or, where that is short, all there is."""
+    """Return an error that suggests similar names and lists the existing ones."""
     names = sorted(known)
     near = nearest(key, names)
     lead = f"Did you mean {' or '.join(near)}? " if near else ""
@@ -20,7 +20,7 @@ def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
 
 
 def nearest(key: str, names: Sequence[str]) -> list[str]:
-    """The names that are nearly the key, or have it in them; the nearest first."""
+    """Return the names that resemble the key, best first, then those that contain it."""
     folded = {name.lower(): name for name in names}
     near = get_close_matches(key.lower(), folded, n=3)
     near += [name for name in folded if key.lower() in name and name not in near][:3]

@@ -1,4 +1,4 @@
-"""Samples to create, from a table and a FASTA file: looked at whole before the first is sent."""
+"""Read samples to create from a table and a FASTA file; both are checked before any is sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aspencli.shapes import NewGenome, NewSample, NewSampleFields
 
 REQUIRED = ("private_identifier", "collection_date", "location")
 SHORTEST = 1000
-"""Letters that the service wants of a sequence at least."""
+"""Minimum sequence length that the service accepts."""
 _LETTERS = re.compile("[WSKMYRVHDBNZATCGU-]+")
 _BLANK = "is blank"
 
@@ -53,8 +53,8 @@ FIELDS: Mapping[str, Callable[[str], Understood]] = {
     "sequence_name": named,
     **dict.fromkeys(_TEXTS, text),
 }
-"""The columns of the table, and what their cells mean; ``sequence_name`` is the header in the
-FASTA file, where that is not the private identifier."""
+"""The parser of each table column. ``sequence_name`` is the FASTA header, if it is not the
+private identifier."""
 _IDENTIFIERS = ("private_identifier", "public_identifier")
 _OF_GENOME = ("sequencing_date", "sequencing_depth")
 
@@ -64,10 +64,10 @@ class Wanted:
     """A sample to create, without its sequence.
 
     Attributes:
-        line: Where it stands.
-        fields: What is known of it, as the API takes it.
-        genome: What is known of its sequence.
-        sequence_name: What its sequence is called in the FASTA file.
+        line: Its line in the table.
+        fields: The sample's fields, as the API takes them.
+        genome: The fields of its genome, without the sequence.
+        sequence_name: The name of its sequence in the FASTA file.
     """
 
     line: int
@@ -77,7 +77,7 @@ class Wanted:
 
     @property
     def private(self) -> str:
-        """Its private identifier."""
+        """Return its private identifier."""
         return self.fields["private_identifier"]
 
 
@@ -91,19 +91,19 @@ def read_wanted(
     missing_words: bool = False,
     days: DayFormat | None = None,
 ) -> list[Wanted]:
-    """The good rows of a table; what is wrong with the others goes to ``fault``.
+    """Return the valid rows of a table; report the problems of the others to ``fault``.
 
     Args:
         source: The table.
-        fault: Is told of each bad line.
-        places: Looks locations up.
-        private: Whether samples are private of which the table does not say it.
-        names: What the file calls the columns: ``Lab ID=private_identifier``.
-        missing_words: Whether words such as ``NA`` are identifiers, too.
-        days: How days are written besides ISO 8601.
+        fault: Called with each problem.
+        places: The gazetteer that looks up locations.
+        private: The value of ``private`` for samples where the table gives none.
+        names: The file's own column names, such as ``Lab ID=private_identifier``.
+        missing_words: True to accept words such as ``NA`` as identifiers.
+        days: The date format that the file uses besides ISO 8601.
 
     Raises:
-        BadInputError: The header lacks what every sample needs.
+        BadInputError: The header lacks a required column.
     """
     columns = find(source, list(FIELDS), "samples", names=names)
     lacking = [name for name in REQUIRED if name not in columns]
@@ -146,7 +146,7 @@ def understand(
     missing_words: bool = False,
     days: DayFormat | None = None,
 ) -> Wanted | None:
-    """One sample, by the names of `FIELDS`; None where something is wrong with it."""
+    """Return the sample in cells named as in `FIELDS`, or None if anything is wrong with it."""
     values: dict[str, Any] = {}
     is_good = True
     for name in FIELDS:
@@ -204,10 +204,10 @@ def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> No
 
 
 class Sequences:
-    """The sequences of a FASTA file, for samples that are to be created.
+    """The sequences of a FASTA file, for samples to be created.
 
     Args:
-        path: The file; it is read twice, and never held whole.
+        path: The file. It is read twice and never loaded as a whole.
         wanted: The samples.
     """
 
@@ -217,13 +217,13 @@ class Sequences:
         self._by_name = {one.sequence_name: one for one in wanted}
 
     def check(self, fault: Callable[[Fault], None]) -> list[str]:
-        """Look at every sequence; what is wrong with one goes to ``fault``.
+        """Check every sequence, and report problems to ``fault``.
 
         Returns:
-            The names of those that are of no sample.
+            The headers of the sequences that belong to no sample.
 
         Raises:
-            BadInputError: It is no FASTA file.
+            BadInputError: The file is not FASTA.
         """
         seen: set[str] = set()
         foreign = []
@@ -250,10 +250,10 @@ class Sequences:
         return foreign
 
     def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:
-        """Each of these samples with its sequence, in the order of the FASTA file.
+        """Yield each of these samples with its sequence, in the order of the FASTA file.
 
         Raises:
-            ConflictError: The file is another one than that which was looked at.
+            ConflictError: The file has changed since it was checked.
         """
         left = {one.private for one in wanted}
         for found in read_fasta(self._path):
@@ -276,7 +276,7 @@ class Sequences:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes with the content of a file; None where it cannot be looked at."""
+    """Return a value that changes when the file's content changes; None if stat fails."""
     try:
         found = path.stat()
     except OSError:
@@ -285,7 +285,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def flaw_of(sequence: str) -> str | None:
-    """What is wrong with a sequence, in capitals, if anything."""
+    """Return what is wrong with an uppercase sequence, or None."""
     letters = sequence.replace(".", "-")
     if len(letters) < SHORTEST:
         return f"has {len(letters):,} letters; the service wants {SHORTEST:,}"

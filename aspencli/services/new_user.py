@@ -1,4 +1,4 @@
-"""A user to be made, checked; the standard library only."""
+"""A user to create, with validated fields; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aspencli.services.checks import clean_account, clean_email, clean_name, cle
 
 @dataclass(frozen=True)
 class NewUser:
-    """A user as the operator wants it; see `NewUser.checked`.
+    """A user to create; see `NewUser.checked`.
 
     Attributes:
-        group: Id, name or prefix of the group to join.
+        group: The ID, name, or prefix of the group to join.
         role: The name of the role in that group.
     """
 
@@ -28,10 +28,10 @@ class NewUser:
     def checked(
         cls, *, name: str, email: str, auth0_user_id: str, group: str, role: str, system_admin: bool
     ) -> Self:
-        """The user, after a look at every text.
+        """Validate every field and return the user.
 
         Raises:
-            BadInputError: One is blank, malformed or holds what cannot be seen.
+            BadInputError: A field is blank, malformed, or contains invisible characters.
         """
         return cls(
             clean_name(name, "the name"),

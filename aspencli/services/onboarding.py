@@ -1,4 +1,4 @@
-"""A new user: planned first, then written with the role in one transaction."""
+"""Create a user in the database: plan it, then write user and role in one transaction."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from db.sessions import ReadSession
 
 @dataclass(frozen=True)
 class UserPlan:
-    """What creating a user would do.
+    """The plan for creating a user.
 
     Attributes:
-        wanted: The user, with the group by its name and the role as the database spells it.
-        group_id: The group's id.
-        existing: The very same user with that role, where it is there already.
+        wanted: The user, with the group's full name and the role as the database spells it.
+        group_id: The group's ID.
+        existing: The user, if an identical one with that role already exists.
     """
 
     wanted: NewUser
@@ -35,19 +35,19 @@ class UserPlan:
 
 @dataclass(frozen=True)
 class Onboarded:
-    """The user as the database holds it now, and whether this run made it."""
+    """The user as now stored in the database, and whether this run created it."""
 
     user: UserDetails
     created: bool
 
 
 def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
-    """What creating the user would do.
+    """Return the plan for creating the user.
 
     Raises:
         NotFoundError: The group or the role does not exist.
-        ConflictError: Somebody else has the address or the Auth0 id, or the same user is there
-            with another name, role or right.
+        ConflictError: The e-mail address or Auth0 ID belongs to another user, or to this user with
+            a different name, role, or ``system_admin``.
     """
     group, role = find_group(session, wanted.group), find_role(session, wanted.role)
     existing = _existing(session, wanted, group, role)
@@ -66,22 +66,22 @@ def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
 
 
 RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
-"""What `create_user` needs."""
+"""The rights that `create_user` needs."""
 
 
 def create_user(database: Database, wanted: NewUser) -> Onboarded:
-    """Write the user and the role in one transaction; again without harm.
+    """Write the user and the role in one transaction; safe to repeat.
 
     Raises:
         NotFoundError: As `plan_user`.
-        ConflictError: As `plan_user`; also when somebody else was faster.
+        ConflictError: As `plan_user`, including when another process created the user first.
     """
     try:
         with database.begin() as session:
             return _write(session, wanted)
     except IntegrityError:
-        # Somebody else wrote between our look and our write. What is there now decides: the same
-        # user is fine, another one is named; neither means that the error was about something else.
+        # Another process wrote between our check and our write. The current state decides: an
+        # identical user is fine, a different one is a conflict, none means an unrelated error.
         with database.reading() as session:
             existing = plan_user(session, wanted).existing
         if existing is None:
@@ -107,7 +107,7 @@ def _write(session: ReadSession, wanted: NewUser) -> Onboarded:
 
 
 def _existing(session: ReadSession, wanted: NewUser, group: Group, role: Role) -> User | None:
-    """The very same user, or None when nobody stands in the way."""
+    """Return the identical user if there is one, or None if no user conflicts."""
     found = session.scalars(
         sa.select(User)
         .where(

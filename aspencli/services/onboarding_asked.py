@@ -1,4 +1,4 @@
-"""A new user, made through the API."""
+"""Create a user through the API."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from aspencli.shapes import Me
 from aspencli.shapes import NewUser as AskedUser
 
 API_ROLE = "member"
-"""What the API makes of every new user."""
+"""The role that the API gives every new user."""
 _SERVER_ERROR = 500
 
 
 class Users(orgs.Users, Protocol):
-    """Tells who is signed in, and makes users."""
+    """The part of the API that returns the current user and creates users."""
 
     def create(self, user: AskedUser) -> Me:
         """Create a user."""
 
 
 class Source(orgs.Directory, Protocol):
-    """The API, as far as new users need it."""
+    """The part of the API that creating a user needs."""
 
     @property
     def users(self) -> Users:
-        """Its users."""
+        """Return the users endpoints."""
 
 
 def plan_asked(source: Source, wanted: NewUser) -> Org:
-    """The group that the user would join.
+    """Return the group that the user would join.
 
     Raises:
-        BadInputError: The API makes members only.
-        NotFoundError: One has no role in a group of that name. (An id is taken as it is.)
+        BadInputError: The role is not member, the only one that the API can assign.
+        NotFoundError: The caller has no role in a group of that name. (IDs are not checked.)
     """
     if wanted.role.lower() != API_ROLE:
         raise BadInputError(
@@ -54,16 +54,16 @@ def plan_asked(source: Source, wanted: NewUser) -> Org:
         return org
     try:
         return Org(org.id, source.groups.get(org.id)["name"])
-    except (NotFoundError, CredentialsError):  # a system administrator need not be a member
+    except (NotFoundError, CredentialsError):  # A system administrator may not be a member.
         return org
 
 
 def create_asked(source: Source, wanted: NewUser, org: Org) -> dict[str, Any]:
-    """Make the user, a member of the group; the fields of `aspencli.services.users.UserRow`.
+    """Create the user in the group; return the fields of `aspencli.services.users.UserRow`.
 
     Raises:
-        ConflictError: Somebody has the address or the Auth0 id, be it the very same user.
-        UncertainError: No answer came.
+        ConflictError: The e-mail address or Auth0 ID is taken, even if by an identical user.
+        UncertainError: No response arrived.
     """
     try:
         made = source.users.create(
@@ -91,7 +91,7 @@ def create_asked(source: Source, wanted: NewUser, org: Org) -> dict[str, Any]:
 
 
 def described(wanted: NewUser, id_: int | None, groups: list[Any]) -> dict[str, Any]:
-    """The user as both roads tell of one that was just made, or would be."""
+    """Return a new or planned user in the shape that both backends report."""
     return {
         "id": id_,
         "name": wanted.name,

@@ -1,4 +1,4 @@
-"""The bytes of an input file: from disk or standard input, unpacked where they are compressed."""
+"""The bytes of an input file, from disk or standard input, decompressed if necessary."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from aspencli.expansion import Source
 from aspencli.packing import ERRORS, only_member, packing_of, unreadable
 
 STDIN = "-"
-HEAD = 1 << 16  # bytes looked at before anything is read
-_LARGEST_ARCHIVE = 1 << 28  # bytes, packed
+HEAD = 1 << 16  # bytes to peek at before reading
+_LARGEST_ARCHIVE = 1 << 28  # bytes, compressed
 _FLOOR = expansion.TABLE_FLOOR
 
 Observer = Callable[[bytes], object]
-"""Is handed each piece of a file, as it is stored, in the order of reading."""
+"""A callback that receives each chunk of a file, as stored, in reading order."""
 
 
 class Stream(io.BufferedIOBase):
-    """Bytes that are read once, and whose beginning may be looked at before.
+    """A byte stream that is read once, with a look ahead at its beginning.
 
     Args:
-        source: Where they come from.
-        observe: Is told of each piece.
+        source: The underlying source.
+        observe: Called with each chunk.
     """
 
     def __init__(self, source: Source, observe: Observer | None = None):
@@ -40,21 +40,21 @@ class Stream(io.BufferedIOBase):
 
     @property
     def taken(self) -> int:
-        """Return how many bytes were read, without those that were only looked at."""
+        """Return how many bytes were read, excluding those only peeked at."""
         return self._stored - len(self._head)
 
     def readable(self) -> bool:
-        """That it can be read."""
+        """Return True; the stream is always readable."""
         return True
 
     def peek(self, size: int = HEAD) -> bytes:
-        """The beginning, which will be read again; shorter only where the file is."""
+        """Return the first bytes without consuming them; fewer only if the file is shorter."""
         while len(self._head) < size and (piece := self._next(size - len(self._head))):
             self._head += piece
         return self._head
 
     def read1(self, size: int | None = -1, /) -> bytes:
-        """Some bytes; none at the end."""
+        """Return some bytes, or none at the end of the stream."""
         wanted = HEAD if size is None or size < 0 else size
         if not self._head:
             return self._next(wanted)
@@ -76,9 +76,9 @@ class Opened:
     """A file that is being read.
 
     Attributes:
-        name: What messages call it.
-        stream: Its bytes, unpacked.
-        notes: What the operator should know of how it is read.
+        name: Its name in messages.
+        stream: Its bytes, decompressed.
+        notes: Notes for the operator on how it is read.
     """
 
     name: str
@@ -88,14 +88,14 @@ class Opened:
 
 @contextmanager
 def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
-    """Open a file, or standard input for ``-``; what is compressed is unpacked as it is read.
+    """Open a file, or standard input for ``-``, and decompress it while it is read.
 
     Args:
         path: The file's path.
-        observe: Is handed the bytes as they are stored, and so before they are unpacked.
+        observe: Called with each chunk as stored, before decompression.
 
     Raises:
-        BadInputError: It cannot be opened, or (while it is read) unpacked.
+        BadInputError: It cannot be opened, or (while being read) decompressed.
     """
     name = "standard input" if path == STDIN else path
     with _open(path) as file:
@@ -117,17 +117,17 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
 
 @contextmanager
 def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
-    """Open the one file in a zip archive; where the archive is a document, give its bytes.
+    """Open the only file in a zip archive; yield the archive itself if it is a document.
 
     Args:
         opened: The archive.
 
     Raises:
-        BadInputError: The archive holds no file, or several, or cannot be read.
+        BadInputError: The archive holds no file or several, or cannot be read.
     """
     with ExitStack() as stack:
-        # A zip archive is read from its end, which a pipe does not have, and a file that is saved
-        # at this moment may lose.
+        # A zip archive is read from its end, so a pipe must be copied to a file first. So must a
+        # regular file, which may be overwritten while it is being read.
         file = stack.enter_context(tempfile.TemporaryFile())
         left = _LARGEST_ARCHIVE
         while piece := opened.stream.read1():
@@ -159,12 +159,12 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
 
 
 class _Unpacked:
-    """What was compressed, piece by piece; what is wrong with it ends in words.
+    """A compressed source that raises readable errors if decompression fails.
 
     Args:
-        name: What messages call the file.
-        packed: The file.
-        tool: The command that unpacks it.
+        name: The file's name in messages.
+        packed: The compressed source.
+        tool: The command that decompresses it.
     """
 
     def __init__(self, name: str, packed: Source, tool: str):
@@ -182,7 +182,7 @@ class _Unpacked:
 @contextmanager
 def _open(path: str) -> Iterator[Source]:
     if path == STDIN:
-        # Python has no such object where the shell has closed it.
+        # sys.stdin is None if the shell closed it.
         stdin = cast("io.TextIOWrapper | None", sys.stdin)
         if stdin is None or stdin.closed or stdin.isatty():
             state = "the terminal" if stdin and not stdin.closed else "closed"
@@ -198,7 +198,7 @@ def _open(path: str) -> Iterator[Source]:
 def _open_file(path: str) -> IO[bytes]:
     try:
         return homes.expand(path).open("rb")
-    except (OSError, RuntimeError, ValueError) as error:  # as for a home that nobody has
+    except (OSError, RuntimeError, ValueError) as error:  # e.g., an unknown home folder
         if isinstance(error, IsADirectoryError):
             raise BadInputError(f"{path} is a folder", hint="Name a file in it.") from error
         reason = error.strerror if isinstance(error, OSError) else error

@@ -1,4 +1,4 @@
-"""In whose name the API is asked: every request about data belongs to a group."""
+"""The group on whose behalf the API is called: every data request belongs to one."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ _LOOKS_ONLY = frozenset({"viewer"})
 
 
 class Users(Protocol):
-    """Tells who is signed in."""
+    """The part of the API that returns the current user."""
 
     def me(self) -> Me:
-        """Who is signed in."""
+        """Return the current user."""
 
 
 class Groups(Protocol):
-    """Tells of groups."""
+    """The part of the API that returns groups."""
 
     def get(self, group: int) -> Group:
-        """One group."""
+        """Return one group."""
 
 
 class Directory(Protocol):
-    """Tells who there is."""
+    """The part of the API that lists users, groups, and pathogens."""
 
     @property
     def users(self) -> Users:
-        """Its users."""
+        """Return the users endpoints."""
 
     @property
     def groups(self) -> Groups:
-        """Its groups."""
+        """Return the groups endpoints."""
 
     def pathogens(self) -> list[Pathogen]:
-        """Every pathogen."""
+        """Return every pathogen."""
 
 
 @dataclass(frozen=True)
 class Org:
-    """The group in whose name the API is asked.
+    """The group on whose behalf the API is called.
 
     Attributes:
-        name: Its name; None where only its id was given, which needs no asking.
+        name: Its name; None if only the ID was given, which takes no lookup.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Org:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a request about data belongs to.
+    """The group and the pathogen that a data request belongs to.
 
     Attributes:
         org: The group.
@@ -72,7 +72,7 @@ class Scope:
 
     @property
     def key(self) -> tuple[int, str]:
-        """As the methods of the client take it."""
+        """Return the arguments that the client's methods take."""
         return self.org.id, self.slug
 
     def __str__(self) -> str:
@@ -80,16 +80,16 @@ class Scope:
 
 
 def find_org(directory: Directory, key: str | None) -> Org:
-    """The group that is meant; whoever has a role in only one group need not name it.
+    """Return the requested group; a user with a role in only one group may omit it.
 
     Args:
-        directory: Tells who is signed in, and of groups.
-        key: Id, name or prefix; None where none was named.
+        directory: The API.
+        key: ID, name, or prefix; None to use the user's only group.
 
     Raises:
-        NotFoundError: Nothing goes by that name among one's groups. (An id is taken as it is.)
-        BadInputError: None was named, and there are several; or several go by that name.
-        CredentialsError: None was named, and there is none.
+        NotFoundError: None of the user's groups matches. (IDs are not checked.)
+        BadInputError: Several groups match, or none was named and the user has several.
+        CredentialsError: None was named, and the user has none.
     """
     number = as_id(key) if key is not None else None
     if number is not None:
@@ -111,12 +111,12 @@ def find_org(directory: Directory, key: str | None) -> Org:
 
 
 def find_both(directory: Directory, org: str | None, owner: str | None) -> tuple[Org, Org | None]:
-    """The group in whose name is asked, and the group whose data are wanted; None means any.
+    """Return the group that sends the request and the group whose data is wanted (None for any).
 
     Args:
-        directory: Tells who is signed in, and of groups.
-        org: Id, name or prefix of the former; None means the latter, else one's only group.
-        owner: The same of the latter. Of a group that only lets one's own see it, the id.
+        directory: The API.
+        org: The sending group's ID, name, or prefix; None for the owner, or the only group.
+        owner: The same for the owner; must be an ID if the user has no role in that group.
     """
     wanted = find_org(directory, owner) if owner is not None else None
     if org is None or org == owner:
@@ -125,10 +125,10 @@ def find_both(directory: Directory, org: str | None, owner: str | None) -> tuple
 
 
 def require_writer(me: Me, org: Org) -> None:
-    """Make sure that one may change the data of a group, as far as one's roles there tell.
+    """Check that the user may change the group's data, as far as their roles show.
 
     Raises:
-        CredentialsError: One may only look at them.
+        CredentialsError: The user has read-only access.
     """
     known = next((g for g in me["groups"] if g["id"] == org.id), None)
     if known is not None and set(known["roles"]) <= _LOOKS_ONLY:
@@ -139,10 +139,10 @@ def require_writer(me: Me, org: Org) -> None:
 
 
 def find_slugs(directory: Directory, slug: str | None) -> list[str]:
-    """The slug of the pathogen that is meant; those of all where none is named.
+    """Return the slug of the requested pathogen in a list, or all slugs if none was named.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: There is no such pathogen.
     """
     known = [pathogen["slug"] for pathogen in directory.pathogens()]
     if slug is None:
@@ -178,7 +178,7 @@ def _prefixed(groups: Groups, mine: list[GroupRoles], key: str) -> Iterator[Grou
     for group in mine:
         try:
             prefix = groups.get(group["id"])["prefix"]
-        except (NotFoundError, CredentialsError):  # viewers are not told
+        except (NotFoundError, CredentialsError):  # Viewers may not read a group's details.
             continue
         if prefix.lower() == key.lower():
             yield group

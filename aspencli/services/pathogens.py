@@ -1,4 +1,4 @@
-"""The pathogens, straight from the database."""
+"""List pathogens from the database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from db.sessions import ReadSession
 
 
 def list_pathogens(session: ReadSession) -> Iterator[dict[str, Any]]:
-    """Every pathogen, in the order of their ids."""
+    """Return every pathogen, ordered by ID."""
     statement = sa.select(Pathogen.id, Pathogen.slug, Pathogen.name).order_by(Pathogen.id)
     return (dict(row) for row in session.execute(statement).mappings())

@@ -1,4 +1,4 @@
-"""Phylogenetic runs as commands show them, through the API; the standard library only."""
+"""Phylogenetic runs as commands show them, from the API; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from aspencli.shapes import PhyloRun
 
 @dataclass(frozen=True)
 class PhyloRunRow:
-    """A run that makes a tree.
+    """A phylogenetic run.
 
     Attributes:
-        workflow_status: ``STARTED``, ``COMPLETED`` or ``FAILED``.
-        group: The name of the group that it belongs to.
+        workflow_status: ``STARTED``, ``COMPLETED``, or ``FAILED``.
+        group: The name of its group.
         pathogen: The pathogen's slug.
         start_datetime: In UTC, to the second.
-        user: The name of who started it.
-        phylo_tree: The id of its tree; None while there is none.
-        template_args: What was asked for besides the samples.
-        contextual_data_source: Where the samples around them come from.
+        user: The name of the user who started it.
+        phylo_tree: The ID of its tree, or None if there is none yet.
+        template_args: The parameters of the run besides its samples.
+        contextual_data_source: The source of the contextual samples.
     """
 
     id: int
@@ -41,34 +41,34 @@ class PhyloRunRow:
 
 
 class PhyloRuns(Protocol):
-    """Lists runs."""
+    """The part of the API that lists runs."""
 
     def all(self, org: int, slug: str) -> list[PhyloRun]:
-        """Every run that one may see."""
+        """Return every run visible to the user."""
 
 
 class Source(Directory, Protocol):
-    """The API, as far as lists of runs need it."""
+    """The part of the API that listing runs needs."""
 
     @property
     def phylo_runs(self) -> PhyloRuns:
-        """Its runs."""
+        """Return the phylogenetic-run endpoints."""
 
 
 def ask_runs(
     source: Source, *, group: str | None, pathogen: str | None, org: str | None = None
 ) -> Iterator[PhyloRunRow]:
-    """The runs that one may see, in the order of their ids.
+    """Return the runs visible to the user, ordered by ID.
 
     Args:
         source: The API.
-        group: Id, name or prefix of the group that they are of; None means any.
-        pathogen: The pathogen's slug; None means any.
-        org: The group in whose name it is asked; None means the other, or one's only group.
+        group: ID, name, or prefix of the owning group; None for any.
+        pathogen: The pathogen's slug; None for any.
+        org: The group to send the request as; None for the owner, or the user's only group.
 
     Raises:
         NotFoundError: There is no such group or pathogen.
-        BadInputError: No group was named, and one has several.
+        BadInputError: No group was named, and the user has several.
     """
     asker, owner = find_both(source, org, group)
     found = [
@@ -81,7 +81,7 @@ def ask_runs(
 
 
 def run_row(run: PhyloRun) -> PhyloRunRow:
-    """A run of the API as commands show it."""
+    """Convert an API run to the row that commands show."""
     pathogen, user, tree = run["pathogen"], run["user"], run["phylo_tree"]
     return PhyloRunRow(
         run["id"],

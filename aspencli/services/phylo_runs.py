@@ -1,4 +1,4 @@
-"""Phylogenetic runs, straight from the database."""
+"""List phylogenetic runs from the database."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _RELATED = (
 def list_runs(
     session: ReadSession, *, group: str | None, pathogen: str | None
 ) -> Iterator[PhyloRunRow]:
-    """The runs in the order of their ids.
+    """Return the runs, ordered by ID.
 
     Args:
-        session: Where to look.
-        group: Id, name or prefix of the group that they are of; None means any.
-        pathogen: The pathogen's slug; None means any.
+        session: The database session.
+        group: ID, name, or prefix of the owning group; None for any.
+        pathogen: The pathogen's slug; None for any.
 
     Raises:
         NotFoundError: There is no such group or pathogen.

@@ -1,4 +1,4 @@
-"""Locations that an operator names by id, or as ``Region / Country / Division / Location``."""
+"""Look up locations by ID, or as ``Region / Country / Division / Location``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from aspencli.shapes import Location
 
 
 class Locations(Protocol):
-    """Lists locations."""
+    """The part of the API that lists locations."""
 
     def all(self, depth: str | None = None) -> list[Location]:
-        """Every location."""
+        """Return every location."""
 
 
 class Gazetteer:
-    """Finds locations; they are asked for once, when the first name is looked up.
+    """A location index, loaded once, on the first lookup.
 
     Args:
         locations: The API.
@@ -32,11 +32,11 @@ class Gazetteer:
         self._by_id: dict[int, Location] = {}
 
     def find(self, text: str) -> Location:
-        """The location of that id or name; letter case and spaces do not count.
+        """Return the location with that ID or name, ignoring letter case and extra spaces.
 
         Raises:
-            NotFoundError: There is none.
-            BadInputError: There are several.
+            NotFoundError: There is no such location.
+            BadInputError: Several locations match.
         """
         self._load()
         number = as_id(text)
@@ -70,7 +70,7 @@ class Gazetteer:
 
 
 def name_of(place: Location) -> str:
-    """A location as ``Region / Country / Division / Location``."""
+    """Format a location as ``Region / Country / Division / Location``."""
     return " / ".join(_parts(place))
 
 

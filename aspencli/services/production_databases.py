@@ -1,8 +1,8 @@
-"""The production databases that were seen from this machine, by identity rather than by address.
+"""The production databases seen from this machine, recorded by identity rather than by address.
 
-A tunnel gives a database another address, so an address that is not known may still lead to
-production. The identity (`db.transactions.DatabaseIdentity`) is the same through every tunnel,
-proxy and pooler.
+A tunnel gives a database another address, so an unknown address may still lead to production.
+The identity (`db.transactions.DatabaseIdentity`) is the same through every tunnel, proxy, and
+pooler.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from db.transactions import DatabaseIdentity
 
 
 class ProductionDatabases:
-    """The record of them, in the state folder."""
+    """The record of known production databases, in the state folder."""
 
     def __init__(self) -> None:
         self.path = homes.state_dir() / "production-databases.json"
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """Return what was recorded, by identity.
+        """Return the recorded entries by identity.
 
         Raises:
-            AspenError: The record cannot be read: production could not be recognized.
+            AspenError: The record cannot be read, so production could not be recognized.
         """
         try:
             found = json.loads(self.path.read_text())
@@ -43,20 +43,20 @@ class ProductionDatabases:
             ) from error
 
     def label_of(self, identity: DatabaseIdentity) -> str | None:
-        """Return the label of the production target that has this database; None for no one's."""
+        """Return the label of the production target with this database, or None if unknown."""
         entry = self.all().get(_key(identity)) if identity.system else None
         return None if entry is None else str(entry["target"])
 
     def record(self, label: str, address: str, identity: DatabaseIdentity) -> None:
-        """Remember that a database is production's.
+        """Record that a database is a production database.
 
         Args:
             label: The target's label.
-            address: Where it was reached, for people; without a password.
-            identity: What it is.
+            address: The address it was reached at, for display; without a password.
+            identity: The database's identity.
         """
         if not identity.system:
-            return  # oids alone are the same on many servers
+            return  # Database OIDs alone are the same on many servers.
         entry = {"target": label, "address": address}
         entries = self.all()
         before: Mapping[str, Any] = entries.get(_key(identity), {})

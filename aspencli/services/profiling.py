@@ -1,4 +1,4 @@
-"""Running something under the recorder, so that it changes nothing unless that is wanted."""
+"""Run work under the profiling recorder, without keeping its changes unless requested."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ READING = frozenset({"GET", "HEAD"})
 
 @dataclass
 class Bench:
-    """Where work is profiled.
+    """The setup that work is profiled with.
 
     Attributes:
-        parameters: Whether parameters are kept.
-        rehearse: Whether what is committed is rolled back at the end.
-        recorder: What recorded the work, once it has begun.
+        parameters: True to keep statement parameters.
+        rehearse: True to roll back at the end whatever the work commits.
+        recorder: The recorder, once the work has started.
     """
 
     parameters: bool
@@ -37,7 +37,7 @@ class Bench:
 
     @contextmanager
     def around(self, engine: Any) -> Iterator[None]:
-        """Record what an engine does for the length of a ``with`` block."""
+        """Record the statements of an engine during a ``with`` block."""
         with ExitStack() as opened:
             if self.rehearse:
                 opened.enter_context(rehearsed(engine))
@@ -45,7 +45,7 @@ class Bench:
             yield
 
     def stop(self) -> None:
-        """Record no more; the rehearsal goes on to the end of its block."""
+        """Stop recording; the rehearsal continues to the end of its block."""
         if self.recorder is not None:
             self.recorder.stop()
 
@@ -55,13 +55,13 @@ def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") 
 
     Args:
         text: The statements.
-        database: Where.
-        bench: Under which recorder.
-        source: What the lines are counted in, in the report.
+        database: The database to run them on.
+        bench: The profiling setup.
+        source: The name of the script in the report's line references.
 
     Raises:
-        BadInputError: There is none, or one that cannot run here.
-        DBAPIError: The server refused one.
+        BadInputError: There is no statement, or one that cannot run here.
+        DBAPIError: The server rejected a statement.
     """
     parts = split_statements(text)
     if not parts:
@@ -77,9 +77,9 @@ def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") 
                 result.fetchall()
 
         for line, statement in parts:
-            # As if the script were Python, so that its own line is the one that asked.
+            # Compiled as Python at the same line number, so that the report can name that line.
             call = compile("\n" * (line - 1) + "execute(statement)", source, "exec")
-            exec(call, {"execute": execute, "statement": statement})  # noqa: S102 - ours
+            exec(call, {"execute": execute, "statement": statement})  # noqa: S102 - our own code
 
 
 def _check_statement(line: int, statement: str) -> None:
@@ -103,7 +103,7 @@ def _check_statement(line: int, statement: str) -> None:
 
 
 def read_file(path: Path) -> str:
-    """Return the text of a file that the operator named, without a byte-order mark.
+    """Return the text of an input file, without a byte-order mark.
 
     Raises:
         BadInputError: It cannot be read, or is not text.
@@ -124,11 +124,11 @@ def read_file(path: Path) -> str:
 
 
 def split_request(text: str, *, write: bool) -> tuple[str, str]:
-    """The method and the path of a request, as ``GET /v2/users/me``.
+    """Return the method and the path of a request such as ``GET /v2/users/me``.
 
     Raises:
-        BadInputError: It is not written so.
-        RefusedError: It writes, and nobody allowed that.
+        BadInputError: It has another form.
+        RefusedError: It writes, and ``write`` is False.
     """
     method, _, path = text.strip().partition(" ")
     method, path = method.upper(), path.strip()

@@ -1,4 +1,4 @@
-"""How psql is started: on the target's database, read-only, with the password out of sight."""
+"""Start psql on the target's database, read-only by default, with the password kept hidden."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from db.errors import NotAllowedError
 from db.hosts import split_hosts, wanted_server
 from db.libpq import MISLEADING, clean_address
 
-_MARKS = 3  # attempts to be served by the same process twice
+_MARKS = 3  # attempts to get the same server process twice
 
-# The parameters of an address that libpq also takes from PG<NAME> (libpq, "Environment Variables").
-# Those that have no variable there only tune the connection (keepalives_idle and its like).
+# The parameters of an address that libpq also reads from PG<NAME> (libpq, "Environment Variables").
+# Those without such a variable only tune the connection (e.g., keepalives_idle).
 _PARAMETERS = frozenset(
     {
         *("host", "hostaddr", "port", "service", "passfile", "client_encoding", "require_auth"),
@@ -44,17 +44,17 @@ _PARAMETERS = frozenset(
 
 
 _WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
-_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # with SQLAlchemy's name of a driver
+_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where psql goes, and as what.
+    """The connection parameters and the session policy of a database.
 
     Attributes:
-        parameters: What the address has, by libpq's keywords. It may hold the password, so it is
+        parameters: The parameters by libpq keyword. They may include the password, so they are
             left out of ``repr``.
-        policy: What holds for its sessions.
+        policy: The policy for its sessions.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -62,12 +62,12 @@ class Address:
 
     @property
     def writable(self) -> bool:
-        """Whether sessions may write."""
+        """Return True if sessions may write."""
         return self.policy.writable
 
     @property
     def libpq(self) -> dict[str, Any]:
-        """What each connection is given, without a mode or limits (libpq keywords)."""
+        """Return the libpq parameters of each connection, without access mode or limits."""
         options = self.parameters.get("options", "")
         return {
             **connection_arguments(self.policy, options),
@@ -78,14 +78,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found out by connecting before psql does.
+    """The facts gathered by connecting once before psql starts.
 
     Attributes:
-        settings: What psql's session is to be set to.
-        pooled: Whether a pooler is in between.
-        keeps_session: Whether psql keeps one session of the server from start to end.
-        can_write: Whether the role of the address can write anything.
-        reader: The role that a reading psql takes on instead; None where it stays what it is.
+        settings: The settings for psql's session.
+        pooled: True if there is a connection pooler in between.
+        keeps_session: True if psql keeps one server session from start to end.
+        can_write: True if the login role can write anything.
+        reader: The role that a read-only psql switches to, or None to keep the login role.
     """
 
     settings: Mapping[str, str]
@@ -96,20 +96,20 @@ class Standing:
 
     @property
     def is_read_only_by_convention(self) -> bool:
-        """Whether SQL could make a reading psql write."""
+        """Return True if SQL could turn a read-only psql session into a writing one."""
         return self.can_write and self.reader is None
 
 
 def look(address: Address, *, as_reader: bool) -> Standing:
-    """Connect as psql will, and find out what its session can be held to.
+    """Connect as psql will, and determine the settings for its session.
 
     Args:
-        address: Where.
-        as_reader: Whether to look for a role that cannot write.
+        address: The database.
+        as_reader: True to look for a role that cannot write.
 
     Raises:
-        psycopg2.Error: It cannot connect.
-        NotAllowedError: A reading session could write, or a writing one could not.
+        psycopg2.Error: The connection failed.
+        NotAllowedError: A read-only session could write, or a writing one could not.
     """
     connection = _connect(address, connection_factory=opener(address.policy))
     try:
@@ -146,11 +146,11 @@ def _connect(address: Address, **more: Any) -> Any:
 
 
 def _keeps_session(address: Address) -> bool:
-    """Return True if the pooler gives each of its clients a session of their own.
+    """Return True if the pooler gives each client a session of its own.
 
-    Such a pooler resets a session before the next client gets it. So a mark that is left in one,
-    and is gone when the same server process serves the next connection, tells. Any doubt counts
-    against it: a setting that reached the sessions of others would do harm.
+    Such a pooler resets a session before the next client gets it. So leave a mark in a session,
+    and see if it is gone when the same server process serves the next connection. When in doubt,
+    return False: a setting that leaked into other clients' sessions would do harm.
     """
     mark = f"aspencli.mark_{secrets.token_hex(4)}"
     for _attempt in range(_MARKS):
@@ -176,10 +176,10 @@ def _ask_plainly(address: Address, query: str) -> tuple[int, str | None]:
 
 
 def _verify(address: Address, standing: Standing) -> None:
-    """Make sure that psql's way to the settings, by ``options``, arrives at the server.
+    """Check that the settings psql passes in ``options`` take effect on the server.
 
     Raises:
-        NotAllowedError: It does not.
+        NotAllowedError: They do not.
     """
     if address.writable:
         return
@@ -208,12 +208,12 @@ def _escaped(value: str) -> str:
 
 
 def read_address(address: str) -> dict[str, str]:
-    """The parameters of an address, as libpq reads them, which psql is made of.
+    """Parse an address into the libpq parameters that psql is started with.
 
-    (SQLAlchemy would read it too, and take longer to load than psql to start.)
+    (SQLAlchemy could parse it too, but takes longer to load than psql takes to start.)
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: It is not a valid address.
     """
     from psycopg2 import ProgrammingError
     from psycopg2.extensions import parse_dsn
@@ -226,7 +226,7 @@ def read_address(address: str) -> dict[str, str]:
     except InvalidDatabaseUrlError as error:
         raise BadInputError(str(error), hint=_WHERE_TO_FIX) from None
     except (ProgrammingError, ValueError):
-        # The parser's message could repeat a password.
+        # The parser's message could include the password.
         raise BadInputError(
             "not a database address; expected postgresql://user:password@host:port/name",
             hint=_WHERE_TO_FIX,
@@ -238,14 +238,14 @@ def read_address(address: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PsqlCall:
-    """One start of psql.
+    """A psql command to run.
 
     Attributes:
-        program: The file to run.
-        arguments: Its argv, the program's name first; never a password.
-        environment: The environment to run it in. It may hold the password, so it is left out of
+        program: The executable.
+        arguments: Its argv, including the program's name; never a password.
+        environment: Its environment. It may include the password, so it is left out of
             ``repr``.
-        startup: What it runs first, in the place of the operator's startup file; None for that.
+        startup: The script to run instead of the user's startup file, or None to use that file.
     """
 
     program: Path
@@ -255,17 +255,17 @@ class PsqlCall:
 
 
 def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | None = None) -> Path:
-    """The psql to run: the system's, else for the local target the bundled one.
+    """Return the system's psql, falling back to the bundled one for the local target.
 
-    The bundled psql is built without TLS, so it must not speak to a server over a network.
+    The bundled psql is built without TLS, so it must not connect to a server over a network.
 
     Args:
-        target: Whose database it is.
-        bundled: Looks for the psql of the local PostgreSQL; None when that is not installed.
-        path: Where to look, as in ``PATH``; the environment's when None.
+        target: The target whose database it connects to.
+        bundled: Returns the psql of the local PostgreSQL, or None if that is not installed.
+        path: The search path, in the format of ``PATH``; None for the environment's.
 
     Raises:
-        UnreachableError: There is none that can be used.
+        UnreachableError: There is no usable psql.
     """
     found = shutil.which("psql", path=path)
     if found:
@@ -291,27 +291,27 @@ def psql_call(
     script: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> PsqlCall:
-    """How to start psql on a database, with the limits and the mode of its sessions.
+    """Build the command that starts psql with the session's limits and access mode.
 
-    The password goes through ``PGPASSWORD``: only this user and root can read a process's
-    environment, while everybody can read its arguments. A temporary password file would outlive
-    us, since psql takes the place of this process.
+    The password is passed in ``PGPASSWORD``: only this user and root can read a process's
+    environment, while any user can read its arguments. A temporary password file would be left
+    behind, because psql replaces this process.
 
     Args:
         program: The psql to run.
-        address: Where, and whether its sessions may write.
-        target: Whose database it is.
-        arguments: What the operator hands on to psql; it comes last, and so wins.
-        standing: What was found out about its session.
-        script: Nobody is at the keyboard: psql then ends at the first error, with exit code 3,
-            instead of going on and ending with 0.
+        address: The database, and whether its sessions may write.
+        target: The target whose database it is.
+        arguments: The user's own psql arguments; they come last and take precedence.
+        standing: The facts gathered about its session.
+        script: True if psql runs unattended. It then stops at the first error with exit code 3
+            instead of continuing and returning 0.
         environ: The environment to inherit.
     """
     stop = ["-v", "ON_ERROR_STOP=1"] if script else []
     inherited = {name: value for name, value in environ.items() if name not in MISLEADING}
     return PsqlCall(
         program,
-        # Its own path comes first: not on PATH, psql finds its files by that.
+        # argv[0] is the full path: a psql outside PATH locates its files by it.
         (str(program), *stop, *_prompts(address, target), *arguments),
         {**inherited, **dict(_connection(address, standing))},
         None if not standing.pooled else startup_script(standing, environ),
@@ -319,10 +319,10 @@ def psql_call(
 
 
 def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) -> str:
-    """Return what psql runs first behind a pooler, which takes no ``options``.
+    """Return the startup script for psql behind a pooler, which ignores ``options``.
 
-    Where transactions may run in different sessions nothing is set: it would reach those of others.
-    The operator's own file comes after it.
+    If transactions may run in different sessions, it sets nothing, since that would leak into
+    other clients' sessions. The user's own startup file comes last.
     """
     lines = []
     if standing.keeps_session:
@@ -354,9 +354,9 @@ def _connection(address: Address, standing: Standing) -> Iterator[tuple[str, str
 
 
 def _prompts(address: Address, target: Target) -> list[str]:
-    """On the local target psql's own; elsewhere the target leads, so that nobody mistakes it.
+    """Return psql's prompt arguments: none for the local target, else a prompt naming the target.
 
-    A ``PROMPT1`` in the operator's psqlrc comes later, and wins.
+    A ``PROMPT1`` in the user's psqlrc is read later and takes precedence.
     """
     if target.safety is Safety.LOCAL:
         return []
@@ -364,7 +364,7 @@ def _prompts(address: Address, target: Target) -> list[str]:
     return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]
 
 
-# psql's own options (psql --help); getopt finds them however they are abbreviated.
+# psql's own options (psql --help); getopt also accepts them abbreviated.
 _SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz?01"
 _LONG = [
     *("echo-all", "no-align", "echo-errors", "command=", "dbname=", "echo-queries", "echo-hidden"),
@@ -375,8 +375,8 @@ _LONG = [
     *("expanded", "no-psqlrc", "help=", "csv"),
 ]
 _ELSEWHERE = frozenset({"-d", "--dbname", "-h", "--host", "-p", "--port", "-U", "--username"})
-# What could end the mode or the role of a session, or hide what does. The role may be given up
-# (SET ROLE NONE), and a function may run text that nobody sees here.
+# SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
+# up with SET ROLE NONE, and a function may run text that is not visible here.
 _LEAVING = re.compile(
     r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
         |execute|do|call|transaction_read_only|default_transaction_read_only
@@ -392,13 +392,13 @@ _LEAVING = re.compile(
 
 @dataclass(frozen=True)
 class Words:
-    """What the operator hands on to psql, as psql understands it.
+    """The user's own psql arguments, parsed as psql parses them.
 
     Attributes:
-        commands: The texts of ``-c``.
-        files: Those of ``-f``; ``-`` is standard input.
-        elsewhere: The options by which it would connect to something else.
-        skips_startup: Whether it reads no startup file.
+        commands: The values of ``-c``.
+        files: The values of ``-f``; ``-`` is standard input.
+        elsewhere: The options that would make it connect to another database.
+        skips_startup: True if it reads no startup file.
     """
 
     commands: tuple[str, ...]
@@ -408,15 +408,15 @@ class Words:
 
     @property
     def reads_stdin(self) -> bool:
-        """Whether it runs what stands on standard input."""
+        """Return True if it runs commands from standard input."""
         return not (self.commands or self.files) or "-" in self.files
 
 
 def read_words(arguments: Sequence[str]) -> Words:
-    """Read psql's arguments.
+    """Parse psql's arguments.
 
     Raises:
-        BadInputError: psql would not take them.
+        BadInputError: psql would reject them.
     """
     try:
         options, rest = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
@@ -431,7 +431,7 @@ def read_words(arguments: Sequence[str]) -> Words:
 
 
 def could_leave(texts: Sequence[str]) -> str | None:
-    """Return what in some SQL could end the role or the mode of its session; None if nothing."""
+    """Return the first SQL that could end its session's role or access mode, or None."""
     for text in texts:
         if found := _LEAVING.search(text):
             return found[0].strip()
@@ -439,10 +439,10 @@ def could_leave(texts: Sequence[str]) -> str | None:
 
 
 def require_kept_session(standing: Standing, words: Words, *, writable: bool) -> None:
-    """Make sure that a pooler does not take psql's mode away.
+    """Check that a pooler cannot drop psql's read-only mode.
 
     Raises:
-        RefusedError: It does, or may.
+        RefusedError: It does, or might.
     """
     if not standing.pooled or writable or not standing.can_write:
         return

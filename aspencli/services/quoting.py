@@ -1,4 +1,4 @@
-"""Values within messages: in quotes, on one line, and not longer than anybody reads."""
+"""Quote values for messages: on one line, and truncated to a readable length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _SHOWN = 80  # characters
 
 
 def quote(text: str) -> str:
-    """A text as messages quote it."""
+    """Return a text quoted for use in messages."""
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return json.dumps(shown, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What all tables have in common while they are read, whatever they are stored as."""
+"""The parts of reading a table that all file formats share."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Reading:
     """A table that is being read.
 
     Attributes:
-        header: The names of its columns, stripped, without invisible characters.
-        header_line: The line that the header stands on.
-        columns: The positions of the columns that are used, once they are known.
-        ignored: The positions of the others, except those that are ignored on purpose.
-        days: The positions of the columns in which days are meant.
-        blank_lines: How many blank lines were skipped so far.
-        template: The template that it was made from, if any.
+        header: The column names, stripped and without invisible characters.
+        header_line: The line number of the header.
+        columns: The positions of the columns in use, once known.
+        ignored: The positions of the others, except those ignored on purpose.
+        days: The positions of the date columns.
+        blank_lines: The number of blank lines skipped so far.
+        template: The template that the file was made from, if any.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class Reading:
 
     @property
     def notes(self) -> list[str]:
-        """What the operator should know of how it is read; complete when all of it is."""
+        """Return notes for the operator on how it was read; complete once all of it is read."""
         raise NotImplementedError
 
     def name_columns(self, cells: Sequence[str]) -> None:
-        """Take the header, without what cannot be seen in it."""
+        """Set the header, with invisible characters removed."""
         self.header = []
         for cell in cells:
             name, unseen = without_unseen(cell)
@@ -54,7 +54,7 @@ class Reading:
                 )
 
     def use_template(self, name: str) -> None:
-        """Read it as a template has it; see `aspencli.services.templates.choose`."""
+        """Apply a template; see `aspencli.services.templates.choose`."""
         self.template = template = choose(name, self.header)
         if template is None:
             return
@@ -68,7 +68,7 @@ class Reading:
                 self.header.append(shown if len(self._joined) > 1 else f"{shown} ({column})")
 
     def column_of(self, place: int) -> str | None:
-        """Return the column that the template has at a position; empty for a part of one."""
+        """Return the template's column for a position, or "" for one part of a joined column."""
         template = self.template
         if template is None:
             return None
@@ -79,10 +79,10 @@ class Reading:
         return template.column_of(self.header[place])
 
     def fit(self, line: int, record: list[str]) -> list[str] | None:
-        """Return a row as wide as the header; None where it cannot be told which cell is which.
+        """Return a row padded or cut to the header's width, or None if its cells are ambiguous.
 
-        Surplus cells are fine as long as they are blank, and missing ones where no column that is
-        used lacks its cell.
+        Surplus cells are accepted if they are blank, and missing ones if no column in use lacks
+        its cell.
         """
         width = len(self.header)
         if any(map(str.strip, record[width:])) or len(record) <= max(self.columns, default=-1):
@@ -92,7 +92,7 @@ class Reading:
         return record[:width] + [""] * (width - len(record))
 
     def watched(self, records: Iterator[Record]) -> Iterator[Record]:
-        """Return the records as the template has them, while counting what is not used of them."""
+        """Return the records with the template applied, counting values in ignored columns."""
         if self.template is not None:
             records = self._as_template(records, self.template)
         if self.ignored:

@@ -1,4 +1,4 @@
-"""One bulk run as it enters the journal: before it asks, writes and commits, and after."""
+"""Record a bulk run in the journal: before it asks, writes, and commits, and when it ends."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from db.transactions import DatabaseIdentity
 
 @dataclass(frozen=True)
 class Subject:
-    """What a run is about.
+    """The facts about a run to record.
 
     Attributes:
         command: The command, without its options.
         target: The target's label.
-        place: Its database.
-        group_id: The group whose rows are changed; None where the run is bound to none.
-        group: Its name.
-        file: What was read.
-        counts: What the plan is.
-        undo_of: The run that it takes back, if any.
-        via: How the target is reached: ``db`` or ``api``.
-        api: The address that ``--api`` or ``ASPEN_API`` named, if any.
+        place: The database or API that it changes.
+        group_id: The ID of the group whose rows are changed, or None if not limited to one.
+        group: The group's name.
+        file: The input file.
+        counts: The plan, in rows.
+        undo_of: The run that it undoes, if any.
+        via: The backend: ``db`` or ``api``.
+        api: The address given with ``--api`` or ``ASPEN_API``, if any.
     """
 
     command: str
@@ -54,36 +54,36 @@ class Subject:
 
 
 def place_of(url: URL, identity: DatabaseIdentity, api: str | None = None) -> Place:
-    """Return a database as the history tells it from others.
+    """Return a database's identifying facts as recorded in the history.
 
     Args:
         url: Its address.
-        identity: What it is.
-        api: The address of the target's API, if that is known.
+        identity: Its identity.
+        api: The address of the target's API, if known.
     """
     host = url.host or first_text(url.query.get("host")) or None
     return Place(host, url.port, url.database, identity.system, identity.oid, beside=api)
 
 
 def counts_of(assessment: Assessment) -> Counts:
-    """What a run is going to do, in rows."""
+    """Return the row counts of a plan."""
     plan = assessment.plan
     return Counts(plan.rows, plan.to_change, plan.already, plan.left_out, assessment.problems)
 
 
 class Recording:
-    """One run in the journal; it begins with ``with``, and its end is told at the end of the block.
+    """One run in the journal, recorded by a ``with`` block from start to end.
 
-    An error that leaves the block decides the outcome, unless `ended` has told it before.
+    An error that leaves the block decides the outcome, unless `ended` was called before.
 
     Args:
-        journal: Where it is kept.
-        subject: What the run is about.
-        warn: Is told why the end could not be kept, if so; the run itself is not touched by that.
-        resumes: The run that is gone on with; None where a new one begins.
+        journal: The journal.
+        subject: The facts about the run.
+        warn: Called with a message if the end cannot be recorded; the run itself is unaffected.
+        resumes: The ID of the run to resume; None for a new run.
 
     Attributes:
-        id: The run's id.
+        id: The run's ID.
 
     Raises:
         AspenError: The journal cannot be written; nothing was changed.
@@ -103,14 +103,14 @@ class Recording:
         self._warn = warn
         self._began = time.monotonic()
         self._stage = "planned"
-        self._begun: Callable[[], bool] = lambda: True  # of a run that is resumed
+        self._begun: Callable[[], bool] = lambda: True  # for a resumed run
 
     def __enter__(self) -> Self:
         if self._resumes:
             self._tell("resumed", begins=False, **self._process())
             self._stage = "sending"
             return self
-        # Another run may have begun at this very moment.
+        # Another run may have started at the same moment and taken the ID.
         while not self._tell("started", begins=True, **self._start()):
             self.id = _new_id()
         return self
@@ -151,7 +151,7 @@ class Recording:
             self.ended(self._outcome_of(error), _words(error))
 
     def writing(self, transaction: int) -> None:
-        """Tell which transaction is about to write.
+        """Record which transaction is about to write.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
@@ -160,7 +160,7 @@ class Recording:
         self._stage, self._transaction = "writing", transaction
 
     def committing(self, undo_file: Path) -> None:
-        """Tell that all is written but the commit.
+        """Record that everything but the commit is done.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
@@ -171,11 +171,11 @@ class Recording:
         self._stage = "committing"
 
     def sending(self, undo_file: Path, renames: Path, begun: Callable[[], bool]) -> None:
-        """Tell that requests are about to be sent, each of which is written by itself.
+        """Record that requests are about to be sent, each of which takes effect on its own.
 
         Args:
-            undo_file: What takes them back.
-            renames: The journal that tells how far they came.
+            undo_file: The undo file.
+            renames: The journal of the requests' progress.
             begun: Returns True once a request was sent, or was about to be.
 
         Raises:
@@ -185,7 +185,7 @@ class Recording:
         self._stage, self._begun = "sending", begun
 
     def ended(self, outcome: Outcome, message: str | None = None) -> None:
-        """Tell how it ended, unless that has been told; only warn where it cannot be kept."""
+        """Record the outcome, unless it is already recorded; only warn if that fails."""
         if self._stage == "ended":
             return
         self._stage = "ended"
@@ -208,7 +208,7 @@ class Recording:
         if self._stage == "planned" and isinstance(error, RefusedError):
             return Outcome.DECLINED
         known = isinstance(error, (AspenError, DBAPIError, KeyboardInterrupt))
-        # Once the commit may have been sent, a bug tells nothing of what became of it.
+        # Once the commit may have been sent, an unexpected error says nothing about its outcome.
         return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
 
     def _tell(self, event: str, *, begins: bool = False, **facts: object) -> bool:
@@ -230,12 +230,12 @@ class Recording:
 
 def _new_id() -> str:
     now = dt.datetime.now(dt.UTC)
-    # The fraction of the second, in steps of 15 microseconds: sorted by time to the last digit.
+    # The fraction is in steps of 15 microseconds, so that IDs sort by time down to the last digit.
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"
 
 
 def _words(error: BaseException) -> str:
-    """What went wrong, in one line; never a statement or a row."""
+    """Describe an error in one line, without SQL or row data."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, DBAPIError):

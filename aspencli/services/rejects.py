@@ -1,4 +1,4 @@
-"""The bad rows of a mapping, in its own form, to be mended and given again."""
+"""Write the bad rows of a mapping file in its own format, to be fixed and used again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aspencli.services.unusable import shown
 from db.bulk.rows import Problem
 
 _SUFFIXES = (".csv", ".tsv", ".xlsx")
-_LOST = re.compile("[\ud800-\udfff]")  # bytes that were no text
+_LOST = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
 
 _Record = tuple[int, list[str]]
 _Row = list[int | str]
@@ -31,12 +31,12 @@ _Row = list[int | str]
 
 @dataclass(frozen=True)
 class Rejected:
-    """What went into a rejects file.
+    """The result of writing a rejects file.
 
     Attributes:
         path: The file.
-        rows: How many rows it has.
-        others: How many bad lines it has not, because they cannot be taken apart into cells.
+        rows: The number of rows in it.
+        others: The number of bad lines left out because they cannot be split into cells.
     """
 
     path: Path
@@ -45,22 +45,22 @@ class Rejected:
 
 
 class RejectsFile(Draft):
-    """A rejects file in the form of the mapping: delimited text or a workbook, by its suffix.
+    """A rejects file in the format of the mapping: delimited text or a workbook, by its suffix.
 
-    Its first two columns tell the line and the reason; then come those of the mapping. Whoever
-    reads it passes them over as further columns.
+    The first two columns are the line and the reason; the mapping's own columns follow. When the
+    file is used as a mapping, the first two are ignored as extra columns.
 
     Args:
-        path: Where it shall be; what is there is replaced.
+        path: The file to create or replace.
 
     Raises:
-        BadInputError: There is something that is no file, or the suffix is another.
-        AspenError: Nothing can be written there.
+        BadInputError: The path is not a regular file, or its suffix is not supported.
+        AspenError: It cannot be written.
     """
 
     def __init__(self, path: Path):
         super().__init__(path, "rejects file", _SUFFIXES)
-        # Which rows are bad turns out when all have been read, and a pipe is read only once.
+        # The bad rows are known only after all rows are read, and a pipe can be read only once.
         self._kept = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
             "w+", encoding="ascii", newline="\n"
         )
@@ -78,7 +78,7 @@ class RejectsFile(Draft):
         super().__exit__(kind, error, trace)
 
     def keep(self, source: Table, records: Iterator[_Record]) -> Iterator[_Record]:
-        """Hand on the rows of a mapping, and remember them."""
+        """Yield the rows of a mapping unchanged, and store a copy of each."""
         self._header = source.header
         self._delimiter = "\t" if self.suffix == ".tsv" else source.delimiter.strip(" ")
         for line, record in records:
@@ -87,16 +87,16 @@ class RejectsFile(Draft):
             yield line, record
 
     def write(self, problems: Iterable[Problem]) -> Rejected:
-        """Write the rows that have problems, and give the file its name.
+        """Write the rows that have problems, and publish the file.
 
         Args:
-            problems: What is wrong, by line.
+            problems: The problems, ordered by line.
 
         Raises:
             BadInputError: A cell is too long for a workbook.
-            AspenError: It cannot be written.
+            AspenError: The file cannot be written.
         """
-        # What was rejected before has these columns already.
+        # A file that was itself a rejects file has these columns already.
         own = len(REJECTED) if tuple(self._header[: len(REJECTED)]) == REJECTED else 0
         columns = [*REJECTED, *self._header[own:]]
         bad = self._bad(problems)
@@ -105,7 +105,7 @@ class RejectsFile(Draft):
             if self.suffix == ".xlsx":
                 write_workbook(self.file, columns, map(_bounded, rows), _whole)
             else:
-                with as_text(self.file, "utf-8-sig") as text:  # the mark is for Excel
+                with as_text(self.file, "utf-8-sig") as text:  # Excel needs the byte-order mark.
                     writer = csv.writer(text, delimiter=self._delimiter)
                     writer.writerow(columns)
                     writer.writerows(map(_guarded, rows))
@@ -115,7 +115,7 @@ class RejectsFile(Draft):
         return Rejected(self.publish(), self._rows, self._others)
 
     def _bad(self, problems: Iterable[Problem]) -> Iterator[tuple[int, str, list[str]]]:
-        """Line, reasons and cells of each row that has problems."""
+        """Yield the line, the reasons, and the cells of each row that has problems."""
         self._kept.seek(0)
         kept = map(json.loads, self._kept)
         number, record = next(kept, (0, []))
@@ -135,7 +135,7 @@ def _guarded(row: _Row) -> _Row:
 
 
 def _whole(text: str) -> str:
-    # Read again, a replacement character is a fault until somebody mends it.
+    # When read again, a replacement character is reported as a problem until someone fixes it.
     return _LOST.sub("\ufffd", text)
 
 

@@ -1,8 +1,8 @@
-"""Whether a file was written before that would find other rows the second time.
+"""Detect a file that was already applied and would match other rows the second time.
 
-A file that passes on what rows are found by, such as a swap of private identifiers, finds the
-swapped rows when it is given again, and would swap them back. The database cannot tell; the history
-can.
+A file that moves key values between rows, such as a swap of private identifiers, matches the
+swapped rows when it is applied again, and would swap them back. The database cannot detect that;
+the history can.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from aspencli.services.runs import Outcome, Run
 
 
 def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
-    """The run that wrote the same file to the same rows, and was not taken back.
+    """Return the run that wrote the same file to the same rows and was not undone, or None.
 
     Args:
-        runs: The runs that are known, the newest first.
-        subject: What is about to be written.
+        runs: The known runs, newest first.
+        subject: The run that is about to write.
 
     Raises:
-        ConflictError: It is not known whether a run wrote it, or one is about to.
+        ConflictError: Such a run has an unknown outcome, or is still in progress.
     """
     known = {run.id: run for run in runs}
     for run in known.values():
@@ -50,7 +50,7 @@ def _is_same(run: Run, subject: Subject) -> bool:
 
 
 def _holds(run: Run, known: dict[str, Run]) -> bool:
-    """Whether it was written, and no undo of it was that still holds."""
+    """Return True if the run was written and is not currently undone."""
     if run.outcome is not Outcome.WRITTEN:
         return False
     return not any(_holds(known[undo], known) for undo in run.undone_by if undo in known)

@@ -15,17 +15,17 @@ from aspencli.services.table_files import WRITERS
 from db.bulk.rows import AssessedRow, Change, Problem
 
 _Told = tuple[tuple[str | None, ...], Change | None]
-_Line = tuple[Any, ...]  # the number of the line, then texts or nothing
+_Line = tuple[Any, ...]  # the line number, then texts or None
 
 
 @dataclass(frozen=True)
 class ReportForm:
-    """Which columns a report has between the line and the outcome.
+    """The columns of a report between the line and the outcome.
 
     Attributes:
         columns: Their names.
-        cells: What stands there: one tuple for each row of the report, with the change that it
-            is about, if it is about one.
+        cells: Returns their values, one tuple per report row, along with the change that the row
+            describes, if any.
     """
 
     columns: tuple[str, ...]
@@ -33,7 +33,7 @@ class ReportForm:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """The names of all columns."""
+        """Return the names of all columns."""
         return ("line", *self.columns, "outcome", "reason")
 
 
@@ -49,9 +49,9 @@ def _each_change(row: AssessedRow) -> Iterable[_Told]:
 
 
 RENAMES = ReportForm(("private_identifier", "before", "after"), _change)
-"""One row for each line: what a sample was named, and what it is to be named."""
+"""One row per line: a sample's name before and after."""
 CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
-"""One row for each value that a line names."""
+"""One row per value that a line sets."""
 
 
 def _each_placed(row: AssessedRow) -> Iterable[_Told]:
@@ -59,7 +59,7 @@ def _each_placed(row: AssessedRow) -> Iterable[_Told]:
 
 
 PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
-"""The same, where some values lie in groups."""
+"""The same, with a column for the group that a value belongs to."""
 _BECOMES = {
     "create": {"changed": "created", "would change": "would create"},
     "delete": {"changed": "deleted", "would change": "would delete"},
@@ -67,18 +67,18 @@ _BECOMES = {
 
 
 class ReportFile(Draft):
-    """A report in CSV, JSON or a workbook, by its suffix; what it tells is true.
+    """A report in CSV, JSON, or workbook format, by its suffix; always matches what was done.
 
     It is opened before anything is done, written before the change is committed, and published
-    after.
+    afterward.
 
     Args:
-        path: Where it shall be; what is there is replaced.
+        path: The file to create or replace.
         form: Its columns.
 
     Raises:
-        BadInputError: There is something that is no file, or the suffix is another.
-        AspenError: Nothing can be written there.
+        BadInputError: The path is not a regular file, or its suffix is not supported.
+        AspenError: It cannot be written.
     """
 
     def __init__(self, path: Path, form: ReportForm):
@@ -93,13 +93,13 @@ class ReportFile(Draft):
         *,
         bad_only: bool = False,
     ) -> None:
-        """Write the outcome of every line, in place of what was written before.
+        """Write the outcome of every line, replacing what was written before.
 
         Args:
-            rows: The rows of the file that could be read, by line.
-            faults: What was wrong with the others, by line.
-            changed: The outcome of the rows that are, or were to be, changed.
-            bad_only: Leave out the rows that have no fault.
+            rows: The readable rows of the file, ordered by line.
+            faults: The problems of the other rows, ordered by line.
+            changed: The outcome to report for changed rows.
+            bad_only: True to leave out rows without problems.
         """
         lines: Iterator[_Line] = (
             (row.line, *cells, *_told(row, change, changed))
@@ -112,7 +112,7 @@ class ReportFile(Draft):
         try:
             self.file.seek(0)
             self.file.truncate()
-            first = list(islice(bad, 1))  # mostly there is none, and nothing to be merged
+            first = list(islice(bad, 1))  # Usually there is none, and nothing to merge.
             if first:
                 lines = merge(lines, chain(first, bad), key=lambda line: line[0])
             WRITERS[self.suffix](self.file, self._form.header, lines)
@@ -123,12 +123,12 @@ class ReportFile(Draft):
 
 
 def reason_of(problem: Problem) -> str:
-    """Column and reason as one text."""
+    """Format a problem's column and reason as one text."""
     return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
 
 
 def _told(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
-    """Return the outcome of a cell, and the reason."""
+    """Return the outcome and the reason for one row of the report."""
     if row.reason:
         return "left alone" if row.left_out else "refused", row.reason
     if row.becomes:

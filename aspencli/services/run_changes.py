@@ -1,4 +1,4 @@
-"""Runs started, renamed and deleted through the API; a lost answer is looked into."""
+"""Start, rename, and delete runs through the API; recover if a response is lost."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHOWN = 20
 
 
 class PhyloRuns(Protocol):
-    """Lists runs, and changes them."""
+    """The part of the API that lists and changes runs."""
 
     def all(self, org: int, slug: str) -> list[PhyloRun]:
-        """Every run that one may see."""
+        """Return every run visible to the user."""
 
     def create(
         self,
@@ -31,7 +31,7 @@ class PhyloRuns(Protocol):
         """Start a run."""
 
     def rename(self, org: int, slug: str, run: int, name: str) -> PhyloRun:
-        """Give a run, and its tree, another name."""
+        """Rename a run and its tree."""
 
     def delete(
         self, org: int, slug: str, run: int, settle: Callable[[], int | None] | None = None
@@ -40,7 +40,7 @@ class PhyloRuns(Protocol):
 
 
 def start_run(runs: PhyloRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
-    """Start a run; where the answer is lost, the run is looked for among those that came since."""
+    """Start a run; if the response is lost, look for it among the runs that appeared since."""
     known = {run["id"] for run in runs.all(*scope.key)}
 
     def look() -> PhyloRun | None:
@@ -56,10 +56,10 @@ def start_run(runs: PhyloRuns, scope: Scope, wanted: NewPhyloRun) -> PhyloRun:
 
 
 def run_ids(keys: Sequence[str]) -> list[int]:
-    """The ids of runs that were named, each once.
+    """Parse run IDs, dropping duplicates.
 
     Raises:
-        BadInputError: Some are none.
+        BadInputError: A key is not a valid ID.
     """
     numbers = {key: as_id(key) for key in keys}
     wrong = [key for key, number in numbers.items() if number is None]
@@ -72,11 +72,11 @@ def run_ids(keys: Sequence[str]) -> list[int]:
 
 
 def find_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> list[PhyloRun]:
-    """The runs of these ids, in their order, which the group can change.
+    """Return the group's runs with these IDs, in the order given.
 
     Raises:
-        NotFoundError: Some are not there, or are another group's.
-        ConflictError: Some have not ended.
+        NotFoundError: A run does not exist or belongs to another group.
+        ConflictError: A run is still in progress.
     """
     own = {run["id"]: run for run in runs.all(*scope.key) if run["group"]["id"] == scope.org.id}
     missing = [number for number in ids if number not in own]
@@ -100,10 +100,10 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def delete_runs(runs: PhyloRuns, scope: Scope, ids: Sequence[int]) -> Iterator[int]:
-    """Delete runs one by one; each that is gone, as it is done.
+    """Delete runs one by one, yielding the ID of each deleted run.
 
     Raises:
-        AspenError: One was refused; those told before are gone.
+        AspenError: A deletion was rejected; the runs yielded before are deleted.
     """
     for number in ids:
         yield runs.delete(*scope.key, number, partial(_gone, runs, scope, number))

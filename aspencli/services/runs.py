@@ -1,4 +1,4 @@
-"""Bulk runs as the journal tells of them; `folding` makes them of its events."""
+"""Bulk runs as recorded in the journal; `folding` builds them from its events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aspencli.errors import BadInputError, ConflictError, NotFoundError, Refused
 from aspencli.services.machine import Process
 
 _ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
-_NAMED = 10  # runs that a message names
+_NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"
 
 
 class Outcome(StrEnum):
-    """How a bulk run ended."""
+    """The outcome of a bulk run."""
 
     WRITTEN = "written"
     NOTHING = "nothing to do"
@@ -33,17 +33,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """The database that a run was made on, as far as it could be told.
+    """The database or API that a run was made on, as far as known.
 
     Attributes:
-        host: The server's name in the address.
+        host: The server's host name in the address.
         port: Its port.
         name: The database's name.
-        system: The identifier of the server's data (``pg_control_system``).
-        oid: The database's number within them.
-        api: The address of the API, where the run went through it.
-        beside: Where the other of the two was at that time: the address of the target's API for a
-            run in the database, and of its database for a run through the API.
+        system: The server's system identifier (``pg_control_system``).
+        oid: The database's OID on that server.
+        api: The address of the API, if the run went through it.
+        beside: The address of the other backend at that time: the target's API for a run in the
+            database, its database for a run through the API.
     """
 
     host: str | None = None
@@ -56,7 +56,7 @@ class Place:
 
     @property
     def address(self) -> str:
-        """Return the address of the database in one spelling."""
+        """Return the address of the database in canonical form."""
         from aspencli.addresses import Server, canonical_host
 
         return f"{Server(canonical_host(self.host or ''), self.port or 5432)}/{self.name}"
@@ -70,19 +70,19 @@ class Place:
 
 
 def is_same_place(recorded: Place, here: Place, run: str) -> bool:
-    """Return True if a run's database or API is the one at hand, False if that is not certain.
+    """Return True if a run's database or API is the current one, False if that is not certain.
 
     Args:
-        recorded: What the journal, or the undo file, tells of it.
-        here: The one that is about to be changed.
-        run: What messages call the run.
+        recorded: The place recorded in the journal or the undo file.
+        here: The place that is about to be changed.
+        run: The run's name in messages.
 
     Raises:
-        RefusedError: It is another one.
+        RefusedError: It is a different one.
     """
     if here.api:
         return _is_same_api(recorded, here, run)
-    if recorded.api:  # it went through the API; the database is what the target had beside that
+    if recorded.api:  # It went through the API, so compare the database recorded beside it.
         known = recorded.beside
         if known and here.address not in known.split():
             raise _elsewhere(recorded, here, run)
@@ -94,7 +94,7 @@ def is_same_place(recorded: Place, here: Place, run: str) -> bool:
         return False
     if recorded.system and here.system:
         return True
-    # Oids are the same on many servers, and the address is all there is beside them.
+    # OIDs are the same on many servers, so only the address is left to compare.
     return recorded.address == here.address
 
 
@@ -102,7 +102,7 @@ def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
     from aspencli.addresses import same_api
 
     known = recorded.api
-    if not known and recorded.name is None and recorded.host:  # of an older version
+    if not known and recorded.name is None and recorded.host:  # written by an older version
         port = f":{recorded.port}" if recorded.port else ""
         host = f"[{recorded.host}]" if ":" in recorded.host else recorded.host
         known = f"https://{host}{port}"
@@ -125,10 +125,10 @@ class InputFile:
     """The file that a run read.
 
     Attributes:
-        given: Its name as it was given; ``-`` for standard input.
+        given: Its name as given; ``-`` for standard input.
         path: Its absolute path; None for standard input.
-        size: How many bytes were read.
-        sha256: The checksum of these bytes, in hexadecimal.
+        size: The number of bytes read.
+        sha256: The SHA-256 checksum of these bytes, in hexadecimal.
     """
 
     given: str | None = None
@@ -139,7 +139,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a run's plan was, in rows; None where the journal does not tell."""
+    """The row counts of a run's plan; None if the journal has no value."""
 
     rows: int | None = None
     to_change: int | None = None
@@ -153,25 +153,25 @@ class Run:
     """One bulk run.
 
     Attributes:
-        id: Short, and sorted by time: ``20261124-034012-3f9a``.
-        started_at: When its plan was made, UTC.
-        ended_at: When it ended, if it told that.
-        seconds: How long that took.
+        id: A short ID that sorts by time: ``20261124-034012-3f9a``.
+        started_at: When it was planned, UTC.
+        ended_at: When it ended, if recorded.
+        seconds: How long it took.
         user: The account on this machine.
-        process: What ran it, or still does.
-        transaction: Its transaction's id on the server, if it came that far.
-        committing: Whether it was about to commit.
-        undo_file: What takes it back, if it came that far.
-        undo_of: The run that it takes back, if any.
-        undone_by: The runs that took it back.
-        undo_begun: The run that began to take it back and is not done, if there is one.
-        outcome: How it ended.
-        message: What was told at its end.
-        checked_at: When `history check` asked the database, if it had to.
-        basis: How that was found out.
-        via: How it reached the target: ``db`` or ``api``; None where the journal does not tell.
-        renames: The journal with which it can be gone on with, if it has one.
-        api: The address that ``--api`` or ``ASPEN_API`` named for it, if any.
+        process: The process that ran it, or still does.
+        transaction: The ID of its server transaction, if it got that far.
+        committing: True if it was about to commit.
+        undo_file: Its undo file, if it got that far.
+        undo_of: The run that it undoes, if any.
+        undone_by: The runs that undid it.
+        undo_begun: The run that began to undo it and has not finished, if any.
+        outcome: Its outcome.
+        message: The message at its end.
+        checked_at: When `history check` queried the database, if it had to.
+        basis: How that check determined the outcome.
+        via: The backend: ``db`` or ``api``; None if the journal has no value.
+        renames: The journal from which it can be resumed, if any.
+        api: The address given with ``--api`` or ``ASPEN_API``, if any.
     """
 
     id: str
@@ -203,17 +203,17 @@ class Run:
     api: str | None = None
 
     def command_line(self, *words: str) -> str:
-        """Return the command line that does something where the run was made."""
+        """Return an aspencli command line for the target and the API of this run."""
         return command_for(self.target, *words, api=self.api)
 
     @property
     def noun(self) -> str:
-        """Of what it changed rows, which is where the command is that takes it back."""
+        """Return the kind of rows it changed, which is also the command group to undo it with."""
         return (self.command or "samples").partition(" ")[0]
 
     @property
     def changed(self) -> int | None:
-        """How many rows it changed; None where that is not known."""
+        """Return the number of rows it changed, or None if unknown."""
         if self.outcome is Outcome.WRITTEN:
             return self.counts.to_change
         unknown = {Outcome.UNKNOWN, Outcome.RUNNING, Outcome.UNFINISHED}
@@ -221,11 +221,11 @@ class Run:
 
 
 def find(runs: Sequence[Run], wanted: str) -> Run:
-    """The run of an id, or of the beginning of one.
+    """Return the run with this ID or unique ID prefix.
 
     Raises:
-        NotFoundError: There is none.
-        BadInputError: There are several.
+        NotFoundError: No run matches.
+        BadInputError: Several runs match.
     """
     found = [run for run in runs if run.id.startswith(wanted)]
     exact = [run for run in found if run.id == wanted]
@@ -242,19 +242,19 @@ def find(runs: Sequence[Run], wanted: str) -> Run:
 
 
 def looks_like_id(text: str) -> bool:
-    """Whether a text is an id, or the beginning of one with its day whole."""
+    """Return True if a text is a run ID, or a prefix of one that includes the full date."""
     return _ID.fullmatch(text) is not None
 
 
 def undo_source(what: str, runs: Sequence[Run]) -> tuple[str, str | None]:
-    """The undo file that is meant, and the run that it takes back, where that is known.
+    """Return the undo file to use, and the ID of the run that it undoes, if known.
 
     Args:
-        what: A file, or the id of a run; a file that exists comes first.
-        runs: The runs that are known.
+        what: A file or a run ID; an existing file takes precedence.
+        runs: The known runs.
 
     Raises:
-        AspenError: It is a run that cannot be taken back; see `undo_file_of`.
+        AspenError: The run cannot be undone; see `undo_file_of`.
     """
     path = Path(what)
     if path.is_file() or not looks_like_id(what):
@@ -269,12 +269,12 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def undo_file_of(run: Run) -> Path:
-    """The file that takes a run back.
+    """Return the undo file of a run.
 
     Raises:
-        ConflictError: It is not known whether it wrote anything.
+        ConflictError: The run is in progress, or its outcome is unknown.
         BadInputError: It wrote nothing.
-        NotFoundError: The file is gone.
+        NotFoundError: The file no longer exists.
     """
     if run.outcome is Outcome.RUNNING:
         raise ConflictError(f"run {run.id} has not ended", hint="Wait for it, or stop it.")
@@ -297,12 +297,12 @@ def undo_file_of(run: Run) -> Path:
 
 
 def command_for(target: str, *words: str, api: str | None = None) -> str:
-    """Return the command line that does something on a target.
+    """Return an aspencli command line for a target.
 
     Args:
         target: The target's label.
         words: The command.
-        api: The address that was given for its API, which the command line then names as well.
+        api: The API address that was given explicitly, to be included in the command line.
     """
     name, _, stack = target.partition("/")
     place = ["--env", name, *(["--stack", stack] if stack else [])]

@@ -1,4 +1,4 @@
-"""What a file may change of samples, and what a sample may be found by."""
+"""The sample fields that a file can change, and the keys that it can find samples by."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAMPLE_CHANGES = Kind(
         "collection_date": Field(COLLECTION_DATE, day, uncleared=_NEEDED),
         "sequencing_date": Field(SEQUENCING_DATE, day),
         "private": Field(PRIVACY, truth, uncleared="a sample is private, or it is not"),
-        # The column allows it, but then the service can list none of the group's samples.
+        # The column is nullable, but one null keeps the service from listing the group's samples.
         "location": Field(LOCATION, named, uncleared="the service lists no sample without one"),
     },
     renaming={

@@ -1,4 +1,4 @@
-"""Samples created through the API, some at a time, each time all or none."""
+"""Create samples through the API in batches, each all or nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aspencli.services.sample_records import Lister
 from aspencli.shapes import NewSample, Sample
 
 _MOST, _LETTERS = 100, 3_000_000
-"""What goes into one request at most."""
+"""The maximum number of samples, and of sequence letters, per request."""
 
 
 class Samples(Lister, Protocol):
-    """Lists samples, and creates them."""
+    """The part of the API that lists and creates samples."""
 
     def create(
         self,
@@ -25,19 +25,19 @@ class Samples(Lister, Protocol):
         samples: Sequence[NewSample],
         settle: Callable[[], list[Sample] | None] | None = None,
     ) -> list[Sample]:
-        """Create samples with their genomes: all of them, or none."""
+        """Create samples with their genomes, all or none."""
 
 
 class Service(Directory, Protocol):
-    """The API, as far as samples are created."""
+    """The part of the API that creating samples needs."""
 
     @property
     def samples(self) -> Samples:
-        """Its samples."""
+        """Return the samples endpoints."""
 
 
 def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
-    """The private and the public identifiers that the group has, of any pathogen."""
+    """Return the group's private and public identifiers, across all pathogens."""
 
     def keep(sample: Sample) -> tuple[str | None, str | None]:
         own = sample["submitting_group"]["id"] == scope.org.id
@@ -55,10 +55,10 @@ def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
 def create_samples(
     samples: Samples, scope: Scope, wanted: Iterable[NewSample]
 ) -> Iterator[list[Sample]]:
-    """Create samples; those that are there now, as it is done.
+    """Create samples in batches, yielding the created samples of each batch.
 
     Raises:
-        AspenError: Some were refused; what was told before is there.
+        AspenError: A batch was rejected; the batches yielded before are created.
     """
     for some in _in_parts(wanted):
         yield samples.create(*scope.key, some, partial(_look, samples, scope, some))
@@ -79,7 +79,7 @@ def _in_parts(wanted: Iterable[NewSample]) -> Iterator[list[NewSample]]:
 
 
 def _look(samples: Samples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
-    """What a request created whose answer was lost; None where it created nothing."""
+    """Return the samples created by a request whose response was lost, or None."""
     names = {one["sample"]["private_identifier"] for one in some}
 
     def keep(sample: Sample) -> Sample | None:

@@ -1,4 +1,4 @@
-"""Samples with everything that hangs on them, straight from the database."""
+"""Read samples with all related data from the database."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _MUTATION = (
 
 
 def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
-    """Everything about the samples that were matched, in the same order."""
+    """Return full details of the matched samples, in the same order."""
     ids = [match.sample_id for match in matches]
     samples = {
         sample.id: sample
@@ -72,7 +72,7 @@ def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[Sam
             aligned.get(match.sample_id),
         )
         for match in matches
-        if match.sample_id in samples  # it may have been deleted in between
+        if match.sample_id in samples  # It may have been deleted in the meantime.
     ]
 
 
@@ -82,7 +82,7 @@ def _genomes(
     ids: Sequence[int],
     names: tuple[str, ...],
 ) -> dict[int, _Fields]:
-    """The genome of each sample that has one; its sequence is measured where it lies."""
+    """Return the genome of each sample that has one; the server computes the sequence length."""
     columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
     statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
     genomes = {}
@@ -118,7 +118,7 @@ def _describe(
 
 
 def _each(rows: Sequence[Base], names: Sequence[str]) -> list[_Fields]:
-    # The name first is the tool's or the repository's: one row of each.
+    # The first column is the tool or the repository, and there is one row for each.
     return [_pick(row, names) for row in sorted(rows, key=lambda row: str(getattr(row, names[0])))]
 
 
@@ -132,7 +132,7 @@ def _pick(row: Base, names: Iterable[str]) -> _Fields:
 
 
 def _plain(value: Any) -> Any:
-    """A value as the API tells it: times are UTC, to the second."""
+    """Convert a value to what the API returns: times in UTC, to the second."""
     if isinstance(value, dt.datetime):
         return value.replace(microsecond=0, tzinfo=dt.UTC)
     return value

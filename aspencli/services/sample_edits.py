@@ -1,4 +1,4 @@
-"""Changes of single samples through the API: what was named changes, all else stays."""
+"""Edit individual samples through the API: only the named fields change."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from aspencli.services.sample_records import Held, Replacer, find_samples, read_
 from aspencli.shapes import Sample, SampleRecord
 
 CHUNK = 250
-"""Samples that are sent at once: the live service's time for a request grows with its square."""
+"""Samples per request; the live service's response time grows with its square."""
 SAFE = ("collection_location", "private", "collection_date", "sequencing_date")
 IDENTIFIERS = ("private_identifier", "public_identifier")
 FIELDS = (*IDENTIFIERS, *SAFE)
-"""What can be changed of a sample."""
+"""The sample fields that can be changed."""
 _TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A sample as it is, and as it shall be."""
+    """A sample before and after a change."""
 
     before: Held
     after: SampleRecord
 
     @property
     def changed(self) -> list[str]:
-        """The fields that change."""
+        """Return the fields that change."""
         return [name for name in FIELDS if self.value(name) != self.value(name, after=False)]
 
     def value(self, name: str, *, after: bool = True) -> Any:
-        """What a field shall be, or what it is."""
+        """Return a field's value after the change, or before it."""
         record: Mapping[str, Any] = self.after if after else self.before.record
         return record[name]
 
@@ -49,18 +49,18 @@ def plan_edits(
     by: SampleKey | None,
     changes: Mapping[str, Any],
 ) -> list[Edit]:
-    """What would become of the samples that the keys name.
+    """Return the edits for the samples that the keys name.
 
     Args:
         samples: The API.
         scope: The group and the pathogen.
-        keys: Ids, private and public identifiers.
-        by: What the keys are; None means any.
-        changes: What shall be different, by the names of `FIELDS`.
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        changes: The new values, by the names in `FIELDS`.
 
     Raises:
-        BadInputError: Nothing is to change, or several samples would get one identifier.
-        NotFoundError: Some key names none of the group's own samples.
+        BadInputError: There are no changes, or several samples would get the same identifier.
+        NotFoundError: A key matches none of the group's own samples.
     """
     if not changes:
         raise BadInputError(
@@ -83,11 +83,11 @@ def plan_records(
     *,
     missing_words: bool = False,
 ) -> list[Edit]:
-    """What would become of samples of which each brings its own changes, by its ``id``.
+    """Return the edits for records that each name a sample by ``id`` and its new values.
 
     Raises:
-        BadInputError: One has no id, or something that no sample has.
-        NotFoundError: One is none of the group's own samples.
+        BadInputError: A record has no ID, or a field that cannot be changed.
+        NotFoundError: A record is for none of the group's own samples.
     """
     by_id: dict[str, Mapping[str, Any]] = {}
     for number, each in enumerate(wanted):
@@ -103,17 +103,17 @@ def plan_records(
 def apply_edits(
     samples: Replacer, scope: Scope, edits: Sequence[Edit], *, check: bool
 ) -> Iterator[list[Sample]]:
-    """Write the edits, some at a time, each time all or none; what they became, as it is done.
+    """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
 
     Args:
         samples: The API.
         scope: The group and the pathogen.
-        edits: Those that change something.
-        check: Whether to look before that nothing changed since the plan.
+        edits: The edits that change something.
+        check: True to check first that nothing changed since the plan.
 
     Raises:
-        ConflictError: Something did.
-        AspenError: They were refused; what was told before is done.
+        ConflictError: A sample changed since the plan.
+        AspenError: A batch was rejected; the batches yielded before are done.
     """
     if check:
         now = read_again(samples, scope, [edit.after["id"] for edit in edits])
@@ -128,7 +128,7 @@ def apply_edits(
 
 
 def _look(samples: Replacer, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
-    """What became of edits whose answer was lost; None where nothing did."""
+    """Return the samples updated by a request whose response was lost, or None if it failed."""
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     if all(_is(now.get(edit.after["id"]), edit.after) for edit in edits):
         return list(now.values())

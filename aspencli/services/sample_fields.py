@@ -1,4 +1,4 @@
-"""The fields of a sample that options name; the standard library only."""
+"""The sample fields that options refer to; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class SampleSort(StrEnum):
-    """What a list of samples can be sorted by; ties are in ascending id."""
+    """A field to sort samples by; ties are broken by ascending ID."""
 
     ID = "id"
     PRIVATE_IDENTIFIER = "private_identifier"
@@ -15,7 +15,7 @@ class SampleSort(StrEnum):
 
 
 class SampleKey(StrEnum):
-    """What a sample can be named by."""
+    """A field that identifies a sample."""
 
     ID = "id"
     PRIVATE_IDENTIFIER = "private_identifier"

@@ -1,4 +1,4 @@
-"""Which samples an operator means, straight from the database."""
+"""Find samples by ID or identifier in the database."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from db.sessions import ReadSession
 def match_samples(
     session: ReadSession, keys: Sequence[str], *, group: str | None, by: SampleKey | None
 ) -> list[Match]:
-    """The sample that each key names, in the order of the keys, each sample once.
+    """Return the sample that each key names, in the order of the keys, without duplicates.
 
     Args:
-        session: Where to look.
-        keys: Ids, private and public identifiers.
-        group: Id, name or prefix of the group to look in; None means all.
-        by: What the keys are; None means any.
+        session: The database session.
+        keys: IDs, private identifiers, and public identifiers.
+        group: ID, name, or prefix of the group to search; None for all.
+        by: The kind of the keys; None for any.
 
     Raises:
-        NotFoundError: Some key names no sample, or there is no such group.
-        BadInputError: Some key names several.
+        NotFoundError: A key matches no sample, or there is no such group.
+        BadInputError: A key matches several samples.
     """
     group_id = find_group(session, group).id if group is not None else None
     kinds = [by] if by else list(SampleKey)
@@ -45,7 +45,7 @@ def _matches(
         wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
     if not wanted:
         return
-    # By way of the groups, since the identifiers' indexes begin with the group.
+    # Joined through the groups, because the identifiers' indexes begin with the group.
     statement = (
         sa.select(column, Sample.id, Group.name)
         .join(Group, Group.id == Sample.submitting_group_id)

@@ -1,4 +1,4 @@
-"""Which samples an operator means, by id, private or public identifier."""
+"""Match keys to samples, by ID, private identifier, or public identifier."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aspencli.services.stored_text import folded, odd_in_identifier
 
 @dataclass(frozen=True)
 class Match:
-    """A sample that a key names.
+    """A sample that matches a key.
 
     Attributes:
-        key: What was asked for.
-        by: What of the sample it is.
+        key: The key.
+        by: The field that it matches.
         group: The name of the sample's group.
     """
 
@@ -30,16 +30,16 @@ class Match:
 def settle_keys(
     keys: Sequence[str], matches: Iterable[Match], *, within: str | None
 ) -> list[Match]:
-    """The sample that each key names, in the order of the keys, each sample once.
+    """Return the sample that each key names, in the order of the keys, without duplicates.
 
     Args:
-        keys: What was asked for.
-        matches: Whatever goes by one of the keys; of two matches of a sample the first counts.
-        within: The group that was looked in, for messages; None means all.
+        keys: The keys to resolve.
+        matches: All matches; if a sample matches a key twice, the first counts.
+        within: The group that was searched, for messages; None for all.
 
     Raises:
-        NotFoundError: Some key names no sample.
-        BadInputError: Some key names several.
+        NotFoundError: A key matches no sample.
+        BadInputError: A key matches several samples.
     """
     found: defaultdict[str, dict[int, Match]] = defaultdict(dict)
     for match in matches:

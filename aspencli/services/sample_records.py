@@ -1,4 +1,4 @@
-"""Samples as the API takes them back: whole, so that nothing of them is lost."""
+"""Samples as complete records, as the API requires for updates that lose nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class Lister(Protocol):
-    """Lists samples."""
+    """The part of the API that lists samples."""
 
     def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Of each sample what ``keep`` makes of it."""
+        """Return the result of ``keep`` for each sample."""
 
 
 class Replacer(Lister, Protocol):
-    """Lists samples, and replaces them."""
+    """The part of the API that lists and replaces samples."""
 
     def replace(
         self,
@@ -33,16 +33,16 @@ class Replacer(Lister, Protocol):
         records: Sequence[SampleRecord],
         settle: Callable[[], list[Sample] | None] | None = None,
     ) -> list[Sample]:
-        """Put whole records in the place of what is there: all of them, or none."""
+        """Replace samples with complete records, all or none."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A sample as it is: what can be written of it, and what it is shown as.
+    """A sample's writable record, along with the full sample.
 
     Attributes:
-        record: What can be written.
-        sample: All that the API tells.
+        record: The writable fields.
+        sample: Everything that the API returns.
     """
 
     record: SampleRecord
@@ -57,18 +57,18 @@ def find_samples(
     *,
     skip_missing: bool = False,
 ) -> list[Held]:
-    """The group's own samples that the keys name, in their order, each once.
+    """Return the group's own samples that the keys name, in the given order, without duplicates.
 
     Args:
         samples: The API.
         scope: The group and the pathogen.
-        keys: Ids, private and public identifiers.
-        by: What the keys are; None means any.
-        skip_missing: Whether keys that name none of them are passed over.
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        skip_missing: True to ignore keys that match none of these samples.
 
     Raises:
-        NotFoundError: Some key names none of them.
-        BadInputError: Some key names several.
+        NotFoundError: A key matches none of these samples.
+        BadInputError: A key matches several of them.
     """
     finder = Finder(keys, by, scope.org)
     listed = samples.map(*scope.key, finder.keep)
@@ -83,7 +83,7 @@ def find_samples(
 
 
 def read_again(samples: Lister, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
-    """The samples of these ids as they are now; those that are gone are left out."""
+    """Return the current state of the samples with these IDs, without those now deleted."""
     wanted = frozenset(ids)
 
     def keep(sample: Sample) -> Sample | None:
@@ -94,10 +94,10 @@ def read_again(samples: Lister, scope: Scope, ids: Sequence[int]) -> dict[int, S
 
 
 def held(sample: Sample) -> Held:
-    """A sample, with what can be written of it.
+    """Return a sample along with its writable record.
 
     Raises:
-        BadInputError: The API does not tell all of it.
+        BadInputError: The API withholds its private identifier.
     """
     private = sample["private_identifier"]
     if private is None:
@@ -110,7 +110,7 @@ def held(sample: Sample) -> Held:
 
 
 def record_of(sample: Sample, private_identifier: str) -> SampleRecord:
-    """What can be written of a sample; a location of 0 stays what it is."""
+    """Return a sample's writable fields; location 0 leaves a missing location as it is."""
     place: Mapping[str, object] | None = sample["collection_location"]
     return {
         "id": sample["id"],

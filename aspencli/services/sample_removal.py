@@ -1,4 +1,4 @@
-"""Samples deleted through the API, some at a time, each time all or none."""
+"""Delete samples through the API in batches, each all or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK = 500
 
 
 class Samples(Lister, Protocol):
-    """Lists samples, and deletes them."""
+    """The part of the API that lists and deletes samples."""
 
     def delete(
         self,
@@ -23,14 +23,14 @@ class Samples(Lister, Protocol):
         ids: Sequence[int],
         settle: Callable[[], list[int] | None] | None = None,
     ) -> list[int]:
-        """Delete samples: all of them, or none."""
+        """Delete samples, all or none."""
 
 
 def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterator[list[int]]:
-    """Delete samples; those that are gone, as it is done.
+    """Delete samples in batches, yielding the deleted IDs of each batch.
 
     Raises:
-        AspenError: Some were refused; what was told before is done.
+        AspenError: A batch was rejected; the batches yielded before are deleted.
     """
     for start in range(0, len(ids), CHUNK):
         some = ids[start : start + CHUNK]
@@ -39,7 +39,7 @@ def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterat
 
 
 def _look(samples: Samples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
-    """The ids that were deleted by a request whose answer was lost; None where none was."""
+    """Return the IDs deleted by a request whose response was lost, or None if it deleted none."""
     there = read_again(samples, scope, ids)
     if not there:
         return list(ids)

@@ -1,4 +1,4 @@
-"""Samples as commands show them, whichever way they were read; the standard library only."""
+"""Samples as commands show them, from either backend; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aspencli.services.sample_fields import SampleKey, SampleSort
 
 _Fields = dict[str, Any]
 PLACE = ("region", "country", "division", "location")
-"""The parts of a location, from the largest down."""
+"""The parts of a location, from largest to smallest."""
 _REFERENCE = (
     "reference_dataset_name",
     "reference_sequence_accession",
@@ -25,30 +25,30 @@ LINEAGE = (
     "last_updated",
     *_REFERENCE,
 )
-"""What is shown of a lineage; the first tells whose it is."""
+"""The lineage fields shown; the first is the type of lineage."""
 QC_METRIC = ("qc_caller", "qc_status", "qc_score", "qc_software_version", *_REFERENCE)
-"""What is shown of a sequence's quality; the first tells who says so."""
+"""The QC metric fields shown; the first is the tool that computed it."""
 UPLOADED_GENOME = ("upload_date", "sequencing_depth")
-"""What is shown of a sequence as it was uploaded, besides its length, its date and its sites."""
+"""The uploaded-genome fields shown, besides length, sequencing date, and site counts."""
 SITES = ("num_unambiguous_sites", "num_missing_alleles", "num_mixed")
-"""The counts of a sequence's sites."""
+"""The site counts of a sequence."""
 
 
 @dataclass(frozen=True)
 class SampleQuery:
-    """Which samples are wanted; what is None does not narrow.
+    """The filter and the order of a sample list; None means no restriction.
 
     Attributes:
-        group: Id, name or prefix of the group that submitted them.
+        group: ID, name, or prefix of the submitting group.
         pathogen: The pathogen's slug.
-        private: True for those that other groups may not see, False for the others.
-        collected_after: The first day.
-        collected_before: The last day.
-        location: Part of ``Region / Country / Division / Location``, in any case.
-        search: Part of the private or the public identifier, in any case.
-        after: The id of the sample to go on behind.
-        sort: The order.
-        reverse: Whether the order is turned round.
+        private: True for samples hidden from other groups, False for all other samples.
+        collected_after: The first collection date.
+        collected_before: The last collection date.
+        location: Part of ``Region / Country / Division / Location``, ignoring case.
+        search: Part of the private or public identifier, ignoring case.
+        after: The ID of the sample to continue after.
+        sort: The field to sort by.
+        reverse: True for descending order.
     """
 
     group: str | None = None
@@ -63,10 +63,10 @@ class SampleQuery:
     reverse: bool = False
 
     def check(self) -> None:
-        """Look whether it can find anything.
+        """Check that the query can match anything.
 
         Raises:
-            BadInputError: The days are in the wrong order.
+            BadInputError: The dates are in the wrong order.
         """
         first, last = self.collected_after, self.collected_before
         if first and last and first > last:
@@ -81,10 +81,10 @@ class SampleRow:
     """A sample in a list.
 
     Attributes:
-        private_identifier: None where it is another group's, which the API does not tell.
-        group: The name of the group that submitted it.
+        private_identifier: None if the API withholds it because the sample is another group's.
+        group: The name of the submitting group.
         pathogen: The pathogen's slug.
-        location: Where it was collected, as ``Region / Country / Division / Location``.
+        location: The collection location, as ``Region / Country / Division / Location``.
         uploaded_by: The name of the user.
     """
 
@@ -101,16 +101,16 @@ class SampleRow:
 
 @dataclass(frozen=True)
 class SampleDetails:
-    """Everything about a sample; what is nested is named as the columns are.
+    """Everything about a sample; nested fields have the names of their database columns.
 
-    The sequences themselves and the tools' raw outputs are left out. What the
-    API does not tell (`UNTOLD`) is None there.
+    Sequences and the tools' raw output are left out. Fields that the API does not return
+    (`UNTOLD`) are None in its results.
 
     Attributes:
-        matched_by: What of the sample was asked for.
-        location: Where it was collected, as ``Region / Country / Division / Location``.
-        genome: The sequence that came with it: dates, depth, length and counts of its sites.
-        aligned_genome: The same after its alignment to a reference.
+        matched_by: The field that the sample was found by.
+        location: The collection location, as ``Region / Country / Division / Location``.
+        genome: The uploaded sequence: dates, depth, length, and site counts.
+        aligned_genome: The same after alignment to a reference.
     """
 
     id: int
@@ -142,11 +142,11 @@ class SampleDetails:
 
 
 UNTOLD = tuple(field.name for field in fields(SampleDetails) if field.default is None)
-"""What the API does not tell about a sample."""
+"""The sample fields that the API does not return."""
 
 
 def nothing_behind(sample: int) -> NotFoundError:
-    """The error of a list that cannot be gone on with."""
+    """Return the error for a list that continues after a sample that does not exist."""
     return NotFoundError(
         f"there is no sample {sample} to go on behind",
         hint="Give the id of the last sample that was shown.",

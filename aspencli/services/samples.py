@@ -1,4 +1,4 @@
-"""Lists of samples, of any length, straight from the database."""
+"""List any number of samples from the database."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from aspencli.services.sample_rows import SampleQuery, SampleRow, nothing_behind
 from db.models import Group, Location, Pathogen, Sample, User
 from db.sessions import ReadSession
 
-_BATCH = 2_000  # rows that the driver fetches at a time; the rest stays with the server
+_BATCH = 2_000  # rows fetched at a time; the rest stays on the server
 
 
 class SampleList:
-    """The samples that a query finds.
+    """The samples that match a query.
 
     Args:
-        session: Read from while the rows are walked through.
-        query: Which samples.
+        session: The database session; it must stay open while rows are read.
+        query: The filter and the order.
 
     Raises:
-        NotFoundError: The group, the pathogen, or the sample to go on behind does not exist.
-        BadInputError: The days are in the wrong order, or the group is ambiguous.
+        NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
+        BadInputError: The dates are in the wrong order, or the group is ambiguous.
     """
 
     def __init__(self, session: ReadSession, query: SampleQuery):
@@ -34,7 +34,7 @@ class SampleList:
         self._conditions = [*_conditions(session, query), *_behind(session, query)]
 
     def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
-        """The rows one by one, in flat memory; all of them when there is no limit."""
+        """Yield the rows in constant memory; all of them if there is no limit."""
         statement = (
             sa.select(
                 Sample.id,
@@ -59,7 +59,7 @@ class SampleList:
             yield SampleRow(*row)
 
     def count(self) -> int:
-        """How many there are in all."""
+        """Return the total number of matches."""
         statement = sa.select(sa.func.count()).select_from(Sample).where(*self._conditions)
         return self._session.scalar(statement) or 0
 
@@ -92,7 +92,7 @@ def _holds(text: sa.ColumnElement[Any] | Any, part: str) -> sa.ColumnElement[boo
 
 
 def _behind(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Keyset continuation: no row is skipped or seen twice when others come or go meanwhile."""
+    """Yield a keyset condition, so that concurrent changes neither skip nor repeat rows."""
     if query.after is None:
         return
     column = getattr(Sample, query.sort.value)

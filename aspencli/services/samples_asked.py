@@ -1,4 +1,4 @@
-"""Lists of samples, and a look at some of them, through the API."""
+"""List and describe samples through the API."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ _ACCESSION = "GISAID_ISL"
 
 
 class Samples(Protocol):
-    """Lists samples."""
+    """The part of the API that lists samples."""
 
     def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Of each sample what ``keep`` makes of it."""
+        """Return the result of ``keep`` for each sample."""
 
 
 class Source(Directory, Protocol):
-    """The API, as far as lists of samples need it."""
+    """The part of the API that sample lists need."""
 
     @property
     def samples(self) -> Samples:
-        """Its samples."""
+        """Return the samples endpoints."""
 
 
 class SamplesAsked:
-    """The samples that a query finds; the API narrows nothing, so that is done here.
+    """The samples that match a query, filtered here because the API has no filters.
 
     Args:
         source: The API.
-        query: Which samples; its group is also the one in whose name it is asked.
-        org: Another group in whose name it is asked, by id, name or prefix.
+        query: The filter and the order; requests are sent as its group unless ``org`` is given.
+        org: ID, name, or prefix of the group to send requests as.
 
     Raises:
-        NotFoundError: The group, the pathogen, or the sample to go on behind does not exist.
-        BadInputError: The days are in the wrong order, or no group was named.
+        NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
+        BadInputError: The dates are in the wrong order, or no group was named.
     """
 
     def __init__(self, source: Source, query: SampleQuery, org: str | None = None):
@@ -71,11 +71,11 @@ class SamplesAsked:
         self._rows = sorted(filter(self._follows, found), key=self._place, reverse=query.reverse)
 
     def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
-        """The rows one by one; all of them when there is no limit."""
+        """Return an iterator over the rows; all of them if there is no limit."""
         return islice(self._rows, limit)
 
     def count(self) -> int:
-        """How many there are in all."""
+        """Return the total number of matches."""
         return len(self._rows)
 
     def _keep(self, sample: Sample) -> SampleRow | None:
@@ -119,7 +119,7 @@ def describe_asked(
     org: str | None = None,
     slug: str | None = None,
 ) -> list[SampleDetails]:
-    """What the API tells about the samples that the keys name; see `sample_keys.match_samples`."""
+    """Return what the API knows about the samples named; see `sample_keys.match_samples`."""
     asker, owner = find_both(source, org, group)
     finder = Finder(keys, by, owner)
     found: dict[int, Sample] = {}
@@ -132,12 +132,12 @@ def describe_asked(
 
 
 class Finder:
-    """Finds samples by what they are called, one list after the other.
+    """A filter that finds samples by key across several lists.
 
     Args:
-        keys: Ids, private and public identifiers.
-        by: What the keys are; None means any.
-        owner: The group that they must be of; None means any.
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        owner: The group that the samples must belong to; None for any.
     """
 
     def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
@@ -147,7 +147,7 @@ class Finder:
         self._found: list[Match] = []
 
     def keep(self, sample: Sample) -> Sample | None:
-        """The sample, where one of the keys names it; else None."""
+        """Return the sample if it matches a key, else None."""
         group = sample["submitting_group"]
         if self._owner is not None and group["id"] != self._owner.id:
             return None
@@ -160,12 +160,12 @@ class Finder:
         return sample if found else None
 
     def matches(self) -> list[Match]:
-        """Whatever was found, in the order of the kinds."""
+        """Return all matches so far, ordered by kind of key."""
         return sorted(self._found, key=lambda match: self._kinds.index(match.by))
 
 
 def listed(sample: Sample) -> SampleRow:
-    """A sample as lists show it."""
+    """Convert an API sample to a row of a list."""
     pathogen = sample["pathogen"]
     return SampleRow(
         sample["id"],
@@ -181,7 +181,7 @@ def listed(sample: Sample) -> SampleRow:
 
 
 def place_of(location: Location | None) -> str | None:
-    """A location as ``Region / Country / Division / Location``; None where there is none."""
+    """Format a location as ``Region / Country / Division / Location``; None if there is none."""
     if location is None:
         return None
     return " / ".join(str(location[part]) for part in PLACE if location[part]) or None  # type: ignore[literal-required] # the parts are keys
@@ -190,7 +190,7 @@ def place_of(location: Location | None) -> str | None:
 def _describe(sample: Sample, by: SampleKey) -> SampleDetails:
     row = listed(sample)
     told = sample["gisaid"] or {}
-    place: Location | None = sample["collection_location"]  # ours lists samples without one, too
+    place: Location | None = sample["collection_location"]  # our own API may return null
     accession = told.get("gisaid_id")
     return SampleDetails(
         id=row.id,

@@ -1,4 +1,4 @@
-"""The schema's revisions on a target: where it stands, what is to come, and moving it."""
+"""The schema revision of a target's database: showing it, planning migrations, running them."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ _STEPS = re.compile(r"[+-]\d+")
 
 @dataclass(frozen=True)
 class SchemaState:
-    """Where a database's schema stands.
+    """The state of a database's schema.
 
     Attributes:
-        revision: The revision that the database names; None where it has no schema.
-        head: The newest revision of this program.
-        behind: How many revisions lie between them; None when the program does not know the
+        revision: The database's revision, or None if it has no schema.
+        head: The newest revision in this program.
+        behind: The number of revisions between them, or None if this program does not know the
             database's revision.
-        hidden: Why the revision cannot be read; None where it can.
-        older: How to bring a database up to date that is older than the program's oldest revision;
-            None for others.
+        hidden: The reason why the revision cannot be read, or None if it can.
+        older: How to update a database older than this program's oldest revision; None for others.
     """
 
     revision: str | None
@@ -65,7 +64,7 @@ class SchemaState:
 
     @property
     def word(self) -> str:
-        """``up to date``, ``behind``, ``empty`` or ``unknown``."""
+        """Return ``up to date``, ``behind``, ``empty``, or ``unknown``."""
         if self.revision is None and not self.hidden:
             return "empty"
         if self.older is not None:
@@ -77,12 +76,12 @@ class SchemaState:
 
 @dataclass(frozen=True)
 class SetupPlan:
-    """What setting a database up would do.
+    """The plan for setting up a database.
 
     Attributes:
         database: Its name.
-        create: It is missing, and would be made.
-        steps: The revisions that would be applied, the oldest first.
+        create: True if the database is missing and would be created.
+        steps: The revisions that would be applied, oldest first.
     """
 
     database: str
@@ -92,11 +91,11 @@ class SetupPlan:
 
 @dataclass(frozen=True)
 class Setup:
-    """What setting a database up did.
+    """The result of setting up a database.
 
     Attributes:
-        created: The database was made now.
-        migrated: What the migration did.
+        created: True if the database was created.
+        migrated: The result of the migration.
     """
 
     created: bool
@@ -105,7 +104,7 @@ class Setup:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Turn what migrations say into the command line's errors and exit codes."""
+    """Translate migration errors into the command line's errors and exit codes."""
     try:
         yield
     except MigrationError as error:
@@ -117,7 +116,7 @@ def told() -> Iterator[None]:
 
 
 def schema_state(database: Database) -> SchemaState:
-    """Where the database stands, and how far from the newest revision."""
+    """Return the schema's revision and how far it is behind the newest one."""
     with told():
         at = runner.current(database.engine)
         chain = _chain()
@@ -130,7 +129,7 @@ def schema_state(database: Database) -> SchemaState:
 
 
 def visible_schema_state(database: Database) -> SchemaState:
-    """Return the same; where the user may not read the revision, the reason."""
+    """Return the same, or the reason why the user may not read the revision."""
     try:
         return schema_state(database)
     except CredentialsError as error:
@@ -138,7 +137,7 @@ def visible_schema_state(database: Database) -> SchemaState:
 
 
 def history(database: Database, *, directory: Path | None = None) -> list[Revision]:
-    """Every revision, the newest first, with the database's own marked."""
+    """Return all revisions, newest first, with the database's current one marked."""
     with told():
         return runner.history(database.engine, directory=directory)
 
@@ -146,11 +145,11 @@ def history(database: Database, *, directory: Path | None = None) -> list[Revisi
 def pending(
     database: Database, revision: str = "head", *, directory: Path | None = None
 ) -> list[Revision]:
-    """What an upgrade to a revision would apply, the oldest first.
+    """Return the revisions that an upgrade would apply, oldest first.
 
     Raises:
-        NotFoundError: There is no such revision, or the database's own is not known here.
-        BadInputError: The revision lies behind the database.
+        NotFoundError: There is no such revision, or the database's own revision is unknown here.
+        BadInputError: The revision is older than the database's.
     """
     chain, at = _stand(database, directory)
     to = _resolve(chain, at, revision)
@@ -163,11 +162,11 @@ def pending(
 
 
 def undone(database: Database, revision: str, *, directory: Path | None = None) -> list[Revision]:
-    """What a downgrade to a revision would take back, the newest first.
+    """Return the revisions that a downgrade would revert, newest first.
 
     Raises:
-        NotFoundError: There is no such revision, or the database's own is not known here.
-        BadInputError: The revision lies ahead of the database.
+        NotFoundError: There is no such revision, or the database's own revision is unknown here.
+        BadInputError: The revision is newer than the database's.
     """
     chain, at = _stand(database, directory)
     to = _resolve(chain, at, revision)
@@ -182,7 +181,7 @@ def undone(database: Database, revision: str, *, directory: Path | None = None) 
 def upgrade(
     database: Database, steps: Sequence[Revision], *, directory: Path | None = None
 ) -> UpgradeResult:
-    """Apply what is `pending`; the database's sessions must be allowed to write."""
+    """Apply `pending` revisions; the database's sessions must be writable."""
     with told():
         if not steps:
             at = runner.current(database.engine)
@@ -193,7 +192,7 @@ def upgrade(
 def downgrade(
     database: Database, steps: Sequence[Revision], *, directory: Path | None = None
 ) -> DowngradeResult:
-    """Take back what would be `undone`; the database's sessions must be allowed to write."""
+    """Revert the `undone` revisions; the database's sessions must be writable."""
     with told():
         if not steps:
             at = runner.current(database.engine)
@@ -203,7 +202,7 @@ def downgrade(
 
 
 def upgrade_sql(steps: Sequence[Revision], *, directory: Path | None = None) -> str:
-    """The SQL that would apply some revisions in their order; empty where there are none."""
+    """Return the SQL that applies the revisions in order, or "" if there are none."""
     if not steps:
         return ""
     ends = f"{steps[0].down_revision or BASE}:{steps[-1].revision}"
@@ -212,7 +211,7 @@ def upgrade_sql(steps: Sequence[Revision], *, directory: Path | None = None) -> 
 
 
 def differences(database: Database) -> list[str]:
-    """How the database differs from the models, a line each."""
+    """Return the differences between the database and the models, one per line."""
     with told():
         return runner.check(database.engine)
 
@@ -220,7 +219,7 @@ def differences(database: Database) -> list[str]:
 def write_revision(
     database: Database, message: str, *, empty: bool = False, directory: Path | None = None
 ) -> Path:
-    """Write a new revision file, filled with what the models have beyond the database."""
+    """Write a new revision file, filled with the changes that the models have over the database."""
     with told():
         return runner.revision(
             database.engine, message, autogenerate=not empty, directory=directory
@@ -228,7 +227,7 @@ def write_revision(
 
 
 def plan_setup(database: Database) -> SetupPlan:
-    """What is missing: the database, revisions, or nothing."""
+    """Return what is missing: the database, revisions, or nothing."""
     there = databases.exists(database)
     with told():
         steps = pending(database) if there else _chain()
@@ -236,18 +235,18 @@ def plan_setup(database: Database) -> SetupPlan:
 
 
 def setup(database: Database, plan: SetupPlan) -> Setup:
-    """Make the database where it is missing, and bring its schema to the newest revision."""
+    """Create the database if it is missing, and upgrade its schema to the newest revision."""
     created = databases.create(database) if plan.create else False
     return Setup(created, upgrade(database, plan.steps))
 
 
 def _chain(directory: Path | None = None) -> list[Revision]:
-    """Every revision of the program, the oldest first; each follows the one before it."""
+    """Return every revision in this program, oldest first, each following the one before."""
     return runner.history(directory=directory)[::-1]
 
 
 def _position(chain: Sequence[Revision], revision: str | None) -> int | None:
-    """The place of a revision in the chain; -1 stands for an empty database."""
+    """Return the index of a revision in the chain; -1 for an empty database, None if unknown."""
     if revision is None:
         return -1
     return next((i for i, step in enumerate(chain) if step.revision == revision), None)
@@ -270,7 +269,7 @@ def _stand(database: Database, directory: Path | None) -> tuple[list[Revision], 
 
 
 def _resolve(chain: Sequence[Revision], at: int, wanted: str) -> int:
-    """The place that ``head``, ``base``, ``+1``, ``-1``, or (the start of) an id means."""
+    """Return the index that ``head``, ``base``, ``+1``, ``-1``, or a revision prefix refers to."""
     if wanted == "head":
         return len(chain) - 1
     if wanted == BASE:

@@ -1,4 +1,4 @@
-"""Being signed in: the token of this moment, renewed in time, asked for when there is none."""
+"""The sign-in of one command: its current token, token renewal, and signing in if needed."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from aspencli.errors import CredentialsError, UnreachableError
 from aspencli.identity import NotYet, Place, SignIn
 from aspencli.interrupts import Shield
 
-_WORTHLESS = "invalid_grant"  # the refresh token was revoked, used before, or has lapsed
-_FRESH_S = 60  # a token that is refused at this age is not refused for its age
+_WORTHLESS = "invalid_grant"  # The refresh token was revoked, already used, or has expired.
+_FRESH_S = 60  # A token younger than this was not rejected for its age.
 TOKEN_VARIABLE = "ASPEN_TOKEN"  # noqa: S105 - the name of a secret is not a secret
 
 
 class SignInStore(Protocol):
-    """Where the sign-in to one place is kept."""
+    """The storage of a target's sign-in."""
 
     def load(self) -> SignIn | None:
-        """The sign-in; None where there is none."""
+        """Return the stored sign-in, if any."""
 
     def save(self, sign_in: SignIn) -> None:
-        """Keep a sign-in."""
+        """Store a sign-in."""
 
     def drop_refresh_token(self, sign_in: SignIn) -> None:
-        """Keep the sign-in, but not its refresh token."""
+        """Store the sign-in without its refresh token."""
 
     def lock(self) -> AbstractContextManager[None]:
-        """Nobody else renews it meanwhile."""
+        """Return a lock that keeps other processes from renewing the sign-in."""
 
     def old_tools(self) -> SignIn | None:
-        """The sign-in that the old tool left behind."""
+        """Return the sign-in left behind by the old tool, if any."""
 
 
 class Renewer(Protocol):
-    """What an identity provider offers here."""
+    """The identity provider operations that a session needs."""
 
     def refresh(self, before: SignIn) -> SignIn | NotYet:
         """Exchange a refresh token for a new sign-in."""
 
     def refusal(self, error: str, description: str) -> CredentialsError:
-        """What it means that the provider refuses."""
+        """Return the error for a request that the provider refused."""
 
 
 class Session:
-    """The sign-in that the requests of one command are made with.
+    """The sign-in used for the requests of one command.
 
     Args:
-        place: Where it is for.
-        store: Where it is kept.
+        place: The target and its identity provider.
+        store: The storage of the sign-in.
         provider: Opens the identity provider.
-        sign_in: Signs in anew, told why; None where nobody is there to do it.
-        given: The sign-in of ``ASPEN_TOKEN``; None where that is not set.
-        use_old: Whether the old tool's sign-in may be used.
-        command: What to type to sign in.
+        sign_in: Signs in interactively, given the reason; None if not interactive.
+        given: The sign-in from ``ASPEN_TOKEN``; None if unset.
+        use_old: True if the old tool's sign-in may be used.
+        command: The command to suggest for signing in.
 
     Attributes:
-        is_new: Whether somebody signed in during this command.
+        is_new: True if the user signed in during this command.
     """
 
     def __init__(
@@ -87,29 +87,29 @@ class Session:
         self._revoked = False
 
     def token(self) -> str:
-        """The token to send.
+        """Return the token to send.
 
         Raises:
-            CredentialsError: Nobody is signed in, and nobody is there to do it.
-            UnreachableError: It has to be renewed, and the provider does not answer.
+            CredentialsError: The user is not signed in, and the session is not interactive.
+            UnreachableError: The token must be renewed, and the provider does not respond.
         """
         return self.current().id_token
 
     def current(self) -> SignIn:
-        """The sign-in to use now; see `token`."""
+        """Return the sign-in to use now; see `token`."""
         if self._held is None or not self._held.lasts(self._now()):
             self._held = self.found() or self._anew()
         return self._held
 
     def found(self, *, old: bool = True) -> SignIn | None:
-        """The sign-in that there is, renewed where needed; None where there is none that lasts.
+        """Return a valid sign-in without asking the user, renewed if needed; None if there is none.
 
         Args:
-            old: Whether the old tool's counts.
+            old: True to also accept the old tool's sign-in.
 
         Raises:
             CredentialsError: ``ASPEN_TOKEN`` has expired.
-            UnreachableError: It has to be renewed, and the provider does not answer.
+            UnreachableError: The token must be renewed, and the provider does not respond.
         """
         if self._given is not None:
             return self._still_given(self._given)
@@ -125,14 +125,14 @@ class Session:
         return left if left is not None and left.lasts(self._now()) else None
 
     def renew(self, refused: str) -> str | None:
-        """Return another token instead of one that the API refused; None where there is none.
+        """Return a new token to replace one that the API rejected, or None if there is none.
 
-        It is renewed with the refresh token, or else by signing in again where somebody can.
+        It is renewed with the refresh token, or else by signing in again if interactive.
         """
         if self._given is not None:
             return None
         stored = self._store.load()
-        current = stored or self._held  # the latter is what the old tool left behind
+        current = stored or self._held  # The latter is the old tool's sign-in.
         young = current is not None and self._now() - current.issued_at < _FRESH_S
         if current is not None and young and current.id_token == refused:
             return None
@@ -145,11 +145,11 @@ class Session:
         return found.id_token if found else None
 
     def use(self, sign_in: SignIn) -> None:
-        """Use a sign-in that was made just now."""
+        """Use a sign-in that was just made."""
         self._held, self.is_new = sign_in, True
 
     def advice(self) -> str:
-        """What to do when the API refuses the token."""
+        """Return what to do when the API rejects the token."""
         if self._given is not None:
             return f"It came from {TOKEN_VARIABLE}: give a new one, or unset it and sign in."
         who = f"{self._held.who} ({self._held.subject})" if self._held else "whoever is signed in"
@@ -159,9 +159,9 @@ class Session:
         )
 
     def _renewed(self, refused: str | None = None) -> SignIn | None:
-        """A sign-in that lasts, with another token than one that was refused; None for none.
+        """Return a valid sign-in whose token differs from the rejected one, or None.
 
-        Whoever gets the lock first renews it for all: a refresh token can be used once.
+        The first process to get the lock renews it for all: a refresh token works only once.
         """
         with self._store.lock(), Shield() as shield:
             stored = self._store.load()
@@ -169,7 +169,7 @@ class Session:
                 return None
             if stored.id_token != refused and stored.lasts(self._now()):
                 return stored
-            shield.raise_shield()  # between the exchange and the disk nothing may be lost
+            shield.raise_shield()  # An interrupt before the save would lose the token.
             found = self._provider().refresh(stored)
             if isinstance(found, SignIn):
                 self._store.save(found)
@@ -182,11 +182,11 @@ class Session:
         return None
 
     def _note(self, found: NotYet) -> None:
-        """Take it that there is no renewal.
+        """Handle a failed renewal.
 
         Raises:
-            UnreachableError: Another time there may be one.
-            CredentialsError: The provider refuses for another reason than the token's.
+            UnreachableError: The failure is temporary.
+            CredentialsError: The provider refused for a reason other than an invalid refresh token.
         """
         if found.passing:
             raise UnreachableError(

@@ -1,4 +1,4 @@
-"""What spreadsheets leave in cells instead of what was meant: errors, numbers, dates, formulas."""
+"""Detect damage that spreadsheets do to cells: errors, numbers, dates, and formulas."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MISSING = frozenset(
         *("pending", "-", "--", "---", "?", "??", "???", ".", "..", "...", "_", "\\n"),
     }
 )
-"""Words that people and programs write where there is no value, in lower case."""
+"""Words that people and programs write for a missing value, in lower case."""
 _LONGEST_WORD = max(map(len, MISSING))
 _MONTH = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mrz|Mai|Okt|Dez"
 _LOCAL_MONTH = "janv|févr|avr|juin|juil|août|déc|ene|dic|giu|lug|ott|mrt"
@@ -64,18 +64,18 @@ _DAMAGED = tuple((re.compile(pattern), why) for pattern, why in _KINDS)
 _DAMAGED_STARTS = frozenset("+-0123456789ADFJMNOS")
 _FORMULA = re.compile(r"=\s*(?:[\"'@(]|[A-Za-z_.]+\(|\$?[A-Za-z]{1,3}\$?\d)")
 _CONSTANT = re.compile(r"=\s*\"((?:[^\"]|\"\")*)\"")
-# Nothing above has one of these forms, and most identifiers have.
+# No damaged value above has one of these forms, and most identifiers do.
 plainly_whole = re.compile(
     r"[A-Za-z][ -~]{8,126}[0-9]|(?:[A-Za-z]{1,2}|[A-Za-z]{4,20})[-_/]?[0-9]{1,60}|[0-9]{1,60}"
 ).fullmatch
-"""Match an identifier that is neither damaged nor odd, at the price of one regular expression."""
+"""Match an identifier that is neither damaged nor odd, with a single regular expression."""
 
 power_like = re.compile(r"[0-9]{1,15}[Ee][0-9]{1,3}").fullmatch
-"""Match an identifier that a spreadsheet would change, and has not changed yet."""
+"""Match an identifier that a spreadsheet would change but has not changed yet."""
 
 
 def error_in(text: str) -> str | None:
-    """Return why a cell holds a spreadsheet's error instead of a value; None if it does not."""
+    """Return a reason if a cell holds a spreadsheet error instead of a value, else None."""
     if text[:1] not in {"#", "E", "L"} or len(text) > _LONGEST_ERROR:
         return None
     is_error = text.upper().rstrip("!?") in _ERRORS or (
@@ -85,14 +85,14 @@ def error_in(text: str) -> str | None:
 
 
 def missing_in(text: str) -> str | None:
-    """Return why a cell holds a word for a missing value; None if it does not."""
+    """Return a reason if a cell holds a word for a missing value, else None."""
     if len(text) > _LONGEST_WORD or text.lower() not in MISSING:
         return None
     return f"is {quote(text)}, which usually stands for a missing value"
 
 
 def damage_to_identifier(text: str) -> str | None:
-    """Return what a spreadsheet did to an identifier, and the remedy; None if it is whole."""
+    """Return what a spreadsheet did to an identifier, with the remedy; None if it is intact."""
     first = text[:1]
     if first == "'":
         return "starts with an apostrophe, as spreadsheets mark text; remove it"

@@ -1,4 +1,4 @@
-"""What kind of file it is, by its first bytes."""
+"""Detect a file's type and encoding from its first bytes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MAGIC = {
     b"%PDF": ("is a PDF", "A CSV file is needed."),
     b"SQLite format 3": ("is a SQLite database", "A CSV file is needed."),
 }
-# Old workbooks, and new ones with a password: both are such a container, with named streams in it.
+# Old workbooks and password-protected new ones are such a container, with named streams inside.
 _CONTAINER = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_MARKUP_SEEN = 4_096  # bytes in which it is looked for
+_MARKUP_SEEN = 4_096  # bytes to search for markup
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -31,25 +31,25 @@ _BOMS = (
 )
 _JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 _JUNK_SHARE = 0.05
-_SOME_JUNK = 8  # bytes; fewer are named with their lines
-_WIDE_SHARE = 0.4  # of the bytes are zero where letters of ASCII take two bytes each
+_SOME_JUNK = 8  # bytes; fewer are reported with their lines
+_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether it is a zip archive, as workbooks are."""
+    """Return True if it is a zip archive, as workbooks are."""
     return head.startswith(ZIP)
 
 
 def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[str]]:
-    """How a file is read: the codec, the length of its byte order mark, and notes.
+    """Return a file's codec, the length of its byte order mark, and notes.
 
     Args:
-        name: What messages call the file.
+        name: The file's name in messages.
         head: Its first bytes.
-        encoding: How the operator says that it is read, if so.
+        encoding: The encoding that the operator specified, if any.
 
     Raises:
-        BadInputError: It is no text, or it cannot be told how to read it.
+        BadInputError: It is not text, or its encoding cannot be determined.
     """
     for magic, (what, remedy) in _MAGIC.items():
         if head.startswith(magic):
@@ -69,10 +69,10 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
 
 
 def _refuse_markup(name: str, head: bytes) -> None:
-    """Refuse pages and documents that programs save under the names of spreadsheets.
+    """Reject web pages and documents that programs save under spreadsheet file names.
 
     Raises:
-        BadInputError: It is one.
+        BadInputError: It is one of these.
     """
     start = head[:_MARKUP_SEEN].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
     suffix = PurePath(name).suffix.lower()
@@ -109,7 +109,7 @@ def _container(name: str, head: bytes) -> BadInputError:
 
 def _as_told(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:
     codec = _known(encoding)
-    if marked == codec or marked.startswith(f"{codec}-"):  # utf-16 leaves it to the mark
+    if marked == codec or marked.startswith(f"{codec}-"):  # utf-16 takes the mark's byte order
         codec = marked
     elif marked:
         raise BadInputError(
@@ -136,7 +136,7 @@ def _refuse_binary(name: str, sample: bytes) -> None:
 
 def _known(encoding: str) -> str:
     try:
-        b" ".decode(encoding, "replace")  # some codecs are known that make no text
+        b" ".decode(encoding, "replace")  # Some registered codecs do not decode to text.
     except (LookupError, UnicodeError):
         raise BadInputError(
             f"there is no encoding {encoding!r}", hint="Try utf-8, utf-16-le, cp1252 or latin-1."

@@ -1,4 +1,4 @@
-"""Days as people type them: exact where they are written as year-month-day, else understood."""
+"""Parse dates as people type them: exactly if written as year-month-day, else as natural text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aspencli.services.dates import meanings, read_day, why_no_day
 
 @dataclass(frozen=True)
 class SpokenDay:
-    """A day, and what was typed for it.
+    """A date, along with the text it was parsed from.
 
     Attributes:
-        said: What was typed.
-        day: What it means.
+        said: The text.
+        day: The date that it means.
     """
 
     said: str
@@ -23,19 +23,19 @@ class SpokenDay:
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is nothing in it to misunderstand."""
+        """Return True if the text is unambiguous."""
         return self.said == self.day.isoformat()
 
 
 def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
-    """The day that is meant by ``2023-05-17``, ``17 May 2023`` or ``2 days ago``.
+    """Parse a date such as ``2023-05-17``, ``17 May 2023``, or ``2 days ago``.
 
     Args:
-        said: What was typed.
-        now: When it was; None for now, as the clock of this machine shows it.
+        said: The text.
+        now: The current time; None for this machine's clock.
 
     Raises:
-        BadInputError: No day is meant, or it might be several.
+        BadInputError: The text is not a date, or is ambiguous.
     """
     text = said.strip()
     exact = read_day(text)
@@ -51,13 +51,13 @@ def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
 
 
 def _by_words(text: str, now: dt.datetime) -> dt.date | None:
-    import dateparser  # a seventh of a second
+    import dateparser  # takes a seventh of a second to import
 
     found = dateparser.parse(
         text,
         languages=["en"],
         settings={
-            "STRICT_PARSING": True,  # what names no day is none: May 2023
+            "STRICT_PARSING": True,  # Reject incomplete dates such as May 2023.
             "PREFER_DATES_FROM": "past",
             "RELATIVE_BASE": now.replace(tzinfo=None),
             "PARSERS": ["relative-time", "absolute-time"],

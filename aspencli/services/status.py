@@ -1,4 +1,4 @@
-"""The state of a database at a glance, and what to do about it."""
+"""The state of a database at a glance, with the recommended next step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from db.sessions import ReadSession
 
 TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
 """The tables whose rows are counted."""
-# Counting reads the whole table: below this size it takes less than a tenth of a second.
+# Counting reads the whole table; below this size it takes less than a tenth of a second.
 _EXACT_BYTES = 64 * 1024 * 1024
 _LONG_TRANSACTION_S = 300.0
-# A table that a migration holds must not keep the one who asks what is going on.
+# A table locked by a migration must not block the status command.
 _LOCK_MS = 500
 _STATEMENT_MS = 10_000
 # lock_not_available, query_canceled, insufficient_privilege
@@ -28,7 +28,7 @@ _GAVE_UP = frozenset({"55P03", "57014", "42501"})
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows a table has; from the planner's statistics when it is big."""
+    """The number of rows in a table, estimated from planner statistics if the table is large."""
 
     rows: int
     estimated: bool = False
@@ -39,12 +39,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The one line that matters, and the next step.
+    """The most important finding, and the next step.
 
     Attributes:
         word: ``ready``, ``empty``, ``behind``, ``unknown``, ``read-only``, ``blocked`` or ``busy``.
-        message: What it means.
-        step: What to do next; None when nothing is needed.
+        message: A description of the finding.
+        step: The next step, or None if nothing is needed.
     """
 
     word: str
@@ -54,12 +54,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """One time limit of a session, in milliseconds; 0 for none.
+    """A session's time limit, in milliseconds; 0 for none.
 
     Attributes:
-        server: What the server, the database, or the role sets.
-        ours: What this program asks for.
-        used: The shorter one, unless that is overridden.
+        server: The limit set by the server, the database, or the role.
+        ours: The limit that this program requests.
+        used: The shorter of the two, unless overridden.
     """
 
     server: int
@@ -73,19 +73,19 @@ class Status:
 
     Attributes:
         version: The server's version, such as ``15.4``.
-        host: Where it is; the folder of its socket for one on this machine.
+        host: The server's host, or its socket folder if it is on this machine.
         port: Its port; None for the default.
         database: The database's name.
-        user: Whom the server takes us for.
+        user: The role we are connected as.
         size: Bytes on the server's disk.
-        schema: Its revision, and the newest one.
-        counts: The rows of the main tables, by name. Left out: one that is missing, or that is
-            locked, or not for this user to read, and was never analyzed.
-        activity: What goes on.
-        replication: Standby or primary.
-        read_only: The server's settings, or its role, refuse writes.
-        pooler: Whether a connection pooler is in between.
-        limits: The time limits of a session, by the names of the settings.
+        schema: Its current revision and the newest one.
+        counts: The row counts of the main tables, by name. Omits tables that are missing, and
+            tables never analyzed that are locked or not readable by this user.
+        activity: The current sessions and locks.
+        replication: The replication state: standby or primary.
+        read_only: True if the server rejects writes, as a standby or because of its settings.
+        pooler: True if there is a connection pooler in between.
+        limits: The time limits of a session, by setting name.
     """
 
     version: str
@@ -104,12 +104,12 @@ class Status:
 
     @property
     def verdict(self) -> Verdict:
-        """What the operator should know first."""
+        """Return the most important finding."""
         return _schema_verdict(self.schema) or _server_verdict(self) or _ready(self)
 
 
 def status(database: Database) -> Status:
-    """Ask the server for everything in one read-only session."""
+    """Query the complete status in read-only sessions."""
     patient = database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
     try:
         schema = visible_schema_state(patient)
@@ -149,7 +149,7 @@ def _scalar(session: ReadSession, query: str) -> Any:
 
 
 def _place(session: ReadSession, database: Database) -> tuple[str, int | None]:
-    """Return the host and port that the session is connected to: one of several, perhaps."""
+    """Return the host and port of the session, which may be one of several in the address."""
     driver: Any = session.connection().connection.driver_connection
     url = database.url
     port = driver.info.port if "port" in url.query else url.port
@@ -157,7 +157,7 @@ def _place(session: ReadSession, database: Database) -> tuple[str, int | None]:
 
 
 def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
-    # The statistics are read, and not the files' sizes: asking for those takes the table's lock.
+    # Use the statistics instead of the file sizes, because reading a file's size locks the table.
     found = session.execute(
         sa.text(
             "SELECT relname, reltuples, relpages::bigint * current_setting('block_size')::int"
@@ -176,7 +176,7 @@ def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
 
 
 def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int) -> Count | None:
-    estimate = None if tuples < 0 else Count(int(tuples), estimated=True)  # -1: never analysed
+    estimate = None if tuples < 0 else Count(int(tuples), estimated=True)  # -1: never analyzed
     if estimate and size > _EXACT_BYTES:
         return estimate
     try:

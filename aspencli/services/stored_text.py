@@ -1,20 +1,20 @@
-"""The rule for every text that is stored: identifiers, e-mail addresses, and names.
+"""The rules for all stored text: identifiers, e-mail addresses, and names.
 
-It is the same on every way into the database or the service: files, options, and JSON. It follows
-the Unicode data of the running Python, so a message can name the code point.
+They are the same on every path into the database or the service: files, options, and JSON. They
+follow the Unicode data of the running Python, so messages can name the code point.
 
-- **Identifiers** (of samples, of accounts at the identity provider, prefixes of groups): every
-  character can be seen and told from any other. Refused are control, format, private-use, and
-  unassigned characters; spaces other than U+0020; what Unicode's compatibility normalization
-  (NFKC) would replace, such as fullwidth letters, ligatures, and superscripts; dashes and quotation
-  marks other than those of ASCII; and letters of another script that look like Latin ones. Letters
-  of any script are fine in words of that script.
+- **Identifiers** (of samples, of accounts at the identity provider, and group prefixes): every
+  character must be visible and distinguishable from all others. Rejected are control, format,
+  private-use, and unassigned characters; spaces other than U+0020; characters that Unicode's
+  compatibility normalization (NFKC) would replace, such as fullwidth letters, ligatures, and
+  superscripts; dashes and quotation marks other than those of ASCII; and letters of another script
+  that look like Latin ones. Letters of any script are fine in words of that script.
 - **Names** (of people, groups, places, runs): any script, accents, and typographic apostrophes are
-  fine. Refused is what cannot be seen: control and format characters, odd spaces. Exceptions are
-  joiners where a script needs them (Persian, Indic scripts, emoji), variation selectors after what
-  they vary, and the ideographic space between two ideographs.
+  fine. Rejected are invisible characters: control and format characters and unusual spaces.
+  Exceptions are joiners where a script needs them (Persian, Indic scripts, emoji), variation
+  selectors after the character they modify, and the ideographic space between two ideographs.
 - **E-mail addresses**: one ``@``; before it letters, digits, and ``.!#$%&'*+/=?^_`{|}~-``; after it
-  two or more labels of letters, digits, and hyphens; the characters are those of an identifier.
+  two or more labels of letters, digits, and hyphens; all characters must be valid in identifiers.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from functools import cache
 from typing import NamedTuple
 
 LONGEST = 128
-"""Characters of an identifier; what the service's API accepts."""
+"""The maximum length of an identifier, which is also the limit of the service's API."""
 LONGEST_TEXT = 1_000
-"""Characters of another text; what the service takes for the longest of them."""
-_LONGEST_EMAIL = 254  # RFC 5321's limit of a path, less its brackets
+"""The maximum length of other texts, which is the service's limit for the longest of them."""
+_LONGEST_EMAIL = 254  # RFC 5321's limit for a path, minus its angle brackets
 _CONTROL_NAMES = {
     0x00: "a NUL",
     0x09: "a tab",
@@ -39,8 +39,8 @@ _CONTROL_NAMES = {
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LOST = "\ufffd"
-# What shows nothing although Python counts it as printable: Unicode's Default_Ignorable_Code_Point
-# outside category Cf, and the blank braille pattern.
+# Characters that Python considers printable although they show nothing: Unicode's
+# Default_Ignorable_Code_Point outside category Cf, and the blank braille pattern.
 _BLANK_RANGES = (
     *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180D), (0x180F, 0x180F)),
     *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)),
@@ -50,8 +50,8 @@ _BLANK = re.compile(
 )
 _JOINERS = "\u200c\u200d"
 _IDEOGRAPHIC_SPACE = "\u3000"
-# Single characters whose prototype in Unicode's confusables.txt (UTS #39) is one of ASCII, less
-# what NFKC replaces anyway, and less ideographs and kana; with all dashes of category Pd.
+# Single characters whose prototype in Unicode's confusables.txt (UTS #39) is ASCII, without those
+# that NFKC replaces anyway and without ideographs and kana; and all dashes of category Pd.
 _LOOKS_LIKE = {
     "!": "\u01c3\u2d51",
     '"': "\u02ee\u05f4\u201c\u201d\u201e\u201f\u2033",
@@ -185,19 +185,19 @@ def code_point(char: str) -> str:
 
 
 def identifier_flaw(text: str, longest: int = LONGEST) -> str | None:
-    """Return what is wrong with an identifier, as the end of a sentence; None if nothing is."""
+    """Return what is wrong with an identifier, as the end of a sentence; None if valid."""
     if text.isprintable() and 0 < len(text) <= longest and _LOST not in text:
         return _told(odd_in_identifier(text))
     return line_flaw(text, longest) or _told(odd_in_identifier(text))
 
 
 def name_flaw(text: str, longest: int = LONGEST_TEXT) -> str | None:
-    """Return what is wrong with a name or another text for people; None if nothing is."""
+    """Return what is wrong with a name or other display text; None if valid."""
     return line_flaw(text, longest) or _told(odd_in_name(text))
 
 
 def email_flaw(text: str) -> str | None:
-    """Return what is wrong with an e-mail address; None if nothing is."""
+    """Return what is wrong with an e-mail address; None if valid."""
     reason = line_flaw(text, LONGEST_TEXT)
     if reason:
         return reason
@@ -219,7 +219,7 @@ def email_flaw(text: str) -> str | None:
 
 
 def line_flaw(text: str, longest: int = LONGEST) -> str | None:
-    """Return why a text cannot be a value of one line, stored or only searched for."""
+    """Return why a text is not a valid one-line value, stored or searched for; None if valid."""
     if not text:
         return "is blank"
     control = _CONTROL.search(text)
@@ -235,7 +235,7 @@ def line_flaw(text: str, longest: int = LONGEST) -> str | None:
 
 
 def odd_in_identifier(text: str) -> list[Odd]:
-    """Return the characters of an identifier that cannot be seen, or be told from others."""
+    """Return the characters of an identifier that are invisible or look like others."""
     if text.isascii():
         return []
     if (
@@ -268,7 +268,7 @@ def _odd_in_identifier(text: str) -> Iterator[Odd]:
 
 
 def _belongs(text: str, place: int, scripts: set[str]) -> bool:
-    """Return True if a letter is in a word of its own script, and not in a Latin one."""
+    """Return True if a letter is part of a word in its own script without Latin letters."""
     if not text[place].isalnum() or _script(text[place]) not in scripts:
         return False
     start, end = place, place + 1
@@ -280,7 +280,7 @@ def _belongs(text: str, place: int, scripts: set[str]) -> bool:
 
 
 def odd_in_name(text: str) -> list[Odd]:
-    """Return the characters of a name that cannot be seen."""
+    """Return the characters of a name that are invisible or have no defined appearance."""
     if text.isascii() or (text.isprintable() and not _BLANK.search(text)):
         return []
     return [
@@ -291,7 +291,7 @@ def odd_in_name(text: str) -> list[Odd]:
 
 
 def _is_needed(text: str, place: int) -> bool:
-    """Return True if a script or an emoji needs this invisible character where it stands."""
+    """Return True if a script or an emoji requires this invisible character at this position."""
     char, before = text[place], text[place - 1 : place]
     after = text[place + 1 : place + 2]
     if char == _IDEOGRAPHIC_SPACE:
@@ -306,7 +306,7 @@ def _is_needed(text: str, place: int) -> bool:
 
 
 def _is_joined(char: str) -> bool:
-    """Return True for letters and marks of scripts in which joiners change a word's form."""
+    """Return True for letters and marks of scripts in which joiners change the form of a word."""
     return _kind(char) in {"Lo", "Mn", "Mc"} and not char.isascii()
 
 
@@ -328,7 +328,7 @@ def _unseen(char: str) -> str | None:
 
 
 def without_unseen(text: str) -> tuple[str, list[str]]:
-    """Return the text without its invisible characters, and those; line breaks stay."""
+    """Return the text without invisible characters, and those removed; line breaks are kept."""
     if text.isprintable() and not _BLANK.search(text):
         return text, []
     unseen = [char for char in text if _unseen(char) == "which is invisible"]
@@ -336,7 +336,7 @@ def without_unseen(text: str) -> tuple[str, list[str]]:
 
 
 def folded(text: str) -> str:
-    """Return the text with what looks like ASCII replaced by it, and without what is invisible."""
+    """Return the text with look-alikes replaced by ASCII and invisible characters removed."""
     plain = unicodedata.normalize("NFKC", text)
     seen = (
         _alike().get(char, char)
@@ -353,7 +353,7 @@ def _alike() -> dict[str, str]:
 
 @cache
 def _suspects() -> frozenset[str]:
-    # A set: of characters beyond U+FFFF a regular expression's class is searched one by one.
+    # A set is faster: a regular expression tests characters beyond U+FFFF one at a time.
     blank = {chr(code) for first, last in _BLANK_RANGES for code in range(first, last + 1)}
     return frozenset(_alike()) | blank
 

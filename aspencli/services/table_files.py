@@ -1,4 +1,4 @@
-"""Tables as files that are harmless to open: CSV, JSON and workbooks, written row by row."""
+"""Write tables to files that are safe to open: CSV, JSON, and workbooks, row by row."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ Cell = str | int | None
 Row = Sequence[Cell]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# What moves a cursor, colours a screen, or turns the direction of writing.
+# Characters that move the cursor, color the screen, or change the writing direction.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")  # no character, and so in no file
-_HEAP = 100  # rows that are written at once
-_MOST_ROWS = 1_048_576  # of a sheet
-LONGEST_CELL = 32_767  # characters, in a workbook
-_WIDTH = 28  # characters of a column
+_SURROGATE = re.compile("[\ud800-\udfff]")  # not encodable in any file
+_HEAP = 100  # rows to write at once
+_MOST_ROWS = 1_048_576  # per sheet
+LONGEST_CELL = 32_767  # characters per workbook cell
+_WIDTH = 28  # column width in characters
 
 
 def visible(text: str) -> str:
-    """The text with every control character spelled out."""
+    """Return the text with every control character escaped."""
     return text if text.isprintable() else _CONTROL.sub(_escape, text)
 
 
 def write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write CSV in UTF-8, with an apostrophe before what a spreadsheet would compute (OWASP)."""
+    """Write UTF-8 CSV, with an apostrophe before anything a spreadsheet would evaluate (OWASP)."""
     left = chain([columns], map(_guarded, rows))
-    while heap := list(islice(left, _HEAP)):  # a text file of Python's takes its time for each row
+    while heap := list(islice(left, _HEAP)):  # Writing a text file row by row is slow in Python.
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(heap)
         file.write(text.getvalue().encode())
 
 
 def write_json(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a list of objects, one a line; what is escaped reads back as it was."""
+    """Write a list of objects, one per line; control characters are escaped as JSON."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     lead = "["
     for row in rows:
@@ -64,19 +64,19 @@ def write_workbook(
     rows: Iterable[Row],
     readable: Callable[[str], str] = visible,
 ) -> None:
-    """Write a workbook whose texts are typed as texts, so that nothing is ever computed.
+    """Write a workbook with every text typed as text, so that nothing is evaluated.
 
     Args:
-        file: Where to.
-        columns: The header; it stays in sight.
-        rows: The rows; what is too much for one sheet goes to a further one.
-        readable: What is done to each text before.
+        file: The output file.
+        columns: The header, which stays visible when scrolling.
+        rows: The rows; they continue on another sheet when one is full.
+        readable: A function applied to each text first.
     """
     from xlsxwriter import Workbook
     from xlsxwriter.exceptions import FileCreateError
 
     left = iter(rows)
-    with TemporaryDirectory() as folder:  # where the sheets grow, row by row
+    with TemporaryDirectory() as folder:  # holds the sheets while they grow
         path = Path(folder, "book.xlsx")
         book = Workbook(path, {"constant_memory": True, "tmpdir": folder})
         book.use_zip64()
@@ -109,7 +109,7 @@ def _write_sheet(
 
 @contextmanager
 def as_text(file: IO[bytes], encoding: str, errors: str = "strict") -> Iterator[IO[str]]:
-    """An open file as text; it stays open."""
+    """Open a binary file as text, and leave it open afterward."""
     text = io.TextIOWrapper(cast("io.BufferedWriter", file), encoding, errors, newline="")
     try:
         yield text
@@ -119,7 +119,7 @@ def as_text(file: IO[bytes], encoding: str, errors: str = "strict") -> Iterator[
 
 
 WRITERS = {".csv": write_csv, ".json": write_json, ".xlsx": write_workbook}
-"""How a file is written, by its suffix."""
+"""The function that writes each file format, by suffix."""
 
 
 def _guarded(row: Row) -> list[Cell]:

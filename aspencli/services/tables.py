@@ -1,4 +1,4 @@
-"""Reading tables as operators have them: streamed, and with every bad line named."""
+"""Read operators' tables as a stream, reporting every bad line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Table(Protocol):
-    """A table that is being read, whatever it is stored as.
+    """A table that is being read, in any file format.
 
     Attributes:
-        header: The names of its columns, stripped.
-        header_line: The line that the header stands on.
-        columns: The positions of the columns that are used, once somebody knows them.
-        ignored: The positions of the others, except those that are ignored on purpose.
-        template: The template that it was made from, if any.
-        days: The positions of those in which days are meant.
-        blank_lines: How many blank lines were skipped so far.
+        header: The column names, stripped.
+        header_line: The line number of the header.
+        columns: The positions of the columns in use, once known.
+        ignored: The positions of the others, except those ignored on purpose.
+        template: The template that the file was made from, if any.
+        days: The positions of the date columns.
+        blank_lines: The number of blank lines skipped so far.
     """
 
     header: list[str]
@@ -40,34 +40,34 @@ class Table(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
 
     @property
     def notes(self) -> list[str]:
-        """What the operator should know of how it is read; complete when all of it is."""
+        """Return notes for the operator on how it is read; complete once all of it is read."""
 
     @property
     def delimiter(self) -> str:
-        """What stands between its cells, or between their names where those are listed."""
+        """Return the delimiter between its cells, or between column names in messages."""
 
     @property
     def remedy(self) -> str | None:
-        """What to do about the cells that could not be read; None as long as there is none."""
+        """Return what to do about the unreadable cells so far, or None if there are none."""
 
     def records(self, fault: Callable[[Fault], None]) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the number of its first line; faults go to the function given."""
+        """Yield each record with the number of its first line; report problems to ``fault``."""
 
     def fit(self, line: int, record: list[str]) -> list[str] | None:
-        """Return a row as wide as the header; None where that cannot be."""
+        """Return a row as wide as the header, or None if that is impossible."""
 
     def column_of(self, place: int) -> str | None:
-        """Return the column that its template has at a position; empty for a part of one."""
+        """Return the template's column for a position, or "" for one part of a joined column."""
 
     def line_of(self, names: Collection[str]) -> int | None:
-        """Return the line after the header that has all of these as cells, if any of the first."""
+        """Return an early line after the header that has all these names as cells, if any."""
 
     def is_told(self, value: str) -> bool:
-        """Whether it holds what could not be read, and a fault has told that already."""
+        """Return True if the value is unreadable and already reported as a fault."""
 
 
 @contextmanager
@@ -85,23 +85,23 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a table, or standard input for ``-``: delimited text or a workbook, by its content.
 
-    Commas, tabs, semicolons or vertical bars may stand between the cells of a text. It may be
-    compressed with gzip, bzip2, xz, or zstd, or be the one file in a zip archive. Whatever is not
-    plain CSV is noted. Spaces before a cell are passed over.
+    Text may be delimited by commas, tabs, semicolons, or vertical bars. The file may be
+    compressed with gzip, bzip2, xz, or zstd, or be the only file in a zip archive. Anything but
+    plain CSV is noted. Spaces before a cell are ignored.
 
     Args:
         path: The file's path.
-        observe: Is handed the file's bytes as they are stored, while they are read.
-        encoding: How the bytes of a text are read, instead of what is found out.
-        delimiter: What stands between its cells, instead of what is found out.
-        sheet: The name or number of a workbook's sheet, instead of the one that is shown first.
-        preamble: How the line starts that stands before the header of a text, and is passed over.
-            Cells of such a file are taken as they are.
-        skip_lines: How many lines, or rows of a workbook, stand before the header.
-        template: The template that it was made from; ``auto`` to find it out, ``none`` for none.
+        observe: Called with each chunk of the file as stored, while it is read.
+        encoding: The encoding of a text, instead of the detected one.
+        delimiter: The delimiter of a text, instead of the detected one.
+        sheet: The name or number of a workbook's sheet, instead of the one shown first.
+        preamble: The start of the line before the header of a text, which is skipped.
+            Cells of such a file are taken literally.
+        skip_lines: The number of lines, or workbook rows, before the header.
+        template: The template that it was made from; ``auto`` to detect it, ``none`` for none.
 
     Raises:
-        BadInputError: It cannot be opened, or is no table.
+        BadInputError: It cannot be opened, or is not a table.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(open_bytes(path, observe))
@@ -132,7 +132,7 @@ def open_table(
 
 
 def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
-    """Refuse options that say how another kind of file is read."""
+    """Reject options that apply to another kind of file."""
     for option, value in options.items():
         if value is not None:
             raise BadInputError(

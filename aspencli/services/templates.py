@@ -1,4 +1,4 @@
-"""Known templates: which of their columns hold what, and how they clear values."""
+"""Known templates: the meaning of their columns, and how they clear values."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ AUTO = "auto"
 """Recognize a template by the columns of the file."""
 NONE = "none"
 """Read the file as it is."""
-_PREFIX = re.compile(r"^(covv|pox|rsv|arbo|flu)_")  # of GISAID's databases
+_PREFIX = re.compile(r"^(covv|pox|rsv|arbo|flu)_")  # the prefixes of GISAID's databases
 _ASIDE = re.compile(r"\s*(?:\([^)]*\)|-\s*optional|\*)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A form that laboratories fill in.
+    """A template that laboratories fill in.
 
     Attributes:
-        name: What ``--template`` calls it.
-        title: What messages call it.
-        columns: The column that each header stands for.
-        marks: Sets of headers; a file that has all of one has this template.
+        name: Its name for ``--template``.
+        title: Its name in messages.
+        columns: The column for each header.
+        marks: Sets of headers; a file that has all headers of one set matches this template.
         clearing: Words that clear a value.
-        blank: Words that stand for nothing.
-        joined: The column that is made of several, and their headers.
-        labels: What stands below a header in a second header row.
+        blank: Words that mean no value.
+        joined: A column that is joined from several others, and the headers of these.
+        labels: The text below each header in a second header row.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def column_of(self, header: str) -> str | None:
-        """Return the column that a header stands for; None if the template has no such header."""
+        """Return the column for a header, or None if the template has no such header."""
         return self.columns.get(plain(header))
 
     def fits(self, headers: Sequence[str]) -> bool:
@@ -50,7 +50,7 @@ class Template:
         return any(mark <= found for mark in self.marks)
 
     def is_second_header(self, headers: Sequence[str], record: Sequence[str]) -> bool:
-        """Return True if a row holds the labels of the columns instead of values."""
+        """Return True if a row contains column labels instead of values."""
         pairs = [
             (self.labels[plain(header)], plain(cell))
             for header, cell in zip(headers, record, strict=False)
@@ -60,7 +60,7 @@ class Template:
 
 
 def plain(header: str) -> str:
-    """Return a header without what templates add: prefixes, remarks, and letter case."""
+    """Return a header in lower case, without the prefixes and remarks that templates add."""
     text = " ".join(header.split()).lower()
     while text != (bare := _ASIDE.sub("", text)):
         text = bare
@@ -150,7 +150,7 @@ NAMES = tuple(template.name for template in TEMPLATES)
 
 
 def choose(name: str, headers: Sequence[str]) -> Template | None:
-    """Return the template of this name, or with ``auto`` the one that the headers tell.
+    """Return the template with this name, or for ``auto`` the one that matches the headers.
 
     Raises:
         BadInputError: There is no template of that name, or the file has none of its columns.

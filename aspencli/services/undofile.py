@@ -1,4 +1,4 @@
-"""Undo files: what a bulk run wrote, and what was there before."""
+"""Undo files: the values that a bulk run wrote, and the values they replaced."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What undo files of several columns may be of.
+    """A kind of rows that undo files with several columns can restore.
 
     Attributes:
-        table: What was changed.
-        columns: The columns of it, by their names.
-        creates: Whether rows of it may have come, or gone.
-        within: What tells where the values lie that lie in other tables.
+        table: The table that was changed.
+        columns: Its columns by name.
+        creates: True if the run may have created or deleted rows.
+        within: The column that locates values stored in other tables.
     """
 
     table: Stored
@@ -62,25 +62,25 @@ KINDS = {
     "users": Kind(USERS, USER_COLUMNS, creates=True, within=IN_GROUP),
     "groups": Kind(GROUPS, GROUP_COLUMNS, creates=True),
 }
-"""By the noun whose command takes it back."""
+"""The kinds, by the command group that undoes them."""
 _LONGEST_MARK = 10_000  # bytes
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where and when the rows of an undo file were written.
+    """The origin of an undo file: where and when its rows were written.
 
     Attributes:
         target: The target's label.
-        group_id: The submitting group; None where the table has no groups.
-        made: When, ISO 8601, UTC.
-        rows: How many rows the file has, which tells whether it is complete.
-        of: What was changed, such as ``samples``.
-        columns: The names of the columns that were changed; none for a plain rename of samples,
-            whose undo files name neither.
-        run: The run that wrote them, where the file tells it.
-        place: The database, or the API, that they were written to; None in older files.
-        by_key: Whether it is one of a plain rename that names no numbers, as older ones were.
+        group_id: The submitting group, or None if the table has no groups.
+        made: The time in ISO 8601, UTC.
+        rows: The number of rows, to detect an incomplete file.
+        of: The kind of rows changed, such as ``samples``.
+        columns: The names of the changed columns; empty for a plain rename of samples, whose undo
+            files omit this and ``of``.
+        run: The run that wrote them, if the file names it.
+        place: The database or API that they were written to; None in older files.
+        by_key: True for an older plain-rename file without sample IDs.
     """
 
     target: str
@@ -95,7 +95,7 @@ class Origin:
 
     @property
     def spec(self) -> Spec:
-        """How it is taken back."""
+        """Return the specification for undoing it."""
         if not self.columns:
             return RENAME.restoring(by_key=self.by_key)
         kind = KINDS[self.of]
@@ -110,9 +110,9 @@ class Origin:
         return spec.restoring()
 
     def line(self) -> str:
-        """The first line of the file."""
+        """Return the first line of the file."""
         fields = asdict(self)
-        del fields["by_key"]  # its header tells
+        del fields["by_key"]  # implied by the file's header
         if not self.columns:
             del fields["of"], fields["columns"]
         if not self.columns or self.run is None:
@@ -131,7 +131,7 @@ def origin_of(
     run: str | None = None,
     place: Place | None = None,
 ) -> Origin:
-    """What the first line of an undo file tells of a run of this specification."""
+    """Return the origin to record in the undo file of a run with this specification."""
     if spec.is_plain:
         return Origin(target, group_id, made, rows, place=place)
     of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
@@ -146,19 +146,19 @@ def write_undo(
     path: Path | None = None,
     before_naming: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write an undo file, and return only when it is safe on disk.
+    """Write an undo file, and return once it is safely on disk.
 
-    It has its name only when it is complete.
+    The file gets its name only once it is complete.
 
     Args:
-        folder: Where it goes, under a name of its own, unless ``path`` is given.
-        origin: What its first line tells.
+        folder: The folder for a file with a generated name, unless ``path`` is given.
+        origin: The facts for its first line.
         write_rows: Writes the header and the rows as CSV.
         path: A file that must not exist yet.
-        before_naming: Is called when all is written, and the file is about to get its name.
+        before_naming: Called when everything is written, before the file is renamed into place.
 
     Raises:
-        AspenError: It cannot be written; nothing of it is left behind.
+        AspenError: It cannot be written; no partial file is left behind.
     """
     target = path or _free_name(folder, origin)
     part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
@@ -180,7 +180,7 @@ def write_undo(
 
 
 def _name(part: Path, target: Path) -> None:
-    # Fails where the name is taken; a link would do that alone, but not every file system has them.
+    # Fails if the name is taken. A hard link would do both, but not every file system has them.
     os.close(files.create(target))
     try:
         part.replace(target)
@@ -191,10 +191,10 @@ def _name(part: Path, target: Path) -> None:
 
 
 def read_origin(path: str) -> Origin:
-    """What the first line of an undo file tells.
+    """Read the origin from the first line of an undo file.
 
     Raises:
-        BadInputError: It is no undo file.
+        BadInputError: It is not an undo file.
     """
     try:
         with homes.expand(path).open("rb") as file:
@@ -218,7 +218,7 @@ def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
     columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
     place = Place(**fields.pop("place")) if "place" in fields else None  # type: ignore[arg-type]
     origin = Origin(**fields, columns=columns, place=place, by_key=by_key)  # type: ignore[arg-type]
-    # What it is of has to be known here: the file may be of a newer version.
+    # The file may come from a newer version, so check that its kind is known here.
     if (origin.spec.table.scope is None) != (origin.group_id is None):
         raise TypeError
     return origin
@@ -230,7 +230,7 @@ def read_undo(
     fault: Callable[[Fault], None],
     observe: Observer | None = None,
 ) -> Iterator[Request]:
-    """The rows of an undo file, each as a request to put back what was there before."""
+    """Yield each row of an undo file as a request to restore the previous values."""
     spec = origin.spec
     names = [spec.key.name]
     names += [spec.table.label] if spec.tells_label else []
@@ -250,7 +250,7 @@ def read_undo(
                     fault(request)
         if rows != origin.rows:
             fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
-        elif not _ends_with_line(path):  # its last cell may have lost some letters
+        elif not _ends_with_line(path):  # Its last cell may be truncated.
             fault(Fault(line, "", "is cut short"))
 
 
@@ -279,7 +279,7 @@ def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
 
 
 def _value(cell: str) -> Cell:
-    """What `db.bulk.write_sql.undo` has written."""
+    """Decode a value written by `db.bulk.write_sql.undo`."""
     if not cell:
         return KEEP
     if cell == "\\N":
@@ -288,7 +288,7 @@ def _value(cell: str) -> Cell:
 
 
 def _fits(column: Column, value: Cell) -> bool:
-    """Whether a column can hold a value."""
+    """Return True if a column can hold a value."""
     if not isinstance(value, str):
         return value is KEEP or column.nullable
     check = _CHECKS.get(column.type)
@@ -309,7 +309,7 @@ def _is_integer(text: str) -> bool:
 
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
-# What PostgreSQL holds and Python has not.
+# Dates that PostgreSQL can hold and Python cannot.
 _FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
 
 
@@ -355,7 +355,7 @@ def _free_name(folder: Path, origin: Origin) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without it a crash of the machine may lose the new file's name, though not its content.
+    # Without this, a system crash may lose the new file's name, though not its content.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

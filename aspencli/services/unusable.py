@@ -1,4 +1,4 @@
-"""Cells that hold no text that could be meant, such as an error value of a spreadsheet."""
+"""Cells without a usable text, such as those with a spreadsheet error value."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Self
 
 
 class Unusable(str):
-    """A cell without a text that could be meant; whoever does not ask finds it blank.
+    """A cell without a usable text; it compares as blank unless checked for.
 
     Args:
-        shown: What the person sees there.
+        shown: The text that the spreadsheet shows.
         reason: What is wrong with it, as the end of a sentence.
-        remedy: What to do about it, if it is more than mending the cell.
+        remedy: What to do about it, if more than fixing the cell.
     """
 
     __slots__ = ("reason", "remedy", "shown")
@@ -20,16 +20,16 @@ class Unusable(str):
     shown: str
 
     def __new__(cls, shown: str, reason: str, remedy: str | None = None) -> Self:
-        """Make one; as a text it is empty."""
+        """Create a cell whose string value is empty."""
         cell = super().__new__(cls)
         cell.shown, cell.reason, cell.remedy = shown, reason, remedy
         return cell
 
     def at(self, place: str) -> Self:
-        """The same, its reason naming the cell."""
+        """Return a copy whose reason names the cell."""
         return type(self)(self.shown, f"{self.reason} (cell {place})", self.remedy)
 
 
 def shown(cell: str) -> str:
-    """What the person sees in a cell."""
+    """Return the text that the spreadsheet shows in a cell."""
     return cell.shown if isinstance(cell, Unusable) else cell

@@ -1,4 +1,4 @@
-"""Users: who they are, what they may do, and how a new one comes in."""
+"""List and describe users from the database."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class UserQuery:
-    """Which users are wanted; what is None does not narrow.
+    """A filter for users; None means no restriction.
 
     Attributes:
-        group: Id, name or prefix of a group in which they have a role.
-        role: The role that they have (in that group, where one is given).
-        system_admin: Whether they administer the service.
-        search: Part of the name or the e-mail address, in any case.
-        after: The id of the user to go on behind.
+        group: ID, name, or prefix of a group in which they have a role.
+        role: A role that they have (in that group, if given).
+        system_admin: True for system administrators, False for all other users.
+        search: Part of the name or e-mail address, ignoring case.
+        after: The ID of the user to continue after.
     """
 
     group: str | None = None
@@ -43,7 +43,7 @@ class UserRow:
     """A user in a list.
 
     Attributes:
-        groups: Each group in which the user has a role: ``id``, ``name`` and ``roles``.
+        groups: Each group in which the user has a role: ``id``, ``name``, and ``roles``.
     """
 
     id: int
@@ -56,12 +56,12 @@ class UserRow:
 
 @dataclass(frozen=True)
 class UserDetails(UserRow):
-    """A user, with what is asked of one.
+    """A user with all details.
 
-    The names under which other services know the user are left out: they must not be linked.
+    IDs that link the user to other services are left out on purpose.
 
     Attributes:
-        samples: How many samples the user uploaded.
+        samples: The number of samples that the user uploaded.
     """
 
     agreed_to_tos: bool
@@ -72,11 +72,11 @@ class UserDetails(UserRow):
 
 
 class UserList:
-    """The users that a query finds, in ascending id.
+    """The users that match a query, ordered by ID.
 
     Args:
-        session: Read from while the rows are walked through.
-        query: Which users.
+        session: The database session; it must stay open while rows are read.
+        query: The filter.
 
     Raises:
         NotFoundError: The group or the role does not exist.
@@ -88,7 +88,7 @@ class UserList:
         self._conditions = list(_conditions(session, query))
 
     def rows(self, limit: int | None = None) -> Iterator[UserRow]:
-        """The rows one by one; all of them when there is no limit."""
+        """Yield the rows; all of them if there is no limit."""
         statement = (
             sa.select(User).where(*self._conditions).order_by(User.id).limit(limit).options(*_ROLES)
         )
@@ -96,17 +96,17 @@ class UserList:
             yield _row(user)
 
     def count(self) -> int:
-        """How many there are in all."""
+        """Return the total number of matches."""
         statement = sa.select(sa.func.count()).select_from(User).where(*self._conditions)
         return self._session.scalar(statement) or 0
 
 
 def show_user(session: ReadSession, key: str) -> UserDetails:
-    """The user of that id, e-mail address (in any case) or Auth0 id.
+    """Return the user with this ID, e-mail address (ignoring case), or Auth0 ID.
 
     Raises:
-        NotFoundError: There is none.
-        BadInputError: There are several.
+        NotFoundError: No user matches.
+        BadInputError: Several users match.
     """
     exact = sa.or_(User.id == as_id(key), User.email == key, User.auth0_user_id == key)
     for condition in (exact, sa.func.lower(User.email) == sa.func.lower(key)):
@@ -126,7 +126,7 @@ def show_user(session: ReadSession, key: str) -> UserDetails:
 
 
 def details_of(session: ReadSession, user: User) -> UserDetails:
-    """The details of a user that is loaded."""
+    """Return the details of a loaded user."""
     uploaded = sa.select(sa.func.count()).where(Sample.uploaded_by_id == user.id)
     return UserDetails(
         **vars(_row(user)),
@@ -139,7 +139,7 @@ def details_of(session: ReadSession, user: User) -> UserDetails:
 
 
 def describe_user(user: User) -> str:
-    """The user in one line, with everything that one can be named by."""
+    """Describe the user in one line, including everything a user can be looked up by."""
     return f"{user.id}  {user.name} <{user.email}> {user.auth0_user_id}"
 
 

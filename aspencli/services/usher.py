@@ -1,4 +1,4 @@
-"""The trees that UShER can place samples in, straight from the database."""
+"""List the trees that UShER can place samples in, from the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.sessions import ReadSession
 
 
 def list_usher_trees(session: ReadSession, slug: str) -> Iterator[dict[str, Any]]:
-    """The pathogen's trees, as the API lists them: the one to offer first in front.
+    """Return the pathogen's trees in the order of the API, with the default choice first.
 
     Raises:
         NotFoundError: There is no such pathogen.

@@ -1,4 +1,4 @@
-"""What became of a run that did not tell its end: the database knows."""
+"""Determine the outcome of a run that did not record its end, by asking the database."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from db.bulk.comparing import Comparison, compare
 from db.database import Database
 from db.transactions import identify, transaction_status
 
-_NAMED = 10  # bad lines of an undo file
+_NAMED = 10  # maximum number of bad undo-file lines to list
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a run.
+    """The outcome of a run, as determined afterward.
 
     Attributes:
         outcome: ``written`` or ``rolled back``.
-        basis: How that is known.
-        rows: What its rows hold now, where that was looked at.
+        basis: How that was determined.
+        rows: The comparison of its rows with the undo file, if made.
     """
 
     outcome: Outcome
@@ -35,18 +35,18 @@ class Verdict:
 
 
 def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdict:
-    """Find out whether an unknown run was written.
+    """Determine whether a run with an unknown outcome was written.
 
     Args:
-        run: The run; its outcome is unknown.
+        run: The run.
         label: The target's label.
         open_database: Opens the target's database.
 
     Raises:
         BadInputError: It was made on another target.
-        RefusedError: The target has another database now.
-        ConflictError: It has not ended, or its rows tell no single story.
-        AspenError: There is nothing left that could tell.
+        RefusedError: The target now has a different database.
+        ConflictError: It has not ended, or its rows are inconclusive.
+        AspenError: There is no evidence left to determine it.
     """
     if run.target != label:
         raise BadInputError(
@@ -58,7 +58,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
             f"run {run.id} has not ended: process {run.process.pid} works on it",
             hint="Wait for it to end, then check again.",
         )
-    if run.via == "api":  # the first request would have been in its journal
+    if run.via == "api":  # Its journal would show the first request, had it been sent.
         return Verdict(Outcome.ROLLED_BACK, "it ended before it sent anything")
     if run.transaction is None:
         return Verdict(Outcome.ROLLED_BACK, "it ended before it began to write")
@@ -83,7 +83,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
 
 
 def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
-    """Write a verdict into the journal.
+    """Record a verdict in the journal.
 
     Raises:
         OSError: The journal cannot be written.
@@ -94,11 +94,11 @@ def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
 
 
 def _status(run: Run, transaction: int, database: Database) -> str | None:
-    """What the database says of the transaction; None when it says nothing."""
+    """Return the database's status of the transaction, or None if it is unknown."""
     with database.engine.connect() as connection:
         here = place_of(database.url, identify(connection))
         if not is_same_place(run.place, here, f"run {run.id}"):
-            return None  # perhaps another server, whose transactions have other numbers
+            return None  # Possibly another server, with its own transaction IDs.
         return transaction_status(connection, transaction)
 
 

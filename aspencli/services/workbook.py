@@ -1,4 +1,4 @@
-"""One sheet of a workbook (.xlsx, .xlsm) as a table; what else is in the workbook is said aloud."""
+"""Read one sheet of a workbook (.xlsx, .xlsm) as a table, with notes on what is not read."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from aspencli.services.xlsx.rows import Row, name_of
 
 
 class Sheet(Reading):
-    """A sheet that is being read; its line numbers are those of its rows.
+    """A sheet that is being read; its line numbers are row numbers.
 
     Args:
-        name: What messages call the workbook.
-        notes: What the operator should know of how it is read.
+        name: The workbook's name in messages.
+        notes: Notes for the operator on how it is read.
         rows: Its rows.
-        skip_lines: How many rows stand before the header and are passed over.
+        skip_lines: The number of rows to skip before the header.
 
     Attributes:
-        remedy: What to do about cells that cannot be used; None as long as there is none.
-        delimiter: What stands between the columns' names where they are listed.
+        remedy: What to do about the unusable cells so far; None if there are none.
+        delimiter: The delimiter between column names in messages.
     """
 
     delimiter = ", "
@@ -54,16 +54,16 @@ class Sheet(Reading):
 
     @property
     def notes(self) -> list[str]:
-        """What the operator should know of how it is read; complete when all of it is."""
+        """Return notes for the operator on how it was read; complete once all of it is read."""
         return self._notes
 
     def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Each row that is not blank, as wide as the header, with its number."""
-        del fault  # whoever uses a cell asks whether it can be used
+        """Yield each row that is not blank, as wide as the header, with its number."""
+        del fault  # Code that uses a cell checks if it is usable.
         return self.watched(self._records())
 
     def line_of(self, names: Collection[str]) -> int | None:
-        """Return the row that has all of these as cells; rows are not read twice, so none."""
+        """Return None, because rows cannot be read twice."""
         del names
         return None
 
@@ -85,20 +85,20 @@ class Sheet(Reading):
         self._tell()
 
     def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
-        """Whether a value is damaged in a way that was told with its line: never."""
+        """Return False; this kind of table never reports values as faults."""
         return False
 
     def _look_at(self, row: Row) -> None:
         self._hidden += row.is_hidden
         for column in self.columns:
             if column >= len(row.cells):
-                continue  # a column that the template makes of several
+                continue  # a column that the template joins from several
             cell, form = row.cells[column], row.formats.get(column)
             if isinstance(cell, Unusable):
                 self.remedy = self.remedy or cell.remedy
             elif form and form.is_date:
                 if column in self.days:
-                    continue  # as it should be
+                    continue  # A date is expected here.
                 self._dates.add(row.number, column)
             elif form and not form.is_followed:
                 self._plain.add(row.number, column)
@@ -109,7 +109,7 @@ class Sheet(Reading):
                 self._beyond.add(row.number, column)
 
     def _tell(self) -> None:
-        """Note what was met on the way."""
+        """Add notes about unexpected kinds of cells and hidden rows."""
         told = (
             (self._dates, "dates are read in ISO 8601"),
             (self._plain, "numbers are read plainly, not as they are formatted"),
@@ -125,14 +125,14 @@ def _is_blank(row: Row) -> bool:
 
 
 class _Count:
-    """How many cells there are of a kind, and which is the first."""
+    """A count of cells of one kind, with the position of the first."""
 
     def __init__(self) -> None:
         self.number = 0
         self._first = ""
 
     def add(self, row: int, column: int) -> None:
-        """Count one."""
+        """Count a cell."""
         self.number += 1
         self._first = self._first or f"{name_of(column + 1)}{row}"
 
@@ -144,17 +144,17 @@ class _Count:
 def open_workbook(
     opened: Opened, file: IO[bytes], wanted: str | None = None, skip_lines: int = 0
 ) -> Iterator[Sheet]:
-    """Read one sheet of a workbook.
+    """Open one sheet of a workbook.
 
     Args:
         opened: The file.
-        file: Its bytes; they are sought in.
-        wanted: Which sheet: its name or its number; without one, that which is shown first when
-            the workbook is opened.
-        skip_lines: How many rows stand before the header.
+        file: Its bytes; must be seekable.
+        wanted: The name or number of the sheet; None for the one shown first when the workbook
+            is opened.
+        skip_lines: The number of rows before the header.
 
     Raises:
-        BadInputError: It is no workbook, or has no such sheet.
+        BadInputError: It is not a workbook, or has no such sheet.
     """
     with ExitStack() as stack:
         package = Package(opened.name, file)

@@ -1,4 +1,4 @@
-"""Why a file cannot be written, in words."""
+"""Explain why a file cannot be written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def why_not(path: Path, error: OSError) -> str:
-    """What keeps a file from being written.
+    """Return the reason why a file cannot be written.
 
     Args:
         path: The file.
-        error: What the system said.
+        error: The system's error.
     """
     at = Path(error.filename) if isinstance(error.filename, str) else path
     if at in path.parents and at.exists() and not at.is_dir():

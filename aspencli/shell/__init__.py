@@ -1,1 +1,1 @@
-"""The console behind ``aspencli db interact``, and its way of running code without a prompt."""
+"""The console behind ``aspencli db interact``, and its runner for code without a prompt."""

@@ -1,4 +1,4 @@
-"""What is said before the first prompt: where the console is, and what it knows."""
+"""The banner shown before the first prompt: the target, its address, and the defined names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _DANGER = {
 
 
 def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
-    """The lines of the banner.
+    """Return the lines of the banner.
 
     Args:
-        label: What the operator calls the target.
-        safety: How dangerous it is.
-        address: The database's address; its password is left out.
-        writing: Whether the sessions may write.
+        label: Display name of the target.
+        safety: Safety level of the target.
+        address: Database address; its password is left out.
+        writing: Whether sessions may write.
     """
     return [
         f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
@@ -32,14 +32,14 @@ def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[s
 
 
 def mode(*, writing: bool) -> str:
-    """What the sessions may do, in words."""
+    """Return the session mode as text."""
     return "WRITING" if writing else "read-only"
 
 
 def place(address: str) -> str:
-    """Database, server and user of an address, without its password.
+    """Return the database, server, and user of an address, without its password.
 
-    (SQLAlchemy could take the address apart, but is not loaded yet.)
+    (SQLAlchemy could parse the address, but is not loaded yet.)
     """
     parts = urlsplit(address)
     query = parse_qs(parts.query)

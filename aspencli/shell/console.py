@@ -1,6 +1,6 @@
-"""What is asked of the console, and the choice between a prompt and a script.
+"""The console request, and the choice between a prompt and a script.
 
-Nothing heavy is imported here: the prompt stands before SQLAlchemy is loaded.
+Nothing heavy is imported here, so that the prompt appears before SQLAlchemy is loaded.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class ConsoleRequest:
     """One use of the console.
 
     Attributes:
-        open_database: Makes the database, read-only or writing. At a prompt it is called in a
+        open_database: Creates the database, read-only or writable. At a prompt it is called in a
             background thread while the operator starts to type, so it must not ask anything.
-        address: The database's address, for the banner. May hold a password, which is never
-            shown, and so is left out of ``repr``.
-        target_label: What the operator calls the target: ``local``, ``rdev/mystack``, ``prod``.
-        safety: How dangerous the target is; it colours the prompt.
-        confirm_write: Asks the operator whether ``%write`` may open a writing session.
-        writing: Whether ``open_database`` makes a writing one (the banner says so beforehand).
+        address: Database address, for the banner. It may contain a password, which is never
+            shown, so it is left out of ``repr``.
+        target_label: Display name of the target: ``local``, ``rdev/mystack``, ``prod``.
+        safety: Safety level of the target; sets the color of the prompt.
+        confirm_write: Asks the operator whether ``%write`` may open a writable session.
+        writing: Whether ``open_database`` creates a writable one (the banner needs it earlier).
         code: Code to run instead of showing a prompt.
-        script: A file to run instead; ``-`` stands for standard input.
-        arguments: What the code or the script finds in ``sys.argv[1:]``.
-        profile: Whether each query and its time are printed from the start.
-        connect: Whether a connection is opened at once, so that a wrong password shows at once.
-        debug: Whether errors of the database show their whole traceback.
-        how_to_write: What a script that may not write is told to do.
-        messages: Where everything goes that is no result.
-        around: Entered with the console's engine at the start, and left at the end.
-        ended: Called when the code or the script has ended.
+        script: File to run instead; ``-`` means standard input.
+        arguments: Contents of ``sys.argv[1:]`` for the code or script.
+        profile: Whether to print each query and its time from the start.
+        connect: Whether to connect immediately, so that a wrong password is reported early.
+        debug: Whether to show full tracebacks for database errors.
+        how_to_write: Hint for a script that tries to write without permission.
+        messages: Destination of everything that is not a result.
+        around: Context manager entered with the console's engine at startup, exited at the end.
+        ended: Called when the code or script has ended.
     """
 
     open_database: Callable[[], Database]
@@ -67,24 +67,24 @@ class ConsoleRequest:
 
     @property
     def interactive(self) -> bool:
-        """Whether there is a prompt: no code was given, and somebody is there to type it."""
+        """Return True if there is a prompt: no code was given and stdin is a terminal."""
         return self.code is None and self.script is None and sys.stdin.isatty()
 
 
 def run(request: ConsoleRequest) -> int:
-    """Show the prompt, or run the code; returns the exit code.
+    """Show the prompt or run the code, and return the exit code.
 
-    Code and scripts end with 0, with 1 when they raised, with the code of an `AspenError` or of
-    ``sys.exit``, with 130 when interrupted. A prompt that was left ends with 0.
+    Code and scripts exit with 0, with 1 if they raised, with the code of an `AspenError` or of
+    ``sys.exit``, or with 130 if interrupted. Leaving the prompt exits with 0.
 
     Raises:
-        sqlalchemy.exc.OperationalError: The database cannot be reached (only with ``connect``).
+        sqlalchemy.exc.OperationalError: If the database is unreachable (only with ``connect``).
     """
     if not request.interactive:
         from aspencli.shell.script import execute
 
         return execute(request)
-    # Until the prompt stands: walking over what is being imported takes a tenth of that time.
+    # Off until the prompt is shown: garbage collection takes a tenth of the startup time.
     gc.disable()
     try:
         from aspencli.shell.terminal import interact

@@ -1,4 +1,4 @@
-"""An error of the operator's code in few words, where the words say more than the frames do."""
+"""Short messages for errors in the operator's code, used where a traceback would not help."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _HINTS = {
     """session.execute(sa.text("SET statement_timeout = '10min'"))""",
     "55P03": "Somebody else holds a lock; see who in pg_locks, or try again later.",
 }
-"""By SQLSTATE (PostgreSQL, appendix A): what helps at a prompt."""
+"""Hints for the prompt, by SQLSTATE (PostgreSQL manual, appendix A)."""
 
 
 @dataclass(frozen=True)
 class Brief:
-    """What is told of an error instead of its traceback."""
+    """An error message shown instead of a traceback."""
 
     message: str
     hint: str | None = None
@@ -36,12 +36,12 @@ class Brief:
 def brief(
     error: BaseException, *, how_to_write: str, is_own: Callable[[str], bool]
 ) -> Brief | None:
-    """The error in few lines; None where the traceback is what helps.
+    """Return a short message for an error, or None where the traceback is more useful.
 
     Args:
-        error: What the operator's code raised.
-        how_to_write: What to do when a write was refused.
-        is_own: Whether a file is the operator's own code, by its name in the traceback.
+        error: Exception raised by the operator's code.
+        how_to_write: Hint for a refused write.
+        is_own: Returns True if a file name in the traceback is the operator's own code.
     """
     place = _place(error, is_own)
     if isinstance(error, KeyboardInterrupt):
@@ -54,7 +54,7 @@ def brief(
     if isinstance(error, DBAPIError):
         return _of_driver(error, how_to_write, place)
     if isinstance(error, SQLAlchemyError):
-        # Its first argument is the message without the link to SQLAlchemy's site.
+        # The first argument is the message without the link to the SQLAlchemy website.
         message = str(error.args[0]) if error.args else ""
         return Brief(f"{type(error).__name__}: {message}", details=place)
     return None
@@ -77,13 +77,13 @@ def _statement(error: DBAPIError) -> list[str]:
 
 
 def _place(error: BaseException, is_own: Callable[[str], bool]) -> tuple[str, ...]:
-    """The innermost line of the operator's own code; none where there is but one."""
+    """Return the innermost line of the operator's code; empty if the code has only one line."""
     own = [
         (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
         if is_own(frame.f_code.co_filename)
     ]
-    if not own or len(linecache.getlines(own[-1][0])) < 2:  # noqa: PLR2004 - "but one"
+    if not own or len(linecache.getlines(own[-1][0])) < 2:  # noqa: PLR2004 - at least two lines
         return ()
     filename, line = own[-1]
     return (f"at line {line}: {linecache.getline(filename, line).strip()}",)

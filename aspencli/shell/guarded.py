@@ -1,4 +1,4 @@
-"""The console's own database: it writes only after the console was asked to write."""
+"""The console's database wrapper, which writes only after writing was requested."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from db.sessions import ReadSession
 
 
 class GuardedDatabase(Database):
-    """A database whose every way to write follows the console's mode.
+    """A database in which every way to write follows the console's mode.
 
-    Elsewhere ``begin()`` and ``writing()`` are how a program asks for writing; at a prompt they
-    would pass by the question that the safety rules demand. What is derived of it, every engine,
-    and every connection of theirs are guarded in the same way (see `db.driver`). A new engine on
-    ``engine.url`` is not.
+    Elsewhere, a program asks to write by calling ``begin()`` or ``writing()``; at a prompt these
+    would bypass the confirmation that the safety rules require. Databases derived from this one,
+    its engines, and their connections are guarded the same way (see `db.driver`). A new engine
+    created from ``engine.url`` is not.
 
     Args:
-        source: The database that the console was given.
+        source: Database that the console was given.
         writable: Whether it may write.
-        on_session: Is told of each session that is made.
-        how_to_write: What to do when a write is refused.
+        on_session: Called with each new session.
+        how_to_write: Hint for a refused write.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class GuardedDatabase(Database):
         policy = source.policy
         guard = Guard.READING if not writable else policy.guard
         if writable and guard is Guard.READING:
-            guard = Guard.NONE  # the console was asked to write
+            guard = Guard.NONE  # writing was requested
         super().__init__(source.url, policy=replace(policy, writable=writable, guard=guard))
         self._on_session = on_session
         self._how_to_write = how_to_write
 
     def make_session(self) -> ReadSession:
-        """Return a new session; it is rolled back when one of its statements fails."""
+        """Return a new session, which is rolled back when one of its statements fails."""
         session = super().make_session()
         self._on_session(session)
         return session

@@ -1,4 +1,4 @@
-"""The lines of ``sqltime`` with colours, for whoever reads them on a terminal."""
+"""Syntax highlighting of ``sqltime`` log lines on a terminal."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pygments.lexers import PostgresLexer
 from db.profiling.sqltime import FORMAT
 
 _START = "Start Query: "
-_LONGEST = 20_000  # characters; a longer statement is data for the most part
+_LONGEST = 20_000  # characters; a longer statement is mostly data
 _DIM, _BOLD, _RED, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
 
 class HighlightingFormatter(logging.Formatter):
-    """Writes what the plain formatter writes, to the letter, and colours among it."""
+    """A formatter that writes the same text as the plain one, with colors added."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record, coloured."""
+        """Format one record in color."""
         text = super().format(record)
         lead = f"{record.levelname}:{record.name}:"
         message = text.removeprefix(lead)
@@ -36,7 +36,7 @@ class HighlightingFormatter(logging.Formatter):
 
 @lru_cache(maxsize=64)
 def coloured(statement: str) -> str:
-    """A statement with colours, and with nothing else added or taken away."""
+    """Return a statement with colors and otherwise unchanged."""
     if len(statement) > _LONGEST:
         return statement
     lexer = PostgresLexer(stripnl=False, ensurenl=False)

@@ -1,4 +1,4 @@
-"""Ctrl-C while a statement runs cancels it on the server, at once."""
+"""Cancellation of the running statement on the server when Ctrl-C is pressed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from db.interrupts import cancellable
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C reach every statement of every engine for the length of a ``with`` block.
+    """Make every statement on every engine interruptible by Ctrl-C within a ``with`` block.
 
-    psycopg2's own way, a wait callback, is not taken: it forbids COPY, and it makes the driver
-    forget ``connect_timeout``.
+    psycopg2's own solution, a wait callback, is not used: it forbids COPY, and it makes the driver
+    ignore ``connect_timeout``.
     """
     listeners = (
         ("do_execute", _execute),
@@ -50,7 +50,7 @@ def _execute_no_params(cursor: Any, statement: str, context: ExecutionContext) -
 
 
 def _run(context: ExecutionContext, work: Callable[[], None]) -> bool:
-    """Do the work of the dialect; whether it is done (else SQLAlchemy does it)."""
+    """Execute with the dialect and return True; return False to leave it to SQLAlchemy."""
     if context.dialect.is_async:
         return False
     cancellable(context.root_connection, work)
@@ -58,7 +58,7 @@ def _run(context: ExecutionContext, work: Callable[[], None]) -> bool:
 
 
 def _keep_connection(failure: ExceptionContext) -> None:
-    # SQLAlchemy gives a connection up when an interrupt passed through it, for the driver may be
-    # in the middle of something. Here the statement has ended, and the transaction is rolled back.
+    # SQLAlchemy discards a connection when an interrupt passes through it, because the driver may
+    # be mid-operation. Here the statement has ended, and the transaction is rolled back.
     if isinstance(failure.original_exception, KeyboardInterrupt):
         failure.is_disconnect = False

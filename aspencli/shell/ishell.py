@@ -1,10 +1,10 @@
-"""IPython made into the console: its shell, and the application that starts it.
+"""The IPython shell of the console, and the application that starts it.
 
-The operator's own IPython profile holds (editing mode, colours, extensions, start-up files); only
-the prompt, the banner and the history are the console's.
+The operator's IPython profile applies (editing mode, colors, extensions, startup files); only
+the prompt, the banner, and the history are the console's own.
 """
 
-# IPython is typed in parts only:
+# IPython is only partly typed:
 # mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ HOW_TO_WRITE = "Type %write to be asked for it."
 
 
 class ConsoleShell(TerminalInteractiveShell):
-    """IPython's shell, whose names arrive while the prompt stands already."""
+    """The IPython shell, with names that are loaded after the prompt appears."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         app: ConsoleApp = kwargs["parent"]
         self._request = app.request
         self._loading = app.loading
         self._named = False
-        self._collector_paused = True  # by `aspencli.shell.console.run`
+        self._collector_paused = True  # set by `aspencli.shell.console.run`
         super().__init__(*args, **kwargs)
         self.magics_manager.register_function(self._profile, magic_name="profile")
         self.magics_manager.register_function(self._write, magic_name="write")
         for name, magic in (("sql", self._sql), ("explain", self._explain)):
             self.magics_manager.register_function(magic, "line_cell", name)
 
-    # What IPython calls while it starts
+    # Methods that IPython calls during startup
 
     def init_history(self) -> None:
         """Keep the history in the console's own file."""
@@ -57,12 +57,12 @@ class ConsoleShell(TerminalInteractiveShell):
         self.configurables.append(self.history_manager)  # type: ignore[arg-type] # as IPython does
 
     def init_user_ns(self) -> None:
-        """Fill the namespace, again after ``%reset``."""
+        """Fill the namespace, at startup and after ``%reset``."""
         super().init_user_ns()
         self._named = False
 
     def init_prompt_toolkit_cli(self) -> None:
-        """Set up the prompt; loading begins when it is first seen."""
+        """Set up the prompt; loading begins once it is rendered."""
         self.highlighting_style_overrides = {
             **self.highlighting_style_overrides,
             **styles(self._request.safety),
@@ -78,16 +78,16 @@ class ConsoleShell(TerminalInteractiveShell):
         options["lexer"] = LexerWhenTyped(options["lexer"])
         return options
 
-    # What happens at the prompt
+    # Methods that IPython calls at the prompt
 
     def prompt_for_code(self) -> str:
-        """Read a cell; a failure to load ends the wait for it."""
+        """Read a cell; a loading failure ends the wait for input."""
         if self.pt_app is None:
             self._begin_loading()
         return str(super().prompt_for_code())
 
     def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a cell once the names are there, and leave no failed transaction behind it."""
+        """Run a cell once the names are loaded, and roll back transactions that failed in it."""
         workspace = self._ready()
         with workspace.profiling.cell():
             result = super().run_cell(raw_cell, *args, **kwargs)
@@ -98,21 +98,21 @@ class ConsoleShell(TerminalInteractiveShell):
         return result
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-        """Tell an error of the database in few lines; ``%tb`` shows the whole traceback."""
-        error = sys.exc_info()[1]  # None when %tb asks, long after the error
+        """Show a database error in a few lines; ``%tb`` shows the full traceback."""
+        error = sys.exc_info()[1]  # None when %tb is run, long after the error
         told = None if error is None or self._request.debug else self._brief(error)
         if told is None:
             super().showtraceback(*args, **kwargs)
             return
-        self._get_exc_info()  # remembers it for %tb and %debug
+        self._get_exc_info()  # stores it for %tb and %debug
         self._request.messages.error(told.message, hint=told.hint, details=told.details)
 
     def _format_exception_for_storage(
         self, exception: BaseException, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Keep of an error of the database what was shown of it.
+        """Store the short message of a database error instead of its traceback.
 
-        IPython colours the whole traceback for ``%notebook`` alone, which takes up to a second.
+        IPython colors the full traceback only for ``%notebook``, which takes up to a second.
         """
         told = None if self._request.debug else self._brief(exception)
         if told is None:
@@ -130,17 +130,17 @@ class ConsoleShell(TerminalInteractiveShell):
             self._collector_paused = False
 
     def _ready(self) -> Workspace:
-        """Wait until the names are there.
+        """Wait until the names are loaded.
 
         Raises:
-            Exception: What the loading ended with; it ends the console.
+            Exception: If loading failed; it ends the console.
         """
         workspace = self._loading.result()
         self._give_names(workspace)
         return workspace
 
     def _settle(self) -> None:
-        """Wait as `_ready` does, but leave a failure to those who can end the console."""
+        """Wait as `_ready` does, but leave a failure to callers that can end the console."""
         self._loading.start()
         wait([self._loading.future])
         workspace = self._loading.loaded()
@@ -148,7 +148,7 @@ class ConsoleShell(TerminalInteractiveShell):
             self._give_names(workspace)
 
     def _give_names(self, workspace: Workspace) -> None:
-        # Here and not in the loading thread, because the namespace is walked in this one.
+        # Done here and not in the loading thread, because this thread iterates over the namespace.
         if not self._named:
             self.push(workspace.names(), interactive=False)
             self._named = True
@@ -158,7 +158,7 @@ class ConsoleShell(TerminalInteractiveShell):
         return self._request.writing if workspace is None else workspace.writing
 
     def _brief(self, error: BaseException) -> Brief | None:
-        from aspencli.shell.failures import brief  # knows SQLAlchemy, which a cell has waited for
+        from aspencli.shell.failures import brief  # imports SQLAlchemy, loaded by now
 
         return brief(
             error,
@@ -195,16 +195,16 @@ class ConsoleShell(TerminalInteractiveShell):
         explain(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
 
     def _tables(self) -> Output:
-        """Where results of magics go: tables, whatever --output says of scripts."""
+        """Return the output for results of magics: tables, even if --output differs."""
         return replace(self._request.messages, form="table")
 
 
 class ConsoleApp(TerminalIPythonApp):
-    """IPython's application with the console's shell.
+    """The IPython application with the console's shell.
 
     Args:
-        request: What the console is to do.
-        loading: What makes the names.
+        request: Console request.
+        loading: Background task that loads the names.
     """
 
     def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
@@ -213,7 +213,7 @@ class ConsoleApp(TerminalIPythonApp):
         super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
 
     def init_banner(self) -> None:
-        """Say where the console is, whatever the profile says; on standard error, as no result."""
+        """Show the banner, whatever the profile says; on stderr, because it is not a result."""
         request = self.request
         for line in banner(
             request.target_label, request.safety, request.address, writing=request.writing

@@ -1,4 +1,4 @@
-"""What takes long to load, loaded while the operator looks at the prompt."""
+"""Background loading of slow imports and connections while the prompt is already shown."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Loading(Generic[T]):
-    """Work in a thread of its own, begun when told to, and waited for when its result is needed.
+    """A task in a separate thread, started on request and awaited when its result is needed.
 
     Args:
-        work: Makes the result.
+        work: Produces the result.
     """
 
     def __init__(self, work: Callable[[], T]):
@@ -23,25 +23,25 @@ class Loading(Generic[T]):
         self.future: Future[T] = Future()
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the task unless it has been started."""
         if self._thread is None:
-            # A daemon, so that a server that does not answer cannot hold up the exit.
+            # A daemon thread, so that an unresponsive server cannot delay the exit.
             self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
             self._thread.start()
 
     def result(self) -> T:
-        """The result, waited for; what the work raised is raised. Ctrl-C ends the wait."""
+        """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
         self.start()
         return self.future.result()
 
     def loaded(self) -> T | None:
-        """The result if there is one by now."""
+        """Return the result if it is available already, else None."""
         if not self.future.done() or self.future.exception() is not None:
             return None
         return self.future.result()
 
     def finish(self, timeout: float) -> T | None:
-        """The result if there is one within so many seconds, and the work was begun at all."""
+        """Return the result if the task was started and ends within the timeout, in seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self.loaded()

@@ -1,4 +1,4 @@
-"""The commands of the console's own: ``%profile`` and ``%write``."""
+"""The console's own magics: ``%profile`` and ``%write``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
-    """Print each query and its time: ``%profile on|off``; all of them: ``%profile report``.
+    """Turn query profiling on or off, or report on it: ``%profile on|off|report``.
 
     Args:
-        workspace: Whose queries.
-        request: What was asked of the console.
-        line: What stands behind the magic's name.
-        tables: Where a report goes.
+        workspace: Workspace to profile.
+        request: Console request.
+        line: Text after the magic's name.
+        tables: Destination of a report.
 
     Raises:
-        UsageError: It is none of these words.
+        UsageError: If the argument is none of these words.
     """
     match line.strip():
         case "on" | "off" as word:
@@ -33,14 +33,14 @@ def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Ou
             workspace.profiling.report(tables)
             return
         case "":
-            """Only say how it is."""
+            """Only print the current state."""
         case _:
             raise UsageError("%profile on, %profile off, or %profile report")
     request.messages.info(f"profiling is {'on' if workspace.profiling.on else 'off'}")
 
 
 def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
-    """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""
+    """Let sessions write, after confirmation: ``%write``; read only again: ``%write off``."""
     match line.strip():
         case "" | "on":
             writable = True

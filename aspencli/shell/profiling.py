@@ -1,4 +1,4 @@
-"""What ``--profile`` and ``%profile`` show: each query, a summary of each cell, and a report."""
+"""Output of ``--profile`` and ``%profile``: each query, a summary of each cell, and a report."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CELL = re.compile(r"<ipython-input-(\d+)-\w+>")
 
 
 class ConsoleProfiling:
-    """Off it costs nothing: no listener, no recorder, and no module that is loaded for it.
+    """Query profiling for the console. While off, it has no cost: no listeners, no imports.
 
-    The lines of ``sqltime`` come from its own hooks, which tell of a statement when it begins, and
-    of one in a transaction that is open already; the figures come from recorders, which see the
-    fetching of rows as well.
+    The lines of ``sqltime`` come from its own hooks, which log a statement as soon as it begins,
+    even in a transaction that is already open; the figures come from recorders, which also cover
+    the fetching of rows.
 
     Args:
-        messages: Where summaries go.
+        messages: Destination of summaries.
     """
 
     def __init__(self, messages: Output):
@@ -39,16 +39,16 @@ class ConsoleProfiling:
         self.on = False
 
     def switch_on(self, connections: Iterable[Connection]) -> None:
-        """Show each query from now on.
+        """Start showing each query.
 
         Args:
-            connections: Those that are in use; further ones are found by themselves.
+            connections: Connections in use already; later ones are detected automatically.
         """
         if self.on:
             return
         from db.profiling.tallies import Everything
 
-        # All engines: in a console every query is the operator's own.
+        # All engines, because every query in a console is the operator's own.
         enable_profiling()
         if self._is_heard and self._messages.colour(self._messages.err):
             _highlight()
@@ -59,7 +59,7 @@ class ConsoleProfiling:
         self.on = True
 
     def switch_off(self) -> None:
-        """Show no more; what was recorded stays, for a report."""
+        """Stop showing queries; what was recorded is kept for a report."""
         if self.on and self._everything is not None:
             disable_profiling()
             if self._in_cell:
@@ -69,8 +69,8 @@ class ConsoleProfiling:
 
     @contextmanager
     def cell(self) -> Iterator[None]:
-        """Summarise the queries of a ``with`` block below it, where there were any."""
-        if self._in_cell:  # %rerun runs cells in a cell
+        """Summarize the queries of a ``with`` block after it ends, if there were any."""
+        if self._in_cell:  # %rerun runs cells within a cell
             yield
             return
         if self.on and self._everything is not None:
@@ -84,7 +84,7 @@ class ConsoleProfiling:
                 self._summarise(self._everything.since())
 
     def report(self, out: Output) -> None:
-        """Show what was recorded of the whole session, as ``db profile`` does."""
+        """Show everything recorded in this session, as ``db profile`` does."""
         if self._everything is None:
             return self._messages.info("nothing was recorded yet; %profile on begins")
         from aspencli.commands.profile_views import show
@@ -96,13 +96,13 @@ class ConsoleProfiling:
 
     @property
     def _is_heard(self) -> bool:
-        # The process may have been started without a standard error.
+        # The process may have been started without standard error.
         return bool(self._messages.stderr or sys.stderr)
 
     def _summarise(self, tally: Tally) -> None:
         if not len(tally.log) or not self._is_heard:
             return
-        # What it tells of was done, and does not fail because nobody can read of it.
+        # The queries have already run; a summary that cannot be printed must not fail the cell.
         with suppress(OSError):
             self._tell(tally)
 
@@ -127,7 +127,7 @@ def _profile(tally: Tally) -> Profile:
 
 
 def _highlight() -> None:
-    """Colour what the profiler shows by itself; a handler of the application stays as it is."""
+    """Color the profiler's default output; handlers of the application stay as they are."""
     from aspencli.shell.highlighting import HighlightingFormatter
 
     for handler in sqltime.logger.handlers:

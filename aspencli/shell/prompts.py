@@ -1,6 +1,6 @@
-"""The prompt: the target in the colour of its danger, and whether the console writes."""
+"""The prompt: the target, colored by its safety level, and the write mode."""
 
-# IPython is typed in parts only:
+# IPython is only partly typed:
 # mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ WRITING = Token.Prompt.Writing
 
 
 def styles(safety: Safety) -> dict[_TokenType, str]:
-    """How the parts of the prompt look that are ours."""
+    """Return the styles of the console's own parts of the prompt."""
     colour = COLOURS[safety]
     return {TARGET: f"{colour} bold", WRITING: f"{colour} bold reverse"}
 
 
 class ConsolePrompts(Prompts):
-    """``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
+    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
 
     Args:
-        shell: IPython.
-        label: What the operator calls the target.
-        writing: Tells whether sessions may write.
+        shell: IPython shell.
+        label: Display name of the target.
+        writing: Returns True if sessions may write.
     """
 
     def __init__(self, shell: Any, label: str, writing: Callable[[], bool]):
@@ -47,7 +47,7 @@ class ConsolePrompts(Prompts):
         self._writing = writing
 
     def in_prompt_tokens(self) -> list[tuple[_TokenType, str]]:
-        """What stands before the input."""
+        """Return the tokens shown before the input."""
         lead = [(TARGET, self._label), (Token.Prompt, " ")]
         if self._writing():
             lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
@@ -55,28 +55,28 @@ class ConsolePrompts(Prompts):
 
 
 class LexerWhenTyped(Lexer):
-    """A lexer that is left alone until there is something to colour.
+    """A lexer that is not used until there is text to color.
 
-    What it loads for the first time would keep the first prompt waiting (30 ms).
+    Its first use loads modules, which would delay the first prompt by 30 ms.
 
     Args:
-        lexer: The one that colours.
+        lexer: Lexer to delegate to.
     """
 
     def __init__(self, lexer: Lexer):
         self._lexer = lexer
 
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
-        """The styled text of each line, by its number."""
+        """Return a function from a line number to the styled text of that line."""
         return self._lexer.lex_document(document) if document.text else lambda _line: []
 
 
 class CompleterWhenReady(Completer):
-    """A completer that first waits until the names are there.
+    """A completer that first waits until the names are loaded.
 
     Args:
-        completer: The one that completes.
-        wait: Returns when they are.
+        completer: Completer to delegate to.
+        wait: Returns once they are loaded.
     """
 
     def __init__(self, completer: Completer, wait: Callable[[], object]):
@@ -86,6 +86,6 @@ class CompleterWhenReady(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """What could be meant."""
+        """Return the possible completions."""
         self._wait()
         return self._completer.get_completions(document, complete_event)

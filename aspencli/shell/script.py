@@ -1,4 +1,4 @@
-"""Code that runs without a prompt: ``-c CODE``, a file, or standard input."""
+"""Execution of code without a prompt: ``-c CODE``, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Source:
-    """Code, and what Python calls the place it comes from.
+    """Code to run, and the name and place Python reports for it.
 
     Attributes:
-        text: The code.
-        filename: Its name in tracebacks.
-        argv0: What ``sys.argv[0]`` is while it runs.
-        folder: Where it finds modules of its own first.
-        shows_last: Whether the value of a last expression is printed.
+        text: Source text.
+        filename: File name in tracebacks.
+        argv0: Value of ``sys.argv[0]`` during the run.
+        folder: First folder to import modules from.
+        shows_last: Whether to print the value of a final expression.
     """
 
     text: str
@@ -42,11 +42,11 @@ class Source:
 
 
 def execute(request: ConsoleRequest) -> int:
-    """Run the code of the request; returns the exit code.
+    """Run the code of the request and return the exit code.
 
     Raises:
-        BadInputError: The script cannot be read.
-        sqlalchemy.exc.OperationalError: The database cannot be reached (only with ``connect``).
+        BadInputError: If the script cannot be read.
+        sqlalchemy.exc.OperationalError: If the database is unreachable (only with ``connect``).
     """
     source = _source(request)
     with Workspace(request, request.how_to_write) as workspace:
@@ -72,7 +72,7 @@ def _source(request: ConsoleRequest) -> Source:
         return Source(sys.stdin.read(), "<stdin>", STDIN)
     path = request.script
     try:
-        with tokenize.open(path) as file:  # in the encoding that the file itself names
+        with tokenize.open(path) as file:  # uses the encoding declared in the file
             text = file.read()
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise BadInputError(
@@ -88,8 +88,8 @@ def _outcome(request: ConsoleRequest, source: Source, main: ModuleType) -> int:
     except SystemExit as leaving:
         return _exit_code(leaving)
     except BrokenPipeError:
-        raise  # nobody reads the results any more; told where every command ends
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever the operator's code raises
+        raise  # the reader of the results is gone; the command's entry point handles it
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the operator's code can raise anything
         _tell(request, source, error)
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
@@ -101,7 +101,7 @@ def _outcome(request: ConsoleRequest, source: Source, main: ModuleType) -> int:
 
 def _run(source: Source, main: ModuleType) -> None:
     lines = source.text.splitlines(keepends=True)
-    # Tracebacks show the lines of code that lies in no file.
+    # Lets tracebacks show lines of code that is not in a file.
     linecache.cache[source.filename] = (len(source.text), None, lines, source.filename)
     tree = ast.parse(source.text, source.filename)
     last = tree.body[-1] if source.shows_last and tree.body else None
@@ -139,7 +139,7 @@ def _tell(request: ConsoleRequest, source: Source, error: BaseException) -> None
 
 
 def _from_own_code(trace: TracebackType | None, source: Source) -> TracebackType | None:
-    """The traceback without the frames that led to the operator's code."""
+    """Return the traceback without the frames that lead to the operator's code."""
     while trace is not None and trace.tb_frame.f_code.co_filename != source.filename:
         trace = trace.tb_next
     return trace
@@ -147,9 +147,9 @@ def _from_own_code(trace: TracebackType | None, source: Source) -> TracebackType
 
 @contextmanager
 def _as_main(source: Source, arguments: Sequence[str]) -> Iterator[ModuleType]:
-    """A module in the place of ``__main__``, as for a program that Python itself runs.
+    """Install a module as ``__main__``, as Python does for a program that it runs.
 
-    Dataclasses, mapped classes and pickles look their names up there.
+    Dataclasses, mapped classes, and pickles look up their names there.
     """
     main = ModuleType("__main__")
     if Path(source.filename).is_file():

@@ -1,4 +1,4 @@
-"""``%sql`` and ``%explain``: one statement on the console's session, shown as a table or a plan."""
+"""``%sql`` and ``%explain``: one statement in the console's session, as a table or a plan."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from aspencli.output.rendering import Column
 from aspencli.output.text import visible
 
 SHOWN = 100
-"""Rows of a result that are shown."""
-# On the session's connection they would end its transaction behind its back.
+"""Maximum number of result rows to show."""
+# Run as SQL, these would end the session's transaction without the session knowing.
 _THE_SESSIONS_OWN = frozenset({"begin", "start", "commit", "end", "rollback", "abort"})
 _Statement = str | Executable
 
 
 class _Explain(Executable, ClauseElement):
-    """EXPLAIN of a statement that SQLAlchemy made, parameters and all."""
+    """EXPLAIN of a SQLAlchemy statement, including its parameters."""
 
     inherit_cache = False
 
@@ -42,16 +42,16 @@ def run_sql(session: Session, text: str, names: dict[str, Any], out: Output) -> 
     """Run a statement and show its rows.
 
     Args:
-        session: On which; what it holds uncommitted is seen, and nothing is committed.
-        text: SQL, or an expression of Python that is a statement of SQLAlchemy.
-        names: What such an expression finds defined.
-        out: Where to show it.
+        session: Session to use; its uncommitted changes are visible, and nothing is committed.
+        text: SQL, or a Python expression that evaluates to a SQLAlchemy statement.
+        names: Namespace of such an expression.
+        out: Destination of the result.
 
     Raises:
-        UsageError: There is no statement, or one that ends the transaction.
+        UsageError: If there is no statement, or one that would end the transaction.
     """
     result = _execute(session, _statement(text, names))
-    # What the ORM loads always has rows, and does not say so.
+    # ORM results always have rows, and lack this attribute.
     if not getattr(result, "returns_rows", True):
         return out.info(f"{max(result.rowcount, 0)} row(s)")
     columns = [Column(str(place), title) for place, title in enumerate(result.keys())]
@@ -65,9 +65,9 @@ def run_sql(session: Session, text: str, names: dict[str, Any], out: Output) -> 
 
 
 def explain(session: Session, text: str, names: dict[str, Any], out: Output) -> None:
-    """Show the plan of a statement; with ``analyze`` before it, run it and take it back.
+    """Show the plan of a statement; if it starts with ``analyze``, run it and roll it back.
 
-    Args and errors are those of `run_sql`.
+    Arguments and errors are those of `run_sql`.
     """
     word, _, rest = text.strip().partition(" ")
     analyze = word.lower() == "analyze"
@@ -90,7 +90,7 @@ def _show_plan(session: Session, prefix: str, statement: _Statement, out: Output
 
 def _execute(session: Session, statement: _Statement) -> Any:
     if isinstance(statement, str):
-        # As it is: no colon in it is a parameter, and no per cent sign.
+        # Sent unchanged: colons and percent signs in it are not parameters.
         return session.connection().exec_driver_sql(
             statement, execution_options={"no_parameters": True}
         )

@@ -1,6 +1,6 @@
-"""The console at a terminal, from its banner to the operator's leaving."""
+"""The console on a terminal, from the banner to the exit."""
 
-# IPython is typed in parts only:
+# IPython is only partly typed:
 # mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LAST_WAIT_S = 2.0
 
 
 def interact(request: ConsoleRequest) -> int:
-    """Show the prompt until the operator leaves; returns the exit code.
+    """Show the prompt until the operator leaves, and return the exit code.
 
     Raises:
-        sqlalchemy.exc.OperationalError: The database cannot be reached (only with ``connect``).
+        sqlalchemy.exc.OperationalError: If the database is unreachable (only with ``connect``).
     """
     loading = Loading(lambda: _load(request))
     app = ConsoleApp.instance(request=request, loading=loading, config=_config(request))
@@ -53,7 +53,7 @@ def _load(request: ConsoleRequest) -> Workspace:
         except BaseException:
             workspace.close()
             raise
-    configure_mappers()  # else the first query does it, while the operator waits: 70 ms
+    configure_mappers()  # otherwise the first query waits for it: 70 ms
     return workspace
 
 
@@ -64,7 +64,7 @@ def _close(request: ConsoleRequest, workspace: Workspace) -> None:
 
 
 def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
-    """Take the prompt away when there is nothing to ask; called in the loading thread."""
+    """End the prompt when loading has failed; called in the loading thread."""
     error = future.exception()
     session = app.shell.pt_app if app.shell is not None else None
     if error is None or session is None or session.app.loop is None:
@@ -72,7 +72,7 @@ def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
     prompt = session.app
 
     def leave() -> None:
-        # Else a cell was entered meanwhile; it meets the same error.
+        # If a cell was entered in the meantime, it raises the same error.
         if prompt.future is not None and not prompt.future.done():
             prompt.exit(exception=error)
 
@@ -80,7 +80,7 @@ def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
 
 
 def _config(request: ConsoleRequest) -> Config:
-    """What is said to IPython whatever the operator's profile says."""
+    """Return the IPython settings that override the operator's profile."""
     settings: dict[str, dict[str, Any]] = {
         "HistoryManager": {"hist_file": _history(request)},
         "TerminalInteractiveShell": {

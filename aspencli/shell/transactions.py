@@ -1,4 +1,4 @@
-"""The sessions of the console, and what state their transactions are in."""
+"""Tracking of the console's sessions and the state of their transactions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 
 class Transactions:
-    """Knows every session that was made or used while it is entered, and holds none of them."""
+    """A tracker of every session created or used while it is entered, by weak references."""
 
     def __init__(self) -> None:
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
@@ -33,22 +33,22 @@ class Transactions:
         event.remove(Session, "after_begin", self._began)
 
     def watch(self, session: Session) -> None:
-        """Know a session before its first statement."""
+        """Track a session before its first statement."""
         self._connections.setdefault(session, WeakSet())
 
     def roll_back_failed(self) -> int:
-        """Roll back each session that a failed statement left unusable; returns how many."""
+        """Roll back sessions that a failed statement left unusable, and return how many."""
         failed = [session for session in list(self._connections) if self._failed(session)]
         for session in failed:
             session.rollback()
         return len(failed)
 
     def unsaved(self) -> list[Session]:
-        """The sessions that hold changes which nobody committed."""
+        """Return the sessions that have uncommitted changes."""
         return [session for session in list(self._connections) if self._changed(session)]
 
     def connections(self) -> list[Connection]:
-        """The connections that the sessions hold now."""
+        """Return the connections that the sessions currently hold."""
         return [
             connection
             for session in list(self._connections)
@@ -57,7 +57,7 @@ class Transactions:
         ]
 
     def close(self) -> None:
-        """Close every session; what was not committed is gone."""
+        """Close every session; uncommitted changes are lost."""
         self.roll_back_failed()
         for session in list(self._connections):
             session.close()
@@ -65,7 +65,7 @@ class Transactions:
     def _began(
         self, session: Session, _transaction: SessionTransaction, connection: Connection
     ) -> None:
-        # A session below an AsyncSession can only be rolled back by its own event loop.
+        # The session under an AsyncSession can only be rolled back by its own event loop.
         if not connection.dialect.is_async:
             self._connections.setdefault(session, WeakSet()).add(connection)
 
@@ -92,23 +92,23 @@ def _is_failed(connection: Connection) -> bool:
         return True
     driver = _driver(connection)
     if driver.closed:
-        # Lost while the driver was used by hand, which SQLAlchemy did not notice.
+        # Lost while the driver was used directly, which SQLAlchemy did not notice.
         connection.invalidate()
         return True
     return bool(driver.get_transaction_status() == TRANSACTION_STATUS_INERROR)
 
 
 def _wrote(connection: Connection) -> bool:
-    """Whether the open transaction wrote something: only then the server gave it an id."""
+    """Return True if the open transaction has written: the server gave it an ID only then."""
     if connection.invalidated:
         return False
     driver = _driver(connection)
     if driver.closed or driver.get_transaction_status() != TRANSACTION_STATUS_INTRANS:
         return False
-    # On the driver, with its own cursor, so that this question of ours is not profiled.
+    # Asked directly on the driver, with a plain cursor, so that this query is not profiled.
     with driver.cursor(cursor_factory=plain_cursor) as cursor:
         try:
             cursor.execute("SELECT txid_current_if_assigned() IS NOT NULL")
-        except psycopg2.OperationalError:  # the connection is lost, and the changes with it
+        except psycopg2.OperationalError:  # the connection is lost, and its changes too
             return False
         return bool(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""What the operator's code works with: the names, the open session, the mode."""
+"""The environment of the operator's code: defined names, open session, and write mode."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from db.profiling import disable_profiling, enable_profiling, enable_profiling_c
 
 
 class Workspace:
-    """The database of one console, in the mode that was last asked for.
+    """The database of one console, in the mode last requested.
 
     Args:
-        request: What the console is to do.
-        how_to_write: What to do when a write is refused.
+        request: Console request.
+        how_to_write: Hint for a refused write.
     """
 
     def __init__(self, request: ConsoleRequest, how_to_write: str):
@@ -58,7 +58,7 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Close every session and connection; what was not committed is gone."""
+        """Close every session and connection; uncommitted changes are lost."""
         with self._exits:
             self._transactions.close()
             for database in self._databases:
@@ -66,25 +66,25 @@ class Workspace:
 
     @property
     def writing(self) -> bool:
-        """Whether new sessions may write."""
+        """Return True if new sessions may write."""
         return self._database.writable
 
     @property
     def session(self) -> Session:
-        """The open session, that the names ``session`` began with."""
+        """Return the open session, the initial value of the name ``session``."""
         return self._session
 
     def connect(self) -> None:
         """Open a connection and keep it for the first statement.
 
         Raises:
-            sqlalchemy.exc.OperationalError: The database cannot be reached, or refuses us.
+            sqlalchemy.exc.OperationalError: If the database is unreachable or refuses access.
         """
         with self._database.engine.connect():
-            """The pool keeps it."""
+            """Keep the connection in the pool."""
 
     def names(self) -> dict[str, Any]:
-        """What the operator's code finds defined."""
+        """Return the names defined for the operator's code."""
         return {
             **{name: getattr(models, name) for name in models.__all__},
             "sa": sa,
@@ -96,38 +96,38 @@ class Workspace:
         }
 
     def database_names(self) -> dict[str, Any]:
-        """Those of the names that change with the mode."""
+        """Return the names that change with the mode."""
         return {"engine": self._database, "db": self._database, "session": self._session}
 
     def profile(self, *, on: bool) -> None:
-        """Print each query and its time, and what each cell cost, or no longer."""
+        """Start or stop printing each query with its time, and a summary of each cell."""
         if on:
             self.profiling.switch_on(self._transactions.connections())
         else:
             self.profiling.switch_off()
 
     def switch(self, *, writable: bool) -> None:
-        """Open the database again in the other mode; sessions made before keep theirs.
+        """Reopen the database in the other mode; existing sessions keep theirs.
 
         Raises:
-            ConflictError: A session holds uncommitted changes.
+            ConflictError: If a session has uncommitted changes.
         """
         if unsaved := self.unsaved():
             raise ConflictError(
                 f"{_sessions(unsaved)} uncommitted changes",
                 hint="End them first: session.commit() or session.rollback()",
             )
-        # Not closed: results that were shown stay attached to it, and can go on loading.
+        # Not closed: results already shown stay attached to it and can still load attributes.
         self._session.rollback()
         self._database = self._open(writable=writable)
         self._session = self._database.make_session()
 
     def roll_back_failed(self) -> int:
-        """Roll back the sessions that a failed statement left unusable; returns how many."""
+        """Roll back sessions that a failed statement left unusable, and return how many."""
         return self._transactions.roll_back_failed()
 
     def unsaved(self) -> int:
-        """How many sessions hold changes which nobody committed."""
+        """Return the number of sessions with uncommitted changes."""
         return len(self._transactions.unsaved())
 
     def _open(self, *, writable: bool) -> GuardedDatabase:

@@ -1,1 +1,1 @@
-"""Set-based work: rows are copied into a temporary table, planned in SQL, applied at once."""
+"""Bulk runs: rows are copied to a temporary table, planned in SQL, and applied together."""

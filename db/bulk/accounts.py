@@ -1,8 +1,8 @@
-"""What bulk runs may change of users, of their roles, and of groups; and how they are found.
+"""Columns of users, roles, and groups that bulk runs may change, and how rows are found.
 
-They have every column of their tables: a row that is taken back and made again holds all of it.
-Letter case does not matter in names by which they are found, although the database minds it:
-nobody wants a second group *czi* beside *CZI*.
+They include every column of their tables, so that a row that is deleted and recreated is complete.
+Lookups by name ignore letter case, although the database does not, because a second group *czi*
+besides *CZI* would be a mistake.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import replace
 from db.bulk.samples import LOCATION
 from db.bulk.spec import Column, Reference, Side, Table
 
-# As `db.models.accounts.random_identifier` makes them: twenty lower-case letters and digits. Of a
-# random UUID the bytes 6 and 8 are not all random, so two are taken and those passed over. (Each
-# row has its own, because the query speaks of it.)
+# Same format as `db.models.accounts.random_identifier`: 20 lowercase letters and digits. Bytes 6
+# and 8 of a random UUID are not entirely random, so this uses two UUIDs and skips those bytes.
+# (The reference to the row makes the query run once per row.)
 _RANDOM = """(
     SELECT string_agg(substr('abcdefghijklmnopqrstuvwxyz0123456789',
                              get_byte(b.bytes, i.n) % 36 + 1, 1), '')
@@ -83,7 +83,7 @@ USER_COLUMNS = {
         *(replace(column, hidden=True) for column in _OF_USERS),
     )
 }
-"""Whatever a bulk run may change of users, or make with them, by its name."""
+"""The columns of users that a bulk run may change or create, by name."""
 
 # Groups
 
@@ -132,4 +132,4 @@ GROUP_COLUMNS = {
         *(AUTH0_ORG, _TREE_PARAMETERS),
     )
 }
-"""Whatever a bulk run may change of groups, or make with them, by its name."""
+"""The columns of groups that a bulk run may change or create, by name."""

@@ -1,8 +1,8 @@
-"""Temporary tables of a run that outlive a transaction, and those that must not.
+"""Temporary tables that outlive a transaction, even behind a pooler.
 
-A connection of its own keeps its temporary tables. Behind a pooler the next transaction may run in
-another session of the server, and somebody else's in this one: there each table is dropped with its
-transaction, what it held waits in a file on this machine, and the next transaction has it again.
+A direct connection keeps its temporary tables. Behind a pooler, the next transaction may run in
+another server session, and another client's transaction in this one. So each table is dropped with
+its transaction, its contents are saved in a local file, and the next transaction recreates it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from db.interrupts import cancellable
 
 KEPT = "ON COMMIT PRESERVE ROWS"
-"""How a statement of ours says that a temporary table is kept."""
+"""The clause by which our statements keep a temporary table."""
 DROPPED = "ON COMMIT DROP"
 _IN_MEMORY = 1 << 22  # bytes
 _CHUNK = 1 << 16
@@ -36,7 +36,7 @@ SELECT c.relname, string_agg(
 
 @dataclass(frozen=True)
 class _Table:
-    """A temporary table, and what it held."""
+    """A temporary table and its contents."""
 
     name: str
     columns: str
@@ -44,28 +44,28 @@ class _Table:
 
 
 class Carrier:
-    """Takes the temporary tables of a run from one transaction to the next.
+    """A carrier of a run's temporary tables from one transaction to the next.
 
     Args:
-        connection: What they are made on.
+        connection: The connection that they are created on.
     """
 
     def __init__(self, connection: Connection):
         self._connection = connection
         self._tables: list[_Table] = []
         self.is_needed = bool(getattr(self._driver, "pooled", False))
-        """Whether a pooler is in between."""
+        """True if a pooler is in between."""
 
     @property
     def _driver(self) -> Any:
         return self._connection.connection.driver_connection
 
     def suited(self, statement: str) -> str:
-        """Return a statement of ours, so that no table of it outlives the transaction."""
+        """Return a statement; behind a pooler, change it to drop its tables on commit."""
         return statement.replace(KEPT, DROPPED) if self.is_needed else statement
 
     def unpack(self) -> None:
-        """Make the tables again, in the transaction that is open."""
+        """Recreate the tables in the open transaction."""
         if not self.is_needed:
             return
         driver = self._driver
@@ -84,7 +84,7 @@ class Carrier:
         cancellable(self._connection, restore)
 
     def pack(self) -> None:
-        """Take down what the tables hold, before the transaction ends."""
+        """Save the contents of the tables before the transaction ends."""
         if not self.is_needed:
             return
         driver = self._driver
@@ -99,7 +99,7 @@ class Carrier:
         self._tables = packed
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         while self._tables:
             self._tables.pop().rows.close()
 

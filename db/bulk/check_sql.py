@@ -1,6 +1,6 @@
-"""The statements that find what stands in the way of a plan.
+"""The statements that find the problems of a plan.
 
-What a message quotes is written as JSON, so that no value can break out of its quotes or its line.
+Messages quote values as JSON, so that no value can break out of its quotes or its line.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ _LEFT_OUT = f"INSERT INTO {PROBLEM} (line, column_name, reason, left_out)"
 
 
 def quoted(value: str) -> str:
-    """A value as messages quote it."""
+    """Return SQL for a value as messages quote it."""
     return f"coalesce(to_json({value})::text, 'nothing')"
 
 
 def quoted_cell(column: Column, value: str) -> str:
-    """A value of a column as messages quote it."""
+    """Return SQL for a value of a column as messages quote it."""
     return quoted(shown(column, value) if column.reference else value)
 
 
 def name(found: str) -> str:
-    """Take what a query finds (line, column, reason) for problems."""
+    """Return a statement that records what a query finds (line, column, reason) as problems."""
     return f"{_PROBLEM}\n{found}"
 
 
 def leave(found: str) -> str:
-    """Leave the rows that such a query finds out of the plan."""
+    """Return a statement that leaves the rows found by such a query out of the plan."""
     return f"""
 WITH found (line, column_name, reason) AS MATERIALIZED ({found}), gone AS (
     DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM found) RETURNING p.*
@@ -44,11 +44,11 @@ SELECT line, column_name, reason, true FROM found
 
 
 def unknown(spec: Spec, *, any_more: bool) -> str:
-    """The rows of the file that the table has not.
+    """Return a query for the rows of the file that the table does not have.
 
     Args:
         spec: The specification.
-        any_more: Whether it had them.
+        any_more: Whether the table used to have them.
     """
     more = " any more" if any_more else ""
     column, called = spec.key.name, "p.key"
@@ -61,7 +61,7 @@ SELECT p.line, '{column}', format('{spec.table.lacks} %s{more}', {quoted(called)
 
 
 def explain(spec: Spec) -> str:
-    """Add to the problems of lines why their keys name no row, and which row may be meant."""
+    """Return a statement that adds to problems why a key names no row, and what may be meant."""
     meant = f"'; is ' || {quoted(f'h.{spec.key.stored}')} || ' meant?'"
     return f"""
 UPDATE {PROBLEM} b SET reason = b.reason || '; ' || v.words || coalesce(
@@ -74,7 +74,7 @@ UPDATE {PROBLEM} b SET reason = b.reason || '; ' || v.words || coalesce(
 
 
 def moved_cells(spec: Spec) -> str:
-    """The columns that do not hold what was expected of them."""
+    """Return a query for the columns that do not hold the expected value."""
     return " UNION ALL ".join(
         f"""
 SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
@@ -92,7 +92,7 @@ def _moved_reason(spec: Spec, number: int, column: Column) -> str:
 
 
 def placed(spec: Spec, column: Column) -> str:
-    """What messages call a row, and where a column of it lies if there are several places."""
+    """Return SQL for a row's label, and for where the column belongs if that is ambiguous."""
     if not (spec.within and column.side):
         return quoted(label(spec))
     where = quoted_cell(spec.within, "p.within")
@@ -100,22 +100,22 @@ def placed(spec: Spec, column: Column) -> str:
 
 
 def lacking(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """The rows that have no place for a value, because it lies in another table."""
+    """Return a query for the values without a row in the other table that should store them."""
     return f"""
 SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
   FROM {PLAN} p WHERE {lacks_side(spec, number, side)}
 """
 
 
-# Rows of the file that name the same
+# Duplicates among the rows of the file
 
 
-# Whether two rows of the file name the same row of the table, which may be there or not.
+# Checks whether two rows of the file name the same row of the table, which need not exist.
 HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
 
 
 def has_repeated_value(spec: Spec, number: int) -> str:
-    """Whether two rows of the file want the same value of a unique column."""
+    """Return a query that checks whether two rows of the file want the same unique value."""
     where = _wanted(spec, number)
     value = spec.columns[number].compared(f"p.n{number}")
     return f"""
@@ -124,19 +124,19 @@ SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY {value} HAVING count(
 
 
 def repeated_key(spec: Spec) -> str:
-    """Name the rows that name a row of the table again."""
+    """Return a statement that reports the rows that repeat a key."""
     return _repeated("p.key", spec.key, "true")
 
 
 def repeated_value(spec: Spec, number: int, column: Column) -> str:
-    """Name the rows that want a value again."""
+    """Return a statement that reports the rows that repeat a unique value."""
     where = _wanted(spec, number)
     return _repeated(f"p.n{number}", column, where)
 
 
 def _wanted(spec: Spec, number: int) -> str:
-    """The condition that a row of the file wants a value of a column."""
-    leads = " AND p.leads" if spec.creates else ""  # the others want the same
+    """Return the condition that a row of the file wants a value in a column."""
+    leads = " AND p.leads" if spec.creates else ""  # the other lines want the same
     return f"p.n{number} IS NOT NULL AND {given(spec, number)}{leads}"
 
 
@@ -151,14 +151,14 @@ SELECT line, '{column.name}', format('%s stands on line %s already', {quoted("va
 """
 
 
-# Rows of the table that hold what a row of the file wants
+# Rows of the table that hold a value wanted by a row of the file
 
 
 def has_held(spec: Spec, number: int, column: Column) -> str:
-    """Whether any row of the table holds a value of a unique column that a row of the plan wants.
+    """Return a query that checks whether any row of the table holds a unique value of the plan.
 
-    A row that changes does not hold its new value itself, so whoever holds it is another: the index
-    alone can tell, and where nobody holds any the table itself is not read.
+    A row that changes does not hold its new value itself, so any holder is another row. The index
+    alone answers this; if there are no holders, the table itself is not read.
     """
     return f"""
 SELECT EXISTS (
@@ -171,14 +171,14 @@ SELECT EXISTS (
 
 
 def _takes(spec: Spec, number: int) -> str:
-    """The condition that a row of the plan takes a value that it has not."""
-    # That it is one at all is said for the planner, which knows nothing of folded values.
+    """Return the condition that a row of the plan takes a value that it does not hold yet."""
+    # The NOT NULL test is for the planner, which has no statistics on lowercased values.
     is_one = f" AND p.n{number} IS NOT NULL" if spec.creates else ""
     return f"p.n{number} IS DISTINCT FROM p.o{number}{is_one}"
 
 
 def create_held(spec: Spec) -> str:
-    """Which rows hold a value of a unique column that a row of the plan wants."""
+    """Return a statement that lists the rows that hold a unique value wanted by the plan."""
     goes = f"SELECT FROM {PLAN} q WHERE q.id = h.{spec.table.id} AND q.deletes"
     going = f" AND NOT EXISTS ({goes})" if spec.creates else ""
     held = " UNION ALL ".join(
@@ -206,7 +206,7 @@ def _not_freed(spec: Spec) -> str:
 
 
 def _by_number(spec: Spec, values: str) -> str:
-    """An expression that depends on which column it is."""
+    """Return an expression that depends on the column's number."""
     cases = " ".join(
         f"WHEN {number} THEN {values.format(n=f'n{number}', name=column.name)}"
         for number, column in spec.unique()
@@ -222,7 +222,7 @@ def _taken_reason(spec: Spec, wanted: str) -> str:
 
 
 def taken(spec: Spec) -> str:
-    """The rows that want what another row of the table keeps."""
+    """Return a query for the rows that want a value that another row of the table keeps."""
     return f"""
 SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(spec, "p.{n}"))}
   FROM {HELD} k
@@ -232,8 +232,8 @@ SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(s
 """
 
 
-# A row that is left out keeps what it holds, which may be what another row wants, and so on: a
-# chain can be as long as the file. Without the index and the statistics each step reads everything.
+# A row that is left out keeps its value, which another row may want, and so on: a chain can be as
+# long as the file. Without the index and the statistics, each step would read everything.
 PREPARE_LEAVE_TAKEN = f"""
 CREATE INDEX ON {HELD} (holder_id);
 ANALYZE {PLAN}, {HELD}
@@ -241,7 +241,7 @@ ANALYZE {PLAN}, {HELD}
 
 
 def leave_taken(spec: Spec) -> str:
-    """Leave them out of the plan, and whatever wants what they keep."""
+    """Return a statement that leaves them out of the plan, with all rows that depend on them."""
     return f"""
 WITH RECURSIVE blocked AS (
     SELECT k.number, k.line, k.id, k.holder_id FROM {HELD} k WHERE {_not_freed(spec)}

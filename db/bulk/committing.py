@@ -1,4 +1,4 @@
-"""Committing so that the outcome is known even when the connection breaks at that moment."""
+"""Commits whose outcome is known even if the connection breaks at that moment."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from db.database import Database
 from db.errors import OutcomeUnknownError
 from db.transactions import STATUS
 
-_PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds between attempts to ask
+_PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds before each attempt to ask
 
 
 def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
-    """Commit; where the connection is lost meanwhile, ask the server which way it went.
+    """Commit; if the connection is lost meanwhile, ask the server for the outcome.
 
     Args:
-        connection: What the transaction is open on.
-        database: Where to ask.
-        transaction: Its id.
+        connection: The connection with the open transaction.
+        database: The database to ask.
+        transaction: The transaction ID.
 
     Raises:
         DBAPIError: It was not committed.
-        OutcomeUnknownError: The server could not be asked.
+        OutcomeUnknownError: The server could not be reached.
     """
     try:
         connection.commit()
@@ -37,7 +37,7 @@ def commit_surely(connection: Connection, database: Database, transaction: int) 
 
 
 def _ask(database: Database, transaction: int) -> str:
-    """``committed`` or ``aborted``."""
+    """Return ``committed`` or ``aborted``."""
     for pause in _PAUSES:
         time.sleep(pause)
         try:
@@ -45,7 +45,7 @@ def _ask(database: Database, transaction: int) -> str:
                 status = session.scalar(sa.text(STATUS), {"transaction": transaction})
         except OperationalError:
             continue
-        # The server may take a moment to notice that its client is gone.
+        # The server may take a moment to notice that the client is gone.
         if status in {"committed", "aborted"}:
             return str(status)
     raise OutcomeUnknownError(transaction)

@@ -1,4 +1,4 @@
-"""The statement that holds the rows of an undo file against the database."""
+"""The statement that compares the rows of an undo file with the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from db.bulk.spec import Spec
 
 
 def count(spec: Spec) -> str:
-    """How many rows hold what was written, what was there before, and something else."""
+    """Return a query that counts the rows as written, as before, otherwise, and gone."""
     table = spec.table
     is_there = f"s.{table.id} IS NOT NULL"
     written, before = (_holds(spec, side, is_there) for side in ("e", "v"))
@@ -24,24 +24,24 @@ SELECT count(*) FILTER (WHERE {written}) AS written,
 
 
 def _holds(spec: Spec, side: str, is_there: str) -> str:
-    """The condition that a row holds what one side of the undo file says.
+    """Return the condition that a row holds what one side of the undo file says.
 
     Args:
         spec: The specification.
         side: ``e`` for what was written, ``v`` for what was there before.
-        is_there: The condition that there is such a row.
+        is_there: The condition that the row exists.
     """
     conditions = []
     for number, column in spec.numbered():
         value = f"m.{side}{number}"
-        if column.reference and side == "v":  # an undo file has the number
+        if column.reference and side == "v":  # an undo file has the ID
             value += "::integer"
         same = f"{current(number, column)} {column.equals} {value}"
         conditions.append(f"({same} OR NOT {given(spec, number, 'm')})" if spec.partial else same)
     holds = " AND ".join(conditions)
     if not spec.creates:
         return f"({is_there} AND {holds})"
-    # A row that is to be called nothing is one that is not there. Neither is its further line in
-    # another table, which tells no more than that.
+    # A row with NULL as its label is one that does not exist. The same is true of its further
+    # lines for another table, which say nothing more.
     gone = f"m.g{spec.labelled} AND m.{side}{spec.labelled} IS NULL"
     return f"CASE WHEN {gone} THEN NOT {is_there} ELSE {holds} END"

@@ -1,4 +1,4 @@
-"""Whether rows hold what a bulk run wrote, or still what was there before."""
+"""Comparison of an undo file's rows with the database."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from db.interrupts import cancellable
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many rows of an undo file hold what.
+    """The number of an undo file's rows in each state.
 
     Attributes:
-        written: What the run wrote.
-        before: What was there before it.
-        otherwise: Something else.
-        gone: There is no such row any more.
+        written: Rows that hold what the run wrote.
+        before: Rows that hold what was there before it.
+        otherwise: Rows that hold something else.
+        gone: Rows that no longer exist.
     """
 
     written: int
@@ -37,13 +37,13 @@ class Comparison:
 def compare(
     database: Database, spec: Spec, scope: int | None, requests: Iterable[Request]
 ) -> Comparison:
-    """Hold the rows of an undo file against the database; nothing is left behind there.
+    """Compare the rows of an undo file with the database, leaving nothing behind there.
 
     Args:
-        database: Where; reading is enough, for the rows go to a temporary table.
-        spec: What the undo file changes.
-        scope: What its run was bound to.
-        requests: Each row as a request to put the old values back where the new ones are.
+        database: The database; read access is enough, because the rows go to a temporary table.
+        spec: The specification of the undo run.
+        scope: The scope of the original run.
+        requests: Each row as a request to replace the new values with the old ones.
     """
     with database.engine.connect() as connection:  # rolled back at the end, with the table
         connection.execute(sa.text(plan_sql.READ_WRITE))

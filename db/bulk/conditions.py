@@ -1,4 +1,4 @@
-"""The conditions on a row ``p`` of a plan of which statements are made; see `plan_sql`."""
+"""Conditions on a row ``p`` of a plan, from which statements are built; see `plan_sql`."""
 
 from __future__ import annotations
 
@@ -8,63 +8,63 @@ from db.bulk.spec import Column, Side, Spec
 
 
 def in_scope(spec: Spec, alias: str) -> str:
-    """The condition that a row of the table is one that the run may touch."""
+    """Return the condition that a row of the table is in the scope of the run."""
     scope = spec.table.scope
     return f"{alias}.{scope} = :scope" if scope else "true"
 
 
 def stays_in_scope(spec: Spec, alias: str) -> str:
-    """Return the same condition in words that the planner expects half of the table to meet.
+    """Return the same condition in a form that the planner expects half of the table to meet.
 
-    Statistics are often older than the samples of a new group. The planner then takes the group to
-    have a few rows, and compares each row of the plan with all of them instead of finding each row
-    by its number: 10,000 renames took 27 s.
+    Statistics are often older than the samples of a new group. The planner then assumes that the
+    group has few rows, and compares each row of the plan with all of them instead of finding each
+    row by its ID: 10,000 renames took 27 s.
     """
     scope = spec.table.scope
     return f"CASE WHEN {alias}.{scope} = :scope THEN true ELSE false END" if scope else "true"
 
 
 def given(spec: Spec, number: int, alias: str = "p") -> str:
-    """The condition that a row of the file names a column."""
+    """Return the condition that a row of the file gives a column."""
     return f"{alias}.g{number}" if spec.partial else "true"
 
 
 def label(spec: Spec) -> str:
-    """What messages call a row of the plan."""
+    """Return SQL for the label of a row of the plan."""
     if spec.key.stored == spec.table.label:
         return "p.key"
     return "p.label"
 
 
 def is_there(spec: Spec) -> str:
-    """The condition that there is such a row, or will be."""
+    """Return the condition that the row exists, or will."""
     return "(p.id IS NOT NULL OR p.creates)" if spec.creates else "p.id IS NOT NULL"
 
 
 def differs(number: int, column: Column, alias: str = "p") -> str:
-    """The condition that a row of the plan changes a column."""
+    """Return the condition that a row of the plan changes a column."""
     return f"{alias}.n{number} {column.differs} {alias}.o{number}"
 
 
 def changes(spec: Spec) -> str:
-    """The condition that a row of the plan changes anything."""
+    """Return the condition that a row of the plan changes anything."""
     return _any_of(spec, [differs(number, column) for number, column in spec.numbered()])
 
 
 def changes_own(spec: Spec) -> str:
-    """The condition that it changes a row of the table itself that is there and stays."""
+    """Return the condition that it updates an existing row of the table itself."""
     condition = _any_of(spec, [differs(number, column) for number, column in spec.own()])
     return f"({stays(spec)} AND {condition})"
 
 
 def stays(spec: Spec) -> str:
-    """The condition that a row of the table is there and stays."""
+    """Return the condition that a row of the table exists and is not deleted."""
     going = " AND NOT p.creates AND NOT p.deletes" if spec.creates else ""
     return f"(p.id IS NOT NULL{going})"
 
 
 def changes_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """The condition that it changes a row of another table that is there and stays."""
+    """Return the condition that it updates an existing row of another table."""
     condition = _any_of(spec, [differs(number, column)])
     if side.inserts is None:
         return condition
@@ -72,21 +72,21 @@ def changes_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
 
 
 def puts_aside(spec: Spec, number: int, side: Side) -> str:
-    """The condition that it makes a row in another table."""
+    """Return the condition that it inserts a row into another table."""
     if side.inserts is None:
         return "false"
     return f"({is_there(spec)} AND p.x{number} IS NULL AND p.n{number} IS NOT NULL)"
 
 
 def drops_aside(number: int, side: Side) -> str:
-    """The condition that it takes a row of another table away."""
+    """Return the condition that it deletes a row of another table."""
     if side.inserts is None:
         return "false"
     return f"(p.x{number} IS NOT NULL AND p.n{number} IS NULL)"
 
 
 def same_aside(spec: Spec, number: int, column: Column) -> str:
-    """The condition that it names such a column, which has that already."""
+    """Return the condition that it gives a column of another table its current value."""
     return (
         f"({given(spec, number)} AND p.x{number} IS NOT NULL "
         f"AND p.n{number} {column.equals} p.o{number})"
@@ -94,7 +94,7 @@ def same_aside(spec: Spec, number: int, column: Column) -> str:
 
 
 def lacks_side(spec: Spec, number: int, side: Side) -> str:
-    """The condition that a row has no place for a value, because it lies in another table."""
+    """Return the condition that a value has no row in the other table that should store it."""
     if side.inserts is not None:
         return "false"
     return (
@@ -104,9 +104,9 @@ def lacks_side(spec: Spec, number: int, side: Side) -> str:
 
 
 def moved(spec: Spec, number: int, column: Column) -> str:
-    """The condition that a column does not hold what was expected of it.
+    """Return the condition that a column does not hold the expected value.
 
-    Undoing twice finds the old value in place: that is no move.
+    Undoing twice finds the old value in place, which does not count.
     """
     unexpected = f"p.o{number} {column.differs} p.e{number}"
     return (
@@ -116,17 +116,17 @@ def moved(spec: Spec, number: int, column: Column) -> str:
 
 
 def has_moved(spec: Spec) -> str:
-    """The condition that any column of a row does not."""
+    """Return the condition that any column of a row does not hold the expected value."""
     if not spec.expects:
         return "false"
     return _any_of(spec, [moved(spec, number, column) for number, column in spec.numbered()])
 
 
 def is_unknown(spec: Spec) -> str:
-    """The condition that a row of the file means one that is not there, and has to be."""
+    """Return the condition that a row of the file means one that is missing but must exist."""
     if not spec.creates:
         return "p.id IS NULL"
-    # Of a row that is gone, as an undo wants it, nothing more can be taken away.
+    # If an undo wants a row gone and it is, nothing is left to delete.
     wants = " OR ".join(
         f"({given(spec, number)} AND p.n{number} IS NOT NULL)" for number, _ in spec.numbered()
     )
@@ -134,5 +134,5 @@ def is_unknown(spec: Spec) -> str:
 
 
 def _any_of(spec: Spec, conditions: Sequence[str]) -> str:
-    # Of a row that is not there nothing is known: NULL must not count as a difference.
+    # A missing row has no values: NULL must not count as a difference.
     return f"({is_there(spec)} AND ({' OR '.join(conditions) or 'false'}))"

@@ -1,4 +1,4 @@
-"""Streaming rows into and out of the server by COPY."""
+"""Streaming rows to and from the server with COPY."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from sqlalchemy import Connection
 
 from db.interrupts import Readable, cancellable, fed
 
-_CHUNK = 1 << 16  # bytes; larger ones were not faster
+_CHUNK = 1 << 16  # bytes; larger chunks were not faster
 NULL = "\\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def copy_line(*values: object) -> str:
-    """A row as COPY's text format writes it."""
+    """Return a row in COPY's text format."""
     cells = (NULL if value is None else str(value).translate(_ESCAPES) for value in values)
     return "\t".join(cells) + "\n"
 
 
 def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> int:
-    """Send lines of COPY's text format into a table, within the connection's transaction.
+    """Send lines in COPY's text format to a table, within the connection's transaction.
 
     Returns:
-        How many they were.
+        The number of rows.
 
     Raises:
-        KeyboardInterrupt: It was interrupted, perhaps while a line was awaited.
+        KeyboardInterrupt: It was interrupted, perhaps while waiting for a line.
     """
     statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
 

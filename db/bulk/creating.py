@@ -1,4 +1,4 @@
-"""Planning and writing rows that come into being, or go; and those that have several lines."""
+"""Planning and writing for rows that are created or deleted, or that have several lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db.bulk.statements import Statements
 
 
 def gather(run: Statements, spec: Spec) -> bool:
-    """Make one row of the lines that mean the same row of the table; whether that goes well."""
+    """Merge the lines that mean the same row of the table; return True if there are no problems."""
     is_clean = True
     if run.run(gathering_sql.DOUBLED).scalar():
         run.run(check_sql.name(gathering_sql.doubled(spec)))
@@ -29,7 +29,7 @@ def gather(run: Statements, spec: Spec) -> bool:
 
 
 def unusable(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
-    """Queries for the rows that cannot come, or go; not all of them find any."""
+    """Yield queries for rows that cannot be created or deleted; some may find none."""
     if not spec.expects:
         if counts.created:
             yield creating_sql.lacking(spec)
@@ -45,5 +45,5 @@ def unusable(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
 
 
 def links(run: Statements, spec: Spec) -> list[Link]:
-    """What refers to rows of the table, within a transaction that is open."""
+    """Return the columns that refer to rows of the table, within the open transaction."""
     return [Link(row.table_name, row.column_name) for row in run.run(creating_sql.links(spec))]

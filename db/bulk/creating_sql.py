@@ -1,6 +1,6 @@
-"""The statements for rows that come into being, or go: what stands in their way, and their writing.
+"""The statements that check and write rows that are created or deleted.
 
-`gathering_sql` tells what the plan has for them.
+`gathering_sql` describes their columns in the plan.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from db.bulk.spec import Column, Side, Spec
 
 
 class Link(NamedTuple):
-    """A column of some table that refers to rows of the table of a run.
+    """A column of any table that refers to rows of a run's table.
 
     Attributes:
-        table: With its schema, quoted where it has to be.
-        name: The column, quoted in the same way.
+        table: The table, including the schema, quoted if necessary.
+        name: The column, quoted if necessary.
     """
 
     table: str
     name: str
 
 
-# What stands in the way of a row that comes or goes
+# Problems of rows that are created or deleted
 
 
 def lacking(spec: Spec) -> str:
-    """The new rows that do not say what they need to."""
+    """Return a query for the new rows without a required value."""
     return " UNION ALL ".join(
         f"""
 SELECT p.line, '{column.name}', '{column.needed}'
@@ -42,9 +42,9 @@ SELECT p.line, '{column.name}', '{column.needed}'
 
 
 def unnamed(spec: Spec) -> str:
-    """The lines that want to call a row something else, which is not there.
+    """Return a query for the lines that rename a row that does not exist.
 
-    One that is called so already is as good, as long as nothing is written to it.
+    A row that already has the new name is accepted, as long as nothing is written to it.
     """
     return f"""
 SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s', {quoted("p.key")})
@@ -54,8 +54,8 @@ SELECT p.line, '{spec.key.name}', format('{spec.table.lacks} %s', {quoted("p.key
 
 
 def homeless(spec: Spec, number: int, column: Column) -> str:
-    """The lines that do not say within what a value lies, or that say no more than that."""
-    assert spec.within  # noqa: S101 - only such specifications are asked
+    """Return a query for lines that give a value without what it is within, or the reverse."""
+    assert spec.within  # noqa: S101 - only called for such specifications
     within = spec.within.name
     return f"""
 SELECT p.line, '{column.name}', 'is given without a {within}'
@@ -68,7 +68,7 @@ SELECT p.line, '{column.name}',
 
 
 def links(spec: Spec) -> str:
-    """Every column of the database that refers to rows of the table; see `Link`."""
+    """Return a query for every column in the database that refers to the table; see `Link`."""
     return f"""
 SELECT format('%I.%I', n.nspname, t.relname) AS table_name, quote_ident(a.attname) AS column_name
   FROM pg_constraint c
@@ -81,7 +81,7 @@ SELECT format('%I.%I', n.nspname, t.relname) AS table_name, quote_ident(a.attnam
 
 
 def in_use(spec: Spec, found: Sequence[Link]) -> str:
-    """The rows that shall go, and that something refers to."""
+    """Return a query for the rows to delete that something refers to."""
     uses = " UNION ALL ".join(
         f"""
 SELECT d.id, '{link.table}' AS used_by
@@ -101,7 +101,7 @@ SELECT p.line, '{spec.columns[spec.labelled].name}',
 
 
 def _stays_aside(spec: Spec, link: Link) -> str:
-    """The condition that a row of another table is not one that goes in the same run."""
+    """Return the condition that a row of another table is not deleted in the same run."""
     return "".join(
         f""" AND NOT EXISTS (SELECT FROM {PLAN} p WHERE {side.owner.format(t="r")}
                     AND p.x{number} = r.{side.id} AND p.n{number} IS NULL)"""
@@ -111,7 +111,7 @@ def _stays_aside(spec: Spec, link: Link) -> str:
 
 
 def forsaken(spec: Spec) -> str:
-    """The lines of rows that come or go, of which others were left out."""
+    """Return a query for lines of created or deleted rows of which other lines were left out."""
     return f"""
 SELECT p.line, '{spec.key.name}', format('%s is left alone as a whole', {quoted(label(spec))})
   FROM {PLAN} p
@@ -124,7 +124,7 @@ SELECT p.line, '{spec.key.name}', format('%s is left alone as a whole', {quoted(
 
 
 def delete(spec: Spec) -> str:
-    """Take the rows away that shall go, if they are as they were planned."""
+    """Return a statement that makes the planned deletes, where rows are still as planned."""
     table = spec.table
     unmoved = " AND ".join(
         f"s.{column.stored} IS NOT DISTINCT FROM p.o{number}" for number, column in spec.own()
@@ -136,7 +136,7 @@ DELETE FROM {table.name} s USING {PLAN} p
 
 
 def number_new(spec: Spec) -> str:
-    """Give each row that is made the number that will identify it; once more, if it had one."""
+    """Return a statement that gives each new row its ID, and each restored row its old one."""
     table = spec.table
     sequence = f"pg_get_serial_sequence('{table.name}', '{table.id}')"
     number = "p.key" if spec.by_id else f"nextval({sequence})"
@@ -147,12 +147,12 @@ UPDATE {PLAN} p SET id = a.id
 """
 
 
-# Without it the planner takes the rows that have a number for those that had one before.
+# Without it, the planner's statistics do not include the rows that just got their ID.
 ANALYSE_NUMBERS = f"ANALYZE {PLAN} (id)"
 
 
 def insert(spec: Spec) -> str:
-    """Make the new rows, unless there is one by now that the key names."""
+    """Return a statement that inserts the new rows, unless a row with the key exists by now."""
     table = spec.table
     names = [column.stored for _number, column in spec.own()]
     values = [f"p.n{number}" for number, _column in spec.own()]
@@ -166,13 +166,13 @@ SELECT p.id, {", ".join(values)} FROM {PLAN} p
 
 
 def _is_so_called(spec: Spec) -> str:
-    """The condition that a row of the table is called as one of the plan."""
+    """Return the condition that a row of the table has the key of a row of the plan."""
     key = spec.key
     return f"{key.compared(f's.{key.stored}')} = {key.compared('p.key')}"
 
 
 def insert_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """Make rows of another table, unless there is one by now."""
+    """Return a statement that inserts rows into another table, unless one exists by now."""
     inserts = side.inserts or {}
     names, values = ", ".join(inserts), ", ".join(inserts.values())
     return f"""
@@ -185,7 +185,7 @@ SELECT {values}, p.n{number} FROM {PLAN} p
 
 
 def delete_aside(number: int, side: Side, column: Column) -> str:
-    """Take rows of another table away, if they are as they were planned."""
+    """Return a statement that deletes rows of another table that are still as planned."""
     return f"""
 DELETE FROM {side.table} t USING {PLAN} p
  WHERE t.{side.id} = p.x{number} AND {side.owner.format(t="t")}
@@ -193,11 +193,11 @@ DELETE FROM {side.table} t USING {PLAN} p
 """
 
 
-# What became of it meanwhile
+# Changes by others since the plan was made
 
 
 def come_since(spec: Spec) -> str:
-    """Rows of the table that were to be made, and that somebody else made; line and text."""
+    """Return a query for rows to create that someone else has created since; line and text."""
     return f"""
 SELECT p.line, format('line %s: there is a {spec.table.noun} %s now', p.line, {quoted(label(spec))})
        AS text
@@ -208,7 +208,7 @@ SELECT p.line, format('line %s: there is a {spec.table.noun} %s now', p.line, {q
 
 
 def used_since(spec: Spec, found: Sequence[Link]) -> str:
-    """Rows that were to go, and that something refers to by now; line and text."""
+    """Return a query for rows to delete that something refers to by now; line and text."""
     return f"""
 SELECT u.line, format('line %s: %s', u.line, u.reason) AS text
   FROM ({in_use(spec, found)}) u (line, column_name, reason)

@@ -1,10 +1,10 @@
-"""The statements that make one row of all lines that mean it, where rows may come into being.
+"""The statements that merge all lines that mean the same row, for runs that may create rows.
 
-What a plan has then beside the columns that `plan_sql` tells of: ``within`` is what the line lies
-within, such as a group. ``who`` is the same for the lines of one row of the table; one of them
-``leads`` it, the others tell of other tables only (`gather`); ``company`` is how many they are. A
-row ``creates`` or ``deletes``: all of its lines then do, and are applied together or not at all.
-``renamed`` tells that it was found by what the file wants to call it.
+The plan then has these columns besides those described in `plan_sql`: ``within`` is what the line
+is within, such as a group. ``who`` is the same for all lines of one row of the table; one of these
+``leads``, and the others only concern other tables (`gather`); ``company`` is their number. If a
+row ``creates`` or ``deletes``, all of its lines do, and they are applied together or not at all.
+``renamed`` means that the row was found by its new name in the file.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from db.bulk.spec import Column, Spec
 
 
 def create_plan(spec: Spec) -> str:
-    """The lines, each with what is there now, and what becomes of it."""
+    """Return a statement that creates the plan: each line with its current values and action."""
     says, of_row = f"q.n{spec.labelled}", "OVER (PARTITION BY q.who)"
     creates, deletes = "q.id IS NULL", "false"
     if spec.expects:
-        # An undo file says what a row shall be called, or that it shall be called nothing.
+        # An undo file gives the label that a row is to have, or NULL to delete the row.
         creates += f" AND bool_or(q.g{spec.labelled} AND {says} IS NOT NULL) {of_row}"
         deletes = f"q.id IS NOT NULL AND bool_or(q.g{spec.labelled} AND {says} IS NULL) {of_row}"
     return f"""
@@ -35,7 +35,7 @@ SELECT q.*, coalesce(q.stored_label, max({says}) {of_row}) AS label,
 
 
 def _who(spec: Spec) -> str:
-    # The first character tells numbers from keys.
+    # The first character distinguishes IDs from keys.
     return f"coalesce('#' || i.id, '=' || {spec.key.compared('i.key')})"
 
 
@@ -54,7 +54,7 @@ SELECT {", ".join(columns)}
 
 
 def _joins(spec: Spec) -> str:
-    """The joins of what the rows of the file refer to."""
+    """Return the joins of what the rows of the file refer to."""
     return "".join(
         f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
         for number, _reference, _column in spec.looked_up()
@@ -62,14 +62,14 @@ def _joins(spec: Spec) -> str:
 
 
 def _cells(spec: Spec, number: int, column: Column) -> list[str]:
-    """What a line says of a column, and what is there now."""
+    """Return SQL for what a line gives for a column, and for the current value."""
     is_new, now = f"s.{spec.table.id} IS NULL", current(number, column)
     is_given, wanted = f"m.g{number}", _wanted(number, column)
     otherwise = now
-    if number == spec.key_number:  # a new row is called by its key, unless it says otherwise
+    if number == spec.key_number:  # a new row gets its key, unless the line gives another value
         wanted = f"CASE WHEN {is_given} THEN {wanted} ELSE m.key END"
         is_given = f"({is_given} OR {is_new})"
-    elif column.default and not spec.expects:  # an undo file says all of a row that comes back
+    elif column.default and not spec.expects:  # an undo file has every value of a restored row
         default = f"CAST({column.default} AS {column.type})"
         otherwise = f"CASE WHEN {is_new} THEN {default} ELSE {now} END"
     cells = [f"{is_given} AS g{number}", f"{now} AS o{number}"]
@@ -84,10 +84,10 @@ def _wanted(number: int, column: Column) -> str:
 
 
 def _found(spec: Spec) -> str:
-    """The rows of the table that the lines mean; ``of_line`` tells which.
+    """Return a query for the rows of the table that the lines mean; ``of_line`` is the line.
 
-    Where a line says what else a row shall be called, and that has been done: the row that is
-    called so, if it is wholly as the line says.
+    If a line renames a row and that has already been done, it means the row with the new name,
+    provided that this row is exactly as the line says.
     """
     name = spec.table.name
     rows = f"""
@@ -112,9 +112,9 @@ SELECT m.line, true, s.ctid, s.*
 
 
 def is_named(spec: Spec, alias: str, key: str) -> str:
-    """The condition that a row of the table is the one that a key names.
+    """Return the condition that a row of the table is the one that a key names.
 
-    Where letter case does not matter, one that is exactly right comes first.
+    If letter case does not matter, an exact match takes precedence.
     """
     column = spec.key
     stored = f"{alias}.{column.stored}"
@@ -124,7 +124,7 @@ def is_named(spec: Spec, alias: str, key: str) -> str:
     return f"lower({stored}) = lower({key}) AND ({stored} = {key} OR NOT {better})"
 
 
-# Lines that mean one row
+# Lines that mean the same row
 
 
 DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
@@ -135,7 +135,7 @@ HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
 
 
 def doubled(spec: Spec) -> str:
-    """The rows that mean several rows of the table, or of another one."""
+    """Return a query for the lines that mean several rows of the table, or of another one."""
     sides = "".join(
         f" UNION ALL SELECT p.line, '{column.name}',"
         f" format('%s {side.lacks}', {quoted(label(spec))})"
@@ -152,12 +152,12 @@ SELECT p.line, '{spec.key.name}',
 
 
 def has_repeated(spec: Spec) -> str:
-    """Whether two lines mean the same."""
+    """Return a query that checks whether any lines are duplicates."""
     return f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY {_same(spec)} HAVING count(*) > 1)"
 
 
 def repeated(spec: Spec) -> str:
-    """The lines that mean the same as one before them."""
+    """Return a query for the lines that duplicate an earlier one."""
     same = f", with the same {spec.within.name}" if spec.within else ""
     where = f"CASE WHEN within IS NULL THEN '' ELSE '{same}' END" if spec.within else "''"
     return f"""
@@ -175,7 +175,7 @@ def _same(spec: Spec) -> str:
 
 
 def contradicting(spec: Spec) -> str:
-    """The lines that say something else of the same row than one before them."""
+    """Return a query for the lines that contradict an earlier line about the same row."""
     return " UNION ALL ".join(
         f"""
 SELECT p.line, '{column.name}', format('%s contradicts line %s, which says %s',
@@ -191,7 +191,7 @@ SELECT p.line, '{column.name}', format('%s contradicts line %s, which says %s',
 
 
 def gather(spec: Spec) -> str:
-    """Let one line of each row say all that its lines say of the table itself."""
+    """Return a statement that moves all values of the table itself to one line of each row."""
     gathered, sets = [], []
     for number, _column in spec.own():
         g, n = f"g{number}", f"n{number}"

@@ -1,4 +1,4 @@
-"""Rows of a file on their way to the server, and rows of a plan on their way back."""
+"""Conversion of a file's rows to COPY lines, and of a plan's cells to changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ODD = re.compile(r"[\\\t\n\r]").search
 
 
 def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
-    """Each request as COPY's text format writes it, for the table of `plan_sql.create_rows`."""
+    """Return the requests in COPY's text format, for the table of `plan_sql.create_rows`."""
     if spec.is_plain and not spec.expects:
         return _plain_lines(requests)
     return _lines(spec, requests)
@@ -22,7 +22,7 @@ def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
 
 def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
     for line, key, (value,), _expected, _within, _label in requests:
-        # Control characters were refused before, so only a backslash needs care.
+        # Control characters were rejected earlier, so only backslashes need escaping.
         if value.__class__ is str and "\\" not in key and "\\" not in value:
             yield f"{line}\t{key}\t{value}\n"
         else:
@@ -55,11 +55,11 @@ def _cell(value: Cell) -> str:
 
 
 def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
-    """What makes changes of the cells that `read_sql` asks for."""
+    """Return a function that converts the cells queried by `read_sql` to changes."""
     if spec.is_plain:
         (column,) = spec.columns
         return lambda cells: (Change(column.name, *cells),)
-    # Of each column: whether it is named, what is there, what shall be, whether that is the same.
+    # For each column: whether it is given, the old value, the new value, whether they are the same.
     parts, start = [], 0
     for column in spec.columns:
         first = start + spec.partial

@@ -1,13 +1,13 @@
 """The statements that stage the rows of a file and plan them.
 
-The stages, each one statement over all rows: the rows are copied in (`ROWS`), what they refer to is
-looked up (`reference_sql`), they are joined to the table (`create_plan`), and checked (`check_sql`;
-details are looked for only where a count says that there are some). Column number 0 of a
-specification is ``v0`` among the rows; in the plan it is ``n0`` (what it shall be) and ``o0`` (what
-it is). ``g0`` tells whether a row names it at all, ``e0`` what it is expected to be, and ``x0``
-which row of its other table it lies in. ``place`` is where the row lay in the table; it may lie
-elsewhere by now, so it tells a good order to visit rows in, and nothing else. Where rows may come
-into being, or have several lines, `gathering_sql` tells what else the plan has.
+Each stage is one statement over all rows: the rows are copied in (`ROWS`), their references are
+looked up (`reference_sql`), they are joined to the table (`create_plan`), and checked (`check_sql`,
+which queries details only if a count is not zero). Column number 0 of a specification is ``v0``
+among the rows; in the plan it is ``n0`` (the new value) and ``o0`` (the old value). ``g0`` is
+whether a row gives the column at all, ``e0`` is its expected value, and ``x0`` identifies the row
+of another table that stores it. ``place`` is where the row was stored in the table; it may have
+moved since, so it only suggests a good order for visiting rows. `gathering_sql` describes further
+columns of the plan, for rows that may be created or have several lines.
 """
 
 from __future__ import annotations
@@ -36,49 +36,49 @@ HELD = "pg_temp.aspencli_held"
 PROBLEM = "pg_temp.aspencli_problem"
 LEFT = "pg_temp.aspencli_left"
 
-# A reading database defaults to read-only transactions, which may not even make temporary tables.
+# A read-only session defaults to read-only transactions, which cannot create temporary tables.
 READ_WRITE = "SET TRANSACTION READ WRITE"
-# Else what another run commits between two statements would be neither known nor unknown.
+# Otherwise, what another run commits between two statements would be visible to only one of them.
 ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
-# work_mem is for the hash tables of these statements only; a million identifiers take about this
-# much. What is staged is counted by a tenth of the usual sample: that there is much of it, and
-# hardly anything twice, shows there as well. A server that waits for a lock would not notice that
-# its client is gone (client_connection_check_interval, from PostgreSQL 14 on).
+# work_mem is for the hash tables of these statements only; a million identifiers need about this
+# much. Staged tables are analyzed with a tenth of the usual sample, enough to show that they are
+# large and have few duplicates. A server that waits for a lock would not notice that its client is
+# gone (client_connection_check_interval, since PostgreSQL 14).
 RESOURCES = """
 SET LOCAL work_mem = '64MB'; SET LOCAL default_statistics_target = 10;
 SELECT set_config(name, '1s', true) FROM pg_settings
  WHERE name = 'client_connection_check_interval'
 """
-# Temporary tables need neither the disk nor a standby, which may be missing: the commits of a plan
-# would wait for it, and so would the server when it removes the tables of a session that ends.
+# Temporary tables need neither the disk nor a standby. If the standby were down, the commits of a
+# plan would wait for it, and so would the server when it drops the tables of an ended session.
 FLEETING = "SET synchronous_commit = off"
 FLEETING_NOW = "SET LOCAL synchronous_commit = off"
 DURABLE = "SET LOCAL synchronous_commit TO DEFAULT"
 
-# Nobody else counts what is in the tables of a run: the planner would take them for small, and
-# build its hash tables of the large table instead.
+# Autovacuum does not analyze temporary tables. Without statistics, the planner would assume that
+# they are small, and build its hash tables from the large table instead.
 ANALYSE_ROWS = f"ANALYZE {ROWS} (key)"
 
 GROUP_NAME = "SELECT name FROM aspen.groups WHERE id = :scope"
 
 
 def current(number: int, column: Column) -> str:
-    """What a row ``s`` of the table holds now."""
+    """Return SQL for the current value of a column in a row ``s`` of the table."""
     return f"t{number}.{column.stored}" if column.side else f"s.{column.stored}"
 
 
 def stored_label(spec: Spec) -> str:
-    """What messages call a row ``s``, which may be gone."""
+    """Return SQL for the label of a row ``s``, which may be gone."""
     label = f"s.{spec.table.label}"
     return f"coalesce({label}, m.label)" if spec.tells_label else label
 
 
 def sides(spec: Spec, within: str = "p.within") -> str:
-    """The joins of the other tables that a row ``s`` lies in.
+    """Return the joins of the other tables that store columns of a row ``s``.
 
     Args:
         spec: The specification.
-        within: What the row of the file lies within, where there is such a thing.
+        within: SQL for the ID of what the row of the file is within, if the specification has it.
     """
     return "".join(
         f"\n  {side.joins.format(t=f't{number}', s='s', within=within)}"
@@ -87,7 +87,7 @@ def sides(spec: Spec, within: str = "p.within") -> str:
 
 
 def create_rows(spec: Spec) -> str:
-    """The table that the rows of a file are copied to."""
+    """Return a statement that creates the table that the rows of a file are copied to."""
     columns = ["line bigint NOT NULL", f"key {spec.key.type} NOT NULL"]
     columns += ["label varchar"] if spec.tells_label else []
     columns += ["vw varchar"] if spec.within else []
@@ -99,7 +99,7 @@ def create_rows(spec: Spec) -> str:
 
 
 def create_plan(spec: Spec) -> str:
-    """The rows, each with what is there now."""
+    """Return a statement that creates the plan: the rows, each with its current values."""
     table = spec.table
     columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.ctid AS place"]
     columns += [] if spec.key.stored == table.label else [f"{stored_label(spec)} AS label"]
@@ -126,14 +126,14 @@ SELECT {", ".join(columns)}
 
 
 def find_renamed(spec: Spec, number: int) -> str:
-    """Find the rows that were renamed before as the file says, and are wholly as it says.
+    """Return a statement that finds rows that already are exactly as the file renames them.
 
-    Their key is not there any more, and no other row of the file means them. Nothing is ever
-    written to what is found so.
+    Their old key no longer exists, and no other row of the file means them. Rows found this way
+    are never written to.
 
     Args:
         spec: The specification.
-        number: The column by which rows are found, and which changes.
+        number: The number of the column by which rows are found, which changes.
     """
     table = spec.table
     key = spec.columns[number].stored
@@ -153,7 +153,7 @@ UPDATE {PLAN} p SET {", ".join(sets)}
 
 
 def analyse_plan(spec: Spec) -> str:
-    """Count what is in the plan; see `ANALYSE_ROWS`."""
+    """Return a statement that analyzes the plan; see `ANALYSE_ROWS`."""
     columns = ["id", *(f"n{number}" for number, _column in spec.unique())]
     return f"ANALYZE {PLAN} ({', '.join(columns)})"
 
@@ -165,26 +165,26 @@ CREATE TEMPORARY TABLE aspencli_problem (
 ) {KEPT}
 """
 CREATE_LEFT = f"CREATE TEMPORARY TABLE aspencli_left (LIKE {PLAN}) {KEPT}"
-"""What was left out of the plan, as it was planned: a report shows what these rows hold."""
+"""The rows left out of the plan, as they were planned, so that reports can show them."""
 
 
 def count(spec: Spec) -> str:
-    """What the plan comes to.
+    """Return a query for the totals of the plan.
 
-    ``own`` rows change in the table itself, ``kept`` rows of it stay as they are. For a column that
-    lies in another table: ``aside0`` rows change it, ``same0`` have it already, ``put0`` make it,
-    ``dropped0`` take it away, and ``lacking0`` have no place for it. Where rows may come and go:
+    ``own`` rows change in the table itself, and ``kept`` rows of it do not. For a column in another
+    table: ``aside0`` rows update it, ``same0`` already have the value, ``put0`` insert it,
+    ``dropped0`` delete it, and ``lacking0`` have no row there. If rows may be created or deleted:
     ``created``, ``deleted`` and ``touched`` rows of the table, however many lines they have.
     """
     return f"SELECT {_counts(spec)} FROM {PLAN} p"
 
 
 def count_all(spec: Spec) -> str:
-    """The same, and whether anything stands there twice.
+    """Return a query for the same totals and the number of duplicates.
 
     ``repeated_ids`` is how often a row of the table is named again. ``repeated_0`` is how often a
-    value of column 0 is wanted again, among the rows that change it; hashes are compared, at half
-    the price of texts, so that it may (hardly ever) be too many.
+    value of column 0 is wanted again, among the rows that change it. It compares hashes, at half
+    the cost of texts, so it may (very rarely) be too high.
     """
     repeated = ["count(p.id) - count(DISTINCT p.id) AS repeated_ids"]
     for number, _column in spec.unique():

@@ -1,4 +1,4 @@
-"""From the rows of a file to a plan: what changes, what is so already, what cannot be and why."""
+"""Making a plan from the rows of a file: changed and unchanged rows, and problems."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ASIDE = ("aside", "same", "put", "dropped")
 
 
 class Aside(NamedTuple):
-    """What happens to a column that lies in another table, in rows.
+    """Row counts for a column in another table.
 
     Attributes:
-        changed: How many change it.
-        same: How many name it as it is.
-        put: How many make a row there.
-        dropped: How many take one away.
+        changed: Rows that update it.
+        same: Rows that give its current value.
+        put: Rows that insert a row there.
+        dropped: Rows that delete one there.
     """
 
     changed: int
@@ -32,14 +32,14 @@ class Aside(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """A plan, and what only its writing needs to know.
+    """A plan, and the details that are needed only to write it.
 
     Attributes:
         plan: The plan.
-        own: How many rows change in the table itself.
-        kept: How many rows of the table stay as they are.
-        aside: What happens to each column that lies in another table.
-        detours: How many rows give up their value first, for each column where some do.
+        own: The number of rows that change in the table itself.
+        kept: The number of rows of the table that do not change.
+        aside: The row counts for each column in another table.
+        detours: The number of rows that give up their value first, for each column with any.
     """
 
     plan: Plan
@@ -50,19 +50,19 @@ class Made:
 
 
 def look_up(run: Statements, spec: Spec) -> None:
-    """Find out what the rows of the file refer to, within a transaction that is open."""
+    """Look up what the rows of the file refer to, within the open transaction."""
     for number, reference, _column in spec.looked_up():
         run.run(reference_sql.create_found(number, reference, plan_sql.ROWS))
 
 
 def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
-    """Compare the rows of the file with the table, within a transaction that is open.
+    """Compare the rows of the file with the table, within the open transaction.
 
     Args:
-        run: Where the rows are.
-        spec: What is changed.
-        skip_moved: Leave out the rows that do not hold what was expected of them, or are gone.
-        force: Plan those that do not hold it all the same.
+        run: The statements of the run.
+        spec: The specification of what changes.
+        skip_moved: Leave out the rows that do not hold the expected values, or are gone.
+        force: Plan rows that do not hold the expected values anyway.
     """
     look_up(run, spec)
     run.run(gathering_sql.create_plan(spec) if spec.creates else plan_sql.create_plan(spec))
@@ -79,8 +79,8 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
             run.run(plan_sql.find_renamed(spec, spec.key_number))
             counts = run.run(plan_sql.count_all(spec)).one()
         is_clean = _find_repeated_keys(run, spec, counts)
-    # A value that two rows want is looked for among the rows that change: one that stays holds its
-    # own, and is found as its holder. That is so only where every row is known, and known once.
+    # Duplicate values are looked for among changing rows only, because an unchanged row is found as
+    # the holder of its own value. This works only if every row is found, and only once.
     at_once = not is_clean or counts.unknown or spec.expects or spec.creates
     if at_once:
         is_clean &= _find_repeated_values(run, spec, None)
@@ -98,7 +98,7 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
 def _unusable(
     run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool
 ) -> Iterator[str]:
-    """Queries for the rows that cannot be applied, whatever the other rows are."""
+    """Yield queries for the rows that cannot be applied, whatever the other rows are."""
     if counts.moved and not force:
         yield check_sql.moved_cells(spec)
     if counts.unknown:
@@ -118,7 +118,7 @@ def _unusable(
 
 
 def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
-    """Whether no two rows of the file name the same row of the table."""
+    """Report rows of the file that name the same row of the table; return True if none do."""
     is_repeated = counts.repeated_ids
     if counts.unknown:
         is_repeated = run.run(check_sql.HAS_REPEATED_KEY).scalar()
@@ -128,12 +128,12 @@ def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
 
 
 def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
-    """Whether no two rows of the file want the same value of a unique column.
+    """Report rows of the file that want the same unique value; return True if there are none.
 
     Args:
-        run: Where the rows are.
-        spec: What is changed.
-        counts: What was counted; None to look at rows, too, that do not change.
+        run: The statements of the run.
+        spec: The specification of what changes.
+        counts: The totals of the plan; None to include rows that do not change.
     """
     is_clean = True
     for number, column in spec.unique():
@@ -148,7 +148,7 @@ def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
 
 
 def _find_holders(run: Statements, spec: Spec, *, skip_taken: bool) -> bool:
-    """Whether other rows of the table hold what a row of the file wants."""
+    """Report wanted values that other rows keep; return True if other rows hold any."""
     if not any(run.run(check_sql.has_held(spec, *each)).scalar() for each in spec.unique()):
         return False
     run.run(check_sql.create_held(spec))
@@ -167,7 +167,7 @@ def _summed(
     left_out = problems = 0
     detours: dict[int, int] = {}
     now = counts
-    if not is_clean or is_held:  # rows were left out, or stand in the way
+    if not is_clean or is_held:  # rows were left out, or have problems
         now = run.run(plan_sql.count(spec)).one()
         found = run.run(plan_sql.TOTAL_PROBLEMS).one()
         left_out, problems = found.left_out, found.problems

@@ -1,4 +1,4 @@
-"""The statements that tell what a plan is: its rows, and what stands in its way."""
+"""The statements that read a plan: its rows and its problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SELECT line, column_name, reason FROM {PROBLEM}
 
 
 def rows(spec: Spec, *, changed_only: bool) -> str:
-    """The plan, by line."""
+    """Return a query for the plan, by line."""
     where = changes(spec) if changed_only else is_there(spec)
     cells = []
     for number, column in spec.numbered():
@@ -32,11 +32,11 @@ SELECT p.line, {_named(spec, "p.key", "p.label")}{_beside(spec)}, {", ".join(cel
 
 
 def outcomes(spec: Spec, *, with_left: bool = False) -> str:
-    """Every row of the file, by line, with what stands in its way.
+    """Return a query for every row of the file, by line, with its problems.
 
     Args:
         spec: The specification.
-        with_left: Whether rows may have been left out of the plan; what they hold is told, too.
+        with_left: Whether rows may have been left out of the plan; their values are included.
     """
     planned = f"(SELECT * FROM {PLAN} UNION ALL SELECT * FROM {LEFT})" if with_left else PLAN
     cells = []
@@ -57,16 +57,16 @@ SELECT m.line, {named}, f.reason, f.left_out{_beside(spec, "m.vw")},
 
 
 def _named(spec: Spec, key: str, label: str) -> str:
-    """What a row is called: as the file does, unless that is a number and it tells a word, too."""
+    """Return SQL for a row's name: its label if the file has labels besides keys, else its key."""
     return f"coalesce({label}, {key}::text)" if spec.tells_label else f"{key}::text"
 
 
 def _beside(spec: Spec, given: str = "NULL") -> str:
-    """What a row says beside its columns: what becomes of it, what it lies within, if it leads.
+    """Return SQL for a row's action, what it is within, whether it leads, and its key.
 
     Args:
         spec: The specification.
-        given: What stands in the file for the latter, where nothing was found.
+        given: SQL for what the file says that it is within, used if nothing was found.
     """
     if not spec.creates:
         return ""
@@ -77,9 +77,9 @@ def _beside(spec: Spec, given: str = "NULL") -> str:
 
 
 def _cells(number: int, column: Column, after: str) -> list[str]:
-    """What a row says of a column: what is there, and what shall be.
+    """Return SQL for a column's old and new value.
 
-    Of a reference also whether that is the same, for two of them may be called the same.
+    For a reference, also whether they are the same, because two rows may have the same name.
     """
     before = shown(column, f"p.o{number}")
     if not column.reference:
@@ -89,7 +89,7 @@ def _cells(number: int, column: Column, after: str) -> list[str]:
 
 
 def moved_cells(spec: Spec) -> str:
-    """Each column of the plan that does not hold what was expected of it, by line."""
+    """Return a query for the columns that do not hold the expected value, by line."""
     found = " UNION ALL ".join(
         f"""
 SELECT p.line, p.key::text AS key, {_placed(spec, column)} AS label, '{column.name}' AS column_name,
@@ -109,7 +109,7 @@ def _placed(spec: Spec, column: Column) -> str:
 
 
 def moved_since(spec: Spec) -> str:
-    """What somebody changed since the plan was made; line and text."""
+    """Return a query for rows changed by someone else since the plan was made; line and text."""
     table, key = spec.table, spec.key
     cases = [(f"s.{table.id} IS NULL", "'is gone'")]
     if table.scope:
@@ -142,7 +142,7 @@ SELECT p.line, format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec)
 
 
 def gone_since(spec: Spec) -> str:
-    """What rows of the plan refer to and somebody deleted since; line and text."""
+    """Return a query for references of the plan to rows deleted since; line and text."""
     return " UNION ALL ".join(
         f"""
 SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number}) AS text
@@ -155,7 +155,7 @@ SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number
 
 
 def taken_since(spec: Spec) -> str:
-    """What somebody took since that a row of the plan wants; line and text."""
+    """Return a query for values of the plan that another row has taken since; line and text."""
     table = spec.table
     return " UNION ALL ".join(
         f"""
@@ -173,5 +173,5 @@ SELECT p.line, format('line %s: %s is held by {table.noun} %s now', p.line,
 
 
 def first(found: str) -> str:
-    """The first of such rows, and how many there are."""
+    """Return a query for the first of such rows, and their total number."""
     return f"SELECT text, count(*) OVER () AS total FROM ({found}) found ORDER BY line LIMIT 200"

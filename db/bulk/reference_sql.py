@@ -1,8 +1,8 @@
-"""The statements that find what the rows of a file refer to: by number, or as people call it.
+"""The statements that find what the rows of a file refer to, by ID or by name.
 
-A text that is exactly right comes first; where none is, letter case does not matter. What means
-several rows (one by its number, perhaps, and another by its name), or none, is left without a
-number, and told with what is near.
+Exact matches come first; if there are none, letter case is ignored. A text that means several rows
+(perhaps one by its ID and another by its name), or none, gets no ID; it is reported with a similar
+name if there is one.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from __future__ import annotations
 from db.bulk.carrying import KEPT
 from db.bulk.spec import Column, Reference
 
-_NEAR_TEXTS = 20  # texts for which something near is looked for
+_NEAR_TEXTS = 20  # texts for which similar names are looked up
 _IS_NUMBER = r"^(0|[1-9]\d{0,8})$"
 _LAST = "regexp_replace(lower(text), '^.* / ', '')"
 
 
 def found(number: int | str) -> str:
-    """The table of what was found for a column."""
+    """Return the name of the table of what was found for a column."""
     return f"pg_temp.aspencli_found{number}"
 
 
 def _plain(reference: Reference, text: str) -> str:
-    """A text as it is compared."""
+    """Return SQL for a text as it is compared."""
     if not reference.is_path:
         return f"btrim({text})"
-    # Blank parts at the end, as an export of all levels has them, say nothing.
+    # Blank parts at the end, as in an export of all levels, are ignored.
     spaced = rf"regexp_replace(btrim({text}), '\s*/[\s/]*', ' / ', 'g')"
     return f"regexp_replace({spaced}, ' / $', '')"
 
 
 def _known(reference: Reference, cells: str) -> str:
-    """All that rows of the table are called, as it is compared: ``text``, and further cells."""
+    """Return a query for all names of the table's rows, as compared: other cells, then ``text``."""
     return " UNION ALL ".join(
         f"SELECT {cells}{_plain(reference, text)} AS text FROM {reference.table} r"
         for text in reference.texts
@@ -38,11 +38,11 @@ def _known(reference: Reference, cells: str) -> str:
 
 
 def create_found(number: int | str, reference: Reference, rows: str) -> str:
-    """What each text of a column means: its number, or all that it might mean.
+    """Return a statement that finds what each text of a column means: an ID, or all candidates.
 
     Args:
-        number: The column.
-        reference: What it refers to.
+        number: The number of the column.
+        reference: The table that it refers to.
         rows: The table of the file's rows.
     """
     table, key = reference.table, reference.id
@@ -76,7 +76,7 @@ SELECT w.given, w.text, m.ids, CASE WHEN cardinality(m.ids) = 1 THEN m.ids[1] EN
 
 
 def has_unresolved(number: int | str) -> str:
-    """Whether a text means nothing, or several rows."""
+    """Return a query that checks whether any text means no row, or several rows."""
     return f"SELECT EXISTS (SELECT FROM {found(number)} WHERE id IS NULL)"
 
 
@@ -84,10 +84,10 @@ HAS_DISTANCES = "SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'levenshtein
 
 
 def find_near(number: int | str, reference: Reference) -> str:
-    """Find what is near those that mean nothing.
+    """Return a statement that finds a similar name for each text that means no row.
 
-    That is one that ends with all of it, has the same last part of a path, or differs by a few
-    letters, in this order.
+    That is a name that ends with the whole text, has the same last part of a path, or differs by a
+    few letters, in this order.
     """
     bound = "greatest(2, length(w.text) / 4)"
     return f"""
@@ -113,12 +113,12 @@ UPDATE {found(number)} f SET near = n.text FROM near n WHERE n.given = f.given
 def unresolved(
     number: int | str, reference: Reference, column: Column, rows: str, plan: str
 ) -> str:
-    """Each row of a plan whose text means nothing, or several rows: line, column, reason.
+    """Return a query for rows whose text means no row, or several rows: line, column, reason.
 
     Args:
-        number: The column.
-        reference: What it refers to.
-        column: The same, for its name.
+        number: The number of the column.
+        reference: The table that it refers to.
+        column: The column itself, for its name.
         rows: The table of the file's rows.
         plan: The table of the plan's rows.
     """
@@ -137,7 +137,7 @@ SELECT p.line, '{column.name}', CASE
 
 
 def shown(column: Column, value: str) -> str:
-    """A value as people read it."""
+    """Return SQL for a value as people read it."""
     reference = column.reference
     if not reference:
         return f"{value}::text"

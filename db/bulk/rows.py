@@ -1,4 +1,4 @@
-"""What a bulk run is told, and what it tells."""
+"""The input and output rows of a bulk run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Keep(Enum):
-    """That a row leaves a column as it is."""
+    """A marker for a column that a row leaves unchanged."""
 
     KEEP = "keep"
 
@@ -18,21 +18,21 @@ class Keep(Enum):
 KEEP: Final = Keep.KEEP
 
 Value = str | None
-"""What a column holds, as text; None for nothing."""
+"""The value of a column, as text; None for NULL."""
 Cell = str | Keep | None
-"""What a row says of a column."""
+"""The value that a row gives for a column, or `KEEP`."""
 
 
-class Request(NamedTuple):  # made a million times: three times faster than a frozen dataclass
+class Request(NamedTuple):  # created a million times: three times faster than a frozen dataclass
     """One row of a file.
 
     Attributes:
-        line: Its line in the file; no two rows have the same.
-        key: What finds the row of the table.
-        values: What each column of the specification shall hold.
-        expected: What each of them that changes must hold now; None when any will do.
-        within: Where the values lie that lie in other tables, if the specification asks for it.
-        label: What messages call the row when it is gone, if the specification asks for it.
+        line: The line in the file; no two rows have the same.
+        key: The key by which the row of the table is found.
+        values: The new value of each column of the specification.
+        expected: The value that each changing column must hold now; None if any will do.
+        within: Where values in other tables belong, if the specification requires it.
+        label: The label of the row in case it is gone, if the specification requires it.
     """
 
     line: int
@@ -45,17 +45,17 @@ class Request(NamedTuple):  # made a million times: three times faster than a fr
 
 _Fields = tuple[int, str, tuple[Cell, ...], tuple[Cell, ...] | None, Value, Value]
 make_request: Callable[[_Fields], Request] = partial(tuple.__new__, Request)
-"""A `Request` of its fields, all of them and in their order, at a third of the price."""
+"""Creates a `Request` from all its fields, in order, at a third of the cost."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a row cannot be applied.
+    """A reason why a row cannot be applied.
 
     Attributes:
-        line: Its line in the file.
-        column: The column at fault; empty when it is the line as a whole.
-        reason: What is wrong with it, as the end of a sentence.
+        line: The line in the file.
+        column: The column at fault; empty if it is the line as a whole.
+        reason: The reason, as the end of a sentence.
     """
 
     line: int
@@ -64,13 +64,13 @@ class Problem:
 
 
 class Change(NamedTuple):
-    """What a row says of one column; both may be the same.
+    """The old and new value of one column, which may be the same.
 
     Attributes:
-        column: Its name.
-        before: What is there now; None for nothing, or where that is not known.
-        after: What shall be there.
-        same: Whether they are the same, where their texts do not tell.
+        column: The name of the column.
+        before: The current value; None if it is NULL or unknown.
+        after: The new value.
+        same: Whether they are the same, if their texts do not show it.
     """
 
     column: str
@@ -80,19 +80,19 @@ class Change(NamedTuple):
 
     @property
     def is_same(self) -> bool:
-        """Whether it is so already."""
+        """Return True if the value does not change."""
         return self.before == self.after if self.same is None else self.same
 
 
 class PlannedRow(NamedTuple):
-    """What will happen to one row.
+    """The plan for one row.
 
     Attributes:
-        line: Its line in the file.
-        key: As in the file.
-        changes: What it says of each column that it names.
-        becomes: ``create`` or ``delete``, where the row comes into being, or goes.
-        within: Where those values lie that lie in other tables, if there are several places.
+        line: The line in the file.
+        key: The key, as in the file.
+        changes: The old and new value of each column that the row gives.
+        becomes: ``create`` or ``delete``, if the row is created or deleted.
+        within: Where values in other tables belong, if that is ambiguous.
     """
 
     line: int
@@ -103,21 +103,21 @@ class PlannedRow(NamedTuple):
 
     @property
     def action(self) -> str:
-        """``create``, ``delete``, ``change``, or ``same`` where it is so already."""
+        """Return ``create``, ``delete``, ``change``, or ``same`` if nothing changes."""
         is_same = all(change.is_same for change in self.changes)
         return self.becomes or ("same" if is_same else "change")
 
 
 class MovedRow(NamedTuple):
-    """A column that does not hold what was expected of it.
+    """A column that does not hold the expected value.
 
     Attributes:
-        line: Its line in the file.
-        key: As in the file.
-        label: How messages name the row.
-        column: The column's name.
-        expected: What it was to hold.
-        found: What it holds.
+        line: The line in the file.
+        key: The key, as in the file.
+        label: The name of the row in messages.
+        column: The name of the column.
+        expected: The expected value.
+        found: The current value.
     """
 
     line: int
@@ -129,14 +129,14 @@ class MovedRow(NamedTuple):
 
 
 class AssessedRow(NamedTuple):
-    """One row of the file, whether it can be applied or not.
+    """One row of the file, whether or not it can be applied.
 
     Attributes:
-        line: Its line in the file.
-        key: As in the file.
-        changes: What it says of each column that it names.
-        reason: Why it is not applied; None when it is.
-        left_out: Whether it was left out of the plan, instead of forbidding it.
+        line: The line in the file.
+        key: The key, as in the file.
+        changes: The old and new value of each column that the row gives.
+        reason: The reason why it is not applied; None if it is.
+        left_out: Whether it was left out of the plan, instead of blocking it.
         becomes: See `PlannedRow`.
         within: See `PlannedRow`.
     """
@@ -152,19 +152,19 @@ class AssessedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a file means for the database as it is now.
+    """The effect of a file on the database as it is now.
 
     Attributes:
-        rows: How many rows the file has.
-        to_change: How many will be written.
-        already: How many are so already.
-        left_out: How many are left alone; only where that was asked for.
-        detours: How many values have to be given up first, because another row takes them.
-        problems: How many problems there are; with any, nothing can be applied.
-        forced: How many are planned although they do not hold what was expected of them.
-        passed_on: How many rows pass on to others what rows are found by. The same file would then
-            find other rows the next time.
-        tally: What that is in rows of the table, where these may come and go.
+        rows: The number of rows in the file.
+        to_change: The number of rows that will be written.
+        already: The number of unchanged rows.
+        left_out: The number of skipped rows; only if skipping was requested.
+        detours: The number of values that must be given up first, because another row takes them.
+        problems: The number of problems; with any, nothing can be applied.
+        forced: The number of rows planned although they do not hold the expected values.
+        passed_on: The number of rows that pass their key on to another row. The same file would
+            then find other rows the next time.
+        tally: The same in rows of the table, if these may be created and deleted.
     """
 
     rows: int
@@ -180,7 +180,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many rows of the table come, go, and change otherwise; each may have several lines."""
+    """Counts of rows of the table that are created, deleted, or updated, whatever their lines."""
 
     created: int
     deleted: int

@@ -1,4 +1,4 @@
-"""A bulk run on one table: staged, planned in SQL, applied in one transaction."""
+"""A bulk run on one table: staged, planned in SQL, and applied in one transaction."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from db.rights import Right, lacking
 from db.transactions import CURRENT, DatabaseIdentity, identify
 
 _SINCE: dict[str, Callable[[Spec], str]] = {
-    "23503": read_sql.gone_since,  # what a foreign key refers to
-    "23505": read_sql.taken_since,  # what a unique constraint allows once
+    "23503": read_sql.gone_since,  # foreign_key_violation
+    "23505": read_sql.taken_since,  # unique_violation
 }
 
 
@@ -36,19 +36,19 @@ _NOTHING_BESIDE = (None, None, None, None)
 
 
 class _MovedError(Exception):
-    """A row was not as planned; leaves the transaction."""
+    """A row that is not as planned; raised to leave the transaction."""
 
 
 class BulkRun:
     """One bulk run on one connection: `load`, `plan`, and perhaps `apply`.
 
-    Between the three no transaction is open, so that an operator who is asked holds no lock. Memory
-    does not grow with the number of rows: they live in temporary tables of the server.
+    No transaction is open between the three, so no locks are held while an operator is prompted.
+    Memory use does not grow with the number of rows, which are in temporary tables on the server.
 
     Args:
-        database: Where; `apply` needs one that may write.
-        spec: What is changed, and how its rows are found.
-        scope: What the run is bound to, such as the id of a group; None where the table has none.
+        database: The database; `apply` needs one that may write.
+        spec: The specification of what changes and how rows are found.
+        scope: The scope of the run, such as a group ID; None if the table has none.
     """
 
     def __init__(self, database: Database, spec: Spec, scope: int | None):
@@ -75,28 +75,28 @@ class BulkRun:
         trace: TracebackType | None,
     ) -> None:
         self._statements.close()
-        # The temporary tables go with the server's session, so it must not return to the pool.
+        # Ending the session drops its temporary tables, so it must not return to the pool.
         self._connection.invalidate()
         self._connection.close()
 
     @property
     def encoding(self) -> str | None:
-        """Python's name for the database's encoding; None where it stores every character."""
+        """Return Python's name for the database encoding; None if it can store every character."""
         name = driver_of(self._connection).get_parameter_status("server_encoding")
         return None if name in {None, "UTF8", "SQL_ASCII"} else encodings[name]
 
     def identity(self) -> DatabaseIdentity:
-        """Which database it works on."""
+        """Return the identity of the database."""
         return identify(self._connection)
 
     def scope_name(self) -> str | None:
-        """The name of the group that it is bound to; None when there is no such group."""
+        """Return the name of the group in scope; None if there is no such group."""
         with self._connection.begin():
             name = self._statements.run(plan_sql.GROUP_NAME).scalar()
         return None if name is None else str(name)
 
     def load(self, requests: Iterable[Request]) -> int:
-        """Copy the rows of the file to the server; how many they are."""
+        """Copy the rows of the file to the server, and return their number."""
         with self._statements.staging():
             with temporary_tables(self._connection):
                 self._statements.run(plan_sql.create_rows(self._spec))
@@ -105,12 +105,12 @@ class BulkRun:
         return count
 
     def plan(self, *, skip_moved: bool = False, force: bool = False) -> Plan:
-        """Compare the rows of the file with the table, and find what stands in their way.
+        """Compare the rows of the file with the table, and find their problems.
 
         Args:
-            skip_moved: Leave out the rows that do not hold what was expected of them, instead of
+            skip_moved: Leave out the rows that do not hold the expected values, instead of
                 counting them as problems; see `left_out`.
-            force: Plan them too, whatever they hold; see `moved`.
+            force: Plan them anyway, whatever they hold; see `moved`.
         """
         self._skips_moved = skip_moved
         with self._statements.staging(of_one_moment=True):
@@ -121,7 +121,7 @@ class BulkRun:
         """Add to the problem of each of these lines why its key names no row.
 
         Args:
-            unknown: For each line what is odd about its key, and the key that may be meant.
+            unknown: For each line, what is odd about its key, and the key that may be meant.
         """
         words = [found[0] for found in unknown.values()]
         near = [found[1] for found in unknown.values()]
@@ -131,22 +131,22 @@ class BulkRun:
             )
 
     def problems(self) -> Generator[Problem, None, None]:
-        """Everything that stands in the way, by line."""
+        """Yield all problems, by line."""
         for row in self._statements.stream(read_sql.PROBLEMS):
             yield Problem(row.line, row.column_name, row.reason)
 
     def left_out(self) -> Generator[Problem, None, None]:
-        """The rows that were left out of the plan, and why, by line."""
+        """Yield the rows that were left out of the plan, and why, by line."""
         for row in self._statements.stream(read_sql.LEFT_OUT):
             yield Problem(row.line, row.column_name, row.reason)
 
     def moved(self) -> Generator[MovedRow, None, None]:
-        """What the rows of the plan hold that was not expected of them, by line."""
+        """Yield the unexpected values in rows of the plan, by line."""
         for row in self._statements.stream(read_sql.moved_cells(self._spec)):
             yield MovedRow(*row)
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
-        """Every row of the file, by line, with the reason why it is not applied, if any."""
+        """Yield every row of the file, by line, with the reason why it is not applied, if any."""
         skipped = 4 + self._beside
         label = self._spec.key.name
         query = read_sql.outcomes(self._spec, with_left=self._skips_moved)
@@ -161,7 +161,7 @@ class BulkRun:
     def rows(
         self, *, limit: int | None = None, changed_only: bool = False
     ) -> Generator[PlannedRow, None, None]:
-        """The plan, by line of the file."""
+        """Yield the plan, by line of the file."""
         query = read_sql.rows(self._spec, changed_only=changed_only)
         skipped = 2 + self._beside
         for row in self._statements.stream(query, limit=limit):
@@ -170,7 +170,7 @@ class BulkRun:
             yield PlannedRow(row[0], row[1], changes, becomes if leads else None, within)
 
     def lacking_rights(self) -> list[Right]:
-        """Return the rights that `apply` would need and the user does not have."""
+        """Return the privileges that `apply` would need and the user does not have."""
         made, spec = self._ready(), self._spec
         own = tuple(column.stored for _number, column in spec.own())
         tally, wanted = made.plan.tally, []
@@ -197,22 +197,22 @@ class BulkRun:
         before_commit: Callable[[], None] = lambda: None,
         begun: Callable[[int], None] = lambda _transaction: None,
     ) -> Path:
-        """Write the plan, all of it or nothing.
+        """Write the whole plan, or nothing.
 
         Args:
-            write_undo: Is handed a function that writes the undo rows to an open file; it must
-                return only when that file is safe on disk.
-            before_commit: Is called when everything but the commit is done.
-            begun: Is called with the transaction's id before anything is written or locked.
+            write_undo: Called with a function that writes the undo rows to an open file; it must
+                return only when that file is safely on disk.
+            before_commit: Called when everything but the commit is done.
+            begun: Called with the transaction ID before anything is written or locked.
 
         Returns:
-            The undo file. Where nothing was written there is none.
+            The undo file, which is deleted if nothing was written.
 
         Raises:
-            RowsMovedError: Somebody else changed these rows meanwhile; nothing was written.
+            RowsMovedError: Someone else changed these rows meanwhile; nothing was written.
             IntegrityError: The database refused it for another reason; nothing was written.
-            OutcomeUnknownError: The connection was lost at the commit and did not come back; the
-                undo file stays.
+            OutcomeUnknownError: The connection was lost at the commit and could not be restored;
+                the undo file is kept.
         """
         if not self._database.writable:
             raise RuntimeError("apply() needs a database that may write")
@@ -224,7 +224,7 @@ class BulkRun:
             since = _SINCE.get(getattr(error.orig, "pgcode", ""))
             moved = self._moved(since) if since else None
             if moved is None or not moved.rows:
-                raise  # nobody's doing: the next number may be taken already, for example
+                raise  # no one else's change: the next ID may already be taken, for example
             raise moved from error
 
     def _transact(
@@ -284,7 +284,7 @@ class BulkRun:
         self._write_aside(made)
 
     def _write_aside(self, made: Made) -> None:
-        """Write the values that lie in other tables, and lock those that do not change."""
+        """Write the values in other tables, and lock those that do not change."""
         spec = self._spec
         for number, side, column in spec.aside():
             count = made.aside[number]
@@ -306,7 +306,7 @@ class BulkRun:
         return RowsMovedError([row.text for row in rows], rows[0].total if rows else 0)
 
     def _moved_anyhow(self) -> str:
-        """Where rows come and go, one thing that moved may show as another."""
+        """Return a query for every kind of conflict, because one kind can show up as another."""
         with self._connection.begin():
             links = creating.links(self._statements, self._spec)
         found = [read_sql.moved_since(self._spec), creating_sql.come_since(self._spec)]

@@ -1,4 +1,4 @@
-"""What bulk runs may change of samples, and how samples are found."""
+"""Columns of samples that bulk runs may change, and how samples are found."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ COLUMNS = {
     column.name: column
     for column in (PRIVATE, PUBLIC, COLLECTION_DATE, SEQUENCING_DATE, PRIVACY, LOCATION)
 }
-"""Whatever a bulk run may change of samples, by its name."""
+"""The columns of samples that a bulk run may change, by name."""
 
 RENAME = Spec(SAMPLES, key=PRIVATE, columns=(PUBLIC,))
-"""New public identifiers for samples that are known by their private ones."""
+"""New public identifiers for samples found by their private ones."""

@@ -1,8 +1,8 @@
-"""What a bulk run is about: one table, the rows it may touch, how they are found, what changes.
+"""The specification of a bulk run: its table, its scope, how rows are found, and what changes.
 
-The statements of `plan_sql`, `check_sql`, `read_sql` and `write_sql` are made from such a
-specification, whose names are this program's own constants; whatever comes from a file is bound
-or copied.
+The statements of `plan_sql`, `check_sql`, `read_sql` and `write_sql` are built from such a
+specification, whose names are this program's own constants; all values from a file are bound or
+copied.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class Table:
     """A table whose rows are changed.
 
     Attributes:
-        name: With its schema.
-        noun: What messages call a row.
-        lacks: How messages say that a row is not there; its key follows.
-        scope: The column that holds what a run is bound to, such as the group; None for none.
+        name: The name, including the schema.
+        noun: The word for a row in messages.
+        lacks: The message that a row does not exist, to be followed by its key.
+        scope: The column that limits a run to some rows, such as those of a group; None for none.
         label: The column by which messages name a row; a text that is unique within the scope.
-        id: The column that identifies a row for good.
+        id: The column that identifies a row permanently.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Reference:
-    """Another table that a column refers to: by its number, or by what people call its rows.
+    """Another table that a column refers to; files give its rows by ID or by name.
 
     Attributes:
-        table: With its schema.
-        noun: What messages call a row.
-        text: What people call a row ``r``, in SQL.
-        also: What else people call it, in SQL.
-        is_path: Whether that is a path such as ``Europe / Greece``, whatever spaces it has.
-        id: The column that the number is of.
+        table: The name, including the schema.
+        noun: The word for a row in messages.
+        text: SQL for the name of a row ``r``.
+        also: SQL for an alternative name.
+        is_path: Whether the name is a path such as ``Europe / Greece``, with any spacing.
+        id: The column with the ID.
     """
 
     table: str
@@ -54,23 +54,23 @@ class Reference:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All that a row may be called."""
+        """Return SQL for each name that a row may have."""
         return (self.text, self.also) if self.also else (self.text,)
 
 
 @dataclass(frozen=True)
 class Side:
-    """Another table in which a column of a row lies.
+    """Another table that stores a column of a row.
 
     Attributes:
-        table: With its schema.
-        id: What identifies its rows.
-        joins: SQL that joins it as ``{t}`` to a row ``{s}``; further names must begin with ``{t}``.
-            ``{within}`` is what the row of the file lies within, where there is such a thing.
-        owner: The condition, in SQL, that a row ``{t}`` is still that of the row ``p`` of a plan.
-        lacks: How messages say that a row has none there, or has several.
-        inserts: Where a row of it comes with a value and goes with it: what else a new one holds,
-            in SQL, of the row ``p`` of a plan. None where rows are there already or not at all.
+        table: The name, including the schema.
+        id: The column that identifies its rows.
+        joins: SQL that joins it as ``{t}`` to a row ``{s}``; other aliases must begin with ``{t}``.
+            ``{within}`` is what the row of the file is within, if the specification has it.
+        owner: The SQL condition that a row ``{t}`` still belongs to the row ``p`` of a plan.
+        lacks: The message that a row has none there, or has several.
+        inserts: If rows are inserted and deleted along with their value: the other columns of a
+            new one, as SQL over the row ``p`` of a plan. None if they never are.
     """
 
     table: str
@@ -83,21 +83,21 @@ class Side:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that finds rows, or that changes.
+    """A column by which rows are found, or that changes.
 
     Attributes:
-        name: What files, reports and messages call it.
-        stored: What the table calls it.
-        type: Its type in SQL.
+        name: The name in files, reports and messages.
+        stored: The name in the table.
+        type: The SQL type.
         nullable: Whether it may be cleared.
-        unique: Whether no two rows of the scope may hold the same; such a column is a text.
-        verb: How messages say what a row holds: ``is named``.
-        reference: What it refers to; files then name that by number or by text.
-        side: The other table that it lies in.
-        fold: Whether letter case does not matter when rows are found by it, or when it is unique.
-        default: What a new row holds in it that does not say, in SQL.
-        needed: Why a new row has to say; None where it need not.
-        hidden: Whether no file has it, and it is not shown; a new row has its default.
+        unique: Whether no two rows of the scope may have the same value; such a column is a text.
+        verb: The words that introduce its value in messages, such as ``is named``.
+        reference: The table that it refers to; files then give the ID or the name of a row.
+        side: The other table that stores it.
+        fold: Whether letter case is ignored in lookups and for uniqueness.
+        default: SQL for the value in a new row that does not give one.
+        needed: The reason why a new row must give a value; None if it need not.
+        hidden: Whether it is never in files and never shown; new rows get the default.
     """
 
     name: str
@@ -114,22 +114,22 @@ class Column:
     hidden: bool = False
 
     def compared(self, value: str) -> str:
-        """A value of it as it is compared with others, where letter case may not matter."""
+        """Return SQL for a value as it is compared, in lowercase if letter case is ignored."""
         return f"lower({value})" if self.fold else value
 
     @property
     def holds(self) -> str:
-        """How messages say what a row holds in it."""
+        """Return the words that introduce its value in messages."""
         return self.verb or f"has {self.name}"
 
     @property
     def differs(self) -> str:
-        """The operator that tells two of its values apart."""
+        """Return the operator for "is not equal to" between its values."""
         return "IS DISTINCT FROM" if self.nullable else "<>"
 
     @property
     def equals(self) -> str:
-        """The operator that tells that two of its values are the same."""
+        """Return the operator for "is equal to" between its values."""
         return "IS NOT DISTINCT FROM" if self.nullable else "="
 
 
@@ -138,16 +138,16 @@ class Spec:
     """One kind of bulk run.
 
     Attributes:
-        table: Where it writes.
+        table: The table that it writes to.
         key: The column by which rows are found; unique within the scope.
-        columns: What changes, in the order of a request's values.
-        partial: Whether a row may leave columns as they are (`KEEP`).
-        expects: Whether rows tell what they must hold now, as those of an undo file do.
-        creates: Whether rows that are not there are made. Then it has all columns of the table,
-            each of them nullable, since of a row that is not there each is nothing.
-        within: What tells where the values lie that lie in other tables, such as a group: a row of
-            the table may then have several lines.
-        keeps_key: Whether no row of the file changes what rows are found by, though it could.
+        columns: The columns that change, in the order of a request's values.
+        partial: Whether a row may leave columns unchanged (`KEEP`).
+        expects: Whether rows give the values that they must hold now, as in an undo file.
+        creates: Whether missing rows are created. The columns are then all columns of the table,
+            each of them nullable, because a missing row has no values.
+        within: The column that says where values in other tables belong, such as a group; a row
+            of the table may then have several lines.
+        keeps_key: Whether no row changes the column by which rows are found, though it could.
     """
 
     table: Table
@@ -161,37 +161,37 @@ class Spec:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each row gives one value that is never nothing: the form of simple renames."""
+        """Return True if each row gives one value that is never NULL, as in simple renames."""
         first, *others = self.columns
         return not (self.partial or others or first.nullable or self.changes_key)
 
     @property
     def by_id(self) -> bool:
-        """Whether rows are found by what identifies them for good."""
+        """Return True if rows are found by their permanent ID."""
         return self.key.stored == self.table.id
 
     @property
     def tells_label(self) -> bool:
-        """Whether the file tells what messages call a row, beside what finds it: an undo file."""
+        """Return True if the file has a label for each row besides its key, as undo files do."""
         return self.expects and self.by_id
 
     @property
     def changes_key(self) -> bool:
-        """Whether the column by which rows are found is one that changes."""
+        """Return True if the column by which rows are found is one that changes."""
         return self.key_number is not None
 
     @property
     def key_number(self) -> int | None:
-        """The number of the changing column by which rows are found, if there is one."""
+        """Return the number of the changing column by which rows are found, if there is one."""
         found = (n for n, column in self.numbered() if column.stored == self.key.stored)
         return next(found, None)
 
     def restoring(self, *, by_key: bool = False) -> Spec:
-        """The specification of a run that takes this one back.
+        """Return the specification of a run that undoes this one.
 
         Args:
-            by_key: Whether it finds rows as this one does, and not by what identifies them for
-                good; only a simple rename can.
+            by_key: Whether it finds rows by the same key instead of by their permanent ID; only a
+                simple rename can.
         """
         if by_key:
             return replace(self, expects=True)
@@ -201,31 +201,31 @@ class Spec:
 
     @property
     def labelled(self) -> int:
-        """The number of the column by which messages name a row."""
+        """Return the number of the column by which messages name a row."""
         return next(n for n, column in self.numbered() if column.stored == self.table.label)
 
     def numbered(self) -> Iterator[tuple[int, Column]]:
-        """Each column with the number by which statements call it."""
+        """Return an iterator over the columns and their numbers in statements."""
         return iter(enumerate(self.columns))
 
     def unique(self) -> list[tuple[int, Column]]:
-        """Those that no two rows may share."""
+        """Return the columns whose values no two rows may share."""
         return [(number, column) for number, column in self.numbered() if column.unique]
 
     def own(self) -> list[tuple[int, Column]]:
-        """Those that lie in the table itself."""
+        """Return the columns that are stored in the table itself."""
         return [(number, column) for number, column in self.numbered() if not column.side]
 
     def aside(self) -> list[tuple[int, Side, Column]]:
-        """Those that lie in other tables."""
+        """Return the columns that are stored in other tables."""
         return [(number, c.side, c) for number, c in self.numbered() if c.side]
 
     def references(self) -> list[tuple[int, Reference, Column]]:
-        """Those that refer to other tables."""
+        """Return the columns that refer to other tables."""
         return [(number, c.reference, c) for number, c in self.numbered() if c.reference]
 
     def looked_up(self) -> list[tuple[int | str, Reference, Column]]:
-        """All that refers to other tables: `references`, and what rows lie within (``w``)."""
+        """Return everything that refers to other tables: `references`, and `within` as ``w``."""
         found: list[tuple[int | str, Reference, Column]] = [*self.references()]
         if self.within and self.within.reference:
             found.append(("w", self.within.reference, self.within))

@@ -1,4 +1,4 @@
-"""Running the statements of a bulk run on its one connection."""
+"""Running the statements of a bulk run on its single connection."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from db.errors import TemporaryTablesDeniedError
 from db.interrupts import cancellable
 
 _FORBIDDEN = "42501"
-_BATCH = 2_000  # rows fetched at once
+_BATCH = 2_000  # rows per fetch
 
 Values = dict[str, object]
 
 
 @contextmanager
 def temporary_tables(connection: Connection) -> Iterator[None]:
-    """Create temporary tables; where the role may not, the error names the GRANT it needs.
+    """Create temporary tables in the block; on refusal, raise an error that names the GRANT.
 
     Raises:
-        TemporaryTablesDeniedError: The role may not.
+        TemporaryTablesDeniedError: The role may not create temporary tables.
     """
     try:
         yield
@@ -40,11 +40,11 @@ def temporary_tables(connection: Connection) -> Iterator[None]:
 
 
 class Statements:
-    """A connection, and what its statements are bound to.
+    """A connection, and the values that its statements are bound to.
 
     Args:
-        connection: Where they run.
-        values: What they may name, such as the scope.
+        connection: The connection to run them on.
+        values: The values that they may refer to, such as the scope.
     """
 
     def __init__(self, connection: Connection, values: Mapping[str, object]):
@@ -54,24 +54,24 @@ class Statements:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler is in between."""
+        """Return True if a pooler is in between."""
         return self._carrier.is_needed
 
     def close(self) -> None:
-        """Let go of what is kept between transactions."""
+        """Discard what is kept between transactions."""
         self._carrier.close()
 
     @contextmanager
     def staging(
         self, *, of_one_moment: bool = False, durable: bool = False, keep: bool = True
     ) -> Iterator[None]:
-        """A transaction that makes temporary tables.
+        """Run the block in a transaction that creates temporary tables.
 
         Args:
-            of_one_moment: Whether all its statements see the database as it is at the first one.
-            durable: Whether it writes what outlives the session. Otherwise its commit waits for
-                neither the disk nor a standby.
-            keep: Whether what they hold at its end is needed later.
+            of_one_moment: Whether all statements see the same snapshot of the database.
+            durable: Whether it writes anything that outlives the session. If not, its commit waits
+                for neither the disk nor a standby.
+            keep: Whether the contents of the tables are needed later.
         """
         with self.connection.begin():
             self.run(ONE_MOMENT if of_one_moment else READ_WRITE)
@@ -82,7 +82,7 @@ class Statements:
                 self._carrier.pack()
 
     def run(self, statement: str, **values: object) -> sa.CursorResult[Any]:
-        """Run one, in the transaction that is open.
+        """Run a statement in the open transaction.
 
         Raises:
             KeyboardInterrupt: It was interrupted.
@@ -91,7 +91,7 @@ class Statements:
         return cancellable(self.connection, lambda: self.connection.execute(clause, bound))
 
     def stream(self, statement: str, **values: object) -> Iterator[Any]:
-        """Rows as they come, in a transaction of their own."""
+        """Yield rows as they arrive, in a separate transaction."""
         clause, bound = self._bind(statement, values)
         with self.connection.begin():
             if self._carrier.is_needed:

@@ -1,8 +1,8 @@
-"""The statements that write a plan, once `check_sql` has nothing against it.
+"""The statements that write a plan, once `check_sql` has found no problems.
 
 Each row is locked and compared with the plan by the statement that writes it. Unique constraints
 are checked row by row and cannot be deferred, so rows whose value another row of the plan takes
-give it up first (`park`); the others do not pay for that.
+give it up first (`park`), at no cost to the others.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from db.bulk.conditions import (
 from db.bulk.plan_sql import HELD, PLAN
 from db.bulk.spec import Column, Side, Spec
 
-# The first key of the locks is this program's own: the bytes of "aspe".
+# The first key of this program's advisory locks: the bytes of "aspe".
 _OURS = 1634955365
 
-# A value that no file gives: control characters are refused there.
+# A value that no file can contain, because control characters are rejected there.
 _PARKED = "chr(1) || 'aspencli ' || :token || ' ' || p.id"
 
-# Rows are written in the order in which they lie in the table, each found by its number: every page
-# is visited once, whatever order the file has, and the server needs no memory for a hash table.
-# (The planner expects such visits to be all over the disk.)
+# Rows are written in the order in which the table stores them, each found by its ID: every page is
+# visited once, whatever the order of the file, and the server needs no memory for a hash table.
+# (The planner expects such lookups to be scattered across the disk.)
 IN_ORDER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
 IN_ANY_ORDER = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
 
 
 def lock(spec: Spec) -> str:
-    """Let one run on a group at a time: the second waits (lock_timeout), and sees that rows moved.
+    """Return a statement that locks a group for one run; others wait up to ``lock_timeout``.
 
-    Where the table has no groups, it is one run on the table; its number is then below zero.
+    Without groups, it locks the table, with a negative key. Runs that waited see what changed.
     """
     table = f"(-abs(hashtext('{spec.table.name}')::bigint))::integer"
     return f"SELECT pg_advisory_xact_lock({_OURS}, {':scope' if spec.table.scope else table})"
 
 
 def park(spec: Spec, number: int) -> str:
-    """Give up what another row of the plan takes in a column."""
+    """Return a statement that gives up the values of a column that other rows of the plan take."""
     column = spec.columns[number]
     return f"""
 UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
@@ -59,7 +59,7 @@ UPDATE {spec.table.name} s SET {column.stored} = {_PARKED}
 
 
 def lock_same(spec: Spec) -> str:
-    """Lock the rows of which nothing changes in the table itself: that has to stay so."""
+    """Return a statement that locks the rows that must not change in the table itself."""
     return f"""
 SELECT count(*) FROM (
     SELECT FROM (SELECT * FROM {PLAN} p
@@ -72,7 +72,7 @@ SELECT count(*) FROM (
 
 
 def update(spec: Spec, parked: Collection[int]) -> str:
-    """Write the rows of which something changes in the table itself.
+    """Return a statement that writes the rows that change in the table itself.
 
     Args:
         spec: The specification.
@@ -82,7 +82,7 @@ def update(spec: Spec, parked: Collection[int]) -> str:
     sets = []
     for number, column in spec.own():
         value = f"p.n{number}"
-        if spec.partial:  # somebody may change meanwhile what a row does not name
+        if spec.partial:  # others may meanwhile change what a row does not give
             value = f"CASE WHEN p.g{number} THEN {value} ELSE s.{column.stored} END"
         sets.append(f"{column.stored} = {value}")
     return f"""
@@ -93,13 +93,13 @@ UPDATE {table.name} s SET {", ".join(sets)}
 
 
 def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
-    """The condition that a row is as it was planned."""
+    """Return the condition that a row is still as planned."""
     conditions = [stays_in_scope(spec, "s")]
     if not (spec.by_id or spec.changes_key):
         conditions.append(f"s.{spec.key.stored} = p.key")
     for number, column in spec.own():
         same = f"s.{column.stored} {column.equals} p.o{number}"
-        if number in parked:  # what this very transaction has put there, and nobody else can
+        if number in parked:  # only this transaction can have written that
             same = f"({same} OR s.{column.stored} = {_PARKED})"
         finds = column.stored == spec.key.stored
         if spec.partial and not finds:
@@ -108,11 +108,11 @@ def _is_unmoved(spec: Spec, parked: Collection[int]) -> str:
     return " AND ".join(conditions)
 
 
-# Columns that lie in other tables
+# Columns in other tables
 
 
 def lock_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """Lock the rows of another table that have a value already."""
+    """Return a statement that locks the rows of another table that already have the value."""
     return f"""
 SELECT count(*) FROM (
     SELECT FROM {side.table} t JOIN {PLAN} p ON {_is_aside(number, side, column)}
@@ -123,7 +123,7 @@ SELECT count(*) FROM (
 
 
 def update_aside(spec: Spec, number: int, side: Side, column: Column) -> str:
-    """Write the values that lie in another table."""
+    """Return a statement that writes the values in another table."""
     return f"""
 UPDATE {side.table} t SET {column.stored} = p.n{number}
   FROM {PLAN} p
@@ -132,23 +132,22 @@ UPDATE {side.table} t SET {column.stored} = p.n{number}
 
 
 def _is_aside(number: int, side: Side, column: Column) -> str:
-    """The condition that a row of another table is as it was planned."""
+    """Return the condition that a row of another table is still as planned."""
     return (
         f"t.{side.id} = p.x{number} AND {side.owner.format(t='t')} "
         f"AND t.{column.stored} {column.equals} p.o{number}"
     )
 
 
-# What takes it back
+# Undo
 
 
 def undo(spec: Spec) -> str:
-    """What takes the plan back, as rows of CSV.
+    """Return a query for the rows of the undo file, as CSV.
 
-    They have the number that identifies the row for good, since whatever else finds it may change,
-    and what messages call it. A simple rename has what is new, and what was before. Of others, a
-    column that the row does not change is blank. A row that comes into being, or goes, changes
-    every column.
+    They contain the row's permanent ID, because any other key may change, and its label. A simple
+    rename has the new and the old value. In other files, columns that a row does not change are
+    blank. A row that is created or deleted changes every column.
     """
     number, name = (
         f"p.id AS {spec.table.id}",
@@ -175,7 +174,7 @@ def undo(spec: Spec) -> str:
 
 
 def _label_then(spec: Spec) -> str:
-    """What messages call a row once it is written."""
+    """Return SQL for the label of a row once it is written."""
     for number, column in spec.numbered():
         if column.stored == spec.table.label:
             return f"coalesce(p.n{number}, {label(spec)})" if spec.creates else f"p.n{number}"
@@ -183,8 +182,8 @@ def _label_then(spec: Spec) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Blank means "not changed" and \N means nothing; a text that could be taken for either has a
-    # backslash in front.
+    # Blank means "not changed" and \N means NULL; a text that could be taken for either gets a
+    # leading backslash.
     return (
         f"CASE WHEN {text} IS NULL THEN '\\N' "
         f"WHEN {text} = '' OR starts_with({text}, '\\') THEN '\\' || {text} ELSE {text} END"
@@ -192,7 +191,7 @@ def _escaped(text: str) -> str:
 
 
 def _guarded(text: str) -> str:
-    # A spreadsheet would compute what starts like this. An apostrophe in front is doubled, so that
-    # reading the file back can take exactly one away.
+    # A spreadsheet would take a value that starts like this for a formula. A leading apostrophe is
+    # doubled, so that reading the file back can remove exactly one.
     begins = f"left({text}, 1) IN ('=', '+', '-', '@', '''')"
     return f"CASE WHEN {begins} THEN '''' || {text} ELSE {text} END"

@@ -1,4 +1,4 @@
-"""Every table of the schema ``aspen``, as SQLAlchemy models."""
+"""SQLAlchemy models of every table in the ``aspen`` schema."""
 
 from __future__ import annotations
 

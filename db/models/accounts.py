@@ -1,4 +1,4 @@
-"""Who works with the service: users, their groups, and the roles between them."""
+"""Users of the service, their groups, and their roles in them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _ID_LENGTH = 20
 
 
 def random_identifier() -> str:
-    """Twenty random lower-case letters and digits, as `User.split_id` and `analytics_id` want."""
+    """Return 20 random lowercase letters and digits, for `User.split_id` and `analytics_id`."""
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
 class User(Base):
-    """A person who may sign in; known to the identity provider by `auth0_user_id`."""
+    """A person who may sign in; `auth0_user_id` identifies them to the identity provider."""
 
     __tablename__ = "users"
     __table_args__ = (sa.Index("uq_users_split_id", "split_id", unique=True),)
@@ -44,9 +44,9 @@ class User(Base):
     agreed_to_tos: Mapped[bool] = mapped_column(default=False)
     acknowledged_policy_version: Mapped[date | None]
     split_id: Mapped[str | None] = mapped_column(default=random_identifier)
-    """Names the user to the feature-flag service, which must not learn who it is."""
+    """Identifies the user to the feature-flag service without revealing who they are."""
     analytics_id: Mapped[str] = mapped_column(unique=True, default=random_identifier)
-    """Names the user to the web analytics, which must not learn who it is."""
+    """Identifies the user to the web analytics service without revealing who they are."""
     gisaid_submitter_id: Mapped[str | None]
     created_at: Mapped[datetime | None] = mapped_column(server_default=sa.func.now())
 
@@ -54,7 +54,7 @@ class User(Base):
     groups: Mapped[list[Group]] = relationship(
         secondary="aspen.user_roles", back_populates="members", viewonly=True
     )
-    """The groups in which the user has a role; to change it, change `roles`."""
+    """The groups in which the user has a role; to change them, change `roles`."""
     uploaded_samples: Mapped[list[Sample]] = relationship(
         back_populates="uploaded_by", passive_deletes="all"
     )
@@ -62,7 +62,7 @@ class User(Base):
 
 
 class Group(Base):
-    """A public-health laboratory or department (the API's ``org``), which owns its samples."""
+    """A public health laboratory or department (the API's ``org``), which owns its samples."""
 
     __tablename__ = "groups"
     repr_fields: ClassVar[Mapping[str, str]] = {"name": "name", "prefix": "prefix"}
@@ -87,30 +87,30 @@ class Group(Base):
     members: Mapped[list[User]] = relationship(
         secondary="aspen.user_roles", back_populates="groups", viewonly=True
     )
-    """The users who have a role in the group; to change it, change `user_roles`."""
+    """The users who have a role in the group; to change them, change `user_roles`."""
     granted_roles: Mapped[list[GroupRole]] = relationship(
         back_populates="grantor_group",
         foreign_keys="GroupRole.grantor_group_id",
         passive_deletes="all",
     )
-    """What other groups may do with what is this group's."""
+    """The roles that other groups have over this group's data."""
     received_roles: Mapped[list[GroupRole]] = relationship(
         back_populates="grantee_group",
         foreign_keys="GroupRole.grantee_group_id",
         passive_deletes="all",
     )
-    """What this group may do with what is other groups'."""
+    """The roles that this group has over other groups' data."""
     samples: Mapped[list[Sample]] = relationship(
         back_populates="submitting_group", passive_deletes="all"
     )
     entities: Mapped[list[Entity]] = relationship(back_populates="group", passive_deletes="all")
     phylo_runs: Mapped[list[PhyloRun]] = relationship(back_populates="group", passive_deletes="all")
     phylo_trees: Mapped[list[PhyloTree]] = relationship(viewonly=True)
-    """Those of `entities` that are trees."""
+    """The `entities` that are trees."""
 
 
 class Role(Base):
-    """What one may do: ``admin``, ``member`` or ``viewer``."""
+    """A level of access: ``admin``, ``member`` or ``viewer``."""
 
     __tablename__ = "roles"
     __table_args__ = (sa.PrimaryKeyConstraint("id", name="roles_pkey"),)
@@ -155,7 +155,7 @@ class UserRole(Base):
 
 
 class GroupRole(Base):
-    """A role over one group's (the grantor's) data that another group (the grantee) has."""
+    """A role that one group (the grantee) has over another group's (the grantor's) data."""
 
     __tablename__ = "group_roles"
     __table_args__ = (

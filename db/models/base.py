@@ -1,4 +1,4 @@
-"""What every model shares: the schema, the constraints' names, the types, the ``repr``."""
+"""The base class of the models: schema, constraint names, column types, and ``repr``."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ NAMING_CONVENTION = {
     "ix": "ix_%(column_0_label)s",
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
-"""How the live schema names its constraints; the models say so where it deviates."""
+"""The naming scheme for constraints in the live schema; the models state any exceptions."""
 
 
 class Base(DeclarativeBase):
-    """The base of every model.
+    """The base class of every model.
 
-    A deletion never reaches further than what was asked for: no relationship deletes, and none
-    sets a foreign key to NULL (``passive_deletes="all"``), so PostgreSQL refuses to orphan rows.
+    Deletes never cascade: no relationship deletes rows, and none sets a foreign key to NULL
+    (``passive_deletes="all"``), so PostgreSQL refuses to orphan rows.
     """
 
     metadata = sa.MetaData(schema=SCHEMA, naming_convention=NAMING_CONVENTION)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         float: sa.Double(),
-        # None means that nothing is known (SQL NULL), never the JSON value null.
+        # None is stored as SQL NULL, never as the JSON value null.
         dict[str, Any]: JSONB(none_as_null=True),
     }
     repr_fields: ClassVar[Mapping[str, str]] = {}
-    """What ``repr`` shows beside the key: label to attribute."""
+    """The attributes that ``repr`` shows besides the key, by label."""
 
     def __repr__(self) -> str:
         key = self._key_attributes()
@@ -60,14 +60,14 @@ class Base(DeclarativeBase):
         return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
 
     def _known_values(self) -> dict[str, Any]:
-        """What is loaded, and the key; reading attributes would query, or fail when detached."""
+        """Return the key and the loaded values; reading others would query, or fail if detached."""
         state = sa.inspect(self)
         identity = zip(self._key_attributes(), state.identity or (), strict=False)
         return {**dict(identity), **state.dict}
 
 
 def _shown(value: object) -> str:
-    """The value as text out of which no control character gets."""
+    """Return the value as text, with control characters escaped."""
     if isinstance(value, date):
         return value.isoformat()
     return repr(value.value if isinstance(value, StrEnum) else value)

@@ -1,4 +1,4 @@
-"""Entities: what workflows take in and put out (genomes, trees, dumps of repositories)."""
+"""Entities: the inputs and outputs of workflows (genomes, trees, repository dumps)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Entity(Base):
-    """An artefact; loaded as the class of its `entity_type`, such as `PhyloTree`."""
+    """An artifact, loaded as the class of its `entity_type`, such as `PhyloTree`."""
 
     __tablename__ = "entities"
     repr_fields: ClassVar[Mapping[str, str]] = {
@@ -45,7 +45,7 @@ class Entity(Base):
 
 
 class WorkflowInput(Base):
-    """That an entity goes into a workflow; seen from there as `Workflow.inputs`."""
+    """A link from a workflow to one of its inputs; see `Workflow.inputs`."""
 
     __tablename__ = "workflow_inputs"
     repr_fields: ClassVar[Mapping[str, str]] = {"entity": "entity_id", "workflow": "workflow_id"}

@@ -1,4 +1,4 @@
-"""The values of the look-up tables, as Python knows them."""
+"""The values of the lookup tables, as enums."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy.engine import Dialect
 
 
 class AccessionType(StrEnum):
-    """Who gave a sample its accession number."""
+    """The repository and kind of an accession number."""
 
     GENBANK = "GENBANK"
     GISAID_ISL = "GISAID_ISL"
 
 
 class EntityType(StrEnum):
-    """What an entity is; decides the class that it is loaded as."""
+    """The type of an entity, which determines the class it is loaded as."""
 
     ALIGNED_GISAID_DUMP = "ALIGNED_GISAID_DUMP"
     ALIGNED_PATHOGEN_GENOME = "ALIGNED_PATHOGEN_GENOME"
@@ -44,13 +44,13 @@ class MutationsCaller(StrEnum):
 
 
 class QCMetricCaller(StrEnum):
-    """The tool that judged a sequence's quality."""
+    """The tool that assessed a sequence's quality."""
 
     NEXTCLADE = "NEXTCLADE"
 
 
 class TreeType(StrEnum):
-    """How the samples of a phylogenetic tree were chosen."""
+    """The method by which the samples of a phylogenetic tree were chosen."""
 
     NON_CONTEXTUALIZED = "NON_CONTEXTUALIZED"
     OVERVIEW = "OVERVIEW"
@@ -59,7 +59,7 @@ class TreeType(StrEnum):
 
 
 class WorkflowStatus(StrEnum):
-    """How far a workflow has come."""
+    """The status of a workflow."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -67,7 +67,7 @@ class WorkflowStatus(StrEnum):
 
 
 class WorkflowType(StrEnum):
-    """What a workflow does; decides the class that it is loaded as."""
+    """The type of a workflow, which determines the class it is loaded as."""
 
     ALIGN_GISAID_DUMP = "ALIGN_GISAID_DUMP"
     ALIGN_PUBLIC_REPOSITORY_DATA = "ALIGN_PUBLIC_REPOSITORY_DATA"
@@ -77,12 +77,12 @@ class WorkflowType(StrEnum):
 
 
 class LookupValue(sa.types.TypeDecorator[StrEnum]):
-    """A VARCHAR that refers to a look-up table, read and written as a member of an enum.
+    """A VARCHAR that refers to a lookup table, read and written as an enum member.
 
-    Writing (and comparing with) a value outside the enum is a `ValueError`, which SQLAlchemy
-    wraps in a `StatementError`. Reading one is not: a newer release of the service may have
-    added rows to the look-up table, and one such row must not make a whole query unreadable.
-    It then comes as the plain string.
+    Writing or comparing with a value outside the enum raises a `ValueError`, which SQLAlchemy
+    wraps in a `StatementError`. Reading one returns the plain string instead: a newer release
+    of the service may have added rows to the lookup table, and one such row must not make a
+    whole query unreadable.
     """
 
     impl = sa.String
@@ -96,12 +96,12 @@ class LookupValue(sa.types.TypeDecorator[StrEnum]):
         return f"LookupValue({self.kind.__name__})"
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """The string that the database keeps."""
+        """Return the string that the database stores."""
         del dialect
         return None if value is None else self.kind(value).value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """The member of the enum, or the string when there is none."""
+        """Return the enum member, or the string if there is none."""
         del dialect
         try:
             return None if value is None else self.kind(value)

@@ -1,4 +1,4 @@
-"""Sequences of samples: as uploaded, aligned, and translated."""
+"""Sample sequences: uploaded, aligned, and translated."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class PathogenGenome(Entity):
     entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
     sequence: Mapped[str]
     num_unambiguous_sites: Mapped[int]
-    """How many sites are A, C, G or T."""
+    """The number of sites that are A, C, G or T."""
     num_missing_alleles: Mapped[int]
-    """How many sites are N."""
+    """The number of sites that are N."""
     num_mixed: Mapped[int]
-    """How many sites are another ambiguity code of IUPAC."""
+    """The number of sites that are another IUPAC ambiguity code."""
     sequencing_date: Mapped[date | None]
 
 
 class UploadedPathogenGenome(PathogenGenome):
-    """The sequence that came with a sample."""
+    """The sequence uploaded with a sample."""
 
     __tablename__ = "uploaded_pathogen_genomes"
     __mapper_args__ = {"polymorphic_identity": EntityType.UPLOADED_PATHOGEN_GENOME}
@@ -72,9 +72,9 @@ class AlignedPathogenGenome(PathogenGenome):
 
 
 class AlignedPeptides(Base):
-    """Where the translated sequences of a sample lie.
+    """The S3 location of a sample's translated sequences.
 
-    The table has no primary key, and nothing makes its `id` unique; the place in S3 is.
+    The table has no primary key, and nothing makes its `id` unique; the S3 location is unique.
     """
 
     __tablename__ = "aligned_peptides"

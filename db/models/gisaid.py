@@ -1,4 +1,4 @@
-"""Dumps of GISAID, from when SARS-CoV-2 was the only pathogen, and their workflows."""
+"""GISAID dumps, from when SARS-CoV-2 was the only pathogen, and their workflows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.models.workflows import Workflow
 
 
 class RawGisaidDump(Entity):
-    """A dump as it was downloaded."""
+    """A dump as downloaded."""
 
     __tablename__ = "raw_gisaid_dump"
     __table_args__ = (sa.UniqueConstraint("s3_bucket", "s3_key"),)
@@ -90,7 +90,7 @@ class GisaidAlignmentWorkflow(Workflow):
 
 
 class GisaidMetadata(Base):
-    """What GISAID says of one strain."""
+    """GISAID's metadata for one strain."""
 
     __tablename__ = "gisaid_metadata"
     repr_fields: ClassVar[Mapping[str, str]] = {

@@ -1,4 +1,4 @@
-"""Lineages: those that exist, and those that samples were assigned."""
+"""Known lineages, and the lineages assigned to samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PangoLineage(Base):
-    """A lineage of SARS-CoV-2 in the Pango nomenclature."""
+    """A SARS-CoV-2 lineage in the Pango nomenclature."""
 
     __tablename__ = "pango_lineages"
     repr_fields: ClassVar[Mapping[str, str]] = {"lineage": "lineage"}
@@ -52,7 +52,7 @@ class SampleLineage(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     sample_id: Mapped[int | None] = mapped_column(sa.ForeignKey("samples.id"))
-    """None where the service deleted the sample: it leaves the lineage behind."""
+    """None if the service deleted the sample, which leaves the lineage behind."""
     lineage_type: Mapped[LineageType] = mapped_column(
         LookupValue(LineageType), sa.ForeignKey("lineage_types.item_id")
     )

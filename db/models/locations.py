@@ -1,4 +1,4 @@
-"""Where samples come from."""
+"""The locations that samples come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Location(Base):
-    """A place, as exact as its deepest column that is not NULL (region down to location)."""
+    """A place, as specific as its deepest non-NULL column (from region down to location)."""
 
     __tablename__ = "locations"
     __table_args__ = (
@@ -45,4 +45,4 @@ class Location(Base):
     default_for_groups: Mapped[list[Group]] = relationship(
         back_populates="default_tree_location", passive_deletes="all"
     )
-    """The groups whose trees are about this place unless told otherwise."""
+    """The groups whose trees cover this place by default."""

@@ -1,6 +1,6 @@
-"""The look-up tables: one row a value that a column elsewhere may hold.
+"""The lookup tables, with one row for each value that a column elsewhere may hold.
 
-Columns that refer to them are read as the enums of `db.models.enums`.
+Columns that refer to them are loaded as the enums of `db.models.enums`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from db.models.base import Base
 
 
 class LookupMixin:
-    """The one column of a look-up table."""
+    """A mixin with the only column of a lookup table."""
 
     item_id: Mapped[str] = mapped_column(primary_key=True)
 

@@ -1,4 +1,4 @@
-"""What is sequenced, and the public repositories that it is published in."""
+"""Pathogens, and the public repositories that their sequences are published in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Pathogen(Base):
-    """A pathogen; the slug (``SC2``, ``MPX``, ``HCV``) is its name in addresses and options."""
+    """A pathogen; the slug (``SC2``, ``MPX``, ``HCV``) is its name in URLs and options."""
 
     __tablename__ = "pathogens"
     repr_fields: ClassVar[Mapping[str, str]] = {"slug": "slug", "name": "name"}
@@ -46,7 +46,7 @@ class Pathogen(Base):
 
 
 class PublicRepository(Base):
-    """Where sequences are published: GISAID or GenBank."""
+    """A repository where sequences are published: GISAID or GenBank."""
 
     __tablename__ = "public_repositories"
     repr_fields: ClassVar[Mapping[str, str]] = {"name": "name"}
@@ -60,7 +60,7 @@ class PublicRepository(Base):
 
 
 class PathogenRepoConfig(Base):
-    """How a repository begins a pathogen's public identifiers, such as ``hCoV-19``."""
+    """A repository's prefix for a pathogen's public identifiers, such as ``hCoV-19``."""
 
     __tablename__ = "pathogen_repo_configs"
     __table_args__ = (sa.UniqueConstraint("public_repository_id", "pathogen_id"),)
@@ -80,7 +80,7 @@ class PathogenRepoConfig(Base):
 
 
 class UsherOption(Base):
-    """A tree that UShER can place samples in; the lowest priority is offered first."""
+    """A tree that UShER can place samples in; the lowest `priority` is offered first."""
 
     __tablename__ = "usher_options"
     __table_args__ = (sa.UniqueConstraint("pathogen_id", "priority"),)

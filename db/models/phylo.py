@@ -1,4 +1,4 @@
-"""Phylogenetic runs, and the trees that they build."""
+"""Phylogenetic runs and the trees that they build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PhyloRun(Workflow):
-    """A job that builds a phylogenetic tree of a group's samples and of public ones."""
+    """A job that builds a phylogenetic tree from a group's samples and public ones."""
 
     __tablename__ = "phylo_runs"
     __mapper_args__ = {"polymorphic_identity": WorkflowType.PHYLO_RUN}
@@ -37,13 +37,13 @@ class PhyloRun(Workflow):
     template_args: Mapped[dict[str, Any]] = mapped_column(
         default=dict, server_default=sa.text("'{}'::jsonb")
     )
-    """What was asked for, such as ``filter_start_date``."""
+    """The requested parameters, such as ``filter_start_date``."""
     template_file_path: Mapped[str | None]
     name: Mapped[str | None]
     gisaid_ids: Mapped[list[str]] = mapped_column(
         JSONB(none_as_null=True), default=list, server_default=sa.text("'[]'::jsonb")
     )
-    """The public samples that were named beside the group's own."""
+    """The public samples that were requested in addition to the group's own."""
     tree_type: Mapped[TreeType] = mapped_column(
         LookupValue(TreeType),
         sa.ForeignKey("tree_types.item_id"),
@@ -56,13 +56,13 @@ class PhyloRun(Workflow):
     group: Mapped[Group] = relationship(back_populates="phylo_runs")
     pathogen: Mapped[Pathogen] = relationship(back_populates="phylo_runs")
     contextual_repository: Mapped[PublicRepository] = relationship()
-    """The repository that the public samples around the group's own are taken from."""
+    """The repository that the public samples are taken from."""
     phylo_trees: Mapped[list[PhyloTree]] = relationship(back_populates="phylo_run", viewonly=True)
-    """Those of `outputs` that are trees."""
+    """The `outputs` that are trees."""
 
 
 class PhyloTree(Entity):
-    """A phylogenetic tree: a JSON document in S3, and the samples that it shows."""
+    """A phylogenetic tree: a JSON document in S3 and the samples that it shows."""
 
     __tablename__ = "phylo_trees"
     __table_args__ = (sa.UniqueConstraint("s3_bucket", "s3_key"),)
@@ -85,7 +85,7 @@ class PhyloTree(Entity):
     )
     pathogen_id: Mapped[int] = mapped_column(sa.ForeignKey("pathogens.id"))
     resolved_template_args: Mapped[dict[str, Any] | None]
-    """What the run's `template_args` came to, once every default was filled in."""
+    """The run's `template_args` with every default filled in."""
     contextual_repository_id: Mapped[int] = mapped_column(sa.ForeignKey("public_repositories.id"))
 
     samples: Mapped[list[Sample]] = relationship(
@@ -94,11 +94,11 @@ class PhyloTree(Entity):
     pathogen: Mapped[Pathogen] = relationship(back_populates="phylo_trees")
     contextual_repository: Mapped[PublicRepository] = relationship()
     phylo_run: Mapped[PhyloRun | None] = relationship(back_populates="phylo_trees", viewonly=True)
-    """The `producing_workflow`, where that is a phylogenetic run."""
+    """The `producing_workflow`, if that is a phylogenetic run."""
 
 
 class PhyloTreeSample(Base):
-    """That a tree shows a sample; seen from there as `PhyloTree.samples`."""
+    """A link from a tree to a sample that it shows; see `PhyloTree.samples`."""
 
     __tablename__ = "phylo_tree_samples"
     repr_fields: ClassVar[Mapping[str, str]] = {"sample": "sample_id", "tree": "phylo_tree_id"}

@@ -1,4 +1,4 @@
-"""What Nextclade says of a sample's sequence: its quality, its mutations."""
+"""Nextclade's results for a sample's sequence: quality and mutations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SampleQCMetric(Base):
-    """How good a sample's sequence is."""
+    """The quality of a sample's sequence."""
 
     __tablename__ = "sample_qc_metrics"
     __table_args__ = (sa.UniqueConstraint("sample_id", "qc_caller"),)
@@ -43,7 +43,7 @@ class SampleQCMetric(Base):
 
 
 class SampleMutation(Base):
-    """How a sample's sequence differs from the reference: comma-separated lists."""
+    """Differences of a sample's sequence from the reference, as comma-separated lists."""
 
     __tablename__ = "sample_mutations"
     __table_args__ = (sa.UniqueConstraint("sample_id", "mutations_caller"),)

@@ -1,4 +1,4 @@
-"""Dumps of public repositories, for any pathogen, and the workflows that handle them."""
+"""Public repository dumps, for any pathogen, and the workflows that process them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SOURCE: Mapping[str, str] = {"pathogen": "pathogen_id", "repository": "public_r
 
 
 class RawRepositoryData(Entity):
-    """A dump as it was downloaded."""
+    """A dump as downloaded."""
 
     __tablename__ = "raw_repository_data"
     __table_args__ = (sa.UniqueConstraint("s3_bucket", "s3_key"),)
@@ -114,7 +114,7 @@ class RepositoryAlignmentWorkflow(Workflow):
 
 
 class PublicRepositoryMetadata(Base):
-    """What a repository says of one strain."""
+    """A repository's metadata for one strain."""
 
     __tablename__ = "public_repository_metadata"
     __table_args__ = (sa.PrimaryKeyConstraint("pathogen_id", "strain", "public_repository_id"),)

@@ -40,9 +40,9 @@ class Sample(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     submitting_group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"))
     private_identifier: Mapped[str]
-    """The laboratory's own name, which only members of the group may see."""
+    """The laboratory's own identifier, which only members of the group may see."""
     original_submission: Mapped[Any] = mapped_column(sa.JSON(none_as_null=True), default=dict)
-    """What was submitted, word for word."""
+    """The submission, verbatim."""
     public_identifier: Mapped[str]
     sample_collected_by: Mapped[str]
     sample_collector_contact_email: Mapped[str | None]
@@ -50,14 +50,14 @@ class Sample(Base):
     authors: Mapped[list[str] | str] = mapped_column(
         JSONB(none_as_null=True), default=list, server_default=sa.text("'[]'::jsonb")
     )
-    """A list; one string where the sample came through the API, which takes it like that."""
+    """A list, or a single string if the sample came through the API, which accepts that form."""
     collection_date: Mapped[date]
     organism: Mapped[str]
     host: Mapped[str | None]
     purpose_of_sampling: Mapped[str | None]
     specimen_processing: Mapped[str | None]
     private: Mapped[bool] = mapped_column(default=True)
-    """Whether other groups are kept from seeing it; shared only when somebody says so."""
+    """True if other groups cannot see the sample; sharing is opt-in."""
     uploaded_by_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
     location_id: Mapped[int | None] = mapped_column(
         sa.ForeignKey("locations.id", name="fk_samples_locations")
@@ -95,9 +95,9 @@ class Sample(Base):
 
 
 class Accession(Base):
-    """The number under which a repository lists a sample.
+    """A sample's accession number in a public repository.
 
-    The table has no primary key; one accession of each type a sample is its unique constraint.
+    The table has no primary key; its unique constraint allows one accession per sample and type.
     """
 
     __tablename__ = "accessions"

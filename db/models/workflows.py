@@ -1,4 +1,4 @@
-"""Workflows: the jobs that make entities out of entities."""
+"""Workflows: jobs that produce entities from other entities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Workflow(Base):
-    """A job; loaded as the class of its `workflow_type`, such as `PhyloRun`. Times are UTC."""
+    """A job, loaded as the class of its `workflow_type`, such as `PhyloRun`. Times are in UTC."""
 
     __tablename__ = "workflows"
     repr_fields: ClassVar[Mapping[str, str]] = {"status": "workflow_status"}

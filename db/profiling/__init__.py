@@ -1,4 +1,4 @@
-"""How long each query takes, on the logger ``sqltime``, for one engine or for all.
+"""Query times on the logger ``sqltime``, for one engine or for all.
 
 ```
 DEBUG:sqltime:Start Query: SELECT …
@@ -6,8 +6,8 @@ DEBUG:sqltime:Query Complete!
 DEBUG:sqltime:Total Time: 0.012416
 ```
 
-The times are of the execution, in seconds: sending the statement and waiting for the server,
-without fetching rows. Parameters are not printed; they may hold personal data.
+The times are execution times in seconds: sending the statement and waiting for the server,
+without fetching rows. Parameters are not logged, because they may contain personal data.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
 __all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
 
 Profiled: TypeAlias = "Recordable | None"
-"""What can be profiled; None stands for every engine of the process."""
+"""An engine to profile; None means every engine of the process."""
 
 _PROFILER = Profiler(Hooks(LogSink()), Visibility())
 
 
 def enable_profiling(engine: Profiled = None) -> None:
-    """Print each query of the engine, and the time of its execution.
+    """Log each query of the engine and its execution time.
 
-    The lines go where the application sends DEBUG records of ``sqltime``, else to standard error.
-    Calls are counted: an engine that was enabled twice is to be disabled twice. An engine that is
-    enabled both by itself and by "all engines" is reported once.
+    The lines go where the application sends DEBUG records of ``sqltime``, or else to stderr.
+    Calls are counted: an engine that was enabled twice must be disabled twice. An engine that is
+    enabled both by itself and through "all engines" is reported once.
 
     Raises:
-        TypeError: It is no engine.
+        TypeError: It is not an engine.
     """
     _PROFILER.enable(_sync_engine(engine))
 
 
 def disable_profiling(engine: Profiled = None) -> None:
-    """Take back one `enable_profiling` of the same engine; nothing happens when there is none.
+    """Undo one `enable_profiling` call for the same engine; do nothing if there was none.
 
-    With the last one, no listener is left on the engine, and the logger is as it was found.
+    After the last one, no listener is left on the engine, and the logger is restored.
 
     Raises:
-        TypeError: It is no engine.
+        TypeError: It is not an engine.
     """
     _PROFILER.disable(_sync_engine(engine))
 
 
 @contextmanager
 def enable_profiling_ctx(engine: Profiled = None) -> Iterator[None]:
-    """Profile the engine for the length of a ``with`` block.
+    """Profile the engine during a ``with`` block.
 
     Raises:
-        TypeError: It is no engine.
+        TypeError: It is not an engine.
     """
     target = _sync_engine(engine)
     _PROFILER.enable(target)

@@ -1,4 +1,4 @@
-"""Budgets: what a piece of work may ask of the database, as ``queries<=12,total<=200ms,n+1=0``."""
+"""Budgets for database work, such as ``queries<=12,total<=200ms,n+1=0``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Limit:
     value: float
 
     def broken_by(self, profile: Profile) -> str:
-        """In words how a profile breaks it; "" where it holds."""
+        """Return how a profile violates the limit, in words; "" if it does not."""
         measured = {**_COUNTS, **_TIMES}[self.metric](profile)
         if _COMPARE[self.sign](measured, self.value):
             return ""
@@ -57,10 +57,10 @@ class Limit:
 
 
 def parse_budget(text: str) -> list[Limit]:
-    """The limits of a budget.
+    """Return the limits of a budget.
 
     Raises:
-        ValueError: It cannot be understood; the text says what can be.
+        ValueError: The budget is invalid; the message says what is valid.
     """
     return [_parse(part) for part in text.split(",")]
 
@@ -78,25 +78,25 @@ def _parse(part: str) -> Limit:
 
 
 def broken(budget: list[Limit], profile: Profile) -> list[str]:
-    """What of a budget a profile breaks, in words."""
+    """Return the limits that a profile violates, in words."""
     return [text for limit in budget if (text := limit.broken_by(profile))]
 
 
 class BudgetBrokenError(AssertionError):
-    """Work asked more of the database than it may."""
+    """Work that violated its budget."""
 
 
 @contextmanager
 def held_to(engine: Recordable, budget: str) -> Iterator[Recorder]:
-    """Record an engine for the length of a ``with`` block, which must keep to a budget.
+    """Record an engine during a ``with`` block, and enforce a budget.
 
     Args:
-        engine: What the block works with.
-        budget: Its limits, such as ``queries<=12,total<=200ms,n+1=0``.
+        engine: The engine that the block uses.
+        budget: The limits, such as ``queries<=12,total<=200ms,n+1=0``.
 
     Raises:
-        BudgetBrokenError: It did not; the text tells which statements ran, from which line.
-        ValueError: The budget cannot be understood.
+        BudgetBrokenError: The budget was violated; the message lists the statements and callers.
+        ValueError: The budget is invalid.
     """
     limits = parse_budget(budget)
     with Recorder(engine) as recorder:

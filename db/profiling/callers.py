@@ -1,7 +1,7 @@
-"""Which line caused a statement: the innermost one that is neither a library's nor our own.
+"""The line that caused a statement: the innermost one that is neither a library's nor our own.
 
-The walk is paid for each statement, so it only reads attributes of frames; names and line numbers
-are made where somebody looks at them.
+The stack is walked for each statement, so this only reads frame attributes; names and line numbers
+are computed when they are needed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ROOT = Path(__file__).parent.parent.parent
 _SQLALCHEMY = str(Path(sqlalchemy.__file__).parent) + "/"
 _LOADERS = frozenset({_SQLALCHEMY + "orm/strategies.py", _SQLALCHEMY + "orm/loading.py"})
 _DRIVERS = ("/psycopg2/", "/asyncpg/", "/greenlet/")
-# Who runs the loop of events has not caused what a task does.
+# The code that runs the event loop did not cause what a task does.
 _EVENT_LOOP = "/asyncio/events.py"
 _SILENT = (_SQLALCHEMY, "<sqlalchemy", str(_ROOT / "db" / "profiling") + "/")
-# Libraries, and those of our packages that only hand on what others ask.
+# Libraries, and those of our packages that only pass on other code's requests.
 _ASIDE = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     *(str(_ROOT / name) + "/" for name in ("db", "aspencli")),
@@ -38,12 +38,12 @@ _KINDS: dict[str, int] = {}
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """What an object loaded by itself, because nobody had loaded it with the object.
+    """A lazy load: an attribute that was not loaded together with its object.
 
     Attributes:
-        name: The attribute, as ``Sample.aliases``; of an expired object its class alone.
+        name: The attribute, such as ``Sample.aliases``; for an expired object, only its class.
         many: Whether it is a collection.
-        expired: Whether the object's own columns were loaded again.
+        expired: Whether the object's own columns were reloaded.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Lazy:
 
     @property
     def cure(self) -> str:
-        """What to write, so that it is loaded with the others in one statement."""
+        """Return the code change that would avoid the extra statements."""
         if self.expired:
             return "expire_on_commit=False, or end the transaction after the loop"
         return f".options({'selectinload' if self.many else 'joinedload'}({self.name}))"
 
 
 Site: TypeAlias = tuple[CodeType | None, int, Lazy | None]
-"""A place in the code, the instruction there, and what is loaded lazily: cheap to make."""
+"""A code object, an instruction in it, and the lazy load if any; cheap to create."""
 
 
 def line_of(site: Site) -> int:
-    """The number of a place's line; 0 where it is not known."""
+    """Return the line number of a site; 0 if it is unknown."""
     code, instruction, _ = site
     if code is None:
         return 0
@@ -74,11 +74,11 @@ def line_of(site: Site) -> int:
 
 
 def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
-    """The place that caused what this frame does.
+    """Return the site that caused what this frame does.
 
     Args:
-        frame: Where to begin.
-        outer: The greenlet that waits for this one; the walk goes on there.
+        frame: The frame to start from.
+        outer: The greenlet that waits for this one, where the walk continues.
     """
     kinds = _KINDS
     lazy: Lazy | None = None
@@ -111,7 +111,7 @@ def calling_site(frame: FrameType | None, outer: Any = None) -> Site:
 
 
 def calling_site_of_task(frame: FrameType | None) -> Site:
-    """The same, where SQLAlchemy runs in a greenlet of its own beside the task that awaits it."""
+    """Return the same when SQLAlchemy runs in its own greenlet, beside the task that awaits it."""
     from greenlet import getcurrent
 
     return calling_site(frame, getcurrent().parent)

@@ -1,4 +1,4 @@
-"""Where a recorder stands: the engine below what is given, and the cursors of a connection."""
+"""Attachment points of a recorder: the underlying engine, and a connection's cursors."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 Recordable: TypeAlias = "Engine | AsyncEngine | Database"
 Classes: TypeAlias = Callable[[type[Any]], type[Any]]
-"""Makes a class of cursors of another one."""
+"""A function that makes one cursor class from another."""
 
 
 def engine_of(engine: Recordable) -> Engine:
-    """The engine whose dialect and pool do the work.
+    """Return the engine whose dialect and pool do the work.
 
     Raises:
-        TypeError: It is no engine.
+        TypeError: It is not an engine.
     """
     if isinstance(engine, Database):
         return engine.engine
-    # An AsyncEngine works with the engine below it; its class is not imported for that.
+    # An AsyncEngine wraps an engine; this avoids importing its class.
     below = getattr(engine, "sync_engine", engine)
     if isinstance(below, Engine):
         return below
@@ -33,7 +33,7 @@ def engine_of(engine: Recordable) -> Engine:
 
 
 def watch_sync(connection: Any, class_of: Classes) -> Callable[[], None]:
-    """Let psycopg2's connection make its cursors of other classes; returns what undoes it."""
+    """Make a psycopg2 connection use other cursor classes; return a function that undoes it."""
     from psycopg2.extensions import cursor
 
     before = connection.cursor_factory
@@ -46,9 +46,9 @@ def watch_sync(connection: Any, class_of: Classes) -> Callable[[], None]:
 
 
 def watch_async(connection: Any, class_of: Classes) -> Callable[[], None]:
-    """The same for asyncpg's, as SQLAlchemy adapts it."""
+    """Do the same for an asyncpg connection, as adapted by SQLAlchemy."""
     plain = type(connection)
-    # The adapter knows its class of cursors by a class attribute only, and has no __dict__.
+    # The adapter takes its cursor class from a class attribute, and has no __dict__.
     connection.__class__ = type(
         plain.__name__,
         (plain,),

@@ -1,7 +1,7 @@
-"""Cursors that tell a log what they did: psycopg2's, and asyncpg's as SQLAlchemy adapts it.
+"""Cursors that record what they do: psycopg2's, and asyncpg's as adapted by SQLAlchemy.
 
-A class of cursors costs half of what a pair of SQLAlchemy's hooks costs, and it sees what they do
-not: COPY, cursors that a program takes from the driver itself, and the fetching of rows.
+A cursor class costs half as much as a pair of SQLAlchemy hooks, and it sees what they do not:
+COPY, cursors that a program gets directly from the driver, and the fetching of rows.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from db.profiling.queries import Query
 
 
 class Tap(Protocol):
-    """Where cursors report to."""
+    """A receiver of reports from cursors."""
 
     @property
     def keeps_parameters(self) -> bool:
-        """Whether parameters are wanted."""
+        """Return True if parameters are wanted."""
 
     @property
     def site(self) -> Callable[[FrameType | None], Site]:
-        """Finds the place that caused a statement, from the frame of a cursor."""
+        """Return a function that finds the site of a statement, given the frame of a cursor."""
 
     @property
     def add(self) -> Callable[[Query], None]:
-        """Keeps one execution."""
+        """Return a function that stores one execution."""
 
 
 def recording(base: type[Any], tap: Tap) -> type[Any]:
-    """A class of cursors that reports the work of `base` to the tap."""
+    """Return a subclass of the cursor class `base` that reports its work to the tap."""
 
     class RecordingCursor(base):  # type: ignore[misc] # whatever class the connection has
         _asked: Query | None = None
@@ -57,7 +57,7 @@ def recording(base: type[Any], tap: Tap) -> type[Any]:
 def _executing(
     base: type[Any], name: str, tap: Tap, _size: Callable[[tuple[Any, ...]], int]
 ) -> Callable[..., Any]:
-    """The one that nearly all goes through; each name in it is looked up but once."""
+    """Return ``execute``, which runs most statements; names are looked up only once, for speed."""
     method = getattr(base, name)
     clock, frame_of, site_of, add = perf_counter, sys._getframe, tap.site, tap.add  # noqa: SLF001 - documented
     keeps = tap.keeps_parameters
@@ -137,7 +137,7 @@ def _fetching(method: Callable[..., Any], count: Callable[[Any], int]) -> Callab
 
 
 def _name(error: BaseException) -> str:
-    """The class of an error; of asyncpg's the one below SQLAlchemy's adapter."""
+    """Return the class name of an error; for asyncpg, of the error inside SQLAlchemy's adapter."""
     below = getattr(error, "driver_exception", None) or error.__cause__
     if below is not None and type(below).__module__.startswith("asyncpg"):
         return type(below).__name__
@@ -145,7 +145,7 @@ def _name(error: BaseException) -> str:
 
 
 def _text(cursor: Any, name: str, statement: Any, arguments: tuple[Any, ...]) -> str:
-    """The SQL of what is no plain text."""
+    """Return the SQL of a statement that may not be plain text."""
     if name == "callproc":
         return f"SELECT * FROM {statement}(...)"  # noqa: S608 - shown, never executed
     if name in _TABLES:
@@ -155,7 +155,7 @@ def _text(cursor: Any, name: str, statement: Any, arguments: tuple[Any, ...]) ->
         return statement
     if isinstance(statement, bytes):
         return statement.decode(errors="replace")
-    # psycopg2.sql: the driver knows what it made of it.
+    # psycopg2.sql objects: the driver has the SQL that it sent.
     sent = getattr(cursor, "query", None)
     return sent.decode(errors="replace") if isinstance(sent, bytes) else repr(statement)
 

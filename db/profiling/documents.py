@@ -1,4 +1,4 @@
-"""A profile as JSON, which `docs/guides/profiling.md` describes, and two of them compared."""
+"""Profiles as JSON (described in `docs/guides/profiling.md`), and their comparison."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NOTICEABLE_MS, _NOTICEABLE = 1.0, 0.2
 
 
 def as_document(profile: Profile, what: str, *, parameters: bool = False) -> dict[str, Any]:
-    """The profile as plain values.
+    """Return the profile as plain values.
 
     Args:
-        profile: It.
-        what: What was run, in words.
-        parameters: Whether those of the slowest execution of each statement are in it.
+        profile: The profile.
+        what: A description of what was run.
+        parameters: Whether to include the parameters of each statement's slowest execution.
     """
     totals = {**asdict(profile.totals), "python_ms": profile.totals.python_ms}
     return {
@@ -67,9 +67,9 @@ class Change:
     Attributes:
         fingerprint: The statement.
         verdict: ``gone``, ``new``, ``better``, ``worse`` or ``same``.
-        calls: How often it ran before, and after.
-        total_ms: What it took before, and after.
-        cured: Whether it was an N+1, and is none any more.
+        calls: The number of calls before and after.
+        total_ms: The total time before and after.
+        cured: Whether it was an N+1 before and no longer is.
     """
 
     fingerprint: str
@@ -80,10 +80,10 @@ class Change:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """What became of each statement, the largest difference first.
+    """Return the change of each statement, the largest difference first.
 
     Raises:
-        ValueError: The first is no document of ours, or of a later version.
+        ValueError: The first is not a profile document, or is of another version.
     """
     if before.get("format") != FORMAT or before.get("version") != VERSION:
         raise ValueError(f"not a profile of version {VERSION}")

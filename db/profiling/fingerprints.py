@@ -1,7 +1,7 @@
-"""What statements have in common: their text without literals, comments, and lengths of lists.
+"""Statement fingerprints: the text without literals, comments, and lengths of lists.
 
-A tokenizer of PostgreSQL's lexical rules, not a parser: it has to take in whatever the server is
-sent, half-written statements and those of later versions too, and never to fail.
+This is a tokenizer for PostgreSQL's lexical rules, not a parser: it must accept whatever the
+server is sent, including incomplete statements and those for later versions, and never fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 LONG = 8_192
-"""Characters; a longer statement is remembered for a short time only."""
+"""Length in characters; longer statements are cached for a short time only."""
 _BOUNDARY = re.compile(r"/\*|\*/")
 _CAST = r"(?:::[\w.]+(?:\ [A-Z]+)*(?:\(\?(?:,\ \?)*\))?(?:\[\])*)?"
 _ITEM = rf"(?:\?|NULL|DEFAULT|TRUE|FALSE){_CAST}"
@@ -41,8 +41,8 @@ _TIGHT_AFTER = frozenset("(.[")
 
 
 def fingerprint(statement: str) -> str:
-    """The statement with ``?`` for each value, lists of values as ``(...)``, gaps as one space."""
-    # Thousands of short texts are remembered, but few long ones: a batch has a megabyte.
+    """Return a statement with values as ``?``, lists as ``(...)``, and gaps as single spaces."""
+    # Thousands of short texts are cached, but few long ones: a batch can be a megabyte.
     return _of_short(statement) if len(statement) <= LONG else _of_long(statement)
 
 
@@ -59,7 +59,7 @@ _of_long = lru_cache(maxsize=16)(_fingerprint)
 
 
 def _tokens(statement: str) -> list[tuple[str, bool]]:
-    """Each token, and whether a gap stands before it."""
+    """Return each token, and whether there is a gap before it."""
     found: list[tuple[str, bool]] = []
     position, gap = 0, False
     while match := _TOKEN.match(statement, position):
@@ -76,7 +76,7 @@ def _tokens(statement: str) -> list[tuple[str, bool]]:
 
 
 def _end_of_comment(statement: str, position: int) -> int:
-    """Where a comment ends that began before the position; comments nest."""
+    """Return the end of a comment that began before the position; comments nest."""
     depth = 1
     while depth and (mark := _BOUNDARY.search(statement, position)):
         depth += 1 if mark[0] == "/*" else -1
@@ -102,7 +102,7 @@ class Part(NamedTuple):
 
     Attributes:
         line: The number of its first line.
-        statement: It, without a semicolon.
+        statement: The text, without a semicolon.
     """
 
     line: int
@@ -110,7 +110,7 @@ class Part(NamedTuple):
 
 
 def split_statements(text: str) -> list[Part]:
-    """The statements of a script, without the semicolons between them."""
+    """Return the statements of a script, without the semicolons between them."""
     found: list[tuple[int, int]] = []
     start = position = 0
     while match := _TOKEN.match(text, position):

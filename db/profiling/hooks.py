@@ -1,9 +1,9 @@
-"""Hooks on the execution of statements: they report each execution to a sink, and print nothing.
+"""Hooks on statement execution, which report each execution to a sink and print nothing.
 
-A sink is told when a statement is handed to the driver and when the driver has answered. The time
-between the two is the execution's: sending the statement and waiting for the server. Fetching rows
-is not in it (a psycopg2 result without a named cursor is transferred during the execution, though),
-nor is a COPY through the driver's own cursor, which SQLAlchemy does not see.
+A sink is notified when a statement is passed to the driver and when the driver has responded. The
+time in between is the execution time: sending the statement and waiting for the server. It does
+not include fetching rows (although psycopg2 transfers a result without a named cursor during the
+execution), nor COPY through the driver's own cursor, which SQLAlchemy does not see.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from db.profiling.standstill import standstill
 
 @dataclass(slots=True)
 class Execution:
-    """One statement handed to the driver.
+    """One statement passed to the driver.
 
     Attributes:
         statement: The SQL, with placeholders; its parameters are never kept.
         many: Whether it ran once per set of parameters (``executemany``).
-        started: When it was handed over (``time.perf_counter``).
-        seconds: How long the driver took; None while it runs.
-        error: What the driver raised; None when it did not.
+        started: The start time (``time.perf_counter``).
+        seconds: The execution time; None while it runs.
+        error: The exception that the driver raised; None if it did not.
     """
 
     statement: str
@@ -40,32 +40,32 @@ class Execution:
 
 
 class Sink(Protocol):
-    """What is told of executions; it may be called from several threads at once."""
+    """A receiver of executions, which several threads may call at once."""
 
     def started(self, execution: Execution) -> None:
-        """The statement is about to be handed to the driver."""
+        """Handle a statement that is about to be passed to the driver."""
 
     def completed(self, execution: Execution) -> None:
-        """The driver answered; ``seconds`` is set."""
+        """Handle a response from the driver; ``seconds`` is set."""
 
     def failed(self, execution: Execution) -> None:
-        """The driver raised; ``seconds`` and ``error`` are set."""
+        """Handle an error from the driver; ``seconds`` and ``error`` are set."""
 
 
 class Hooks:
-    """One set of listeners, for any number of engines, that reports to one sink.
+    """A set of listeners for any number of engines that reports to one sink.
 
     An execution is reported once however many of its targets are hooked (the class ``Engine``, the
-    engine, the engine that it was derived from), because it is known by its context.
+    engine, the engine that it was derived from), because it is identified by its context.
 
     Args:
-        sink: What is told of each execution.
+        sink: The receiver of the executions.
     """
 
     def __init__(self, sink: Sink):
         self._sink = sink
-        # Keyed by the execution's own context, so neither threads nor tasks can mix up pairs, and
-        # weakly, so an execution that never reaches its end leaks nothing.
+        # Keyed by execution context, so that neither threads nor tasks can mix up pairs, and
+        # weakly, so that an execution that never ends leaks nothing.
         self._running: WeakKeyDictionary[ExecutionContext, Execution] = WeakKeyDictionary()
 
     def attach(self, target: Engine | type[Engine]) -> None:
@@ -75,7 +75,7 @@ class Hooks:
                 event.listen(target, name, listener)
 
     def detach(self, target: Engine | type[Engine]) -> None:
-        """Stop listening; no listener of ours is left on the target."""
+        """Stop listening, and remove all of these listeners from the target."""
         with standstill():
             for name, listener in self._listeners():
                 event.remove(target, name, listener)
@@ -84,7 +84,7 @@ class Hooks:
         return (
             ("before_cursor_execute", self._before),
             ("after_cursor_execute", self._after),
-            # On an error the after-hook never runs.
+            # After an error, the after-hook never runs.
             ("handle_error", self._error),
         )
 
@@ -102,7 +102,7 @@ class Hooks:
         execution = Execution(statement, executemany, time.perf_counter())
         self._running[context] = execution
         self._sink.started(execution)
-        # What the sink did is no part of the execution.
+        # The time spent in the sink is not part of the execution.
         execution.started = time.perf_counter()
 
     def _after(
@@ -135,7 +135,7 @@ class Hooks:
 
 
 def _specific(failure: ExceptionContext) -> BaseException:
-    """The driver's own exception, from below the adapters of the asynchronous drivers."""
+    """Return the driver's own exception, unwrapped from the adapters of asynchronous drivers."""
     raised = failure.sqlalchemy_exception
     driver = getattr(raised, "driver_exception", None)
     return driver if isinstance(driver, BaseException) else failure.original_exception

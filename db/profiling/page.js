@@ -11,7 +11,7 @@ function make(tag, text, kind) {
 const formats = [0, 1, 2, 3].map(n => new Intl.NumberFormat("en", { minimumFractionDigits: n, maximumFractionDigits: n }));
 const number = (value, digits) => formats[digits].format(value);
 
-// What was run, and its totals.
+// A description of the run, and its totals.
 at("what").textContent = data.what;
 if (data.interrupted) at("what").after(make("p", "Interrupted: this is what ran until then.", "flag"));
 for (const [name, key, timed] of [
@@ -24,7 +24,7 @@ for (const [name, key, timed] of [
   at("totals").append(box);
 }
 
-// The table: a screenful at a time, for thousands of rows take seconds to lay out.
+// The table: a batch of rows at a time, because thousands of rows take seconds to lay out.
 const SHOWN = 200, LONG = 400;
 const COLUMNS = [["Calls", "calls", 0], ["Total ms", "total_ms", 2], ["Mean", "mean_ms", 2], ["p50", "p50_ms", 2],
   ["p95", "p95_ms", 2], ["Max", "max_ms", 2], ["Fetch", "fetch_ms", 2], ["Rows", "rows", 0], ["Share %", "share", 1]];
@@ -47,7 +47,7 @@ function sql(text) {
   return code;
 }
 
-/** Something long that opens; what is inside is made when it does. */
+/** Return a collapsible element whose content is created when it is opened. */
 function folded(head, content, kind) {
   const box = make("details", undefined, kind), summary = make("summary");
   summary.append(head);

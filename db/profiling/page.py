@@ -1,4 +1,4 @@
-"""A profile as one page that needs no network: a timeline, a table to sort, and plans as trees."""
+"""A profile as one self-contained HTML page: a timeline, a sortable table, and plan trees."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from db.profiling.timeline import as_timeline
 
 
 def as_page(profile: Profile, document: Mapping[str, Any]) -> str:
-    """The page.
+    """Return the HTML page.
 
     Args:
-        profile: What is drawn.
-        document: The same, as `db.profiling.documents.as_document` makes it.
+        profile: The profile to draw.
+        document: The same profile, as returned by `db.profiling.documents.as_document`.
     """
     content = {**document, "timeline": as_timeline(profile)}
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Nothing of a statement can end the element that the data stand in.
+    # Escaped so that no statement can close the element that contains the data.
     safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     head, _, tail = _part("page.html").partition("{{DATA}}")
     head = head.replace("{{STYLE}}", _part("page.css"))

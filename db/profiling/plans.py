@@ -1,4 +1,4 @@
-"""Plans of recorded statements, and what is odd of them."""
+"""Query plans of recorded statements, and the problems found in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LARGE_TABLE = 10_000  # rows
 _MISJUDGED = 10
-_FEW = 100  # rows; below, an estimate may be wrong
+_FEW = 100  # rows; wrong estimates below this are ignored
 _POSITION = re.compile(r"\$(\d+)\b")
 _SECRET = re.compile(r"secret|passw|token|key|auth|credential|cookie", re.IGNORECASE)
 _SIZES = text(
@@ -30,13 +30,13 @@ _EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES",
 def explain_slowest(
     profile: Profile, database: Database, *, count: int, analyze: bool
 ) -> list[tuple[Statement, str]]:
-    """Get the plans of the slowest statements; what is odd of them becomes their flags.
+    """Get the plans of the slowest statements, and flag the problems found in them.
 
     Args:
-        profile: Recorded with parameters.
-        database: Where they ran; it is only read.
-        count: How many plans.
-        analyze: Whether SELECTs are executed for it, in a transaction that is rolled back.
+        profile: A profile recorded with parameters.
+        database: The database where they ran; it is only read.
+        count: The number of plans.
+        analyze: Whether to execute SELECTs, in a transaction that is rolled back.
 
     Returns:
         The statements that the server could not explain, and why.
@@ -61,7 +61,7 @@ def _can_be_explained(one: Statement) -> bool:
 
 def _plan(one: Statement, session: ReadSession, *, analyze: bool) -> dict[str, Any]:
     options = "FORMAT JSON"
-    # By its first word it may still write; the read-only transaction does not let it.
+    # A SELECT could still write; the read-only transaction prevents that.
     if analyze and is_select(one.key.fingerprint):
         options += ", ANALYZE, BUFFERS"
     statement, parameters = _for_psycopg2(one.example.statement, one.example.parameters)
@@ -72,7 +72,7 @@ def _plan(one: Statement, session: ReadSession, *, analyze: bool) -> dict[str, A
 
 
 def _sizes(plan: Mapping[str, Any], session: ReadSession) -> dict[str, float]:
-    """How many rows tables have that are read whole: a plan that was not run does not tell."""
+    """Return the sizes of tables that are read in full, which a plan without ANALYZE lacks."""
     names = {
         str(node["Relation Name"])
         for node in nodes(plan["Plan"])
@@ -85,15 +85,15 @@ def _sizes(plan: Mapping[str, Any], session: ReadSession) -> dict[str, float]:
 
 
 def _for_psycopg2(statement: str, parameters: Any) -> tuple[str, Any]:
-    """A statement of asyncpg, with its numbered places, as psycopg2 takes it."""
+    """Convert a statement with asyncpg's numbered placeholders to psycopg2's format."""
     if not (isinstance(parameters, tuple | list) and _POSITION.search(statement)):
-        return statement, parameters or None  # without any, a % is itself
+        return statement, parameters or None  # without any, a % is literal
     named = _POSITION.sub(r"%(p\1)s", statement.replace("%", "%%"))
     return named, {f"p{number}": value for number, value in enumerate(parameters, 1)}
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The nodes of a plan, from the root down."""
+    """Yield the nodes of a plan, from the root down."""
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
@@ -125,7 +125,7 @@ def _scan(node: Mapping[str, Any], sizes: Mapping[str, float]) -> Flag | None:
 
 
 def _spill(node: Mapping[str, Any]) -> Flag | None:
-    """Whether it, or a process that did a part of it, wrote what did not fit into memory."""
+    """Return a flag if the node, or one of its parallel workers, spilled to disk."""
     parts = [part for part in (node, *node.get("Workers", ())) if _is_on_disk(part)]
     if not parts:
         return None
@@ -145,7 +145,7 @@ def _is_on_disk(part: Mapping[str, Any]) -> bool:
 
 
 def _estimates(node: Mapping[str, Any], *, cut_short: bool) -> Iterator[Flag]:
-    """What was expected wrongly; one that need not run to its end tells by too many rows only."""
+    """Yield flags for wrong row estimates; if a node may be cut short, only for low estimates."""
     flag = _estimate(node, cut_short=cut_short)
     if flag is not None:
         yield flag
@@ -169,7 +169,7 @@ def _estimate(node: Mapping[str, Any], *, cut_short: bool) -> Flag | None:
 
 
 def hide_secrets(parameters: Any) -> Any:
-    """Parameters as they may be shown: those whose names speak of secrets are not."""
+    """Return parameters for display, hiding those that look like secrets."""
     if isinstance(parameters, Mapping):
         return {
             str(name): "(hidden)" if _SECRET.search(str(name)) else _plain(value)

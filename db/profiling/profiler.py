@@ -1,4 +1,4 @@
-"""Who asked for which engine to be profiled, counted."""
+"""Reference counting for the profiling of engines."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from db.profiling.sqltime import Visibility
 
 
 class Profiler:
-    """Listens to an engine as long as somebody wants it.
+    """A profiler that listens to each engine as long as it has users.
 
     Args:
-        hooks: What listens.
-        visibility: What lets a person see the records meanwhile.
+        hooks: The listeners.
+        visibility: Makes the records visible meanwhile.
     """
 
     def __init__(self, hooks: Hooks, visibility: Visibility):
         self._hooks = hooks
         self._visibility = visibility
-        # Re-entrant: a collected engine is forgotten in whatever thread collects it.
+        # Reentrant, because an engine's finalizer runs in whichever thread collects it.
         self._lock = threading.RLock()
         self._everywhere = 0
         self._engines: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
         self._forgetting: WeakKeyDictionary[Engine, finalize[[], Engine]] = WeakKeyDictionary()
 
     def enable(self, engine: Engine | None) -> None:
-        """One more wants the engine profiled; None stands for all engines."""
+        """Add a user of the engine's profiling; None means all engines."""
         with self._lock:
             users = self._count(engine, +1)
             if users > 1:
@@ -37,13 +37,13 @@ class Profiler:
             self._visibility.acquire()
             self._hooks.attach(Engine if engine is None else engine)
             if engine is not None:
-                # An engine that is collected while it is profiled gives its share back.
+                # An engine that is garbage-collected while profiled releases its share.
                 forgetting = finalize(engine, self._release)
                 forgetting.atexit = False
                 self._forgetting[engine] = forgetting
 
     def disable(self, engine: Engine | None) -> None:
-        """One less wants it; nothing happens when nobody did."""
+        """Remove a user of the engine's profiling; do nothing if there is none."""
         with self._lock:
             if not self._users(engine) or self._count(engine, -1):
                 return

@@ -1,4 +1,4 @@
-"""What was recorded: each execution while it is fresh, and all of them in little memory."""
+"""Recorded executions: recent ones as objects, all others in compact columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.profiling.fingerprints import LONG, fingerprint
 _CHUNK = 8_192
 _KINDS = 10_000
 OTHERS = "(statements of more kinds than are told apart)"
-"""The fingerprint of what came after so many kinds that no person reads them."""
+"""The fingerprint of statements beyond the maximum number of distinct kinds."""
 _NOWHERE = ("", 0, "")
 
 
@@ -24,16 +24,16 @@ class Query:
     """One execution.
 
     Attributes:
-        statement: The SQL as the driver got it.
-        site: What caused it.
-        started: When (``time.perf_counter``).
-        seconds: How long the driver took to execute it.
-        fetching: How long fetching its rows took, in seconds.
-        rows: How many rows the server told of; -1 where it told of none.
-        fetched: How many rows were fetched.
-        error: The class of what was raised; "" for none.
-        many: How many sets of parameters it ran with; 1 for a plain one.
-        parameters: Kept only where they were asked for.
+        statement: The SQL as passed to the driver.
+        site: The code that caused it.
+        started: The start time (``time.perf_counter``).
+        seconds: The execution time in the driver.
+        fetching: The time spent fetching its rows, in seconds.
+        rows: The number of rows reported by the server; -1 if it reported none.
+        fetched: The number of rows fetched.
+        error: The class of the exception; "" for none.
+        many: The number of parameter sets; 1 for a plain execution.
+        parameters: The parameters, kept only on request.
         running: Whether rows can still be fetched.
     """
 
@@ -76,7 +76,7 @@ class Query:
 
 
 class Key(NamedTuple):
-    """What makes executions one group: the same fingerprint from the same line."""
+    """The key of a group of executions: the same fingerprint from the same line."""
 
     fingerprint: str
     file: str
@@ -90,10 +90,10 @@ class Example:
     """The slowest execution of a group.
 
     Attributes:
-        statement: The SQL as the driver got it.
-        seconds: What it took.
-        parameters: Its parameters, where they were asked for.
-        errors: The classes of the errors of the group, counted.
+        statement: The SQL as passed to the driver.
+        seconds: The execution time.
+        parameters: The parameters, kept only on request.
+        errors: The number of errors in the group, by class.
     """
 
     statement: str
@@ -103,7 +103,7 @@ class Example:
 
 
 class Moment(NamedTuple):
-    """One execution, as it is kept: the number of its group, and what it took."""
+    """One execution as it is stored: the number of its group, and its figures."""
 
     group: int
     started: float
@@ -115,7 +115,7 @@ class Moment(NamedTuple):
 
 
 class Log:
-    """Executions folded into columns: some 45 bytes each, and a text a group."""
+    """Executions folded into columns: about 45 bytes each, plus one text per group."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -128,9 +128,9 @@ class Log:
         self._rows, self._fetched = array("q"), array("q")
 
     def add(self, query: Query) -> None:
-        """Keep one execution; its fetches may still be told to it.
+        """Add an execution, which may still be updated as its rows are fetched.
 
-        A long statement does not wait for others, for thousands of them would be gigabytes.
+        A long statement is folded immediately, because thousands of them would take gigabytes.
         """
         fresh = self._fresh
         fresh.append(query)
@@ -138,13 +138,13 @@ class Log:
             self.fold()
 
     def fold(self, *, everything: bool = False) -> None:
-        """Put into columns what has ended; also what has not, when everything is wanted."""
+        """Fold ended executions into columns; with `everything`, also those still running."""
         with self._lock:
             count = len(self._fresh)
             taken = self._fresh[:count]
-            del self._fresh[:count]  # another thread may have added some behind them
+            del self._fresh[:count]  # another thread may have appended more
             running = [] if everything else [query for query in taken if query.running]
-            # Cursors that nobody closes must not be looked at for ever.
+            # Cursors that are never closed must not be checked forever.
             kept = set(map(id, running[-_CHUNK // 2 :]))
             for query in taken:
                 if id(query) not in kept:
@@ -156,14 +156,14 @@ class Log:
 
     @property
     def keys(self) -> list[Key]:
-        """The groups, by their numbers."""
+        """Return the groups, ordered by number."""
         return list(self._numbers)
 
     def moments(self) -> Iterator[Moment]:
-        """Everything that is folded, in the order in which it ended; others may go on recording."""
+        """Yield the folded executions in the order they ended; recording may continue meanwhile."""
         columns = (self._group, self._started, self._seconds, self._fetching)
         more = (self._rows, self._fetched, self._failed)
-        count = len(self._failed)  # filled last, so the others have as many
+        count = len(self._failed)  # filled last, so the others have at least as many
         for group, started, seconds, fetching, rows, fetched, failed in islice(
             zip(*columns, *more, strict=False), count
         ):
@@ -190,7 +190,7 @@ class Log:
 
     def _key(self, query: Query) -> Key:
         code, instruction, lazy = query.site
-        # By its id, for hashing code is slow; what is kept stays alive, and so keeps its id.
+        # By ID, because hashing code objects is slow; stored ones stay alive and keep their IDs.
         short = (query.statement, id(code), instruction, lazy)
         found = self._sites.get(short)
         if found is None:
@@ -199,7 +199,7 @@ class Log:
             if key not in self._numbers and len(self._numbers) >= _KINDS:
                 key = key._replace(fingerprint=OTHERS)
             found = key, code
-            if len(self._sites) >= _CHUNK:  # statements with literals in them never end
+            if len(self._sites) >= _CHUNK:  # literals make their number unbounded
                 self._sites.clear()
             if len(query.statement) <= LONG:
                 self._sites[short] = found

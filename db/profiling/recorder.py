@@ -1,4 +1,4 @@
-"""The recorder of one engine: attached for a while, gone without a trace."""
+"""The recorder of one engine, which leaves no trace when it is detached."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _Around: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Recorder:
-    """Records what is asked of the database by one engine, while a ``with`` block runs.
+    """A recorder of one engine's database work during a ``with`` block.
 
-    It stands between SQLAlchemy and the driver, and listens to no event: the cursors of the
-    engine's connections report what they execute and fetch. A connection that is in use when the
-    recorder comes is recorded after the first statement of its next transaction. Work that goes to
-    asyncpg's own connection, past SQLAlchemy, is not seen.
+    It sits between SQLAlchemy and the driver, and listens to no events: the cursors of the
+    engine's connections report what they execute and fetch. A connection that is already in use
+    is recorded after the first statement of its next transaction. Work done directly on
+    asyncpg's own connection, bypassing SQLAlchemy, is not seen.
 
     Args:
-        engine: What to record; engines made of it by ``execution_options`` are recorded with it.
-        parameters: Whether the parameters of the slowest statement of each group are kept.
+        engine: The engine to record, with those derived from it by ``execution_options``.
+        parameters: Whether to keep the parameters of the slowest statement of each group.
 
     Raises:
-        TypeError: It is no engine.
+        TypeError: It is not an engine.
     """
 
     def __init__(self, engine: Recordable, *, parameters: bool = False):
@@ -55,10 +55,10 @@ class Recorder:
         )
 
     def __enter__(self) -> Self:
-        """Begin.
+        """Start recording.
 
         Raises:
-            RuntimeError: The engine is being recorded already.
+            RuntimeError: The engine is already being recorded.
         """
         dialect = self._engine.dialect
         with _LOCK:
@@ -86,11 +86,11 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End."""
+        """Stop recording."""
         self.stop()
 
     def stop(self) -> None:
-        """End now: the engine, its pool and its connections are as they were."""
+        """Stop recording, and restore the engine, its pool and its connections."""
         if self.ended:
             return
         for owner, name, before in reversed(self._changed):
@@ -110,17 +110,17 @@ class Recorder:
         self.log.fold(everything=True)
 
     def watch(self, connection: Connection) -> None:
-        """Record a connection that is in use, from its next statement on."""
+        """Record a connection that is already in use, from its next statement on."""
         if (driver := connection.connection.dbapi_connection) is not None:
             self._watch(driver)
 
     @property
     def seconds(self) -> float:
-        """How long it has recorded."""
+        """Return the elapsed time that was recorded."""
         return (self.ended or perf_counter()) - self.began
 
     def _put(self, owner: Any, name: str, around: _Around) -> None:
-        # On the object, not on its class: others of the class are nobody's business.
+        # On the object, not on its class, so that other objects are not affected.
         before = vars(owner).get(name)
         vars(owner)[name] = around(getattr(owner, name))
         self._changed.append((owner, name, before))
@@ -144,7 +144,7 @@ class Recorder:
             self.transactions.begin(id(proxied.dbapi_connection))
             self._watch(proxied.dbapi_connection)
             pool = self._engine.pool
-            if "connect" not in vars(pool):  # the engine was disposed of, and has a new one
+            if "connect" not in vars(pool):  # the engine was disposed of, and has a new pool
                 self._put(pool, "connect", self._connecting)
             return begin(proxied)
 
@@ -154,7 +154,7 @@ class Recorder:
         def around(end: Callable[..., Any]) -> Callable[..., Any]:
             def ending(proxied: Any) -> Any:
                 number = id(proxied.dbapi_connection)
-                if not self.transactions.is_open(number):  # the pool makes sure that there is none
+                if not self.transactions.is_open(number):  # the pool makes sure that none is open
                     return end(proxied)
                 started = perf_counter()
                 failed = True

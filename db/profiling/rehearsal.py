@@ -1,4 +1,4 @@
-"""Work whose commits are undone at the end, whatever it does with its engine."""
+"""Rehearsals: running work whose commits are all rolled back at the end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from db.profiling.connections import Recordable, engine_of
 
 @contextmanager
 def rehearsed(engine: Recordable) -> Iterator[None]:
-    """Let everything that an engine does for the length of a ``with`` block be rolled back.
+    """Roll back everything that an engine does during a ``with`` block.
 
-    The engine has one connection meanwhile, in one transaction: what would begin one sets a
-    savepoint, what would commit releases it. So later statements see what earlier ones committed.
-    Whoever hands work to several threads must not use it. Effects outside transactions, such as
-    those of sequences, stay.
+    Meanwhile the engine has one connection in one transaction: beginning a transaction sets a
+    savepoint, and committing releases it. So later statements see what earlier ones committed.
+    Do not use it for work in several threads. Effects outside transactions, such as those on
+    sequences, remain.
     """
     inner = engine_of(engine)
     dialect, pool = inner.dialect, inner.pool
@@ -34,7 +34,7 @@ def rehearsed(engine: Recordable) -> Iterator[None]:
         def end(proxied: Any) -> None:
             if _rehearses(proxied):
                 proxied.commit() if words.startswith("RELEASE") else proxied.rollback()
-            elif open_:  # else it is the pool, which makes sure that there is no transaction
+            elif open_:  # otherwise it is the pool, making sure that no transaction is open
                 _say(proxied, f"{words} rehearsal_{open_.pop()}")
 
         return end
@@ -57,18 +57,18 @@ def rehearsed(engine: Recordable) -> Iterator[None]:
         for name in shadows:
             vars(dialect).pop(name, None)
         vars(dialect).update(before)
-        # The connection is closed in the middle of its transaction: the server rolls it back.
+        # Closing the connection during its transaction makes the server roll it back.
         used, inner.pool = inner.pool, pool
         used.dispose()
 
 
 def _rehearses(proxied: Any) -> bool:
-    """Return True for a connection that rehearses by its own policy."""
+    """Return True if the connection's own policy makes it rehearse."""
     return getattr(proxied.dbapi_connection, "rehearsing", False)
 
 
 def _say(proxied: Any, words: str) -> None:
-    """Tell the server, past a recorder."""
+    """Run a statement, bypassing any recorder."""
     connection = proxied.dbapi_connection
     if hasattr(connection, "cursor_factory"):
         from psycopg2.extensions import cursor

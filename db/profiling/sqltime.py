@@ -1,4 +1,4 @@
-"""The lines on the logger ``sqltime``, and the set-up that lets a person see them."""
+"""The log lines on the logger ``sqltime``, and the setup that makes them visible."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ logger = logging.getLogger(LOGGER_NAME)
 
 
 class LogSink:
-    """Writes each execution to the logger ``sqltime`` at DEBUG; never its parameters."""
+    """A sink that logs each execution to ``sqltime`` at DEBUG, but never its parameters."""
 
     def started(self, execution: Execution) -> None:
-        """Write the statement."""
-        # A literal inside the SQL must not be able to steer the terminal.
+        """Log the statement."""
+        # A literal in the SQL must not be able to control the terminal.
         logger.debug(
             "Start Query: %s", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", execution.statement)
         )
 
     def completed(self, execution: Execution) -> None:
-        """Write how long it took, in seconds."""
+        """Log the execution time, in seconds."""
         logger.debug("Query Complete!")
         logger.debug("Total Time: %f", execution.seconds)
 
     def failed(self, execution: Execution) -> None:
-        """Write the class of the error and how long it took; no message, it may hold data."""
+        """Log the class of the error and the time; not the message, which may contain data."""
         logger.debug("Query Failed: %s", type(execution.error).__name__)
         logger.debug("Total Time: %f", execution.seconds)
 
 
 class CurrentStderrHandler(logging.Handler):
-    """Writes to what ``sys.stderr`` is at that moment, which a console or a test may replace."""
+    """A handler for the current ``sys.stderr``, which a console or a test may replace."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -52,12 +52,12 @@ class CurrentStderrHandler(logging.Handler):
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
-            self.handleError(record)  # closed or broken; a query must not fail of it
+            self.handleError(record)  # closed or broken, which must not fail a query
 
 
 @dataclass(frozen=True)
 class _Found:
-    """How the logger was before; it is left like that again."""
+    """The original state of the logger, to be restored."""
 
     level: int
     propagate: bool
@@ -66,20 +66,20 @@ class _Found:
 
 
 class Visibility:
-    """Makes the records of ``sqltime`` visible, and puts the logger back as it was."""
+    """A counted switch that makes ``sqltime`` records visible, then restores the logger."""
 
     def __init__(self) -> None:
         self._users = 0
         self._found: _Found | None = None
 
     def acquire(self) -> None:
-        """One user more; the first sets the logger up."""
+        """Add a user; the first one sets up the logger."""
         self._users += 1
         if self._users == 1:
             self._found = self._set_up()
 
     def release(self) -> None:
-        """One user less; the last restores the logger."""
+        """Remove a user; the last one restores the logger."""
         self._users -= 1
         if self._users or self._found is None:
             return
@@ -98,13 +98,13 @@ class Visibility:
         logger.disabled = False  # logging.config.fileConfig disables loggers it does not know
         if handler is not None:
             logger.addHandler(handler)
-            # Logging that is configured from now on must not print the records a second time.
+            # Logging that is configured later must not print the records a second time.
             logger.propagate = False
         return found
 
 
 def _somebody_shows_debug() -> bool:
-    """Whether a handler of the application gets DEBUG records of this logger."""
+    """Return True if a handler of the application gets this logger's DEBUG records."""
     current: logging.Logger | None = logger
     while current is not None:
         for handler in current.handlers:

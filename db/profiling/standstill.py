@@ -1,7 +1,7 @@
 """Changing an engine's listeners while other threads run queries on it.
 
-SQLAlchemy walks a deque of listeners for each event, and a listener that is added or removed breaks
-the walk of another thread ("deque mutated during iteration"): the query there would fail.
+SQLAlchemy iterates over a deque of listeners for each event. Adding or removing a listener breaks
+the iteration of another thread ("deque mutated during iteration"), whose query would then fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from sqlalchemy.engine import base
 
 PATIENCE_S = 1.0
-"""How long to wait for a moment in which no other thread walks along listeners, in seconds."""
+"""Seconds to wait for a moment when no other thread iterates over listeners."""
 _GLANCE_S = 0.0002
 _UNDISTURBED_S = 1.0  # far longer than adding and removing takes
 _ALONE = threading.Lock()
@@ -24,12 +24,12 @@ _ALONE = threading.Lock()
 
 @contextmanager
 def standstill() -> Iterator[None]:
-    """Run the block, which must not block, in a moment in which no other thread walks."""
+    """Run a non-blocking ``with`` block while no other thread iterates over listeners."""
     deadline = time.monotonic() + PATIENCE_S
     with _ALONE:
         interval = sys.getswitchinterval()
         try:
-            # From the look at the other threads to the end of the block none of them may go on.
+            # No other thread may run between this check and the end of the block.
             sys.setswitchinterval(_UNDISTURBED_S)
             while _somebody_walks() and time.monotonic() < deadline:
                 sys.setswitchinterval(interval)
@@ -42,14 +42,14 @@ def standstill() -> Iterator[None]:
 
 def _somebody_walks() -> bool:
     me = threading.get_ident()
-    return any(_walks(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001 - documented, underscore and all
+    return any(_walks(frame) for thread, frame in sys._current_frames().items() if thread != me)  # noqa: SLF001 - documented, despite the underscore
 
 
 def _walks(frame: FrameType | None) -> bool:
-    """Whether a thread is between two listeners, or in one.
+    """Return True if a thread is between two listeners, or in one.
 
-    The engine's own module calls listeners; where it waits for the driver, in one of the dialect's
-    ``do_...`` functions, it calls none.
+    The engine's own module calls listeners, except while it waits for the driver in one of the
+    dialect's ``do_...`` functions.
     """
     called = ""
     while frame is not None:

@@ -1,4 +1,4 @@
-"""What a recording says: totals, and the statements that cost most, with what is odd of them."""
+"""Summaries of recordings: totals, and the most expensive statements with their problems."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from db.profiling.queries import Example, Key, Log, Moment
 from db.profiling.transactions import Times, Transactions
 
 LAZY_REPEATS = 3
-"""So many lazy loads of one relationship from one line are an N+1."""
+"""The number of lazy loads of one relationship from one line that make an N+1."""
 REPEATS = 10
-"""So many SELECTs of one fingerprint from one line are an N+1, lazy or not."""
+"""The number of SELECTs with one fingerprint from one line that make an N+1."""
 _UNUSED_ROWS = 100
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something odd of a statement.
+    """A problem with a statement.
 
     Attributes:
-        name: What it is: ``n+1``, ``unused-rows``, ``failed``, ``seq-scan``, ``spilled`` or
-            ``misestimated``.
-        text: It in words.
-        cure: What to do about it; "" where nobody can tell.
+        name: The kind of problem: ``n+1``, ``unused-rows``, ``failed``, ``seq-scan``,
+            ``spilled`` or ``misestimated``.
+        text: A description of the problem.
+        cure: A suggested fix; "" if there is none.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Flag:
 
 @dataclass
 class Statement:
-    """One fingerprint from one line. All times are in milliseconds."""
+    """A statement: one fingerprint from one line. All times are in milliseconds."""
 
     key: Key
     example: Example
@@ -57,13 +57,13 @@ class Statement:
 
     @property
     def place(self) -> str:
-        """The calling line, as ``file:line``."""
+        """Return the calling line, as ``file:line``."""
         return f"{self.key.file}:{self.key.line}" if self.key.file else ""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """The whole recording. All times are in milliseconds; those of threads add up."""
+    """The totals of a recording. Times are in milliseconds; those of threads are added up."""
 
     queries: int
     distinct: int
@@ -80,21 +80,21 @@ class Totals:
 
     @property
     def python_ms(self) -> float:
-        """What was spent elsewhere; 0 where threads worked at once."""
+        """Return the time spent outside the database; may be 0 if threads ran concurrently."""
         database = self.execute_ms + self.fetch_ms + self.ending_ms + self.waiting_ms
         return max(self.wall_ms - database, 0.0)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A recording that has ended.
+    """The summary of a recording.
 
     Attributes:
-        totals: The whole of it.
-        statements: The most expensive first.
-        log: Each execution; its ``group`` is the number of its statement.
-        transactions: Each transaction and each savepoint.
-        began: When the recording began, on the clock of the executions.
+        totals: The totals of the recording.
+        statements: The statements, most expensive first.
+        log: The executions; the ``group`` of each is the number of its statement.
+        transactions: The transactions and savepoints.
+        began: The start of the recording, on the same clock as the executions.
     """
 
     totals: Totals
@@ -105,13 +105,13 @@ class Profile:
 
     @property
     def n_plus_one(self) -> list[Statement]:
-        """The statements that are an N+1."""
+        """Return the statements that are an N+1."""
         return [one for one in self.statements if any(f.name == "n+1" for f in one.flags)]
 
 
 @dataclass
 class _Group:
-    """What the executions of one statement add up to; each one's time is eight bytes."""
+    """The sums over the executions of a statement, plus eight bytes per execution for its time."""
 
     times: array[float] = field(default_factory=lambda: array("d"))
     fetching: float = 0.0
@@ -128,7 +128,7 @@ class _Group:
 
 
 class Recorded(Protocol):
-    """What can be summarised: a recorder, or what several of them found."""
+    """A recording that can be summarized: a recorder, or a tally of several."""
 
     log: Log
     waits: Times
@@ -139,11 +139,11 @@ class Recorded(Protocol):
 
     @property
     def seconds(self) -> float:
-        """How long it was worked meanwhile."""
+        """Return the elapsed time that was recorded."""
 
 
 def summarise(recorder: Recorded) -> Profile:
-    """What was recorded, so far."""
+    """Return a summary of what was recorded so far."""
     log = recorder.log
     log.fold()
     groups: defaultdict[int, _Group] = defaultdict(_Group)
@@ -200,7 +200,7 @@ def _statement(number: int, key: Key, example: Example, group: _Group, totals: T
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest value that so many percent of the values do not pass (nearest rank)."""
+    """Return a percentile of sorted values, by the nearest-rank method."""
     return ordered[max(ceil(len(ordered) * percent / 100) - 1, 0)]
 
 
@@ -232,5 +232,5 @@ def _repeated(statement: Statement) -> Flag | None:
 
 
 def is_select(fingerprint: str) -> bool:
-    """Whether a statement is a plain SELECT, as far as its first word tells."""
+    """Return True if a statement is a plain SELECT, judging by its first word."""
     return fingerprint[:6].upper() == "SELECT"

@@ -1,4 +1,4 @@
-"""What several engines are asked, counted together, and once more from a mark on."""
+"""Recordings of several engines together, in total and since a mark."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from db.profiling.transactions import Times, Transactions
 
 @dataclass
 class Tally:
-    """What was recorded, of whichever engines; `db.profiling.summary.summarise` takes it.
+    """A recording of several engines, which `db.profiling.summary.summarise` accepts.
 
     Attributes:
         log: The executions.
-        waits: For connections.
-        commits: How often, and how long they took.
-        rollbacks: The same of these.
-        transactions: Each of them.
-        seconds: How long it was worked meanwhile.
-        began: When it began.
+        waits: The waits for connections.
+        commits: The commits.
+        rollbacks: The rollbacks.
+        transactions: The individual transactions.
+        seconds: The elapsed time that was recorded.
+        began: The start time (``time.perf_counter``).
     """
 
     log: Log = field(default_factory=Log)
@@ -40,10 +40,10 @@ class Tally:
 
 
 class Everything:
-    """Records every engine of the process, from the next connection that is taken of it.
+    """A recorder of every engine in the process, from each engine's next connection on.
 
-    One listener, on the class of engines, finds them; each gets a recorder of its own, and all of
-    them report to one tally. Where somebody else records an engine already, that one is left out.
+    One listener on the `Engine` class finds the engines; each gets its own recorder, and all of
+    these report to one tally. Engines that already have another recorder are left out.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Everything:
         self.mark()
 
     def start(self) -> None:
-        """Begin, or go on."""
+        """Start, or resume."""
         if not self._on:
             with standstill():
                 event.listen(Engine, "engine_connect", self.watch)
@@ -62,7 +62,7 @@ class Everything:
             self.mark()
 
     def stop(self) -> None:
-        """Record no more; no listener and no recorder is left on any engine."""
+        """Stop recording, and remove every listener and recorder."""
         if not self._on:
             return
         with standstill():
@@ -74,9 +74,9 @@ class Everything:
             self._recorders.clear()
 
     def watch(self, connection: Connection) -> None:
-        """Record a connection, and what else its engine does."""
+        """Record a connection, and everything else that its engine does."""
         dialect = id(connection.dialect)
-        with self._lock:  # threads may meet an engine at once
+        with self._lock:  # several threads may find an engine at once
             if not self._on:
                 return
             recorder = self._recorders.get(dialect) or self._recorder(connection.engine)
@@ -86,7 +86,7 @@ class Everything:
         recorder.watch(connection)
 
     def mark(self) -> None:
-        """Count anew what `since` tells."""
+        """Restart the counts that `since` returns."""
         tally = self.tally
         self._fresh = Log()
         self._marked = perf_counter()
@@ -94,7 +94,7 @@ class Everything:
         self._begun = tally.transactions.begun
 
     def since(self) -> Tally:
-        """What was asked since the mark; the tally is that much older afterwards."""
+        """Return what was recorded since the mark, and set a new mark."""
         tally = Tally(self._fresh, began=self._marked, seconds=perf_counter() - self._marked)
         for times, whole, (count, total) in zip(
             _times(tally), _times(self.tally), self._before, strict=True
@@ -114,14 +114,14 @@ class Everything:
         recorder.transactions = tally.transactions
         try:
             return recorder.__enter__()
-        except RuntimeError:  # somebody records it already, and gets the figures
+        except RuntimeError:  # another recorder has it, and gets the figures
             return None
 
     def _add(self, query: Query) -> None:
-        # The pool asks a connection whether it lives; that is waiting for one, and no query.
+        # The pool's liveness check is part of waiting for a connection, not a query.
         if sys._getframe(2).f_code.co_name == "do_ping":  # noqa: SLF001 - documented
             return
-        # The same object twice: what is fetched later is told to it.
+        # Both logs get the same object, which counts the rows that are fetched later.
         self.tally.log.add(query)
         self._fresh.add(query)
 

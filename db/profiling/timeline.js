@@ -1,4 +1,4 @@
-// The timeline: a lane for each transaction that was open at once, and below it the work of the database.
+// The timeline: concurrent transactions in separate lanes, and below them the work of the database.
 const ENDS = ["not ended", "committed", "rolled back", "failed to end", "cut off"];
 const COLOURS = ["unended", "committed", "rolled", "bad", "unended"];
 const WORK = 110, AXIS = 18, LANES = 220, MARK = 8;
@@ -34,12 +34,12 @@ function drawBands(pen, colour, x, wide, { each, deep }) {
     const level = Math.min(depth, 3), thin = deep ? (each - main) / deep : 0;
     const top = lane * each + (level ? main + (level - 1) * thin : 0), high = (level ? thin : main) - gap;
     pen.fillStyle = colour[COLOURS[outcome]];
-    // A gap at its end tells two that follow each other apart.
+    // A gap at the end separates adjacent transactions.
     pen.fillRect(left, top + gap, Math.max(right - left - (right - left > 3 ? 1 : 0), 1), Math.max(high, .5));
   }
 }
 
-/** How much of each pixel's time was spent executing, fetching, and in statements that are filtered out. */
+/** Return how much of each pixel's time was spent executing, fetching, and in statements that are filtered out. */
 function spent(wide) {
   const found = [0, 1, 2].map(() => new Float64Array(wide)), slot = (view[1] - view[0]) / wide;
   const spread = (into, start, length) => {
@@ -114,7 +114,7 @@ function draw() {
     + (timeline.left_out ? ` ${number(timeline.left_out, 0)} of the shortest queries are not drawn.` : "");
 }
 
-/** What there is at a moment, in words. */
+/** Return a description of what was going on at a given time. */
 function pointed(time, y) {
   const near = (view[1] - view[0]) / at("timeline").clientWidth, above = lanes();
   const over = (start, length) => start - near <= time && time <= start + length + near;

@@ -1,4 +1,4 @@
-"""What a page draws along the time: queries, transactions and savepoints."""
+"""The data for a page's timeline: queries, transactions and savepoints."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from db.profiling.summary import Profile
 from db.profiling.transactions import Span
 
 DRAWN = 50_000
-"""So many queries are drawn, and so many transactions; more would be megabytes, and no pixel."""
+"""The maximum number of queries, and of transactions, to draw; more would add only megabytes."""
 
 
 def as_timeline(profile: Profile) -> dict[str, Any]:
-    """Numbers to draw, in milliseconds since the recording began.
+    """Return the numbers to draw, in milliseconds since the recording began.
 
     Returns:
         ``queries`` as [start, execution, fetching, statement, failed], where the statement is its
-        place in the profile's list; ``transactions`` as [lane, depth, start, duration, outcome],
-        those that were open at once in different lanes and each savepoint in the lane of its
-        transaction; ``left_out``, how many of the shortest queries are not among them; ``lanes``.
+        index in the profile's list; ``transactions`` as [lane, depth, start, duration, outcome],
+        with concurrent ones in different lanes and each savepoint in its transaction's lane;
+        ``left_out``, the number of queries omitted, which are the shortest; ``lanes``.
     """
     places = {one.number: place for place, one in enumerate(profile.statements)}
     queries = [
@@ -33,7 +33,7 @@ def as_timeline(profile: Profile) -> dict[str, Any]:
             int(one.failed),
         ]
         for one in nlargest(DRAWN, profile.log.moments(), key=_weight)
-        if one.group in places  # else it came after the summing up
+        if one.group in places  # otherwise it came after the summary
     ]
     bands = list(_bands(profile))
     return {
@@ -58,7 +58,7 @@ def _bands(profile: Profile) -> Iterator[list[float]]:
 
 
 def _lanes(transactions: list[Span]) -> dict[int, int]:
-    """The lane of each, by its number: the first that is free when it begins."""
+    """Return each transaction's lane, by number: the first one that is free when it begins."""
     found: dict[int, int] = {}
     free: list[int] = []
     busy: list[tuple[float, int]] = []

@@ -1,4 +1,4 @@
-"""Transactions and savepoints: from when to when, and how each ended."""
+"""Transactions and savepoints: when each began and ended, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 
 class Outcome(IntEnum):
-    """How a transaction or a savepoint ended."""
+    """The outcome of a transaction or a savepoint."""
 
     OPEN = 0
-    """It had not when the recording did."""
+    """Still open when the recording ended."""
     COMMITTED = 1
-    """Or released."""
+    """Committed, or released."""
     ROLLED_BACK = 2
     FAILED = 3
-    """Its commit, or its rollback, was refused."""
+    """The commit or rollback itself failed."""
     CLOSED = 4
-    """Its connection was closed in the middle of it."""
+    """The connection was closed before it ended."""
 
 
 class Span(NamedTuple):
-    """A transaction, or a savepoint in it."""
+    """A transaction, or a savepoint in one."""
 
     transaction: int
     depth: int
@@ -37,14 +37,14 @@ class Span(NamedTuple):
 
 
 class Times:
-    """How often something happened, and how long it took; from any thread."""
+    """The count and total duration of an event; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.count, self.failed, self.total = 0, 0, 0.0
 
     def add(self, started: float, *, failed: bool = False) -> None:
-        """One more, which ended now."""
+        """Add one event, which ended now."""
         seconds = perf_counter() - started
         with self._lock:
             self.count += 1
@@ -63,9 +63,9 @@ class _Opened:
 
 
 class Transactions:
-    """Those of all connections, which are known by their ids; from any thread.
+    """The transactions of all connections, identified by connection ID; thread-safe.
 
-    What has ended is kept in columns, some 27 bytes each.
+    Ended ones are stored in columns, at about 27 bytes each.
     """
 
     def __init__(self) -> None:
@@ -76,30 +76,30 @@ class Transactions:
         self._started, self._seconds = array("d"), array("d")
 
     def begin(self, connection: int) -> None:
-        """A transaction begins."""
+        """Record the beginning of a transaction."""
         with self._lock:
-            self._end(connection, Outcome.CLOSED)  # where the id of one that is no more came again
+            self._end(connection, Outcome.CLOSED)  # if the ID of a closed one is reused
             self._open[connection] = _Opened(self.begun, [perf_counter()])
             self.begun += 1
 
     def is_open(self, connection: int) -> bool:
-        """Whether the connection has a transaction that is recorded."""
+        """Return True if the connection has a recorded transaction open."""
         return connection in self._open
 
     def end(self, connection: int, outcome: Outcome) -> None:
-        """A transaction ends, and with it its savepoints; nothing happens where there is none."""
+        """Record the end of a transaction and its savepoints; do nothing if there is none."""
         with self._lock:
             self._end(connection, outcome)
 
     def save(self, connection: int, name: str) -> None:
-        """A savepoint is set."""
+        """Record a new savepoint."""
         with self._lock:
             if opened := self._open.get(connection):
                 opened.began.append(perf_counter())
                 opened.names.append(name)
 
     def leave(self, connection: int, name: str, outcome: Outcome) -> None:
-        """A savepoint is released or rolled back to, and with it those that were set after it."""
+        """Record the release of, or rollback to, a savepoint, which also ends later ones."""
         with self._lock:
             opened = self._open.get(connection)
             if opened is None or name not in opened.names:
@@ -110,7 +110,7 @@ class Transactions:
                 left = opened.names.pop()
 
     def stop(self) -> None:
-        """Nothing more is recorded; what is open stays so."""
+        """Stop recording, and mark what is open as `Outcome.OPEN`."""
         with self._lock:
             for connection in list(self._open):
                 self._end(connection, Outcome.OPEN)
@@ -119,9 +119,9 @@ class Transactions:
         return len(self._number)
 
     def spans(self) -> Iterator[Span]:
-        """Those that ended, savepoints before their transactions; others may go on meanwhile."""
+        """Yield what has ended, savepoints before their transactions; recording may continue."""
         columns = (self._number, self._depth, self._started, self._seconds, self._outcome)
-        count = len(self._outcome)  # filled last, so the others have as many
+        count = len(self._outcome)  # filled last, so the others have at least as many
         for number, depth, started, seconds, outcome in islice(zip(*columns, strict=False), count):
             yield Span(number, depth, started, seconds, Outcome(outcome))
 
@@ -131,7 +131,7 @@ class Transactions:
             self._keep(opened, now, outcome)
 
     def _keep(self, opened: _Opened, now: float, outcome: Outcome) -> None:
-        """The innermost that is open has ended."""
+        """Store the innermost open span, which has ended."""
         started = opened.began.pop()
         self._number.append(opened.number)
         self._depth.append(len(opened.began))

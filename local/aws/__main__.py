@@ -27,14 +27,14 @@ def main() -> int:
 
 
 def serve(port: int, folder: Path) -> int:
-    """Serve the content of a folder until SIGTERM or Ctrl-C; returns the exit code."""
+    """Serve the content of a folder until SIGTERM or Ctrl-C; return the exit code."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     try:
         content, credentials = read_content(folder), read_credentials(folder)
     except AspenError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
-    from local.aws import server  # moto takes a second
+    from local.aws import server  # importing moto takes a second
 
     objects = ObjectFolder(folder / OBJECTS)
     objects.adopt(folder / EARLIER)

@@ -1,6 +1,6 @@
-"""What the stand-in holds from the start: the service's secrets, parameters, buckets and jobs.
+"""The initial content of the AWS stand-in: the service's secrets, parameters, buckets, and jobs.
 
-Names are those of the live service, as far as it runs on one machine.
+Names are those of the live service, for the parts that can run on one machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JOBS = (
     "lineage-qc-ondemand-sfn",
     "nextstrain-sfn",
 )
-"""The jobs of the service; each has its parameter and its state machine. It starts three."""
+"""The service's jobs, each with a parameter and a state machine. It starts three of them."""
 _MADE = "made.json"
 _CONTENT = "content.json"
 _CREDENTIALS = "credentials"
@@ -41,13 +41,13 @@ _PROFILE = "default"
 
 @dataclass(frozen=True)
 class Content:
-    """What is there at each start.
+    """The content of the stand-in at each start.
 
     Attributes:
-        secrets: What each secret of Secrets Manager says, by its name.
-        parameters: What each parameter of Parameter Store says, by its name.
-        machines: The names of the state machines of Step Functions.
-        buckets: The names of the buckets of S3.
+        secrets: The content of each Secrets Manager secret, by name.
+        parameters: The value of each Parameter Store parameter, by path.
+        machines: The names of the Step Functions state machines.
+        buckets: The names of the S3 buckets.
     """
 
     secrets: Mapping[str, Mapping[str, Any]]
@@ -56,19 +56,19 @@ class Content:
     buckets: tuple[str, ...] = BUCKETS
 
     def write(self, folder: Path) -> None:
-        """Keep it where the stand-in reads it, for the owner's eyes only."""
+        """Write the content where the stand-in reads it, readable only by its owner."""
         write_whole(folder / _CONTENT, json.dumps(asdict(self), indent=2))
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the secret tells of the other parts of the deployment.
+    """The other parts of the deployment, as the secret describes them.
 
     Attributes:
-        database: Where PostgreSQL answers, ``host:port``.
-        username: The role that owns the schema: it may migrate it, and is not a superuser.
-        password: The password of that role.
-        issuer: Where the identity provider answers, without a trailing slash.
+        database: The address of PostgreSQL, ``host:port``.
+        username: The role that owns the schema; it can migrate the schema but is not a superuser.
+        password: The role's password.
+        issuer: The URL of the identity provider, without a trailing slash.
     """
 
     database: str
@@ -79,11 +79,11 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Credentials:
-    """An access key of the stand-in: only requests signed with it are answered.
+    """An access key for the stand-in, which only answers requests signed with it.
 
     Attributes:
-        access_key: Its public half.
-        secret_key: Its secret half.
+        access_key: The access key ID.
+        secret_key: The secret access key.
     """
 
     access_key: str
@@ -91,7 +91,7 @@ class Credentials:
 
 
 def standard_content(folder: Path, around: Surroundings) -> Content:
-    """The content of a deployment; what is made up is kept in ``folder`` and stays the same."""
+    """Return the content of a deployment; generated secrets are stored in ``folder`` and reused."""
     return Content(
         secrets={CONFIG_NAME: _config(made_values(folder), around)},
         parameters={parameter(name): job_parameter(name) for name in JOBS},
@@ -99,10 +99,10 @@ def standard_content(folder: Path, around: Surroundings) -> Content:
 
 
 def read_content(folder: Path) -> Content:
-    """The content that was kept in a folder.
+    """Return the content stored in a folder.
 
     Raises:
-        AspenError: There is none, or it is damaged.
+        AspenError: The content is missing or damaged.
     """
     try:
         kept = json.loads((folder / _CONTENT).read_text())
@@ -116,17 +116,17 @@ def read_content(folder: Path) -> Content:
 
 
 def parameter(name: str, stage: str = STAGE) -> str:
-    """The path of a parameter of this deployment."""
+    """Return the path of one of this deployment's parameters."""
     return f"/genepi/{stage}/{stage}stack/{name}"
 
 
 def machine_arn(name: str) -> str:
-    """The ARN of a state machine."""
+    """Return the ARN of a state machine."""
     return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}"
 
 
 def made_values(folder: Path) -> dict[str, str]:
-    """The secrets that belong to this deployment alone: made once, then kept."""
+    """Return the secrets generated for this deployment; they are created once, then reused."""
     path = folder / _MADE
     try:
         kept: dict[str, str] = json.loads(path.read_text())
@@ -149,14 +149,14 @@ def made_values(folder: Path) -> dict[str, str]:
 
 
 def new_credentials(folder: Path, port: int) -> Credentials:
-    """Make an access key, and write it where only the owner can read it.
+    """Create an access key, and write it to a file that only the owner can read.
 
-    AWS's own tools read that file when ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` name
-    it; it also names the address of the stand-in.
+    AWS's own tools read the file if ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` point
+    to it; it also contains the stand-in's URL.
 
     Args:
-        folder: The folder of the stand-in.
-        port: Where the stand-in answers.
+        folder: The stand-in's folder.
+        port: The stand-in's port.
     """
     made = Credentials(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     parser = configparser.ConfigParser(interpolation=None)
@@ -174,10 +174,10 @@ def new_credentials(folder: Path, port: int) -> Credentials:
 
 
 def read_credentials(folder: Path) -> Credentials:
-    """Return the access key that was made last.
+    """Return the access key that was created last.
 
     Raises:
-        AspenError: There is none.
+        AspenError: The access key cannot be read.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -196,7 +196,7 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
     return {
         **made,
         "DB_address": around.database,
-        # Never the superuser: whoever is one can run programs as the operator.
+        # Never the superuser, which can run programs with the operator's account.
         "DB_admin_username": around.username,
         "DB_admin_password": around.password,
         "DB_rw_username": around.username,
@@ -217,7 +217,7 @@ def _config(made: Mapping[str, str], around: Surroundings) -> dict[str, Any]:
 
 
 def job_parameter(name: str) -> dict[str, Any]:
-    """Return what the parameter of a job says."""
+    """Return the value of a job's parameter."""
     workflow = name.removesuffix("-sfn").removesuffix("-ondemand")
     return {
         "Input": {

@@ -1,6 +1,6 @@
-"""Who may use the stand-in: whoever signs with its access key, from this machine, from no web page.
+"""Access control for the stand-in: only signed requests from this machine, none from web pages.
 
-Signatures are those of AWS (Signature Version 4), in a header or in the address of a presigned URL:
+Requests are signed with AWS Signature Version 4, in a header or in the query of a presigned URL:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -23,7 +23,7 @@ from local.aws.mirror import Mirror
 from local.ports import HOST
 
 HEALTH = "/_health"
-"""A path that answers 200 without a signature; no bucket can have that name."""
+"""A path that returns 200 without a signature; no bucket can have that name."""
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -33,21 +33,21 @@ _HEADER = re.compile(
     rf"{_ALGORITHM} Credential=([^,\s]+),\s*SignedHeaders=([^,\s]+),\s*Signature=([0-9a-f]{{64}})"
 )
 _SKEW = dt.timedelta(minutes=15)
-_LONGEST = 7 * 24 * 3600  # seconds that a presigned URL can be valid for
+_LONGEST = 7 * 24 * 3600  # the longest lifetime of a presigned URL, in seconds
 _SCOPE_PARTS = 5
 _UNSIGNED = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 _DIGEST = re.compile("[0-9a-f]{64}")
-_LARGEST_BEFORE_SIGNATURE = 10_000_000  # bytes; S3 states the digest in a header instead
+_LARGEST_BEFORE_SIGNATURE = 10_000_000  # bytes; S3 requests have the digest in a header instead
 _QUIET_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _S3 = "s3"
 
 
 class _RefusedError(Exception):
-    """The request is not answered.
+    """An error that refuses a request.
 
     Args:
-        code: AWS's code of the error.
-        message: Why.
+        code: The AWS error code.
+        message: The reason.
     """
 
     def __init__(self, code: str, message: str, status: HTTPStatus = HTTPStatus.FORBIDDEN):
@@ -56,13 +56,13 @@ class _RefusedError(Exception):
 
 
 class Gate:
-    """A WSGI application that hands requests that it trusts to the services.
+    """A WSGI application that forwards trusted requests to the services.
 
     Args:
-        services: The application of each service, by the name that requests are signed for.
+        services: The application of each service, by the service name in the signature.
         credentials: The access key.
-        port: Where the stand-in answers.
-        mirror: Keeps what S3 holds.
+        port: The stand-in's port.
+        mirror: Saves changes to S3 objects.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Gate:
         self._origins = {f"http://{host}" for host in self._hosts}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
+        """Handle a request."""
         try:
             self._check_sender(environ)
             if _path(environ) == HEALTH:
@@ -91,7 +91,7 @@ class Gate:
             return _refuse(error, environ, start_response)
 
     def _check_sender(self, environ: Environ) -> None:
-        """Keep web pages out: those of other sites, and those that a name leads here for."""
+        """Refuse requests from web pages, including those that reach us by DNS rebinding."""
         if environ.get("HTTP_HOST", "") not in self._hosts:
             raise _RefusedError("AccessDenied", "Only 127.0.0.1 and localhost lead here.")
         origin = environ.get("HTTP_ORIGIN")
@@ -101,8 +101,8 @@ class Gate:
     def _pass_on(
         self, service: str, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Have the service answer; what it changed is stored before the answer is given."""
-        environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # there is one account
+        """Forward a request to the service, and save its changes before sending the response."""
+        environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # there is only one account
         answered: list[tuple[str, list[tuple[str, str]]]] = []
 
         def note(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[..., None]:
@@ -134,11 +134,11 @@ class _Signature:
     """The signature of a request.
 
     Attributes:
-        scope: Access key, day, region, service and ``aws4_request``.
-        moment: When it was made, as the request states it.
-        signed: The names of the headers that it covers.
+        scope: The access key ID, date, region, service, and ``aws4_request``.
+        moment: The time of signing, as stated in the request.
+        signed: The names of the signed headers.
         value: The signature itself.
-        lifetime: The seconds that a presigned URL is valid for; None for a header's signature.
+        lifetime: The lifetime of a presigned URL, in seconds; None for a signature in a header.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class _Signature:
 
     @classmethod
     def of(cls, environ: Environ) -> _Signature:
-        """Return the signature in a request's header or in its address."""
+        """Return the signature in a request's header or URL."""
         if header := environ.get("HTTP_AUTHORIZATION"):
             if not (found := _HEADER.fullmatch(header.strip())):
                 raise _RefusedError(
@@ -180,10 +180,10 @@ class _Signature:
         )
 
     def check(self, credentials: Credentials) -> str:
-        """Return the service that the request is signed for.
+        """Check the signature, and return the service that the request is signed for.
 
         Raises:
-            _RefusedError: It is not signed with the access key, or was signed too long ago.
+            _RefusedError: The signature is invalid or has expired.
         """
         access_key, day, region, service, _ = self.scope
         if not hmac.compare_digest(access_key.encode(), credentials.access_key.encode()):
@@ -214,7 +214,7 @@ class _Signature:
             raise _RefusedError("AccessDenied", "The signature has expired.")
 
     def _canonical(self, service: str) -> bytes:
-        """Return the request in the form that is signed."""
+        """Return the canonical request, which is what was signed."""
         environ, path = self._environ, _path(self._environ)
         names = sorted(set(self.signed))
         headers = "".join(f"{name}:{self._header(name)}\n" for name in names)
@@ -251,7 +251,7 @@ class _Signature:
         return str(stated) if stated else _digest(self._environ, _LARGEST_BEFORE_SIGNATURE)
 
     def _check_payload(self) -> None:
-        """Check that the body is the one that was signed."""
+        """Check that the body matches the signed digest."""
         stated = self._environ.get("HTTP_X_AMZ_CONTENT_SHA256")
         if self.lifetime is not None or not stated or stated in _UNSIGNED:
             return
@@ -263,7 +263,7 @@ _PRESIGNED = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Si
 
 
 def _digest(environ: Environ, largest: int | None) -> str:
-    """Return the digest of the body, which the service can read all the same."""
+    """Return the digest of the body, and leave the body readable for the service."""
     length = environ.get("CONTENT_LENGTH") or ""
     chunked = bool(environ.get("wsgi.input_terminated"))
     if largest is not None and (chunked or int(length or 0) > largest):
@@ -274,7 +274,7 @@ def _digest(environ: Environ, largest: int | None) -> str:
 
 
 def _path(environ: Environ) -> str:
-    """Return the path as it was sent, still encoded."""
+    """Return the path as it was sent, still URL-encoded."""
     return str(environ["RAW_URI"]).partition("?")[0]
 
 
@@ -282,7 +282,7 @@ def _refuse(
     error: _RefusedError, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     status = f"{error.status.value} {error.status.phrase}"
-    if "HTTP_X_AMZ_TARGET" not in environ:  # as in S3
+    if "HTTP_X_AMZ_TARGET" not in environ:  # S3, whose errors are XML
         body = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             f"<Error><Code>{error.code}</Code><Message>{escape(str(error))}</Message></Error>\n"
@@ -291,6 +291,6 @@ def _refuse(
     else:
         body = json.dumps({"__type": error.code, "message": str(error)})
         kind = "application/x-amz-json-1.1"
-    # What was not read of the body must not be taken for the next request.
+    # Close the connection, so that an unread body is not parsed as the next request.
     start_response(status, [("Content-Type", kind), ("Connection", "close")])
     return [body.encode()]

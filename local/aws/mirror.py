@@ -1,4 +1,4 @@
-"""What S3 holds in memory, kept in the folder as well, so that it outlives the stand-in."""
+"""A copy of moto's in-memory S3 in a folder, so that objects survive a restart of the stand-in."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from local.aws.objects import ObjectFolder
 
 
 class Mirror:
-    """Keeps the folder equal to moto's S3.
+    """A mirror that keeps a folder in sync with moto's S3.
 
-    After each request that may have changed something, what differs is written: that covers every
-    way to make and delete objects (copies, multipart uploads, lists of keys) without knowing them.
+    After each request that may have changed something, the differences are written. This covers
+    every way to create and delete objects (copies, multipart uploads, lists of keys).
 
     Args:
-        backend: moto's S3.
-        folder: Where its objects are kept.
-        region: Where the buckets are.
+        backend: moto's S3 backend.
+        folder: The folder for the objects.
+        region: The region of the buckets.
     """
 
     def __init__(self, backend: Any, folder: ObjectFolder, region: str):
@@ -28,7 +28,7 @@ class Mirror:
         self._lock = Lock()
 
     def load(self) -> None:
-        """Put what the folder holds into moto's S3."""
+        """Load the folder's objects into moto's S3."""
         for bucket in self._folder.buckets():
             self._make(bucket)
         for one in self._folder.stored():
@@ -37,10 +37,10 @@ class Mirror:
             self._kept[one.bucket][one.key] = made
 
     def save(self) -> None:
-        """Write what changed since the last time.
+        """Write the changes since the last call to the folder.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The changes cannot be written.
         """
         with self._lock:
             buckets = dict(self._backend.buckets)

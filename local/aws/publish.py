@@ -1,4 +1,4 @@
-"""Files put into the S3 that runs."""
+"""Uploads of files to the running S3 stand-in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from local.aws.objects import Stored
 
 
 def publish(address: str, credentials: Credentials, objects: Iterable[Stored]) -> None:
-    """Put objects into a running stand-in, where it does not have them.
+    """Upload the objects that a running stand-in does not have yet.
 
     Args:
-        address: Where it answers.
+        address: The stand-in's URL.
         credentials: Its access key.
-        objects: The objects.
+        objects: The objects to upload.
     """
     key = AccessKey(credentials.access_key, credentials.secret_key)
     s3 = make_client("s3", REGION, address, key)

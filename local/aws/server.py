@@ -1,4 +1,4 @@
-"""moto, filled with a deployment's content and served over HTTP."""
+"""An HTTP server for moto, filled with a deployment's content."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from local.ports import HOST
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
-# By the name that requests are signed for. moto's own dispatcher, which would also answer for every
-# other service and for its reset and dashboard pages, is not used.
+# The keys are the service names in signatures. moto's own dispatcher is not used, as it would also
+# serve every other service and moto's reset and dashboard pages.
 _SERVICES: Mapping[str, SERVICE_NAMES] = {
     "s3": "s3",
     "secretsmanager": "secretsmanager",
@@ -38,16 +38,16 @@ _MACHINE = json.dumps(
 
 
 def load() -> None:
-    """Load what moto needs for the services: most of a start's time."""
+    """Load moto's backends, which takes most of the startup time."""
     for name in _SERVICES.values():
         get_backend(name)
 
 
 def fill(content: Content, objects: ObjectFolder) -> Mirror:
-    """Put the content and the stored objects into this process's moto.
+    """Load the content and the stored objects into this process's moto.
 
     Returns:
-        What keeps the folder of the objects equal to moto's S3.
+        The mirror that keeps the folder of objects in sync with moto's S3.
     """
     mirror = Mirror(get_backend("s3")[ACCOUNT]["aws"], objects, REGION)
     for bucket in content.buckets:

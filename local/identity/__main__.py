@@ -1,4 +1,4 @@
-"""Serve an identity provider: ``python -m local.identity --port 3031 --folder DIR``."""
+"""The command for an identity provider: ``python -m local.identity --port 3031 --folder DIR``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STOP_SECONDS = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until stopped; return the exit code."""
     os.umask(0o077)
     try:
         return _serve(_settings(arguments))
     except AspenError as error:
-        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - before there is a log
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         if error.hint:
             print(error.hint, file=sys.stderr)  # noqa: T201 - same
         return error.exit_code
@@ -40,14 +40,14 @@ def _serve(settings: Settings) -> int:
             f"port {settings.port} is taken by another program",
             hint="Name another one with --port, or stop what listens there.",
         )
-    # uvicorn ends by raising the signal anew: this makes it an ordinary end.
+    # uvicorn re-raises the signal that stops it; this makes that a normal exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log_to_stderr()
     provider = Provider(settings)
     audit("provider.started", issuer=settings.issuer, trial=settings.trial)
     try:
         with provider.database.kept_open():
-            # Its access log would hold the codes that stand in addresses.
+            # uvicorn's access log would contain the codes in URLs.
             uvicorn.run(
                 create_app(provider),
                 host=HOST,
@@ -107,7 +107,7 @@ def _settings(arguments: list[str] | None) -> Settings:
 
 
 def _port(text: str) -> int:
-    if not 0 < (port := int(text)) < 65_536:  # noqa: PLR2004 - what a port can be
+    if not 0 < (port := int(text)) < 65_536:  # noqa: PLR2004 - the range of ports
         raise ValueError(text)
     return port
 

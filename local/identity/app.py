@@ -1,4 +1,4 @@
-"""The provider as a web application."""
+"""The identity provider's web application."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from local.listeners import is_own_connection
 _common = APIRouter()
 _OPEN = ("/.well-known/", "/healthz", "/assets/")
 _NOT_YOURS = "This identity provider belongs to another account of this machine."
-# Ordinary answers to whoever waits.
+# Normal answers to a client that polls.
 _QUIET = {"authorization_pending", "slow_down"}
 
 
 def create_app(provider: Provider) -> FastAPI:
-    """The application of one provider."""
+    """Create the web application of a provider."""
     settings = provider.settings
     app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
     app.state.provider = provider
@@ -47,7 +47,7 @@ def create_app(provider: Provider) -> FastAPI:
         app.include_router(trial_routes.router)
         app.middleware("http")(trial_routes.throttle)
     app.middleware("http")(_for_our_account)
-    # No other site's name may lead here: a page of that site could then read the answers.
+    # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
     hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
     app.exception_handler(OAuthError)(_answer_client)
@@ -60,13 +60,13 @@ def create_app(provider: Provider) -> FastAPI:
 
 @_common.get("/healthz")
 def health() -> dict[str, bool]:
-    """That it answers."""
+    """Report that the provider is running."""
     return {"healthy": True}
 
 
 @_common.get("/assets/style.css")
 def style_sheet() -> Response:
-    """How the pages look."""
+    """The style sheet of the pages."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return Response(style(), media_type="text/css", headers=headers)
 
@@ -74,7 +74,7 @@ def style_sheet() -> Response:
 async def _for_our_account(
     request: Request, proceed: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Keep other accounts of this machine out: they could sign in as anyone."""
+    """Refuse connections from other accounts on this machine, as they could sign in as anyone."""
     path, peer = request.url.path, request.client
     if not path.startswith(_OPEN):
         own_port: int = request.app.state.provider.settings.port
@@ -87,7 +87,7 @@ async def _for_our_account(
 
 
 async def _answer_client(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OAuthError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, OAuthError)  # noqa: S101 - registered for this error only
     if error.error not in _QUIET:
         audit("request.refused", path=request.url.path, error=error.error, **error.about)
     status = error.status_in(request.app.state.provider.knobs.dialect)
@@ -96,17 +96,17 @@ async def _answer_client(request: Request, error: Exception) -> Response:
 
 
 async def _answer_person(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, PageError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, PageError)  # noqa: S101 - registered for this error only
     return page("error", None, status=error.status, error=error)
 
 
 async def _answer_manager(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ManagementError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, ManagementError)  # noqa: S101 - registered for this error only
     return JSONResponse(error.body, error.status, error.headers)
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this error only
     return await _answer_manager(request, not_valid(error.errors()))
 
 

@@ -1,4 +1,4 @@
-"""Who did what, one line of JSON each, on stderr. Tokens, codes and secrets are never named."""
+"""The audit log: one line of JSON per event, on stderr, without tokens, codes, or secrets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LOGGER = logging.getLogger("local.identity.audit")
 
 
 def audit(event: str, **fields: str | int | float | None) -> None:
-    """Note an event.
+    """Log an event.
 
     Args:
-        event: What happened, such as ``token.issued``.
-        fields: To whom and for what; what is None is left out.
+        event: The name of the event, such as ``token.issued``.
+        fields: The details of the event; those that are None are omitted.
     """
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     told = {name: value for name, value in fields.items() if value is not None}
@@ -23,7 +23,7 @@ def audit(event: str, **fields: str | int | float | None) -> None:
 
 
 def log_to_stderr() -> None:
-    """Write the events where the supervisor keeps them."""
+    """Write the events to stderr, which the supervisor saves."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOGGER.addHandler(handler)

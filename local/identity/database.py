@@ -1,4 +1,4 @@
-"""The file that holds an identity provider's state: SQLite, readable by its owner only."""
+"""The identity provider's state: a SQLite file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from local.identity.hashing import new_secret
 
 _FILE = "identity.sqlite3"
 _WAIT_SECONDS = 15.0
-# To be counted up with every change of schema.sql that is more than a new table.
+# Increase this with every change to schema.sql other than a new table.
 _VERSION = 1
 
 
 class Database:
-    """Opens the state in a folder, which is made when it is not there.
+    """The state in a folder, which is created if it does not exist.
 
     Args:
         folder: The provider's folder.
 
     Raises:
-        BadInputError: The folder cannot be made or used.
-        RefusedError: It belongs to another user.
+        BadInputError: The folder cannot be created or used.
+        RefusedError: The folder belongs to another user.
     """
 
     def __init__(self, folder: Path):
@@ -40,7 +40,7 @@ class Database:
                     hint="Run the command as that user, or name another folder.",
                 )
             folder.chmod(0o700)
-            # SQLite gives the files beside it the mode of this one.
+            # SQLite creates its other files with the mode of this one.
             os.close(open_own(self._path))
             with self._connected() as connection:
                 _make_tables(connection)
@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One consistent view of the state."""
+        """Open a read transaction, with one consistent view of the state."""
         with self._connected() as connection:
             connection.execute("BEGIN")
             try:
@@ -63,7 +63,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """The only writer, across processes, until the end of the block: all of it or nothing."""
+        """Open a write transaction, exclusive across processes; roll back if the block raises."""
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -75,7 +75,7 @@ class Database:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Spare each request the tidying up that the last connection does when it closes."""
+        """Keep a connection open, as SQLite cleans up whenever the last one closes."""
         with self._connected() as connection:
             connection.execute("SELECT count(*) FROM secrets").fetchone()
             yield
@@ -92,7 +92,7 @@ class Database:
 
 
 def kept_secret(db: sqlite3.Connection, name: str) -> str:
-    """A secret of the provider's own, made when it is first asked for."""
+    """Return one of the provider's own secrets, creating it on first use."""
     db.execute("INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, new_secret()))
     row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
     return str(row["value"])

@@ -1,4 +1,4 @@
-"""The errors that a client is answered with, in the shapes of OAuth 2."""
+"""The errors that clients receive, in OAuth 2 format, and those that people see on pages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _AUTH0_STATUSES = {
 
 @dataclass
 class OAuthError(Exception):
-    """What went wrong with a request for a token, as RFC 6749 section 5.2 has it.
+    """An OAuth error, as defined in RFC 6749 section 5.2.
 
     Attributes:
-        error: The code that a client decides on.
+        error: The error code that clients act on.
         description: What happened, for people.
-        status: The HTTP status by the RFC.
-        headers: Further headers.
-        about: Who asked for what, for the audit log.
+        status: The HTTP status according to the RFC.
+        headers: Additional headers.
+        about: Details for the audit log.
     """
 
     error: str
@@ -35,22 +35,22 @@ class OAuthError(Exception):
     about: dict[str, str] = field(default_factory=dict)
 
     def status_in(self, dialect: Dialect) -> int:
-        """The HTTP status in a dialect."""
+        """Return the HTTP status in a dialect."""
         if dialect is Dialect.AUTH0 and self.status == 400:  # noqa: PLR2004 - the RFC's default
             return _AUTH0_STATUSES.get(self.error, self.status)
         return self.status
 
     def body(self) -> dict[str, str]:
-        """What is sent."""
+        """Return the JSON body."""
         return {"error": self.error, "error_description": self.description}
 
 
 class PageError(Exception):
-    """What went wrong on a page that a person looks at.
+    """An error on a page, shown to a person.
 
     Args:
         title: What happened, in a few words.
-        text: Why, and what to do next.
+        text: The reason, and what to do next.
         status: The HTTP status.
     """
 

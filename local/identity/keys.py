@@ -1,4 +1,4 @@
-"""The keys that tokens are signed with; the old ones stay published for a while."""
+"""The keys that sign tokens; retired keys stay published for a while."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from joserfc.jwk import KeySet, RSAKey
 
 ALGORITHM = "RS256"
 OVERLAP_SECONDS = 2 * 86400
-"""For how long a retired key is published: longer than any token signed with it is valid."""
+"""The time that a retired key stays published: longer than the life of any token it signed."""
 
 
 def ensure_key(db: sqlite3.Connection, now: float) -> None:
-    """Make the first key when there is none."""
+    """Create the first key if there is none."""
     if not db.execute("SELECT 1 FROM signing_keys WHERE retired_at IS NULL").fetchone():
         _add_key(db, now)
 
 
 def rotate(db: sqlite3.Connection, now: float) -> str:
-    """Sign with a new key from now on; returns its id."""
+    """Create a new signing key, retire the current one, and return the new key's ID."""
     db.execute("UPDATE signing_keys SET retired_at = ? WHERE retired_at IS NULL", (now,))
     db.execute("DELETE FROM signing_keys WHERE retired_at < ?", (now - OVERLAP_SECONDS,))
     return _add_key(db, now)
 
 
 def revoke(db: sqlite3.Connection, kid: str, now: float) -> bool:
-    """Publish a key no more, whatever was signed with it; whether there was such a key."""
+    """Stop publishing a key, even if it signed valid tokens; return False if it does not exist."""
     row = db.execute("SELECT retired_at FROM signing_keys WHERE kid = ?", (kid,)).fetchone()
     if row is None:
         return False
@@ -41,13 +41,13 @@ def revoke(db: sqlite3.Connection, kid: str, now: float) -> bool:
 
 
 def signing_key(db: sqlite3.Connection) -> RSAKey:
-    """The key that signs now."""
+    """Return the current signing key."""
     row = db.execute("SELECT private_key FROM signing_keys WHERE retired_at IS NULL").fetchone()
     return _imported(row["private_key"])
 
 
 def published_keys(db: sqlite3.Connection, now: float) -> KeySet:
-    """The keys that a token may be signed with: the present one, and those retired lately."""
+    """Return the keys that may have signed a valid token: the current and recently retired ones."""
     rows = db.execute(
         "SELECT private_key FROM signing_keys WHERE revoked_at IS NULL"
         " AND (retired_at IS NULL OR retired_at > ?) ORDER BY made_at DESC, rowid DESC",
@@ -57,12 +57,12 @@ def published_keys(db: sqlite3.Connection, now: float) -> KeySet:
 
 
 def public_documents(db: sqlite3.Connection, now: float) -> list[dict[str, Any]]:
-    """The published keys, their public halves only, as a JWKS lists them."""
+    """Return the public halves of the published keys, in JWKS format."""
     return [dict(key.as_dict(private=False)) for key in published_keys(db, now).keys]
 
 
 def make_key() -> RSAKey:
-    """A new key."""
+    """Create a key."""
     return RSAKey.generate_key(2048, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
 
 

@@ -1,4 +1,4 @@
-"""One identity provider: its settings, its state and its clock, as every endpoint is handed it."""
+"""An identity provider: the settings, state, and clock that every endpoint receives."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from local.identity.trial import Knobs, Trial
 
 
 class Provider:
-    """What the endpoints work with.
+    """The identity provider, as the endpoints use it.
 
     Args:
-        settings: What it was started with.
+        settings: The settings to start with.
 
     Raises:
-        BadInputError: Its folder cannot be used.
-        RefusedError: Its folder belongs to another user.
+        BadInputError: The folder cannot be used.
+        RefusedError: The folder belongs to another user.
     """
 
     def __init__(self, settings: Settings):
@@ -34,16 +34,16 @@ class Provider:
 
     @property
     def knobs(self) -> Knobs:
-        """How it behaves now."""
+        """Return the current values of the knobs."""
         return self.trial.knobs
 
     @property
     def issuer(self) -> str:
-        """Its address, ending in a slash."""
+        """Return the provider's URL, ending in a slash."""
         return self.settings.issuer
 
     def now(self) -> float:
-        """The time, in seconds since 1970."""
+        """Return the current time, in seconds since 1970."""
         return time.time()
 
 
@@ -53,4 +53,4 @@ def _of(request: Request) -> Provider:
 
 
 ProviderOf = Annotated[Provider, Depends(_of)]
-"""The provider, as an endpoint's parameter."""
+"""An endpoint parameter: the provider."""

@@ -1,5 +1,5 @@
--- The state of an identity provider. Times are seconds since 1970; lists and objects are JSON.
--- What is handed out as a secret is kept as its SHA-256 only: each is random, of 256 bits.
+-- The identity provider's state. Times are in seconds since 1970; lists and objects are JSON.
+-- Secrets that are handed out are stored as SHA-256 hashes only: each is 256 random bits.
 
 CREATE TABLE IF NOT EXISTS signing_keys (
   kid TEXT PRIMARY KEY,
@@ -117,7 +117,7 @@ CREATE TABLE IF NOT EXISTS codes (
   expires_at REAL NOT NULL
 ) STRICT;
 
--- Every token that came out of one sign-in by rotation is of one family.
+-- All refresh tokens that come from one sign-in belong to one family.
 CREATE TABLE IF NOT EXISTS refresh_tokens (
   token_hash TEXT PRIMARY KEY,
   family TEXT NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE IF NOT EXISTS refresh_tokens (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS refresh_tokens_family ON refresh_tokens (family);
 
--- Who is signed in to the provider's own pages.
+-- The sessions of people who are signed in to the provider's own pages.
 CREATE TABLE IF NOT EXISTS sessions (
   session_hash TEXT PRIMARY KEY,
   user_id TEXT NOT NULL REFERENCES users ON DELETE CASCADE,

@@ -1,4 +1,4 @@
-"""What an identity provider is started with."""
+"""The settings of an identity provider."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from local.ports import HOST
 
 
 class Dialect(StrEnum):
-    """Which HTTP statuses the token endpoint's errors come with; the bodies are the same."""
+    """The HTTP statuses of the token endpoint's errors; the bodies are the same."""
 
     AUTH0 = "auth0"
-    """403 for a device code that is still pending, 429 for one that is asked about too often."""
+    """403 for a pending device code, 429 for polling too fast."""
     RFC = "rfc"
-    """400, as RFC 6749 and RFC 8628 have it."""
+    """400, as in RFC 6749 and RFC 8628."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How one provider behaves.
+    """The settings of one provider.
 
     Attributes:
-        folder: Where it keeps its state.
-        port: Where it listens on 127.0.0.1.
-        issuer: Its address as tokens state it, ending in a slash.
-        dialect: The statuses of the token endpoint's errors.
-        reuse_seconds: For how long a refresh token that was exchanged is exchanged once more, for
-            a client that lost the answer; Auth0 calls it the rotation overlap period.
-        burst: How many requests the Management API takes at once.
-        rate: How many more it takes with each second.
-        trial: Whether the hard cases can be made to happen (``local.identity.trial``).
+        folder: The folder for its state.
+        port: The port to listen on, on 127.0.0.1.
+        issuer: Its URL in tokens, ending in a slash.
+        dialect: The HTTP statuses of the token endpoint's errors.
+        reuse_seconds: The time during which an exchanged refresh token can be exchanged again, for
+            a client that lost the response; Auth0 calls it the rotation overlap period.
+        burst: The number of Management API requests allowed at once.
+        rate: The number of further requests allowed per second.
+        trial: True if tests may trigger hard cases (``local.identity.trial``).
     """
 
     folder: Path
@@ -45,15 +45,15 @@ class Settings:
 
     @property
     def management_audience(self) -> str:
-        """What a token for the Management API names as its audience."""
+        """Return the audience of tokens for the Management API."""
         return f"{self.issuer}api/v2/"
 
     @property
     def userinfo_audience(self) -> str:
-        """What a token names as its audience when none was asked for."""
+        """Return the audience of tokens for which none was requested."""
         return f"{self.issuer}userinfo"
 
 
 def own_address(port: int) -> str:
-    """The issuer of a provider that nothing else was said of."""
+    """Return the default issuer of a provider on a port."""
     return f"http://{HOST}:{port}/"

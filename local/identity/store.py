@@ -1,10 +1,10 @@
-"""What a provider knows from the start: its clients, users, organizations, members and roles.
+"""The initial state of a provider: its clients, users, organizations, members, and roles.
 
     from local.identity.store import Client, Member, Organization, Role, Seed, User, seed
 
     seed(folder, Seed(clients=[...], users=[...], ...))
 
-This may be done before the provider starts, while it runs, and any number of times.
+Seeding works before the provider starts and while it runs, and can be repeated.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Seeded:
-    """How many of each were added; all zero when everything was there."""
+    """The number of objects of each kind that were added; all zero if everything existed."""
 
     clients: int
     users: int
@@ -60,17 +60,17 @@ class Seeded:
 def seed(folder: Path, wanted: Seed) -> Seeded:
     """Add what is missing, in one transaction.
 
-    Clients are made to be as described here, since the addresses of their callbacks change with
-    the ports. Whatever else is there already stays as it is: people may have changed it.
+    Existing clients are updated to match, since their callback URLs change with the ports. All
+    other existing objects are left alone, as people may have changed them.
 
     Args:
-        folder: The provider's folder; made when it is not there.
-        wanted: What is to be there.
+        folder: The provider's folder; created if it does not exist.
+        wanted: The objects that should exist.
 
     Raises:
         BadInputError: The folder cannot be used.
-        RefusedError: It belongs to another user.
-        ConflictError: Something else has one of the names, addresses or ids.
+        RefusedError: The folder belongs to another user.
+        ConflictError: Another object has one of the names, addresses, or IDs.
     """
     now = time.time()
     with Database(folder).writing() as db:
@@ -92,7 +92,7 @@ def seed(folder: Path, wanted: Seed) -> Seeded:
 
 
 def rotate_key(folder: Path) -> str:
-    """Have tokens signed with a new key, at once where the provider runs; returns its id."""
+    """Create a new signing key, used at once even by a running provider; return its ID."""
     with Database(folder).writing() as db:
         return rotate(db, time.time())
 

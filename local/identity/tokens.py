@@ -1,4 +1,4 @@
-"""The tokens that are handed out, and the check of those that come back."""
+"""Token creation and verification."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ USER_SCOPES = ("openid", "profile", "email", OFFLINE)
 
 @dataclass(frozen=True)
 class Granted:
-    """What a user allowed a client.
+    """The access that a user granted to a client.
 
     Attributes:
-        client_id: The client.
-        user_id: The user.
-        organization_id: The organization that they signed in with, if any.
-        scope: What was asked for and allowed, separated by spaces.
+        client_id: The client's ID.
+        user_id: The user's ID.
+        organization_id: The organization that the user signed in with, if any.
+        scope: The granted scopes, separated by spaces.
         audience: The API that the access_token is for; None for ``/userinfo`` only.
         auth_time: When the user signed in.
-        family: What the refresh tokens of one sign-in share.
-        nonce: The client's own mark, returned in the id_token.
+        family: An ID shared by the refresh tokens of one sign-in.
+        nonce: The client's nonce, returned in the id_token.
     """
 
     client_id: str
@@ -47,12 +47,12 @@ class Granted:
 
     @property
     def scopes(self) -> list[str]:
-        """The scope as a list."""
+        """Return the scopes as a list."""
         return self.scope.split()
 
 
 def token_answer(provider: Provider, db: sqlite3.Connection, granted: Granted) -> dict[str, Any]:
-    """What the token endpoint answers; a refresh token, if one was asked for, is noted."""
+    """Return the token endpoint's response; store its refresh token, if one was requested."""
     answer: dict[str, Any] = {
         "access_token": access_token(provider, db, granted),
         "token_type": "Bearer",
@@ -67,7 +67,7 @@ def token_answer(provider: Provider, db: sqlite3.Connection, granted: Granted) -
 
 
 def id_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
-    """Who the user is, for the client that asked."""
+    """Return a token that tells the client who the user is."""
     claims = {
         **user_claims(db, granted),
         **_common_claims(provider, provider.knobs.id_token_seconds),
@@ -80,7 +80,7 @@ def id_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> st
 
 
 def access_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
-    """What opens ``/userinfo``, and the API that was asked for."""
+    """Return a token for ``/userinfo`` and the requested API."""
     userinfo = provider.settings.userinfo_audience
     claims = {
         **_common_claims(provider, provider.knobs.access_token_seconds),
@@ -96,7 +96,7 @@ def access_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -
 def machine_token(
     provider: Provider, db: sqlite3.Connection, client_id: str, audience: str, scope: str
 ) -> str:
-    """What opens an API to a client itself, with no user."""
+    """Return a token with which a client can use an API itself, without a user."""
     claims = {
         **_common_claims(provider, provider.knobs.access_token_seconds),
         "sub": f"{client_id}@clients",
@@ -109,7 +109,7 @@ def machine_token(
 
 
 def user_claims(db: sqlite3.Connection, granted: Granted) -> dict[str, Any]:
-    """What is told of the user: as much as was allowed."""
+    """Return the claims about the user that the granted scopes allow."""
     user = db.execute("SELECT * FROM users WHERE user_id = ?", (granted.user_id,)).fetchone()
     claims: dict[str, Any] = {"sub": granted.user_id, **_organization(granted)}
     if "profile" in granted.scopes:
@@ -125,7 +125,7 @@ def user_claims(db: sqlite3.Connection, granted: Granted) -> dict[str, Any]:
 def checked_claims(
     provider: Provider, db: sqlite3.Connection, token: str, audience: str
 ) -> dict[str, Any] | None:
-    """The claims of an access_token of ours for an audience; None where it is not valid now."""
+    """Return the claims of our access_token for an audience; None if it is not valid."""
     now = provider.now() + provider.knobs.clock_offset
     registry = jwt.JWTClaimsRegistry(
         now=int(now),
@@ -162,7 +162,7 @@ def _signed(provider: Provider, db: sqlite3.Connection, claims: dict[str, Any]) 
 
 @lru_cache(maxsize=1)
 def _foreign_key() -> RSAKey:
-    """A key that is never published."""
+    """Return a key that is never published."""
     return make_key()
 
 

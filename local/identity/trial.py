@@ -1,6 +1,6 @@
-"""The knobs of a provider that is started with ``--trial``: hard cases, made to happen.
+"""The knobs of a provider started with ``--trial``, with which tests trigger hard cases.
 
-Without it every knob keeps its ordinary value, and their address does not exist.
+Without it, every knob keeps its normal value and ``/trial/knobs`` does not exist.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from local.identity.settings import Dialect
 
 
 class Signing(StrEnum):
-    """Which key signs the tokens."""
+    """The key that signs the tokens."""
 
     RIGHT = "right"
     WRONG_KEY = "wrong_key"
-    """Another key under the id of the published one: the signature is bad."""
+    """Another key under the published key's ID: the signature is invalid."""
     UNKNOWN_KEY = "unknown_key"
-    """Another key under an id of its own, which is not published."""
+    """Another key under its own ID, which is not published."""
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """How the provider behaves now; the defaults are those of Auth0.
+    """The current behavior of the provider; the defaults are those of Auth0.
 
     Attributes:
-        dialect: The statuses of the token endpoint's errors.
-        interval: How many seconds a client shall wait between two polls.
-        omit_interval: Leave ``interval`` out of the answer, as RFC 8628 allows.
-        device_seconds: For how long device and user codes are valid.
-        id_token_seconds: The same of an id_token.
-        access_token_seconds: The same of an access_token.
-        refresh_token_seconds: The same of a refresh token.
-        code_seconds: The same of an authorization code.
-        clock_offset: How many seconds the clock that tokens are dated by is ahead (or behind).
-        issuer: The ``iss`` of tokens; None for the provider's own.
-        audience: The ``aud`` of id_tokens; None for the client that asked.
-        signing: Which key signs them.
-        slow_down: So many of the next polls are answered ``slow_down``.
-        throttled: So many of the next requests to ``/oauth/`` and ``/api/v2/`` get a 429.
-        retry_after: What they are told to wait, in seconds; None leaves the header out.
+        dialect: The HTTP statuses of the token endpoint's errors.
+        interval: The seconds that a client should wait between two polls.
+        omit_interval: True to omit ``interval`` from the response, as RFC 8628 allows.
+        device_seconds: The lifetime of device and user codes.
+        id_token_seconds: The lifetime of an id_token.
+        access_token_seconds: The lifetime of an access_token.
+        refresh_token_seconds: The lifetime of a refresh token.
+        code_seconds: The lifetime of an authorization code.
+        clock_offset: The seconds to add to the clock that dates tokens; may be negative.
+        issuer: The ``iss`` of tokens; None for the provider's own URL.
+        audience: The ``aud`` of id_tokens; None for the requesting client.
+        signing: The key that signs them.
+        slow_down: The number of upcoming polls to answer with ``slow_down``.
+        throttled: The number of upcoming ``/oauth/`` and ``/api/v2/`` requests to answer with 429.
+        retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -70,10 +70,10 @@ _ADAPTER = TypeAdapter(Knobs)
 
 
 class Trial:
-    """Holds the knobs of one provider.
+    """The current knobs of one provider.
 
     Args:
-        usual: Their ordinary values.
+        usual: Their normal values.
     """
 
     def __init__(self, usual: Knobs):
@@ -83,27 +83,27 @@ class Trial:
 
     @property
     def knobs(self) -> Knobs:
-        """The knobs as they stand."""
+        """Return the current values of the knobs."""
         return self._knobs
 
     def change(self, changes: dict[str, Any]) -> Knobs:
-        """Turn some of them.
+        """Change some of the knobs.
 
         Raises:
-            pydantic.ValidationError: A value does not fit, or there is no such knob.
+            pydantic.ValidationError: A value is invalid, or the knob does not exist.
         """
         with self._lock:
             self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), **changes})
             return self._knobs
 
     def reset(self) -> Knobs:
-        """Have their ordinary values again."""
+        """Restore the normal values."""
         with self._lock:
             self._knobs = self._usual
             return self._knobs
 
     def take(self, name: str) -> bool:
-        """Use up one of those that count down; whether there was one."""
+        """Decrement a knob that counts down; return False if it was already 0."""
         with self._lock:
             left: int = getattr(self._knobs, name)
             if left > 0:

@@ -1,4 +1,4 @@
-"""How the knobs are turned while a provider runs: ``/trial/knobs``, only with ``--trial``."""
+"""Endpoints for the knobs of a running provider: ``/trial/knobs``, only with ``--trial``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reset(provider: ProviderOf) -> dict[str, Any]:
 
 
 async def throttle(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer 429 as often as the knob says."""
+    """Answer with 429 as often as the ``throttled`` knob says."""
     provider: Provider = request.app.state.provider
     if not request.url.path.startswith(_THROTTLED) or not provider.trial.take("throttled"):
         return await proceed(request)

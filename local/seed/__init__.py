@@ -1,4 +1,4 @@
-"""Data for a local deployment: test users, made-up samples, and records from a metadata file."""
+"""Data for a local deployment: test users, generated samples, and records from a metadata file."""
 
 from __future__ import annotations
 

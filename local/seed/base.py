@@ -1,4 +1,4 @@
-"""The test groups and users: between them they cover every case of who may do what."""
+"""The test groups and users, which together cover every case of access control."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class BaseResult:
-    """What was added; all zero when everything was there.
+    """The number of objects added; all zero if everything existed.
 
     Attributes:
-        groups: How many groups.
-        users: How many users.
-        locations: How many locations.
-        seconds: How long it took.
+        groups: The number of groups.
+        users: The number of users.
+        locations: The number of locations.
+        seconds: The time it took.
     """
 
     groups: int
@@ -53,12 +53,12 @@ class BaseResult:
 
 
 def seed_base(database: Database) -> BaseResult:
-    """Add the test groups 1 to 3, their users and roles, locations and lineages.
+    """Add the test groups 1 to 3, their users and roles, locations, and lineages.
 
-    Running it again adds what is missing and changes nothing.
+    Running it again adds what is missing and changes nothing else.
 
     Raises:
-        ConflictError: The database has another group under one of these numbers.
+        ConflictError: The database has a different group with one of these IDs or prefixes.
     """
     began = time.monotonic()
     text = (files("local.seed") / "base.toml").read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
         added.append({**row, "default_tree_location_id": places[home]})
     if added:
         session.execute(sa.insert(Group), added)
-        # The ids were given, so the sequence does not know of them.
+        # The IDs were set explicitly, so move the sequence past them.
         session.execute(
             sa.text(
                 "SELECT setval('aspen.groups_id_seq', GREATEST(max(id),"
@@ -164,5 +164,5 @@ def _add_usher_options(session: Session, rows: Sequence[_Row]) -> None:
 
 
 def _identifier(purpose: str, user: _Row) -> str:
-    """An opaque identifier, the same in every local deployment."""
+    """Return an opaque identifier that is the same in every local deployment."""
     return hashlib.sha256(f"{purpose}:{user['login']}".encode()).hexdigest()[:20]

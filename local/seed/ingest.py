@@ -1,4 +1,4 @@
-"""The writing half of reading a metadata file: what is new becomes whole samples."""
+"""The import of records from a metadata file: new ones become complete samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.seed.places import add_places, known_places
 from local.seed.records import ORGANISM, PUBLIC_PREFIX, Owner, RejectedRow, copy_rows, next_ids
 
 BATCH = 5_000
-"""How many lines of a file are worked on at a time."""
+"""The number of lines of a file to process at a time."""
 _GENOMES = 100  # a batch of about 3 MB
 _TEXTS = sa.ARRAY(sa.String)
 _SAMPLE_COLUMNS = (
@@ -42,7 +42,7 @@ _SAMPLE_COLUMNS = (
 
 @dataclass(frozen=True)
 class _Keys:
-    """A new sample that waits for its genome."""
+    """A new sample that is waiting for its genome."""
 
     sample: int
     entity: int
@@ -50,13 +50,13 @@ class _Keys:
 
 
 class Import:
-    """One run over a file.
+    """One import of a file.
 
     Args:
-        session: Where to write.
-        owner: The group that the samples go to.
-        lat_longs: Where the coordinates of new locations stand.
-        progress: Told the number of lines finished.
+        session: The session to write with.
+        owner: The group that receives the samples.
+        lat_longs: The file with the coordinates of new locations.
+        progress: Called with the number of lines finished.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Import:
     ):
         self._session, self._owner, self._lat_longs = session, owner, lat_longs
         self._progress = progress
-        self._lines: dict[str, int] = {}  # where each private identifier stood first
+        self._lines: dict[str, int] = {}  # the line of each private identifier's first use
         self._waiting: dict[str, _Keys] = {}  # by strain
         self.added = self.already = self.locations = self.genomes = 0
         self.rejected: list[RejectedRow] = []
 
     def add(self, batch: Sequence[Record | RejectedRow]) -> None:
-        """Add the new ones among some lines of the file, without their genomes yet."""
+        """Add the new records of a batch, without their genomes yet."""
         records = [line for line in batch if isinstance(line, Record)]
         private, public = self._known(records)
         new: list[Record] = []
@@ -88,10 +88,10 @@ class Import:
         self._progress(len(batch) - len(new))
 
     def add_genomes(self, genomes: Iterable[Genome]) -> None:
-        """Give the new samples their sequences; an empty one where there is none."""
+        """Give the new samples their sequences, or an empty one if there is none."""
         found = (one for one in genomes if self._strain(one) in self._waiting)
         while batch := list(islice(found, _GENOMES)):
-            # A name that stands twice in one batch would otherwise be taken twice.
+            # If a name occurs more than once in a batch, use its first sequence.
             first = {self._strain(one): one for one in reversed(batch)}
             self._write_genomes(first)
             self.genomes += len(first)
@@ -99,7 +99,7 @@ class Import:
             self._write_genomes({name: genome(name, "") for name in islice(self._waiting, BATCH)})
 
     def _known(self, records: list[Record]) -> tuple[set[str], set[str]]:
-        """The private and the public identifiers among these that the group has."""
+        """Return the private and the public identifiers of records that the group already has."""
         private = [record.private_identifier for record in records]
         public = [record.public_identifier for record in records]
         rows = self._session.execute(

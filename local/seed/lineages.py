@@ -1,4 +1,4 @@
-"""The lineages of the made-up samples: which were about when."""
+"""The lineages of the generated samples, and when each was common."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class Lineage:
-    """A Pango lineage with the time in which it was common.
+    """A Pango lineage, and the period in which it was common.
 
     Attributes:
-        name: Such as ``BA.2.12.1``.
+        name: The name, such as ``BA.2.12.1``.
         first: The first day.
         last: The last day.
-        weight: How common it was among the others of its time.
-        clade: What Nextclade calls it.
-        scorpio_call: The variant that Scorpio finds; empty for none.
+        weight: How common it was relative to others of its time.
+        clade: The Nextclade clade.
+        scorpio_call: The variant that Scorpio reports; empty for none.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Lineage:
 
 @cache
 def seeded_lineages() -> tuple[Lineage, ...]:
-    """Lineages that were common in California, roughly as they followed each other."""
+    """Return lineages that were common in California, roughly in order of appearance."""
     text = (files("local.seed") / "lineages.csv").read_text(encoding="utf-8")
     return tuple(
         Lineage(
@@ -49,12 +49,12 @@ def seeded_lineages() -> tuple[Lineage, ...]:
 
 @cache
 def lineage_named(name: str) -> Lineage:
-    """Return the lineage of a name."""
+    """Return the lineage with a name."""
     return next(lineage for lineage in seeded_lineages() if lineage.name == name)
 
 
 @cache
 def about(day: date) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The lineages of a day, and how common each was."""
+    """Return the lineages that were common on a day, and their weights."""
     found = [lineage for lineage in seeded_lineages() if lineage.first <= day <= lineage.last]
     return tuple(lineage.name for lineage in found), tuple(lineage.weight for lineage in found)

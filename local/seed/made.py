@@ -1,4 +1,4 @@
-"""A made-up sample, and how its rows lie in the tables."""
+"""A generated sample, and its rows in the tables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from local.seed.records import ORGANISM, Owner, copy_rows, next_ids
 
 _PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
 REFERENCE = "MN908947"
-"""The accession that SARS-CoV-2 genomes are compared with."""
-_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds of its overall score
+"""The accession of the reference genome for SARS-CoV-2."""
+_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds for its overall score
 _SAMPLE_COLUMNS = (
     "id submitting_group_id private_identifier public_identifier original_submission"
     " sample_collected_by authors collection_date organism host purpose_of_sampling"
@@ -34,7 +34,7 @@ _MUTATION_COLUMNS = (
 
 @dataclass(frozen=True)
 class Made:
-    """One made-up sample, before it has an id."""
+    """A generated sample, before it has an ID."""
 
     private_identifier: str
     public_identifier: str
@@ -56,7 +56,7 @@ class Made:
 
     @property
     def quality(self) -> str:
-        """The score in words, as Nextclade has them."""
+        """Return Nextclade's word for the score."""
         if self.score < _GOOD_QC:
             return "good"
         return "mediocre" if self.score < _MEDIOCRE_QC else "bad"
@@ -80,7 +80,7 @@ class Made:
         return {column: value for column, value in report.items() if value}
 
     def nextclade_output(self, sample: int) -> dict[str, str]:
-        """Return columns of Nextclade's table."""
+        """Return some of the columns of Nextclade's output."""
         count = len(self.substitutions.split(",")) if self.substitutions else 0
         return {
             "seqName": str(sample),
@@ -97,7 +97,7 @@ class Made:
 
 
 def write(session: Session, owner: Owner, batch: list[Made]) -> None:
-    """Write samples with all that belongs to them."""
+    """Write samples with all of their related rows."""
     samples = next_ids(session, "samples_id_seq", len(batch))
     entities = next_ids(session, "entities_id_seq", len(batch))
     keyed = list(zip(samples, entities, batch, strict=True))
@@ -108,7 +108,7 @@ def write(session: Session, owner: Owner, batch: list[Made]) -> None:
 def _tables(
     owner: Owner, keyed: list[tuple[int, int, Made]]
 ) -> Iterator[tuple[str, str, Iterator[Sequence[object]]]]:
-    """Each table with its columns and rows, what is referred to first."""
+    """Yield each table with its columns and rows, referenced tables first."""
     yield (
         "samples",
         _SAMPLE_COLUMNS,

@@ -17,15 +17,15 @@ from local.seed.records import RejectedRow, analyse, owner_of
 
 @dataclass(frozen=True)
 class MetadataResult:
-    """What became of the file's lines.
+    """The result of importing a metadata file.
 
     Attributes:
-        added: How many samples were added.
-        already: How many were there.
-        rejected: The lines that were left out, in the file's order.
-        locations_added: How many locations were made.
-        genomes_added: How many of the samples got their sequence; the others have an empty one.
-        seconds: How long it took.
+        added: The number of samples added.
+        already: The number of samples that already existed.
+        rejected: The rejected lines, in file order.
+        locations_added: The number of locations added.
+        genomes_added: The number of new samples with a sequence; the others have an empty one.
+        seconds: The time it took.
     """
 
     added: int
@@ -47,22 +47,22 @@ def seed_metadata(
 ) -> MetadataResult:
     """Add the genomes of a Nextstrain metadata file to a group, in one transaction.
 
-    A sample's private identifier is its GenBank accession, its public one the strain. Samples that
-    are there stay as they are, so running it again adds nothing. The samples are not private.
+    A sample's private identifier is its GenBank accession, its public one the strain. Existing
+    samples are left alone, so running it again adds nothing. The samples are not private.
 
     Args:
-        database: Where to write.
-        metadata: A tab-separated file; columns as in `nextstrain.REQUIRED`, others where present.
+        database: The database to write to.
+        metadata: A tab-separated file with the columns `nextstrain.REQUIRED` and optional others.
         sequences: A FASTA file whose headers are strains.
-        lat_longs: A table of level, place, latitude and longitude for new locations.
-        group: The group's id.
-        progress: Told the number of lines finished since it was told last.
+        lat_longs: A table of level, place, latitude, and longitude for new locations.
+        group: The group's ID.
+        progress: Called with the number of lines finished since the last call.
 
-    Each file may be compressed by gzip.
+    Each file may be compressed with gzip.
 
     Raises:
-        BadInputError: A file cannot be read, or is not what it should be; nothing is changed.
-        NotFoundError: No such group, or nobody in it may upload.
+        BadInputError: A file cannot be read or is malformed; nothing is changed.
+        NotFoundError: The group does not exist, or none of its users may upload.
     """
     began = time.monotonic()
     with database.begin() as session:

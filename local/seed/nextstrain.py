@@ -1,4 +1,4 @@
-"""Metadata as Nextstrain keeps it: a tab-separated table of genomes, and one of coordinates."""
+"""Nextstrain's file formats: a tab-separated table of genomes, and one of coordinates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.seed.records import PUBLIC_PREFIX, RejectedRow
 
 REQUIRED = ("strain", "genbank_accession", "date", "region", "country")
 _MISSING = frozenset({"", "?"})
-_LONGEST = 128  # characters; the service takes no longer identifier
+_LONGEST = 128  # the longest identifier that the service accepts, in characters
 _LONGEST_STRAIN = _LONGEST - len(f"{PUBLIC_PREFIX}/")
 _WHOLE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PART_OF_A_DATE = re.compile(r"\d{4}(-(\d{2}|XX))?(-XX)?")
@@ -25,20 +25,20 @@ _COORDINATE_COLUMNS = 4
 
 @dataclass(frozen=True)
 class Record:
-    """One genome of a metadata file.
+    """A genome in a metadata file.
 
     Attributes:
-        line: Its line in the file.
-        private_identifier: Its GenBank accession.
-        public_identifier: Its strain, with the repository's prefix.
-        strain: The name of its sequence in a FASTA file.
-        day: When the specimen was collected.
-        place: Where.
-        host: From what; None when not known.
-        authors: Who published it; empty when not known.
-        laboratory: Who collected it; None when not known.
-        gisaid: Its accession at GISAID; None when it has none.
-        submitted: When it was submitted; None when not known to the day.
+        line: The line number in the file.
+        private_identifier: The GenBank accession.
+        public_identifier: The strain, with the repository's prefix.
+        strain: The name of the sequence in a FASTA file.
+        day: The collection date.
+        place: The place of collection.
+        host: The host; None if unknown.
+        authors: The authors; empty if unknown.
+        laboratory: The laboratory; None if unknown.
+        gisaid: The GISAID accession; None if there is none.
+        submitted: The submission date; None if the exact day is unknown.
     """
 
     line: int
@@ -61,10 +61,10 @@ class _RejectedError(Exception):
 
 
 def read_metadata(path: Path) -> Iterator[Record | RejectedRow]:
-    """Each line of a metadata file, as a record or with the reason why it is none.
+    """Yield each line of a metadata file as a record, or with the reason why it is rejected.
 
     Raises:
-        BadInputError: The file cannot be read, or lacks a column.
+        BadInputError: The file cannot be read, or lacks a required column.
     """
     with open_text(path) as file:
         table = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -82,10 +82,10 @@ def read_metadata(path: Path) -> Iterator[Record | RejectedRow]:
 def read_coordinates(
     path: Path, wanted: set[tuple[str, str]]
 ) -> dict[tuple[str, str], Coordinates]:
-    """Latitude and longitude of the wanted (level, place) pairs; a name's first line counts.
+    """Return the coordinates of the wanted (level, place) pairs; the first line for a name counts.
 
     Raises:
-        BadInputError: The file cannot be read, or a line is none of level, place, two numbers.
+        BadInputError: The file cannot be read, or a line is not level, place, and two numbers.
     """
     found: dict[tuple[str, str], Coordinates] = {}
     with open_text(path) as file:
@@ -161,7 +161,7 @@ def _identifier(row: Mapping[str, str | None], column: str, longest: int) -> str
 
 
 def _day(value: str | None) -> date:
-    """A collection date; what is incomplete is refused, since guessing would shift curves."""
+    """Return a collection date; reject incomplete ones, since guessing would shift curves."""
     if value is None:
         raise _RejectedError("date", "is missing")
     if _PART_OF_A_DATE.fullmatch(value.upper()):
@@ -185,6 +185,6 @@ def _place(row: Mapping[str, str | None]) -> Place:
     country, division = row["country"], row.get("division")
     if country is None:
         raise _RejectedError("country", "is missing")
-    # Where the division is not known, the country's name is repeated in its place.
+    # If the division is unknown, the country's name is repeated in its place.
     division = None if division == country else division
     return Place(row["region"], country, division, row.get("location"))

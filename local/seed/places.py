@@ -1,4 +1,4 @@
-"""Locations: those that are missing are made."""
+"""Locations for seeded samples; missing ones are added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS = ("region", "country", "division", "location")
 
 @dataclass(frozen=True)
 class Place:
-    """A location by its names, from the largest; None where it is not that exact."""
+    """A location by its names, from the largest level down; None where it is less specific."""
 
     region: str | None
     country: str | None = None
@@ -26,12 +26,12 @@ class Place:
 
     @property
     def names(self) -> tuple[str | None, str | None, str | None, str | None]:
-        """The four names, from the largest."""
+        """Return the four names, from the largest level down."""
         return (self.region, self.country, self.division, self.location)
 
     @property
     def deepest(self) -> tuple[str, str]:
-        """Its most exact level, and the name there; both empty when it has none."""
+        """Return its most specific level and the name there; both empty if it has none."""
         for level, name in zip(reversed(_LEVELS), reversed(self.names), strict=True):
             if name:
                 return level, name
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def summary(self) -> tuple[Place, ...]:
-        """Every larger place that it lies in; searching for places starts from their rows."""
+        """Return every larger place that contains it; location search starts from those rows."""
         names = self.names
         return tuple(Place(*names[:depth]) for depth in (1, 2, 3) if any(names[depth:]))
 
@@ -49,7 +49,7 @@ Coordinates = tuple[float, float]
 
 
 def seeded_places() -> dict[Place, Coordinates]:
-    """The places of the made-up samples: North America, down to counties of California."""
+    """Return the places of the generated samples: North America, down to counties of California."""
     text = (files("local.seed") / "locations.csv").read_text(encoding="utf-8")
     return {
         Place(*(row[level] or None for level in _LEVELS)): (
@@ -61,16 +61,16 @@ def seeded_places() -> dict[Place, Coordinates]:
 
 
 def known_places(session: Session) -> dict[Place, int]:
-    """The id of each location that is there."""
+    """Return the ID of each existing location."""
     columns = [getattr(Location, level) for level in _LEVELS]
     rows = session.execute(sa.select(*columns, Location.id).order_by(Location.id.desc()))
     return {Place(*row[:4]): row[4] for row in rows}
 
 
 def add_places(session: Session, places: Iterable[tuple[Place, Coordinates | None]]) -> int:
-    """Make the locations that are missing; returns how many.
+    """Add the locations that are missing; return their number.
 
-    The unique constraint does not help: it lets rows with a NULL stand twice.
+    The unique constraint does not prevent duplicates, as it treats NULLs as distinct.
     """
     known = known_places(session)
     missing = {place: at for place, at in places if place not in known}

@@ -1,4 +1,4 @@
-"""What made-up samples and records from a file share: whole samples, written by COPY."""
+"""Code shared by generated samples and imported records: complete samples, written with COPY."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.models import Group, Pathogen, Role, User, UserRole
 
 PATHOGEN_SLUG = "SC2"
 PUBLIC_PREFIX = "hCoV-19"
-"""How GISAID's names of SARS-CoV-2 genomes begin."""
+"""The prefix of GISAID's names for SARS-CoV-2 genomes."""
 ORGANISM = "Severe acute respiratory syndrome coronavirus 2"
 TOUCHED = (
     "samples",
@@ -31,12 +31,12 @@ TOUCHED = (
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A line of a file that was left out.
+    """A line of a file that was rejected.
 
     Attributes:
-        line: Its number; the header is line 1.
-        column: The column that is wrong; empty when it is the line as a whole.
-        reason: Why, in words.
+        line: The line number; the header is line 1.
+        column: The invalid column; empty if the line as a whole is invalid.
+        reason: The reason, in words.
     """
 
     line: int
@@ -46,14 +46,14 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Owner:
-    """The group that samples are seeded into, with what their rows need of it.
+    """The group that samples are seeded into, with the values that their rows need.
 
     Attributes:
-        group: Its id.
-        prefix: Its prefix.
-        laboratory: Who is said to have collected the samples.
-        uploader: The id of the user who is said to have uploaded them.
-        pathogen: The id of SARS-CoV-2.
+        group: The group's ID.
+        prefix: The group's prefix.
+        laboratory: The laboratory recorded as the collector of the samples.
+        uploader: The ID of the user recorded as the uploader.
+        pathogen: The ID of SARS-CoV-2.
     """
 
     group: int
@@ -64,10 +64,10 @@ class Owner:
 
 
 def owner_of(session: Session, group: int) -> Owner:
-    """Look a group up, and keep others from seeding into it until the transaction ends.
+    """Return a group as an owner, locked against other seeding until the transaction ends.
 
     Raises:
-        NotFoundError: No such group, or nobody in it may upload.
+        NotFoundError: The group does not exist, or none of its users may upload.
     """
     found = session.execute(
         sa.select(Group.prefix, sa.func.coalesce(Group.submitting_lab, Group.name))
@@ -96,19 +96,19 @@ def owner_of(session: Session, group: int) -> Owner:
 def copy_rows(
     session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Append rows to a table by COPY, in the session's transaction."""
-    # Made beforehand: the driver turns whatever is raised while it reads, Ctrl-C included, into an
-    # error of its own.
+    """Append rows to a table with COPY, in the session's transaction."""
+    # Build the lines first: the driver turns any exception raised while it reads, even Ctrl-C,
+    # into an error of its own.
     lines = [copy_line(*row) for row in rows]
     copy_in(session.connection(), f"{table} ({', '.join(columns)})", lines)
 
 
 def next_ids(session: Session, sequence: str, count: int) -> list[int]:
-    """New values of a sequence of the schema ``aspen``, ascending."""
+    """Return new values of a sequence in the schema ``aspen``, in ascending order."""
     statement = sa.text("SELECT nextval(CAST(:name AS regclass)) FROM generate_series(1, :count)")
     return list(session.scalars(statement, {"name": f"aspen.{sequence}", "count": count}))
 
 
 def analyse(session: Session) -> None:
-    """Let the planner know of the new rows at once."""
+    """Update the planner's statistics for the new rows at once."""
     session.execute(sa.text("ANALYZE " + ", ".join(f"aspen.{table}" for table in TOUCHED)))

@@ -1,4 +1,4 @@
-"""The data with which it can be seen who may do what: every role, and samples of three groups."""
+"""Test data for access control: every role, and samples of three groups."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from local.seed.runs import seed_runs
 from local.seed.samples import seed_samples
 
 SAMPLES = {1: 1000, 2: 20, 3: 5}
-"""How many samples each test group has; every fifth of them is private."""
+"""The number of samples of each test group; every fifth one is private."""
 
 
 @dataclass(frozen=True)
 class RolesResult:
-    """What was added; all zero when everything was there.
+    """The number of objects added; all zero if everything existed.
 
     Attributes:
-        groups: How many groups.
-        users: How many users.
-        locations: How many locations.
-        samples: How many samples.
-        runs: How many phylogenetic runs.
-        trees: How many of them have a tree.
-        seconds: How long it took.
+        groups: The number of groups.
+        users: The number of users.
+        locations: The number of locations.
+        samples: The number of samples.
+        runs: The number of phylogenetic runs.
+        trees: The number of runs with a tree.
+        seconds: The time it took.
     """
 
     groups: int
@@ -48,18 +48,18 @@ def seed_roles(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> RolesResult:
-    """Add the test groups and users, their samples up to `SAMPLES`, their runs and trees.
+    """Add the test groups and users, their samples up to `SAMPLES`, their runs, and trees.
 
-    In a new database that gives group 1 1,000 samples (200 private), group 2 20 (4) and group 3
-    5 (1). Running it again adds what is missing.
+    A new database gets 1,000 samples in group 1 (200 private), 20 in group 2 (4), and 5 in group 3
+    (1). Running it again adds what is missing.
 
     Args:
-        database: Where to write.
-        objects: Where the trees' files go.
-        progress: Told the number of samples written since it was told last.
+        database: The database to write to.
+        objects: Where to store the tree files.
+        progress: Called with the number of samples written since the last call.
 
     Raises:
-        ConflictError: The database has other groups under the test groups' numbers.
+        ConflictError: The database has different groups with the test groups' IDs.
     """
     began = time.monotonic()
     base = seed_base(database)

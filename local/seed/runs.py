@@ -32,19 +32,19 @@ from local.seed.trees import Leaf, tree_document
 from local.seed.upstream import add_upstream, newest_dump, strains
 
 _REPOSITORY = "GISAID"
-_CONTEXT_DIFFERENCES = 3  # as many as a made-up sample has on the average
+_CONTEXT_DIFFERENCES = 3  # the average of the generated samples
 _KEY = "phylo_runs/{}/tree.json"
 _Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class RunsResult:
-    """What was added.
+    """The objects added.
 
     Attributes:
-        runs: How many runs.
-        trees: How many of them have a tree.
-        seconds: How long it took.
+        runs: The number of runs.
+        trees: The number of runs with a tree.
+        seconds: The time it took.
     """
 
     runs: int
@@ -53,10 +53,10 @@ class RunsResult:
 
 
 def seed_runs(database: Database, objects: Objects) -> RunsResult:
-    """Add the test groups' runs and trees, and the repositories' dumps that runs start from.
+    """Add the test groups' runs and trees, and the repository dumps that runs start from.
 
-    A tree is of the first samples of its group, as many as there are; where there are none, its
-    run is left for the next time. Running it again adds what is missing, files included.
+    A tree contains the first samples of its group, up to the wanted number. If there are none, its
+    run is left for the next time. Running it again adds what is missing, including files.
     """
     began = time.monotonic()
     text = (files("local.seed") / "runs.toml").read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def seed_runs(database: Database, objects: Objects) -> RunsResult:
 
 
 def _add(session: Session, row: _Row) -> PhyloRun | None:
-    """The run, where it is new and has what it needs."""
+    """Add a run, if it is new and the samples that it needs exist; return it, or None."""
     there = sa.select(PhyloRun.id).where(
         PhyloRun.group_id == row["group"], PhyloRun.name == row["name"]
     )
@@ -79,18 +79,18 @@ def _add(session: Session, row: _Row) -> PhyloRun | None:
     run = _run(session, row)
     session.add(run)
     for sample in samples:
-        assert sample.uploaded_pathogen_genome  # noqa: S101 - _samples asks for it
+        assert sample.uploaded_pathogen_genome  # noqa: S101 - required by the query in _samples
         run.inputs.append(sample.uploaded_pathogen_genome)
         if not sample.aligned_pathogen_genome:
             sample.aligned_pathogen_genome = _aligned(sample.uploaded_pathogen_genome)
-    session.flush()  # the tree's key holds the run's number
+    session.flush()  # the tree's key contains the run's ID
     if samples:
         run.outputs.append(_tree(run, samples))
     return run
 
 
 def _samples(session: Session, group: int, count: int) -> list[Sample]:
-    """The first samples of a group that have a genome."""
+    """Return the first samples of a group that have a genome."""
     statement = (
         sa.select(Sample)
         .join(Sample.uploaded_pathogen_genome)
@@ -129,7 +129,7 @@ def _run(session: Session, row: _Row) -> PhyloRun:
 
 
 def _aligned(genome: UploadedPathogenGenome) -> AlignedPathogenGenome:
-    """The genome again: a made-up one is as long as the reference, so it is aligned already."""
+    """Return an aligned copy; generated genomes need no alignment, as they have no indels."""
     return AlignedPathogenGenome(
         group_id=genome.group_id,
         sequence=genome.sequence,
@@ -156,7 +156,7 @@ def _tree(run: PhyloRun, samples: list[Sample]) -> PhyloTree:
 
 
 def _write_files(session: Session, objects: Objects) -> None:
-    """Write the file of each tree that has none."""
+    """Write the files of trees that have none yet."""
     trees = session.scalars(
         sa.select(PhyloTree)
         .join(PhyloTree.producing_workflow.of_type(PhyloRun))
@@ -180,7 +180,7 @@ def _write_files(session: Session, objects: Objects) -> None:
 
 def _document(tree: PhyloTree) -> bytes:
     run = tree.producing_workflow
-    assert run and run.end_datetime  # noqa: S101, PT018 - what was asked for
+    assert run and run.end_datetime  # noqa: S101, PT018 - required by the query
     leaves = [_leaf(sample) for sample in tree.samples]
     if tree.tree_type is not TreeType.NON_CONTEXTUALIZED:
         leaves += _context()

@@ -1,4 +1,4 @@
-"""Made-up samples, as many as wanted: the same seed gives the same samples."""
+"""Generated samples, in any number; the same seed gives the same samples."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from local.seed.records import (
 
 _BATCH = 10_000
 _FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
-_SITES = 1_000  # the shortest sequence that the service's API takes
+_SITES = 1_000  # the shortest sequence that the service's API accepts
 _SUBSTITUTIONS = 8
-_PRIVATE_EACH = 5  # so that any 5, 20 or 1,000 in a row hold 1, 4 or 200
-_LINEAGE, _ACCESSION = 0.9, 0.4  # shares
-_GAPS = 0.3  # share of the sequences that miss some sites
+_PRIVATE_EACH = 5  # so that any 5, 20, or 1,000 in a row contain 1, 4, or 200
+_LINEAGE, _ACCESSION = 0.9, 0.4  # fractions of the samples
+_GAPS = 0.3  # the fraction of sequences with missing sites
 _BASES = b"ACGT"
 _HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (97, 2, 1)
 _PURPOSES = ("Baseline surveillance", "Cluster investigation", "Travel screening", None)
@@ -41,13 +41,13 @@ _SURNAMES = ("Abe", "Birch", "Cruz", "Diaz", "Eze", "Fox", "Gupta", "Hahn", "Ito
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What was added.
+    """The samples added.
 
     Attributes:
-        samples_added: How many samples.
-        first: The private identifier of the first; None when none was added.
-        last: That of the last; None when none was added.
-        seconds: How long it took.
+        samples_added: The number of samples.
+        first: The private identifier of the first sample; None if none was added.
+        last: The private identifier of the last sample; None if none was added.
+        seconds: The time it took.
     """
 
     samples_added: int
@@ -64,21 +64,21 @@ def seed_samples(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> SeedResult:
-    """Add made-up samples of SARS-CoV-2 to a group, whole ones, in one transaction.
+    """Add generated SARS-CoV-2 samples to a group, with all related rows, in one transaction.
 
-    The n-th sample of a group depends on ``seed`` and n alone. A further call goes on after the
+    The n-th sample of a group depends only on ``seed`` and n. A further call continues after the
     last one, so two calls of 50 give the same samples as one of 100.
 
     Args:
-        database: Where to write.
-        count: How many to add.
-        group: The group's id.
-        seed: Chooses among the endless possible sets of samples.
-        progress: Told the number of samples written since it was told last.
+        database: The database to write to.
+        count: The number of samples to add.
+        group: The group's ID.
+        seed: Selects one of the possible sets of samples.
+        progress: Called with the number of samples written since the last call.
 
     Raises:
         BadInputError: ``count`` is negative.
-        NotFoundError: No such group, or nobody in it may upload.
+        NotFoundError: The group does not exist, or none of its users may upload.
     """
     if count < 0:
         raise BadInputError(f"{count} samples cannot be added", hint="Give a number from 0 on.")
@@ -106,7 +106,7 @@ def _counties(session: Session) -> list[int]:
 
 
 def _next_number(session: Session, owner: Owner) -> int:
-    """One more than the highest number among the group's made-up samples."""
+    """Return one more than the highest number among the group's generated samples."""
     digits = sa.func.substring(Sample.private_identifier, f"^{owner.prefix}-([0-9]{{7,9}})$")
     highest = session.scalar(
         sa.select(sa.func.max(sa.cast(digits, sa.Integer))).where(
@@ -117,13 +117,13 @@ def _next_number(session: Session, owner: Owner) -> int:
 
 
 def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
-    chance = random.Random(f"{seed}:{owner.prefix}:{number}")  # noqa: S311 - wanted: repeatable
+    chance = random.Random(f"{seed}:{owner.prefix}:{number}")  # noqa: S311 - must be repeatable
     day = _FIRST_DAY + timedelta(days=chance.randrange(_DAYS))
     lineages, weights = about(day)
     sequence, missing, substitutions = _sequence(chance, seed)
     name = f"{owner.prefix}-{number:07d}"
     place = places[chance.randrange(len(places))]
-    chance.random()  # once decided who is private; the n-th sample stays what it was without it
+    chance.random()  # once chose who is private; still drawn so that the n-th sample stays the same
     return Made(
         private_identifier=name,
         public_identifier=f"{PUBLIC_PREFIX}/USA/CA-{owner.prefix}-{number}/{day.year}",
@@ -148,7 +148,7 @@ def _make(number: int, seed: int, owner: Owner, places: list[int]) -> Made:
 
 
 def _sequence(chance: random.Random, seed: int) -> tuple[str, int, str]:
-    """A descendant of the seed's ancestor, how many of its sites are N, and what differs."""
+    """Return a descendant of the seed's ancestor, its number of Ns, and its substitutions."""
     before = ancestor(seed)
     sites, touched = bytearray(before), set[int]()
     for _ in range(chance.randrange(_SUBSTITUTIONS)):
@@ -165,5 +165,5 @@ def _sequence(chance: random.Random, seed: int) -> tuple[str, int, str]:
 
 @cache
 def ancestor(seed: int = 0) -> bytes:
-    """The sequence that the made-up ones of a seed come from."""
+    """Return the sequence that a seed's generated sequences descend from."""
     return bytes(random.Random(f"ancestor:{seed}").choices(_BASES, k=_SITES))  # noqa: S311 - same

@@ -1,6 +1,6 @@
-"""A phylogenetic tree as Auspice reads it (version 2 of its dataset format).
+"""A phylogenetic tree in the format of Auspice (version 2 of its dataset format).
 
-https://docs.nextstrain.org/projects/auspice/en/stable/releases/v2.html names the fields.
+https://docs.nextstrain.org/projects/auspice/en/stable/releases/v2.html documents the fields.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Leaf:
     """A sample at the tip of a branch.
 
     Attributes:
-        name: Its public identifier.
-        day: When it was collected.
-        lineage: Its lineage; None when not known.
-        country: Where it was collected.
-        division: The state or province there; None when not known.
-        differences: At how many sites it differs from the root.
+        name: The public identifier.
+        day: The collection date.
+        lineage: The lineage; None if unknown.
+        country: The country of collection.
+        division: The state or province there; None if unknown.
+        differences: The number of sites that differ from the root.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Leaf:
 
 
 def tree_document(title: str, updated: date, leaves: Iterable[Leaf]) -> bytes:
-    """The tree as JSON: samples of one lineage share a branch."""
+    """Return the tree as JSON; samples of the same lineage share a branch."""
     ordered = sorted(leaves, key=lambda leaf: (leaf.lineage or "", leaf.day, leaf.name))
     clades = [
         _clade(number, list(members))

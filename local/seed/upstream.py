@@ -1,7 +1,7 @@
-"""Samples of a public repository: what the service compares a group's own with.
+"""Samples of a public repository, which the service compares a group's own samples with.
 
-A run needs the newest aligned dump of its pathogen's repository; identifiers are looked up in the
-repository's metadata. Both hold the same few made-up strains.
+A run needs the latest aligned dump of its pathogen's repository; identifiers are looked up in the
+repository's metadata. Both contain the same few generated strains.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from local.seed.objects import DB_BUCKET, Objects
 from local.seed.samples import ancestor
 
 SOURCES = (("SC2", "GISAID"), ("SC2", "GenBank"), ("MPX", "GenBank"))
-"""Of which pathogens there is a dump, and from which repository."""
+"""The pathogen and repository of each dump."""
 _ALIGNED = datetime(2023, 1, 8, 4, 0), datetime(2023, 1, 8, 6, 30)  # noqa: DTZ001 - columns are naive UTC
 
 
 @dataclass(frozen=True)
 class Strain:
-    """A made-up sample of a public repository."""
+    """A generated sample of a public repository."""
 
     strain: str
     isl: str
@@ -48,7 +48,7 @@ class Strain:
 
 @cache
 def strains() -> tuple[Strain, ...]:
-    """Those that are seeded."""
+    """Return the seeded strains."""
     text = (files("local.seed") / "context.csv").read_text(encoding="utf-8")
     return tuple(
         Strain(
@@ -66,7 +66,7 @@ def strains() -> tuple[Strain, ...]:
 
 
 def add_upstream(session: Session, objects: Objects) -> int:
-    """Add the dumps that are missing, their files and their metadata; returns how many dumps."""
+    """Add the missing dumps, their files, and their metadata; return the number of dumps added."""
     pathogens = dict(session.execute(sa.select(Pathogen.slug, Pathogen.id)).all())
     names = sa.select(PublicRepository.name, PublicRepository.id)
     repositories = dict(session.execute(names).all())
@@ -91,7 +91,7 @@ def add_upstream(session: Session, objects: Objects) -> int:
 
 
 def newest_dump(session: Session, pathogen: int, repository: int) -> AlignedRepositoryData | None:
-    """The dump that a run of a pathogen starts from."""
+    """Return the latest dump, which a run of a pathogen starts from."""
     return session.scalar(
         sa.select(AlignedRepositoryData)
         .join(AlignedRepositoryData.producing_workflow)
@@ -135,7 +135,7 @@ def _add_metadata(session: Session, pathogen: int, repository: int) -> None:
 
 
 def _sequences() -> bytes:
-    """Each strain has one site of its own."""
+    """Return the sequences, each of which differs from the ancestor at a site of its own."""
     lines = []
     for number, strain in enumerate(strains()):
         sites = bytearray(ancestor())

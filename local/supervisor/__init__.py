@@ -1,1 +1,1 @@
-"""The process in the background that keeps the parts of a deployment running."""
+"""The background process that keeps the parts of a deployment running."""

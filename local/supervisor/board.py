@@ -1,4 +1,4 @@
-"""What is known of the parts, told to commands by a file."""
+"""The state of the parts, written to a file that commands read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from local.record import PartRecord, Record, write_record
 
 
 class Board:
-    """The record of every part, written down at each change.
+    """The record of every part, saved at each change.
 
     Args:
         path: The file.
-        names: The parts that are kept.
+        names: The parts to record.
     """
 
     def __init__(self, path: Path, names: tuple[str, ...]):
@@ -25,7 +25,7 @@ class Board:
         self._write()
 
     def note(self, name: str, **changes: Any) -> None:
-        """Note what changed of a part."""
+        """Record a change to a part."""
         part = self.record[name]
         if changes.get("phase", part.phase) is not part.phase:
             changes["since"] = time.time()
@@ -33,6 +33,6 @@ class Board:
         self._write()
 
     def _write(self) -> None:
-        # A full disk must not end the parts; the next change is written with all before it.
+        # A full disk must not end the parts; the next change saves the whole record again.
         with contextlib.suppress(OSError):
             write_record(self._path, self.record)

@@ -1,4 +1,4 @@
-"""PostgreSQL, which lives by itself: noticed when it ends, and started again."""
+"""The keeper of PostgreSQL, which runs detached: it sees when PostgreSQL ends and restarts it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from local.supervisor.timing import Timing
 
 
 class DatabaseKeeper:
-    """Starts PostgreSQL again when it ends; the first start is left to the command.
+    """A keeper that restarts PostgreSQL when it ends; the first start is left to the command.
 
     Args:
         home: The folder of the deployment.
-        environ: The environment for starting it.
-        board: Where to note what happens.
-        events: Where to tell what happens.
-        timing: How patient to be.
-        moved: Told when it answers on another port than before.
+        environ: The environment for starting PostgreSQL.
+        board: Where to record what happens.
+        events: The log for what happens.
+        timing: The timeouts and intervals.
+        moved: Called when PostgreSQL's port changes.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class DatabaseKeeper:
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
-        """Cut the pause before the next try short."""
+        """Skip the rest of the pause before the next attempt."""
         self._nudged.set()
 
     async def run(self) -> None:
-        """Watch it until cancelled."""
+        """Watch PostgreSQL until canceled."""
         port: int | None = None
         pause: float | None = None
         while True:
@@ -64,7 +64,7 @@ class DatabaseKeeper:
             await self._start_again(pause)
 
     async def _until_it_runs(self) -> None:
-        while not (running := postmaster.read(Places(self._home).data)):  # noqa: ASYNC110 - no child of ours
+        while not (running := postmaster.read(Places(self._home).data)):  # noqa: ASYNC110 - not our child process
             await asyncio.sleep(self._timing.watch)
         process = record.Process.of(running.pid)
         self._board.note(POSTGRES, phase=Phase.RUNNING, process=process)
@@ -74,7 +74,7 @@ class DatabaseKeeper:
             await asyncio.sleep(self._timing.watch)
 
     async def _start_again(self, pause: float) -> None:
-        """Start it, again and again, until it runs."""
+        """Restart PostgreSQL, trying again until it runs."""
         reason, running = "its main process ended", False
         while not running:
             self._events.write(f"{POSTGRES}: {reason}; it is started again in {pause:g} s")
@@ -88,7 +88,7 @@ class DatabaseKeeper:
         self._board.note(POSTGRES, restarts=restarts, last_restart=time.time())
 
     async def _start(self) -> bool:
-        """Start it, in a process of its own: that loads much, and may wait for long."""
+        """Start PostgreSQL in a separate process, as that loads a lot and may wait for long."""
         starting = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-P", "-m", "local.revive", "--home", str(self._home)),

@@ -1,4 +1,4 @@
-"""Whether a service answers."""
+"""Health checks of services."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from local.services import Service
 
 
 async def answers(port: int, path: str, seconds: float) -> bool:
-    """Whether a path is answered with 200 within some seconds."""
+    """Return True if a path returns 200 within a number of seconds."""
     try:
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -25,10 +25,10 @@ async def answers(port: int, path: str, seconds: float) -> bool:
 
 
 def is_check(line: str, service: Service) -> bool:
-    """Whether a line of a service's log shows nothing but such a check.
+    """Return True if a line of a service's log only shows a health check.
 
-    That the service is not ready yet is an expected answer, given at each check until what the
-    service needs answers; the supervisor's own log has the change.
+    A response of "not ready" is expected until the parts that the service needs answer; the
+    supervisor's own log shows the change.
     """
     expected = [(service.health, 200), (service.ready, 200)]
     if service.readiness:

@@ -1,4 +1,4 @@
-"""One service: started, looked at, started again when it ends."""
+"""The keeper of one service: it starts the service, checks it, and restarts it when it ends."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LONGEST_LINE = 20_000
 
 
 class Keeper:
-    """Keeps one service running until it is cancelled.
+    """A keeper that runs one service until it is canceled.
 
     Args:
-        service: Which.
-        port: Where it answers.
-        command: What starts it. Its standard input is a pipe that closes when the supervisor ends,
-            however that happens; the service has to end then.
-        environ: Its environment.
-        board: Where to note what happens.
-        log: Where its output goes.
-        events: Where to tell what happens to it.
-        timing: How patient to be.
+        service: The service.
+        port: The service's port.
+        command: The command to start it. Its standard input is a pipe that closes when the
+            supervisor ends for any reason; the service must end then.
+        environ: The service's environment.
+        board: Where to record what happens.
+        log: The log for its output.
+        events: The log for what happens to it.
+        timing: The timeouts and intervals.
     """
 
     def __init__(
@@ -54,30 +54,30 @@ class Keeper:
         self._command, self._environ = command, environ
         self._board, self._log, self._events, self._timing = board, log, events, timing
         self._nudged, self._stale = asyncio.Event(), asyncio.Event()
-        self._asked = ""  # why it is to be started again
+        self._asked = ""  # the reason for a requested restart
         self._healthy_since: float | None = None
 
     @property
     def name(self) -> str:
-        """The service's name."""
+        """Return the service's name."""
         return self._service.name
 
     @property
     def _lived(self) -> float:
-        """For how many seconds it answered, or has answered; 0 when it did not."""
+        """Return the number of seconds since it became ready; 0 if it never did."""
         return time.monotonic() - self._healthy_since if self._healthy_since else 0.0
 
     def nudge(self) -> None:
-        """Cut the pause before the next try short."""
+        """Skip the rest of the pause before the next attempt."""
         self._nudged.set()
 
     def restart(self, reason: str) -> None:
-        """End the service and start it again."""
+        """Request a restart of the service."""
         self._asked = reason
         self._stale.set()
 
     async def run(self) -> None:
-        """Keep it running; cancelled, it ends the service."""
+        """Keep the service running; when canceled, stop it."""
         pause = None
         while True:
             reason, conflict = await self._live()
@@ -91,7 +91,7 @@ class Keeper:
             self._note(restarts=restarts, last_restart=time.time())
 
     async def _live(self) -> tuple[str, bool]:
-        """One life of the process: why it ended, and whether its port was not free."""
+        """Run the process once; return the reason why it ended, and True if its port was taken."""
         self._healthy_since = None
         self._stale.clear()
         process = await asyncio.create_subprocess_exec(
@@ -112,7 +112,7 @@ class Keeper:
             self._note(how=await self._end(process))
             raise
         finally:
-            # A child that it left behind may hold the pipe open.
+            # A child process left behind may keep the pipe open.
             await asyncio.wait({pump}, timeout=1)
             pump.cancel()
         if not self._lived and not is_free(self._port):
@@ -120,7 +120,7 @@ class Keeper:
         return reason, False
 
     async def _until_it_ends(self, process: Process) -> str:
-        """Wait until it ends, or does not answer any more, or is to be started again."""
+        """Wait until it ends, stops answering, or is to be restarted; return the reason."""
         ended = asyncio.create_task(process.wait())
         hopeless = asyncio.create_task(self._watch(process.pid))
         tasks = {ended, hopeless, asyncio.create_task(self._stale.wait())}
@@ -136,7 +136,7 @@ class Keeper:
                 task.cancel()
 
     async def _watch(self, pid: int) -> str:
-        """Look at it again and again; returns only when it is hopeless, and why."""
+        """Check the service repeatedly; return the reason once it has to be restarted."""
         deadline = time.monotonic() + self._timing.start
         while not (await self._answers(self._service.ready) and may_own(pid, self._port)):
             if time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class Keeper:
                 self._tell("does not answer")
                 self._note(phase=Phase.UNRESPONSIVE)
             if await self._answers(self._service.health):
-                answered = time.monotonic()  # starting it again would not bring back what it needs
+                answered = time.monotonic()  # restarting it would not bring back what it needs
             elif time.monotonic() - answered > self._timing.hung:
                 return f"it did not answer for {self._timing.hung:g} s"
 
@@ -165,7 +165,7 @@ class Keeper:
         return await answers(self._port, path, self._timing.answer)
 
     async def _end(self, process: Process) -> str:
-        """End the process, in good order where it lets us."""
+        """Stop the process, gracefully if possible; return the method that worked."""
         for number, how in ((signal.SIGTERM, "fast"), (signal.SIGKILL, "killed")):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
@@ -173,10 +173,10 @@ class Keeper:
                 await asyncio.wait_for(process.wait(), self._timing.stop)
                 self._tell(f"stopped ({how})")
                 return how
-        return "killed"  # it waits for a disk; the command that stops us looks after it
+        return "killed"  # it may be waiting for a disk; the command that stops us will handle it
 
     async def _pump(self, process: Process) -> None:
-        """Keep what it says, line by line."""
+        """Save the process's output, line by line."""
         assert process.stdout  # noqa: S101 - we asked for the pipe
         rest = b""
         while chunk := await process.stdout.read(_CHUNK):

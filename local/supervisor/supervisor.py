@@ -1,4 +1,4 @@
-"""The supervisor: one keeper a part, until it is told to stop."""
+"""The supervisor, which runs a keeper for each part until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from local.supervisor.timing import Timing
 
 
 class Supervisor:
-    """Keeps parts running.
+    """A supervisor that keeps parts running.
 
     Args:
         state: The deployment's files.
-        names: The parts that it is about.
-        environ: The environment that each of them gets.
-        timing: How patient to be.
+        names: The parts to keep running.
+        environ: The environment for each part.
+        timing: The timeouts and intervals.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Supervisor:
         for name in self._board.record:
             self._board.note(name, phase=Phase.STOPPED, process=None)
         for task in done:
-            task.result()  # a keeper ends only by an error of its own
+            task.result()  # a keeper only ends by itself with an error, which is raised here
 
     @property
     def _all(self) -> list[Keeper | DatabaseKeeper]:
         return [*self._keepers, self._database]
 
     async def _until_orphaned(self) -> None:
-        """Wait until somebody deletes the folder: then nobody could stop us any more."""
+        """Wait until the folder is deleted, after which no command could stop this process."""
         mine = self._state.alive.stat()
-        while _same(self._state.alive, mine):  # noqa: ASYNC110 - nothing tells of a deletion
+        while _same(self._state.alive, mine):  # noqa: ASYNC110 - nothing signals a deletion
             await asyncio.sleep(self._timing.check)
 
     def _keeper(self, name: str) -> Keeper:

@@ -1,4 +1,4 @@
-"""How patient the supervisor is."""
+"""The supervisor's timeouts and intervals."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds.
+    """The timeouts and intervals, in seconds.
 
     Attributes:
-        pause: Before a part that ended is started again; doubled each time that it does not stay.
-        longest_pause: What that grows to.
-        calm: How long a part has to run until the pause is short again.
-        start: How long a part may take until it answers, its wait for others included.
-        poll: Between two looks at a part that starts.
-        check: Between two looks at a part that runs.
-        answer: How long an answer may take.
-        hung: How long a part may give no answer until it is ended and started again.
-        stop: How long a part may take to end by itself.
-        watch: Between two looks at PostgreSQL.
+        pause: The pause before a restart; doubled each time that the part soon ends again.
+        longest_pause: The maximum of that pause.
+        calm: The time that a part must run before the pause is reset.
+        start: The time that a part may take to be ready, including its wait for others.
+        poll: The interval between checks of a part that is starting.
+        check: The interval between checks of a part that is running.
+        answer: The time that an answer may take.
+        hung: The time without an answer after which a part is restarted.
+        stop: The time that a part may take to end by itself.
+        watch: The interval between checks of PostgreSQL.
     """
 
     pause: float = 0.5
@@ -34,11 +34,11 @@ class Timing:
     watch: float = 0.5
 
     def after(self, pause: float | None, lived: float) -> float:
-        """The pause after a part ran for some seconds.
+        """Return the pause before restarting a part that ended.
 
         Args:
-            pause: The one before; None where there was none.
-            lived: How long it answered.
+            pause: The previous pause; None if there was none.
+            lived: How long the part answered.
         """
         if pause is None or lived >= self.calm:
             return self.pause

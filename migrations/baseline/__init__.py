@@ -1,4 +1,4 @@
-"""What revision 20230321_232555 makes: the live schema, written out.
+"""The live schema, written out for revision 20230321_232555.
 
-The models are not asked: they change with later revisions, and this one must not.
+It does not use the models, which change with later revisions: this revision must not change.
 """

@@ -1,4 +1,4 @@
-"""Users, groups, and the roles between them."""
+"""The tables of users, groups, and the roles between them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TABLES = (
     "user_roles",
     "group_roles",
 )
-"""In the order of their making: each refers only to those before it."""
+"""In the order of creation: each table refers only to those before it."""
 
 
 def create() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _roles()
     _users()
     _groups()

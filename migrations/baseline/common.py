@@ -1,4 +1,4 @@
-"""What the parts of the baseline share."""
+"""Constants shared by the parts of the baseline."""
 
 from __future__ import annotations
 

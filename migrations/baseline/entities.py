@@ -1,4 +1,4 @@
-"""The kinds of entities: genomes, trees, dumps of repositories."""
+"""The tables of the entity types: genomes, trees, and dumps of repositories."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TABLES = (
     "processed_repository_data",
     "aligned_repository_data",
 )
-"""In the order of their making: each refers only to those before it."""
+"""In the order of creation: each table refers only to those before it."""
 
 
 def create() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _pathogen_genomes()
     _uploaded_pathogen_genomes()
     _aligned_pathogen_genome()

@@ -1,4 +1,4 @@
-"""The schema itself, and the extensions of PostgreSQL that the service's queries call."""
+"""The schema itself, and the PostgreSQL extensions that the service's queries use."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from migrations.baseline.common import SCHEMA
 from migrations.errors import MigrationError, MigrationPermissionError
 
 EXTENSIONS = ("cube", "earthdistance", "fuzzystrmatch")
-"""Distances between places (`earthdistance` needs `cube`), and between spellings."""
+"""For distances between places (`earthdistance` needs `cube`), and between spellings."""
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 _NOT_INSTALLED = frozenset({"0A000", "58P01"})  # feature_not_supported, undefined_file
 
 
 def create() -> None:
-    """Make the schema and the extensions, where they are not there yet."""
+    """Create the schema and the extensions if they do not exist."""
     _create_schema()
     for name in EXTENSIONS:
         _create_extension(name)
 
 
 def _create_schema() -> None:
-    # CREATE SCHEMA IF NOT EXISTS wants the privilege even where there is nothing to create.
+    # CREATE SCHEMA IF NOT EXISTS requires the privilege even if there is nothing to create.
     if context.is_offline_mode() or not _exists("pg_namespace", "nspname", SCHEMA):
         op.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
 

@@ -1,4 +1,4 @@
-"""The look-up tables, and their rows: the values that columns elsewhere may hold."""
+"""The lookup tables, and their rows: the values that columns in other tables may have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TABLES = tuple(ROWS)
 
 
 def create() -> None:
-    """Make the tables, and fill them."""
+    """Create the tables, and fill them."""
     for name, values in ROWS.items():
         table = op.create_table(
             name,

@@ -1,4 +1,4 @@
-"""What is the same for every group: places, pathogens, repositories, lineages."""
+"""The tables that all groups share: places, pathogens, repositories, lineages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TABLES = (
     "gisaid_metadata",
     "public_repository_metadata",
 )
-"""In the order of their making: each refers only to those before it."""
+"""In the order of creation: each table refers only to those before it."""
 
 
 def create() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _locations()
     _pathogens()
     _public_repositories()

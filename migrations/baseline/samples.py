@@ -1,4 +1,4 @@
-"""Samples, and what is known of each."""
+"""The tables of samples and their details."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TABLES = (
     "sample_mutations",
     "aligned_peptides",
 )
-"""In the order of their making: each refers only to those before it."""
+"""In the order of creation: each table refers only to those before it."""
 
 
 def create() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _samples()
     _accessions()
     _sample_lineages()

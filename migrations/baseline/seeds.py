@@ -1,4 +1,4 @@
-"""The rows that every deployment starts with, under the ids that the live service knows."""
+"""The rows that every deployment starts with, under the live service's IDs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLIC_REPOSITORIES = (
     {"id": 2, "name": "GenBank"},
 )
 
-# The live service gave id 3 to a row that it has removed since.
+# The live service used ID 3 for a row that it has since removed.
 PATHOGEN_REPO_CONFIGS = (
     {"id": 1, "prefix": "hCoV-19", "public_repository_id": 1, "pathogen_id": 1},
     {"id": 2, "prefix": "SARS-CoV-2/human", "public_repository_id": 2, "pathogen_id": 1},
@@ -37,7 +37,7 @@ PATHOGEN_REPO_CONFIGS = (
 
 
 def insert() -> None:
-    """Insert the rows, and let each sequence go on after them."""
+    """Insert the rows, and set each sequence to continue after them."""
     _insert("roles", ROLES)
     _insert("pathogens", PATHOGENS)
     _insert("public_repositories", PUBLIC_REPOSITORIES)

@@ -1,4 +1,4 @@
-"""Workflows, and the entities that go in and come out."""
+"""The tables of workflows, and of the entities that they read and produce."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TABLES = (
     "repository_alignment_workflows",
     "phylo_runs",
 )
-"""In the order of their making: each refers only to those before it."""
+"""In the order of creation: each table refers only to those before it."""
 
 
 def create() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _workflows()
     _entities()
     _workflow_inputs()

@@ -1,8 +1,8 @@
 """The schema of the live service, from nothing.
 
 Revision ID: 20230321_232555
-Revises: nothing; it bears the id of the live service's last revision, so that a database of
-    that service is at home here without a change.
+Revises: nothing; it has the ID of the live service's last revision, so that a database of that
+    service needs no changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PARTS = (lookups, reference, accounts, samples, workflows, entities)
 
 
 def upgrade() -> None:
-    """Make the schema, the extensions, the tables and the rows that belong to them."""
+    """Create the schema, the extensions, the tables, and their initial rows."""
     extensions.create()
     for part in _PARTS:
         part.create()
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop every table; the schema and the extensions stay, for others may use them."""
+    """Drop every table; the schema and the extensions stay, because others may use them."""
     for part in reversed(_PARTS):
         for table in reversed(part.TABLES):
             op.drop_table(table, schema=SCHEMA)

@@ -1,1 +1,1 @@
-"""Accidents that really happen to a bulk rename: the real command, on a real PostgreSQL."""
+"""Failures injected into bulk renames: the real command on a real PostgreSQL."""

@@ -17,13 +17,13 @@ _OFTEN, _SELDOM = 200, 16
 
 
 def main() -> int:
-    """Let them happen; 1 where one of them ended badly."""
+    """Inject the failures; return 1 if any of them left something wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.accidents", description=__doc__)
     parser.add_argument("--times", type=int, help="how many of each kind")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    # A shell's background job ignores it, and so would the processes that are interrupted.
+    # Background jobs start with SIGINT ignored, and the interrupted processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tallies, began = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="aspen-accidents-") as folder:

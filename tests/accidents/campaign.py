@@ -1,4 +1,4 @@
-"""Accidents by the hundred, and the account of how each ended."""
+"""Inject failures by the hundred and tally how each one ended."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aspencli.services.runs import Outcome
 from tests.accidents.kinds import KINDS, WORKS
 from tests.accidents.site import STAGES, Site, Trial
 
-_TOLD = ("report", "telling")  # stages that only a run with a report has, or has longer
-_SHARE = 1 / 3  # of the other runs are asked for a report
+_TOLD = ("report", "telling")  # stages that exist, or last longer, only in a run with a report
+_SHARE = 1 / 3  # the share of other runs that also write a report
 
 
 @dataclass
 class Tally:
-    """How the accidents of one kind ended.
+    """The tally of all failures of one kind.
 
     Attributes:
-        right: How often the history told what became of it.
-        faults: What must not be, in words.
-        stages: Which stage of the run they met.
+        right: Number of times that the command, its history, and its files all told the truth.
+        faults: Descriptions of what went wrong.
+        stages: Number of failures by the stage that they hit.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Tally:
     unavailable: str | None = None
 
     def add(self, trial: Trial) -> None:
-        """Judge what an accident left behind, and run the command again."""
+        """Check what a failure left behind, then run the command again."""
         self.times += 1
         trial.site.recover()
         state, work = trial.state(), trial.work
@@ -67,7 +67,7 @@ class Tally:
 
 
 def _stage(trial: Trial, *, wrote: bool) -> str:
-    """Which stage the accident met; a process that was killed left that behind."""
+    """Return the stage that the failure hit; for a killed process, judge by what it left behind."""
     if trial.code is not None and trial.code >= 0 and trial.met:
         return trial.met
     stage = trial.stage()
@@ -75,7 +75,7 @@ def _stage(trial: Trial, *, wrote: bool) -> str:
 
 
 def _false(trial: Trial, *, wrote: bool) -> Iterator[str]:
-    """What the command, its history or its files tell that is not so."""
+    """Yield each false statement of the command, its history, or its report."""
     verdicts = [trial.verdict(run) for run in trial.runs()]
     told = any(verdict in {Outcome.WRITTEN, Outcome.NOTHING} for verdict in verdicts)
     if told != wrote or verdicts.count(Outcome.WRITTEN) > 1:
@@ -101,10 +101,10 @@ def _false_report(trial: Trial, *, wrote: bool) -> Iterator[str]:
 
 
 def meet(site: Site, kind: str, times: int, seed: int) -> Tally:
-    """Let an accident happen so many times, at each stage in turn.
+    """Inject one kind of failure the given number of times, at each stage in turn.
 
     Raises:
-        UnavailableError: It cannot be had on this machine.
+        UnavailableError: This machine cannot produce the failure.
     """
     tally, works = Tally(kind), WORKS[kind]
     first = Random(f"{seed} {kind}").randrange(len(STAGES))

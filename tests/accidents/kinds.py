@@ -1,4 +1,4 @@
-"""The accidents, each as something that happens to one run of the command."""
+"""The kinds of failures, each injected into one run of the command."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ SELECT count(*) FROM pg_stat_activity
 
 
 class UnavailableError(Exception):
-    """This accident cannot be had on this machine; says why."""
+    """An error for a failure that this machine cannot produce; the message says why."""
 
 
 @contextmanager
 def _met(
     trial: Trial, chance: Random, seen: Callable[[Site], object] = lambda _site: True
 ) -> Iterator[tuple[subprocess.Popen[bytes], Wire]]:
-    """A run, and its wire, at some moment of the stage that is aimed at; or when it has ended.
+    """Yield a run and its wire at a random moment of the target stage, or once the run has ended.
 
     Args:
         trial: The run.
-        chance: Chooses the moment.
-        seen: What has to come about before.
+        chance: The source of the random moment.
+        seen: A condition to wait for first.
     """
     hold = _HOLDS.get(trial.aim, "pass")
     with Wire(trial.site.lab.address, at_commit=hold) as wire:
@@ -68,7 +68,7 @@ def _met(
             wire.let_go()
 
 
-# What lasts so shortly is held up, on its way to the server or back.
+# These stages are too short to hit, so the COMMIT or its answer is held back.
 _HOLDS: dict[str, AtCommit] = {
     "committing": "hold the question",
     "after the commit": "hold the answer",
@@ -77,7 +77,7 @@ _HOLDS: dict[str, AtCommit] = {
 
 def _signals(*numbers: signal.Signals) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
-        trial.forks = signal.SIGINT not in numbers  # Python itself has a part in how that ends
+        trial.forks = signal.SIGINT not in numbers  # the interpreter handles part of SIGINT
         with _met(trial, chance) as (process, _wire):
             for number in numbers:
                 process.send_signal(number)
@@ -98,7 +98,7 @@ def _with_backend(do: Callable[[Site, int], None]) -> Accident:
     def happen(trial: Trial, chance: Random) -> None:
         pids: list[int] = []
 
-        def has_backend(site: Site) -> bool:  # to look for it takes longer than a stage
+        def has_backend(site: Site) -> bool:  # this query takes longer than a stage
             pids[:] = site.backends()
             return bool(pids)
 
@@ -124,7 +124,7 @@ def _network_is_cut(trial: Trial, chance: Random) -> None:
 
 
 def _network_stalls(trial: Trial, chance: Random) -> None:
-    """It is cut after a while, or works again."""
+    """Stall the network for a while, then cut it or let it flow again."""
     with _met(trial, chance) as (process, wire):
         wire.stall()
         with suppress(subprocess.TimeoutExpired):
@@ -134,7 +134,7 @@ def _network_stalls(trial: Trial, chance: Random) -> None:
 
 def _commit_is_lost(trial: Trial, chance: Random) -> None:
     lost = chance.choice(["lose the question", "lose the answer"])
-    with Wire(trial.site.lab.address, at_commit=lost) as wire:  # type: ignore[arg-type] # of two
+    with Wire(trial.site.lab.address, at_commit=lost) as wire:  # type: ignore[arg-type] # literals
         trial.address = wire.address
         with trial.started():
             pass
@@ -145,7 +145,7 @@ def _commit_is_lost(trial: Trial, chance: Random) -> None:
 
 @contextmanager
 def _locked(trial: Trial, chance: Random) -> Iterator[sa.Connection]:
-    """Somebody else is changing a sample of the mapping."""
+    """Hold a lock on one sample of the mapping, as another user's transaction would."""
     values = {"group": trial.work.group, "lab": f"L{chance.randrange(10, 200)}"}
     with trial.site.lab.engine.connect() as connection:
         connection.execute(sa.text(_LOCK), values)
@@ -154,7 +154,7 @@ def _locked(trial: Trial, chance: Random) -> Iterator[sa.Connection]:
 
 
 def _limit(old: bytes, new: bytes) -> Accident:
-    """The limits themselves are minutes long: they are shortened on their way to the server."""
+    """Return a failure that shortens a timeout on its way to the server to save minutes."""
 
     def happen(trial: Trial, chance: Random) -> None:
         edit = {old: new}
@@ -168,7 +168,7 @@ def _limit(old: bytes, new: bytes) -> Accident:
 
 
 def _deadlock(trial: Trial, chance: Random) -> None:
-    """Either may be the victim."""
+    """Cause a deadlock; either transaction may be the victim."""
     site = trial.site
     with _locked(trial, chance) as other, trial.started() as process:
 
@@ -178,14 +178,14 @@ def _deadlock(trial: Trial, chance: Random) -> None:
 
         wait_until(lambda: is_waiting() or process.poll() is not None)
         time.sleep(chance.uniform(0, 0.3))
-        with suppress(OperationalError):  # the other one is the victim
+        with suppress(OperationalError):  # this transaction may be the victim
             other.execute(sa.text(_LOCK_ALL), {"group": trial.work.group})
         other.rollback()
 
 
 def _two_runs(trial: Trial, chance: Random) -> None:
-    """The same rows in the opposite order; neither may be a victim of the other's locks."""
-    trial.options = []  # one report cannot tell of two runs
+    """Run the same rows in opposite orders at once; neither run may fail on the other's locks."""
+    trial.options = []  # two runs cannot share one report
     with trial.started(trial.work.other) as second:
         time.sleep(chance.uniform(0, 0.3))
         with trial.started():
@@ -274,4 +274,4 @@ WORKS: dict[str, tuple[str, ...]] = dict.fromkeys(KINDS, _SAMPLES) | {
     "kill -9 of the backend of an import": _IMPORTS,
     "connection lost at the COMMIT of an import": _IMPORTS,
 }
-"""What the runs do that meet with each of them, by turns."""
+"""The work that each failure is injected into, in turn."""

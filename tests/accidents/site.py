@@ -1,4 +1,4 @@
-"""Where accidents happen: a server, and trials that they meet at some stage."""
+"""A server for failure tests, and trials that inject a failure at a chosen stage."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ STAGES = (
     "after the commit",
     "telling",
 )
-"""How far a run may have come: it starts and plans; the plan is in the history; its report is
-written but has no name yet; rows and the undo file are written; the commit is asked for, and done;
-the end is told, to the history first."""
+"""The stages of a run, in order: start and plan; plan in the history; report written under a
+temporary name; rows written; undo file written; commit requested; commit done; and the end
+reported, in the history first."""
 _GLANCE_S = 0.0005
 _PATIENCE_S = 120
 _BACKENDS = """
 SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND application_name LIKE 'aspencli/%' ORDER BY backend_start
 """
-# The laboratory's own user has a number that new ones would come to.
+# The lab's own user has an explicit ID that the sequence would otherwise reach.
 _BEYOND = "SELECT setval('aspen.users_id_seq', 1000)"
 
 
 def wait_until(
     condition: Callable[[], object], seconds: float = _PATIENCE_S, pause: float = 0.005
 ) -> None:
-    """Wait for something.
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: It did not come about.
+        TimeoutError: The condition did not hold in time.
     """
     end = time.monotonic() + seconds
     while not condition():
@@ -67,13 +67,13 @@ def wait_until(
 
 @dataclass
 class Trial:
-    """One accident: something to do, a home of its own, and what became of both.
+    """One injected failure: the work, a home directory of its own, and the outcome.
 
     Attributes:
-        aim: The stage that the accident shall meet.
-        lasts: How long each stage takes, in seconds.
-        met: The stage that it met, as far as that was seen when it happened.
-        forks: Whether its process may be forked from one that has loaded the program.
+        aim: The stage at which to inject the failure.
+        lasts: The duration of each stage, in seconds.
+        met: The stage that the failure hit, if it was observed at the time.
+        forks: True if the process may be forked from one that has already loaded the program.
     """
 
     site: Site
@@ -90,19 +90,19 @@ class Trial:
 
     @property
     def report(self) -> Path:
-        """Where a report goes, if one is asked for."""
+        """Return the path of the report, if one is requested."""
         return self.home / "reports" / "report.csv"
 
     def environment(self) -> dict[str, str]:
-        """What the command's process is given."""
+        """Return the environment of the command's process."""
         address = self.address or self.site.lab.address
-        # Not measured: what writes coverage down at the exit would itself meet with the accident.
+        # Coverage is not measured: the failure would also hit the writing of its data at exit.
         kept = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
         return {**kept, "ASPEN_HOME": str(self.home), "ASPEN_DATABASE_URL_LOCAL": address}
 
     @contextmanager
     def started(self, command: list[str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """The command as a process; at the end of the block it has ended, and is asked how."""
+        """Start the command; when the block ends, wait for it and record how it exited."""
         words = [*(command or self.work.command), *self.options, "--yes"]
         options: dict[str, Any] = {
             "env": self.environment(),
@@ -123,9 +123,9 @@ class Trial:
         self.code = process.returncode
 
     def stage(self) -> str:
-        """How far the run has come, as its files tell; see `STAGES`.
+        """Return the stage that the run has reached, judging by its files; see `STAGES`.
 
-        While it lives, nobody can see whether a commit that was asked for is done.
+        While the run is alive, there is no way to tell whether a requested commit is done.
         """
         events = [event["event"] for event in self._journal.read().events]
         if "ended" in events:
@@ -139,19 +139,19 @@ class Trial:
         return "reading"
 
     def has_come_to(self, stage: str) -> bool:
-        """Whether the run has come so far."""
+        """Return True if the run has reached the stage."""
         return STAGES.index(self.stage()) >= STAGES.index(stage)
 
     def state(self) -> State:
-        """What there is now."""
+        """Return the current data."""
         return self.work.look()
 
     def runs(self) -> list[Run]:
-        """What the history tells, the oldest first."""
+        """Return the runs in the history, oldest first."""
         return fold(self._journal.read().events)[::-1]
 
     def verdict(self, run: Run) -> Outcome:
-        """What the history says became of a run; where it does not know, the database is asked."""
+        """Return a run's outcome from the history, or from the database if it is unknown there."""
         if run.outcome is not Outcome.UNKNOWN:
             return run.outcome
         database = Database(self.site.lab.address)
@@ -160,7 +160,7 @@ class Trial:
             while True:
                 try:
                     return judge(run, "local", lambda: database).outcome
-                except ConflictError:  # the server has not noticed yet
+                except ConflictError:  # the server has not noticed the lost client yet
                     if time.monotonic() > end:
                         raise
                     time.sleep(0.05)
@@ -168,7 +168,7 @@ class Trial:
             database.dispose()
 
     def undo_files(self) -> list[Path]:
-        """The undo files that have their name."""
+        """Return the undo files that have their final name."""
         return [p for p in self.home.glob("state/undo/*.csv") if not p.name.startswith(".")]
 
     @property
@@ -177,17 +177,17 @@ class Trial:
 
 
 def _files(folder: Path, least: int = 0) -> bool:
-    """Whether a folder has files, of so many bytes at least."""
+    """Return True if a folder has a file of at least the given size in bytes."""
     with suppress(FileNotFoundError), os.scandir(folder) as found:
         return any(each.stat().st_size >= least for each in found)
     return False
 
 
 class Site:
-    """A server with its data safe on disk, and a database for every accident.
+    """A server with its data safe on disk, and a database for the trials.
 
     Args:
-        folder: Where everything lies; the server's account passes through.
+        folder: The folder for everything; the server's account needs to pass through it.
     """
 
     def __init__(self, folder: Path):
@@ -200,7 +200,7 @@ class Site:
         self.lab.execute(_BEYOND)
         self._works = Works(self.lab, folder)
         self._trials = 0
-        # Another group's samples have the same names, and keep them whatever happens.
+        # Another group's samples have the same names and must never change.
         self._neighbour = self.lab.group(names())
         self._neighbours = self._works.samples(self._neighbour)
         self._lasts: dict[str, dict[str, float]] = {}
@@ -210,13 +210,13 @@ class Site:
         self.cluster.reset()
 
     def trial(self, what: str, aim: str = STAGES[0], *, report: bool = False) -> Trial:
-        """Something to do, not begun yet.
+        """Prepare a trial without starting it.
 
         Args:
-            what: ``renames``, ``columns``, ``users``, ``groups``, or ``undo``, which takes back
-                what ``columns`` did.
-            aim: The stage that the accident shall meet.
-            report: Whether a report is asked for.
+            what: ``renames``, ``columns``, ``users``, ``groups``, or ``undo``, which undoes what
+                ``columns`` did.
+            aim: The stage at which to inject the failure.
+            report: True to request a report.
         """
         if what not in self._lasts:
             self._lasts[what] = self._undisturbed(what)
@@ -226,21 +226,21 @@ class Site:
         return trial
 
     def neighbour_is_untouched(self) -> bool:
-        """Whether the other group's samples are named as ever."""
+        """Return True if the other group's samples are unchanged."""
         return self._works.samples(self._neighbour) == self._neighbours
 
     def backends(self) -> list[int]:
-        """The server's processes that work for the command."""
+        """Return the PIDs of the server processes that serve the command."""
         with self.lab.engine.connect() as connection:
             return list(connection.scalars(sa.text(_BACKENDS)))
 
     def recover(self) -> None:
-        """Wait until the server answers, and works for no command any more."""
+        """Wait until the server answers and no longer serves any command."""
 
         def is_quiet() -> bool:
             try:
                 return not self.backends()
-            except DBAPIError:  # it is repairing itself
+            except DBAPIError:  # the server is still in recovery
                 return False
 
         self.cluster.up()
@@ -270,7 +270,7 @@ class Site:
         assert (trial.code, trial.state() == trial.work.after) == (0, True), trial.said
 
     def _undisturbed(self, what: str) -> dict[str, float]:
-        """How long each stage of a run takes, in seconds; the shortest of them cannot be seen."""
+        """Measure the seconds that each stage of a run takes; the shortest are too brief to see."""
         trial = self._new(what)
         trial.options = ["--report", str(trial.report)]
         began = {STAGES[0]: time.monotonic()}

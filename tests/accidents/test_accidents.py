@@ -1,4 +1,4 @@
-"""A quick share of the accidents; ``make accidents`` has them by the hundred."""
+"""A quick sample of the failures; ``make accidents`` runs them by the hundred."""
 
 from __future__ import annotations
 

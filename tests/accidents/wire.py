@@ -1,4 +1,4 @@
-"""A wire between the command and PostgreSQL that can be cut, held, or made to fail at COMMIT."""
+"""A TCP proxy in front of PostgreSQL that can cut, stall, or fail a connection at COMMIT."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ AtCommit = Literal[
 
 
 class Wire:
-    """Passes everything on, until told otherwise; later connections are served again.
+    """A proxy that passes everything on until told otherwise, and still takes new connections.
 
     Args:
         address: The database's address.
-        at_commit: What happens to the COMMIT that follows a change of rows.
-        edit: What is replaced in what the client says, by something of the same length.
+        at_commit: What to do with the COMMIT that follows a change of rows.
+        edit: Replacements of equal length for what the client sends.
 
     Attributes:
-        held: Set when that COMMIT has come, and it or its answer is held back; see `let_go`.
+        held: Set once that COMMIT has arrived and it or its answer is held back; see `let_go`.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Wire:
 
     @property
     def address(self) -> str:
-        """The address that leads through here."""
+        """Return the database address that goes through this proxy."""
         url = self._server.set(host="127.0.0.1", port=self._listener.getsockname()[1])
         return url.render_as_string(hide_password=False)
 
     def cut(self) -> None:
-        """Close every connection that there is now."""
+        """Close every open connection."""
         self._cuts += 1
         self._flows.set()
 
     def stall(self) -> None:
-        """Pass nothing on any more."""
+        """Stop passing data on."""
         self._flows.clear()
 
     def flow(self) -> None:
-        """Pass on again, and what was held back first."""
+        """Resume passing data on, beginning with what was held back."""
         self._flows.set()
 
     def let_go(self) -> None:
@@ -132,7 +132,7 @@ class Wire:
         end.sendall(data)
 
     def _commit(self, data: bytes, client: socket.socket, server: socket.socket, cuts: int) -> bool:
-        """Pass the COMMIT on, as it was asked for; whether the connection goes on."""
+        """Handle the COMMIT as requested; return True if the connection continues."""
         how, self._at_commit = self._at_commit, "pass"
         answer = b""
         if how in {"lose the answer", "hold the answer"}:

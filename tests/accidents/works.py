@@ -1,4 +1,4 @@
-"""What a run is to do when an accident meets it: its command and files, and how all is after it."""
+"""The work that a failure hits: a command with its files, and the data before and after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tests.commands.bulk_lab import GENOMES
 from tests.commands.mapping_lab import Lab
 
-SIZE = 1_500  # samples of a group; two thirds of them are renamed
+SIZE = 1_500  # samples per group; most of them are renamed
 _PEOPLE, _GROUPS = 400, 120
 _SAMPLES = """
 SELECT s.id, s.private_identifier, s.public_identifier, s.collection_date::text,
@@ -53,7 +53,7 @@ SELECT prefix, name, address, auth0_org_id FROM aspen.groups WHERE starts_with(p
 
 Key = int | str
 State = Mapping[Key, tuple[Any, ...]]
-"""What there is, by what tells it apart."""
+"""The data, by key."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Work:
     """One run of a command.
 
     Attributes:
-        command: Its words, without the options of the accident.
-        other: The same with the rows of the file in the opposite order.
-        look: What there is now.
-        before: What there is before it.
-        after: What there is after it.
-        values: How many rows a report of it has; None where that is not told here.
-        group: The group whose samples it changes; 0 where they are not samples.
+        command: Its arguments, without the options that the trial adds.
+        other: The same command with the rows of the file in the opposite order.
+        look: Returns the current data.
+        before: The data before the run.
+        after: The data after the run.
+        values: The number of rows in its report; None if not checked.
+        group: The group whose samples it changes; 0 if it changes no samples.
     """
 
     command: list[str]
@@ -80,12 +80,12 @@ class Work:
 
 
 def names() -> dict[str, str]:
-    """What the samples of a group are named at first."""
+    """Return the initial names of a group's samples."""
     return {f"L{n}": f"P{n}" for n in range(SIZE)}
 
 
 def mapping() -> dict[str, str]:
-    """A swap, a cycle, a long chain, and plain renames in between; some rows are so already."""
+    """Return a mapping with a swap, a cycle, a long chain, plain renames, and unchanged rows."""
     chosen = {"L0": "P1", "L1": "P0", "L2": "P3", "L3": "P4", "L4": "P2"}
     chosen |= {f"L{n}": f"P{n + 1}" for n in range(10, 200)} | {"L200": "end of the chain"}
     chosen |= {f"L{n}": f"a new name, {n}" for n in range(300, SIZE)}
@@ -93,11 +93,11 @@ def mapping() -> dict[str, str]:
 
 
 class Works:
-    """Makes them, each in a place of its own.
+    """A factory of work, each piece with data of its own.
 
     Args:
         lab: The database.
-        folder: Where files go.
+        folder: The folder for the files.
     """
 
     def __init__(self, lab: Lab, folder: Path):
@@ -112,12 +112,12 @@ class Works:
         }
 
     def make(self, what: str) -> Work:
-        """One of a kind: ``renames``, ``columns``, ``users`` or ``groups``."""
+        """Return work of one kind: ``renames``, ``columns``, ``users``, or ``groups``."""
         self._made += 1
         return self._makers[what]()
 
     def samples(self, group: int) -> State:
-        """Every sample of a group: its id, and what a bulk update may change."""
+        """Return every sample of a group: its ID, and the columns that a bulk update may change."""
         return self._rows(_SAMPLES, group=group)
 
     def _renames(self) -> Work:
@@ -141,7 +141,7 @@ class Works:
         return Work(first, other, lambda: self.samples(group), before, after, values, group)
 
     def _users(self) -> Work:
-        """Some swap their addresses, some are new; they get, change and lose roles."""
+        """Return work that swaps addresses, adds users, and grants, changes, and revokes roles."""
         mark, group, other = f"u{self._made}-", self._lab.group({}), self._lab.group({})
         self._lab.execute(_MAKE_USERS, mark=mark, size=_PEOPLE, group=group)
         before = self._rows(_USERS, mark=mark)
@@ -162,7 +162,7 @@ class Works:
         return self._import(words, header, rows, lambda: self._rows(_USERS, mark=mark), after)
 
     def _groups(self) -> Work:
-        """Some swap their names, and some are new."""
+        """Return work that swaps the names of some groups and adds new ones."""
         mark = f"g{self._made}-"
         self._lab.execute(_MAKE_GROUPS, mark=mark, size=_GROUPS)
         after: dict[Key, tuple[Any, ...]] = {}
@@ -202,7 +202,7 @@ class Works:
             return {key: (*others,) for key, *others in rows}
 
     def _files(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[Path]:
-        """The rows as a file, and in the opposite order."""
+        """Write the rows to one file and, in the opposite order, to another."""
         paths = []
         for name, ordered in (("", rows), ("-reversed", rows[::-1])):
             path = self._folder / f"{self._made}{name}.csv"
@@ -215,7 +215,7 @@ class Works:
 
 
 def _changed(number: int, sample: Sequence[Any]) -> tuple[Any, ...]:
-    """What a bulk update makes of a sample: some swap private identifiers or pass them on, too."""
+    """Return a sample after the bulk update, which also swaps and moves private identifiers."""
     private, public, _collected, sequenced, hidden = sample
     place = int(private.removeprefix("L"))
     others = {0: "L1", 1: "L0"} | {n: f"L{n + 1}" for n in range(10, 60)} | {60: "the last"}

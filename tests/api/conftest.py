@@ -1,4 +1,4 @@
-"""The service as it runs: uvicorn on a port, a cloned database, a provider with real keys."""
+"""The running service: uvicorn on a port, a cloned database, and a provider with real keys."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ _START_S = 90
 
 
 class Provider:
-    """An identity provider as far as the service needs one to verify tokens.
+    """An identity provider with just enough behavior for the service to verify tokens.
 
     Attributes:
-        requests: The path of each request that it got.
-        answering: Whether it answers; else it says 503.
+        requests: The paths of the requests that it received.
+        answering: False to answer every request with 503.
     """
 
     def __init__(self) -> None:
@@ -108,13 +108,13 @@ class Provider:
         }
 
     def rotate(self, *, withdraw: bool = False) -> None:
-        """Sign with a new key from now on; the old ones stay known unless withdrawn."""
+        """Start signing with a new key; old keys stay published unless withdrawn."""
         new = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"})
         new.ensure_kid()
         self._keys = [new] if withdraw else [new, *self._keys]
 
     def token(self, account: str, **changes: Any) -> str:
-        """An id_token; ``changes`` to claims, None to leave one out, ``header`` for the header."""
+        """Return an id_token; ``changes`` override claims (None drops one) and the ``header``."""
         now = int(time.time())
         header = {"alg": "RS256", "kid": self._keys[0].kid, **changes.pop("header", {})}
         claims = {
@@ -140,12 +140,12 @@ def serving(
     limits: Limits | None = None,
     connections: ConnectionLimits | None = None,
 ) -> Iterator[Settings]:
-    """The service under uvicorn in a thread; yields its settings.
+    """Run the service under uvicorn in a thread, and yield its settings.
 
     Args:
-        settings_of: Its settings, by its address.
-        limits: What a request may take; the usual limits when None.
-        connections: What a connection may take; the usual limits when None.
+        settings_of: Returns its settings, given its address.
+        limits: The request limits; the usual ones if None.
+        connections: The connection limits; the usual ones if None.
     """
     with listener() as listening:
         settings = settings_of(address_of(listening))
@@ -157,9 +157,9 @@ _known_routes: list[BaseRoute] = []
 
 
 def _with_known_routes(app: FastAPI) -> FastAPI:
-    """Share the views of the first application.
+    """Make an application share the views of the first one.
 
-    The first request to an application has FastAPI look through the parameters of 90 views: 0.4 s.
+    On the first request to an application, FastAPI inspects the parameters of 90 views: 0.4 s.
     """
     if not _known_routes:
         _known_routes.extend(app.router.routes)
@@ -170,8 +170,8 @@ def _with_known_routes(app: FastAPI) -> FastAPI:
 
 
 def listener() -> socket.socket:
-    """A socket on a free port of this machine."""
-    # asyncio sends without delay (40 ms a request) only where the protocol is named.
+    """Return a socket that listens on a free port of this machine."""
+    # asyncio disables Nagle's algorithm (40 ms per request) only if the protocol is named.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(1024)
@@ -179,7 +179,7 @@ def listener() -> socket.socket:
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address of a service on that socket."""
+    """Return the address of a service on the given socket."""
     return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -187,7 +187,7 @@ def address_of(listening: socket.socket) -> str:
 def running(
     app: FastAPI, listening: socket.socket, connections: ConnectionLimits | None = None
 ) -> Iterator[None]:
-    """An application under uvicorn in a thread, by the protocol of the service."""
+    """Run an application under uvicorn in a thread, with the protocol class of the service."""
     protocol = LimitedProtocol
     if connections is not None:
         protocol = LimitedProtocol.with_limits(connections)
@@ -211,7 +211,7 @@ def running(
 
 @dataclass
 class Api:
-    """The running service, and what tests need around it.
+    """The running service, with what tests need to use it.
 
     ``api("GET", "/v2/pathogens/", "member")`` asks as a principal; ``as_("member")`` is a client.
     """
@@ -229,7 +229,7 @@ class Api:
         return self.as_(principal).request(method, path, **options)
 
     def as_(self, principal: str | None) -> httpx.Client:
-        """A client that asks as ``auth0|<principal>``, or as nobody."""
+        """Return a client signed in as ``auth0|<principal>``, or not signed in if None."""
         with self._lock:
             if principal not in self._clients:
                 headers = {"Authorization": f"Bearer {self.token(principal)}"} if principal else {}
@@ -254,7 +254,7 @@ def provider() -> Iterator[Provider]:
 
 
 def settings_of_tests(dsn: str, provider_url: str, own_url: str, **changes: str) -> dict[str, str]:
-    """How the service is configured in tests, by the names of the environment."""
+    """Return the service's configuration for tests, by environment variable."""
     return {
         "GENEPI_CONFIG_SECRET_NAME": "",
         "DEPLOYMENT_STAGE": "local",
@@ -273,7 +273,7 @@ def settings_of_tests(dsn: str, provider_url: str, own_url: str, **changes: str)
 
 
 def settings_for(database: Database, provider_url: str, own_url: str, **changes: str) -> Settings:
-    """The settings of a service on that database; ``changes`` by their names."""
+    """Return the settings of a service on a database; ``changes`` override them by name."""
     dsn = database.url.render_as_string(hide_password=False)
     environment = settings_of_tests(dsn, provider_url, own_url, **changes)
     return Settings.load(environment)
@@ -281,10 +281,10 @@ def settings_for(database: Database, provider_url: str, own_url: str, **changes:
 
 @dataclass(frozen=True)
 class Cloud:
-    """AWS on this machine, with the files of `roles`.
+    """The AWS stand-in on this machine, with the files of `roles`.
 
     Attributes:
-        settings: What tells the service where it is: ``make_api(roles, **aws.settings)``.
+        settings: The settings that point the service at it: ``make_api(roles, **aws.settings)``.
     """
 
     address: str
@@ -300,14 +300,14 @@ class Cloud:
         }
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the test's own."""
+        """Return a separate boto3 client for the test."""
         own = AccessKey(self.credentials.access_key, self.credentials.secret_key)
         return make_client(service, REGION, self.address, own)
 
 
 @contextmanager
 def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
-    """AWS in a process of its own, with files by bucket and key, and the jobs of the service."""
+    """Run the AWS stand-in in a process, with files by bucket and key, and the service's jobs."""
     parameters = {parameter(name): job_parameter(name) for name in JOBS}
     with tempfile.TemporaryDirectory(prefix="aspen-aws-") as name:
         folder, port = Path(name), _free_port()
@@ -353,12 +353,12 @@ def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]
 
 @pytest.fixture
 def aws(_cloud: Cloud) -> Cloud:
-    """AWS on this machine; its buckets are shared by all tests, so write under keys of your own."""
+    """Return the AWS stand-in; all tests share its buckets, so write under unique keys."""
     return _cloud
 
 
 def told_of(identity: Identity) -> dict[str, str]:
-    """What tells the service of a provider whose pages and whose Management API it uses."""
+    """Return settings that make the service use a provider's pages and Management API."""
     return {
         "AUTH0_DOMAIN": identity.issuer,
         "AUTH0_CLIENT_SECRET": WEB_SECRET,
@@ -367,7 +367,7 @@ def told_of(identity: Identity) -> dict[str, str]:
 
 
 def managed_by(identity: Identity) -> dict[str, str]:
-    """What tells the service of a provider's Management API only; tokens are the test's own."""
+    """Return settings that make the service use only a provider's Management API."""
     return {
         "AUTH0_MANAGEMENT_DOMAIN": identity.issuer,
         "AUTH0_MANAGEMENT_CLIENT_ID": MANAGEMENT,
@@ -376,7 +376,7 @@ def managed_by(identity: Identity) -> dict[str, str]:
 
 
 def use_organizations(database: Database) -> None:
-    """Let groups 1 to 3 be the organizations that the provider of the tests knows."""
+    """Assign groups 1 to 3 to the organizations that the test provider knows."""
     with database.begin() as session:
         for number, organization in enumerate(ORGANIZATIONS, 1):
             session.get_one(Group, number).auth0_org_id = organization
@@ -387,7 +387,7 @@ ApiFactory = Callable[..., Api]
 
 @contextmanager
 def starting(provider: Provider) -> Iterator[ApiFactory]:
-    """Starts services, which all end with it."""
+    """Yield a factory that starts services, and stop them all at the end."""
     with ExitStack() as stack:
 
         def make(
@@ -409,20 +409,20 @@ def starting(provider: Provider) -> Iterator[ApiFactory]:
 
 @pytest.fixture
 def make_api(provider: Provider) -> Iterator[ApiFactory]:
-    """Starts the service; ``make_api(seeded, S3_db_bucket="...")`` changes settings."""
+    """Yield a factory of services; ``make_api(seeded, S3_db_bucket="...")`` changes settings."""
     with starting(provider) as make:
         yield make
 
 
 @pytest.fixture
 def api(make_api: ApiFactory, seeded: Database) -> Api:
-    """The service on a database with the test groups, users and 60 samples of group 1."""
+    """Return the service on a database with test groups, users, and 60 samples of group 1."""
     return make_api(seeded)
 
 
 @pytest.fixture(scope="session")
 def shared_api(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
-    """One service for every test that changes nothing: it need not be started for each."""
+    """Yield one service for every test that changes nothing, so that it starts only once."""
     name = postgres.create(template=_seeded_template)
     database = Database(postgres.url(name), application_name="tests")
     with starting(provider) as make:
@@ -435,7 +435,7 @@ def shared_api(postgres: Server, _seeded_template: str, provider: Provider) -> I
 def shared_roles(
     postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
 ) -> Iterator[Api]:
-    """One service with every role's samples, for every test that changes nothing."""
+    """Yield one service with every role's samples, for every test that changes nothing."""
     name = postgres.create(template=_roles_template)
     database = Database(postgres.url(name), application_name="tests")
     with starting(provider) as make:

@@ -1,4 +1,4 @@
-"""Which operations the live service has, and which success they document.
+"""The operations of the live service, and the fields that their successes are documented with.
 
 ``-`` stands for a success without a schema.
 """
@@ -27,7 +27,7 @@ ORG_OPERATIONS = f"""
     POST   samples/submission_template -
     GET    usher/tree_versions/ usher_options
 """
-"""Each stands under both forms of a group's path."""
+"""Operations that exist under both forms of a group's path."""
 
 OPERATIONS = """
     GET    /v2/users/me id,name,split_id,analytics_id,groups
@@ -52,7 +52,7 @@ FORMS = ("/v2/orgs/{org_id}/", "/v2/orgs/{org_id}/pathogens/{pathogen_slug}/")
 
 
 def operations() -> dict[tuple[str, str], frozenset[str]]:
-    """The fields that a success always has, by method and path; none where there is no schema."""
+    """Return the fields that every success has, by method and path; none without a schema."""
     rows = [line.split() for line in OPERATIONS.split("\n") if line.strip()]
     for line in ORG_OPERATIONS.split("\n"):
         if line.strip():

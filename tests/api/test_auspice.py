@@ -1,4 +1,4 @@
-"""Links that open a tree, and nothing else."""
+"""Links that open one tree and nothing else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_link_shows_the_tree_with_the_private_names_of_its_maker(lab: Api) -> 
             public = sample.public_identifier.removeprefix("hCoV-19/")
             assert node["GISAID_ID"] == public
             assert public not in found
-    assert "USA/WA-CTX-1/2020" in found  # of others, as it was
+    assert "USA/WA-CTX-1/2020" in found  # another group's sample keeps its name
 
 
 def test_a_link_of_another_group_shows_public_names(lab: Api) -> None:
@@ -170,11 +170,11 @@ def test_a_tree_whose_file_is_gone_is_a_404(lab: Api) -> None:
 
 @contextmanager
 def hanging_up() -> Iterator[str]:
-    """The address of a server that closes each connection without an answer."""
+    """Yield the address of a server that closes each connection without an answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
-            with suppress(OSError):  # closed, at the end
+            with suppress(OSError):  # closed at the end
                 while True:
                     server.accept()[0].close()
 

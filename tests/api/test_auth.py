@@ -1,4 +1,4 @@
-"""Tokens: which are taken, which are not, and how rarely the provider is asked."""
+"""Tokens: which are accepted, which are refused, and how rarely the provider is asked."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_provider_is_not_asked_again_for_each_request(api: Api) -> None:
     for _ in range(5):
         assert api("GET", PATH, "member").status_code == 200
     assert len(api.provider.requests) - before == 1
-    for n in range(5):  # made-up key ids do not get through to it either
+    for n in range(5):  # unknown key IDs must not reach the provider either
         assert ask(api, api.token("member", header={"kid": f"made-up-{n}"}))[0] == 401
     assert len(api.provider.requests) - before <= 2
 

@@ -1,4 +1,4 @@
-"""The table of rights, as filters on a real database."""
+"""The permission table, as filters on a real database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import Server
 
 @pytest.fixture(scope="module")
 def lab(postgres: Server, _seeded_template: str) -> Iterator[Database]:
-    """60 samples in group 1, 20 in group 2, 5 in group 3."""
+    """Yield a database with 60 samples in group 1, 20 in group 2, and 5 in group 3."""
     name = postgres.create(template=_seeded_template)
     database = Database(postgres.url(name), application_name="tests")
     seed_samples(database, 20, group=2)
@@ -50,7 +50,7 @@ async def access_of(session: AsyncSession, principal: str, group: int) -> Access
 
 
 def counted(lab: Database, principal: str, group: int, action: Action) -> dict[int, int]:
-    """How many samples of each group."""
+    """Return the number of samples in each group that a principal may act on."""
 
     async def count(session: AsyncSession) -> dict[int, int]:
         access = await access_of(session, principal, group)

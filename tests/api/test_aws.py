@@ -1,4 +1,4 @@
-"""Clients of AWS, which are kept as long as the process lives."""
+"""AWS clients, which are kept as long as the process runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from api.aws import AccessKey, Aws
 
 @contextmanager
 def http_server() -> Iterator[tuple[int, list[str]]]:
-    """A server that answers HEAD; its port, and what it was asked."""
+    """Yield the port of a server that answers HEAD, and the list of requests it received."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ def http_server() -> Iterator[tuple[int, list[str]]]:
 
 
 def test_a_client_without_credentials_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It never gets any, and those of a machine may be late."""
+    """A client without credentials never gets any, and a machine's may arrive late."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -53,7 +53,7 @@ def test_a_client_without_credentials_is_not_kept(monkeypatch: pytest.MonkeyPatc
 def test_the_credentials_that_were_checked_are_those_of_the_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What changes the environment between the two must not make a client without any."""
+    """A change of the environment after the check must not yield a client without credentials."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     for name in names:
         monkeypatch.setenv(name, "local")

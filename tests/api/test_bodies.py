@@ -1,4 +1,4 @@
-"""What no body may hold, whichever view it is for."""
+"""Checks of request bodies that apply to every view."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nuls_are_listed_up_to_a_limit(shared_api: Api, count: int, more: list[i
 
 
 def request_of(body: bytes) -> Request:
-    """Return a request of the service with that body."""
+    """Return a request to the service with the given body."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -91,7 +91,7 @@ def request_of(body: bytes) -> Request:
 
 
 def python_calls(request: Request) -> int:
-    """Return the number of calls of Python functions that the checks of a body take."""
+    """Return the number of Python function calls that the checks of a body take."""
     calls = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:

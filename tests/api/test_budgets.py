@@ -1,4 +1,4 @@
-"""What each request may ask of the database, however many rows it is about."""
+"""The query budget of each request, which does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_endpoint_that_loads_one_by_one_breaks_it_and_is_named(
 
 
 class Loaded:
-    """A sample whose lineages are loaded when they are asked for."""
+    """A sample whose lineages are loaded on access."""
 
     def __init__(self, sample: Sample):
         self._sample = sample

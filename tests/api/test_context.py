@@ -1,4 +1,4 @@
-"""The order of checks, and which group and pathogen a request is about."""
+"""The order of checks, and the group and pathogen of a request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_who_has_a_role_in_the_group_may_use_its_paths(
 def test_nobody_else_may(shared_api: Api, principal: str, group: int) -> None:
     refused = (403, {"error": "Not authorized"})
     assert ask(shared_api, f"/v2/orgs/{group}/{TREES}", principal) == refused
-    # Neither does a wrong pathogen tell more.
+    # A wrong pathogen must not reveal more either.
     assert ask(shared_api, f"/v2/orgs/{group}/pathogens/XX/{TREES}", principal) == refused
 
 

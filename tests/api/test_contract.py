@@ -1,4 +1,4 @@
-"""Our documentation against the facts of the live service's."""
+"""Our API documentation compared with the live service's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def all_of(document: Document) -> dict[tuple[str, str], Document]:
 
 
 def schema_of(document: Document, schema: Document) -> Document:
-    """The schema itself, behind its references and without null."""
+    """Return the schema itself, with references resolved and null removed."""
     while True:
         if "$ref" in schema:
             schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
@@ -116,7 +116,7 @@ def _holds(
     *,
     request: bool = False,
 ) -> None:
-    """Ours has every field of theirs, of the same type; and asks for no further ones."""
+    """Check that ours has every field of theirs with the same type, and requires no others."""
     our_schema, their_schema = schema_of(ours, our_schema), schema_of(theirs, their_schema)
     if "type" in their_schema:
         assert our_schema.get("type") == their_schema["type"], where

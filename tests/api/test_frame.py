@@ -1,4 +1,4 @@
-"""What holds for every endpoint: paths, slashes, error shapes, documentation, CORS."""
+"""Behavior that all endpoints share: paths, slashes, error shapes, documentation, CORS."""
 
 from __future__ import annotations
 

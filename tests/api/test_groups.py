@@ -1,4 +1,4 @@
-"""Groups, their members and invitations, with a real provider's Management API."""
+"""Groups, their members, and invitations, with a real provider's Management API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lab(make_api: ApiFactory, seeded: Database, identity: Identity) -> Api:
 def wanted(api: Api, **changes: Any) -> dict[str, Any]:
     with api.database.reading() as session:
         place = session.scalars(sa.select(Location.id).order_by(Location.id)).first()
-    unique = uuid4().hex[:8]  # the provider is shared by the tests of this module
+    unique = uuid4().hex[:8]  # all tests of this module share the provider
     body = {"name": f"Group {unique}", "prefix": unique, "default_tree_location_id": place}
     return {**body, **changes}
 
@@ -53,7 +53,7 @@ def ask(api: Api, method: str, path: str, principal: str | None, **options: Any)
     return answer.status_code, answer.json()
 
 
-# --- making groups ---
+# --- creating groups ---
 
 
 def test_a_group_is_made_with_its_organization(lab: Api, identity: Identity) -> None:
@@ -140,7 +140,7 @@ def test_of_several_at_once_one_is_made(lab: Api, identity: Identity) -> None:
 
 def test_a_commit_that_fails_takes_the_organization_back(lab: Api, identity: Identity) -> None:
     with lab.database.begin() as session:
-        # A constraint that speaks only at the commit.
+        # This constraint is checked only at commit.
         session.execute(
             sa.text(
                 "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -206,13 +206,13 @@ def test_a_wrong_secret_of_ours_is_no_bug_of_the_caller(
 
 @contextmanager
 def losing_answers(identity: Identity) -> Iterator[tuple[str, list[str]]]:
-    """A way to the provider on which the answer to a new organization is lost; and what came."""
+    """Yield a proxy that loses the provider's answer to a new organization, and its requests."""
     seen: list[str] = []
 
     class Lossy(BaseHTTPRequestHandler):
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            # A token is for the address of the provider, not for the way to it.
+            # A token is issued for the provider's address, not for the proxy's.
             own = f"http://{self.headers['Host']}/".encode()
             body = body.replace(own, identity.issuer.encode())
             headers = {k: v for k, v in self.headers.items() if k.lower() in _PASSED_ON}
@@ -257,7 +257,7 @@ def test_an_organization_whose_answer_is_lost_is_found_again(
     assert seen.count("POST /api/v2/organizations") == 1
 
 
-# --- looking at groups ---
+# --- reading groups ---
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)

@@ -1,4 +1,4 @@
-"""Limits on what one request may take, and that nothing is read before the user is known."""
+"""Limits on what one request may use; nothing is read before the user is known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MIB = 1 << 20
 def sending(
     api: Api, head: str, body: bytes = b"", principal: str | None = "member"
 ) -> Iterator[Any]:
-    """A connection on which that much of a request is sent; yields the file of its answer."""
+    """Send a request, perhaps an incomplete one, and yield its answer as a file."""
     url = httpx.URL(api.url)
     with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
         lines = [head, f"Host: {url.host}"]
@@ -211,11 +211,11 @@ def test_unfinished_body_is_answered_with_408(hasty: Api, sent: bytes) -> None:
         assert b"the request body did not arrive in time" in answer.read()
 
 
-# Slow readers hold no connection
+# Slow readers do not hold a database connection
 
 
 def unread(api: Api, stack: ExitStack, path: str, count: int) -> list[Any]:
-    """Ask that often, and read no more than the first line of each answer."""
+    """Send that many requests, and read only the first line of each answer."""
     answers = []
     for _ in range(count):
         answer = stack.enter_context(sending(api, f"GET {path} HTTP/1.1"))
@@ -225,7 +225,7 @@ def unread(api: Api, stack: ExitStack, path: str, count: int) -> list[Any]:
 
 
 def in_use(api: Api) -> int:
-    """Return how many connections of the service are in a transaction."""
+    """Return the number of the service's connections that are in a transaction."""
     query = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'aspen-api'"
         " AND datname = current_database() AND state <> 'idle'"
@@ -239,18 +239,18 @@ def test_readers_who_do_not_read_hold_no_connection(make_api: ApiFactory, seeded
     api = make_api(seeded, connections=ConnectionLimits(read_seconds=600))
     expected = api("GET", SAMPLES, "member").content
     with ExitStack() as stack:
-        answers = unread(api, stack, SAMPLES, 25)  # more than the service has connections
+        answers = unread(api, stack, SAMPLES, 25)  # more than the service has database connections
         deadline = time.monotonic() + 120
         while in_use(api):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert api("GET", "/v2/users/me", "g2admin").status_code == 200
-        # What they read later is whole.
+        # An answer that is read late is still complete.
         assert _whole(answers[0]) == expected
 
 
 def _whole(answer: Any) -> bytes:
-    """Return the body of a chunked answer whose status was read."""
+    """Return the body of a chunked answer whose status line has been read."""
     while answer.readline() not in {b"\r\n", b""}:
         pass
     parts = []
@@ -260,12 +260,12 @@ def _whole(answer: Any) -> bytes:
     return b"".join(parts)
 
 
-# Users wait for their own requests, not for those of others
+# Users wait for their own requests, not for those of other users
 
 
 @contextmanager
 def locked_locations(database: Database) -> Iterator[None]:
-    """Keep everybody else from reading the locations."""
+    """Block everyone else from reading the locations."""
     with database.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE aspen.locations IN ACCESS EXCLUSIVE MODE"))
         yield
@@ -344,12 +344,12 @@ def test_large_bodies_leave_time_for_others() -> None:
         return found
 
     _, first_end, second, second_end, third, _ = asyncio.run(times())
-    # A timer may fire a tick of the clock early.
+    # A timer may fire one clock tick early.
     early = time.get_clock_info("monotonic").resolution
     assert min(second - first_end, third - second_end) >= pause - early
 
 
-# Connections that the client does not use
+# Connections that the client leaves idle
 
 
 @contextmanager
@@ -366,7 +366,7 @@ def rest(connection: socket.socket) -> bytes:
         while part := connection.recv(1 << 16):
             parts.append(part)
     except ConnectionResetError:
-        pass  # it had more to read
+        pass  # it had unread data
     return b"".join(parts)
 
 
@@ -377,7 +377,7 @@ HASTY = ConnectionLimits(
 
 @pytest.fixture(scope="module")
 def impatient(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
-    """A service that gives connections little time."""
+    """Yield a service that closes slow connections early."""
     name = postgres.create(template=_seeded_template)
     database = Database(postgres.url(name), application_name="tests")
     seed_samples(database, 12_000, group=1)
@@ -437,7 +437,7 @@ def test_refused_body_does_not_go_on_without_end(impatient: Api) -> None:
 
 
 def _is_closed(connection: socket.socket, part: bytes) -> bool:
-    """Send again and again until the service closes the connection."""
+    """Keep sending until the service closes the connection, then return True."""
     connection.settimeout(0.05)
     while True:
         try:
@@ -464,7 +464,7 @@ def test_body_of_tiny_chunks_is_cut_off(impatient: Api) -> None:
 
 
 class Counted(LimitedProtocol):
-    """A connection that counts what is read in each turn of the loop."""
+    """A protocol that counts the parts of a body that are read in each turn of the loop."""
 
     limits = ConnectionLimits(body_parts=50)
     parts: ClassVar[list[int]] = []
@@ -488,7 +488,7 @@ class Counted(LimitedProtocol):
 
 
 async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the size of the body."""
+    """Respond with the size of the body."""
     size, more = 0, True
     while more:
         message = await receive()
@@ -579,7 +579,7 @@ def test_answered_errors_are_freed_without_garbage_collection(
     shared_api: Api, body: bytes, status: int
 ) -> None:
     def errors() -> int:
-        # Counted where the service keeps the body, too: in the frames of their tracebacks.
+        # The frames of an error's traceback keep the body of its request alive.
         kinds = (RequestValidationError, HTTPException)
         return sum(issubclass(type(one), kinds) for one in gc.get_objects())
 
@@ -590,7 +590,7 @@ def test_answered_errors_are_freed_without_garbage_collection(
         for _ in range(3):
             assert shared_api("PUT", SAMPLES, "member", content=body).status_code == status
         deadline = time.monotonic() + 20
-        while errors() > before:  # the service ends a request after its answer
+        while errors() > before:  # the service finishes a request after answering it
             assert time.monotonic() < deadline
     finally:
         gc.enable()
@@ -619,7 +619,7 @@ def test_values_of_a_request_are_freed_without_garbage_collection(
     def lists() -> int:
         return sum(type(one) is list and len(one) == count for one in gc.get_objects())
 
-    # What SQLAlchemy compiles a statement from stays with it.
+    # SQLAlchemy's cache of compiled statements keeps some lists, so fill it first.
     for _ in range(2):
         assert shared_api(method, path, "member", content=body).status_code in {200, 404}
     gc.disable()
@@ -629,7 +629,7 @@ def test_values_of_a_request_are_freed_without_garbage_collection(
         for _ in range(3):
             shared_api(method, path, "member", content=body)
         deadline = time.monotonic() + 20
-        while lists() > before:  # the service ends a request after its answer
+        while lists() > before:  # the service finishes a request after answering it
             assert time.monotonic() < deadline
     finally:
         gc.enable()
@@ -639,7 +639,7 @@ def test_refused_large_bodies_do_not_stay_in_memory(shared_api: Api) -> None:
     body = b" " * (20 * MIB)
     process = psutil.Process()
     before = process.memory_info().rss
-    gc.disable()  # as between two collections of everything, which are far apart
+    gc.disable()  # as between two full collections, which are far apart
     try:
         for _ in range(15):
             assert shared_api("PUT", SAMPLES, "member", content=body).status_code == 422

@@ -1,4 +1,4 @@
-"""The client of the Management API, against a provider with its moods."""
+"""The client of the Management API, against a provider that can be made to fail."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_members_and_their_roles(identity: Identity) -> None:
     async def question(management: Management) -> None:
         roles = await management.role_ids()
         organization = await management.create_organization(f"group-{uuid4().hex[:8]}", "Members")
-        for _ in range(2):  # again is fine
+        for _ in range(2):  # repeating it is allowed
             await management.add_member(organization, "auth0|nogroup", [roles["member"]])
         assert await management.member_roles(organization, "auth0|nogroup") == ["member"]
         assert organization in await management.organizations_of("auth0|nogroup")

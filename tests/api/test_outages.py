@@ -1,4 +1,4 @@
-"""What the service says when the database is not well, and that it recovers by itself."""
+"""The service's answers while the database is unavailable, and its recovery afterward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = "/v2/users/me"
 
 @contextmanager
 def refusing(server: Server, database: Database) -> Iterator[None]:
-    """The server takes nobody into the database, and has thrown out who was there."""
+    """Make the server refuse connections to the database, and end the existing ones."""
     name = database.url.database
     connection = psycopg2.connect(
         server.url("postgres").replace("postgresql+psycopg2", "postgresql")
@@ -44,7 +44,7 @@ def test_it_goes_on_as_soon_as_the_database_is_back(api: Api, postgres: Server) 
         answer = api("GET", PATH, "member")
         assert (answer.status_code, answer.json()) == (503, AWAY)
         assert answer.headers["retry-after"]
-        # What needs no database works.
+        # Requests that need no database still work.
         assert api("GET", "/v2/health/").status_code == 200
         assert api("GET", PATH).status_code == 401
     after = api("GET", PATH, "member")
@@ -66,7 +66,7 @@ def test_a_connection_that_breaks_in_the_middle_is_a_503(api: Api) -> None:
         ended = False
         while not ended:
             assert not asked.done()
-            with api.database.reading() as session:  # a transaction sees one state of it only
+            with api.database.reading() as session:  # a transaction sees a single snapshot of it
                 ended = bool(session.execute(waiting).all())
         answer = asked.result(30)
     assert (answer.status_code, answer.json()) == (503, AWAY)

@@ -1,4 +1,4 @@
-"""Phylogenetic runs: listed, started with their job or not at all, renamed and deleted."""
+"""Phylogenetic runs: listing, starting with their job or not at all, renaming, and deleting."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def start(api: Api, *samples: str, path: str = SC2, **changes: Any) -> httpx.Res
 
 
 def executions(aws: Cloud) -> dict[str, dict[str, Any]]:
-    """What each execution was told, and how it stands, by its ARN."""
+    """Return the description of each execution, by its ARN."""
     states = aws.client("stepfunctions")
     found = states.list_executions(stateMachineArn=MACHINE)["executions"]
     return {
@@ -87,7 +87,7 @@ def counts(api: Api) -> dict[str, int]:
         }
 
 
-# The list
+# Listing
 
 
 def test_runs_are_listed_with_their_trees(shared_roles: Api) -> None:
@@ -251,14 +251,14 @@ def test_a_whole_group_is_one_run(lab: Api) -> None:
         assert len(session.get_one(PhyloRun, made.json()["id"]).inputs) == 1001
 
 
-# A job that does not start
+# Jobs that fail to start
 
 
 @pytest.fixture(params=["away", "refusing"])
 def failing(
     request: pytest.FixtureRequest, make_api: ApiFactory, roles: Database, aws: Cloud
 ) -> tuple[Api, int]:
-    """A service that can start no job, and what it says then."""
+    """Return a service that cannot start jobs, and the status that it answers with."""
     if request.param == "away":
         return make_api(roles, **{**aws.settings, "BOTO_ENDPOINT_URL": "http://127.0.0.1:9"}), 503
     return make_api(roles, **aws.settings, DEPLOYMENT_STAGE="elsewhere"), 502

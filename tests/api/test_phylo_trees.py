@@ -69,7 +69,7 @@ def test_the_samples_of_a_tree_and_which_were_asked_for(shared_roles: Api, style
     samples = own(shared_roles, tree)
     chosen = samples if style == "public" else samples.values()
     assert {name for name, selected in told.items() if selected == "yes"} == set(chosen)
-    assert "no" in told.values()  # the public ones around them
+    assert "no" in told.values()  # public samples around them
 
 
 def test_nodes_have_no_prefix_and_colorings_of_places_have_scales(shared_roles: Api) -> None:
@@ -105,7 +105,7 @@ def test_scales_begin_at_the_home_of_the_trees_group(
     with roles.begin() as session:
         places = {place.division: place for place in session.query(Location).order_by(Location.id)}
         session.get_one(Group, 1).default_tree_location_id = places["Arizona"].id
-        for number in range(20):  # more than there are colors; without coordinates they come last
+        for number in range(20):  # more than there are colors; those without coordinates come last
             session.add(Location(region="Asia", country="Japan", division=f"Somewhere {number}"))
     document = fetch(api, tree, "download").json()
     division = next(each for each in document["meta"]["colorings"] if each["key"] == "division")

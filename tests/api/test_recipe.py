@@ -45,7 +45,7 @@ def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path:
     done = subprocess.run(
         [*command, "tests/api/test_repositories.py", "tests/api/test_frame.py"],
         cwd=tmp_path,
-        # The copy of the service; everything else is this checkout's.
+        # The service comes from the copy; everything else is this checkout's.
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
         capture_output=True,
         text=True,

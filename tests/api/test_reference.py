@@ -1,4 +1,4 @@
-"""What everybody may read: locations, lineages, pathogens, trees for UShER."""
+"""Reference data that everyone may read: locations, lineages, pathogens, and UShER trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples created with their sequences: all of them or none, and the jobs that follow."""
+"""Creating samples with their sequences, all or none, and the jobs that follow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lab(make_api: ApiFactory, roles: Database, aws: Cloud) -> Api:
 
 
 def new(api: Api, name: str, **changes: Any) -> Record:
-    """What is to be created; ``changes`` to the sample, or to its genome by ``genome=``."""
+    """Return a new sample; ``changes`` override its fields, ``genome=`` those of its genome."""
     with api.database.reading() as session:
         place = session.scalars(
             sa.select(Location.id).where(Location.country == "USA").order_by(Location.id)
@@ -144,13 +144,13 @@ def waiting_for_a_lock(api: Api) -> bool:
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         " AND application_name = 'aspen-api' AND datname = current_database()"
     )
-    with api.database.reading() as session:  # a transaction sees one state of it only
+    with api.database.reading() as session:  # a transaction sees a single snapshot of it
         return bool(session.execute(sa.text(query)).scalar_one())
 
 
 @contextmanager
 def holding(api: Api, name: str) -> Iterator[sa.Connection]:
-    """Somebody is about to give a sample of group 1 that private identifier."""
+    """Yield a connection that is about to give a sample of group 1 a private identifier."""
     with api.database.writing().engine.connect() as connection:
         rename(connection, "RCPHL-0000001", name)
         yield connection
@@ -181,7 +181,7 @@ def test_two_who_wait_for_each_others_names_are_not_both_lost(lab: Api) -> None:
         asked = threads.submit(create, lab, new(lab, "a"), new(lab, "b"))
         while not waiting_for_a_lock(lab):
             assert not asked.done()
-        rename(connection, "RCPHL-0000002", "a")  # returns once PostgreSQL ended the other one
+        rename(connection, "RCPHL-0000002", "a")  # returns once PostgreSQL aborts the other one
         answer = asked.result()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert count(lab) == before
@@ -237,7 +237,7 @@ def test_what_is_no_sample_is_named(lab: Api, changes: Record, place: list[str])
 
 
 def executions(aws: Cloud, job: str) -> list[Record]:
-    """What each execution of a job was told, the newest first."""
+    """Return the input of each execution of a job, newest first."""
     states = aws.client("stepfunctions")
     (machine,) = [
         each["stateMachineArn"]

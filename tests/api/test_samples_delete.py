@@ -1,4 +1,4 @@
-"""Samples deleted with all that was made of them: all of them, or none."""
+"""Deleting samples with everything derived from them, all or none."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_samples_of_trees_go_with_their_genomes_and_lineages(lab: Api) -> None:
     gone = len(everything)
     assert before["samples"] - after["samples"] == gone
     genomes = before["pathogen_genomes"] - after["pathogen_genomes"]
-    assert genomes == before["entities"] - after["entities"] > gone  # aligned ones, too
+    assert genomes == before["entities"] - after["entities"] > gone  # includes aligned genomes
     with lab.database.reading() as session:
         orphans = session.scalar(
             sa.text("SELECT count(*) FROM aspen.sample_lineages WHERE sample_id IS NULL")

@@ -1,4 +1,4 @@
-"""Names that name nothing, and the forms of public repositories."""
+"""Names that match no sample, and the forms of public repositories."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_many_names_are_looked_up_in_batches(shared_roles: Api) -> None:
     )
     found = in_process.answer(shared_roles.settings, asked, watched)
     assert json.loads(found.body) == {"missing_sample_ids": unknown}
-    # Two queries for each batch of names, and two for its spellings, of which strains have two.
+    # Two queries for each batch of names, and two for its spellings; a strain has two spellings.
     assert sum(size > 5_000 for size in sizes) == 12
     assert max(sizes) <= 10_001
 
 
 @pytest.mark.parametrize(("who", "group"), [("viewer", 1), ("g2admin", 2)])
 def test_private_identifiers_are_no_oracle(shared_roles: Api, who: str, group: int) -> None:
-    """Naming a sample by its public identifier, too, does not tell that its private one exists."""
+    """A sample's public identifier in the same request must not reveal its private one."""
     ours = sample_of(shared_roles, 1)
     both = [ours.public_identifier, ours.private_identifier]
     assert missing(shared_roles, both, who, group) == [ours.private_identifier]

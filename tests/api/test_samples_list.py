@@ -1,4 +1,4 @@
-"""The list of samples: who sees which, and what each looks like."""
+"""The list of samples: who sees which, and the shape of each."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_postgresql_makes_is_what_the_documentation_says(shared_roles: Api)
 
 
 def assert_shaped(model: type[BaseModel], value: dict[str, Any]) -> None:
-    """The same keys in the same order, all the way down."""
+    """Check that the keys and their order match the model at every level."""
     assert list(value) == list(model.model_fields)
     for name, field in model.model_fields.items():
         for part in [field.annotation, *get_args(field.annotation)]:
@@ -130,7 +130,7 @@ def test_a_sample_is_told_whole(api: Api) -> None:
         sample.public_identifier = 'quote " back\\slash \n line \u2028 🦠 <script>'
         sample.collection_date = date(2021, 2, 3)
         sample.uploaded_pathogen_genome.sequencing_date = date(2021, 2, 9)
-        sample.uploaded_pathogen_genome.upload_date = datetime(2021, 3, 4, 5, 6, 7, 890_000)  # noqa: DTZ001 - as the column has it
+        sample.uploaded_pathogen_genome.upload_date = datetime(2021, 3, 4, 5, 6, 7, 890_000)  # noqa: DTZ001 - naive, like the column
         session.add_all(
             [
                 SampleLineage(
@@ -139,7 +139,7 @@ def test_a_sample_is_told_whole(api: Api) -> None:
                     lineage="BA.2",
                     lineage_software_version="4.3.1",
                     lineage_probability=0.25,
-                    last_updated=datetime(2021, 3, 5, 23, 59),  # noqa: DTZ001 - as the column has it
+                    last_updated=datetime(2021, 3, 5, 23, 59),  # noqa: DTZ001 - naive, like the column
                     raw_lineage_output={
                         "scorpio_call": "Omicron (BA.2-like)",
                         "scorpio_support": "0.97",
@@ -155,7 +155,7 @@ def test_a_sample_is_told_whole(api: Api) -> None:
                     reference_dataset_name="sars-cov-2",
                     reference_sequence_accession="MN908947",
                     reference_dataset_tag="2022-12-14T12:00:00Z",
-                    last_updated=datetime(2023, 1, 1),  # noqa: DTZ001 - as the column has it
+                    last_updated=datetime(2023, 1, 1),  # noqa: DTZ001 - naive, like the column
                 ),
                 SampleQCMetric(
                     sample_id=1,
@@ -298,7 +298,7 @@ def test_a_reader_who_goes_away_leaves_no_connection_behind(
 ) -> None:
     seed_samples(seeded, 12_000, group=1)
     api = make_api(seeded)
-    for _ in range(25):  # more than the service has connections
+    for _ in range(25):  # more than the service has database connections
         with api.as_("member").stream("GET", PATH.format(1)) as answer:
             assert answer.status_code == 200
     assert len(listed(api, "member")) == 12_060

@@ -1,4 +1,4 @@
-"""Samples put back changed: whole records, all of them or none."""
+"""Updating samples with PUT: whole records, all or none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def records(api: Api, principal: str = "member", group: int = 1) -> list[Record]:
-    """The samples of a group as they have to be put to stay what they are."""
+    """Return the samples of a group as records that change nothing when they are put."""
     answer = api("GET", PATH.format(group, "SC2"), principal)
     return [as_record(sample) for sample in answer.json()["samples"]]
 
@@ -45,7 +45,7 @@ def as_record(sample: Record) -> Record:
 def put(
     api: Api, samples: Any, principal: str = "member", group: int = 1, slug: str = "SC2"
 ) -> httpx.Response:
-    # With escapes: not everything that JSON can say is UTF-8.
+    # Escaped, because not everything that JSON can express is valid UTF-8.
     body = json.dumps({"samples": samples})
     return api("PUT", PATH.format(group, slug), principal, content=body)
 
@@ -57,7 +57,7 @@ def done(answer: httpx.Response) -> list[Record]:
 
 
 def stored(api: Api) -> dict[int, tuple[Any, ...]]:
-    """Everything that a PUT can change, of every sample."""
+    """Return everything that a PUT can change, for every sample."""
     genome, uploaded = PathogenGenome.__table__, UploadedPathogenGenome.__table__
     query = (
         sa.select(
@@ -82,7 +82,7 @@ def public_ids(api: Api) -> dict[int, str]:
     return {number: row[2] for number, row in stored(api).items()}
 
 
-# What a whole record does
+# Effects of a whole record
 
 
 def test_every_field_that_is_given_is_written(api: Api) -> None:
@@ -120,7 +120,7 @@ def test_the_answer_shows_the_samples_in_the_order_of_their_ids(api: Api) -> Non
     samples = done(answer)
     SamplesResponse.model_validate(answer.json())
     listed = api("GET", PATH.format(1, "SC2"), "member").json()["samples"]
-    # As the list has them, but for GISAID, which the live service leaves out here.
+    # The same as the list, except for GISAID, which the live service omits here.
     assert samples == [{**sample, "gisaid": None} for sample in listed[:20]]
 
 
@@ -222,11 +222,11 @@ def test_an_empty_list_is_done_at_once(api: Api) -> None:
     assert put(api, []).json() == {"samples": []}
 
 
-# Names that move from one sample to another
+# Names that move between samples
 
 
 def permuted(api: Api, moves: dict[int, int], column: str = "public_identifier") -> None:
-    """Give each sample the name that another one has; the rest of the names stay."""
+    """Move names between samples, and check that all other names stay."""
     before = {record["id"]: record for record in records(api)}
     wanted = [{**before[to], column: before[source][column]} for to, source in moves.items()]
     done(put(api, wanted))
@@ -300,7 +300,7 @@ def test_another_group_may_hold_the_same_name(make_api: ApiFactory, roles: Datab
     assert list(public_ids(api).values()).count(name) == 2
 
 
-# What is refused, whole
+# Requests that are refused as a whole
 
 
 @pytest.mark.parametrize("column", ["public_identifier", "private_identifier"])
@@ -475,7 +475,7 @@ def test_a_name_of_128_letters_fits(api: Api) -> None:
     done(put(api, [{**record, "public_identifier": "x" * 128}]))
 
 
-# Who may
+# Permissions
 
 
 @pytest.mark.parametrize(
@@ -543,7 +543,7 @@ def test_the_pathogen_of_the_path_is_not_asked_about(api: Api, slug: str) -> Non
     assert (answer.status_code, answer.json()) == (400, {"error": "Invalid pathogen slug"})
 
 
-# Many at once, and several at a time
+# Large requests and concurrent ones
 
 
 def test_more_than_32766_samples_are_put_at_once(make_api: ApiFactory, seeded: Database) -> None:

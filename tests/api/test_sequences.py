@@ -1,4 +1,4 @@
-"""Sequences as FASTA, links to them, and what was found in them."""
+"""Sequences as FASTA, links to them, and their quality and mutations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what a service says that cannot start."""
+"""Settings: where they come from, and the errors of a service that cannot start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in with a browser: a real provider with its pages, and a person who uses them."""
+"""Browser sign-in, with a real provider's pages and a user who goes through them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def browser(lab: Api) -> Iterator[httpx.Client]:
 
 
 def onward(browser: httpx.Client, answer: httpx.Response) -> httpx.Response:
-    """Follow redirections up to a page, or to the service's own address."""
+    """Follow redirects up to a page or up to the service's own callback."""
     while answer.is_redirect and "code=" not in answer.headers["location"]:
         answer = browser.get(httpx.URL(answer.url).join(answer.headers["location"]))
     return answer
 
 
 def choose(browser: httpx.Client, page: httpx.Response, email: str) -> httpx.Response:
-    """Choose an account on the provider's page; the answer leads back to the service."""
+    """Choose an account on the provider's page; return the redirect back to the service."""
     own = browser.base_url
     browser.base_url = page.url.join("/")
     try:
@@ -48,7 +48,7 @@ def choose(browser: httpx.Client, page: httpx.Response, email: str) -> httpx.Res
 
 
 def signed_in(browser: httpx.Client, email: str, **query: str) -> httpx.Response:
-    """Sign in; returns the service's answer to the callback."""
+    """Sign in and return the service's answer to the callback."""
     page = onward(browser, browser.get("/v2/auth/login", params=query))
     back = choose(browser, page, email)
     assert back.is_redirect, back.text
@@ -75,7 +75,7 @@ def test_signing_in_gives_a_session_for_the_api(lab: Api, browser: httpx.Client)
     assert "samesite=lax" in cookie
     me = browser.get("/v2/users/me").json()
     assert me == lab("GET", "/v2/users/me", headers=bearer(lab, "member")).json()
-    # The session wins over a token.
+    # The session takes precedence over a token.
     assert browser.get("/v2/users/me", headers=bearer(lab, "viewer")).json() == me
 
 
@@ -124,7 +124,7 @@ def test_an_answer_to_another_browser_is_refused(lab: Api, browser: httpx.Client
     for answer in (without, foreign):
         assert (answer.status_code, answer.json()["error"]) == (403, "Invalid token")
     assert browser.get(back.headers["location"]).status_code == 307
-    # A code is good for one sign-in.
+    # A code works only once.
     assert browser.get(back.headers["location"]).status_code == 403
 
 
@@ -157,7 +157,7 @@ def test_roles_are_taken_over_where_the_provider_names_some(
         user = session.scalars(sa.select(User).where(User.auth0_user_id == "auth0|multi")).one()
         session.execute(sa.delete(UserRole).where(UserRole.user_id == user.id))
         viewer = session.scalars(sa.select(Role).where(Role.name == "viewer")).one()
-        for group in (1, 3):  # wrong there, and unknown to the provider there
+        for group in (1, 3):  # a wrong role in 1; the provider does not know 3
             session.add(UserRole(user_id=user.id, group_id=group, role=viewer))
     assert signed_in(browser, "multi@example.org").status_code == 307
     assert roles_of(lab, "auth0|multi") == {1: ["member"], 2: ["admin"], 3: ["viewer"]}
@@ -189,7 +189,7 @@ def test_who_was_invited_becomes_a_user_at_the_first_sign_in(
     assert [(group["id"], group["roles"]) for group in me["groups"]] == [(1, ["viewer"])]
     assert me["split_id"]
     assert me["analytics_id"]
-    # And again: the same user.
+    # A second sign-in finds the same user.
     browser.cookies.clear()
     assert signed_in(browser, email).status_code == 307
     assert browser.get("/v2/users/me").json() == me

@@ -1,4 +1,4 @@
-"""The user who asks, and new ones."""
+"""The signed-in user, and new ones."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def untouched(shared_api: Api) -> Iterator[None]:
 def test_nobody_else_makes_users(shared_api: Api, untouched: None, principal: str) -> None:
     answer = shared_api("POST", "/v2/users/", principal, json=NEW)
     assert (answer.status_code, answer.json()) == (403, {"error": "Not authorized"})
-    # The gate comes before the body.
+    # Permissions are checked before the body.
     assert shared_api("POST", "/v2/users/", principal, json=[]).status_code == 403
 
 

@@ -1,4 +1,4 @@
-"""Several processes that serve one deployment: what they share, and how they are replaced."""
+"""Several processes that serve one deployment: shared state and replacement."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Workers:
 
     @property
     def pids(self) -> set[int]:
-        """The processes that answer."""
+        """Return the PIDs of the workers."""
         found = set()
         for child in psutil.Process(self.process.pid).children():
-            with suppress(psutil.NoSuchProcess):  # it ends, or has ended and is a zombie
+            with suppress(psutil.NoSuchProcess):  # it is ending, or already a zombie
                 if "spawn_main" in " ".join(child.cmdline()):
                     found.add(child.pid)
         return found
@@ -95,7 +95,7 @@ def workers(
 
 
 class Clients:
-    """Clients that ask again and again, each on a connection that it keeps or always a new one."""
+    """Clients that send requests continuously, on kept and on new connections."""
 
     def __init__(self, workers: Workers):
         self._workers, self._stop = workers, threading.Event()
@@ -150,12 +150,12 @@ def test_worker_that_dies_is_replaced(workers: Workers) -> None:
     os.kill(first, signal.SIGKILL)
     until(lambda: len(workers.pids) == 2 and first not in workers.pids)
     headers = {"Authorization": f"Bearer {workers.token}"}
-    for _ in range(20):  # each on its own connection, of either worker
+    for _ in range(20):  # each on its own connection, to either worker
         assert httpx.get(workers.url + ME, headers=headers, trust_env=False).status_code == 200
 
 
 def test_sessions_are_known_to_every_worker(workers: Workers) -> None:
-    # What begins a sign-in is in a cookie, and no process remembers it.
+    # The state of a sign-in in progress is in a cookie, not in a process.
     states = set()
     for _ in range(10):
         answer = httpx.get(f"{workers.url}/v2/auth/login", trust_env=False)
@@ -190,7 +190,7 @@ def test_number_of_workers_is_checked(given: str) -> None:
 
 
 def test_process_accepts_one_connection_at_a_time() -> None:
-    """What waits is left to the other processes, which are woken as well."""
+    """Waiting connections are left to the other processes, which are woken as well."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         loop = SharingEventLoop()

@@ -1,1 +1,1 @@
-"""Measurements: each a ratio against a baseline written by hand, both taken in the same run."""
+"""Benchmarks: each a ratio to a hand-written baseline measured in the same run."""

@@ -45,7 +45,7 @@ _SWAPS = {_SMALL: 20_000, _LARGE: 100_000}  # rows
 
 
 def main() -> int:
-    """Measure; exit with 1 where a goal is missed."""
+    """Run the benchmarks; exit with 1 if a goal is missed."""
     chosen = _parser().parse_args()
     parts = chosen.parts or _USUAL
     screen = Console(stderr=True)

@@ -1,6 +1,6 @@
-"""The baseline of lists: JSON that PostgreSQL makes in one piece, sent by a bare ASGI app.
+"""The baseline for lists: JSON built by PostgreSQL in one piece, sent by a bare ASGI app.
 
-``GET /<group>`` answers with all samples of a group. ``BARE_DSN`` says where the database is.
+``GET /<group>`` returns all samples of a group. ``BARE_DSN`` is the database's address.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ async def app(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """The whole app."""
-    global _pool  # noqa: PLW0603 - the app is nothing but this function
+    """Serve the samples of a group."""
+    global _pool  # noqa: PLW0603 - the app is just this function
     del receive
     if scope["type"] != "http":
         return

@@ -1,4 +1,4 @@
-"""The console beside bare IPython, and ``db psql`` beside psql, as whoever types meets them."""
+"""The console compared with bare IPython, and ``db psql`` with psql, as a user sees them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _WAIT_S = 30
 
 
 def measure() -> Iterator[Comparison]:
-    """The first prompt, the first query, a statement through psql, and cells without profiler."""
+    """Measure the first prompt, the first query, a statement through psql, and unprofiled cells."""
     with opened(1_000) as lab:
         environment = lab.environment(DATABASE) | _terminal(lab)
         ours = [lab.aspencli, "db", "interact"]
         ipython = [str(Path(sys.executable).with_name("ipython")), "--no-banner"]
-        for command in (ours, ipython):  # profile, history and bytecode are there afterwards
+        for command in (ours, ipython):  # this creates the profile, history, and bytecode
             _first_prompt(command, environment)
         yield compare(
             "db interact, first prompt",
@@ -66,7 +66,7 @@ def measure() -> Iterator[Comparison]:
 
 
 def _cells(lab: Lab) -> Comparison:
-    """What a cell costs more once the profiler is off again, beside the same query without any."""
+    """Measure the extra cost of each cell after the profiler was turned on and off again."""
     added = median(_added(lab) for _ in range(_ROUNDS))
     return Comparison(
         "cells, profiler off again, added",
@@ -99,7 +99,7 @@ def _added(lab: Lab) -> float:
 
 
 def _each(workspace: Workspace, cell: Callable[[], AbstractContextManager[None]]) -> float:
-    """The seconds of one query in a cell."""
+    """Return the seconds that one query takes in a cell."""
     session = workspace.session
     session.scalar(_STATEMENT)
     began = time.perf_counter()
@@ -111,7 +111,7 @@ def _each(workspace: Workspace, cell: Callable[[], AbstractContextManager[None]]
 
 def _psql(lab: Lab, environment: Mapping[str, str]) -> Comparison:
     statement = ["-c", "SELECT 1"]
-    # The one that ours becomes: Debian's is a wrapper, which takes longer to start than psql.
+    # Use the psql that `db psql` runs: Debian's is a wrapper, which starts more slowly.
     psql = shutil.which("psql") or lab.psql
     found = compare(
         "db psql -c",
@@ -128,12 +128,12 @@ def _terminal(lab: Lab) -> dict[str, str]:
     return {
         "IPYTHONDIR": str(lab.folder / "ipython"),
         "TERM": "xterm-256color",
-        "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody here answers where the cursor is
+        "PROMPT_TOOLKIT_NO_CPR": "1",  # nothing here reports the cursor position
     }
 
 
 def _first_prompt(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
-    """From the start of a console until it can be typed in."""
+    """Measure the time from the start of a console to its first prompt."""
     child, began = _started(command, environment)
     try:
         child.expect(_PROMPT % 1)
@@ -143,14 +143,14 @@ def _first_prompt(command: Sequence[str], environment: Mapping[str, str]) -> Sam
 
 
 def _first_query(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
-    """From Enter until the next prompt, for somebody who thought before typing."""
+    """Measure the time from Enter to the next prompt, after a pause before typing."""
     child, _ = _started(command, environment)
     try:
         child.expect(_PROMPT % 1)
         time.sleep(_THINKING_S)
         child.send(_QUERY)
         child.expect_exact(_QUERY[-1])
-        time.sleep(0.2)  # what was typed is drawn by and by
+        time.sleep(0.2)  # typed text is drawn with a delay
         began = time.perf_counter()
         child.send("\r")
         child.expect(_PROMPT % 2)

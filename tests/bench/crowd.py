@@ -28,10 +28,10 @@ from db.profiling.queries import Query
 from db.profiling.recorder import Recorder
 
 THREADS, TASKS = 32, 200
-_CONNECTIONS = 12  # of each engine: most have to wait for one
-_FAILS, _CANCELLED = 20, 400  # one of so many
+_CONNECTIONS = 12  # per engine: most workers have to wait for one
+_FAILS, _CANCELLED = 20, 400  # one in this many
 _PATIENCE_S, _FOREVER_S = 0.02, 600.0
-_GROWN_MB = 8.0  # twice of what unrecorded work adds; 50,000 records that are left are 12
+_GROWN_MB = 8.0  # twice the growth of unrecorded work; 50,000 leaked records take 12
 _ASKED = sa.text("SELECT g FROM generate_series(1, :n) g")
 _WRONG = sa.text("SELECT 1 / 0")
 _HURRY = sa.text(f"SET LOCAL statement_timeout = {_PATIENCE_S * 1e3:.0f}")
@@ -118,7 +118,7 @@ def _statements(done: Tally) -> int:
 
 
 def _problems(recorder: Recorder, driver: str, done: Tally) -> list[str]:
-    """What of a recording is not what was done."""
+    """Return the differences between a recording and the work done."""
     moments = list(recorder.log.moments())
     errors: Counter[str] = Counter()
     for example in recorder.log.examples:
@@ -141,7 +141,7 @@ def _problems(recorder: Recorder, driver: str, done: Tally) -> list[str]:
 
 
 def _left() -> Counter[str]:
-    """What of recordings is alive; a class of cursors stays as long as a connection uses it."""
+    """Count recording objects that are alive; a connection in use keeps its cursor class."""
     gc.collect()
     alive: Counter[str] = Counter()
     for one in gc.get_objects():
@@ -153,7 +153,7 @@ def _left() -> Counter[str]:
 
 
 def _changed(engine: Engine) -> list[str]:
-    """What a recorder left on an engine."""
+    """Return the traces that a recorder left on an engine."""
     events: Any = engine.dispatch._event_names
     listened = [name for name in events if getattr(engine.dispatch, name)]
     shadowed = [name for name in vars(engine.dialect) if name.startswith("do_")]
@@ -188,7 +188,7 @@ async def _run(address: str, statements: int, *, plain: bool) -> tuple[dict[str,
     )
     with engine.connect():
         async with concurrent.connect():
-            """The dialects learn what the server can do."""
+            """Let the dialects detect the server's features."""
     count, problems, memory = 0, [], []
     for _ in range(2):
         counted, wrong = await _half(engine, concurrent, statements // 2, plain=plain)
@@ -206,7 +206,7 @@ async def _run(address: str, statements: int, *, plain: bool) -> tuple[dict[str,
 
 
 def main() -> int:
-    """Do the work."""
+    """Run the work, print the counts as JSON, and return 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("statements", type=int)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own with a large table, a fresh copy of it for each measurement."""
+"""A separate PostgreSQL with a large table, copied fresh for each measurement."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.bench.measuring import Sample, run
 
 GROUP = 1
 _USED = "bench"
-_HAS_STRATEGIES = 15  # the first version that can be told how to copy a database
+_HAS_STRATEGIES = 15  # the first version with strategies for copying a database
 
-# Every sample like the first, but for its names and a few other columns.
+# Copies of the first sample, with different names and a few other columns.
 _MULTIPLY = """
 INSERT INTO aspen.samples (
     submitting_group_id, private_identifier, public_identifier, original_submission,
@@ -35,7 +35,7 @@ SELECT submitting_group_id, regexp_replace(private_identifier, '\\d+$', lpad(n::
        purpose_of_sampling, n % 5 = 0, uploaded_by_id, location_id, pathogen_id
   FROM aspen.samples, generate_series(2, :count) n
 """
-# Samples at random, the same ones each time; the first of them swap what they are named, by pairs.
+# Random samples, the same ones each time; the first of them swap names in pairs.
 _MAPPING = """
 WITH chosen AS (
     SELECT private_identifier, public_identifier, row_number() OVER () AS n
@@ -53,36 +53,36 @@ SELECT private_identifier,
 
 
 class Lab:
-    """Where measurements are made.
+    """A server with a large table to measure on.
 
     Args:
-        folder: Its folder.
-        samples: How many samples the group has.
+        folder: The folder for the server and files.
+        samples: The number of samples in the group.
     """
 
     def __init__(self, folder: Path, samples: int):
         self.folder = folder
         self.samples = samples
-        self.cluster = Cluster(folder)  # with the settings of the deployment on a laptop
+        self.cluster = Cluster(folder)  # with the settings of the local deployment
         self.binaries = find_binaries()
         self.psql = str(self.binaries.bindir / "psql")
         self.aspencli = str(Path(sys.executable).with_name("aspencli"))
 
     def seed(self) -> None:
-        """Fill the database that the others are copies of."""
+        """Fill the database that the others are copied from."""
         prepare(self.cluster)
         owner = self._owner(DATABASE)
         seed_base(owner)
         seed_samples(owner, 1, group=GROUP)
         with owner.begin() as session:
-            # Each row would be checked against four other tables.
+            # Skip checking each row against four other tables.
             session.execute(sa.text("SET LOCAL session_replication_role = replica"))
             session.execute(sa.text(_MULTIPLY), {"count": self.samples})
         self._alone(owner, "VACUUM (FREEZE, ANALYZE) aspen.samples")
         owner.dispose()
 
     def fresh(self, template: str = DATABASE) -> None:
-        """Begin anew: no dead rows, nothing left to be written out, the same for everybody."""
+        """Make a fresh copy: no dead rows, nothing waiting to be written, the same every time."""
         strategy = "STRATEGY file_copy" if self.binaries.major >= _HAS_STRATEGIES else ""
         server = self._owner("postgres")
         self._alone(server, f"DROP DATABASE IF EXISTS {_USED} WITH (FORCE)")
@@ -91,7 +91,7 @@ class Lab:
         server.dispose()
 
     def keep(self, name: str) -> None:
-        """Keep what has become of the database, as a template for further ones."""
+        """Keep the current database as a template for later copies."""
         used = self._owner(_USED)
         self._alone(used, "VACUUM (ANALYZE) aspen.samples")
         used.dispose()
@@ -101,13 +101,13 @@ class Lab:
         server.dispose()
 
     def drop(self, name: str) -> None:
-        """Remove a template."""
+        """Drop a template."""
         server = self._owner("postgres")
         self._alone(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         server.dispose()
 
     def mapping(self, rows: int, *, swapped: int = 0) -> Path:
-        """A mapping of samples at random; so many of its rows swap their names by pairs."""
+        """Write a mapping of random samples; ``swapped`` of its rows swap names in pairs."""
         path = self.folder / f"mapping-{rows}-{swapped}.csv"
         if not path.exists():
             query = _MAPPING.format(group=GROUP, rows=rows, swapped=swapped // 2 * 2)
@@ -119,12 +119,12 @@ class Lab:
         return run(command, self.environment())
 
     def renaming(self, mapping: Path, *options: str) -> list[str]:
-        """The command that an operator would type."""
+        """Return the rename command as an operator would type it."""
         words = ["samples", "update-public-ids", "--group-id", str(GROUP)]
         return [self.aspencli, *words, "-f", str(mapping), *options]
 
     def environment(self, database: str = _USED) -> dict[str, str]:
-        """What the commands need to know of a database; all come as the same user."""
+        """Return the variables for commands on a database; all connect as the same user."""
         address = self.cluster.url(database)
         url = make_url(address)
         return {
@@ -150,7 +150,7 @@ class Lab:
         return Database(address, writable=True).with_limits(statement_ms=0)
 
     def _alone(self, database: Database, statement: str) -> None:
-        """Run a statement that no transaction may hold."""
+        """Run a statement that cannot run inside a transaction."""
         engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(sa.text(statement))
@@ -158,10 +158,10 @@ class Lab:
 
 @contextmanager
 def opened(samples: int) -> Iterator[Lab]:
-    """A laboratory with a table of so many samples; nothing of it is left behind."""
+    """Yield a lab with a table of the given size, and remove everything at the end."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         lab = Lab(folder, samples)
         try:
             lab.cluster.up()
@@ -173,12 +173,12 @@ def opened(samples: int) -> Iterator[Lab]:
 
 
 def _warm_up(lab: Lab) -> None:
-    """Let the bytecode be made that an installed program has."""
+    """Create the bytecode that an installed program would have."""
     run(lab.renaming(lab.mapping(10), "--dry-run"), lab.environment(DATABASE))
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the measurements were made on."""
+    """Return a description of the machine that the benchmarks run on."""
     processor = "unknown"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

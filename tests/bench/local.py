@@ -1,4 +1,4 @@
-"""How long the local deployment takes to start and to stop, beside what it may take."""
+"""Start and stop times of the local deployment, compared with their limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ROUNDS = 5
 
 
 def measure() -> Iterator[Comparison]:
-    """``local up`` from nothing and from data that are there, and ``local down``."""
+    """Measure ``local up`` from scratch and with existing data, and ``local down``."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as folder:
-        Path(folder).chmod(0o711)  # the server's account passes through
+        Path(folder).chmod(0o711)  # the server's account needs to pass through
         home = {"ASPEN_HOME": folder}
         deployment = Deployment(Path(folder) / "data")
 
@@ -46,7 +46,7 @@ def measure() -> Iterator[Comparison]:
 
 
 def _within(name: str, ours: Callable[[], Sample], seconds: float) -> Comparison:
-    """Held against a time, not another program: nobody else starts these."""
+    """Compare with a time limit, because no other program does the same."""
     return compare(
         name, ours, f"{seconds:g} s", lambda: Sample(seconds, 0.0), goal=1.0, rounds=_ROUNDS
     )

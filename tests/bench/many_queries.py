@@ -22,7 +22,7 @@ _KINDS = 500
 
 
 def ask(engine: Engine, count: int) -> None:
-    """Ask through the driver's cursor: SQLAlchemy's own time is not what is looked for."""
+    """Run queries on the driver's cursor, to leave out SQLAlchemy's own time."""
     texts = [f"SELECT %s AS kind_{kind}" for kind in range(_KINDS)]
     for begun in range(0, count, _TRANSACTION):
         with engine.begin() as connection:
@@ -34,7 +34,7 @@ def ask(engine: Engine, count: int) -> None:
 
 
 def main() -> int:
-    """Ask, and make of it what a person looks at."""
+    """Run the queries, then build the summary and the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("count", type=int)

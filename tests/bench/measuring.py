@@ -1,4 +1,4 @@
-"""Running commands and telling what they took."""
+"""Running commands and measuring the time and memory they take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 Contender = Callable[[], "Sample"]
-"""Runs a command once."""
+"""A function that runs a command once."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Sample:
     """One run of a command.
 
     Attributes:
-        seconds: From start to end, wall clock.
-        peak_mb: The most memory that it held, in MiB.
+        seconds: The wall-clock time from start to end.
+        peak_mb: The peak memory, in MiB.
     """
 
     seconds: float
@@ -32,18 +32,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against a baseline.
+    """Our program compared with a baseline.
 
     Attributes:
-        task: What was measured.
-        baseline: What it is held against.
-        ours: Medians of ours.
-        theirs: Medians of the baseline.
-        goal: The ratio that must not be passed; None where nothing was promised.
-        rows: How many rows were changed; 0 where it is not about rows.
-        samples: How many the table had.
-        rounds: How often both were run.
-        goal_mb: The memory of ours that must not be passed, in MiB.
+        task: The measured task.
+        baseline: The name of the baseline.
+        ours: The medians of our program.
+        theirs: The medians of the baseline.
+        goal: The highest acceptable ratio; None if there is no goal.
+        rows: The number of rows changed; 0 if that does not apply.
+        samples: The number of samples in the table.
+        rounds: The number of runs of each.
+        goal_mb: The upper limit for our memory, in MiB.
     """
 
     task: str
@@ -58,17 +58,17 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Our seconds over theirs."""
+        """Return our seconds divided by theirs."""
         return self.ours.seconds / self.theirs.seconds
 
     @property
     def holds(self) -> bool:
-        """Whether the goals are met."""
+        """Return True if the goals are met."""
         is_fast = self.goal is None or self.ratio <= self.goal
         return is_fast and (self.goal_mb is None or self.ours.peak_mb < self.goal_mb)
 
     def as_json(self) -> dict[str, Any]:
-        """What the file of figures has of it."""
+        """Return the record for the file of figures."""
         return {**asdict(self), "ratio": self.ratio, "holds": self.holds}
 
 
@@ -79,16 +79,16 @@ def run(
     allowed: Collection[int] = (0,),
     said: Callable[[str], object] = lambda _text: None,
 ) -> Sample:
-    """Run a command to its end, its results thrown away.
+    """Run a command to its end and discard its results.
 
     Args:
         command: The command.
-        environment: What is added to the environment.
-        allowed: The exit codes that it may end with.
-        said: Is handed what it said on stderr.
+        environment: Variables to add to the environment.
+        allowed: The acceptable exit codes.
+        said: Receives the command's stderr.
 
     Raises:
-        RuntimeError: It ended with another exit code.
+        RuntimeError: The command exited with another code.
     """
     began = time.perf_counter()
     with subprocess.Popen(
@@ -109,14 +109,14 @@ def run(
 
 
 def _surroundings() -> dict[str, str]:
-    # An installed program has its bytecode beside it; compiling it anew is no part of a start.
+    # An installed program has its bytecode; compiling it again is not part of a start.
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class _PeakWatch(threading.Thread):
-    """Reads a process's high-water mark until it ends.
+    """A thread that reads a process's peak memory until it exits.
 
-    (What wait4() tells of it is at least what the process that started it held.)
+    (wait4() would report at least the peak of the process that started it.)
     """
 
     def __init__(self, pid: int):
@@ -131,14 +131,14 @@ class _PeakWatch(threading.Thread):
                 found = re.search(r"VmHWM:\s+(\d+)", self._status.read_text())
             except OSError:
                 return
-            if not found:  # it has ended
+            if not found:  # it has exited
                 return
             self.peak_kb = max(self.peak_kb, int(found[1]))
             time.sleep(0.005)
 
 
 def by_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Sample]:
-    """The medians of each, run by turns, so that what else the machine does meets all alike."""
+    """Return the median of each contender; they run in turns, so other load affects all alike."""
     runs: dict[str, list[Sample]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -155,7 +155,7 @@ def compare(
     goal: float,
     rounds: int,
 ) -> Comparison:
-    """Measure both by turns."""
+    """Measure both in turns."""
     found = by_turns({"theirs": theirs, "ours": ours}, rounds)
     return Comparison(task, baseline, found["ours"], found["theirs"], goal, rounds=rounds)
 

@@ -1,4 +1,4 @@
-"""A file of ten million rows: refused for one bad line at its end, and planned without it."""
+"""A file of ten million rows: refused for one bad last line, and planned without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SELECT count(*) FROM mapping m LEFT JOIN aspen.samples s
 
 
 def measure(rows: int = ROWS) -> Iterator[Comparison]:
-    """Both, once each: seconds, and the client's memory."""
+    """Measure both once: the time and the client's memory."""
     with opened(rows) as lab:
         mapping = lab.mapping(rows)
         theirs = _by_hand(lab, mapping)

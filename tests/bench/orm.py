@@ -1,6 +1,6 @@
-"""A bulk rename as the live service changes samples: each of them as an object of the ORM.
+"""A bulk rename the way the live service changes samples: each one as an ORM object.
 
-It is run as a process of its own: ``orm.py MAPPING``.
+Run as a separate process: ``orm.py MAPPING``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from db.models import Sample
 
 
 def rename(database: Database, group: int, mapping: Path) -> None:
-    """Select the samples, set their attributes, and let the session find out what changed."""
+    """Select the samples, set their attributes, and let the session detect the changes."""
     with mapping.open(newline="") as file:
         wanted = {
             row["private_identifier"]: row["public_identifier"] for row in csv.DictReader(file)

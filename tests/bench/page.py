@@ -1,4 +1,4 @@
-"""``make bench-page``: picture and table of docs/guides/performance.md, from its figures."""
+"""``make bench-page``: the chart and table in docs/guides/performance.md, from its figures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 FIGURES, PICTURE, PAGE = (GUIDES / f"performance.{suffix}" for suffix in ("json", "svg", "md"))
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
-# To be read on white and on black: a grey between, and colours that neither swallows.
+# Readable on white and on black: a medium gray, and colors that contrast with both.
 _GREY = "#818b98"
 _LINES = {"aspencli": "#2f81f7", "psql": "#3fa34d", "ORM": "#db6d28"}
 _MANY = 100_000  # rows
-_LINE = 11  # points from one name to the next
+_LINE = 11  # points between one name and the next
 _STYLE = {
-    "svg.fonttype": "none",  # letters stay letters, which makes it small
+    "svg.fonttype": "none",  # text stays text, which keeps the file small
     "svg.hashsalt": "aspencli",  # the same figures give the same file
     "font.family": "sans-serif",
     "font.size": 10,
@@ -56,7 +56,7 @@ Point = tuple[int, float]  # rows, and seconds or MiB
 
 
 def main() -> int:
-    """Draw and write both."""
+    """Write the chart and the table."""
     content = json.loads(FIGURES.read_text())
     mpl.rcParams.update(_STYLE)
     _draw(content["comparisons"]).savefig(
@@ -81,7 +81,7 @@ def _draw(comparisons: list[dict[str, Any]]) -> Figure:
 
 
 def _lines(comparisons: list[dict[str, Any]], measure: str) -> dict[str, list[Point]]:
-    """For each contender what it took, by rows."""
+    """Return the measurements of each contender, by rows."""
     lines: dict[str, list[Point]] = {name: [] for name in _LINES}
     for one in comparisons:
         if one["task"] == RENAME and one["baseline"] == PSQL:
@@ -108,7 +108,7 @@ def _plot(axes: Axes, lines: dict[str, list[Point]], label: str) -> None:
 
 
 def _name(axes: Axes, ends: dict[str, Point]) -> None:
-    """Write the name of each line at its end; none over another."""
+    """Label each line at its end, without overlaps."""
     per_point = axes.figure.dpi / 72
     lowest = float("-inf")
     for name, end in sorted(ends.items(), key=lambda item: item[1][1]):

@@ -1,4 +1,4 @@
-"""What recording adds to a query, beside what ``echo=True`` to a file adds, in one run."""
+"""The overhead of recording a query, compared with ``echo=True`` to a file in the same run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from local.postgres import SUPERUSER, Cluster
 from tests.bench.measuring import Comparison, Sample
 
 _SYNC_GOAL, _ASYNC_GOAL, _OFF_GOAL = 0.15, 0.35, 1.05
-_CHUNK, _TURNS = 200, 100  # queries between two changes of what is measured, and changes of each
-_SHOWN = 100_000  # queries that the figures are given for
+_CHUNK, _TURNS = 200, 100  # queries per turn, and turns of each kind
+_SHOWN = 100_000  # the number of queries that the figures are given for
 _KINDS = ("plain", "recorded", "off", "echo")
 _STATEMENT = sa.text("SELECT 1")
 
 
 def measure() -> Iterator[Comparison]:
-    """Synchronous, asynchronous, and when it is off."""
+    """Measure synchronous and asynchronous engines, also with the recorder off."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder)
         try:
             cluster.up()
@@ -55,15 +55,15 @@ def _sample(seconds: float) -> Sample:
 
 
 def _undisturbed(seconds: list[float]) -> float:
-    """The time below which a tenth of the runs lie: a query is so short that others' work shows."""
+    """Return the 10th percentile, because a query is so short that any other load shows."""
     return quantiles(seconds, n=10)[0]
 
 
 @contextmanager
 def _as(kind: str, engine: Engine) -> Iterator[None]:
-    """Let what connects meanwhile be recorded, or echoed, or neither.
+    """Record or echo the engine's queries, or do neither.
 
-    All use the one connection of the pool: two processes of the server are never equally fast.
+    All kinds use the pool's single connection: two server processes are never equally fast.
     """
     engine.echo = kind == "echo"
     try:
@@ -108,7 +108,7 @@ async def _async(url: URL, folder: Path) -> dict[str, float]:
 
 @contextmanager
 def _log_in(folder: Path) -> Iterator[None]:
-    """Let ``echo=True`` write to a file."""
+    """Make ``echo=True`` write to a file."""
     logger = logging.getLogger("sqlalchemy.engine.Engine")
     handler = logging.FileHandler(folder / "echo.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

@@ -1,4 +1,4 @@
-"""What a recorder holds: a crowd of threads and tasks, and a million queries in little memory."""
+"""Recording under load: a crowd of threads and tasks, and a million queries in little memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CROWD_GOAL, _MANY_GOAL_MB = 1.5, 400.0
 
 
 def measure() -> Iterator[Comparison]:
-    """Both beside the same work that is not recorded.
+    """Compare both with the same work unrecorded.
 
     Raises:
-        RuntimeError: A count was wrong, or something of a recording was left.
+        RuntimeError: A count is wrong, or a recording left something behind.
     """
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder)
         try:
             cluster.up()

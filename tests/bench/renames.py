@@ -1,4 +1,4 @@
-"""A bulk rename beside the same work by hand in psql, and by the objects of the ORM."""
+"""Bulk renames compared with the same work by hand in psql, and with ORM objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UPDATE aspen.samples s SET public_identifier = m.public_identifier FROM mapping 
  WHERE s.submitting_group_id = {group} AND s.private_identifier = m.private_identifier;
 COMMIT;
 """
-# An identifier cannot be handed on in one UPDATE, so by hand all rows give theirs up first.
+# One UPDATE cannot pass on an identifier, so by hand all rows give theirs up first.
 _BY_HAND_SWAPPED = _BY_HAND.replace(
     "UPDATE",
     "UPDATE aspen.samples s SET public_identifier = 'parked ' || s.id FROM mapping m\n"
@@ -37,12 +37,12 @@ _BY_HAND_SWAPPED = _BY_HAND.replace(
 
 @dataclass(frozen=True)
 class Size:
-    """How many rows are renamed, and what was promised for that.
+    """A number of rows to rename, and the goals for it.
 
     Attributes:
-        rows: How many.
-        goals: The greatest ratio to psql, for each task; none where nothing was promised.
-        orm_rounds: How often the ORM is made to do it.
+        rows: The number of rows.
+        goals: The highest acceptable ratio to psql, for each task that has a goal.
+        orm_rounds: The maximum number of rounds with the ORM.
     """
 
     rows: int
@@ -54,18 +54,18 @@ FULL = (
     Size(1_000, {}, 5),
     Size(10_000, {}, 5),
     Size(100_000, {RENAME: 1.5, REPORT: 1.5, AGAIN: 0.4, DRY_RUN: 0.8}, 5),
-    # The ORM takes minutes, and 7 GB.
+    # The ORM takes minutes and 7 GB.
     Size(1_000_000, {RENAME: 1.3, REPORT: 1.3, AGAIN: 0.4, DRY_RUN: 0.8}, 1),
 )
-# A start is a large part of so little work.
+# Start-up is a large part of so little work.
 SMALL = (Size(20_000, {RENAME: 2.5, AGAIN: 2.0, DRY_RUN: 2.0}, 1),)
 
 
 def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
-    """Rename, with a report or without, rename again with nothing left to do, and plan only.
+    """Measure a rename with and without a report, a rerun with nothing to do, and a dry run.
 
-    The second time comes twice: with the table as tidy as the others find it, and at once, when the
-    server has yet to clear up after the first.
+    The rerun is measured twice: on a table as clean as the others get, and right after the first
+    run, before the server has cleaned up.
     """
     mapping = lab.mapping(size.rows)
     _rename(lab, mapping)
@@ -74,7 +74,7 @@ def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
         {
             PSQL: lambda: _by_hand(lab, mapping),
             RENAME: lambda: _rename(lab, mapping),
-            AT_ONCE: lambda: lab.run(lab.renaming(mapping, "--yes")),  # before it is tidied up
+            AT_ONCE: lambda: lab.run(lab.renaming(mapping, "--yes")),  # before cleanup
             REPORT: lambda: _rename(lab, mapping, "--report", str(lab.folder / "report.csv")),
             AGAIN: lambda: _again(lab, mapping),
             DRY_RUN: lambda: _dry_run(lab, mapping),
@@ -97,7 +97,7 @@ def measure(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
 
 
 def measure_orm(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
-    """Rename by the objects of the ORM."""
+    """Measure renames with ORM objects."""
     rounds = min(rounds, size.orm_rounds)
     mapping = lab.mapping(size.rows)
     found = by_turns(
@@ -116,7 +116,7 @@ def measure_orm(lab: Lab, size: Size, rounds: int) -> Iterator[Comparison]:
 
 
 def measure_swaps(lab: Lab, rows: int, rounds: int) -> Iterator[Comparison]:
-    """What it costs that identifiers are handed on within the file."""
+    """Measure the cost of identifiers that move within the file."""
     shares = {"none": 0, "1 %": rows // 100, "all": rows}
     mappings = {share: lab.mapping(rows, swapped=count) for share, count in shares.items()}
     contenders: dict[str, Contender] = {

@@ -1,6 +1,6 @@
-"""10,000 renames through an API that is as slow as the live one, beside the same in one request.
+"""10,000 renames through an API as slow as the live one, compared with a single request.
 
-The gate before our service makes each change and the list last as long as was measured on the live
+The gate in front of our service makes changes and the list take as long as measured on the live
 service: 50 rows 0.27 s, 250 0.48 s, 500 0.8 s, 10,000 86 to 106 s; a list of 10,000 9.5 s.
 """
 
@@ -23,15 +23,15 @@ from tests.renames_api.site import Site, opened
 
 ROWS = 10_000
 _LIST_S = 9.5
-_GOAL = 0.3  # of one request
+_GOAL = 0.3  # relative to one request
 _MAPPING = "bench"
 
 
 def measure(rows: int = ROWS) -> Iterator[Comparison]:
-    """Both, once each, list and all on our side."""
+    """Measure each once, with and without the list and our own work."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-api-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # the server's account passes through
+        folder.chmod(0o711)  # the server's account needs to pass through
         try:
             with opened(folder, Server(folder), rows) as site:
                 rules = Rules(cost_s=as_live, list_s=_LIST_S)
@@ -59,7 +59,7 @@ def _told(task: str, baseline: str, rows: int, ours: Sample, theirs: Sample) -> 
 
 
 def _alone(gate: Gate, ours: Sample) -> Sample:
-    """From the moment when the first change came to that when the last one was answered."""
+    """Return the time from the arrival of the first change to the answer to the last."""
     return replace(ours, seconds=gate.answered[-1] - gate.came[0])
 
 

@@ -1,4 +1,4 @@
-"""The service's list and bulk change of samples, beside what PostgreSQL itself takes for them."""
+"""The service's list and bulk change of samples, compared with PostgreSQL's own time for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.api.conftest import Provider, settings_of_tests
 from tests.bench.measuring import Comparison, Sample, compare, run
 from tests.bench.serving import Server, free_port, serving
 
-SMALL, FULL = (10_000,), (10_000, 100_000)  # the samples of group 1, and of group 2
+SMALL, FULL = (10_000,), (10_000, 100_000)  # the number of samples in group 1, and in group 2
 LIST, FIRST_BYTE, PUT = "GET samples", "GET samples, first byte", "PUT samples, all renamed"
 _BARE, _BY_HAND = "PostgreSQL's JSON, bare ASGI app", r"psql: \copy, UPDATE by id"
 _MEMBERS = {1: "gadmin", 2: "g2admin"}
@@ -40,13 +40,13 @@ _KEPT = ("id", "collection_date", "private", "private_identifier", "sequencing_d
 
 
 class Bench:
-    """Samples of some groups, the service over them, and the baseline.
+    """Groups of samples, the service that serves them, and the baseline.
 
     Args:
-        folder: A folder for files.
+        folder: The folder for files.
         owner: The database.
-        ours: The service, asked by a member of each group.
-        bare: The baseline of lists.
+        ours: The service, as called by a member of each group.
+        bare: The baseline for lists.
     """
 
     def __init__(self, folder: Path, owner: Database, ours: Mapping[int, Server], bare: Server):
@@ -57,10 +57,10 @@ class Bench:
         self._runs = 0
 
     def lists(self, group: int, rounds: int) -> Iterator[Comparison]:
-        """The list of a group, as a whole, and its first byte.
+        """Measure the list of a group: all of it, and its first byte.
 
         Raises:
-            RuntimeError: It is not what the baseline answers.
+            RuntimeError: It differs from the baseline's answer.
         """
         path = f"/v2/orgs/{group}/pathogens/SC2/samples/"
         listed = self._ours[group].json(path)
@@ -86,7 +86,7 @@ class Bench:
         yield Comparison(FIRST_BYTE, seconds, first, limit, 1.0, rows, rows, rounds)
 
     def renames(self, rounds: int) -> Comparison:
-        """New public identifiers for all samples of group 1, in one request."""
+        """Measure one request that gives all samples of group 1 new public identifiers."""
         rows = len(self._ids())
         found = compare(PUT, self._put, _BY_HAND, self._by_hand, goal=_PUT_GOAL, rounds=rounds)
         return replace(found, rows=rows, samples=rows)
@@ -132,7 +132,7 @@ class Bench:
         return f"hCoV-19/USA/CA-RUN{self._runs}-{number}/2026"
 
     def _settle(self) -> None:
-        """Both begin without dead rows, and with nothing left to be written out."""
+        """Vacuum and write a checkpoint, so that both start from the same state."""
         engine = self._owner.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(sa.text("VACUUM ANALYZE aspen.samples"))
@@ -140,11 +140,11 @@ class Bench:
 
 
 def measure(sizes: tuple[int, ...], rounds: int) -> Iterator[Comparison]:
-    """Lists of groups with so many samples each, and a change of all samples of the first."""
+    """Measure lists of groups of the given sizes, and a change of all samples of the first."""
     groups = range(1, len(sizes) + 1)
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder)
         stack.callback(cluster.reset)
         cluster.up()
@@ -161,7 +161,7 @@ def _seeded(cluster: Cluster, sizes: Mapping[int, int]) -> Database:
     address = cluster.url(user=SUPERUSER)
     owner = Database(address, writable=True).with_limits(statement_ms=0)
     seed_base(owner)
-    with owner.begin() as session:  # what one group shows to another would be in both lists
+    with owner.begin() as session:  # samples shared between groups would be in both lists
         session.execute(sa.text("DELETE FROM aspen.group_roles"))
     for group, count in sizes.items():
         seed_samples(owner, count, group=group)
@@ -170,7 +170,7 @@ def _seeded(cluster: Cluster, sizes: Mapping[int, int]) -> Database:
 
 @contextmanager
 def _opened(folder: Path, owner: Database, dsn: str) -> Iterator[Bench]:
-    """Both servers: one process each, as many connections as they like."""
+    """Start both servers: one process each, with no limit on connections."""
     with ExitStack() as stack:
         provider = Provider()
         stack.callback(provider.close)

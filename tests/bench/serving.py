@@ -1,4 +1,4 @@
-"""Processes that answer HTTP, and what their answers take."""
+"""HTTP servers in separate processes, and the cost of their answers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _READ = 1 << 20
 
 @dataclass(frozen=True)
 class Server:
-    """A process that answers HTTP, and how it is asked.
+    """A process that answers HTTP requests.
 
     Attributes:
-        pid: The process.
+        pid: Its PID.
         url: Its address.
-        headers: What every request has.
+        headers: The headers of every request.
     """
 
     pid: int
@@ -39,25 +39,25 @@ class Server:
     headers: Mapping[str, str]
 
     def asked_by(self, token: str) -> Server:
-        """The same server, asked with a token."""
+        """Return the same server, called with a token."""
         return replace(self, headers={"Authorization": f"Bearer {token}"})
 
     def get(self, path: str) -> tuple[Sample, float]:
-        """Read an answer to its end; what that took, and the seconds until its first byte."""
+        """Read an answer; return its cost, and the seconds until its first byte."""
         return self._asked("GET", path)
 
     def put(self, path: str, body: bytes) -> Sample:
-        """Send a body and read the answer; what that took."""
+        """Send a body, read the answer, and return the cost."""
         return self._asked("PUT", path, body)[0]
 
     def json(self, path: str) -> Any:
-        """What an answer has."""
+        """Return the content of an answer."""
         url = self.url + path
         answer = httpx.get(url, headers=self.headers, timeout=_ANSWER_S, trust_env=False)
         return answer.raise_for_status().json()
 
     def _asked(self, method: str, path: str, body: bytes | None = None) -> tuple[Sample, float]:
-        # By the plainest client there is: it shares the processors with what is measured.
+        # The simplest client there is, because it shares the processors with the server.
         address = httpx.URL(self.url)
         self._forget_peak()
         began = time.perf_counter()
@@ -88,7 +88,7 @@ class Server:
 def serving(
     arguments: Sequence[str], port: int, environment: Mapping[str, str], health: str
 ) -> Iterator[Server]:
-    """Python with these arguments, once it answers ``health``; ended afterwards."""
+    """Run Python with the given arguments; yield once ``health`` answers, and stop it afterward."""
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(
         [sys.executable, *arguments, "--port", str(port)],
@@ -104,7 +104,7 @@ def serving(
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -116,7 +116,7 @@ def _wait(answers: Callable[[], bool], process: subprocess.Popen[bytes]) -> None
             if answers():
                 return
         except httpx.TransportError:
-            pass  # not yet
+            pass  # not up yet
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{process.args!r} does not answer")
         time.sleep(0.05)

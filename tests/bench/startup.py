@@ -1,4 +1,4 @@
-"""How long the program takes to start, beside Python and a Typer app of one command."""
+"""Start-up time of the program, compared with Python and a one-command Typer app."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROUNDS = 21
 
 
 def measure() -> Iterator[Comparison]:
-    """``--version``, ``--help`` and ``config show``."""
+    """Measure ``--version``, ``--help``, and ``config show``."""
     ours = str(Path(sys.executable).with_name("aspencli"))
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder, "one_command.py")

@@ -1,4 +1,4 @@
-"""Requests per second of two workers, beside those of one: the same service, database, and load."""
+"""Requests per second with two workers and with one: same service, database, and load."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _PATH = "/v2/orgs/1/pathogens/SC2/samples/"
 
 
 def measure(rounds: int) -> Iterator[Comparison]:
-    """Lists and changes by one worker and by two, by turns."""
+    """Measure lists and changes with one worker and with two, in turns."""
     with tempfile.TemporaryDirectory(prefix="aspen-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder)
         stack.callback(cluster.reset)
         cluster.up()
@@ -72,7 +72,7 @@ def _compared(one: Server, two: Server, method: str, body: bytes | None, rounds:
 
 
 def _load(server: Server, method: str, body: bytes | None) -> Sample:
-    """Ask so often by several clients at once; what that took."""
+    """Send all requests from several clients at once, and return the cost."""
     address = urlsplit(server.url)
 
     def ask() -> None:

@@ -1,1 +1,1 @@
-"""Every command with every broken setting: none may end as a bug, and none may show a secret."""
+"""Every command with every broken setting: none may crash, and none may show a secret."""

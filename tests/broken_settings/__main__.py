@@ -25,13 +25,13 @@ from tests.broken_settings.settings import SECRET, Broken, all_settings
 _CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 7})
 _SECONDS = 40.0
 _BUGS = ("a bug in aspencli", "Traceback (most recent call last)")
-# Loaded once, before the processes are forked; nothing of it opens anything.
+# Loaded once, before forking; importing them opens nothing.
 _HEAVY = ("sqlalchemy.orm", "psycopg2", "httpx", "alembic.command", "db.models", "IPython")
 
 
 @dataclass(frozen=True)
 class Run:
-    """How one command ended with one broken setting."""
+    """The result of one command with one broken setting."""
 
     setting: str
     command: str
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def fault(self) -> str | None:
-        """Return what is wrong with it, or None."""
+        """Return what is wrong with the run, or None."""
         if self.code is None:
             return f"no end after {_SECONDS:.0f} s"
         if any(words in self.text for words in _BUGS):
@@ -56,7 +56,7 @@ class Run:
 
 
 def main() -> int:
-    """Run them; 1 where one ends as a bug or shows a secret."""
+    """Run the commands; return 1 if one ends as a bug or shows a secret."""
     parser = argparse.ArgumentParser(prog="python -m tests.broken_settings", description=__doc__)
     parser.add_argument("--setting", help="only settings whose name holds this")
     parser.add_argument("--command", help="only commands whose name holds this")

@@ -1,4 +1,4 @@
-"""Every command, with arguments that only look, or plan and write nothing."""
+"""Every command, with arguments that only read, or that plan without writing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.main import get_group
 
 from aspencli.main import ENTRIES
 
-# Starting and stopping the deployment would end the one that the others use.
+# Starting or stopping the deployment would end the one that the others use.
 LEFT_OUT = frozenset({"local down", "local init", "auth login", "db revision"})
 # One of each kind: database, API, both, a bulk write, psql, console, profiler, schema, files.
 FEW = frozenset(
@@ -88,7 +88,7 @@ def command_lines(folder: Path) -> dict[str, list[str]]:
     """Return each command's words, by its name.
 
     Args:
-        folder: Where the files that commands read are written.
+        folder: The folder for the files that commands read.
     """
     places = {"out": str(folder / "out")}
     for name, text in _FILES.items():

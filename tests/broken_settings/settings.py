@@ -1,4 +1,4 @@
-"""Settings as operators have them by accident: stray variables, typos, and damaged files."""
+"""Settings broken by accident: stray variables, typos, and damaged files."""
 
 from __future__ import annotations
 
@@ -203,8 +203,8 @@ class Broken:
     """One broken setting.
 
     Attributes:
-        name: The setting as the table shows it.
-        variables: The environment variables that make it.
+        name: The setting as shown in the table.
+        variables: The environment variables that set it.
     """
 
     name: str
@@ -215,7 +215,7 @@ def all_settings(folder: Path) -> list[Broken]:
     """Return every broken setting.
 
     Args:
-        folder: Where the damaged config files are written.
+        folder: The folder for the damaged config files.
     """
     found = [Broken(f"{name}={_short(value)}", {name: value}) for name, value in _VARIABLES]
     for number, (name, text) in enumerate(_CONFIGS.items()):

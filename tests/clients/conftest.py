@@ -1,4 +1,4 @@
-"""What the tests of the clients share."""
+"""Fixtures shared by the client tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Serving = Callable[..., Naughty]
 
 @dataclass
 class Tokens:
-    """Tokens in a row; each is the next one after the other was refused."""
+    """A sequence of tokens; each replaces the one that was refused before it."""
 
     left: list[str] = field(default_factory=lambda: ["first"])
     refused: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Tokens:
 
 @dataclass
 class Client:
-    """The API client on a server, and what it said and did meanwhile."""
+    """An API client on a server, with a record of what it said and did."""
 
     api: Api
     calls: ApiCalls
@@ -53,7 +53,7 @@ class Client:
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
-    """Starts servers; they stop with the test."""
+    """Yield a function that starts servers, and stop them with the test."""
     with ExitStack() as exits:
 
         def start(*replies: Reply, route: Route | None = None) -> Naughty:
@@ -64,7 +64,7 @@ def serving() -> Iterator[Serving]:
 
 @pytest.fixture
 def client(serving: Serving) -> Iterator[Callable[..., Client]]:
-    """Makes a client of a server with those replies; it does not sleep, it notes for how long."""
+    """Yield a factory of clients for given replies; they record pauses instead of sleeping."""
     with ExitStack() as exits:
 
         def make(

@@ -1,4 +1,4 @@
-"""A web server that behaves as badly as it is told to."""
+"""A web server that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE_S = 120
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived."""
+    """A request as received."""
 
     method: str
     target: str
@@ -31,7 +31,7 @@ class Seen:
 
 
 class Wire:
-    """The connection that an answer is written to."""
+    """The connection that a reply is written to."""
 
     def __init__(self, sock: socket.socket, hurry: threading.Event):
         self._sock = sock
@@ -46,11 +46,11 @@ class Wire:
         raise ConnectionResetError
 
     def close(self) -> None:
-        """Hang up politely."""
+        """Close the connection without RST."""
         raise ConnectionResetError
 
     def wait(self, seconds: float) -> None:
-        """Stall; the end of the test ends it, too."""
+        """Stall for the given time, or until the test ends."""
         self._hurry.wait(seconds)
 
 
@@ -65,7 +65,7 @@ def reply(
     kind: str = "text/plain",
     length: int | None = None,
 ) -> Reply:
-    """A whole answer; ``length`` is what it claims to be long."""
+    """Return a whole reply; ``length`` is the length that it claims to have."""
     data = body.encode() if isinstance(body, str) else body
     all_headers = {
         "Content-Type": kind,
@@ -95,7 +95,7 @@ def hang_up(wire: Wire) -> None:
 
 
 def stall(seconds: float) -> Reply:
-    """Say nothing for so long, then hang up."""
+    """Send nothing for the given time, then hang up."""
 
     def write(wire: Wire) -> None:
         wire.wait(seconds)
@@ -118,7 +118,7 @@ def drip(body: bytes, pause: float) -> Reply:
 
 
 def drip_head(pause: float) -> Reply:
-    """Send a head that never ends, byte by byte."""
+    """Send an endless head, byte by byte."""
 
     def write(wire: Wire) -> None:
         wire.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
@@ -134,13 +134,13 @@ Route = Callable[[Seen], Reply]
 
 @dataclass
 class Naughty:
-    """Answers each request with the next of its replies, the last one for ever.
+    """A server that sends its replies in order, one per request, and repeats the last one.
 
     Attributes:
-        replies: The replies, in order, or what finds the one for a request.
-        seen: The requests that arrived.
-        connections: How many connections were made.
-        tls: How connections are encrypted; None where they are not.
+        replies: The replies in order, or a function that returns the one for a request.
+        seen: The requests received.
+        connections: The number of connections accepted.
+        tls: The TLS context; None for plain HTTP.
     """
 
     replies: list[Reply] | Route
@@ -199,7 +199,7 @@ class Naughty:
         if self.tls:
             try:
                 client = self.tls.wrap_socket(client, server_side=True)
-            except OSError:  # it does not take the certificate
+            except OSError:  # the client rejects the certificate
                 client.close()
                 return
             self._sockets.append(client)

@@ -1,4 +1,4 @@
-"""Every method of the client against the contract, and against our own service."""
+"""Every method of the client, against the contract and against our own service."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_method_is_tried_here(client: Callable[..., Client]) -> None:
 
 
 def _answer(seen: Seen) -> Any:
-    # The long lists are read item by item: there the list is what comes first.
+    # Long lists are read item by item, so the list has to come first.
     for key in ("samples", "locations", "phylo_runs", "lineages"):
         if seen.method == "GET" and f"/{key}/" in seen.target + "/":
             return reply_json({key: []})
@@ -106,12 +106,12 @@ def test_every_request_is_one_of_the_contract(client: Callable[..., Client], nam
     (seen,) = made.server.seen
     path, _, query = seen.target.partition("?")
     paths = json.loads(CONTRACT.read_text())["paths"]
-    # What is fixed goes before what is not: .../samples/submission_template is no sample's id.
+    # Fixed paths win over parameters: .../samples/submission_template is not a sample's ID.
     known = min((known for known in paths if _fits(known, path)), key=lambda path: path.count("{"))
     operation = paths[known][seen.method.lower()]
     allowed = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
     sent = {each.partition("=")[0] for each in query.split("&") if each}
-    assert sent <= allowed | {"id_style"}  # which the service takes and does not document
+    assert sent <= allowed | {"id_style"}  # accepted by the service, but undocumented
     assert bool(seen.body) == ("requestBody" in operation or known.endswith("auspice/generate"))
 
 
@@ -125,7 +125,7 @@ def _fits(known: str, path: str) -> bool:
 
 @pytest.fixture
 def speaking(shared_api: Service) -> Iterator[Callable[[str], Api]]:
-    """Makes the client of a principal."""
+    """Yield a function that makes a client for a principal."""
     http = Http(shared_api.url, "the API")
     caller = Caller(http, "the API", hint="")
     yield lambda principal: Api(ApiCalls(caller, Tokens([shared_api.token(principal)])))

@@ -1,4 +1,4 @@
-"""What --debug shows, and what it never does."""
+"""The output of --debug, which never shows a secret."""
 
 from __future__ import annotations
 

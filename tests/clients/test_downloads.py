@@ -1,4 +1,4 @@
-"""Downloads: whole or not at all, gone on with where the server allows it."""
+"""Downloads: complete or absent, and resumed if the server supports it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_broken_download_begins_anew(
 
 
 class Ranges:
-    """Serves the data as S3 does, and breaks off after so many bytes each time."""
+    """A route that serves ranges of the data like S3, and breaks off after a number of bytes."""
 
     def __init__(self, data: bytes, after: int, etag: str = '"v1"'):
         self.data, self.after, self.etag = data, after, etag
@@ -173,7 +173,7 @@ def test_a_folder_that_is_not_there_is_told(client: MakeClient, tmp_path: Path) 
 def test_a_write_that_fails_names_the_file(client: MakeClient, target: Path) -> None:
     made = client(reply(200, DATA))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 1, hard))  # as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 1, hard))  # like a full disk
     try:
         with pytest.raises(OSError, match="File too large") as caught:
             _fetch(made, FileLanding(target, SOURCE))

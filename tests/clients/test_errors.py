@@ -1,4 +1,4 @@
-"""What each refusal of the service becomes: kind, exit code, words, what to do."""
+"""The error for each refusal by the service: kind, exit code, message, and hint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _failure(made: Client, ask: Callable[[], Any] | None = None) -> AspenError:
     return caught.value
 
 
-# The service's own words
+# The service's own messages
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_web_page_as_an_error_is_not_quoted(client: MakeClient) -> None:
     assert "<html>" not in error.message
 
 
-# Who is asking
+# Sign-in and permissions
 
 
 def test_a_refused_token_is_renewed_once(client: MakeClient) -> None:
@@ -187,13 +187,13 @@ def test_who_it_was_that_was_refused_is_left_out_where_it_is_not_known(client: M
     assert "group 7" in str(error.hint)
 
 
-# Elsewhere
+# Redirects
 
 
 def test_a_slash_too_few_is_a_bug_that_the_user_does_not_feel(serving: Serving) -> None:
     def route(seen: Seen) -> Reply:
         if seen.target.startswith("/v2/pathogens?"):
-            # As the service does it behind its load balancer: absolute, and without encryption.
+            # As the service does behind its load balancer: absolute, and not encrypted.
             host = seen.headers["host"]
             return reply(307, headers={"Location": f"http://{host}/v2/pathogens/?a=1"})
         return reply_json({"method": seen.method, "body": seen.body.decode()})

@@ -1,4 +1,4 @@
-"""Identity providers that do not do what is expected of them."""
+"""Identity providers that do not behave as expected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BEGUN = {
 
 @pytest.fixture
 def making(serving: Serving) -> Iterator[Making]:
-    """Makes the client of a provider that answers the device and token endpoints so."""
+    """Yield a factory of clients of a provider with the given device and token replies."""
     with ExitStack() as exits:
 
         def make(answer: Reply, answering: Route | None = None, **document: Any) -> Provider:
@@ -222,4 +222,4 @@ def test_a_renewal_for_somebody_else_is_refused(making: Making) -> None:
         making(reply(500), answer).refresh(before)
     same = making(reply(500), answer).refresh(replace(before, subject="auth0|y"))
     assert isinstance(same, SignIn)
-    assert same.refresh_token == "refresh"  # without rotation it stays as it was
+    assert same.refresh_token == "refresh"  # without rotation, it stays the same

@@ -1,4 +1,4 @@
-"""Proxies of the environment: which servers bypass them, and what a wrong address says."""
+"""Proxies from the environment: servers that bypass them, and errors for invalid addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the client tries again, how long it waits, and when it must not."""
+"""The client's retries: when it tries again, how long it waits, and when it must not."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_failure_of_the_service_is_no_reason_to_try_again(client: MakeClient) 
     assert len(made.server.seen) == 1
 
 
-# Time
+# Timeouts
 
 
 def test_an_answer_that_never_begins_is_not_waited_for(serving: Serving) -> None:
@@ -201,7 +201,7 @@ def test_a_head_that_drips_is_not_waited_for(serving: Serving) -> None:
     with pytest.raises(UnreachableError):
         caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
     http.close()
-    assert server.connections == 1  # a connection that was used before is watched, too
+    assert server.connections == 1  # a reused connection is monitored, too
     assert time.monotonic() - since < 4
 
 

@@ -1,4 +1,4 @@
-"""Encryption, certificates and proxies of the environment."""
+"""TLS, certificates, and proxies from the environment."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _certificate(folder: Path, *, begins: dt.timedelta = -DAY) -> tuple[ssl.SSLC
 
 @pytest.fixture
 def serving_tls(tmp_path: Path) -> Iterator[ServingTls]:
-    """Starts a server with a certificate of its own making, and tells the file of that."""
+    """Yield a function that starts a server and returns it with its self-signed certificate."""
     with ExitStack() as exits:
 
         def start(begins: dt.timedelta = -DAY, says: Reply | None = None) -> tuple[Naughty, Path]:
@@ -86,7 +86,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(serving_tls: Serv
     with pytest.raises(UnreachableError, match="its certificate is not accepted") as caught:
         _get(server.url)
     assert server.seen == []
-    assert server.connections == 1  # it is not tried again
+    assert server.connections == 1  # it is not retried
     assert "SSL_CERT_FILE" in str(caught.value.hint)
 
 

@@ -1,4 +1,4 @@
-"""Files of users and groups, and what the database holds after they were imported."""
+"""Files of users and groups, and the database after they were imported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ROLES = (
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file that the program wrote."""
+    """Return the rows of a CSV file that the program wrote."""
     return list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
 
 
@@ -64,8 +64,8 @@ class Accounts:
 
     Attributes:
         database: The database.
-        folder: Where the files go.
-        cli: Runs a command within this process.
+        folder: The folder for the files.
+        cli: Runs a command in this process.
     """
 
     database: Database
@@ -86,7 +86,7 @@ class Accounts:
         return self.cli("groups", "import", str(self.write(text)), *(options or ("--yes",)))
 
     def undo(self, noun: str, *options: str, which: int = -1) -> Ended:
-        """Take a run back, by its undo file."""
+        """Undo a run, given the index of its undo file."""
         file = self.undo_files[which]
         return self.cli(noun, "undo", str(file), *(options or ("--yes",)))
 
@@ -99,22 +99,22 @@ class Accounts:
             return [tuple(row) for row in session.execute(sa.text(query), values)]
 
     def user(self, email: str) -> tuple[Any, ...] | None:
-        """Name, Auth0's id, whether an administrator, GISAID's id; None where there is none."""
+        """Return name, Auth0 ID, administrator flag, and GISAID ID; None without such a user."""
         found = [row[1:] for row in self.rows(USERS) if row[0] == email]
         return found[0] if found else None
 
     def roles(self, email: str) -> dict[str, str]:
-        """The role of a user in each group, by the group's prefix."""
+        """Return the role of a user in each group, by the group's prefix."""
         return {prefix: role for who, prefix, role in self.rows(ROLES) if who == email}
 
     def execute(self, statement: str, **values: object) -> None:
-        """What somebody else does meanwhile."""
+        """Run a statement, as a concurrent user would."""
         with self.database.begin() as session:
             session.execute(sa.text(statement), values)
 
     @property
     def tables(self) -> Tables:
-        """All that an import might write, to the last column."""
+        """Return every table that an import might write, with all columns."""
         queries = {
             name: f"SELECT * FROM aspen.{name} ORDER BY {order}"
             for name, order in (("users", "1"), ("groups", "1"), ("user_roles", "1, 2, 3"))
@@ -122,7 +122,7 @@ class Accounts:
         return {name: self.rows(query) for name, query in queries.items()}
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        """Begin a command in a process of its own."""
+        """Start a command in a separate process."""
         return zygote.start(
             words,
             env={**os.environ, **cli_environment(self.database)},

@@ -1,4 +1,4 @@
-"""Commands on a target whose database and whose API can both be reached."""
+"""Commands on a target with a reachable database and a reachable API."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.commands.ending import Ended
 
 
 class Relay:
-    """Passes requests on to a service, and loses the answers that it is told to lose.
+    """A route that passes requests on to a service, and loses some of the answers.
 
     Args:
         service: The address of the service.
-        method: Only requests of this method are lost.
-        delivered: For each such request in turn, whether the service gets it; later ones are
-            passed on as they are, with their answers.
+        method: The method of the requests to lose.
+        delivered: For each such request in turn, True if the service receives it; later requests
+            and their answers pass through unchanged.
     """
 
     def __init__(self, service: str, method: str, delivered: Sequence[bool]):
@@ -56,9 +56,9 @@ class Relay:
 
 @dataclass
 class ApiLab:
-    """Runs commands on a service, its database, and as anybody.
+    """A service with its database, and a runner for commands as any user.
 
-    ``lab("samples", "list", who="viewer")`` runs in this process, `run` in one of its own.
+    ``lab("samples", "list", who="viewer")`` runs in this process, `run` in a separate one.
 
     Attributes:
         service: The running service.
@@ -83,7 +83,7 @@ class ApiLab:
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
     ) -> Ended:
-        """Run the real command, in a process of its own."""
+        """Run the real command in a separate process."""
         done = zygote.run_text(
             arguments,
             env={**os.environ, **self.environment(who), **(env or {})},
@@ -103,7 +103,7 @@ class ApiLab:
         )
 
     def interrupt(self, process: subprocess.Popen[str], words: str, count: int = 1) -> Ended:
-        """Press Ctrl-C once it has said these words so many times."""
+        """Press Ctrl-C once the given words have appeared the given number of times."""
         assert process.stderr is not None
         said = []
         for line in process.stderr:
@@ -116,7 +116,7 @@ class ApiLab:
         return Ended(process.returncode, out, "".join(said) + err)
 
     def on_terminal(self, *arguments: str, who: str = "member", answers: Sequence[str] = ()) -> str:
-        """What a person sees who runs it, and answers its questions."""
+        """Run a command on a terminal, answer its questions, and return what it shows."""
         child = zygote.at_terminal(
             arguments,
             env={**os.environ, **self.environment(who), "TERM": "dumb"},
@@ -138,7 +138,7 @@ class ApiLab:
         return [sys.executable, "-m", "aspencli", *arguments]
 
     def environment(self, who: str) -> dict[str, str]:
-        """What makes ``local`` the service and its database, signed in to as somebody."""
+        """Return variables that make ``local`` the service and its database, with a sign-in."""
         return {
             "ASPEN_DATABASE_URL_LOCAL": self.service.database.url.render_as_string(
                 hide_password=False

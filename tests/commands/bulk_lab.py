@@ -1,4 +1,4 @@
-"""Samples whose every column can be seen, for bulk updates of several columns."""
+"""Samples whose columns can all be inspected, for bulk updates of several columns."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SELECT s.id, s.private_identifier AS private, s.public_identifier AS public,
   LEFT JOIN aspen.pathogen_genomes g ON g.entity_id = u.pathogen_genome_id
  WHERE s.submitting_group_id = :group ORDER BY s.id
 """
-# Whatever no bulk update may change: other groups' samples and genomes, and the rest of each row.
+# Everything that no bulk update may change: other groups' data, and the rest of each row.
 _REST = """
 SELECT md5(string_agg((to_jsonb(s) - 'original_submission' - CASE
            WHEN s.submitting_group_id = :group THEN ARRAY['private_identifier',
@@ -74,12 +74,12 @@ SELECT md5(string_agg((to_jsonb(s) - 'original_submission' - CASE
 """
 
 State = dict[str, dict[str, Any]]
-"""What each sample holds; by what it was called privately at first."""
+"""The values of each sample, by its original private identifier."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it changed of each sample."""
+    """The result of a command, with the changes it made to each sample."""
 
     code: int
     out: str
@@ -97,8 +97,8 @@ class Bench:
 
     Attributes:
         lab: The database.
-        folder: Where files are written.
-        run: Runs a command: exit code, stdout, stderr.
+        folder: The folder for files.
+        run: Runs a command; returns its exit code, stdout, and stderr.
     """
 
     lab: Lab
@@ -115,26 +115,26 @@ class Bench:
             self.ids = {row.private: int(row.id) for row in found}
 
     def state(self) -> State:
-        """What each sample holds now."""
+        """Return the current values of each sample."""
         first = {number: name for name, number in self.ids.items()}
         with self.lab.engine.connect() as connection:
             rows = connection.execute(sa.text(_STATE), {"group": self.group}).all()
         return {first[row.id]: dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
 
     def file(self, content: str | bytes, name: str = "changes.csv") -> Path:
-        """A file to be read."""
+        """Write an input file."""
         path = self.folder / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
     def update(self, content: str | bytes | Path, *options: str) -> Ended:
-        """Run the bulk update; nothing may change but the group's samples."""
+        """Run the bulk update, and check that it changes nothing but the group's samples."""
         path = content if isinstance(content, Path) else self.file(content)
         words = ["samples", "bulk-update", "--group-id", str(self.group), "--from", str(path)]
         return self.watch(*words, *(options or ("--yes",)))
 
     def watch(self, *words: str) -> Ended:
-        """Run a command, and see what it changes."""
+        """Run a command, and compare the samples before and after it."""
         before, rest = self.state(), self._rest()
         code, out, err = self.run(*words)
         now = self.state()
@@ -146,15 +146,15 @@ class Bench:
         return Ended(code, out, err, {name: values for name, values in changed.items() if values})
 
     def undo(self, what: Path | str, *options: str) -> Ended:
-        """Take a run back."""
+        """Undo a run."""
         return self.watch("samples", "undo", str(what), *(options or ("--yes",)))
 
     def last_run(self) -> dict[str, Any]:
-        """The newest run of the history."""
+        """Return the newest run in the history."""
         return self.history()[0]
 
     def undo_file(self) -> Path:
-        """The undo file of the newest run."""
+        """Return the undo file of the newest run."""
         code, out, err = self.run("history", "show", self.last_run()["run"], "--output", "json")
         assert code == 0, err
         return Path(json.loads(out)[0]["undo_file"])
@@ -166,7 +166,7 @@ class Bench:
         return found
 
     def set(self, name: str, **values: Any) -> None:
-        """What somebody else does meanwhile to a sample."""
+        """Change a sample, as a concurrent user would."""
         sets = ", ".join(f"{column} = :{column}" for column in values)
         self.lab.execute(
             f"UPDATE aspen.samples SET {sets} WHERE id = :id", id=self.ids[name], **values

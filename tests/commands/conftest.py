@@ -1,4 +1,4 @@
-"""What tests of commands share: a run inside the test's own process, and samples to run it on."""
+"""Fixtures for tests of commands: runs in the test's own process, and samples to run them on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cli(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Cli:
-    """Runs a command line on the seeded database; a tenth of the time of a real process."""
+    """Return a function that runs a command in this process, in a tenth of the usual time."""
     use_target(monkeypatch, (), seeded.url, aspen_home)
 
     def call(*arguments: str) -> Ended:
@@ -65,7 +65,7 @@ def cli(
 
 @pytest.fixture
 def profile(seeded: Database, run_cli: CliRunner) -> Profiling:
-    """Runs ``db profile`` on the seeded database, in a process of its own."""
+    """Return a function that runs ``db profile`` on the seeded database in a separate process."""
 
     def call(*words: str, form: str = "json", env: Mapping[str, str] | None = None) -> Ended:
         environment = {**cli_environment(seeded), **(env or {})}
@@ -77,7 +77,7 @@ def profile(seeded: Database, run_cli: CliRunner) -> Profiling:
 
 @pytest.fixture
 def accounts(seeded: Database, tmp_path: Path, cli: Cli) -> Iterator[Accounts]:
-    """The seeded database, to import users and groups into."""
+    """Yield the seeded database, to import users and groups into."""
     database = Database(seeded.url, application_name="tests", writable=True)
     yield Accounts(database, tmp_path, cli)
     database.dispose()
@@ -109,7 +109,7 @@ def add_sample(seeded: Database) -> AddSample:
 def lab_of(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Api], ApiLab]:
-    """Commands on a service."""
+    """Return a function that makes a lab for a service."""
 
     def call(env: Mapping[str, str], arguments: tuple[str, ...], stdin: str | None) -> Ended:
         for name, value in env.items():
@@ -125,13 +125,13 @@ def lab_of(
 
 @pytest.fixture
 def shared_lab(shared_roles: Api, aws: Cloud, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
-    """Commands on a service that tests change nothing of: 1,000 samples of group 1, and so on."""
+    """Return a lab on a service that no test may change, with 1,000 samples in group 1."""
     return lab_of(shared_roles)
 
 
 @pytest.fixture
 def api_lab(make_api: ApiFactory, roles: Database, aws: Cloud, lab_of: Any) -> ApiLab:
-    """Commands on a service of the test's own, with every role and 1,025 samples."""
+    """Return a lab on the test's own service, with every role and 1,025 samples."""
     made: ApiLab = lab_of(make_api(roles, **aws.settings))
     return made
 
@@ -140,7 +140,7 @@ def api_lab(make_api: ApiFactory, roles: Database, aws: Cloud, lab_of: Any) -> A
 def people_lab(
     make_api: ApiFactory, seeded: Database, identity: Identity, lab_of: Callable[[Api], ApiLab]
 ) -> ApiLab:
-    """Commands on a service of the test's own that has an identity provider to manage."""
+    """Return a lab on the test's own service, with an identity provider to manage."""
     use_organizations(seeded)
     return lab_of(make_api(seeded, **managed_by(identity)))
 
@@ -149,7 +149,7 @@ def people_lab(
 def shared_roles(
     postgres: Server, _roles_template: str, provider: Provider, _cloud: Cloud
 ) -> Iterator[Api]:
-    """One service for every test that changes nothing."""
+    """Yield one service for every test that changes nothing."""
     name = postgres.create(template=_roles_template)
     database = Database(postgres.url(name), application_name="tests")
     with starting(provider) as make:
@@ -162,7 +162,7 @@ def shared_roles(
 def lab(
     postgres: Any, _migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
-    """A database for many tests: each makes groups of its own."""
+    """Yield a database for many tests; each creates its own groups."""
     name = postgres.create(template=_migrated_template)
     yield Lab(postgres.url(name), tmp_path_factory.mktemp("lab"))
     postgres.drop(name)

@@ -1,4 +1,4 @@
-"""A database in trouble: sessions that wait for each other, users with few rights."""
+"""A database in trouble: sessions that block each other, and users with few privileges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EVERYBODY = "\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class TroubledSite:
-    """An empty database as the target that a command names, and its other sessions."""
+    """An empty database that commands target, and other sessions on it."""
 
     def __init__(
         self, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -41,7 +41,7 @@ class TroubledSite:
         self.log_in(self.url)
 
     def log_in(self, url: URL) -> None:
-        """Let the commands come as the user of an address."""
+        """Make the commands connect as the user in an address."""
         self._user = url
         self._use(())
 
@@ -55,7 +55,7 @@ class TroubledSite:
         return Ended(code, *self._capsys.readouterr())
 
     def sql(self, statements: str) -> list[Any]:
-        """Run statements, each for itself; the rows of the last."""
+        """Run statements, each in its own transaction, and return the rows of the last."""
         engine = sa.create_engine(
             direct(self.url), poolclass=NullPool, isolation_level="AUTOCOMMIT"
         )
@@ -65,7 +65,7 @@ class TroubledSite:
             return list(result) if result.returns_rows else []
 
     def role(self, attributes: str = "") -> URL:
-        """A user of the server that may log in; the address to come as that one."""
+        """Create a user who may log in, and return the address to connect with."""
         name = f"aspen_test_{uuid.uuid4().hex[:10]}"
         self.sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' {attributes}")
         self.roles.append(name)
@@ -75,15 +75,15 @@ class TroubledSite:
         return address
 
     def _admit(self) -> None:
-        """Let the server of the tests take every user, as a shared one does."""
+        """Make the tests' server accept every user, as a shared server does."""
         rules = Path(self.sql("SHOW hba_file")[0][0])
-        if rules.exists() and _EVERYBODY not in rules.read_text():  # else it is somebody's server
+        if rules.exists() and _EVERYBODY not in rules.read_text():  # else it is not ours
             with rules.open("a") as file:
                 file.write(_EVERYBODY)
             self.sql("SELECT pg_reload_conf()")
 
     def session(self, name: str, *statements: str, url: URL | None = None) -> Session:
-        """Another session, in a transaction."""
+        """Open another session, in a transaction."""
         opened = Session(direct(url or self.url), name)
         self._sessions.append(opened)
         for statement in statements:
@@ -91,12 +91,12 @@ class TroubledSite:
         return opened
 
     def start(self, session: Session, statement: str, *, until: str = "active") -> None:
-        """Let a session run a statement that takes long, and wait until it does.
+        """Start a long statement in a session, and wait until it runs.
 
         Args:
-            session: Which.
-            statement: What it runs; that it fails is no matter.
-            until: ``active``, or ``waiting`` for one that is to wait for a lock.
+            session: The session.
+            statement: The statement; it may fail.
+            until: ``active``, or ``waiting`` if it should wait for a lock.
         """
 
         def work() -> None:
@@ -134,7 +134,7 @@ class TroubledSite:
 
 
 class Session:
-    """One session of somebody else."""
+    """A session of another user."""
 
     def __init__(self, url: URL, name: str):
         self._connection: Any = psycopg2.connect(

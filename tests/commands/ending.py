@@ -1,4 +1,4 @@
-"""How a command ended."""
+"""The result of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, and what it wrote to each stream."""
+    """The result of a command: its exit code, and its output on each stream."""
 
     code: int
     out: str

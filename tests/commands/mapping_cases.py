@@ -1,8 +1,8 @@
-"""Mappings as operators have them, whole and broken, and what becomes of each.
+"""Mappings as operators have them, valid and broken, and the outcome of each.
 
 ``python -m tests.commands.mapping_cases`` runs them all and prints a table in Markdown, on the
-database of ``ASPEN_DATABASE_URL_LOCAL`` (migrated; groups are added to it), or else on a PostgreSQL
-of its own.
+database in ``ASPEN_DATABASE_URL_LOCAL`` (migrated; it gets more groups), or else on a separate
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _MANY = {f"M-{n}": f"P-{n}" for n in range(10_000)}
 
 @dataclass(frozen=True)
 class Case:
-    """A mapping and what becomes of it.
+    """A mapping and its outcome.
 
     Attributes:
         name: What is special about it.
-        content: Its bytes; or what puts something else at a path.
+        content: Its bytes, or a function that creates something else at the path.
         code: The exit code.
-        says: What stands on stderr.
-        writes: The samples that are renamed, and to what.
-        options: Further options of the command.
+        says: Texts on stderr.
+        writes: The samples that are renamed, and their new names.
+        options: Additional options of the command.
         samples: The samples of the group.
-        as_root: Whether it is the same for one who may read everything.
+        as_root: True if the outcome is the same for root, who can read everything.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Case:
     as_root: bool = True
 
     def run(self, lab: Lab, folder: Path) -> Ended:
-        """Run the command on it, in a process of its own and a group of its own."""
+        """Run the command on it in a separate process, with a new group."""
         path = folder / "ids.csv"
         if isinstance(self.content, bytes):
             path.write_bytes(self.content)
@@ -62,13 +62,13 @@ class Case:
 
 
 def good(name: str, content: str | bytes, writes: Mapping[str, str], *says: str) -> Case:
-    """One that is applied."""
+    """Return a case that is applied."""
     raw = content if isinstance(content, bytes) else content.encode()
     return Case(name, raw, 0, says, writes)
 
 
 def bad(name: str, content: str | bytes, *says: str) -> Case:
-    """One that is refused."""
+    """Return a case that is refused."""
     raw = content if isinstance(content, bytes) else content.encode()
     return Case(name, raw, 2, says)
 
@@ -483,7 +483,7 @@ CASES = (*HEADERS, *LINES, *CELLS, *BYTES, *FILES, *PLANS)
 
 
 def _first_words(ended: Ended) -> str:
-    """The first problem, else the error, else what was achieved."""
+    """Return the first problem, or else the error, or else the success message."""
     lines = ended.err.splitlines()
     for lead in ("line ", "Error: ", "✓ "):
         for line in lines:
@@ -511,7 +511,7 @@ def _own_database(home: Path) -> Iterator[str]:
     from local.postgres import SUPERUSER, Cluster
     from local.prepare import prepare
 
-    home.chmod(0o755)  # the server's account passes through
+    home.chmod(0o755)  # the server's account needs to pass through
     cluster = Cluster(home)
     cluster.up()
     try:

@@ -1,4 +1,4 @@
-"""Groups of samples to try mappings on, and what became of them."""
+"""Groups of samples to test mappings on, and the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from tests import zygote
 from tests.conftest import only_target, use_target
 
-# Private identifiers and what the samples are named at first.
+# Private identifiers, and the original public identifiers.
 SAMPLES = {
     "L-1": "P-1",
     "L-2": "P-2",
@@ -51,8 +51,8 @@ SELECT :group, lab, public, '{"as": "sent"}', 'a laboratory', '2023-05-17', 'SAR
        900, (SELECT min(id) FROM aspen.pathogens)
   FROM unnest(CAST(:labs AS varchar[]), CAST(:publics AS varchar[])) AS named (lab, public)
 """
-# What no rename may change: other groups' samples, and everything else of the rows. Whoever writes
-# another group's sample leaves another version of the row, which is compared 30 times as fast.
+# No rename may change this: other groups' samples, and all other columns. A write to another
+# group's sample creates a new row version; comparing versions is 30 times as fast.
 _REST = """
 SELECT md5(string_agg(CASE WHEN s.submitting_group_id = :group
            THEN (to_jsonb(s) - 'original_submission' - 'public_identifier')::text
@@ -63,7 +63,7 @@ SELECT md5(string_agg(CASE WHEN s.submitting_group_id = :group
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and which samples it renamed."""
+    """The result of a command, with the samples that it renamed."""
 
     code: int
     out: str
@@ -72,11 +72,11 @@ class Ended:
 
 
 class Lab:
-    """A migrated database with groups to try things on.
+    """A migrated database with groups for tests.
 
     Args:
         address: The database.
-        folder: Where the program and the test put their files.
+        folder: The folder for files of the program and the test.
     """
 
     def __init__(self, address: str, folder: Path):
@@ -87,7 +87,7 @@ class Lab:
             connection.execute(sa.text(_PEOPLE))
 
     def group(self, samples: Mapping[str, str] = SAMPLES) -> int:
-        """A new group with samples of these names; its id."""
+        """Create a group with samples of the given names, and return its ID."""
         with self.engine.begin() as connection:
             group = connection.scalar(sa.text(_GROUP), {"token": os.urandom(6).hex()})
             values = {"group": group, "labs": list(samples), "publics": list(samples.values())}
@@ -95,7 +95,7 @@ class Lab:
         return int(group or 0)
 
     def names(self, group: int) -> dict[str, str]:
-        """The public identifier of each sample of a group."""
+        """Return the public identifier of each sample in a group."""
         query = (
             "SELECT private_identifier, public_identifier FROM aspen.samples "
             "WHERE submitting_group_id = :group"
@@ -105,7 +105,7 @@ class Lab:
         return {row.private_identifier: row.public_identifier for row in rows}
 
     def rename(self, group: int, lab: str, public: str) -> None:
-        """What somebody else does meanwhile."""
+        """Rename a sample, as a concurrent user would."""
         statement = (
             "UPDATE aspen.samples SET public_identifier = :public "
             "WHERE submitting_group_id = :group AND private_identifier = :lab"
@@ -116,37 +116,37 @@ class Lab:
 
     @property
     def home(self) -> Path:
-        """Where its processes keep their state."""
+        """Return the folder in which its processes keep their state."""
         return self.folder / "home"
 
     def environment(self, words: Iterable[str] = ()) -> dict[str, str]:
-        """What a process needs to work on this database as the target of a command line."""
+        """Return the environment of a process whose command line targets this database."""
         targets = only_target(words, self.address, self.home)
         found = {**os.environ, "ASPEN_HOME": str(self.home), "ASPEN_VIA": "db", **targets}
         return {name: value for name, value in found.items() if value is not None}
 
     def use(self, monkeypatch: pytest.MonkeyPatch, words: Iterable[str]) -> None:
-        """Set the same for a command that runs in this process."""
+        """Set the same variables for a command in this process."""
         use_target(monkeypatch, words, self.address, self.home)
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
-        """Run a command; exit code, stdout and stderr."""
+        """Run a command; return its exit code, stdout, and stderr."""
         done = zygote.run(arguments, env=self.environment(arguments), stdin=stdin)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def execute(self, statement: str, **values: object) -> None:
-        """Do something else in the database."""
+        """Run another statement on the database."""
         with self.engine.begin() as connection:
             connection.execute(sa.text(statement), values)
 
     def update(self, group: int, mapping: str, *options: str, stdin: bytes | None = None) -> Ended:
-        """Run the bulk update on a group; nothing else may have changed.
+        """Run the bulk update on a group, and check that nothing else changed.
 
         Args:
             group: The group.
             mapping: The mapping's path, or ``-``.
-            options: Further options.
-            stdin: What standard input holds.
+            options: Additional options.
+            stdin: The content of standard input.
         """
         words = ["samples", "update-public-ids", "--group-id", str(group)]
         return self.watch(
@@ -154,7 +154,7 @@ class Lab:
         )
 
     def watch(self, group: int, words: Sequence[str], stdin: bytes | None = None) -> Ended:
-        """Run a command, and see which samples of the group it renamed."""
+        """Run a command, and detect which samples of the group it renamed."""
         names, rest = self.names(group), self._rest(group)
         code, out, err = self.run(*words, stdin=stdin)
         now = self.names(group)

@@ -1,4 +1,4 @@
-"""What tests of ``db profile`` share: more samples, and something slow that has a cure."""
+"""Helpers for tests of ``db profile``: more samples, and slow code with a known fix."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def slow(db: Db, _user: CurrentUser) -> JSONResponse:
     samples = (await db.scalars(sa.select(Sample).limit(200){cure})).all()
     return JSONResponse(await db.run_sync(lambda _: [len(one.lineages) for one in samples]))
 """
-# Python runs it at its start: the command itself knows nothing of the endpoint.
+# Python runs this at start-up, because the command itself does not know the endpoint.
 _AT_THE_START = """\
 import api.main
 import slow_endpoint
@@ -66,14 +66,14 @@ def add_two_hundred(database: Database) -> None:
 
 
 def line_of(text: str, part: str) -> int:
-    """The number of the one line that has something."""
+    """Return the number of the only line that contains the given text."""
     (number,) = [n for n, line in enumerate(text.splitlines(), 1) if part in line]
     return number
 
 
 def plug_in(folder: Path, endpoint: str) -> dict[str, str]:
-    """Let every service of a process have one more endpoint; returns the process's environment."""
+    """Add an endpoint to every service of a process, and return the process's environment."""
     (folder / "slow_endpoint.py").write_text(endpoint)
     (folder / "sitecustomize.py").write_text(_AT_THE_START)
-    # A module that changes within a second would be taken from its bytecode.
+    # Otherwise, a module that changes within a second would be loaded from its old bytecode.
     return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,4 @@
-"""A wire between a command and PostgreSQL that holds back the commit, or the answer to it."""
+"""A proxy between a command and PostgreSQL that holds back the commit or its answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PATIENCE_S = 120
 
 
 class CommitProxy:
-    """Passes everything on until samples have been updated and the commit is asked for.
+    """A proxy that passes everything on until samples are updated and a commit is requested.
 
-    Then `asked` is set, and nothing comes back to the client before `let_go`.
+    At that point `asked` is set, and nothing returns to the client before `let_go`.
 
     Args:
         address: The database's address.
-        deliver: Whether the server gets the commit; else it never does, and the connection to the
-            server is closed by `let_go`.
+        deliver: True if the server gets the commit; otherwise it never does, and `let_go` closes
+            the connection to the server.
     """
 
     def __init__(self, address: str, *, deliver: bool):
@@ -37,7 +37,7 @@ class CommitProxy:
 
     @property
     def address(self) -> str:
-        """The address that leads through here."""
+        """Return the database address that goes through this proxy."""
         port = self._listener.getsockname()[1]
         url = self._server.set(host="127.0.0.1", port=port)
         return url.render_as_string(hide_password=False)
@@ -63,7 +63,7 @@ class CommitProxy:
         self._free.set()
 
     def cut(self) -> None:
-        """Break every connection, and take no new one."""
+        """Break every connection, and accept no new ones."""
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

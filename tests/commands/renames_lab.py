@@ -1,4 +1,4 @@
-"""A group of samples that can be renamed by either road."""
+"""A group of samples that can be renamed through the database or through the API."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ SELECT s.id, s.private_identifier, s.public_identifier, s.private, s.collection_
 
 @dataclass(frozen=True)
 class Renames:
-    """The samples of a group, and what they are to be named.
+    """The samples of a group to rename.
 
     Attributes:
-        database: Where they are; open for writing.
-        group: The group's id.
+        database: Their database, open for writing.
+        group: The group's ID.
     """
 
     database: Database
     group: int = 1
 
     def state(self) -> list[Mapping[str, Any]]:
-        """All that a renaming could spoil of each sample."""
+        """Return everything that a rename could damage, for each sample."""
         with self.database.engine.connect() as connection:
             rows = connection.execute(sa.text(_STATE), {"group": self.group})
             return [dict(row._mapping) for row in rows]
 
     def names(self) -> dict[str, str]:
-        """The public identifier of each sample."""
+        """Return the public identifier of each sample."""
         return {row["private_identifier"]: row["public_identifier"] for row in self.state()}
 
     def rest(self) -> list[tuple[Any, ...]]:
-        """All that a renaming must leave as it is."""
+        """Return everything that a rename must leave unchanged."""
         return [
             tuple(value for key, value in row.items() if key != "public_identifier")
             for row in self.state()
@@ -63,7 +63,7 @@ class Renames:
             connection.execute(sa.text(_SEQUENCE), {"group": self.group})
 
     def set_names(self, names: Mapping[str, str]) -> None:
-        """Name samples otherwise, as somebody else would."""
+        """Rename samples, as a concurrent user would."""
         statement = (
             "UPDATE aspen.samples SET public_identifier = :name WHERE private_identifier = :key"
         )
@@ -73,7 +73,7 @@ class Renames:
 
 
 def tangled(names: Mapping[str, str], count: int) -> dict[str, str]:
-    """New names: swaps, a cycle of five, a chain either way, a few that stay, and fresh ones."""
+    """Return new names: swaps, cycles of five, chains either way, a few unchanged, and new ones."""
     keys, free = list(names)[:count], iter(range(1_000_000))
     taken: dict[str, str] = {}
     rest = iter(keys)
@@ -100,7 +100,7 @@ def tangled(names: Mapping[str, str], count: int) -> dict[str, str]:
 
 
 def write_mapping(path: Path, names: Mapping[str, str]) -> Path:
-    """A mapping as a file."""
+    """Write a mapping to a file."""
     lines = [H, *(f'"{key}","{name}"' for key, name in names.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""``samples bulk-update``: what a file may say, what is refused, and what is written."""
+"""``samples bulk-update``: valid files, refused files, and the changes written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def bench(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Bench:
-    """A group of its own, and commands that run in this process, off a terminal."""
+    """Return a new group whose commands run in this process, without a terminal."""
     own = Lab(lab.address, tmp_path)
     for name, value in own.environment().items():
         monkeypatch.setenv(name, value)
@@ -41,7 +41,7 @@ def bench(
     return Bench(own, tmp_path, call)
 
 
-# What is written
+# Updates
 
 
 def test_edit_template_of_the_service_changes_all_that_it_says(bench: Bench) -> None:
@@ -209,7 +209,7 @@ def test_swaps_are_written_once_however_often_the_file_is_given(name: str, bench
 
 
 def test_an_undo_file_that_was_moved_takes_its_run_back(bench: Bench) -> None:
-    """Else the file that swaps could never be written again."""
+    """Otherwise, a file with swaps could never be applied again."""
     content, expected = SWAPS["private identifiers"]
     assert bench.update(content).code == 0
     first = bench.last_run()["run"]
@@ -264,7 +264,7 @@ def test_days_and_zeros_of_a_workbook(bench: Bench) -> None:
     assert sheet
     sheet.append(["private_identifier", "Sampled", "public_identifier", "private"])
     sheet.append(["L-1", dt.date(2024, 3, 5), 7, True])
-    moment = dt.datetime(2024, 3, 6)  # noqa: DTZ001 - a workbook has no zones
+    moment = dt.datetime(2024, 3, 6)  # noqa: DTZ001 - workbooks have no time zones
     sheet.append(["L-2", moment, "Q-2", None])
     sheet["C2"].number_format = "0000"
     path = bench.folder / "changes.xlsx"
@@ -275,10 +275,10 @@ def test_days_and_zeros_of_a_workbook(bench: Bench) -> None:
         "L-1": {"collected": "2024-03-05", "public": "0007"},
         "L-2": {"collected": "2024-03-06", "public": "Q-2"},
     }
-    assert "dates are read" not in ended.err  # they are meant here
+    assert "dates are read" not in ended.err  # the cells hold real dates
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_headers_that_do_not_tell(
 def test_the_operator_says_what_finds_the_samples(bench: Bench) -> None:
     content = f"id,private_identifier,public_identifier\n{bench.ids['L-1']},L-2,P-2\n"
     ended = bench.update(content, "--yes", "--key", "public_identifier")
-    assert (ended.code, ended.changed) == (0, {})  # P-2 is L-2 already
+    assert (ended.code, ended.changed) == (0, {})  # P-2 already is L-2
     assert "\nNote: further columns ignored: id.\n" in ended.err
     assert "\nNote: values in ignored columns: id (1).\n1 row for group " in ended.err
     ended = bench.update(
@@ -399,7 +399,7 @@ def test_samples_of_other_groups_are_not_there(bench: Bench) -> None:
     assert f"line 2: id: the group has no sample {row.id}\n" in ended.err
 
 
-# What is shown and kept
+# Output and saved files
 
 
 CHANGES = (
@@ -469,7 +469,7 @@ def test_consent_off_a_terminal(options: tuple[str, ...], code: int, bench: Benc
         assert "change 1 sample of group" in ended.err
 
 
-# Taking it back
+# Undo
 
 
 def test_undo_puts_every_column_back_and_is_undone(bench: Bench) -> None:
@@ -486,7 +486,7 @@ def test_undo_puts_every_column_back_and_is_undone(bench: Bench) -> None:
         *("L-1", "P-1", "2023-05-17", "2023-05-20", "true", None),
         *("L-2", "P-2"),
     ]
-    assert [row["key"] for row in rows] == ["L-2"] * 6 + ["L-1"] * 2  # as they are called now
+    assert [row["key"] for row in rows] == ["L-2"] * 6 + ["L-1"] * 2  # their current names
     assert bench.undo(run_id).code == 0
     assert bench.state() == before
     again = bench.undo(run_id)
@@ -502,7 +502,7 @@ def test_undo_leaves_alone_what_was_changed_since_unless_forced(bench: Bench) ->
     )
     run_id = bench.last_run()["run"]
     bench.set("L-1", collection_date="1999-12-31")
-    bench.set("L-2", public_identifier="theirs")  # which the run did not change
+    bench.set("L-2", public_identifier="theirs")  # not changed by the run
     report = bench.folder / "report.json"
     ended = bench.undo(run_id, "--yes", "--report", str(report))
     assert ended.code == 7
@@ -584,7 +584,7 @@ def test_the_rows_tell_what_became_of_a_run_that_died(bench: Bench) -> None:
     assert (told["written"], told["before"], told["otherwise"], told["gone"]) == (1, 0, 0, 0)
 
 
-# Others, and interrupts
+# Concurrent changes and interrupts
 
 
 EVERYTHING = (
@@ -643,7 +643,7 @@ def test_two_runs_at_once_are_one_after_the_other(bench: Bench) -> None:
     with begin(bench, EVERYTHING) as first, begin(bench, other, "other.csv") as second:
         with lock_on(bench.lab, bench.group) as wait:
             wait()
-            while len(bench.history()) < 2:  # until both have planned
+            while len(bench.history()) < 2:  # until both have made their plans
                 time.sleep(0.05)
         ended = [finish(process) for process in (first, second)]
     assert sorted(code for code, _out, _err in ended) == [0, 7], ended

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or broken: the exit code says what was written."""
+"""Standard streams that are closed, full, or broken: the exit code reflects what was written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Production is production by whatever name it is reached: nothing is written without consent."""
+"""Production reached by any name or address: nothing is written without consent."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Site:
         return Ended(code, *self.capsys.readouterr())
 
     def state(self) -> str:
-        """Everything that a write would change."""
+        """Return a fingerprint of everything that a write would change."""
         queries = (
             "SELECT md5(string_agg(s::text, '' ORDER BY id)) FROM aspen.samples s",
             "SELECT md5(string_agg(u::text, '' ORDER BY id)) FROM aspen.users u",
             "SELECT md5(string_agg(g::text, '' ORDER BY id)) FROM aspen.groups g",
             "SELECT string_agg(version_num, ',') FROM public.alembic_version",
-            # Not pg_class: temporary tables of a session that has just ended may be there.
+            # Not pg_class, which may contain temporary tables of a session that just ended.
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'aspen'",
         )
         with self.database.reading() as session:
@@ -196,7 +196,7 @@ WAYS: tuple[Way, ...] = (
 
 
 def writes(site: Site) -> list[tuple[str, ...]]:
-    """Every command that writes to a database."""
+    """Return every command that writes to a database."""
     with site.database.reading() as session:
         lab = session.scalar(
             sa.text(
@@ -241,13 +241,13 @@ def writes(site: Site) -> list[tuple[str, ...]]:
 def test_no_write_without_consent_reaches_production(number: int, site: Site) -> None:
     WAYS[number](site)
     before, commands = site.state(), writes(site)
-    # By turns, so that every command meets several ways, and every way several commands.
+    # Rotate, so that each command is tried in several ways, and each way with several commands.
     for step in range(4):
         words = commands[(number * 5 + step) % len(commands)]
         consent = (("--yes",), ("--yes", "--no-input"), ("--confirm", "local"))[step % 3]
         ended = site(*words, *consent)
-        elsewhere = words[0] == "local" and site.words  # a command for --env local alone
-        # A service is not always found: then there is no address, and nothing to write to.
+        elsewhere = words[0] == "local" and site.words  # a command only for --env local
+        # The service entry is not always found; then there is no address, and nothing to write to.
         codes = {2} if elsewhere else {2, 3} if WAYS[number] is service_file else {3}
         assert ended.code in codes, (words, consent, ended)
     assert site.state() == before

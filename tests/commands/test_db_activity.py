@@ -1,4 +1,4 @@
-"""Who does what in a database, who waits for whom, and how that is ended."""
+"""Sessions in a database: who is active, who is blocked by whom, and how to end that."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def site(
 
 @pytest.fixture
 def chain(site: TroubledSite) -> list[Session]:
-    """Three that wait one behind the other, and the one that they wait for."""
+    """Return four sessions: each one after the first is blocked by the one before."""
     first = site.session("first", UPDATE)
     second = site.session("second", "UPDATE things SET name = 'c' WHERE id = 2")
     site.start(second, UPDATE, until="waiting")

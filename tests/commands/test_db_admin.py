@@ -1,4 +1,4 @@
-"""The database as a whole: set up, made, dropped, and its state."""
+"""The database as a whole: setup, creation, dropping, and status."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ STATUS_KEYS = [
 
 @pytest.fixture
 def absent(postgres: Server) -> Iterator[URL]:
-    """The address of a database that is not there, with a name that wants quoting."""
+    """Yield the address of a missing database whose name needs quoting."""
     name = f'aspen "odd" %s {uuid.uuid4().hex[:8]}'
     yield make_url(postgres.url("postgres")).set(database=name)
     run_outside(postgres, f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
@@ -74,7 +74,7 @@ def run_outside(postgres: Server, statement: str) -> None:
 
 
 def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""').replace("%", "%%") + '"'  # the driver wants % doubled
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'  # the driver needs % doubled
 
 
 def databases(postgres: Server) -> set[str]:
@@ -84,7 +84,7 @@ def databases(postgres: Server) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _own_server(aspen_home: Path, postgres: Server) -> None:
-    """The tests' server counts as the one that the local deployment has created."""
+    """Mark the tests' server as the one that the local deployment created."""
     mark_as_created(aspen_home, postgres.url("postgres"))
 
 
@@ -185,7 +185,7 @@ def test_the_servers_own_database_is_never_dropped(run_cli: CliRunner, postgres:
 
 @pytest.mark.parametrize("command", ["status", "upgrade", "setup", "drop", "psql", "check"])
 def test_a_server_that_does_not_answer(run_cli: CliRunner, migrated_db: str, command: str) -> None:
-    with socket.socket() as taken:  # bound, and listening to nobody
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         deaf = make_url(migrated_db).set(port=taken.getsockname()[1])
         result = run_cli("db", command, database=deaf)

@@ -1,4 +1,4 @@
-"""What costs time and space in a database: found in one that is in trouble, on purpose."""
+"""The costs of time and space in a database, found in one that is deliberately in trouble."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.commands.diagnostics_lab import TroubledSite, troubled
 if TYPE_CHECKING:
     from tests.commands.ending import Ended
 
-# A table of which nine in ten rows are gone, and are not given back; what is left was analysed.
+# A table that lost nine of ten rows and was not vacuumed; the rest was analyzed.
 BLOATED = """
 CREATE TABLE bloated (id int PRIMARY KEY, name text NOT NULL) WITH (autovacuum_enabled = off);
 INSERT INTO bloated SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 40000) AS n;
@@ -193,7 +193,7 @@ def test_bloat_is_told_about_as_it_is_measured(site: TroubledSite) -> None:
     site.sql(BLOATED)
     site.sql("CREATE EXTENSION pgstattuple")
     dead = "SELECT 1 FROM pg_stat_all_tables WHERE relname = 'bloated' AND n_dead_tup > 0"
-    # Again, for the count of the dead rows may come after the first one.
+    # Repeat, because the count of dead rows may arrive after the first VACUUM.
     site.wait_for(lambda: not site.sql("VACUUM bloated") and not site.sql(dead))
     rows = {row["name"]: row for row in site("bloat", "-o", "json").json}
     table = rows["public.bloated"]
@@ -295,10 +295,10 @@ def counted(site: TroubledSite) -> TroubledSite:
 
 @pytest.fixture(scope="module")
 def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that loads no library."""
+    """Yield the address of a server that preloads no library."""
     folder = tmp_path_factory.mktemp("plain")
     for above in (folder, *folder.parents[:2]):
-        above.chmod(0o711)  # the server's account passes through
+        above.chmod(0o711)  # the server's account needs to pass through
     cluster = Cluster(folder, settings={"shared_preload_libraries": "", "fsync": "off"})
     cluster.up()
     yield cluster.url("postgres", SUPERUSER)

@@ -1,4 +1,4 @@
-"""The doctor: what is wrong is found, what is well is not made a fuss of."""
+"""The doctor: it finds problems, and does not complain about what is fine."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_worst_comes_first_and_is_said_last(site: TroubledSite) -> None:
 def test_warnings_fail_only_when_asked(site: TroubledSite, monkeypatch: pytest.MonkeyPatch) -> None:
     from aspencli.services.diagnostics import settings
 
-    # The tests' server is fast, and careless on purpose.
+    # The tests' server is fast, and deliberately unsafe.
     for careless in ("fsync", "full_page_writes"):
         monkeypatch.delitem(settings._CHECKS, careless)
     site.sql("UPDATE public.alembic_version SET version_num = '29990101_000000'")

@@ -1,4 +1,4 @@
-"""The console as the command starts it; what happens inside is tested with the shell."""
+"""The console as the command starts it; the tests of the shell cover its behavior."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_profile_is_printed_beside_the_result(run_cli: CliRunner, seeded: Da
 
 def test_code_may_not_write_unless_asked(run_cli: CliRunner, database: Database) -> None:
     refused = run_cli("db", "interact", "-c", ADD, database=database)
-    assert refused.code == 1  # as whatever a script raises
+    assert refused.code == 1  # as for anything that a script raises
     assert "--write" in refused.err
     assert run_cli("db", "interact", "--write", "-c", ADD, database=database).code == 3
     assert "XYZ" not in slugs(database)

@@ -1,4 +1,4 @@
-"""``db profile``: what it finds of real work, and that nothing is left of that work."""
+"""``db profile``: what it finds in real work, and that it leaves nothing of that work behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of ``db profile --html`` in Chromium: what a person sees of it, and can do with it."""
+"""The page of ``db profile --html`` in Chromium: what it shows, and what a user can do there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
 
 
 class Text(HTMLParser):
-    """The text of the elements that a script filled, by their ids."""
+    """The text that a script wrote into elements, by their IDs."""
 
     def __init__(self, page: str):
         super().__init__()

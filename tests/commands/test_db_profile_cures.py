@@ -1,4 +1,4 @@
-"""An N+1 on purpose: named with its line and its cure, and gone after it."""
+"""A deliberate N+1: reported with its line and its fix, and gone after the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``db profile`` finds odd of plans and rows, and what it never runs again for it."""
+"""Unusual plans and row counts that ``db profile`` reports, and statements it never reruns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.commands.profile_lab import Profiling
 from tests.conftest import CliRunner
 
 ROWS = 30_000
-# Sorts and hashes of so many rows do not fit into so little memory; joins are to be hashed.
+# With this many rows and so little memory, sorts and hashes spill; joins have to use hashes.
 LARGE = f"""
 create table big as select i as id, i % 100 as a, i % 100 as b, i % 100 as c, i as other,
     'note ' || i as note from generate_series(1, {ROWS}) i;

@@ -1,4 +1,4 @@
-"""``db profile`` interrupted: at once, with what ran until then, and with nothing left."""
+"""``db profile`` interrupted: it ends at once, shows what ran, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def server(seeded: Database) -> Iterator[Engine]:
 
 
 def others(server: Engine, words: str = "") -> int:
-    """How many other connections there are, or of them with a statement like that."""
+    """Return the number of other connections, optionally only those with a matching statement."""
     query = sa.text(
         "select count(*) from pg_stat_activity where datname = current_database()"
         " and pid <> pg_backend_pid() and query ~ :words"

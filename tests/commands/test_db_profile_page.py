@@ -1,4 +1,4 @@
-"""The page of ``db profile --html``: it stands alone, and everything that ran is in it."""
+"""The page of ``db profile --html``: it is self-contained, and everything that ran is in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.commands.profile_lab import Profiling
 
-# Whatever would make a browser ask for something.
+# Anything that would make a browser send a request.
 ASKS = re.compile(r"\b(?:https?:|src=|@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon)")
 START, QUERY, FAILED = 0, 3, 4
 LANE, DEPTH, LENGTH, OUTCOME = 0, 1, 3, 4

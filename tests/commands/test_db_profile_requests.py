@@ -1,4 +1,4 @@
-"""``db profile --request``: a request answered in the command's own process."""
+"""``db profile --request``: a request served in the command's own process."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ADD = "INSERT INTO pathogens (slug, name) VALUES ('XYZ', 'made up')"
 
 @pytest.fixture
 def psql_on_path() -> dict[str, str]:
-    """An environment in which the system has a psql, be it the bundled one."""
+    """Return an environment with psql in PATH; if there is no other, the bundled one."""
     return {"PATH": os.pathsep.join([os.environ["PATH"], str(find_binaries().bindir)])}
 
 

@@ -1,4 +1,4 @@
-"""The schema's revisions, moved and looked at from the command line."""
+"""The schema's revisions, applied and inspected from the command line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def only(result: CliResult) -> dict[str, Any]:
 
 @pytest.fixture
 def revisions(run_cli: CliRunner, migrated_db: str, tmp_path: Path) -> Path:
-    """A folder with one revision beyond the program's own, which adds a table."""
+    """Return a folder with one revision beyond the program's own, which adds a table."""
     folder = tmp_path / "revisions"
     words = ["db", "revision", "-m", "add a notice board", "--empty", "--directory", str(folder)]
     result = run_cli(*words, "-o", "json", database=migrated_db)
@@ -110,7 +110,7 @@ def test_where_nothing_is_missing_no_sql_is_printed(run_cli: CliRunner, migrated
 def test_going_back_is_asked_for(run_cli: CliRunner, migrated_db: str) -> None:
     result = run_cli("db", "downgrade", "base", database=migrated_db)
     assert result.code == 3
-    assert HEAD in result.err  # what it would undo
+    assert HEAD in result.err  # the revision that it would undo
     assert "aspen" in schemas(migrated_db)
 
 

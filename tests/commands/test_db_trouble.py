@@ -18,7 +18,7 @@ from tests.commands.diagnostics_lab import Session, TroubledSite, troubled
 from tests.commands.ending import Ended
 from tests.conftest import CliRunner
 
-# A duplicate index, a foreign key without one, and a table of which nine rows in ten are gone.
+# A duplicate index, a foreign key without an index, and a table that lost nine of ten rows.
 TROUBLE = """
 CREATE TABLE bloated (id int PRIMARY KEY, name text NOT NULL) WITH (autovacuum_enabled = off);
 INSERT INTO bloated SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 45000) AS n;
@@ -49,10 +49,10 @@ def site(
 
 @pytest.fixture
 def process(site: TroubledSite, run_cli: CliRunner) -> Run:
-    """Runs the command as a process of its own, without a terminal."""
+    """Return a function that runs the command in a separate process, without a terminal."""
 
     def call(*words: str) -> Ended:
-        done = run_cli("db", *words)  # the address of the database is in the environment
+        done = run_cli("db", *words)  # the database's address is in the environment
         return Ended(done.code, done.out, done.err)
 
     return call
@@ -61,12 +61,12 @@ def process(site: TroubledSite, run_cli: CliRunner) -> Run:
 def make_trouble(site: TroubledSite) -> None:
     site.sql(TROUBLE)
     dead = "SELECT 1 FROM pg_stat_all_tables WHERE relname = 'bloated' AND n_dead_tup > 0"
-    # Again, for the count of the dead rows may come after the first one.
+    # Repeat, because the count of dead rows may arrive after the first VACUUM.
     site.wait_for(lambda: not site.sql("VACUUM bloated") and not site.sql(dead))
 
 
 def make_chain(site: TroubledSite) -> list[Session]:
-    """Two that wait one behind the other, and one who works, whom they wait for."""
+    """Return a busy session and two more, each blocked by the one before."""
     site.sql(THINGS)
     first = site.session("first", "UPDATE things SET name = 'b' WHERE id = 1")
     site.start(first, "SELECT pg_sleep(60)")
@@ -104,7 +104,7 @@ def test_each_trouble_is_found_by_its_command_and_by_the_doctor(
     assert worst["step"].startswith("VACUUM FULL public.bloated")
 
     ended = process("doctor", "-o", "json")
-    assert ended.code == 1, ended.err  # fsync is off on the server of the tests
+    assert ended.code == 1, ended.err  # fsync is off on the tests' server
     found = {row["check"]: row for row in ended.json}
     for check in ("locks", "indexes", "bloat"):
         assert found[check]["verdict"] == "warning"
@@ -122,7 +122,7 @@ def test_cancelling_who_comes_first_lets_the_whole_chain_go_on(
     first, second, third = make_chain(site)
     ended = process("cancel", str(first.pid), "--yes", "-o", "json")
     assert (ended.code, ended.json[0]["outcome"]) == (0, "done")
-    assert "SELECT pg_sleep(60)" in ended.err  # what is cancelled, and whose it is
+    assert "SELECT pg_sleep(60)" in ended.err  # the canceled statement and its owner
     assert f"cancelled the statement of pid {first.pid} ({site.url.username}, first" in ended.err
     site.wait_for(lambda: process("locks", "-o", "json").json == [])
     assert isinstance(first.error, pg.QueryCanceled)
@@ -168,7 +168,7 @@ def test_its_own_process_is_refused(site: TroubledSite, empty_db: str) -> None:
             find_sessions(session, [own])
 
 
-# What the server shows, and what it has
+# Extensions and privileges
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_who_may_only_read_is_told_what_is_hidden_and_nothing_is_written(
     assert [query for (query,) in ran if not query.strip().upper().startswith(READING)] == []
 
 
-# Nothing, and very much
+# Empty and large databases
 
 
 def test_an_empty_database_is_told_to_be_empty(site: TroubledSite) -> None:
@@ -245,7 +245,7 @@ def test_five_hundred_tables_are_looked_through_at_once(site: TroubledSite) -> N
     site.sql("ANALYZE")
     found = {row["check"]: row for row in site("doctor", "-o", "json").json}
     assert "500 tables" in found["sizes"]["message"]
-    # Their foreign keys have no index, which matters for larger tables only.
+    # Their foreign keys have no index, which matters only for larger tables.
     assert "500 indexes" in found["indexes"]["message"]
     assert not [row for row in found.values() if "could not look" in row["message"]]
     table = site("indexes", "--all", "-o", "table")
@@ -277,7 +277,7 @@ def test_at_sixty_columns_every_line_fits_and_no_colour_is_none(
     env = {**cli_env(site.url), "TERM": "xterm-256color", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
     code, seen = on_terminal(env, 60, command)
     assert code == {"doctor": 1, "outliers": 6}.get(command, 0), seen
-    text = re.sub(r"\x1b\[\?\d+[hl]|\x1b\[\d*[AGK]|\r", "", seen)  # the progress line comes, goes
+    text = re.sub(r"\x1b\[\?\d+[hl]|\x1b\[\d*[AGK]|\r", "", seen)  # the progress line
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines

@@ -1,4 +1,4 @@
-"""Files that the service makes: sequences, forms, mutations, trees, and links to them."""
+"""Files that the service creates: sequences, forms, mutations, trees, and links to them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(lab: ApiLab
     assert "there is no folder no/such" in ended.err
 
 
-# Which names there are
+# Validation of names
 
 
 def test_validation_tells_of_each(lab: ApiLab) -> None:
@@ -136,7 +136,7 @@ def test_validation_of_nothing_is_bad_input(lab: ApiLab) -> None:
     assert "no identifier was given" in ended.err
 
 
-# Forms, mutations
+# Forms and mutations
 
 
 @pytest.mark.parametrize(("repository", "separator"), [("gisaid", ","), ("GenBank", "\t")])

@@ -82,7 +82,7 @@ def test_dry_run_of_an_invitation_asks_who_may_invite(people_lab: ApiLab) -> Non
 
 @pytest.fixture
 def reader(postgres: Server, seeded: Database) -> Iterator[str]:
-    """The seeded database's address for a user who may read it, and change dates of samples."""
+    """Yield the seeded database's address for a user who may read it and change sample dates."""
     admin = Database(seeded.url, application_name="tests", writable=True)
     name = f"{_READER}_{seeded.url.database}"[-60:]
     with admin.engine.begin() as connection:

@@ -29,7 +29,7 @@ INVITATION_KEYS = ["id", "email", "inviter", "created_at", "expires_at", "lapsed
 
 
 def _address() -> str:
-    return f"{uuid4().hex[:8]}@example.org"  # the provider is shared by the tests of this module
+    return f"{uuid4().hex[:8]}@example.org"  # the tests of this module share the provider
 
 
 def _groups(lab: ApiLab) -> list[str]:

@@ -16,7 +16,7 @@ GROUPS = (
 
 @pytest.fixture
 def place(accounts: Accounts) -> str:
-    """A location of the seeded database, as people call it."""
+    """Return a location of the seeded database, as users write it."""
     ((text,),) = accounts.rows(
         "SELECT concat_ws(' / ', region, country, division, location) FROM aspen.locations "
         "WHERE location IS NOT NULL ORDER BY id LIMIT 1"

@@ -38,12 +38,12 @@ Cli = Callable[..., tuple[int, str, str]]
 
 
 class Desk:
-    """An operator's machine, with a history of its own, and a group to work on.
+    """An operator's machine, with its own history, and a group to work on.
 
     Args:
         lab: The database.
-        folder: Where the files are.
-        cli: Runs a command; within this process, which is faster.
+        folder: The folder for files.
+        cli: Runs a command in this process, which is faster.
     """
 
     def __init__(self, lab: Lab, folder: Path, cli: Cli):
@@ -72,7 +72,7 @@ class Desk:
         return self.cli(*self.update_words(mapping), *(options or ("--yes",)))
 
     def begin(self, address: str | None = None) -> subprocess.Popen[str]:
-        """Begin an update, over an address of its own if given."""
+        """Start an update, through another address if one is given."""
         address = address or self.lab.address
         return zygote.start(
             [*self.update_words(), "--yes"],
@@ -109,13 +109,13 @@ class Desk:
         return out
 
     def forge(self, **facts: Any) -> None:
-        """Change what the journal tells."""
+        """Change facts in the journal."""
         events = [json.loads(line) for line in self.journal.read_text().splitlines()]
         changed = ({key: facts.get(key, value) for key, value in event.items()} for event in events)
         self.journal.write_text("".join(json.dumps(event) + "\n" for event in changed))
 
     def forget_end(self) -> None:
-        """Take away what the last run told at its end, as if its process had died at the commit."""
+        """Remove the end of the last run, as if its process had died at the commit."""
         lines = self.journal.read_text().splitlines(keepends=True)
         assert '"ended"' in lines[-1]
         self.journal.write_text("".join(lines[:-1]))
@@ -131,7 +131,7 @@ def desk(
 
     def cli(*arguments: str) -> tuple[int, str, str]:
         elsewhere = "--env" in arguments
-        if elsewhere:  # a test may have given local an address of its own
+        if elsewhere:  # a test may have given local another address
             own.use(monkeypatch, arguments)
         capsys.readouterr()
         code = run(arguments)
@@ -144,7 +144,7 @@ def desk(
 
 @contextlib.contextmanager
 def lock_on(lab: Lab, group: int) -> Iterator[Callable[[], None]]:
-    """Hold the rows of a group; the function given waits until somebody waits for them."""
+    """Hold the rows of a group, and yield a function that waits until a session is blocked."""
     rows = "SELECT id FROM aspen.samples WHERE submitting_group_id = :group FOR UPDATE"
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))"
     with lab.engine.connect() as holder:
@@ -154,7 +154,7 @@ def lock_on(lab: Lab, group: int) -> Iterator[Callable[[], None]]:
         def wait() -> None:
             deadline = time.monotonic() + _PATIENCE_S
             while True:
-                with lab.engine.connect() as connection:  # each sees the activity once
+                with lab.engine.connect() as connection:  # each transaction sees one snapshot of it
                     if connection.scalar(sa.text(waiting), {"pid": pid}):
                         return
                 assert time.monotonic() < deadline
@@ -173,7 +173,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-# What is kept
+# Recorded runs
 
 
 def test_a_run_is_kept_with_all_that_tells_it_from_others(desk: Desk) -> None:
@@ -331,7 +331,7 @@ def cut_when_asked(wire: CommitProxy) -> None:
 def test_a_connection_lost_at_the_commit_is_kept_as_unknown(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committing, "_PAUSES", (0.01,))  # it stays away for good
+    monkeypatch.setattr(committing, "_PAUSES", (0.01,))  # the server stays unreachable
     with CommitProxy(desk.lab.address, deliver=True) as wire:
         breaker = threading.Thread(target=cut_when_asked, args=[wire])
         breaker.start()
@@ -349,7 +349,7 @@ def test_a_connection_lost_at_the_commit_is_kept_as_unknown(
 
 
 def checked_when_settled(desk: Desk, run: str) -> dict[str, Any]:
-    """The verdict, as soon as the server has noticed that its client is gone."""
+    """Return the verdict, once the server has noticed that its client is gone."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         code, out, err = desk.cli("history", "check", run, "--output", "json")
@@ -373,15 +373,15 @@ def test_a_running_run_cannot_be_checked_yet(desk: Desk) -> None:
         finish(process)
 
 
-# Where the server knows nothing of the transaction
+# Transactions that the server no longer knows
 
 
 @pytest.fixture
 def forgotten(desk: Desk) -> str:
-    """A written run that has not told its end, and whose transaction the server forgot."""
+    """Return a committed run without an end, whose transaction the server no longer knows."""
     desk.update()
     desk.forget_end()
-    desk.forge(transaction=3, pid=1)  # before the oldest that it knows
+    desk.forge(transaction=3, pid=1)  # older than any it knows
     return str(desk.only()["run"])
 
 
@@ -504,7 +504,7 @@ def test_a_journal_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) ->
 
 
 def obedient(desk: Desk, *words: str) -> tuple[int, str, str]:
-    """Run a command in a process that permissions hold for, even where root runs the tests."""
+    """Run a command that file permissions apply to, even if root runs the tests."""
     root = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root may write everywhere")
@@ -579,7 +579,7 @@ def test_a_torn_line_is_told_and_passed_over(desk: Desk) -> None:
     assert [run["outcome"] for run in desk.history()] == ["written", "written"]
 
 
-# Taking back
+# Undo
 
 
 def test_an_undo_and_its_undo_by_their_ids(desk: Desk) -> None:
@@ -701,7 +701,7 @@ def test_force_still_leaves_alone_what_cannot_be_put_back(desk: Desk) -> None:
     assert desk.names == {"L-1": "N-1", "L-2": "P-1", "L-3": "P-3"}
 
 
-# How it is shown
+# Display
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_damaged_files_end_in_words(lab: Lab, group: int, tmp_path: Path) -> Non
         assert "\n→ " in ended.err
 
 
-# What comes out again
+# Reports and rejects
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "xlsx"])

@@ -1,4 +1,4 @@
-"""What the live service answers where it fails or refuses, and what operators read then."""
+"""Failures and refusals of the live service, and the messages that operators see."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lab(api: Api, lab_of: Callable[[Api], ApiLab]) -> ApiLab:
 
 
 def _failing(lab: ApiLab, method: str) -> Callable[[Seen], Reply]:
-    """Pass requests on, but fail at samples as the live service does."""
+    """Return a route that passes requests on, but fails for samples as the live service does."""
     relay = Relay(lab.service.url, "", [])
     return lambda seen: (
         FAILED if seen.method == method and seen.target.endswith("/samples/") else relay(seen)

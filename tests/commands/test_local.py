@@ -1,4 +1,4 @@
-"""The deployment on this machine, from the command line."""
+"""The local deployment, from the command line."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NO_NAME = "USA/CA-3/2020\t?\t2020-03-07\tNorth America\tUSA\tCalifornia\t\n"
 
 @pytest.fixture
 def deployment(aspen_home: Path) -> Iterator[Path]:
-    """The test's own home; whatever runs there is stopped at the end."""
+    """Yield the test's home directory, and stop whatever runs there at the end."""
     yield aspen_home
     Deployment(aspen_home / "data").reset()
 
 
 def row(result: CliResult, part: str | None = None) -> dict[str, Any]:
-    """The only row, or that of a part."""
+    """Return the only row, or the row of the given part."""
     found: list[dict[str, Any]] = json.loads(result.out)
     (one,) = (row for row in found if part in {None, row.get("part")})
     return one
@@ -80,7 +80,7 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     drop = run_cli("db", "drop", "--yes")
     assert drop.code == 0, drop.err
     assert run_cli("db", "create").code == 0
-    assert run_cli("db", "upgrade").code == 0  # the laptop's own roles get their rights again
+    assert run_cli("db", "upgrade").code == 0  # the local roles get their privileges again
     seed = run_cli("local", "seed", "-o", "json")
     assert row(seed)["groups"] == 3, seed.err
 
@@ -126,7 +126,7 @@ def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
 
 
 def follow_until_ctrl_c(run_cli: CliRunner) -> None:
-    """New messages come as they are written; Ctrl-C is how one leaves, and no failure."""
+    """Check that messages are shown as they are written, and that Ctrl-C is not a failure."""
     words = ["local", "logs", "-f", "--lines", "1", "postgres"]
     with zygote.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout
@@ -144,7 +144,7 @@ def follow_until_ctrl_c(run_cli: CliRunner) -> None:
 
 @pytest.fixture
 def own_server(aspen_home: Path, postgres: Server) -> None:
-    """The tests' server counts as the one that the deployment has created."""
+    """Mark the tests' server as the one that the deployment created."""
     mark_as_created(aspen_home, postgres.url("postgres"))
 
 

@@ -1,4 +1,4 @@
-"""What operators typed of old: each spelling in the guide's table is run."""
+"""Old spellings of commands: each one in the guide's table is run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GUIDE = ROOT / "docs/guides/old-runbook.md"
 TOOL = ("aspencli.py", "aspen-cli")
 CONTRACT = Path(__file__).parents[3] / "shared" / "contract" / "old-cli.md"
 _NO_ROW = {"--stack"}  # rdev cannot be reached from here
-_IDS = count(500)  # each row that names a sample by its id has one of its own
+_IDS = count(500)  # each row that names a sample by ID gets a different one
 CONSOLE = "session = engine.make_session()\nprint(session.query(User).count())\n"
 
 
@@ -35,7 +35,7 @@ class Spelling(NamedTuple):
 
     old: str
     code: int
-    consent: str | None  # what makes it end with 0
+    consent: str | None  # the options that make it exit with 0
 
     def __str__(self) -> str:
         return self.old
@@ -85,7 +85,7 @@ def _service(
     _cloud: Cloud,
     identity_process: Identity,
 ) -> Iterator[Api]:
-    """A service with everything, for the rows of the table; each names things of its own."""
+    """Yield a service with everything, for the rows of the table; each row uses its own names."""
     name = postgres.create(template=_roles_template)
     database = Database(postgres.url(name), application_name="tests", writable=True)
     use_organizations(database)
@@ -126,7 +126,7 @@ def _run(lab: ApiLab, words: list[str]) -> Ended:
 
 
 def _filled(old: str, lab: ApiLab, folder: Path) -> list[str]:
-    """The words behind the tool's name, with a value for each that is in capitals."""
+    """Return the words after the tool's name, with a value for each word in capitals."""
     mapping = folder / "mapping.csv"
     mapping.write_text(
         "private_identifier,public_identifier\nRCPHL-0000003,hCoV-19/USA/CA-RENAMED/2020\n"
@@ -169,7 +169,7 @@ def _ended_run(lab: ApiLab) -> str:
     "spelling", [each for each in SPELLINGS if each.old.startswith("make ")], ids=str
 )
 def test_the_targets_of_make_are_there(spelling: Spelling) -> None:
-    """Most of them act on this machine; what they would run is tested by itself."""
+    """Most of them act on this machine; other tests cover what they would run."""
     done = subprocess.run(
         [*shlex.split(spelling.old), "--dry-run", "--no-print-directory"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Spellings of the old tool become today's, and what is typed today stays as it is."""
+"""Old spellings are translated to current ones; current ones stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``phylo-runs create``, ``update`` and ``delete``, through the API."""
+"""``phylo-runs create``, ``update``, and ``delete``, through the API."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_lost_answer_is_looked_into_and_one_run_is_started(
     lab: ApiLab, serving: Serving, delivered: bool
 ) -> None:
     before = len(runs(lab))
-    # The names are looked up by a POST, too: it is read again by itself.
+    # Names are looked up by a POST, too, and that one is retried.
     relay = serving(route=Relay(lab.service.url, "POST", [False, delivered]))
     command = ("phylo-runs", "create", *FIRST, *TARGETED, "--yes", "-o", "json")
     ended = lab("--api", relay.url, *command)

@@ -1,4 +1,4 @@
-"""Pathogens, locations and lineages on the command line."""
+"""Pathogens, locations, and lineages on the command line."""
 
 from __future__ import annotations
 

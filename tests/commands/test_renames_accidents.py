@@ -1,4 +1,4 @@
-"""Renaming through an API that fails, dies and is interrupted: it costs time and nothing else."""
+"""Renaming through an API that fails, dies, or is interrupted: it only costs time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shared_site(
 
 
 def _at(moment: int, act: Callable[[], None]) -> Callable[[int], None]:
-    """Return what acts before one change, counted from 0 from now on."""
+    """Return a function that acts before one change, counted from 0."""
     changes = itertools.count()
     return lambda _number: act() if next(changes) == moment else None
 
@@ -229,8 +229,8 @@ def killing(
 
 
 def test_kill_at_every_durable_step_leaves_a_suggestion_that_works(killing: Killing) -> None:
-    """A step is a moment at which something is safe on disk: the journals, and the undo file."""
-    step = 4  # before that there is a line of the history and nothing else
+    """A step is a moment when something is safe on disk: the journals or the undo file."""
+    step = 4  # before that, there is only a line in the history
     while killing.kill(Crash(signal.SIGKILL, step)):
         step += 1
     assert step > 10

@@ -1,4 +1,4 @@
-"""Renaming through the API: the same plan, words, files and codes as in the database."""
+"""Renaming through the API: the same plan, messages, files, and codes as in the database."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_who_may_only_look_is_told_before_anything_is_asked(
             ended = update(api_lab, mapping, flag, who=who)
             assert (ended.code, ended.out) == (4, ""), (who, ended.err)
     ended = api_lab("samples", "update-public-ids", "--group-id", "999", "-f", str(mapping))
-    assert ended.code == 6  # the database knows that there is none
+    assert ended.code == 6  # the database knows that there is no such group
 
 
 def test_the_history_tells_the_road(api_lab: ApiLab, renames: Renames, tmp_path: Path) -> None:

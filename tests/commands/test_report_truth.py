@@ -1,4 +1,4 @@
-"""Reports and plans tell of each cell what is true of it."""
+"""The accuracy of reports and plans, cell by cell."""
 
 from __future__ import annotations
 

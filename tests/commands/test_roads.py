@@ -1,4 +1,4 @@
-"""Commands that know both roads: the same output and the same exit code by either."""
+"""Commands that can use the database or the API: same output and exit code with either."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAMPLES = (
     ("--pathogen", "mpx"),
     ("--pathogen", "NOPE"),
 )
-# Each command that takes --via, and the test that runs it by both roads.
+# Commands that take --via, and the test that runs each of them both ways.
 COMPARED = {
     "samples list": "test_lists_of_samples",
     "samples show": "test_samples_as_far_as_the_api_tells_of_them",
@@ -97,7 +97,7 @@ def test_samples_as_far_as_the_api_tells_of_them(shared_lab: ApiLab, keys: tuple
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
-    """What the API tells of a sample."""
+    """Return the part of a sample that the API provides."""
     told = {key: value for key, value in row.items() if key not in UNTOLD}
     told["group"] = {**row["group"], "prefix": None}
     told["uploaded_by"] = {**row["uploaded_by"], "email": None}
@@ -199,7 +199,7 @@ def test_renames_and_their_undoing(api_lab: ApiLab, tmp_path: Path) -> None:
 
 
 def _lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is told, without what no two runs have in common."""
+    """Return the rows without the values that differ between any two runs."""
     return [
         {key: value for key, value in row.items() if key not in {"run", "undo_file", "seconds"}}
         for row in rows
@@ -207,7 +207,7 @@ def _lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _forget(lab: ApiLab, name: str) -> list[tuple[int, str]]:
-    """Delete a user; the groups and roles that there were."""
+    """Delete a user, and return the groups and roles that the user had."""
     with lab.service.database.begin() as session:
         users = session.scalars(sa.select(User).where(User.name == name)).all()
         roles = [(each.group_id, each.role.name) for user in users for each in user.roles]

@@ -116,7 +116,7 @@ def test_only_a_pathogen_that_was_asked_for_narrows(
     cli: Cli, add_sample: AddSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mpx = add_sample(pathogen_id=2)
-    assert mpx in cli("samples", "list").ids  # SC2 is only the default of the settings
+    assert mpx in cli("samples", "list").ids  # SC2 is only the default setting
     assert cli("samples", "list", "--pathogen", "mpx").ids == [mpx]
     assert cli("samples", "list", "--pathogen-slug", "MPX").ids == [mpx]
     monkeypatch.setenv("CZGE_PATHOGEN", "SC2")

@@ -25,7 +25,7 @@ Update = Callable[..., Ended]
 def test_mapping(case: Case, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if os.geteuid() == 0 and not case.as_root:
         pytest.skip("root may read everything")
-    if len(case.samples) > _FEW:  # each later test would compare them before and after
+    if len(case.samples) > _FEW:  # every later test would have to compare them
         lab = Lab(request.getfixturevalue("migrated_db"), tmp_path)
     else:
         lab = request.getfixturevalue("lab")
@@ -63,7 +63,7 @@ def update(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Update:
-    """Runs the command in this process, off a terminal."""
+    """Return a function that runs the command in this process, without a terminal."""
     for name, value in lab.environment().items():
         monkeypatch.setenv(name, value)
 
@@ -83,7 +83,7 @@ def undo_files(lab: Lab) -> list[Path]:
     return sorted((lab.folder / "home" / "state" / "undo").glob("*"))
 
 
-# Who may write
+# Permissions
 
 
 def test_old_spelling_and_org(lab: Lab, group: int, mapping: Path) -> None:
@@ -159,7 +159,7 @@ def test_closed_standard_input_is_told(lab: Lab, group: int) -> None:
     assert (done.returncode, b"standard input is closed" in done.stderr) == (2, True)
 
 
-# What is shown
+# Output
 
 
 def test_dry_run_shows_the_whole_plan_and_writes_nothing(lab: Lab, update: Update) -> None:
@@ -213,7 +213,7 @@ def test_result_tells_counts_and_undo_file(lab: Lab, group: int, update: Update)
 def test_second_run_changes_nothing(lab: Lab, update: Update) -> None:
     assert update("--yes").code == 0
     before = undo_files(lab)
-    ended = update("--output", "json")  # nothing to ask about
+    ended = update("--output", "json")  # nothing to confirm
     assert (ended.code, ended.written) == (0, {})
     assert json.loads(ended.out)[0]["already"] == 4
     assert "Nothing to change: it is so already." in ended.err
@@ -370,5 +370,5 @@ def test_memory_does_not_grow_with_the_file(lab: Lab, group: int, tmp_path: Path
         )
         code, peak = done.stdout.split()
         assert code == "2"
-        peaks.append(int(peak))  # kB; on macOS bytes
+        peaks.append(int(peak))  # kB; bytes on macOS
     assert peaks[1] < peaks[0] * 1.2

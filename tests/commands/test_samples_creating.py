@@ -1,4 +1,4 @@
-"""``samples create``: one sample by options, many from a table and a FASTA file."""
+"""``samples create``: one sample from options, or many from a table and a FASTA file."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_an_interruption_tells_what_is_created(lab: ApiLab, tmp_path: Path) -> N
     with lab.service.database.begin() as session:
         first = session.scalars(sa.select(Sample).order_by(Sample.id)).first()
         assert first is not None
-        first.private_identifier = names[-1]  # whoever wants it waits for this transaction
+        first.private_identifier = names[-1]  # blocks everyone who wants this name
         session.flush()
         ended = lab.interrupt(lab.start(*command, "--debug"), "POST", count=2)
         session.rollback()

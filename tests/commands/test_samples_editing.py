@@ -24,7 +24,7 @@ def lab(api_lab: ApiLab) -> ApiLab:
 
 
 def _everything(lab: ApiLab) -> dict[int, dict[str, Any]]:
-    """All that the API tells of group 1, by id."""
+    """Return all that the API shows of the samples of group 1, by ID."""
     answer = lab.service("GET", "/v2/orgs/1/pathogens/SC2/samples/", "gadmin").json()
     return {each["id"]: each for each in answer["samples"]}
 
@@ -206,7 +206,7 @@ def test_many_go_some_at_a_time(lab: ApiLab, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _hold(session: Any, sample: int) -> None:
-    """Keep others from writing a sample, until the session ends."""
+    """Block other writers of a sample until the session ends."""
     session.execute(sa.select(Sample.id).where(Sample.id == sample).with_for_update())
 
 

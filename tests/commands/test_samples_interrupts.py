@@ -1,4 +1,4 @@
-"""What a signal, a lost connection or an operator who thinks again leaves behind: nothing."""
+"""A signal, a lost connection, or a declined confirmation leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.commands.mapping_cases import H
 from tests.commands.mapping_lab import SAMPLES, Lab
 
 WRITES = {"L-1": "P-2", "L-2": "P-1", "L-3": "N-3"}
-# COMMIT waits for this trigger, which stands for a slow or a failing one.
+# COMMIT waits for this trigger, which simulates a slow or failing commit.
 _AT_COMMIT = """
 CREATE FUNCTION aspen.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -58,7 +58,7 @@ def words(group: int, tmp_path: Path) -> list[str]:
 def started(
     lab: Lab, words: list[str], stdin: int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the test."""
+    """Yield a process that does not outlive the test."""
     pipe = subprocess.PIPE
     with zygote.start(
         words, env=lab.environment(words), stdin=stdin, stdout=pipe, stderr=pipe
@@ -83,7 +83,7 @@ def backends(lab: Lab) -> list[Any]:
 
 @contextmanager
 def locked(lab: Lab, group: int, lab_id: str = "L-2") -> Iterator[sa.Connection]:
-    """Somebody else changes a sample, and has not yet committed."""
+    """Lock a sample without committing, as a concurrent user would."""
     with lab.engine.connect() as connection:
         connection.execute(
             sa.text(
@@ -106,7 +106,7 @@ def at_commit(lab: Lab, group: int, action: str) -> Iterator[None]:
 
 
 def nothing_left(lab: Lab, group: int, folder: Path) -> None:
-    """No row, no running statement, no undo file, nor a part of one."""
+    """Check that no row changed, no statement is running, and no undo file is left."""
     wait_until(lambda: not backends(lab), seconds=3)
     assert lab.names(group) == SAMPLES
     assert [path.name for path in folder.iterdir() if "undo" in path.name] == []
@@ -145,7 +145,7 @@ def test_signal_while_the_mapping_comes_slowly(
 
 def test_ctrl_c_before_the_first_byte(lab: Lab, group: int, words: list[str]) -> None:
     with started(lab, [*words[:-1], "-", "--yes"], stdin=subprocess.PIPE) as process:
-        time.sleep(0.7)  # there is nothing to be seen from outside yet
+        time.sleep(0.7)  # there is nothing to observe from outside yet
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 130
     assert lab.names(group) == SAMPLES
@@ -161,7 +161,7 @@ def test_signal_while_rows_are_written(
         process.send_signal(number)
         assert process.wait(timeout=120) == code
         assert time.monotonic() - began < 2
-        nothing_left(lab, group, tmp_path)  # though the lock is still there
+        nothing_left(lab, group, tmp_path)  # although the lock is still held
 
 
 def test_signal_during_the_commit_rolls_back(
@@ -256,7 +256,7 @@ def test_change_committed_while_the_write_waits_is_a_conflict(
 
 
 class Terminal:
-    """The command on a terminal of its own."""
+    """The command on a separate terminal."""
 
     def __init__(self, lab: Lab, words: list[str], *, shell: str = ""):
         options: dict[str, Any] = {
@@ -280,7 +280,7 @@ class Terminal:
         self._child.send(text)
 
     def end(self) -> tuple[int, str]:
-        """Exit code and last words."""
+        """Return the exit code and the last output."""
         self._child.expect(pexpect.EOF)
         self._child.close()
         return int(self._child.exitstatus), re.sub(r"\x1b\[[\d;?]*\w|\r", "", self._child.before)

@@ -18,7 +18,7 @@ Undo = Callable[..., Ended]
 
 @pytest.fixture(autouse=True)
 def here(lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Commands run in this process, off a terminal."""
+    """Run commands in this process, without a terminal."""
     for name, value in lab.environment().items():
         monkeypatch.setenv(name, value)
 
@@ -37,7 +37,7 @@ def group(lab: Lab) -> int:
 
 @pytest.fixture
 def file(lab: Lab, group: int, tmp_path: Path) -> Path:
-    """The undo file of a bulk update that was made."""
+    """Return the undo file of a bulk update."""
     return update(lab, group, ROWS, tmp_path / "undo.csv")
 
 
@@ -79,7 +79,7 @@ def test_undo_files_of_older_versions_are_read(lab: Lab, group: int, tmp_path: P
     header = "private_identifier,new_public_identifier,old_public_identifier"
     file.write_text(f"# aspencli undo {mark}\n{header}\nL-1,P-1,O-1\n'=1+1,P-formula,'@O\n")
     ended = lab.watch(group, ["samples", "undo", str(file), "--yes"])
-    assert (ended.code, ended.written) == (3, {})  # they do not name their database
+    assert (ended.code, ended.written) == (3, {})  # the file does not name its database
     ended = lab.watch(group, ["samples", "undo", str(file), "--confirm", "local"])
     assert (ended.code, ended.written) == (0, {"L-1": "O-1", "=1+1": "@O"})
 
@@ -148,7 +148,7 @@ def test_nothing_left_to_put_back(lab: Lab, group: int, undo: Undo) -> None:
 
 
 def test_what_waits_for_one_that_is_left_is_left_too(lab: Lab, group: int, tmp_path: Path) -> None:
-    """L-1 to L-4 each took the next one's name; P-1, which was free then, is taken by now."""
+    """L-1 to L-4 each took the next one's name; P-1, which was free then, is now taken."""
     rows = {"L-1": "P-2", "L-2": "P-3", "L-3": "P-4", "L-4": "N-4", "L-5": "N-5"}
     file = update(lab, group, rows, tmp_path / "chain.csv")
     lab.rename(group, "L-6", "P-1")
@@ -195,7 +195,7 @@ def test_undo_on_another_target_is_refused(undo: Undo) -> None:
 
 @pytest.fixture
 def clone(lab: Lab, file: Path, postgres: Server) -> Iterator[str]:
-    """A copy of the database, made after the update: it has the same rows."""
+    """Yield a copy of the database made after the update, with the same rows."""
     del file
     lab.engine.dispose()
     name = postgres.create(template=str(make_url(lab.address).database))

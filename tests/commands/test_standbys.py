@@ -1,4 +1,4 @@
-"""A primary that waits for a standby it does not have, and a standby that is written to."""
+"""A primary that waits for a missing standby, and a standby that commands try to write to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server:
     address: str
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run one statement that waits for no standby."""
+        """Run one statement without waiting for a standby."""
         connection = psycopg2.connect(self.address.replace("+psycopg2", ""))
         try:
             connection.autocommit = True
@@ -50,7 +50,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def servers(server_folder: Path) -> Iterator[tuple[Server, Server]]:
-    """A seeded primary, and a standby made of a copy of its files."""
+    """Yield a seeded primary, and a standby made from a copy of its files."""
     folder = server_folder
     clusters = [Cluster(folder / name, settings=_SETTINGS) for name in ("primary", "standby")]
     primary, standby = clusters
@@ -77,7 +77,7 @@ def servers(server_folder: Path) -> Iterator[tuple[Server, Server]]:
 
 def _standing_by(standby: Cluster, folder: Path, primary: Cluster) -> None:
     state = folder / "standby" / "postgres" / "state.json"
-    if standby.data == primary.data:  # kept where the servers' account can reach it
+    if standby.data == primary.data:  # it is stored where the servers' account can reach it
         beside = primary.data.parent.with_name(f"{primary.data.parent.name}-standby")
         shutil.copytree(primary.data, beside / "data")
         shutil.copymode(primary.data.parent, beside)
@@ -87,7 +87,7 @@ def _standing_by(standby: Cluster, folder: Path, primary: Cluster) -> None:
 
 @pytest.fixture
 def primary(servers: tuple[Server, Server]) -> Iterator[Server]:
-    """The primary, which waits for a standby that does not exist."""
+    """Yield the primary, set to wait for a standby that does not exist."""
     server = servers[0]
     server.ask("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
     server.ask("SELECT pg_reload_conf()")
@@ -133,7 +133,7 @@ def renaming(folder: Path, name: str) -> list[str]:
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """Read stderr up to a line with these words."""
+    """Read stderr up to a line that contains the given words."""
     assert process.stderr
     read = ""
     for line in process.stderr:
@@ -257,7 +257,7 @@ def test_write_goes_to_the_primary_among_several_hosts(
 
 
 def _several(servers: tuple[Server, Server]) -> str:
-    """Return an address that names the standby first."""
+    """Return an address that lists the standby first."""
     primary, standby = (make_url(server.address) for server in servers)
     hosts = ",".join(f"{url.host}:{url.port}" for url in (standby, primary))
     return f"postgresql://{primary.username}:{primary.password}@{hosts}/{primary.database}"

@@ -1,4 +1,4 @@
-"""Bulk commands on databases that are not as usual: another encoding, fewer rights."""
+"""Bulk commands on unusual databases: another encoding, or fewer privileges."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from db.database import Database
 from tests.commands.conftest import Cli
 from tests.conftest import CliRunner, Server, migrate, seed
 
-_PROVIDERS = 150_000  # PostgreSQL 15 names what its locales come from
+_PROVIDERS = 150_000  # the first version with locale providers
 
 
 @pytest.fixture
 def latin(postgres: Server) -> Iterator[str]:
-    """A seeded database in LATIN1."""
+    """Yield a seeded database in LATIN1."""
     name = f"aspen_test_{uuid.uuid4().hex[:12]}"
     engine = sa.create_engine(
         postgres.url("postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT"
@@ -77,7 +77,7 @@ def test_role_without_temporary_tables_is_told_the_grant(
     with seeded.begin() as session:
         for statement in statements:
             session.execute(sa.text(statement))
-    # The session begins as the role of the address, and goes on as the one without the right.
+    # A session starts as the role in the address, and continues as the one without the privilege.
     with seeded.begin() as session:
         session.execute(sa.text(f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET role = {role}'))
     mapping = tmp_path / "ids.csv"

@@ -63,7 +63,7 @@ def test_the_keys_of_the_list_are_a_contract(cli: Cli) -> None:
         (("--group", "VSUV"), [8, 9]),
         (("--org", "3"), [8, 9]),
         (("--role", "viewer"), [4]),
-        (("--role", "ADMIN", "--group", "1"), [2]),  # 10 is admin of another group only
+        (("--role", "ADMIN", "--group", "1"), [2]),  # 10 is an admin of another group only
         (("--system-admin",), [1, 5]),
         (("--no-system-admin", "--group", "1"), [2, 3, 4, 10]),
         (("--search", "NOGROUP@"), [11]),
@@ -162,7 +162,7 @@ def test_a_system_administrator_as_the_runbook_had_it(cli: Cli) -> None:
 def test_again_changes_nothing(cli: Cli, seeded: Database) -> None:
     _create(cli, "--yes")
     before = _users(seeded)
-    ended = _create(cli, "-o", "json", email="ADA@Lab.Example.org")  # asks nothing: writes nothing
+    ended = _create(cli, "-o", "json", email="ADA@Lab.Example.org")  # nothing to confirm
     assert ended.code == 0
     assert ended.json[0]["status"] == "unchanged"
     assert ended.json[0]["email"] == "ada@lab.example.org"

@@ -1,4 +1,4 @@
-"""``aspencli users import``, on a real database: what it writes, and what it refuses."""
+"""``aspencli users import`` on a real database: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from db.bulk.accounts import GROUP_COLUMNS, USER_COLUMNS
 from db.models import Base, Group, User
 from tests.commands.accounts_lab import ADA, MIXED, NEW_USER, Accounts, H, table
 
-# What is created and changed
+# Creates and updates
 
 
 def test_a_new_user_is_made_as_users_create_makes_one(accounts: Accounts) -> None:
@@ -91,7 +91,7 @@ def test_lines_of_one_user_complete_each_other(accounts: Accounts) -> None:
     assert accounts.roles("new@lab.example.org") == {"RCPHL": "member", "BDPH": "viewer"}
 
 
-# Letter case of e-mails
+# Letter case of e-mail addresses
 
 
 def test_a_user_is_found_in_any_letter_case_and_keeps_its_spelling(accounts: Accounts) -> None:
@@ -124,7 +124,7 @@ def test_a_new_spelling_is_written_where_it_is_asked_for(accounts: Accounts) -> 
     assert {"Morgan@Example.org", "Viewer@example.org"} <= emails
 
 
-# What may be there once
+# Unique values
 
 
 def test_swaps_of_addresses_and_auth0_ids(accounts: Accounts) -> None:
@@ -310,7 +310,7 @@ def test_many_problems_are_all_named_at_once(accounts: Accounts) -> None:
         assert says in ended.err, says
 
 
-# By another key
+# Other keys
 
 
 def test_users_found_by_their_auth0_id(accounts: Accounts) -> None:
@@ -325,7 +325,7 @@ def test_users_found_by_their_auth0_id(accounts: Accounts) -> None:
     assert "line 2: email: is blank, and a new user needs one" in ended.err
 
 
-# Plan, consent, report, rejects
+# Plan, confirmation, report, and rejects
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(accounts: Accounts) -> None:
@@ -414,7 +414,7 @@ def test_semicolons_and_another_encoding(accounts: Accounts) -> None:
     assert accounts.user("member@example.org") == ("Zoë", "auth0|member", False, None)
 
 
-# What the program knows of the tables
+# Columns of the tables
 
 
 @pytest.mark.parametrize(("model", "columns"), [(User, USER_COLUMNS), (Group, GROUP_COLUMNS)])

@@ -1,4 +1,4 @@
-"""Imports of users that are interrupted, meet others, or do not tell how they ended."""
+"""User imports that are interrupted, run concurrently, or end with an unknown outcome."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_is_told_apart_and_done_by_the_next(accounts: Acco
             process.communicate(timeout=_PATIENCE_S)
     (run,) = accounts.cli("history", "--output", "json").json
     assert (run["outcome"], run["command"]) == ("unknown", "users import")
-    deadline = time.monotonic() + _PATIENCE_S  # until the server has noticed
+    deadline = time.monotonic() + _PATIENCE_S  # until the server notices the lost client
     while (checked := accounts.cli("history", "check", run["run"])).code == 7:
         assert time.monotonic() < deadline, checked.err
     assert checked.code == 0, checked.err
@@ -96,7 +96,7 @@ def _wait_for_lock(accounts: Accounts) -> None:
 def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
     meanwhile: str, says: str, accounts: Accounts
 ) -> None:
-    """The row that is locked makes the run wait after its plan is made."""
+    """The locked row makes the run wait after it has made its plan."""
     file = accounts.write(MIXED)
     with accounts.database.begin() as session:
         session.execute(sa.text(write_sql.lock(Spec(USERS, EMAIL, (EMAIL,)))))
@@ -114,7 +114,7 @@ def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
 
 
 def test_a_number_that_is_taken_is_nobodys_change(accounts: Accounts) -> None:
-    """As by hand it may come to be; the next number is free."""
+    """A sequence can fall behind, for example after manual inserts; the next number is free."""
     accounts.execute("SELECT setval('aspen.users_id_seq', 2)")
     before = accounts.tables
     ended = accounts.users(MIXED)
@@ -139,7 +139,7 @@ def test_two_runs_of_one_file_at_once_write_it_once(accounts: Accounts) -> None:
 
 @pytest.mark.parametrize("undone", [False, True])
 def test_the_undo_file_tells_what_became_of_a_run(undone: bool, accounts: Accounts) -> None:
-    """As `history check` asks, where the server does not know the transaction any more."""
+    """`history check` compares like this if the server no longer knows the transaction."""
     assert accounts.users(MIXED).code == 0
     if undone:
         assert accounts.undo("users").code == 0

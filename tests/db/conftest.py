@@ -1,4 +1,4 @@
-"""What tests of recorders and of hooks share."""
+"""Fixtures shared by the tests of recorders and hooks."""
 
 from __future__ import annotations
 

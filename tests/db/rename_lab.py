@@ -1,4 +1,4 @@
-"""What tests of bulk renames share: runs, undo files, and a line to the server that breaks."""
+"""Helpers for tests of bulk renames: runs, undo files, and a connection that breaks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = tuple[str, str]
 
 
 def requests(rows: Sequence[Row]) -> list[Request]:
-    """The rows of a mapping, as if they stood in a file below its header."""
+    """Return the rows of a mapping as requests, numbered as if they followed a header."""
     return [Request(line, lab, (public,)) for line, (lab, public) in enumerate(rows, start=2)]
 
 
@@ -35,7 +35,7 @@ def planned(
     skip_moved: bool = False,
     spec: Spec | None = None,
 ) -> Iterator[tuple[BulkRun, Plan]]:
-    """A run that is ready to be applied; one that takes another back where rows are expected."""
+    """Yield a run and its plan, ready to apply; it is an undo if the rows have expected values."""
     spec = spec or (RENAME.restoring(by_key=True) if asked and asked[0].expected else RENAME)
     with BulkRun(database, spec, group) as run:
         assert run.load(asked) == len(asked)
@@ -47,7 +47,7 @@ def problems(run: BulkRun) -> list[Problem]:
 
 
 def undo_into(path: Path) -> Callable[[Callable[[IO[bytes]], None]], Path]:
-    """Writes the undo rows to a file."""
+    """Return a function that writes undo rows to a file."""
 
     def write(write_rows: Callable[[IO[bytes]], None]) -> Path:
         with path.open("wb") as file:
@@ -58,25 +58,25 @@ def undo_into(path: Path) -> Callable[[Callable[[IO[bytes]], None]], Path]:
 
 
 def undo_rows(path: Path) -> list[tuple[str, str, str]]:
-    """Private, new and old public identifier."""
+    """Return the private, new public, and old public identifier of each row."""
     text = path.read_text()
     assert text.startswith("private_identifier,new_public_identifier,old_public_identifier,id\n")
     return [(lab, new, old) for lab, new, old, _id in list(csv.reader(io.StringIO(text)))[1:]]
 
 
 class Line:
-    """A way to the server that breaks at the commit, once.
+    """A proxy to the server that breaks the connection at the commit, once.
 
     Args:
         host: The server.
         port: Its port.
-        forward: Whether the COMMIT still reaches the server, whose answer is then lost.
+        forward: True if the COMMIT still reaches the server and only its answer is lost.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
-        armed: Set when the next COMMIT is the one.
-        has_broken: Whether it came.
-        then: What else happens at that moment.
+        port: The port it listens on, on 127.0.0.1.
+        armed: Set this to break at the next COMMIT.
+        has_broken: True once it has broken.
+        then: A function to call at that moment.
     """
 
     def __init__(self, host: str, port: int, *, forward: bool):
@@ -91,7 +91,7 @@ class Line:
         self._threads[0].start()
 
     def close(self) -> None:
-        """Take no more connections, and wait until the present ones have ended."""
+        """Stop accepting connections, and wait for the open ones to end."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -124,7 +124,7 @@ class Line:
                     (server if end is client else client).sendall(data)
 
     def _breaks(self, data: bytes, server: socket.socket) -> bool:
-        """Whether this is the transaction of the rename, whose COMMIT ends the line."""
+        """Return True if this is the rename's transaction, whose COMMIT breaks the connection."""
         if self.has_broken or not self.armed.is_set():
             return False
         self.has_broken = True

@@ -1,4 +1,4 @@
-"""Several columns at once: unique ones, such as may be cleared, and such as a row leaves alone."""
+"""Updating several columns at once: unique ones, clearable ones, and ones that a row keeps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Row = tuple[str, str, str | None, str]
 
 
 class Group:
-    """Samples whose every changing column can be seen."""
+    """Samples whose updatable columns can all be read."""
 
     def __init__(self, lab: Lab):
         self._lab = lab
         self.id = lab.group(NAMES)
 
     def rows(self) -> dict[str, Row]:
-        """By the id: private and public identifier, host, and date."""
+        """Return private identifier, public identifier, host, and date, by ID."""
         query = (
             "SELECT id, private_identifier, public_identifier, host, collection_date::text AS date "
             "FROM aspen.samples WHERE submitting_group_id = :group ORDER BY id"
@@ -68,7 +68,7 @@ def lab(
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A column that may be cleared, too."""
+    """Add a column that can be cleared, too."""
     kind = undofile.Kind(SAMPLES, COLUMNS | {"host": HOST})
     monkeypatch.setitem(undofile.KINDS, "samples", kind)
 
@@ -79,7 +79,7 @@ def group(lab: Lab) -> Group:
 
 
 def asked(group: Group, *rows: tuple[Cell, ...]) -> list[Request]:
-    """Each row names the sample of the same place, and some of its columns."""
+    """Return a request per row, which updates the first columns of the sample at its position."""
     keys = list(group.rows())
     return [
         Request(line, keys[line - 2], (*row, *[KEEP] * (4 - len(row))))
@@ -88,7 +88,7 @@ def asked(group: Group, *rows: tuple[Cell, ...]) -> list[Request]:
 
 
 def undo_requests(path: Path) -> list[Request]:
-    """What an undo file asks for, as the program reads it."""
+    """Return the requests of an undo file, as the program reads it."""
     origin = Origin("local", 1, "now", 4, "samples", tuple(column.name for column in SPEC.columns))
     file = path.with_name("whole.csv")
     file.write_text(origin.line() + path.read_text())
@@ -190,7 +190,7 @@ def test_undo_leaves_a_row_alone_of_which_any_column_was_changed_since(
     with planned(database, group.id, asked(group, *ROWS), spec=SPEC) as (run, _plan):
         run.apply(undo_into(undo))
     first, *_others, last = group.rows()
-    group.set(last, collection_date="1999-12-31")  # so D keeps C, which the third wants back
+    group.set(last, collection_date="1999-12-31")  # so D keeps C, which the third needs back
     group.set(first, host="x")  # not changed by the run
     back = undo_requests(undo)
     with planned(database, group.id, back, spec=SPEC.restoring(), skip_moved=True) as (run, plan):

@@ -1,4 +1,4 @@
-"""Statements that differ in values only have one fingerprint; nothing of a value is in it."""
+"""Statements that differ only in values share one fingerprint, which contains no value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses that name several hosts."""
+"""Addresses with several hosts."""
 
 from __future__ import annotations
 

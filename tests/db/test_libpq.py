@@ -1,4 +1,4 @@
-"""Addresses and variables of libpq: read one way only, and never shown with a secret."""
+"""Addresses and variables of libpq: read in only one way, and never shown with a secret."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_laptop_ignores_every_connection_variable(monkeypatch: pytest.MonkeyPatc
     for name in libpq.MISLEADING | libpq.CONNECTION:
         monkeypatch.setenv(name, "nonsense")
     assert Laptop().endpoints() is None
-    assert "PGSSLMODE" in os.environ  # nothing was reached yet
+    assert "PGSSLMODE" in os.environ  # no connection was needed yet
     assert Laptop().deployment is not None
     assert not (libpq.MISLEADING | libpq.CONNECTION) & os.environ.keys()
 

@@ -70,7 +70,7 @@ def make_genome(sample: Sample) -> UploadedPathogenGenome:
 
 @pytest.fixture
 def session(database: Database) -> Iterator[Session]:
-    """A writing session that keeps nothing."""
+    """Yield a writable session that is rolled back at the end."""
     with Session(database.writing().engine) as session:
         yield session
         session.rollback()
@@ -81,7 +81,7 @@ def session(database: Database) -> Iterator[Session]:
 
 @pytest.fixture
 def world(session: Session) -> SimpleNamespace:
-    """A user with a role in a group, a sample of theirs, and what hangs on it."""
+    """Return a user with a role in a group, a sample of theirs, and related objects."""
     admin = session.scalars(sa.select(Role).filter_by(name="admin")).one()
     pathogen = session.scalars(sa.select(Pathogen).filter_by(slug="SC2")).one()
     place = Location(region="North America", country="USA", division="California")
@@ -364,7 +364,7 @@ def test_deleting_what_others_refer_to_is_refused(
 def test_deleting_a_sample_leaves_no_lineage_without_one(
     session: Session, world: SimpleNamespace
 ) -> None:
-    """The column may be NULL; an ORM that sets it so would lose what the row is about."""
+    """The column is nullable, so an ORM could set it to NULL and leave a row about nothing."""
     session.add(
         SampleLineage(
             sample=world.sample,

@@ -1,4 +1,4 @@
-"""Profiling as a person sees it: lines on standard error, right pairs, and nothing left behind."""
+"""Profiling as a user sees it: lines on standard error, matching pairs, and no leftovers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SQLTIME = logging.getLogger("sqltime")
 
 @contextmanager
 def unconfigured_logging() -> Iterator[None]:
-    """Logging as in a program that never configured it; pytest puts handlers of its own there.
+    """Set up logging as in a program that never configured it, without pytest's handlers.
 
-    No fixture, because pytest adds its handlers between a test's set-up and its call.
+    This is not a fixture, because pytest adds its handlers between a test's setup and its call.
     """
     root = logging.getLogger()
     handlers = root.handlers[:]
@@ -52,13 +52,13 @@ async def async_engine(address: str) -> AsyncIterator[AsyncEngine]:
 
 
 class Recorder:
-    """A sink that keeps what it is told."""
+    """A sink that keeps ended executions."""
 
     def __init__(self) -> None:
         self.ended: list[Execution] = []
 
     def started(self, execution: Execution) -> None:
-        """Nothing to keep yet."""
+        """Ignore the start."""
 
     def completed(self, execution: Execution) -> None:
         self.ended.append(execution)
@@ -187,7 +187,7 @@ def test_nesting_reports_once_and_ends_with_the_outermost(
 def test_a_transaction_that_is_open_already_is_seen_from_its_next_statement_on(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # What a recorder could not tell: it knows neither the engine nor the connection.
+    # A recorder would miss this: it records a connection in use from its next transaction.
     with engine.begin() as connection:
         connection.exec_driver_sql("select 1")
         with enable_profiling_ctx():
@@ -213,7 +213,7 @@ def test_all_engines_and_one_of_them_report_once(
         run(engine)
         run(derived)
     assert messages(caplog).count("Query Complete!") == 2
-    assert listeners(engine) == 0  # those of the class are among them
+    assert listeners(engine) == 0  # including the listeners of the class
 
 
 def test_disabling_what_was_not_enabled_does_nothing(engine: Engine) -> None:
@@ -275,7 +275,7 @@ def test_many_rows_are_one_query_each_time_they_are_sent(engine: Engine) -> None
     hooks.detach(engine)
     inserts = [e for e in recorder.ended if e.statement.lower().startswith("insert")]
     assert inserts[0].many
-    # SQLAlchemy sends a thousand rows a statement where it wants rows back.
+    # SQLAlchemy sends a thousand rows per statement if it wants rows back.
     assert len(inserts) == 1 + 3
     assert all(e.seconds is not None and e.error is None for e in recorder.ended)
 

@@ -1,4 +1,4 @@
-"""The recorder against a real server: every execution once, with its line, and nothing left."""
+"""The recorder on a real server: each execution once, with its line, and no leftovers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_fetching_is_timed_where_the_server_hands_rows_out(engine: Engine) -> No
 
 def test_nothing_is_left_when_it_ends(engine: Engine) -> None:
     pool, dialect = engine.pool, engine.dialect
-    run_once(engine)  # the dialect learns what the server can do
+    run_once(engine)  # the dialect detects the server's features
     before = {"pool": vars(pool).copy(), "dialect": vars(dialect).copy()}
     with Recorder(engine) as recorder:
         run_once(engine)
@@ -120,7 +120,7 @@ def test_a_second_recorder_of_one_engine_is_refused(engine: Engine) -> None:
             connection.execute(sa.text("SELECT 1"))
     assert len(recorder.log) == 1
     with Recorder(engine):
-        """The first is gone."""
+        """The first recorder is gone."""
 
 
 def test_what_is_no_engine_is_refused() -> None:
@@ -321,7 +321,7 @@ def test_many_statements_are_kept_in_little_memory(engine: Engine) -> None:
         tracemalloc.stop()
     assert len(recorder.log) == count + 1
     assert len(recorder.log.keys) == 2
-    assert grown < 150 * count  # a million in 150 MB
+    assert grown < 150 * count  # a million take 150 MB
 
 
 def test_long_statements_are_not_kept(engine: Engine) -> None:
@@ -336,7 +336,7 @@ def test_long_statements_are_not_kept(engine: Engine) -> None:
         tracemalloc.stop()
     assert {key.fingerprint for key in recorder.log.keys} == {"SELECT length(?)"}
     assert len(recorder.log) == count + 1
-    assert most < 40 * size  # the few that are looked at again, not 200
+    assert most < 40 * size  # the few that are examined again, not all 200
 
 
 def test_statements_of_ever_new_kinds_are_counted_together_in_the_end(

@@ -1,4 +1,4 @@
-"""The recorder in a crowd; ``make bench ARGS=profiler`` does the same to 100,000 statements."""
+"""The recorder under load; ``make bench ARGS=profiler`` does this with 100,000 statements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATEMENTS = 4_000
 
 @pytest.mark.unpooled("asyncpg keeps prepared statements")
 def test_threads_and_tasks_at_once_are_counted_exactly_and_leave_nothing(empty_db: str) -> None:
-    """With errors and cancellations among them, in a process of its own, twice."""
+    """The load includes errors and cancellations, and runs twice in a separate process."""
     assert (THREADS, TASKS) == (32, 200)
     command = [sys.executable, "-m", "tests.bench.crowd", empty_db, str(STATEMENTS)]
     done = subprocess.run(

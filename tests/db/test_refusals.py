@@ -1,4 +1,4 @@
-"""Connections that a server refuses: told apart whatever language it speaks."""
+"""Connections refused by a server, told apart in any language that it speaks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ADMIT = "\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class Admin:
-    """A superuser of a server, with a role and a database to refuse connections to."""
+    """A superuser of a server, with a role and a database that can be refused."""
 
     def __init__(self, address: str):
         self._url = make_url(address)

@@ -28,7 +28,7 @@ ABCDE = {"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}
 
 @dataclass(frozen=True)
 class Bench:
-    """A database for all tests of this module; each makes groups of its own."""
+    """A database for all tests of this module; each test creates its own groups."""
 
     lab: Lab
     database: Database
@@ -129,7 +129,7 @@ def test_no_transaction_is_open_between_plan_and_write(bench: Bench, group: int)
         "WHERE datname = current_database() AND application_name = 'renames'"
     )
     with planned(bench.database, group, requests([("A", "9")] * 1)) as (run, _plan):
-        next(run.rows())  # the rest is not asked for
+        next(run.rows())  # leaves the rest unread
         with bench.lab.engine.connect() as other:
             assert set(other.scalars(sa.text(query))) == {"idle"}
 
@@ -224,7 +224,7 @@ def test_connection_killed_before_the_commit(bench: Bench, group: int, undo: Pat
 
 @dataclass
 class Way:
-    """A database at the end of a line that breaks at the commit."""
+    """A database behind a proxy that breaks the connection at the commit."""
 
     line: Line
     database: Database
@@ -279,7 +279,7 @@ def test_nobody_left_to_ask(
         assert connection.scalar(status, {"id": caught.value.transaction}) == "committed"
 
 
-# Changes meanwhile
+# Concurrent changes
 
 
 def renamed(bench: Bench, group: int) -> None:
@@ -340,7 +340,7 @@ def test_change_meanwhile_is_a_conflict(
     undo: Path,
 ) -> None:
     first = [("A", "2"), ("B", "1")] if last == "3" else [("A", "8"), ("B", "7")]
-    rows = [*first, ("C", "9"), ("D", "4")]  # the last is so already
+    rows = [*first, ("C", "9"), ("D", "4")]  # the last is unchanged
     with planned(bench.database, group, requests(rows)) as (run, plan):
         assert (plan.to_change, plan.already) == (3, 1)
         happens(bench, group)
@@ -381,7 +381,7 @@ def test_only_the_rows_themselves_are_locked(bench: Bench, group: int, undo: Pat
     def try_all() -> None:
         write(other, "A")
         write(group, "E")
-        for lab in ("A", "D"):  # one that changes, and one that is so already
+        for lab in ("A", "D"):  # one that changes, and one that is unchanged
             with pytest.raises(OperationalError, match="lock timeout"):
                 write(group, lab)
 
@@ -426,7 +426,7 @@ def test_second_run_on_a_group_waits_for_the_first(
     assert not (tmp_path / "second.csv").exists()
 
 
-# Against a plain account of the rules
+# Against a simple model of the rules
 
 LABS, PUBLICS = [*ABCDE, "unknown"], [*ABCDE.values(), "6", "7"]
 ANY_ROWS = st.lists(st.tuples(st.sampled_from(LABS), st.sampled_from(PUBLICS)), max_size=7)
@@ -439,7 +439,7 @@ MEANWHILE = st.dictionaries(st.sampled_from("ABCDE"), st.sampled_from(["6", "7",
 
 
 def expected_problems(names: Mapping[str, str], rows: Sequence[Row]) -> set[tuple[int, str]]:
-    """Line and column of what stands in the way."""
+    """Return the line and column of each expected problem."""
     freed = {lab for lab, public in rows if lab in names and names[lab] != public}
     found = set()
     for line, (lab, public) in enumerate(rows, start=2):
@@ -455,7 +455,7 @@ def expected_problems(names: Mapping[str, str], rows: Sequence[Row]) -> set[tupl
 def expected_undo(
     names: Mapping[str, str], wrote: Sequence[tuple[str, str, str]]
 ) -> tuple[dict[str, str], set[str]]:
-    """How it ends, and which samples are left alone."""
+    """Return the names after the undo, and the samples that it skips."""
     rows = {lab: old for lab, new, old in wrote if names[lab] in {new, old}}
     while True:
         freed = {lab for lab, old in rows.items() if names[lab] != old}
@@ -509,7 +509,7 @@ def test_plan_write_and_undo_are_what_the_rules_say(
 
 
 def test_long_chain_that_cannot_be_undone_is_found_quickly(bench: Bench) -> None:
-    """Each waits for the name of the one before, and the first one's is held by somebody else."""
+    """Each sample waits for the name of the one before, and another sample holds the first's."""
     count = 20_000
     held = {f"L{n}": f"P{n + 1}" for n in range(count)}
     group = bench.lab.group({**held, "other": "P0"})

@@ -1,7 +1,7 @@
 """The schema that the migrations build is the live service's, down to the last name.
 
-What the live service has is recorded in ``tests/contract/schema.json``; what the migrations made
-is read from PostgreSQL's own catalogue.
+The live schema is recorded in ``tests/contract/schema.json``; the migrated one is read from
+PostgreSQL's own catalog.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = """
     ORDER BY c.relname, a.attnum
 """
 
-# PostgreSQL 18 lists NOT NULL here too (contype n); the columns say that already.
+# PostgreSQL 18 lists NOT NULL here, too (contype n); the columns already say that.
 CONSTRAINTS = """
     SELECT c.relname, k.contype, k.conname AS name, k.confupdtype AS on_update,
            k.confdeltype AS on_delete, k.condeferrable AS deferrable, k.convalidated AS validated,
@@ -92,7 +92,7 @@ def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def tables(connection: Connection) -> dict[str, dict[str, Any]]:
-    """The tables, in the contract's words."""
+    """Return the tables in the contract's format."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows(connection, COLUMNS):
         table = found.setdefault(
@@ -240,7 +240,7 @@ def test_taken_back_and_made_again_it_is_the_same(migrated_db: str) -> None:
 
 
 def test_models_alone_would_make_the_same_tables(empty_db: str) -> None:
-    """The models are exact too, where `check` compares only a part: names, order, sequences."""
+    """The models are also exact where `check` compares only a part: names, order, sequences."""
     engine = sa.create_engine(empty_db, poolclass=NullPool)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA aspen")

@@ -1,4 +1,4 @@
-"""What the database and the role say of a session counts."""
+"""Settings of the database and the role apply to a session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_time
 
 @pytest.fixture
 def set_for_database(seeded: Database) -> str:
-    """Stricter, equal and looser settings of a database; its name."""
+    """Apply stricter, equal, and looser settings to a database, and return its name."""
     url = seeded.url.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg2.connect(url)
     connection.autocommit = True

@@ -1,4 +1,4 @@
-"""Every engine of the process, recorded together."""
+"""Recording of every engine in the process at once."""
 
 from __future__ import annotations
 

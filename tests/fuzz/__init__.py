@@ -1,1 +1,1 @@
-"""Made-up mappings and files by the thousand, held against plain accounts of the rules."""
+"""Generated mappings and files by the thousand, checked against simple models of the rules."""

@@ -23,7 +23,7 @@ _LARGE_MB = 8
 
 
 def main() -> int:
-    """Run it; 1 where a case fails."""
+    """Run the campaign; return 1 if a case fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000, help="how many mappings, and files")
     parser.add_argument("--seed", type=int, default=1)
@@ -44,7 +44,7 @@ def _timed(what: str, work: Callable[[], str]) -> bool:
     began, failure, cases = time.monotonic(), "", ""
     try:
         cases = work()
-    except Exception:  # noqa: BLE001 - whatever it is, it is a finding
+    except Exception:  # noqa: BLE001 - any exception is a finding
         failure = traceback.format_exc()
     seconds = time.monotonic() - began
     sys.stdout.write(f"| {what} | {cases} | {seconds:.0f} | {int(bool(failure))} |\n{failure}")

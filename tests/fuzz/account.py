@@ -1,4 +1,4 @@
-"""A plain account of what a bulk update of several columns does, one sample after the other."""
+"""A simple model of a bulk update of several columns, one sample after another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ UNIQUE = ("private_identifier", "public_identifier")
 
 Sample = dict[str, Value]
 State = dict[int, Sample]
-"""What each sample holds, by its id."""
+"""The values of each sample, by ID."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a file: what finds the sample, and what shall be."""
+    """One row of a file: the key of a sample, and its new values."""
 
     line: int
     key: str
@@ -25,14 +25,14 @@ class Row:
 
 @dataclass
 class Account:
-    """What becomes of a file.
+    """The expected result of a file.
 
     Attributes:
         state: The samples.
-        genomeless: The ids of those that cannot have a sequencing date.
-        key: What finds samples: ``id`` or a unique column.
+        genomeless: The IDs of samples that cannot have a sequencing date.
+        key: The column that identifies samples: ``id`` or a unique column.
         rows: The rows of the file.
-        places: What each text for a location means; others mean nothing.
+        places: The meaning of each text for a location; other texts have none.
     """
 
     state: State
@@ -45,7 +45,7 @@ class Account:
         self.found = {row.line: self._find(row) for row in self.rows}
 
     def problems(self) -> set[tuple[int, str]]:
-        """Line and column of what stands in the way."""
+        """Return the line and column of each problem."""
         return {
             *self._unknown(),
             *self._repeated(),
@@ -54,7 +54,7 @@ class Account:
         }
 
     def outcome(self) -> State:
-        """What the samples hold in the end."""
+        """Return the samples after the update."""
         state = {number: dict(sample) for number, sample in self.state.items()}
         for row in self.rows:
             number = self.found[row.line]
@@ -63,7 +63,7 @@ class Account:
         return state
 
     def changed(self) -> int:
-        """How many rows change their sample."""
+        """Return the number of samples that change."""
         then = self.outcome()
         return sum(
             then[number] != self.state[number] for number in set(self.found.values()) if number
@@ -78,7 +78,7 @@ class Account:
         return self._renamed(row)
 
     def _renamed(self, row: Row) -> int | None:
-        """The sample that bears the row's new name, and is wholly as the row says."""
+        """Return the sample that already has the row's new name and all of its other values."""
         name = row.values.get(self.key)
         if name is None or any(other.key == name for other in self.rows):
             return None
@@ -139,12 +139,12 @@ class Account:
 
 @dataclass
 class Undo:
-    """What becomes of an undo, after others have changed samples, too.
+    """The expected result of an undo, after others have changed samples, too.
 
     Attributes:
-        before: The samples before the run that is taken back.
-        wrote: What it wrote.
-        now: The samples now.
+        before: The samples before the run that is undone.
+        wrote: The samples as the run wrote them.
+        now: The current samples.
     """
 
     before: State
@@ -152,7 +152,7 @@ class Undo:
     now: State
 
     def outcome(self) -> tuple[State, set[int]]:
-        """What the samples hold in the end, and which of them are left alone."""
+        """Return the samples after the undo, and the ones that it skips."""
         rows = {
             number: {c: v for c, v in sample.items() if self.wrote[number][c] != v}
             for number, sample in self.before.items()
@@ -172,7 +172,7 @@ class Undo:
         return any(now[column] not in {old, wrote[column]} for column, old in row.items())
 
     def _stuck(self, going: Mapping[int, Sample]) -> Iterator[int]:
-        """Those that want what a sample keeps which is no part of the undo any more."""
+        """Yield the samples that want a value kept by a sample outside the undo."""
         for column in UNIQUE:
             freed = {
                 number
@@ -190,5 +190,5 @@ class Undo:
 
 
 def cells(row: Row, columns: Iterable[str]) -> tuple[Cell, ...]:
-    """What a row says of each column, as a request has it."""
+    """Return a row's cell for each column, as in a request."""
     return tuple(row.values.get(column, KEEP) for column in columns)

@@ -1,4 +1,4 @@
-"""Made-up files of several columns, planned, applied and undone, against a plain account of it."""
+"""Generated files of several columns, planned, applied, and undone, checked against a model."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ SELECT s.id, s.private_identifier, s.public_identifier, s.collection_date::text 
  WHERE s.submitting_group_id = :group ORDER BY s.id
 """
 
-# A row means a sample by its place in the group, and wants what the sample at some place is called
-# by then; beyond the last place nobody is called so.
+# A row refers to a sample by its place in the group, and wants the current name of the sample at
+# another place; beyond the last place, no sample has such a name.
 _PLACES, _WANTED = st.integers(0, 5), st.integers(0, 6)
 _DAYS = st.sampled_from(["2023-05-17", "2023-05-20", "2024-02-29"])
 _OTHERS = st.fixed_dictionaries(
@@ -70,7 +70,7 @@ _ANY = st.lists(st.tuples(_PLACES, _NAMED, _OTHERS), max_size=6)
 
 @st.composite
 def _shuffled(draw: st.DrawFn) -> list[Drawn]:
-    """Some samples pass their names on among themselves; most of it can be written."""
+    """Draw rows in which some samples exchange names; most of them can be written."""
     places = sorted(draw(st.sets(st.integers(0, 4), min_size=1)))
     rows: list[Drawn] = [(place, {}, draw(_OTHERS)) for place in places]
     for column in draw(st.sets(st.sampled_from(UNIQUE))):
@@ -87,17 +87,17 @@ MEANWHILE = st.dictionaries(
 
 
 class ChangesCase:
-    """A group to try files on, one after the other.
+    """A group to test files on, one after another.
 
     Args:
         lab: The database.
         database: The same, as the program opens it.
-        folder: Where undo files go.
+        folder: The folder for undo files.
 
     Attributes:
-        plans: How many files were planned.
-        outcomes: How many of them were written.
-        undone: How many of these were taken back.
+        plans: The number of files planned.
+        outcomes: The number of files written.
+        undone: The number of files undone.
     """
 
     def __init__(self, lab: Lab, database: Database, folder: Path):
@@ -110,7 +110,7 @@ class ChangesCase:
         self.plans = self.outcomes = self.undone = 0
 
     def check(self, drawn: list[Drawn], key: str, meanwhile: Any) -> None:
-        """Plan a file, write and undo it where that can be; all of it must be as the rules say."""
+        """Plan a file, write and undo it if possible, and check all of that against the model."""
         state, genomeless = self._state()
         rows = [
             Row(line, self._key(state, key, place), {**self._names(state, names), **others})
@@ -161,7 +161,7 @@ class ChangesCase:
         self.undone += 1
 
     def _disturb(self, state: State, meanwhile: Any) -> None:
-        """What somebody else does between a run and its undo."""
+        """Change samples between a run and its undo, as a concurrent user would."""
         for place, values in meanwhile.items():
             number = list(state)[place]
             for column, value in values.items():
@@ -180,7 +180,7 @@ class ChangesCase:
             )
         try:
             self._lab.execute(target, id=number, value=value)
-        except sa.exc.IntegrityError:  # somebody has that name already
+        except sa.exc.IntegrityError:  # another sample has that name
             assert column == "public_identifier"
 
     def _key(self, state: State, key: str, place: int) -> str:
@@ -205,17 +205,17 @@ class ChangesCase:
 
 
 def campaign(case: ChangesCase, cases: int, seed: int | None = None) -> None:
-    """Check so many files.
+    """Check the given number of files.
 
     Raises:
-        AssertionError: One of them did not end as the rules say.
+        AssertionError: A result differs from the rules.
     """
 
     @settings(
         max_examples=cases,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.explain],  # the group moves on: a smaller case is another one
+        phases=[Phase.generate, Phase.explain],  # the group keeps changing, so cases cannot shrink
         suppress_health_check=list(HealthCheck),
     )
     @given(drawn=ROWS, key=st.sampled_from(list(KEYS)), meanwhile=MEANWHILE)
@@ -227,6 +227,6 @@ def campaign(case: ChangesCase, cases: int, seed: int | None = None) -> None:
 
 @contextmanager
 def database_of_its_own() -> Iterator[ChangesCase]:
-    """A migrated database on a server that is started for it."""
+    """Yield a migrated database on a server that is started for it."""
     with server_of_its_own() as (lab, database, folder):
         yield ChangesCase(lab, database, folder)

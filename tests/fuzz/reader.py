@@ -1,4 +1,4 @@
-"""Random bytes and damaged tables at the reader of mappings."""
+"""Random bytes and damaged tables, given to the reader of mappings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aspencli.services.mapping import read_mapping
 from aspencli.services.stored_text import LONGEST
 from aspencli.services.tables import open_table
 
-SLOWEST_S = 10.0  # for some kilobytes; a hang takes longer
+SLOWEST_S = 10.0  # for a few kilobytes; a hang takes longer
 LARGEST_MB = 64  # of memory, for a file of any size: the longest line, and its text
 _HEADER = b"private_identifier,public_identifier"
 _ENDS = [b"\n", b"\r\n", b"\r"]
@@ -64,10 +64,10 @@ FILES = st.one_of(BYTES, DAMAGED, DAMAGED, _RECODED, _PACKED, _ARCHIVE)
 
 
 def read_whole(path: Path) -> tuple[int, int]:
-    """Read a file as a mapping: the number of good rows, and of faults.
+    """Read a file as a mapping; return the number of good rows and the number of faults.
 
     Raises:
-        AssertionError: It took too long, or let something through that is no identifier.
+        AssertionError: It took too long, or accepted something that is not an identifier.
     """
     faults: list[Fault] = []
     rows, began = 0, time.monotonic()
@@ -90,7 +90,7 @@ def _is_control(char: str) -> bool:
 
 
 def write_large(path: Path, megabytes: int, chance: Random) -> None:
-    """A file of one odd piece over and over."""
+    """Write a file that repeats one odd piece."""
     alphabet = chance.choice([b'a,"\n', b'"\n,', b"a", b"a,", b'a"', b"\n", bytes(range(256))])
     piece = bytes(chance.choice(alphabet) for _ in range(chance.randrange(1, 400)))
     head = chance.choice([_HEADER + b"\n", b""])
@@ -101,7 +101,7 @@ def write_large(path: Path, megabytes: int, chance: Random) -> None:
 
 
 def peak_of_reading(path: Path) -> float:
-    """The most memory that reading a file as a mapping takes, in MiB; faults are not kept."""
+    """Return the peak memory of reading a file as a mapping, in MiB, without keeping faults."""
     tracemalloc.start()
     try:
         with open_table(str(path)) as source:

@@ -1,4 +1,4 @@
-"""Made-up mappings, planned and applied on a real PostgreSQL, against a plain account of it."""
+"""Generated mappings, planned and applied on a real PostgreSQL, checked against a model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ ROWS = st.one_of(ANY_ROWS, SHUFFLED, SHUFFLED)  # most of the valid ones are per
 
 
 class Case:
-    """A group to try mappings on, one after the other.
+    """A group to test mappings on, one after another.
 
     Args:
         lab: The database.
         database: The same, as the program opens it.
-        undo: Where undo files go.
+        undo: The path for undo files.
 
     Attributes:
-        plans: How many mappings were planned.
-        outcomes: How many of them were written.
+        plans: The number of mappings planned.
+        outcomes: The number of mappings written.
     """
 
     def __init__(self, lab: Lab, database: Database, undo: Path):
@@ -44,7 +44,7 @@ class Case:
         self.outcomes = 0
 
     def check(self, rows: list[Row]) -> None:
-        """Plan a mapping, and write it where it can be; both must be what the rules say."""
+        """Plan a mapping, write it if possible, and check both results against the rules."""
         names = self._names
         with planned(self._database, self._group, requests(rows)) as (run, plan):
             self.plans += 1
@@ -56,24 +56,24 @@ class Case:
             assert plan.to_change == sum(names[lab] != public for lab, public in rows)
             assert plan.already == len(rows) - plan.to_change
             run.apply(undo_into(self._undo))
-        # What a group is named after one mapping is what the next one begins with.
+        # Each mapping starts from the names that the previous one left.
         self._names = self._lab.names(self._group)
         assert self._names == names | dict(rows)
         self.outcomes += 1
 
 
 def campaign(case: Case, cases: int, seed: int | None = None) -> None:
-    """Check so many mappings.
+    """Check the given number of mappings.
 
     Raises:
-        AssertionError: One of them did not end as the rules say.
+        AssertionError: A result differs from the rules.
     """
 
     @settings(
         max_examples=cases,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.explain],  # the group moves on: a smaller case is another one
+        phases=[Phase.generate, Phase.explain],  # the group keeps changing, so cases cannot shrink
         suppress_health_check=list(HealthCheck),
     )
     @given(rows=ROWS)
@@ -85,17 +85,17 @@ def campaign(case: Case, cases: int, seed: int | None = None) -> None:
 
 @contextmanager
 def database_of_its_own() -> Iterator[Case]:
-    """A migrated database on a server that is started for it."""
+    """Yield a migrated database on a server that is started for it."""
     with server_of_its_own() as (lab, database, folder):
         yield Case(lab, database, folder / "undo.csv")
 
 
 @contextmanager
 def server_of_its_own() -> Iterator[tuple[Lab, Database, Path]]:
-    """A server that is started for a campaign, with a migrated database; and a folder."""
+    """Start a server for a campaign; yield a migrated database on it, and a folder."""
     with tempfile.TemporaryDirectory(prefix="aspen-fuzz-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # the server's account passes through
+        folder.chmod(0o711)  # the server's account needs to pass through
         try:
             server = Server(folder)
             address = server.url(server.create())

@@ -1,4 +1,4 @@
-"""No file makes the reader fail in an unforeseen way, hang, or fill the memory."""
+"""No file makes the reader crash, hang, or run out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A quick share of the made-up mappings; ``make fuzz`` has them by the ten thousand."""
+"""A quick sample of the generated mappings; ``make fuzz`` runs tens of thousands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz.renames import Case, campaign
 def test_plan_and_outcome_are_what_the_rules_say(migrated_db: str, tmp_path: Path) -> None:
     database = Database(migrated_db, application_name="fuzz", writable=True)
     case = Case(Lab(migrated_db, tmp_path), database, tmp_path / "undo.csv")
-    campaign(case, 80, seed=1)  # chance must not decide how many are written
+    campaign(case, 80, seed=1)  # a fixed seed, so that enough of them are written
     database.dispose()
     assert case.plans >= 80
     assert case.outcomes > 10

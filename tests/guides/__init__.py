@@ -1,1 +1,1 @@
-"""Guides whose outputs are real: ``python -m tests.guides`` writes them, a test tells drift."""
+"""Guides with real output: ``python -m tests.guides`` updates it, and a test detects drift."""

@@ -1,4 +1,4 @@
-"""``make guides``: writes what the commands of the guides show now."""
+"""``make guides``: updates the guides with the current output of their commands."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.guides.session import PROFILING, replayed
 
 
 def main() -> int:
-    """Write them."""
+    """Update the guides."""
     with tempfile.TemporaryDirectory(prefix="aspen-guides-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder / "data")
         try:
             cluster.up()

@@ -1,7 +1,7 @@
-"""What a guide has its reader type, and what that shows.
+"""The commands in a guide, and the output that they show.
 
 A block of Python that is called ```` ```python slow.py ```` is a file of that name. In a block
-whose first line is ``    $ command``, the lines up to the next command are what it shows on a
+whose first line is ``    $ command``, the lines up to the next command are its output on a
 terminal of 96 columns.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pexpect
 
 PROFILING = Path(__file__).parents[2] / "docs" / "guides" / "profiling.md"
-_WIDTH = 96  # from 100 on, which columns are shown depends on how wide the figures are
+_WIDTH = 96  # from 100 on, the width of the figures decides which columns are shown
 _INDENT, _PROMPT = "    ", "    $ "
 _FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
 _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
@@ -33,12 +33,12 @@ _MOVING = (
     ),
     (re.compile(r"(?<=of )\d+(?= statements)"), "N"),
     (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
-    (re.compile(r"\b\d{2,} s\b"), "N s"),  # the same from 10 s on
+    (re.compile(r"\b\d{2,} s\b"), "N s"),  # times of 10 s or more
     (re.compile(r"\b\d{1,3}%"), "N%"),
     (re.compile(r"^(?:better|worse|same) "), "same "),
-    # A line of the service moves with every change of its source.
+    # Line numbers in the service change with its source.
     (re.compile(r"\b(admission|authz|streaming)\.py:\d+"), r"\1.py:N"),
-    # Columns are as wide as their numbers let them be.
+    # Column widths depend on the numbers in the columns.
     (re.compile(r"(SELECT|UPDATE) .*…$"), r"\1 …"),
     (re.compile(r"\S*…"), "…"),
     (re.compile(r" {2,}"), "  "),
@@ -47,12 +47,12 @@ _TIMEOUT_S = 120
 
 
 def replayed(text: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """The same guide with what its commands show now.
+    """Return the guide with the current output of its commands.
 
     Args:
         text: The guide.
-        folder: Where its files lie and its commands run; emptied for each block of commands.
-        environment: What names the database.
+        folder: The folder for its files and commands; emptied for each block of commands.
+        environment: The variables that name the database.
     """
     show = _shower(folder, environment)
     files: list[tuple[int, str, str]] = [
@@ -108,7 +108,7 @@ def _shower(folder: Path, environment: Mapping[str, str]) -> Callable[[str], str
 
 
 def steady(text: str) -> list[str]:
-    """A guide without what differs from run to run; each table in one order."""
+    """Return the lines of a guide, sorted, without anything that varies from run to run."""
     lines = []
     for line in text.splitlines():
         shown = _PARTS.sub("(where the time went)", line.strip()) if line.startswith(" ") else line

@@ -1,6 +1,6 @@
-"""That the guide to a database in trouble shows what its commands show.
+"""The guide to a database in trouble, compared with the output of its commands.
 
-``<!-- scene: NAME -->`` on the page stands where the database comes into another kind of trouble.
+``<!-- scene: NAME -->`` on the page marks where the database gets into another kind of trouble.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.conftest import GIVEN_SERVER, Server, cli_environment, migrate, seed
 from tests.guides.session import replayed, steady
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/diagnostics.md"
-REWRITE = os.environ.get("ASPEN_REWRITE_GUIDES")  # now: tests have no such variables
+REWRITE = os.environ.get("ASPEN_REWRITE_GUIDES")  # read here, because tests have no such variables
 SCENE = re.compile(r"(?=<!-- scene: \w+ -->)")
-TOLD = ("12644", "12646", "12687")  # what the page calls the processes
+TOLD = ("12644", "12646", "12687")  # the PIDs on the page
 WORN = """
 CREATE TABLE aspen.import_buffer (id int PRIMARY KEY, line text NOT NULL)
     WITH (autovacuum_enabled = off);
@@ -36,12 +36,12 @@ CREATE INDEX ix_number_again ON aspen.import_rows (number);
 VACUUM ANALYZE
 """
 DEAD = "SELECT 1 FROM pg_stat_all_tables WHERE relname = 'import_buffer' AND n_dead_tup > 0"
-# A queue that is older than 30 seconds would be a problem.
+# A queue older than 30 seconds would be reported as a problem.
 END_OTHERS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()
     AND pid <> pg_backend_pid() AND backend_type = 'client backend';
 """
-# What others have waited for is forgotten: how long that was differs each time.
+# Reset the statistics, because other statements waited for a different time in each run.
 SLOW = """
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 SELECT pg_stat_statements_reset(0, oid, 0) FROM pg_database WHERE datname = current_database();
@@ -51,13 +51,13 @@ SELECT pg_sleep(1.1)
 
 @pytest.fixture
 def alone() -> Iterator[Database]:
-    """The seeded database, on a server of its own.
+    """Yield the seeded database on a separate server.
 
-    On one that others use, theirs would push its statements out of what the server counts.
+    On a shared server, other statements would evict its statements from the statistics.
     """
     with tempfile.TemporaryDirectory(prefix="aspen-guide-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         try:
             server = Server(folder)
             address = server.url(server.create())
@@ -80,15 +80,15 @@ def site(
 
 
 def worn_with_a_queue(site: TroubledSite) -> list[str]:
-    """A bloated table, a duplicate index, a foreign key without one; and who waits in it."""
+    """Create a bloated table, a duplicate index, a foreign key without an index, and a queue."""
     site.sql(WORN)
-    # Again, for the count of the dead rows may come after the first one.
+    # Repeat, because the count of dead rows may arrive after the first VACUUM.
     site.wait_for(lambda: not site.sql("VACUUM aspen.import_buffer") and not site.sql(DEAD))
     return queue(site)
 
 
 def queue(site: TroubledSite) -> list[str]:
-    """Somebody forgot a transaction, and others queue behind it; their processes."""
+    """Leave a transaction open with others queued behind it, and return their PIDs."""
     rename = "UPDATE aspen.samples SET public_identifier = 'x' WHERE id = 1"
     first = site.session("night import", rename)
     second = site.session("console", "UPDATE aspen.groups SET address = 'x' WHERE id = 1")

@@ -1,4 +1,4 @@
-"""That the guides show what their commands show."""
+"""The guides, compared with the output of their commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Homes for servers of a test's own, and ways to work on them from other processes."""
+"""Home directories for a test's own servers, and ways to use them from other processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from local.postgres import Cluster
 
-# Waiting for the disk is not what these tests are about.
+# These tests do not need data to be safe on disk.
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 _PREAMBLE = f"""
 import os, pwd, signal, sys
@@ -28,7 +28,7 @@ from local.postgres import Cluster
 from local.prepare import prepare
 cluster = Cluster(Path(sys.argv[1]), settings={FAST!r})
 """
-# Loaded before: the interpreter may lie where nobody else can read.
+# Imported first, because other accounts may not be able to read the interpreter's files.
 _AS_NOBODY = """
 import migrations.runner
 nobody = pwd.getpwnam("nobody")
@@ -42,7 +42,7 @@ Script = Callable[..., "subprocess.Popen[str]"]
 
 
 def make_home(name: str = "home") -> Path:
-    """A folder that every account can pass through, which pytest's own are not."""
+    """Return a folder that every account can pass through, unlike pytest's own."""
     top = Path(tempfile.mkdtemp(prefix="aspen-local-"))
     top.chmod(0o711)
     home = top / name
@@ -69,7 +69,7 @@ def cluster(home: Path) -> Cluster:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Cluster]:
-    """A running server for the tests of a module that leave it as it was."""
+    """Yield a running server for tests of a module that leave it unchanged."""
     home = make_home()
     cluster = Cluster(home, settings=FAST)
     cluster.up()
@@ -79,7 +79,7 @@ def shared() -> Iterator[Cluster]:
 
 @pytest.fixture
 def run_script() -> Iterator[Script]:
-    """Begins a piece of Python in a process of its own, where ``cluster`` is a home's server."""
+    """Yield a function that runs Python in a process, with ``cluster`` as the home's server."""
     begun: list[subprocess.Popen[str]] = []
 
     def run(home: Path, script: str, *, as_nobody: bool = False) -> subprocess.Popen[str]:
@@ -103,7 +103,7 @@ def run_script() -> Iterator[Script]:
 
 
 def query(address: str, statement: str) -> Any:
-    """The first value of a statement, run by itself."""
+    """Run a statement by itself, and return its first value."""
     url = make_url(address)
     connection = psycopg2.connect(
         host=url.host,

@@ -1,4 +1,4 @@
-"""Makes a database count as one that the deployment of a home has created."""
+"""A helper that marks a database as created by the deployment of a home directory."""
 
 from __future__ import annotations
 

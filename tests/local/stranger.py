@@ -1,8 +1,8 @@
-"""What a second account on this machine tries against a deployment: ``python stranger.py UID``.
+"""Attacks of a second account on a deployment: ``python stranger.py UID``.
 
-It reads the ports, the folder and the processes' numbers (JSON) from standard input, tries
-everything first as it is, then as that user, and writes each attempt with what came of it. It is a
-program of its own, so that nothing that the tests know can help it.
+It reads the ports, the folder, and the PIDs (JSON) from standard input, tries everything first as
+the current user and then as that one, and writes each attempt with its outcome. It is a separate
+program, so that nothing that the tests know can help it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from botocore.exceptions import ClientError
 
 HTTP = httpx.Client(trust_env=False)
 GOT = "GOT"
-"""How the outcome of an attempt that succeeded begins."""
+"""The prefix of the outcome of a successful attempt."""
 
 
 def attempts(
     ports: dict[str, int], home: str, pids: list[int], clients: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Each attempt, and what came of it."""
+    """Yield each attempt and its outcome."""
     yield from _aws(f"http://127.0.0.1:{ports['aws']}", clients)
     yield from _postgres(ports["postgres"])
     yield from _identity(f"http://127.0.0.1:{ports['identity']}")
@@ -41,7 +41,7 @@ def attempts(
 
 
 def clients_of(url: str) -> dict[str, Any]:
-    """Clients of AWS, made while the library's own files can be read."""
+    """Return AWS clients, created while the library's own files are readable."""
     return {
         service: boto3.client(
             service,
@@ -146,7 +146,7 @@ if __name__ == "__main__":
     told = json.load(sys.stdin)
     uid = int(sys.argv[1])
     clients = clients_of(f"http://127.0.0.1:{told['ports']['aws']}")
-    # Everything once as ourselves: what Python loads on the way may be closed to others.
+    # Run everything once as ourselves: modules that Python loads later may be unreadable.
     tried = {"own": [*attempts(told["ports"], told["home"], told["pids"], clients)]}
     os.setgroups([])
     os.setgid(uid)

@@ -83,8 +83,8 @@ def test_unreachable_program_files_are_copied_whole(tmp_path: Path, home: Path) 
     hidden = find_binaries(environ={"ASPEN_PG_BINDIR": str(bindir)})
     account = server_account(home / "none")
     copied = reachable_binaries(hidden, account, root=home)
-    assert reachable_binaries(hidden, account, root=home) == copied  # made once
-    # initdb finds its library relative to itself.
+    assert reachable_binaries(hidden, account, root=home) == copied  # copied only once
+    # initdb locates its library relative to itself.
     done = subprocess.run(
         [copied.program("initdb"), "--version"],
         capture_output=True,

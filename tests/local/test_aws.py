@@ -56,7 +56,7 @@ TREE = ("genepi-db-data", "phylo_runs/1/tree.json", b'{"version": "v2"}')
 
 @dataclass
 class StandIn:
-    """A running one."""
+    """A running stand-in."""
 
     folder: Path
     address: str
@@ -74,7 +74,7 @@ class StandIn:
                 "region_name": REGION,
                 "aws_access_key_id": self.credentials.access_key,
                 "aws_secret_access_key": self.credentials.secret_key,
-                # boto3 alone still presigns in the way that newer regions refuse.
+                # By default, boto3 presigns in a way that newer regions refuse.
                 "config": Config(signature_version="s3v4" if service == "s3" else None),
                 **changes,
             },
@@ -125,7 +125,7 @@ def test_the_secret_tells_how_the_service_is_configured(stand_in: StandIn) -> No
     assert config["AUTH0_CLIENT_ID"] == "aspencli-local"
     assert config["S3_db_bucket"] in BUCKETS
     assert len(config["FLASK_SECRET"]) >= 32
-    assert all(config.values())  # the service takes an empty value for an absent one
+    assert all(config.values())  # the service treats an empty value as missing
 
 
 def test_each_job_has_its_parameter_and_can_be_started(stand_in: StandIn) -> None:
@@ -188,7 +188,7 @@ def test_a_content_of_ones_own(tmp_path: Path) -> None:
     assert read_content(tmp_path) == own
 
 
-# Who may use it
+# Access
 
 
 def test_the_secret_names_no_superuser(stand_in: StandIn) -> None:
@@ -271,7 +271,7 @@ def signed(
     sent: str | None = None,
     service: str = "secretsmanager",
 ) -> httpx.Response:
-    """A request with a valid signature; other headers and another body are added afterwards."""
+    """Sign a request, replace its headers and body as given, and send it."""
     wanted = {**SECRET_HEADERS, **({"Host": host} if host else {})}
     request = AWSRequest("POST", f"{stand_in.address}/", wanted, body)
     keys = stand_in.credentials
@@ -314,7 +314,7 @@ def test_no_web_page_may_use_it(stand_in: StandIn, origin: str) -> None:
 def test_a_signature_is_for_one_request(stand_in: StandIn) -> None:
     assert signed(stand_in, sent='{"SecretId": "genepi-confih"}').status_code == 403
     assert signed(stand_in, headers={"X-Amz-Date": "20200101T000000Z"}).status_code == 403
-    assert signed(stand_in, service="iam").status_code == 403  # what it does not stand in for
+    assert signed(stand_in, service="iam").status_code == 403  # a service that it does not emulate
     s3 = stand_in.client("s3")
     address = s3.generate_presigned_url("get_object", {"Bucket": TREE[0], "Key": TREE[1]})
     assert httpx.get(address, trust_env=False).content == TREE[2]
@@ -347,7 +347,7 @@ def test_the_access_key_is_new_at_each_start_and_aws_tools_read_it(
     assert done.stdout.split()[0] == sorted(BUCKETS)[0]
 
 
-# What it keeps
+# Storage
 
 KEYS = [
     "a",
@@ -364,7 +364,7 @@ KEYS = [
 
 
 def test_objects_outlive_a_kill(tmp_path: Path) -> None:
-    home = tmp_path / "outer" / "home"  # a key that climbs out ends in a folder of this test
+    home = tmp_path / "outer" / "home"  # a key that escapes still ends up in this test's folder
     home.mkdir(parents=True)
     standard_content(home, AROUND).write(home)
     ObjectFolder(home / OBJECTS).put(*TREE)
@@ -419,5 +419,5 @@ def test_the_files_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
     objects.adopt(tmp_path / EARLIER)
     assert [*objects] == [TREE]
     assert not (tmp_path / EARLIER).exists()
-    objects.adopt(tmp_path / EARLIER)  # once is enough
+    objects.adopt(tmp_path / EARLIER)  # a repeat changes nothing
     assert [*objects] == [TREE]

@@ -1,4 +1,4 @@
-"""Which PostgreSQL the local deployment runs on."""
+"""The PostgreSQL installation that the local deployment uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.local.conftest import FAST
 
 
 def _installed() -> list[Binaries]:
-    """The PostgreSQL installations of this machine, one of each major version."""
+    """Return the PostgreSQL installations of this machine, one per major version."""
     found: dict[int, Binaries] = {}
     for bindir, source in binaries._candidates():
         try:

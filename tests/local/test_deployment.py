@@ -1,4 +1,4 @@
-"""The whole deployment: real processes, killed, hung, interrupted, in each other's way."""
+"""The whole deployment: real processes that are killed, hang, are interrupted, or collide."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.local import stranger
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
 from tests.local.identity.lab import Identity, submit
 
-# A service that waits for a busy machine is not hung.
+# A service that waits for a busy machine does not count as hung.
 QUICK = Timing(pause=0.2, check=0.2, hung=8.0, answer=4.0, stop=5.0, watch=0.1)
 ONE = ("identity",)  # the service that starts fastest
 
@@ -63,11 +63,11 @@ def deployment(home: Path) -> Deployment:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """All parts, running, for tests that leave them so."""
-    home = make_home("data")  # so that commands find it below ASPEN_HOME
+    """Yield the deployment with all parts running, for tests that leave it that way."""
+    home = make_home("data")  # so that commands find it under ASPEN_HOME
     whole = deployment_in(home)
     try:
-        # Two that choose their ports at the same moment may choose the same ones.
+        # Two deployments that choose ports at the same moment may choose the same ones.
         with file_lock(tmp_path_factory.getbasetemp().parent / "whole.lock"):
             up = whole.up()
         assert set(up.started) == set(PARTS)
@@ -81,7 +81,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forked() -> Iterator[None]:
-    """Supervisors and their services are forked; those that a command starts are not."""
+    """Fork supervisors and their services, except those that a command starts."""
     with pytest.MonkeyPatch.context() as patch:
         spawn = SimpleNamespace(**{**vars(processes), "spawn_detached": zygote.spawn_detached})
         patch.setattr(supervision, "processes", spawn)
@@ -91,7 +91,7 @@ def _forked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def provider_of(deployment: Deployment) -> Iterator[Identity]:
-    """The deployment's identity provider, as a person meets it."""
+    """Yield the deployment's identity provider, as a user reaches it."""
     folder, port = deployment.state.part("identity"), part(deployment, "identity").port
     provider = Identity(folder, port=port)
     with provider.http:
@@ -103,7 +103,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 120) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.1)  # to look takes 0.05 s of work
+        time.sleep(0.1)  # each check takes 0.05 s of work
     return True
 
 
@@ -112,7 +112,7 @@ def part(deployment: Deployment, name: str) -> PartStatus:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Every process that names the home in its command line or works below it."""
+    """Return every process with the home in its command line."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = " ".join(process.info["cmdline"] or ())
@@ -246,7 +246,7 @@ def fetch_tree(deployment: Deployment) -> dict[str, object]:
     return dict(json.load(s3.get_object(Bucket=bucket, Key=key)["Body"]))
 
 
-# What ends by itself
+# Parts that end unexpectedly
 
 
 @pytest.mark.parametrize("name", ["aws", "identity", "api"])
@@ -261,7 +261,7 @@ def test_a_killed_service_is_told_of_and_started_again(whole: Deployment, name: 
     assert (after.port, after.reason) == (before.port, "it was ended by SIGKILL")
     assert after.last_restart
     assert time.time() - after.last_restart < 60
-    if name == "aws":  # filled anew
+    if name == "aws":  # filled again
         assert fetch_tree(whole)["version"] == "v2"
 
 
@@ -273,7 +273,7 @@ def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> 
     after = part(whole, "postgres")
     assert after.runs
     assert (after.port, after.reason) == (before.port, "its main process ended")
-    assert not whole.up().changed  # whether or not the API has noticed that it is back
+    assert not whole.up().changed  # whether or not the API has noticed the restart
 
 
 def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) -> None:
@@ -337,7 +337,7 @@ def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPa
     everybody = aspencli("local", "logs", "-n", "100000").stdout
     assert re.search(r"^postgres +\| .*listening on", everybody, re.MULTILINE)
     assert re.search(r"^api +\| .*Uvicorn running on", everybody, re.MULTILINE)
-    assert "/v2/health/" not in everybody  # our own looks
+    assert "/v2/health/" not in everybody  # our own health checks
     times = re.findall(r"^\w+ +\| (20\S+ \S+) UTC", everybody, re.MULTILINE)
     assert len(times) > 10
     assert times == sorted(times)
@@ -448,7 +448,7 @@ def test_more_parts_can_be_added(deployment: Deployment) -> None:
     assert {one.name for one in deployment.status() if one.runs} == {"postgres", "aws", "identity"}
 
 
-# Starts that do not go well
+# Failed starts
 
 
 def test_a_part_that_cannot_start_is_told_with_its_words(
@@ -460,7 +460,7 @@ def test_a_part_that_cannot_start_is_told_with_its_words(
     assert "aspencli local logs identity" in str(caught.value.hint)
     assert any("identity" in line for line in caught.value.details)
     assert deployment.supervision.process is None
-    assert deployment.status()[0].runs  # PostgreSQL does without it
+    assert deployment.status()[0].runs  # PostgreSQL runs without it
     home.joinpath("identity").unlink()
     deployment.up(ONE)
     assert part(deployment, "identity").runs
@@ -522,7 +522,7 @@ def test_start_that_needs_two_attempts_reports_what_both_have_made(
 
     def late(supervision: Supervision, *arguments: Any) -> None:
         calls.append(1)
-        if len(calls) == 1:  # when the test data are there
+        if len(calls) == 1:  # once the test data exist
             raise PortTakenError("another program took the port of api")
         wait(supervision, *arguments)
 
@@ -591,7 +591,7 @@ def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -
     seed_base(database)
     database.dispose()
     deployment.state.make()
-    deployment.state.filling.touch()  # as a start that was killed leaves it
+    deployment.state.filling.touch()  # as a killed start leaves it
     filled = deployment.up().filled
     assert filled
     assert (filled.groups, filled.samples) == (0, 1025)

@@ -223,7 +223,7 @@ def test_the_log_can_be_read_and_followed(cluster: Cluster) -> None:
     cluster.up()
     address = cluster.url("postgres", SUPERUSER)
     assert any("ready to accept connections" in line for line in cluster.logs(50))
-    messages = cluster.follow(50)  # more than there are: PostgreSQL may have said more by now
+    messages = cluster.follow(50)  # more than there are; PostgreSQL may have added some
     query(address, "DO $$ BEGIN RAISE LOG 'first'; END $$")
     followed = []
     for line in messages:

@@ -1,4 +1,4 @@
-"""The server's messages, over the change of files."""
+"""The server's messages, across a change of log files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples from a metadata file as Nextstrain keeps it."""
+"""Samples from a metadata file in Nextstrain's format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GOOD = {
 
 
 def _shared_data() -> Path:
-    """The folder of real records: ASPEN_SHARED_DATA, or beside the checkout."""
+    """Return the folder of real records: ASPEN_SHARED_DATA, or next to the checkout."""
     default = Path(__file__).parents[2].parent / "shared" / "data"
     return Path(os.environ.get("ASPEN_SHARED_DATA") or default)
 

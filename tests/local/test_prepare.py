@@ -1,4 +1,4 @@
-"""The roles, the schema and the rights of the local database."""
+"""The roles, schema, and privileges of the local database."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_writer_runs_and_reads_nothing_of_the_machine(
 
 def test_the_writer_migrates_an_empty_database(prepared: Cluster) -> None:
     query(prepared.url(user=SUPERUSER), f"CREATE DATABASE fresh OWNER {WRITER}")
-    for extension in EXTENSIONS:  # some of them are for superusers alone
+    for extension in EXTENSIONS:  # some of them require a superuser
         query(prepared.url("fresh", SUPERUSER), f"CREATE EXTENSION {extension} SCHEMA public")
     engine = sa.create_engine(prepared.url("fresh", WRITER), poolclass=NullPool)
     upgrade(engine)

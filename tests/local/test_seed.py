@@ -1,4 +1,4 @@
-"""The test users, and made-up samples."""
+"""The test users, and generated samples."""
 
 from __future__ import annotations
 

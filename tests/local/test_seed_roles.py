@@ -1,4 +1,4 @@
-"""The data with which it can be seen who may do what."""
+"""The test data that show each role's permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pieces that keeping parts running is made of."""
+"""The building blocks for keeping parts running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_process_is_known_by_number_and_birth() -> None:
         child.kill()
         while processes.command_of(child.pid):
             time.sleep(0.005)
-        assert not process.lives  # a zombie, until somebody waits for it
+        assert not process.lives  # a zombie until its parent waits for it
     assert not process.lives
     assert processes.born(child.pid) == ""
 
@@ -57,9 +57,9 @@ def test_a_listener_is_told_from_others() -> None:
 
 @pytest.fixture(params=["asked", "listed"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that tells of one socket, and one whose table of all sockets has to be read."""
+    """Simulate a kernel that can look up one socket, or whose full socket table is read."""
     if request.param == "listed":
-        monkeypatch.setattr(listeners, "_SOCKET_MONITORING", 31)  # a protocol that is none
+        monkeypatch.setattr(listeners, "_SOCKET_MONITORING", 31)  # a protocol that does not exist
 
 
 @pytest.mark.usefixtures("kernel")
@@ -71,7 +71,7 @@ def test_connection_of_own_account_is_recognized_while_open(family: socket.Addre
         port = client.getsockname()[1]
         accepted = listening.accept()[0]
         assert is_own_connection(port, own_port)
-        assert not is_own_connection(own_port, port + 1)  # where something listens
+        assert not is_own_connection(own_port, port + 1)  # listening is not a connection
         client.close()
         assert not is_own_connection(port, own_port)
         accepted.close()
@@ -172,7 +172,7 @@ def test_only_our_own_looks_are_left_out_of_a_log(
     assert is_check(line, service(name)) is left_out
 
 
-# Patience, parts and ports
+# Pauses, parts, and ports
 
 
 def test_pauses_grow_until_a_part_stays() -> None:
@@ -207,7 +207,7 @@ def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
         assert len(set(ports.values())) == 2
         assert state.choose_ports(services) == []
     assert state.choose_ports(services) == []
-    assert state.ports() == ports  # the first choice is free again, and not gone back to
+    assert state.ports() == ports  # the first choice is free again, but is not reused
 
 
 def test_damaged_ports_are_told(state: State) -> None:

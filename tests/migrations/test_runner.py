@@ -50,7 +50,7 @@ engine.dispose()
 
 
 def write(folder: Path, number: int, up: str, down: str = "SELECT 1") -> str:
-    """A revision of one statement, written by hand; the first follows the baseline."""
+    """Write a revision with one statement, and return its name; the first follows the baseline."""
     name = f"20300101_00000{number}"
     after = BASELINE if number == 1 else f"20300101_00000{number - 1}"
     text = REVISION.format(id=name, after=after, up=up, down=down)
@@ -225,7 +225,7 @@ def by_hand(folder: Path, file: str, revision: str, after: Any, body: str = "   
 
 
 @pytest.mark.parametrize(
-    ("body", "kept"),  # how many tables
+    ("body", "kept"),  # number of tables
     [
         (
             (
@@ -373,7 +373,7 @@ def test_reading_session_may_check_and_not_upgrade(empty_db: str, migrated_db: s
 
 @pytest.fixture
 def plain_role(empty_db: str) -> Iterator[Engine]:
-    """A role that may create schemas in its database, and is no superuser."""
+    """Yield an engine for a role that may create schemas in its database but is not a superuser."""
     admin = sa.create_engine(empty_db, poolclass=NullPool)
     name, database = f"plain_{uuid.uuid4().hex[:8]}", make_url(empty_db).database
     run(admin, f"CREATE ROLE {name}")

@@ -1,4 +1,4 @@
-"""The two streams: what a person sees, and what is asked."""
+"""The two streams: what a user sees, and what a user is asked."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HOSTILE = "[red]\x1b[31m:smile:\x9b2J\u202e"
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Captured:
-    """An `Output` and what it wrote."""
+    """An `Output`, and what it wrote."""
 
     def __init__(self, form: str | None = None, *, terminal: bool = False):
         kind = Terminal if terminal else io.StringIO
@@ -120,7 +120,7 @@ def test_a_long_table_is_one_that_does_not_wait_for_its_end() -> None:
     heading, *lines = each.out.splitlines()
     assert heading.split() == ["Id", "Name", "Aside"]
     assert [int(line.split()[0]) for line in lines] == list(range(3_000))
-    # In place below the heading, whatever stands in the same part of it. ("999" is one narrower.)
+    # Cells align with the heading within each part of the table. ("999" is one narrower.)
     assert {line.index("x") for line in lines[:1_000]} == {heading.index("Name")}
     assert len({line.index("x") for line in lines[1_000:]}) == 1
 
@@ -372,7 +372,7 @@ def test_an_error_ends_the_bar() -> None:
     with contextlib.suppress(ZeroDivisionError), each.output.progress("Reading") as tick:
         time.sleep(1.2)
         tick(1 // 0)
-    assert "\x1b[?25h" in each.err  # the cursor is back
+    assert "\x1b[?25h" in each.err  # the cursor is visible again
 
 
 def test_a_download_shows_its_bytes() -> None:

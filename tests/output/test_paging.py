@@ -1,4 +1,4 @@
-"""The first rows, and what is said of the rest."""
+"""The first rows, and the note about the remaining ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = (Column("id", "Id"),)
 
 @dataclass
 class Numbers:
-    """So many rows, and how many of them were asked for."""
+    """A list of a given size, and the number of rows requested from it."""
 
     size: int
     asked: int | None = -1
@@ -55,7 +55,7 @@ def test_when_there_are_more_it_says_how_many_and_how() -> None:
     assert said == (
         "3 of 12,345 numbers shown\n→ See them all with --all, or the next with --after 3.\n"
     )
-    assert found.asked == 4  # no more than it takes to know that there are more
+    assert found.asked == 4  # just enough to know that there are more
 
 
 def test_nothing_found_is_said() -> None:

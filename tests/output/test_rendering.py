@@ -1,4 +1,4 @@
-"""Results in every format: exact where a machine reads, harmless where a person does."""
+"""Results in every format: exact for programs, and harmless for people."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from aspencli.output.rendering import Column, record_field, table_cell, write_ro
 from aspencli.output.text import csv_cell, json_text, no_formula, tsv_cell, visible
 
 COLUMNS = (Column("id", "Id", right=True), Column("name", "Name"), Column("more", "More"))
-# What moves a cursor, colours, splits lines for a reader, or turns the direction of writing.
+# Characters that move the cursor, set colors, break lines, or change the text direction.
 UNSAFE = set(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E, 0x2066, 0xFEFF)))
-# What PostgreSQL can hold.
+# Text that PostgreSQL can store.
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 
 
@@ -82,7 +82,7 @@ def test_no_rows_are_a_heading_or_an_empty_list() -> None:
     assert _written("tsv") == "id\tname\tmore\n"
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT)
 def test_json_reads_back_as_it_was(text: str) -> None:
     for form in ("json", "jsonl"):
@@ -94,7 +94,7 @@ def test_json_reads_back_as_it_was(text: str) -> None:
     assert len(_written("jsonl", _row(text)).splitlines()) == 1
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT, TEXT)
 def test_csv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
     written = _written("csv", _row(first, second), _row(second))
@@ -106,7 +106,7 @@ def test_csv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
         assert rows[1][1] == expected or visible(expected) != expected
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT, TEXT)
 def test_tsv_keeps_rows_and_cells_apart(first: str, second: str) -> None:
     written = _written("tsv", _row(first, second))
@@ -137,7 +137,7 @@ def test_a_bare_carriage_return_is_quoted() -> None:
     assert csv_cell("a\rb") == '"a\rb"'
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(TEXT)
 def test_a_table_cell_is_one_harmless_line(text: str) -> None:
     shown = table_cell(text)
@@ -152,7 +152,7 @@ def test_what_is_unsafe_is_spelled_out() -> None:
 
 
 def test_no_character_that_is_spelled_out_counts_as_printable() -> None:
-    # Python's tables change with its versions, and printable texts are not looked through.
+    # Python's Unicode tables change between versions, and printable texts are not searched.
     every = map(chr, range(0x110000))
     unsafe = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
     assert not [char for char in every if re.match(f"[{unsafe}]", char) and char.isprintable()]

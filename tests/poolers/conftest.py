@@ -1,4 +1,4 @@
-"""The ways to a database: straight, and through PgBouncer in each of its modes."""
+"""The routes to a database: direct, and through PgBouncer in each of its modes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.conftest import Server, _run_folder
 from tests.pooler import MODES, Pooler, find_pgbouncer
 
 WAYS = ("direct", *MODES)
-"""How the tests of this folder reach the database."""
+"""The routes by which the tests in this folder reach the database."""
 
 
 @pytest.fixture(scope="session")
 def through(
     postgres: Server, pytestconfig: pytest.Config, worker_id: str
 ) -> Iterator[Callable[[str, URL], URL]]:
-    """Return the address of a database by one of `WAYS`; poolers start when first used."""
+    """Return a function that routes an address by one of `WAYS`; poolers start on first use."""
     poolers: dict[str, Pooler] = {}
     with ExitStack() as running:
 
@@ -45,5 +45,5 @@ def through(
 def pooled(
     request: pytest.FixtureRequest, seeded: Database, through: Callable[[str, URL], URL]
 ) -> URL:
-    """The address of a seeded database behind a pooler, once for each of its modes."""
+    """Return the address of a seeded database behind a pooler, in each of its modes."""
     return through(request.param, seeded.url)

@@ -1,4 +1,4 @@
-"""What operators do, through PgBouncer with a single connection to the server."""
+"""Operators' tasks through PgBouncer with a single connection to the server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def identifiers(database: Database) -> dict[str, str]:
 
 
 def left_behind(database: Database) -> int:
-    """How many temporary tables of ours are on the server."""
+    """Return the number of our temporary tables on the server."""
     with database.reading() as session:
         return int(session.scalar(sa.text(LEFT)) or 0)
 

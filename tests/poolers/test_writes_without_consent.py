@@ -23,7 +23,7 @@ ADD = "INSERT INTO aspen.pathogens (slug, name) VALUES ('XYZ', 'x')"
 
 
 def contents(database: Database) -> tuple[object, ...]:
-    """What an attempt would change: pathogens, tables, revisions, large objects."""
+    """Return what an attempt might change: pathogens, tables, revisions, large objects."""
     with database.reading() as session:
         return tuple(
             session.scalar(sa.text(query))
@@ -76,7 +76,7 @@ def test_attempts_in_python_write_nothing(
 
 @pytest.fixture
 def reader(seeded: Database) -> str:
-    """A role that reads everything and writes nothing, and that our own may take on."""
+    """Create a role that reads everything and writes nothing, which our own role may assume."""
     url = seeded.url.set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg2.connect(url)
     connection.autocommit = True

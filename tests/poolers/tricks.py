@@ -1,7 +1,7 @@
-"""Attempts to write from where writing was not asked for, as Python that a console runs.
+"""Attempts to write where writing was not requested, as Python code that a console runs.
 
-Each begins with an ``engine`` and a ``session`` of its own, and tries to add a pathogen whose slug
-is the attempt's number. `RUNNER` tries them all in one process.
+Each one starts with its own ``engine`` and ``session``, and tries to add a pathogen whose slug is
+the attempt's number. `RUNNER` tries all of them in one process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _AGAIN = f"BEGIN READ WRITE; {_ADD}; COMMIT"
 _RAW = "raw = session.connection().connection.driver_connection"
 _SA = 'session.execute(sa.text("{}")); session.execute(sa.text("{}")); session.commit()'
 
-# What SQL can say in a session
+# SQL within a session
 _FIRST = (
     "SET TRANSACTION READ WRITE",
     "SET LOCAL transaction_read_only = off",
@@ -24,7 +24,7 @@ _FIRST = (
     "SAVEPOINT a; SET TRANSACTION READ WRITE",
     "RESET ALL; SET TRANSACTION READ WRITE",
 )
-# What SQL can leave behind for the transactions that follow
+# SQL that affects the transactions that follow
 _LASTING = (
     "SET default_transaction_read_only = off",
     "SELECT set_config('default_transaction_read_only', 'off', false)",

@@ -1,1 +1,1 @@
-"""Renaming through an API that fails, is killed, and is slow on purpose."""
+"""Renaming through an API that fails, is killed, and is deliberately slow."""

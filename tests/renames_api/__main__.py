@@ -42,14 +42,14 @@ _READING: dict[Mishap, float] = {"503 before": 0.2, "reset before": 0.1, "cut an
 
 @dataclass
 class _Met:
-    """How one of them ended.
+    """The result of one renaming.
 
     Attributes:
         kind: What went wrong.
-        seconds: How long all of it took.
-        runs: How often the command was started.
-        requests: How many changes got through.
-        happened: What happened, and how often.
+        seconds: The total time.
+        runs: The number of times that the command was started.
+        requests: The number of changes that got through.
+        happened: The number of each kind of mishap.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class _Met:
 
 
 def main() -> int:
-    """Let them happen."""
+    """Run the renamings."""
     parser = argparse.ArgumentParser(prog="python -m tests.renames_api", description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--times", type=int, default=3, help="how often each kind")
@@ -70,7 +70,7 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aspen-accidents-api-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # the server's account passes through
+        folder.chmod(0o711)  # the server's account needs to pass through
         try:
             if chosen.kills:
                 with opened(folder, Server(folder), 40, roles=False) as site:
@@ -88,7 +88,7 @@ def main() -> int:
 
 
 def _kill_small_ones(site: Site, folder: Path, times: int, seed: int) -> None:
-    """Kill so many renames at random moments, and do what the program suggests then."""
+    """Kill the given number of renames at random moments, and then do what the program suggests."""
     with Crasher() as crasher:
         killing = Killing(site, crasher, folder, random.Random(seed))
         killing.calm()
@@ -112,7 +112,7 @@ def _tell(met: _Met) -> None:
 
 
 def _meet(site: Site, kind: str, seed: int) -> _Met:
-    """One renaming; an AssertionError where it ends badly."""
+    """Run one renaming; raise an AssertionError if it ends badly."""
     with tempfile.TemporaryDirectory(dir=site.folder) as name:
         renaming = Try(site, Path(name), seed)
         began = time.monotonic()
@@ -177,7 +177,7 @@ def _killed(renaming: Try, dice: random.Random, chances: dict[Mishap, float]) ->
 
 
 class _Killer:
-    """Kills a command some time after one of its requests has come."""
+    """A hook that kills a command some time after one of its requests arrives."""
 
     def __init__(self, process: subprocess.Popen[str], request: int, delay_s: float):
         self._timer = threading.Timer(delay_s, process.kill)
@@ -190,7 +190,7 @@ class _Killer:
 
 
 def _until_done(renaming: Try, gate: Gate, happened: dict[str, int]) -> _Met:
-    """Start the same command until it says that it is done; how that ended."""
+    """Run the command to its end, check that it succeeded, and return the result."""
     done = ended(renaming.site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
     assert done.code == 0, done.err
     return _Met("", 0, 1, len(gate.sizes), happened)
@@ -204,7 +204,7 @@ def _tenth(rows: int) -> float:
 def _now_and_then(
     act: Callable[[], None], dice: random.Random, times: int, gate: Gate
 ) -> Iterator[None]:
-    """Do something so many times, at random, once changes are being made."""
+    """Do something a number of times at random moments, once changes are being made."""
     over = threading.Event()
 
     def work() -> None:

@@ -1,8 +1,8 @@
-"""A process that runs commands as children of its own, and kills them where it is told to.
+"""A process that runs commands as its children, and kills them on request.
 
 Everything that a command imports is loaded once, so that a run costs a fork instead of a start of
-Python. Beyond that each child is the real command in a process of its own. It reads one order a
-line, as JSON, and answers each with how the command ended.
+Python. Otherwise, each child is the real command in a separate process. It reads one order per
+line, as JSON, and answers each with the result of the command.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Side = Literal["before", "after"]
 
 @dataclass(frozen=True)
 class Crash:
-    """Where a command is to be killed.
+    """The point at which to kill a command.
 
     Attributes:
         number: The signal.
-        step: At which fsync, counted from 1; None for a moment by the clock.
-        side: On which side of it.
-        delay_s: How long after its start, where it is by the clock.
+        step: The fsync at which to kill it, counted from 1; None to kill it by time.
+        side: The side of the fsync.
+        delay_s: The delay after its start, if by time.
     """
 
     number: int = signal.SIGKILL
@@ -49,7 +49,7 @@ class Crash:
 
 
 class Crasher:
-    """Starts that process, and gives it orders; to be used in a ``with`` block."""
+    """A client that starts that process and gives it orders; use it in a ``with`` block."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -102,7 +102,7 @@ def _obey(order: dict[str, Any]) -> tuple[int, str, str]:
         if crash and crash.step is None:
             killer = threading.Timer(crash.delay_s, os.kill, (pid, crash.number))
             killer.start()
-        # Not reaped before the timer is over: else its number might be another's by then.
+        # Do not reap it before the timer is done; otherwise, another process might get its PID.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if killer:
             killer.cancel()
@@ -123,7 +123,7 @@ def _run(words: list[str], env: dict[str, str], crash: Crash | None) -> int:
         _crash_at(crash)
     try:
         code = run(words)
-    except BaseException:  # noqa: BLE001 - nothing may come back to the parent's loop
+    except BaseException:  # noqa: BLE001 - nothing may return to the parent's loop
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
@@ -144,7 +144,7 @@ def _crash_at(crash: Crash) -> None:
             sync(descriptor)
         os.kill(os.getpid(), crash.number)
         if crash.side == "before":
-            time.sleep(0)  # a handler of Python runs here at the latest
+            time.sleep(0)  # Python signal handlers run here at the latest
             sync(descriptor)
 
     setattr(os, "fsync", fsync)  # noqa: B010 - an assignment would have to repeat its protocol

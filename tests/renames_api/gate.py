@@ -1,7 +1,7 @@
-"""A gate before the service: it fails as it is told to, costs what the live one costs, or both.
+"""A proxy in front of the service that fails on request, or is as slow as the live service.
 
-It also keeps the live service's rule within a request: rows are written in ascending id, and each
-name is checked at once, so that what only our service takes is refused.
+It also enforces the live service's rule within a request: rows are written in ascending ID order,
+and each name is checked at once, so requests that only our service accepts are refused.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _ASIDE = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
 
 class _HungUpError(Exception):
-    """The connection was broken on purpose."""
+    """An error for a deliberately broken connection."""
 
 
 @dataclass
 class Rules:
-    """What the gate does.
+    """The behavior of the gate.
 
     Attributes:
-        chances: How likely each mishap is, for a request that changes something.
-        reading: The same for the others.
-        cost_s: How long a change of so many rows takes at least.
-        list_s: How long a list takes at least.
-        stall_s: How long a stall is.
-        names: The names in the group as they are; where it is there, the live service's rule holds.
-        dice: What decides.
+        chances: The probability of each mishap, for a request that changes something.
+        reading: The same for other requests.
+        cost_s: The minimum time of a change, given its number of rows.
+        list_s: The minimum time of a list.
+        stall_s: The length of a stall.
+        names: Returns the group's current names; if given, the live service's rule applies.
+        dice: The source of randomness.
     """
 
     chances: Mapping[Mishap, float] = field(default_factory=dict)
@@ -58,12 +58,12 @@ class Rules:
 
 
 def as_live(rows: int) -> float:
-    """What a change of so many rows costs at the live service, in seconds."""
+    """Return the seconds that the live service takes to change that many rows."""
     return 0.25 + 0.00088 * rows + 8.7e-7 * rows**2
 
 
 def put_records(renames: Renames, named: Callable[[str], str]) -> bytes:
-    """The body of one request that renames a whole group."""
+    """Return the body of one request that renames a whole group."""
     records = [
         {
             "id": row["id"],
@@ -80,18 +80,18 @@ def put_records(renames: Renames, named: Callable[[str], str]) -> bytes:
 
 
 class Gate:
-    """Passes requests on to the service.
+    """A proxy that passes requests on to the service.
 
     Args:
-        service: The service's address; what is there may go and come back.
+        service: The service's address; the service may stop and come back.
         rules: What goes wrong.
 
     Attributes:
-        happened: How often each mishap happened.
-        sizes: How many rows each change had that got through.
-        came: When each change came.
-        answered: When those that got through were answered.
-        on_change: Called before each change is passed on, with how many came before.
+        happened: The number of times that each mishap happened.
+        sizes: The number of rows in each change that got through.
+        came: The arrival time of each change.
+        answered: The time of the answer to each change that got through.
+        on_change: Called before each change is passed on, with the number of earlier ones.
     """
 
     def __init__(self, service: str, rules: Rules):

@@ -1,7 +1,7 @@
-"""Renames through the API that are killed somewhere, and what the program suggests then.
+"""Renames through the API that are killed at some point, and what the program then suggests.
 
-Whatever the moment, the history, the lock on the group and the suggested commands have to agree,
-every suggested command has to work as printed, and no group may stay locked.
+At any point, the history, the lock on the group, and the suggested commands have to agree, every
+suggested command has to work as printed, and no group may stay locked.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Killing:
 
     Args:
         site: The group, and the service.
-        crasher: What runs the commands.
-        folder: Where files go; each run has a home of its own below it.
-        dice: What decides.
-        thorough: Whether to try every suggestion's counterpart, too: the refusal of other renames,
-            and the undo of what was written.
+        crasher: The runner of the commands.
+        folder: The folder for files; each run has its own home under it.
+        dice: The source of randomness.
+        thorough: True to also check the counterpart of each suggestion: the refusal of other
+            renames, and the undo of what was written.
 
     Attributes:
-        met: How often what was seen.
+        met: The number of times that each event was seen.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Killing:
         self.seconds = 0.0
 
     def calm(self) -> None:
-        """Rename once in peace, to learn how long that takes."""
+        """Rename once without a kill, to measure how long that takes."""
         self._prepare()
         began = time.monotonic()
         assert self._rename().code == 0
@@ -72,7 +72,7 @@ class Killing:
         self._put_back()
 
     def kill(self, crash: Crash) -> bool:
-        """Rename, be killed, and do what is suggested; False where it ended before that."""
+        """Rename, be killed, and follow the suggestions; return False if it was not killed."""
         self._prepare()
         began = self._site.renames.names()
         ended = self._rename(crash)
@@ -85,7 +85,7 @@ class Killing:
         return True
 
     def kill_at_random(self) -> bool:
-        """Do the same at a random moment, and perhaps kill what goes on with it, too."""
+        """Do the same at a random moment, and perhaps also kill the commands that continue it."""
         number = self._dice.choice(SIGNALS)
         if self._dice.random() < 0.5:
             side: Side = self._dice.choice(_SIDES)
@@ -114,7 +114,7 @@ class Killing:
         return self._run(*RENAME, str(self._mapping), crash=crash)
 
     def _recover(self, before: dict[str, str], last: Ended) -> None:
-        """Do what is suggested until the run has ended, and hold the history to its word."""
+        """Follow the suggestions until the run has ended, and check the history each time."""
         for attempt in itertools.count():
             runs = self._history()
             if not runs:
@@ -131,7 +131,7 @@ class Killing:
             choices = list(itertools.chain(*map(self._shown, unfinished)))
             if self._thorough:
                 choices += self._refused()
-            if self._thorough and len(unfinished) == 1:  # else the rename is being taken back
+            if self._thorough and len(unfinished) == 1:  # otherwise, the rename is being undone
                 choices.append(shlex.join(["aspencli", *RENAME, str(self._mapping)]))
             words = shlex.split(self._dice.choice(choices))[1:]
             verb = next(word for word in words if word in _VERBS)
@@ -142,7 +142,7 @@ class Killing:
         self._is_free()
 
     def _is_free(self) -> None:
-        """Another rename goes through, and no sample has a temporary name."""
+        """Check that another rename succeeds and that no sample has a temporary name."""
         names = self._site.renames.names()
         assert not [name for name in names.values() if name.startswith(TEMPORARY)]
         key = next(iter(names))
@@ -151,14 +151,14 @@ class Killing:
         assert ended.code == 0, ended
 
     def _next_crash(self, attempt: int) -> Crash | None:
-        """Whether what goes on is killed as well: one of three, and at most twice in a row."""
+        """Return where to kill the next command: one in three, and at most twice in a row."""
         if not self._thorough or attempt > 1 or self._dice.random() > 1 / 3:
             return None
         self.met["killed again"] += 1
         return Crash(self._dice.choice(SIGNALS), delay_s=self._dice.uniform(0, self.seconds))
 
     def _shown(self, run: str) -> list[str]:
-        """The commands that the history suggests for a run."""
+        """Return the commands that the history suggests for a run."""
         shown = self._run("history", "show", run)
         assert shown.code == 0, shown
         found = _SUGGESTED.findall(shown.err)
@@ -166,7 +166,7 @@ class Killing:
         return found
 
     def _refused(self) -> list[str]:
-        """The commands that are suggested to who wants to rename other samples."""
+        """Return the commands suggested to a user who wants to rename other samples."""
         key = next(iter(self._before))
         other = write_mapping(self._home / "other.csv", {key: f"refused-{next(_IDS)}"})
         refused = self._run(*RENAME, str(other))
@@ -176,7 +176,7 @@ class Killing:
         return found
 
     def _is_whole(self, before: dict[str, str], outcome: str, run: str) -> None:
-        """The names are as the history says, and what it suggests for a whole run works."""
+        """Check that the names match the history, and that the undo it suggests works."""
         if outcome == "rolled back":
             assert self._site.renames.names() == before
             return

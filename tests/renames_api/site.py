@@ -1,4 +1,4 @@
-"""A service in a process of its own, that can be killed, and a command that renames through it."""
+"""A service in a separate process that can be killed, and a command that renames through it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _START_S = 120
 
 
 class ApiProcess:
-    """The service as it runs, on a port that it keeps.
+    """The running service, on a port that it keeps across restarts.
 
     Args:
         database: Its database.
-        provider: Whose tokens it takes.
-        folder: Where its log goes.
+        provider: The provider whose tokens it accepts.
+        folder: The folder for its log.
     """
 
     def __init__(self, database: Database, provider: Provider, folder: Path):
@@ -46,7 +46,7 @@ class ApiProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = zygote.start(
                 ["--port", str(self._port)],
@@ -62,7 +62,7 @@ class ApiProcess:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it at once, whatever it is at."""
+        """Kill it immediately, whatever it is doing."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -82,8 +82,8 @@ class Site:
     Args:
         renames: The samples.
         api: The service.
-        provider: Whose tokens it takes.
-        folder: Where files go.
+        provider: The provider whose tokens it accepts.
+        folder: The folder for files.
     """
 
     def __init__(self, renames: Renames, api: ApiProcess, provider: Provider, folder: Path):
@@ -93,11 +93,11 @@ class Site:
         self._provider = provider
 
     def held(self) -> dict[int, str]:
-        """The public identifier of each sample, by its id."""
+        """Return the public identifier of each sample, by ID."""
         return {row["id"]: row["public_identifier"] for row in self.renames.state()}
 
     def start(self, address: str, home: Path, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command, through an address."""
+        """Start the command with an API address."""
         return zygote.start(
             arguments,
             env={**os.environ, **self.environment(address, home)},
@@ -108,17 +108,17 @@ class Site:
         )
 
     def run(self, address: str, home: Path, *arguments: str) -> Ended:
-        """Run it to its end."""
+        """Run the command to its end."""
         process = self.start(address, home, *arguments)
         return ended(process)
 
     @property
     def token(self) -> str:
-        """What a member of the group is signed in with."""
+        """Return a token of a member of the group."""
         return self._provider.token("auth0|member")
 
     def environment(self, address: str, home: Path) -> dict[str, str]:
-        """What the command needs to rename through an address."""
+        """Return the variables of a command that renames through an address."""
         return {
             "ASPEN_HOME": str(home),
             "ASPEN_API": address,
@@ -130,14 +130,14 @@ class Site:
 
 
 def ended(process: subprocess.Popen[str]) -> Ended:
-    """How a command ended."""
+    """Wait for a command, and return its result."""
     out, err = process.communicate(timeout=1_800)
     return Ended(process.returncode, out, err)
 
 
 @contextmanager
 def site_on(database: Database, provider: Provider, folder: Path) -> Iterator[Site]:
-    """A site on a database that has every role."""
+    """Run a site on a database that has every role."""
     api = ApiProcess(database, provider, folder)
     try:
         api.start()
@@ -148,13 +148,13 @@ def site_on(database: Database, provider: Provider, folder: Path) -> Iterator[Si
 
 @contextmanager
 def opened(folder: Path, server: Server, samples: int, *, roles: bool = True) -> Iterator[Site]:
-    """A site whose group has at least so many samples; ended afterwards.
+    """Run a site whose group has at least the given number of samples.
 
     Args:
-        folder: Where files go.
-        server: Where its database is made.
-        samples: How many samples the group has at least.
-        roles: Whether the database has every role, and with them 1,000 samples.
+        folder: The folder for files.
+        server: The server for its database.
+        samples: The minimum number of samples in the group.
+        roles: True if the database has every role, and with them 1,000 samples.
     """
     with ExitStack() as stack:
         name = server.create()

@@ -1,4 +1,4 @@
-"""One renaming of a whole group, and whether it ended well."""
+"""One renaming of a whole group, and the checks that it ended well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Try:
     """One renaming of the whole group: swaps, cycles, chains.
 
     Attributes:
-        home: Where its journals are.
+        home: The folder with its journals.
     """
 
     def __init__(self, site: Site, folder: Path, seed: int):

@@ -1,1 +1,1 @@
-"""The service as a whole: requests with what is expected of them, and made-up ones."""
+"""The service as a whole: requests with their expected answers, and generated requests."""

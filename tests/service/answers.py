@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """A request of the record, with the live service's answer where it was recorded."""
+    """A recorded request, with the live service's answer if it was recorded."""
 
     number: int
     who: str | None
@@ -90,12 +90,12 @@ class Difference:
 
     Attributes:
         row: The first cell of the row.
-        request: What the method and the path look like (a regular expression).
+        request: A regular expression for the method and path.
         rule: How the answers differ; one of `_RULES`.
         live: The status of the live service's answer; 0 for any.
         ours: The status of our answer; 0 for any.
-        keys: The keys that our answer has besides.
-        seen: Whether a recorded answer shows it.
+        keys: The additional keys in our answer.
+        seen: True if a recorded answer shows it.
     """
 
     row: str
@@ -107,7 +107,7 @@ class Difference:
     seen: bool = True
 
     def explains(self, request: Request, ours: Answer) -> bool:
-        """Return True if our answer differs from the recorded one in this way only."""
+        """Return True if our answer differs from the recorded one only in this way."""
         live = request.recorded
         return (
             live is not None
@@ -116,7 +116,7 @@ class Difference:
         )
 
     def accounts(self, live: Answer, ours: Answer) -> bool:
-        """Return True if two answers differ by this rule only."""
+        """Return True if two answers differ only by this rule."""
         return (
             self.live in (0, live.status)
             and self.ours in (0, ours.status)
@@ -143,7 +143,7 @@ class Compared:
 
 
 def read_requests(path: Path) -> list[Request]:
-    """Return the requests of a record, in their order."""
+    """Return the requests of a record, in order."""
     return [_request(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -157,7 +157,7 @@ def read_differences() -> list[Difference]:
 
 
 def read_reasons() -> dict[str, str]:
-    """Return the last cell of each row of the guide, by its first."""
+    """Return the last cell of each row of the guide, by the first cell."""
     rows = (line.split(" | ") for line in GUIDE.read_text().splitlines() if line.startswith("| "))
     return {cells[0].removeprefix("| "): cells[-1].removesuffix("|").strip() for cells in rows}
 
@@ -180,14 +180,14 @@ def replay(api: Api, requests: Iterable[Request]) -> Iterator[Compared]:
 
 @contextmanager
 def recorded_service(rows: Path) -> Iterator[Api]:
-    """The whole service on the rows that the live service had when it was asked."""
+    """Yield the whole service with the rows that the live service had when it was recorded."""
     with whole_service() as api:
         prepare(api, rows)
         yield api
 
 
 def prepare(api: Api, rows: Path) -> None:
-    """Give a service the state in which the live one was recorded."""
+    """Put a service into the state in which the live one was recorded."""
     load_rows(api.database, rows)
     use_organizations(api.database)
     invited = {"role": "member", "emails": ["a1@example.org"]}
@@ -195,7 +195,7 @@ def prepare(api: Api, rows: Path) -> None:
 
 
 def load_rows(database: Database, dump: Path) -> None:
-    """Replace all rows of a migrated database with those of a dump of data only."""
+    """Replace all rows of a migrated database with those of a data-only dump."""
     with database.begin() as session:
         connection = session.connection()
         connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
@@ -215,7 +215,7 @@ def load_rows(database: Database, dump: Path) -> None:
 
 
 def show(answer: Answer | None) -> str:
-    """Return an answer as text, for a reader."""
+    """Return an answer as readable text."""
     if answer is None:
         return "not recorded"
     body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
@@ -223,7 +223,7 @@ def show(answer: Answer | None) -> str:
 
 
 def main() -> int:
-    """Replay them all and print each; 1 if an answer is wrong."""
+    """Replay all requests and print each; return 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.service.answers", description=__doc__)
     parser.add_argument("--wrong", action="store_true", help="print the wrong ones only, in full")
     parser.add_argument("--show", type=int, nargs="*", default=[], help="print these in full")
@@ -255,7 +255,7 @@ def _request(entry: Mapping[str, Any]) -> Request:
 
 
 def _whole(value: Any) -> Any:
-    """Return a value of a request with its sequences written out."""
+    """Return a value of a request, with its shortened sequences in full."""
     if isinstance(value, dict):
         return {key: _whole(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -267,7 +267,7 @@ def _whole(value: Any) -> Any:
 
 
 def _today(value: Any) -> Any:
-    """Return a recorded value with the day of the record replaced by today."""
+    """Return a recorded value, with the date of the recording replaced by today's."""
     if isinstance(value, dict):
         return {key: _today(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -296,7 +296,7 @@ def _same_answer(live: Answer, ours: Answer) -> bool:
 
 
 def matches(live: Any, ours: Any) -> bool:
-    """Compare a recorded value, which may be shortened, with one that we sent."""
+    """Compare a recorded value, which may be shortened, with one of ours."""
     if live == _ANY:
         return ours is not None
     if isinstance(live, dict) and isinstance(ours, dict):
@@ -353,7 +353,7 @@ def _is_ordered(_: Difference, live: Answer, ours: Answer) -> bool:
 
 
 def _same_items(live: list[Any], ours: list[Any]) -> bool:
-    """Compare two lists whatever their order."""
+    """Compare two lists, ignoring order."""
     left = list(ours)
     for one in live:
         same = next((other for other in left if matches(one, other)), None)

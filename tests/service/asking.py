@@ -1,4 +1,4 @@
-"""A request, what is expected of its answer, and whether that came."""
+"""A request, its expected answer, and the comparison with the real one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from db.models import Location, PhyloRun, PhyloTree, Sample
 from tests.api.conftest import Api
 
 Facts = Mapping[str, Any]
-"""What the database holds, by the names that paths and bodies use: ``{tree}`` ..."""
+"""The contents of the database, by the names that paths and bodies use: ``{tree}``, ..."""
 Check = Callable[[Any], bool]
 
 
@@ -22,13 +22,13 @@ class Ask:
     """One request.
 
     Attributes:
-        who: The principal, or None for nobody.
-        status: What is expected.
-        body: What is expected of the body: a value, or a check of it; None for anything.
-        differs: In which words of ``docs/guides/service-differences.md`` the live service answers
-            otherwise; empty where it answers the same.
-        json: The body to send; a function is given the facts.
-        options: What `httpx` is told besides.
+        who: The principal, or None if not signed in.
+        status: The expected status.
+        body: The expected body: a value, or a check of it; None for anything.
+        differs: Words from ``docs/guides/service-differences.md`` if the live service answers
+            differently; empty if it answers the same.
+        json: The body to send, or a function that makes it from the facts.
+        options: Other options for `httpx`.
     """
 
     who: str | None
@@ -43,7 +43,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answered:
-    """What came, and whether it is what was expected."""
+    """The answer received, and whether it was as expected."""
 
     ask: Ask
     path: str
@@ -61,7 +61,7 @@ class Answered:
 
 
 def play(api: Api, facts: Facts, asks: Iterable[Ask]) -> Iterator[Answered]:
-    """Ask, one after the other: some change what the next ones are told."""
+    """Send the requests in order, because some change the answers to later ones."""
     for ask in asks:
         path = ask.path.format(**facts)
         options = dict(ask.options)
@@ -74,7 +74,7 @@ def play(api: Api, facts: Facts, asks: Iterable[Ask]) -> Iterator[Answered]:
 
 
 def facts_of(api: Api) -> Facts:
-    """What the tables speak of."""
+    """Return the values that the tables refer to."""
     with api.database.reading() as session:
         trees = sa.select(PhyloTree.entity_id).order_by(PhyloTree.entity_id)
         samples = sa.select(Sample).order_by(Sample.id)
@@ -104,29 +104,29 @@ def facts_of(api: Api) -> Facts:
 
 
 def error(text: str, **details: Any) -> dict[str, Any]:
-    """The body of an application error."""
+    """Return the body of an application error."""
     return {"error": text, **details}
 
 
 def begins(text: str) -> Check:
-    """An application error whose text begins so."""
+    """Return a check for an application error whose text starts like this."""
     return lambda body: str(body.get("error", "")).startswith(text)
 
 
 def keys(*names: str) -> Check:
-    """A body with exactly these keys."""
+    """Return a check for a body with exactly these keys."""
     return lambda body: set(body) == set(names)
 
 
 def items(key: str, *names: str) -> Check:
-    """A list under that key, each of whose items has exactly these keys."""
+    """Return a check for a list under the key, whose items have exactly these keys."""
     return lambda body: (
         isinstance(body[key], list) and all(set(item) == set(names) for item in body[key])
     )
 
 
 def finding(*place: str | int) -> Check:
-    """A 422 one of whose findings is about that place."""
+    """Return a check for a 422 with a finding about the given place."""
     return lambda body: any(
         entry["loc"][: len(place)] == [*place] and {"msg", "type"} <= set(entry)
         for entry in body["detail"]

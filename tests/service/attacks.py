@@ -47,13 +47,13 @@ _BLANKS = 1 << 20
 
 @dataclass(frozen=True)
 class Place:
-    """What an attacker knows.
+    """The information that an attacker has.
 
     Attributes:
         host: The address.
         port: The port.
         tokens: A token of each user.
-        until: When the attack ends, by the monotonic clock.
+        until: The end of the attack, by the monotonic clock.
     """
 
     host: str
@@ -82,7 +82,7 @@ Attack = Callable[[Place], None]
 
 
 def _many(count: int, work: Callable[[Place], None]) -> Attack:
-    """Do something in so many threads again and again."""
+    """Return an attack that does something repeatedly in that many threads."""
 
     def repeat(place: Place) -> None:
         while place.goes_on:
@@ -104,7 +104,7 @@ def _many(count: int, work: Callable[[Place], None]) -> Attack:
 def _ask(
     method: str, path: str, who: str | None, body: bytes = b"", *lines: str, reads: bool = True
 ) -> Callable[[Place], None]:
-    """Send a request, and read the answer or wait with the rest of it unread."""
+    """Return a function that sends a request, and reads its answer or leaves it unread."""
 
     def ask(place: Place) -> None:
         is_chunked = any(line.startswith("Transfer-Encoding") for line in lines)
@@ -123,7 +123,7 @@ def _ask(
 
 
 def _held(count: int, sent: Callable[[Place], bytes], trickle: bytes = b"") -> Attack:
-    """Open so many connections, send a part of a request on each, and then next to nothing."""
+    """Return an attack that holds connections open, with a part of a request on each."""
 
     def attack(place: Place) -> None:
         with ExitStack() as stack:
@@ -153,7 +153,7 @@ def _both(*attacks: Attack) -> Attack:
 
 
 def _rows(count: int, place: int = 0) -> bytes:
-    """Return the body of a change of samples."""
+    """Return the body of a request that changes samples."""
     rows = [
         {
             "id": number,
@@ -202,7 +202,7 @@ def _empty(count: int) -> bytes:
 
 
 def _with(more: bytes) -> bytes:
-    """Return a body that changes nothing, with something else in it."""
+    """Return a body that changes nothing, with extra content in it."""
     return b'{"samples": [], "more": %s}' % more
 
 
@@ -279,7 +279,7 @@ ATTACKS: Mapping[str, Callable[[], Attack]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What others noticed of an attack."""
+    """The effects of an attack on other users."""
 
     name: str
     requests: int
@@ -291,7 +291,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Return True if the service withstood."""
+        """Return True if the service withstood the attack."""
         return (
             self.failed == 0
             and self.p95_s < _P95_S
@@ -301,7 +301,7 @@ class Outcome:
 
 
 def _victim(place: Place, stop: threading.Event, path: str = _ME) -> tuple[list[float], int]:
-    """Ask as another user; return the seconds of each request, and how many failed."""
+    """Send requests as another user; return the seconds of each, and the number of failures."""
     seconds: list[float] = []
     failed = 0
     while not stop.is_set():
@@ -330,8 +330,8 @@ def _attack(name: str, place: Place, seconds: float, begun: Connection) -> None:
 
 
 def _start(name: str, place: Place, seconds: float) -> tuple[BaseProcess, float]:
-    """Start the attack; return its process, and when it ends."""
-    # A process of its own, so that the attacker does not slow down the clock of the others.
+    """Start the attack; return its process and end time."""
+    # A separate process keeps the attacker from slowing down the measurement.
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=_attack, args=(name, place, seconds, theirs))
@@ -340,7 +340,7 @@ def _start(name: str, place: Place, seconds: float) -> tuple[BaseProcess, float]
 
 
 def measure(name: str, server: Server, tokens: Mapping[str, str], seconds: float) -> Outcome:
-    """Attack the service, and measure what others notice."""
+    """Attack the service, and measure the effects on other users."""
     address = urlsplit(server.url)
     assert address.hostname
     assert address.port
@@ -361,7 +361,7 @@ def measure(name: str, server: Server, tokens: Mapping[str, str], seconds: float
 
 
 def _recovered(place: Place, since: float) -> float:
-    """Wait until a few requests in a row are answered as fast as ever; return the seconds."""
+    """Wait until a few requests in a row are fast again; return the seconds that took."""
     began = time.monotonic()
     well = 0
     while well < _FEW and time.monotonic() < since + 30:
@@ -378,10 +378,10 @@ def _recovered(place: Place, since: float) -> float:
 
 @contextmanager
 def site() -> Iterator[tuple[Server, Mapping[str, str]]]:
-    """The service as a process on a database with two large groups; yields it, and tokens."""
+    """Run the service in a process on a database with two large groups; yield it and tokens."""
     with tempfile.TemporaryDirectory(prefix="aspen-attacks-") as name, ExitStack() as stack:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's account passes through
+        folder.chmod(0o755)  # the server's account needs to pass through
         cluster = Cluster(folder)
         stack.callback(cluster.reset)
         cluster.up()
@@ -402,7 +402,7 @@ def site() -> Iterator[tuple[Server, Mapping[str, str]]]:
 
 
 def main() -> int:
-    """Attack; exit with 1 where others noticed too much."""
+    """Run the attacks; exit with 1 if other users were affected too much."""
     parser = argparse.ArgumentParser(prog="make attacks", description=__doc__)
     parser.add_argument("attacks", nargs="*", choices=[[], *ATTACKS], help="which of them")
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="how long each lasts")

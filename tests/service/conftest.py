@@ -1,4 +1,4 @@
-"""The whole service for a test."""
+"""A fixture with the whole service."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ __all__ = ["_cloud", "aws", "make_api", "provider"]
 
 @pytest.fixture
 def whole(make_api: ApiFactory, roles: Database, aws: Cloud, tmp_path: Path) -> Iterator[Api]:
-    """The service with every role, a provider without limits, and AWS."""
+    """Yield the service with every role, a provider without limits, and AWS."""
     with running_identity(tmp_path / "identity", *UNLIMITED) as identity:
         yield make_api(roles, **surroundings(roles, identity, aws))

@@ -1,4 +1,4 @@
-"""What schemathesis is to leave out of its requests."""
+"""Restrictions on the requests that schemathesis generates."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import schemathesis
 
 @schemathesis.hook
 def filter_body(context: schemathesis.HookContext, body: Any) -> bool:
-    """Leave out white space at the ends: the service takes it off and counts what is left.
+    """Skip bodies with surrounding whitespace in a text: the service strips it first.
 
-    A schema has no word for that, and would let two letters and a tab pass for three letters.
+    A schema cannot express that, and would accept two letters and a tab as three letters.
     """
     del context
     return not any(text != text.strip() for text in _texts(body))

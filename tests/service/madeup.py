@@ -21,7 +21,7 @@ from tests.service.site import whole_service
 _ROOT = Path(__file__).parents[2]
 _CONFIG = Path(__file__).with_name("schemathesis.toml")
 _LENIENT = "negative_data_rejection"
-"""Numbers may come as strings and the other way round: clients of the live service rely on it."""
+"""Clients of the live service rely on it to accept numbers as strings, and vice versa."""
 _FAR = 4_102_444_800  # the year 2100
 _PATIENCE_S = 120
 _COUNT = re.compile(r"([\d,]+) generated")
@@ -29,12 +29,12 @@ _COUNT = re.compile(r"([\d,]+) generated")
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        cases: How many requests were made up.
-        failed: Whether an answer was wrong.
-        report: What schemathesis says.
+        cases: The number of requests generated.
+        failed: True if an answer was wrong.
+        report: The output of schemathesis.
     """
 
     cases: int
@@ -43,8 +43,8 @@ class Made:
 
 
 def make_up(api: Api, principal: str, *options: str) -> Made:
-    """Let schemathesis make up requests to every endpoint, signed in as somebody."""
-    _specification(api)  # made with the first request; schemathesis waits for it 10 s at most
+    """Have schemathesis generate requests to every endpoint, signed in as a principal."""
+    _specification(api)  # built on first request; schemathesis waits 10 s at most
     with tempfile.TemporaryDirectory(prefix="aspen-madeup-") as folder:
         done = subprocess.run(
             [
@@ -53,11 +53,11 @@ def make_up(api: Api, principal: str, *options: str) -> Made:
                 *("--header", f"Authorization: Bearer {api.token(principal, exp=_FAR)}"),
                 *("--checks", "all", "--exclude-checks", _LENIENT),
                 *("--no-color", "--warnings", "off", "--continue-on-failure"),
-                # How fast requests are made up says how busy the machine is, not what is answered.
+                # The speed of generating requests depends on the machine, not on the service.
                 *("--suppress-health-check", "too_slow", "--request-timeout", str(_PATIENCE_S)),
                 *options,
             ],
-            cwd=folder,  # it leaves a folder of its own where it runs
+            cwd=folder,  # schemathesis creates a folder where it runs
             env={**os.environ, "PYTHONPATH": str(_ROOT)},
             capture_output=True,
             text=True,
@@ -69,7 +69,7 @@ def make_up(api: Api, principal: str, *options: str) -> Made:
 
 
 def main() -> int:
-    """Run until there were enough; 1 where an answer was wrong."""
+    """Run until there are enough cases; return 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.service.madeup", description=__doc__)
     parser.add_argument("--cases", type=int, default=5_000, help="how many requests at least")
     parser.add_argument("--seed", type=int, default=1)

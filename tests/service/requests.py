@@ -15,7 +15,7 @@ from tests.service.tables import TABLES
 
 
 def main() -> int:
-    """Play them all, and print each; 1 where an answer is not what was expected."""
+    """Send all requests and print each; return 1 if an answer is not as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.service.requests", description=__doc__)
     parser.add_argument("--wrong", action="store_true", help="print the wrong ones only")
     chosen = parser.parse_args()

@@ -28,15 +28,15 @@ from tests.conftest import Server
 from tests.local.identity.lab import Identity, running_identity
 
 UNLIMITED = ("--trial", "--burst", "1000000", "--rate", "1000000")
-"""What lets a provider take as many requests as a script has."""
+"""Options that let a provider accept as many requests as a script sends."""
 
 
 @contextmanager
 def whole_service() -> Iterator[Api]:
-    """Everything, on a database with every role; gone afterwards."""
+    """Run everything on a database with every role, and remove it afterward."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aspen-service-")))
-        folder.chmod(0o711)  # the server's account passes through
+        folder.chmod(0o711)  # the server's account needs to pass through
         stack.callback(lambda: Cluster(folder).reset())
         database = _database(Server(folder), ObjectFolder(folder / "objects"))
         stack.callback(database.dispose)
@@ -49,7 +49,7 @@ def whole_service() -> Iterator[Api]:
 
 
 def surroundings(database: Database, identity: Identity, cloud: Cloud) -> dict[str, str]:
-    """What the service is told of a provider and of AWS; the groups are its organizations."""
+    """Return the service's settings for a provider and AWS; groups become its organizations."""
     use_organizations(database)
     return {**managed_by(identity), **cloud.settings}
 

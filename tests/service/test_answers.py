@@ -1,4 +1,4 @@
-"""The answers of the service beside those that were recorded of the live one."""
+"""The service's answers, compared with those recorded from the live one."""
 
 from __future__ import annotations
 

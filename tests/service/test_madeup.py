@@ -1,4 +1,4 @@
-"""A quick share of the made-up requests; ``python -m tests.service.madeup`` makes up thousands."""
+"""A quick sample of generated requests; ``python -m tests.service.madeup`` runs thousands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may give as a text, an e-mail address, an id."""
+"""Values that an operator may enter: texts, e-mail addresses, and IDs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aspencli.errors import BadInputError
 from aspencli.services.checks import as_id, clean_email, clean_text
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.text())
 def test_a_text_is_refused_or_can_be_shown_and_stored(text: str) -> None:
     try:
@@ -24,7 +24,7 @@ def test_a_text_is_refused_or_can_be_shown_and_stored(text: str) -> None:
     assert len(clean.splitlines()) == 1
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.text())
 def test_an_id_is_one_that_postgresql_has(text: str) -> None:
     number = as_id(text)

@@ -1,4 +1,4 @@
-"""Waiting for an approval, by a clock that the test turns."""
+"""Waiting for an approval, on a clock that the test controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_ANSWER = NotYet("", "no answer came in time", passing=True)
 
 @dataclass
 class Answers:
-    """A provider that answers in a row, the last for ever; it notes when it was asked."""
+    """A provider with a queue of answers, the last one repeated; it records when it was asked."""
 
     answers: list[SignIn | NotYet]
     time: float = 0

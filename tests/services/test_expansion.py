@@ -1,4 +1,4 @@
-"""Small files that grow without end, in every form in which they can come."""
+"""Small files that expand enormously, in every format they can have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def no_limit_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def packed(path: Path, head: bytes, line: bytes, megabytes: int) -> Path:
-    """A file of one line again and again."""
+    """Write a compressed file that repeats one line."""
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(head)
         piece = line * (MEGABYTE // len(line))
@@ -84,7 +84,7 @@ def test_a_small_file_that_grows_too_much_is_refused_before_its_rows(
 def test_growth_behind_an_ordinary_beginning_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ids.csv.gz"
     with gzip.open(path, "wb") as file:
-        file.write(os.urandom(2 * MEGABYTE))  # more than what is tried before reading
+        file.write(os.urandom(2 * MEGABYTE))  # more than is checked before reading
         for _ in range(300):
             file.write(bytes(MEGABYTE))
     read: list[int] = []

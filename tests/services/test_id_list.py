@@ -1,4 +1,4 @@
-"""Identifiers as operators have them."""
+"""Lists of identifiers as operators have them."""
 
 from __future__ import annotations
 

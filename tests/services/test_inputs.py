@@ -38,7 +38,7 @@ def notes(path: Path, names: Sequence[str] = ()) -> list[str]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Its name says nothing of what it is."""
+    """Return a path whose name does not reveal the file's format."""
     return tmp_path / "ids.csv"
 
 
@@ -51,7 +51,7 @@ def workbook() -> bytes:
     return data.getvalue()
 
 
-# What it is, said aloud
+# Detected formats and their notes
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_observer_is_handed_the_bytes_as_they_are_stored(content: bytes, file: P
     assert digest.digest() == hashlib.sha256(content).digest()
 
 
-# Options that belong to other files
+# Options that apply to other files
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_options_that_do_not_fit_are_refused(
         read(file, **options)
 
 
-# Headers of others
+# Headers from elsewhere
 
 
 @pytest.mark.parametrize(

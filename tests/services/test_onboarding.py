@@ -1,4 +1,4 @@
-"""A new user: one transaction, and what happens when somebody else is faster."""
+"""A new user: one transaction, and the result if another writer is faster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _emails(database: Database) -> list[str]:
 
 
 def _race(database: Database, user: User, wanted: NewUser) -> Onboarded:
-    """Our write, started while somebody else's is not committed yet."""
+    """Run our write while another writer's transaction is still uncommitted."""
     outcome: list[Onboarded | Exception] = []
 
     def write() -> None:
@@ -96,7 +96,7 @@ def test_somebody_faster_with_the_very_same_user_is_no_failure(seeded: Database)
 
 
 def test_a_clash_about_something_else_is_told_as_it_is(seeded: Database) -> None:
-    # As after rows were inserted by hand with their ids.
+    # This happens after rows were inserted by hand with explicit IDs.
     with seeded.begin() as session:
         session.execute(sa.text("SELECT setval('aspen.users_id_seq', 1)"))
     with pytest.raises(IntegrityError, match="pk_users"):

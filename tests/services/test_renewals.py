@@ -1,4 +1,4 @@
-"""What becomes of a session when its renewal goes another way than it should."""
+"""Sessions whose renewal does not go as planned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _sign_in(token: str = "first", *, lasts: float = 30, refresh: str | None = "
 
 @dataclass
 class Provider:
-    """A provider that answers a renewal so."""
+    """A provider that answers a renewal as given."""
 
     answer: SignIn | NotYet | AspenError
     asked: list[SignIn] = field(default_factory=list)

@@ -48,7 +48,7 @@ def report(path: Path, rows: list[AssessedRow], faults: list[Problem]) -> Path:
 
 
 def sheets(path: Path) -> list[list[tuple[object, ...]]]:
-    """The rows of each sheet, as another program reads them; nothing in it is computed."""
+    """Return the rows of each sheet as another program reads them; nothing in it is computed."""
     book = openpyxl.load_workbook(path)
     for sheet in book:
         assert sheet.freeze_panes == "A2"
@@ -75,7 +75,7 @@ def test_workbook_holds_texts_that_nothing_computes(tmp_path: Path) -> None:
     ((header, *rows),) = sheets(report(tmp_path / "out.XLSX", ROWS, FAULTS))
     assert header == RENAMES.header
     assert rows[:2] == TOLD[:2]
-    # openpyxl does not undo the escapes of the format; spreadsheets do, and so do we.
+    # openpyxl does not decode the format's escapes; spreadsheets do, and so do we.
     assert rows[2][3] == "_x005F_x0041_"
     assert rows[3][1:4] == ("\\x1b[31m_xFFFF_", "4", "4\\u202e")
     ((header,),) = sheets(report(tmp_path / "none.xlsx", [], []))
@@ -110,7 +110,7 @@ def test_what_is_guarded_is_unguarded(text: str) -> None:
 
 
 def reject(source: Path, place: Path, *problems: Problem) -> tuple[Rejected, list[Fault]]:
-    """Reject the bad rows of a mapping, and those that somebody else has problems with."""
+    """Reject a mapping's bad rows, and the rows with the given problems."""
     faults: list[Fault] = []
     with RejectsFile(place) as rejects, open_table(str(source)) as table:
 

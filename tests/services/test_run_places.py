@@ -1,4 +1,4 @@
-"""Where a run was made, compared with the place at hand."""
+"""The database where a run was made, compared with the current one."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def big(seeded: Database) -> Database:
 def test_rows_stream_in_flat_memory(big: Database) -> None:
     with big.reading() as session:
         rows = SampleList(session, SampleQuery()).rows()
-        next(rows)  # what is loaded once is loaded now
+        next(rows)  # everything that is loaded only once is loaded now
         tracemalloc.start()
         count = 1 + sum(1 for _ in rows)
         _, peak = tracemalloc.get_traced_memory()
@@ -58,5 +58,5 @@ def test_a_sample_is_found_by_an_index_in_every_group(big: Database) -> None:
             for statement in list(statements)
             if "samples" in statement
         ]
-    assert len(plans) == 2  # as private and as public identifier; it is no id
+    assert len(plans) == 2  # by private and by public identifier; it is not an ID
     assert all("Seq Scan on samples" not in plan for plan in plans), plans

@@ -1,4 +1,4 @@
-"""Tables as programs and people leave them, read without a process and without a database."""
+"""Tables as programs and people produce them, read without a process or a database."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TWO = [("L-1", "N-1"), ("L-2", "N-2")]
 
 @dataclass
 class Read:
-    """What became of a file."""
+    """The result of reading a file."""
 
     rows: list[tuple[str, Cell]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Read:
 
 
 def read(path: Path, names: Sequence[str] = (), **options: Any) -> Read:
-    """Read a mapping as the command does."""
+    """Read a mapping like the command does."""
     faults: list[Fault] = []
     found = Read()
     try:
@@ -73,7 +73,7 @@ def read(path: Path, names: Sequence[str] = (), **options: Any) -> Read:
 
 
 def changes(path: Path, names: Sequence[str] = (), **options: Any) -> tuple[Any, ...]:
-    """Read a file of changes: its key, its columns, and the rows; or what is wrong."""
+    """Read a file of changes; return its key, its rows with their columns, and the notes."""
     faults: list[Fault] = []
     days = options.pop("days", None)
     with open_table(str(path), **{"template": "auto", **options}) as table:
@@ -447,7 +447,7 @@ def test_sheet_with_the_data_is_named_where_the_first_is_empty(file: Path) -> No
     assert "is empty\n" in read(file).error
 
 
-# Saved maps, and days
+# Saved maps and dates
 
 MAPS = """
 [maps.lims]
@@ -514,7 +514,7 @@ def test_days_still_to_come_are_counted(file: Path) -> None:
     ]
 
 
-# Files that are something else
+# Files in other formats
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_other_files_are_named_as_what_they_are(
     assert error.splitlines()[-1]
 
 
-# Files of laboratories, where they are at hand
+# Files from laboratories, if available
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 EXPECTED = {
@@ -738,7 +738,7 @@ def test_no_damage_to_compressed_files_makes_it_fail_in_an_unforeseen_way(
         for _ in range(chance.choice([1, 2, 8])):
             data[chance.randrange(4, len(data))] = chance.randrange(256)
         file.write_bytes(data)
-        read(file)  # whatever it finds, it is an error in words or rows
+        read(file)  # any finding is an error message or a list of rows
         with contextlib.suppress(BadInputError):
             list(read_fasta(file))
 

@@ -1,4 +1,4 @@
-"""Days as people type them."""
+"""Dates as people type them."""
 
 from __future__ import annotations
 

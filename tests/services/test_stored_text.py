@@ -1,4 +1,4 @@
-"""The rule for stored text, character by character."""
+"""The rules for stored text, character by character."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_dashes_are_refused_in_identifiers(char: str) -> None:
     [
         ("\uff32\uff23\uff30-\uff11", "RCP-1"),  # fullwidth
         ("h\u0421oV-19", "hCoV-19"),  # Cyrillic
-        ("\u0410\u0412-001", "AB-001"),  # Cyrillic, all of them look Latin
+        ("\u0410\u0412-001", "AB-001"),  # Cyrillic; all of them look Latin
         ("N\u03bf-1", "No-1"),  # Greek
         ("\u0555K-1", "OK-1"),  # Armenian
         ("\u13abA-1", "JA-1"),  # Cherokee
@@ -194,7 +194,7 @@ def test_checked_texts_say_what_they_are(clean: Callable[[str, str], str]) -> No
 def test_every_character_is_classified() -> None:
     accepted = {"Ll", "Lu", "Lt", "Lo", "Lm", "Mn", "Mc", "Me", "Nd", "Nl", "No"}
     accepted |= {"Pc", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Pd"}
-    for code in range(0x80, sys.maxunicode + 1, 7):  # a seventh of all
+    for code in range(0x80, sys.maxunicode + 1, 7):  # every seventh character
         char = chr(code)
         odd = odd_in_identifier(f"A{char}1")
         if (
@@ -210,7 +210,7 @@ def test_folded_text_is_as_good_as_it_gets(value: str) -> None:
     assert again == folded(again)
 
 
-# What spreadsheets leave
+# Leftovers from spreadsheets
 
 ERRORS = (
     "#N/A #REF! #VALUE! #DIV/0! #NAME? #NULL! #NUM! #SPILL! #CALC! #GETTING_DATA #FIELD! #BUSY! "

@@ -15,7 +15,7 @@ from aspencli.services.tables import open_table
 
 Record = tuple[int, list[str]]
 
-# Many control characters make a file binary.
+# Many control characters would make a file binary.
 CELLS = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc"], include_characters="\t\r\n\x1b"),
     max_size=6,
@@ -98,7 +98,7 @@ def test_several_bad_bytes_of_a_line_are_counted(file: Path) -> None:
 
 
 def test_open_quotes_hide_no_other_fault(file: Path) -> None:
-    """Each odd line opens a quote that is never closed; each even one is whole."""
+    """Each odd line opens a quote that is never closed; each even line is valid."""
     count = 200
     file.write_text("a,b\n" + 'x,"y\nx,y\n' * count)
     records, faults = read(file)

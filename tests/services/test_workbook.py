@@ -22,7 +22,7 @@ from aspencli.services.mapping import read_mapping
 from aspencli.services.tables import open_table
 from db.bulk.rows import Request
 
-NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - a spreadsheet knows no zones
+NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - spreadsheets have no time zones
 HEADER = ("private_identifier", "public_identifier")
 RICH = """<c t="inlineStr"><is><r><rPr><b/></rPr><t>rich</t></r><r><t xml:space="preserve"> text</t>
 </r><rPh sb="0" eb="1"><t>kana</t></rPh></is></c>"""
@@ -33,7 +33,7 @@ SHEET = "xl/worksheets/sheet1.xml"
 
 @dataclass
 class Reading:
-    """What came of reading a mapping."""
+    """The result of reading a mapping."""
 
     requests: list[Request]
     faults: list[Fault]
@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def save(path: Path, *rows: tuple[Any, ...], **formats: str) -> openpyxl.Workbook:
-    """A workbook with a header, these rows, and number formats by cell."""
+    """Save a workbook with a header, these rows, and number formats by cell."""
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -73,7 +73,7 @@ def save(path: Path, *rows: tuple[Any, ...], **formats: str) -> openpyxl.Workboo
 
 
 def rewrite(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
-    """Change the parts of a workbook; those that become None are left out."""
+    """Change the parts of a workbook, and drop those that become None."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -84,7 +84,7 @@ def rewrite(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
 
 
 def share(path: Path, texts: bytes) -> None:
-    """Give a workbook a part of texts that its cells share."""
+    """Add a table of shared strings to a workbook."""
     relations = "xl/_rels/workbook.xml.rels"
     relation = b'<Relationship Id="t" Type="x/sharedStrings" Target="sharedStrings.xml"/></Rel'
     rewrite(
@@ -95,7 +95,7 @@ def share(path: Path, texts: bytes) -> None:
 
 
 def with_rows(path: Path, rows: str) -> None:
-    """A workbook whose sheet holds the header and these rows of XML."""
+    """Write a workbook whose sheet has the header and these rows of XML."""
     save(path)
     head = "".join(f'<c t="inlineStr"><is><t>{name}</t></is></c>' for name in HEADER)
     data = f"<sheetData><row>{head}</row>{rows}</sheetData>"
@@ -107,7 +107,7 @@ def with_rows(path: Path, rows: str) -> None:
     rewrite(path, change)
 
 
-# Cells as the person sees them
+# Cells as displayed
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_hidden_rows_are_read_and_said(path: Path) -> None:
 
 
 def many(path: Path, active: int = 0, **sheets: str) -> None:
-    """A workbook of sheets with their state; each holds one row that tells its name."""
+    """Write a workbook with sheets in the given states; each has one row with its name."""
     book = openpyxl.Workbook()
     book.remove(book["Sheet"])
     for title, state in sheets.items():
@@ -402,7 +402,7 @@ def test_sheet_that_is_not_there_or_empty(path: Path) -> None:
 
 
 def test_strict_namespaces_prefixes_and_odd_paths(path: Path) -> None:
-    """As Excel saves "Strict Open XML", and as some other programs do."""
+    """Excel's "Strict Open XML" and some other programs produce such files."""
     save(path, ("L-1", "N-1"))
 
     def change(name: str, part: bytes) -> bytes | None:
@@ -429,7 +429,7 @@ def test_strict_namespaces_prefixes_and_odd_paths(path: Path) -> None:
     assert read(path).rows == [("L-1", "N-1")]
 
 
-# What is no workbook, or no whole one
+# Files that are not workbooks, or are incomplete
 
 
 def archive_of(path: Path, **parts: str) -> None:
@@ -552,7 +552,7 @@ sys.stdout.write(f"{peak} {count} {ended}")
 
 
 def measured(path: Path) -> tuple[int, int, str]:
-    """Peak memory (kB; on macOS bytes), rows, and how it ended."""
+    """Return the peak memory (kB; bytes on macOS), the number of rows, and the result."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, str(path)], capture_output=True, text=True, check=True
     )

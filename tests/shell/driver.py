@@ -1,4 +1,4 @@
-"""Starts the console by itself, for tests and for measuring: ``driver.py ADDRESS [OPTIONS]``."""
+"""Starts the console by itself, for tests and measurements: ``driver.py ADDRESS [OPTIONS]``."""
 
 from __future__ import annotations
 

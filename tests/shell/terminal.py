@@ -1,4 +1,4 @@
-"""A console on a pseudo-terminal, driven as a person drives it."""
+"""A console on a pseudo-terminal, driven the way a user drives it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Terminal:
 
     Args:
         address: The database's address.
-        options: Further options of the driver.
-        env: Further environment variables.
-        command: What is started instead of the driver on that address.
+        options: Additional options of the driver.
+        env: Additional environment variables.
+        command: The command to start instead of the driver on that address.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Terminal:
             env={
                 **os.environ,
                 "TERM": "xterm-256color",
-                "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody here answers where the cursor is
+                "PROMPT_TOOLKIT_NO_CPR": "1",  # nothing here reports the cursor position
                 **(env or {}),
             },
             dimensions=(50, 240),
@@ -67,7 +67,7 @@ class Terminal:
     ) -> None:
         if error is None and self._child.isalive():
             self.type("exit\r")
-            self.end()  # by itself, so that what it ran is measured
+            self.end()  # a normal exit, so that coverage is saved
         self._child.close(force=True)
 
     @property
@@ -75,23 +75,23 @@ class Terminal:
         return int(self._child.pid)
 
     def until_prompt(self) -> str:
-        """What is shown until the next prompt stands."""
+        """Return the output up to the next prompt."""
         return self.until(rf"In \[{_COLOUR}{self._number}{_COLOUR}\]:")
 
     def until(self, pattern: str) -> str:
-        """What is shown until a pattern comes, without colours and movements."""
+        """Return the output up to a pattern, without colors and cursor movements."""
         self._child.expect(pattern)
         raw = self._child.before + self._child.after
         self.seen += raw
         return _ESCAPES.sub("", raw).replace("\r", "")
 
     def run(self, code: str) -> str:
-        """Run a cell; returns what is shown from the end of the input to the next prompt."""
+        """Run a cell; return the output from the end of the input to the next prompt."""
         self.enter(code)
         return self.next_prompt()
 
     def next_prompt(self) -> str:
-        """What is shown from the end of the input to the prompt after it."""
+        """Return the output from the end of the input to the prompt after it."""
         self._number += 1
         return self.until_prompt()
 
@@ -110,12 +110,12 @@ class Terminal:
         self._child.sendintr()
 
     def leave(self) -> tuple[int, str]:
-        """Type ``exit``; returns the exit code and the last words."""
+        """Type ``exit``; return the exit code and the last output."""
         self.enter("exit")
         return self.end()
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end; returns the exit code and the last words."""
+        """Wait for the end; return the exit code and the last output."""
         self._child.expect(pexpect.EOF)
         last = _ESCAPES.sub("", self._child.before).replace("\r", "")
         self._child.wait()

@@ -1,4 +1,4 @@
-"""Profiling in the console: each query as it runs, what a cell cost, the whole session."""
+"""Profiling in the console: each query as it runs, the cost of a cell, and the whole session."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def told(workspace: Workspace) -> str:
 
 
 def wait_for_sleeping(database: Database, count: int) -> None:
-    """Wait until the server runs so many statements that only sleep."""
+    """Wait until the server runs the given number of statements that only sleep."""
     deadline = time.monotonic() + 30
     while True:
         with database.reading() as session:
@@ -84,8 +84,8 @@ def wait_for_sleeping(database: Database, count: int) -> None:
 
 
 def left_on(engine: Engine) -> dict[str, Any]:
-    """Whatever a profiler can leave: listeners, patched functions, other cursors."""
-    # An engine's own are told together with those of the class.
+    """Return everything that a profiler might leave: listeners, patched functions, cursors."""
+    # This counts an engine's own listeners together with those of the class.
     listeners = {name: len(getattr(engine.dispatch, name)) for name in EVENTS}
     listeners["handle_error"] = len(list(engine.dialect.dispatch.handle_error))
     with engine.connect() as connection:
@@ -116,7 +116,7 @@ def test_the_runbooks_profiled_session(
         assert re.search(r"\n1 query \(1 kind\), 60 rows, 1 transaction in [\d.]+ ms\n", said)
         assert re.search(r"database \d+\.\d ms", said)
         assert re.search(r"Python \d+\.\d ms", said)
-        # A cell that asks nothing is told nothing of.
+        # A cell without queries gets no summary.
         assert console.run("len(results)").partition("Out[3]: 60\n")[2].strip() == "local In [4]:"
         assert "\x1b[34mSELECT\x1b" in console.seen
         code, last = console.leave()

@@ -1,4 +1,4 @@
-"""Code without a prompt: what it finds, what it prints where, and how it ends."""
+"""Code without a prompt: the names it has, the output it prints, and how it exits."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ GREEN, YELLOW, RED = "\x1b[0;32;1m", "\x1b[0;33;1m", "\x1b[0;31;1m"
 
 @pytest.fixture(autouse=True)
 def own_ipython(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An IPython folder of the test's own, not that of whoever runs the tests."""
+    """Return an IPython folder for the test, not that of whoever runs the tests."""
     folder = tmp_path / "ipython"
     monkeypatch.setenv("IPYTHONDIR", str(folder))
     return folder
@@ -63,7 +63,7 @@ def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) ->
         kept = console.run("get_ipython().history_manager.exceptions[2]['traceback']")
         assert "does not exist" in kept
         assert "_execute_context" not in kept
-        # An error that is none of the database's is IPython's to show.
+        # IPython shows errors that do not come from the database.
         assert "ZeroDivisionError: division by zero" in console.run("1 / 0")
 
 
@@ -174,7 +174,7 @@ def test_the_history_is_the_targets_own_and_holds_no_secret(
     assert b"harmless" in held
     assert b"hidden" not in held
     with Terminal(migrated_db, "--label", "rdev/mine") as console:
-        console.type("\x1b[A\x1b[A\r")  # exit is never kept
+        console.type("\x1b[A\x1b[A\r")  # exit is never saved
         assert "# left out of the history" in console.next_prompt()
 
 

@@ -16,6 +16,6 @@ time.time = lambda: _right() + float(os.environ.get("CLOCK_OFF", "0"))
 
 
 def wrong_clock(lab: Lab, seconds_ahead: int) -> dict[str, str]:
-    """The environment of a command on such a machine."""
+    """Return the environment of a command on such a machine."""
     Path(lab.env["PYTHONPATH"], "sitecustomize.py").write_text(_SITE)
     return {"CLOCK_OFF": str(seconds_ahead)}

@@ -56,14 +56,14 @@ _PATIENCE_S = 120
 
 @dataclass
 class Lab:
-    """Runs commands against a provider and a service.
+    """A runner of commands against a provider and a service.
 
     Attributes:
         identity: The provider.
-        api_url: Where the service answers.
-        env: What makes ``mylab`` the target of the commands.
-        home: Their home.
-        began: How long the provider's log was when the test began.
+        api_url: The service's address.
+        env: The variables that make ``mylab`` the target of the commands.
+        home: The commands' home directory.
+        began: The length of the provider's log when the test began.
     """
 
     identity: Identity
@@ -93,12 +93,12 @@ class Lab:
         )
 
     def events(self, name: str) -> int:
-        """How often the provider noted that since the test began."""
+        """Return how often the provider has logged an event since the test began."""
         log = self.identity.log[self.began :]
         return sum(json.loads(line).get("event") == name for line in log.splitlines())
 
     def kept(self) -> dict[str, Any]:
-        """What is in the keyring."""
+        """Return the contents of the keyring."""
         path = Path(self.env["KEYRING_FILE"])
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
@@ -106,7 +106,7 @@ class Lab:
         return [sys.executable, "-m", "aspencli", *arguments]
 
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """The environment of a command; None takes a variable away."""
+        """Return the environment of a command; None removes a variable."""
         wanted = {**os.environ, **self.env, **(changes or {})}
         return {name: value for name, value in wanted.items() if value is not None}
 
@@ -117,7 +117,7 @@ class Lab:
         approve: bool = True,
         env: Mapping[str, str | None] | None = None,
     ) -> CliResult:
-        """Sign in, with somebody at the page who decides."""
+        """Sign in, with a user on the page who approves or denies it."""
         process = self.start("auth", "login", *arguments, env=env)
         lines = self.until(process, "shows the code")
         self.identity.decide(lines[-1].split()[-1], email, approve=approve)
@@ -125,7 +125,7 @@ class Lab:
         return CliResult(process.returncode, out, "".join(lines) + err)
 
     def until(self, process: subprocess.Popen[str], words: str) -> list[str]:
-        """What it said so far, up to the line with these words."""
+        """Return the output of a process up to the line with the given words."""
         assert process.stderr is not None
         timer = threading.Timer(_PATIENCE_S, process.kill)
         timer.start()
@@ -141,7 +141,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def service(identity_process: Identity, postgres: Server, _seeded_template: str) -> Iterator[str]:
-    """A service that trusts the provider; its database is for reading only. Its address."""
+    """Yield the address of a service that trusts the provider; its database is read-only."""
     name = postgres.create(template=_seeded_template)
     database = Database(postgres.url(name), application_name="tests")
     issuer = identity_process.issuer.rstrip("/")
@@ -153,7 +153,7 @@ def service(identity_process: Identity, postgres: Server, _seeded_template: str)
 
 @pytest.fixture
 def lab(identity: Identity, service: str, aspen_home: Path, tmp_path: Path) -> Lab:
-    """A provider, a service, and a keyring that works."""
+    """Return a lab with a provider, a service, and a working keyring."""
     identity.turn(interval=1)
     (tmp_path / "testkeyring.py").write_text(KEYRING)
     (tmp_path / "config.toml").write_text(

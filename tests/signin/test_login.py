@@ -202,7 +202,7 @@ def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
     assert "is not encrypted (http://example.org)" in result.err
 
 
-# A token that is not what it claims
+# Invalid tokens
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_clock_that_is_wrong_but_harmless_is_warned_of(lab: Lab) -> None:
     assert "this machine's clock is 20 minutes ahead of that of" in result.err
 
 
-# Known to the provider only
+# Users that only the provider knows
 
 
 def test_who_is_no_user_of_the_service_is_told_so(lab: Lab) -> None:
@@ -266,7 +266,7 @@ def test_who_has_no_group_is_told_so(lab: Lab) -> None:
     assert "groups: none" in result.err
 
 
-# A second time
+# Repeated sign-in
 
 
 def test_signing_in_again_changes_nothing(lab: Lab) -> None:
@@ -290,7 +290,7 @@ def _refresh(lab: Lab, refresh_token: str) -> httpx.Response:
     return lab.identity.token(grant_type="refresh_token", refresh_token=refresh_token)
 
 
-# Where it is kept
+# Storage
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def _plain(match: Any) -> str:
     return str(match[1]).replace("\x1b[0m", "").strip()
 
 
-# Signing in by itself
+# Automatic sign-in
 
 
 def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Staying signed in: renewal, tokens from outside, several targets, signing out."""
+"""Staying signed in: renewal, tokens from outside, several targets, and signing out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _kept(lab: Lab) -> dict[str, Any]:
 
 
 def _make_it_lapse(lab: Lab) -> None:
-    """Date what is kept back, as if hours had passed."""
+    """Backdate the saved sign-in, as if hours had passed."""
     path = Path(lab.env["KEYRING_FILE"])
     kept = json.loads(path.read_text())
     for key, text in kept.items():
         document = json.loads(text)
-        document["sign_in"]["expires_at"] = time.time() + 50  # a minute early is too late
+        document["sign_in"]["expires_at"] = time.time() + 50  # renewed with less than a minute left
         kept[key] = json.dumps(document)
     path.write_text(json.dumps(kept))
 
@@ -51,7 +51,7 @@ def test_a_token_is_renewed_before_it_lapses(lab: Lab) -> None:
     lab.login()
     before = _kept(lab)
     _make_it_lapse(lab)
-    time.sleep(1.1)  # two tokens of one second are the same
+    time.sleep(1.1)  # two tokens issued in the same second are identical
     token = _token(lab)
     after = _kept(lab)
     assert token == after["id_token"] != before["id_token"]
@@ -129,7 +129,7 @@ def test_a_provider_that_is_away_ends_with_5_and_loses_nothing(lab: Lab) -> None
 
 
 def _spoil(lab: Lab, **changes: Any) -> None:
-    """Make the token that is kept one that the API refuses, issued an hour ago."""
+    """Replace the saved token with one that the API refuses, issued an hour ago."""
     path = Path(lab.env["KEYRING_FILE"])
     kept = json.loads(path.read_text())
     for key, text in kept.items():
@@ -160,7 +160,7 @@ def test_refused_sign_in_that_cannot_be_renewed_is_replaced_by_login(lab: Lab) -
     assert lab.run("auth", "status").code == 0
 
 
-# Where a token may go
+# Hosts that may receive a token
 
 
 def test_another_host_gets_no_token(lab: Lab, serving: Serving) -> None:
@@ -279,7 +279,7 @@ def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -
         "ASPEN_TOKEN": given,
         "ASPEN_ENV": "staging",
         "ASPEN_API_URL_STAGING": lab.api_url,
-        "ASPEN_CONFIG": None,  # which has a target with this address and this issuer
+        "ASPEN_CONFIG": None,  # it has a target with this address and issuer
     }
     result = lab.run("users", "me", env=env)
     assert result.code == 4
@@ -315,7 +315,7 @@ def test_a_refused_one_says_where_it_came_from(lab: Lab) -> None:
     assert "It came from ASPEN_TOKEN" in result.err
 
 
-# The old tool's
+# Tokens of the old tool
 
 
 def _leave(lab: Lab, token: str, **more: Any) -> str:
@@ -345,7 +345,7 @@ def test_signing_in_does_not_touch_it(lab: Lab) -> None:
     assert claims_of(_token(lab))["sub"] == "auth0|viewer"
     lab.run("auth", "logout")
     assert lab.kept() == {key: left}
-    assert lab.run("auth", "token").code == 4  # signed out is signed out
+    assert lab.run("auth", "token").code == 4  # signed out means signed out
 
 
 def test_it_goes_to_no_other_host(lab: Lab, serving: Serving) -> None:
@@ -370,7 +370,7 @@ def test_one_of_another_client_is_passed_over(lab: Lab) -> None:
     assert lab.run("auth", "token").code == 4
 
 
-# The token for others
+# Tokens for other programs
 
 
 def test_the_token_comes_as_a_header_too(lab: Lab) -> None:

@@ -1,1 +1,1 @@
-"""Renaming samples in bulk through the API: planned here, and sent in parts."""
+"""Rename samples in bulk through the API: planned locally, and sent in batches."""

@@ -1,12 +1,12 @@
-"""The journal of one renaming through the API: what it is to do, and each request as it goes.
+"""The journal of one renaming through the API: its plan, and each request as it is made.
 
-It has one JSON value a line: a head, the rows, a line that says that these are all, and events.
-Each is on disk before what it tells is done. Whoever has it open holds a lock on it, so that no two
-processes go on with the same run. The rows tell all that is needed to go on: what a sample is named
-now tells how far it came.
+It has one JSON value per line: a head, the rows, a line that ends the rows, and events. Each
+request is on disk before it is sent. A process that has the journal open holds a lock on it, so
+that two processes cannot resume the same run. The rows contain everything needed to resume: the
+samples' current names show how far the run got.
 
-`look_up` is the only place that decides what state a run is in. The history, the lock on the group,
-and the commands that are suggested all derive from it, so that they cannot contradict each other.
+`look_up` is the only place that determines the state of a run. The history, the lock on the group,
+and the suggested commands all derive from it, so that they cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from aspencli.services.journal import sync_folder
 from aspencli.services.writing import why_not
 
 VERSION = 1
-_TAIL = 4_096  # bytes; the last event has fewer
+_TAIL = 4_096  # bytes, more than the last event takes
 _READY = "ready"
-_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02  # whoever only looks at a journal locks it for a moment
+_LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02  # Readers hold the lock only for a moment.
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a run is about.
+    """The facts about a run.
 
     Attributes:
-        run: Its id in the history.
-        command: The command that began it.
+        run: Its ID in the history.
+        command: The command that started it.
         target: The target's label.
         group_id: The group whose samples are renamed.
-        group: Its name.
-        slug: The pathogen in whose name requests are made; whose samples they are matters not.
-        file: What was read, as messages call it.
-        sha256: The checksum of that.
-        undo_file: What takes the run back.
-        undo_of: The run that it takes back, if any.
+        group: The group's name.
+        slug: The pathogen in the request path, which need not be that of the samples.
+        file: The input file's name in messages.
+        sha256: The input file's checksum.
+        undo_file: The run's undo file.
+        undo_of: The run that it undoes, if any.
         api: The address of the API; None in older journals.
     """
 
@@ -65,7 +65,7 @@ class Head:
 
 
 class Row(NamedTuple):
-    """One row of the file: what a sample was named at first, and what it is to be named."""
+    """One row of the file: a sample's original name and its new one."""
 
     line: int
     key: str
@@ -76,15 +76,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a run, as its journal shows it.
+    """The state of a run according to its journal.
 
     Attributes:
         path: The journal.
-        head: What the run is about.
-        begun: Whether a request was sent, or was about to be.
-        ended: How the run ended, if it did.
-        basis: How that is known, if another run decided it.
-        busy: Whether a process is working on it.
+        head: The facts about the run.
+        begun: True if a request was sent, or was about to be.
+        ended: The run's outcome, if it has ended.
+        basis: How the outcome was determined, if another run decided it.
+        busy: True if a process is working on it.
     """
 
     path: Path
@@ -96,25 +96,25 @@ class Standing:
 
     @property
     def is_open(self) -> bool:
-        """Return True if the run keeps other runs out of its group."""
+        """Return True if the run blocks other runs in its group."""
         return self.ended is None and (self.begun or self.busy)
 
 
 def folder() -> Path:
-    """Where the journals of this machine's operator lie."""
+    """Return the folder for this operator's journals."""
     return homes.state_dir() / "renames"
 
 
 class RunJournal:
-    """A journal that is open, and locked; to be used in a ``with`` block.
+    """An open, locked journal, for use in a ``with`` block.
 
     Attributes:
         path: Its file.
-        head: What the run is about.
-        rows: Every row of the file, those included that needed no change.
-        ended: How the run ended, if it did.
-        begun: Whether a request was sent, or was about to be.
-        sent: How many requests were answered.
+        head: The facts about the run.
+        rows: Every row of the file, including those that need no change.
+        ended: The run's outcome, if it has ended.
+        begun: True if a request was sent, or was about to be.
+        sent: The number of requests that succeeded.
     """
 
     def __init__(self, path: Path, file: IO[bytes], head: Head, rows: list[Row]):
@@ -139,16 +139,16 @@ class RunJournal:
 
     @property
     def to_change(self) -> int:
-        """How many of the rows change something."""
+        """Return the number of rows that change something."""
         return sum(row.before != row.after for row in self.rows)
 
     def sending(self, ids: Iterable[int], **facts: object) -> None:
-        """Tell that a request for these samples is about to be sent.
+        """Record that a request for these samples is about to be sent.
 
         Raises:
             AspenError: It cannot be written; the request must not be sent.
         """
-        before, self.begun = self.begun, True  # before it is on disk: an interrupt may come between
+        before, self.begun = self.begun, True  # set before writing, in case of an interrupt
         try:
             self._append({"event": "sending", "ids": list(ids), **facts})
         except AspenError:
@@ -156,7 +156,7 @@ class RunJournal:
             raise
 
     def answered(self, seconds: float) -> None:
-        """Tell that it was made.
+        """Record that the request succeeded.
 
         Raises:
             AspenError: It cannot be written.
@@ -165,7 +165,7 @@ class RunJournal:
         self.sent += 1
 
     def resumed(self) -> None:
-        """Tell that another process goes on with the run.
+        """Record that another process resumes the run.
 
         Raises:
             AspenError: It cannot be written.
@@ -173,11 +173,11 @@ class RunJournal:
         self._append({"event": "resumed", "pid": os.getpid()})
 
     def end(self, outcome: str, basis: str | None = None) -> None:
-        """Tell that there is nothing to go on with.
+        """Record that the run has ended and cannot be resumed.
 
         Args:
-            outcome: How it ended.
-            basis: How that is known, if another run decided it.
+            outcome: Its outcome.
+            basis: How the outcome was determined, if another run decided it.
 
         Raises:
             AspenError: It cannot be written.
@@ -199,7 +199,7 @@ class RunJournal:
 
 
 def create(head: Head, rows: list[Row]) -> RunJournal:
-    """A new journal, safe on disk.
+    """Create a journal, and return once it is safely on disk.
 
     Raises:
         AspenError: It cannot be written.
@@ -230,11 +230,11 @@ def create(head: Head, rows: list[Row]) -> RunJournal:
 
 
 def reopen(path: Path) -> RunJournal:
-    """A journal to go on with.
+    """Open the journal of a run that is to be resumed.
 
     Raises:
-        BadInputError: It is none, or is damaged, or its run had not sent anything.
-        ConflictError: Another process works on it.
+        BadInputError: It is not a journal, is damaged, or is incomplete, so that nothing was sent.
+        ConflictError: Another process is working on it.
     """
     try:
         file = path.open("r+b")
@@ -252,26 +252,26 @@ def reopen(path: Path) -> RunJournal:
 
 
 def path_of(run: str) -> Path:
-    """Return where the journal of a run is."""
+    """Return the path of a run's journal."""
     return folder() / f"{run}.jsonl"
 
 
 def look_up(run: str) -> Standing | None:
-    """Return the state of a run; None if it has no journal, or one that was not complete yet."""
+    """Return the state of a run, or None if it has no complete journal."""
     return _look_into(path_of(run))
 
 
 def unfinished(
     target: str, group_id: int, but: Iterable[str | None] = (), api: str | None = None
 ) -> Standing | None:
-    """Return the newest run that keeps others out of this group, if there is one.
+    """Return the newest run that blocks other runs in this group, if any.
 
     Args:
         target: The target's label.
         group_id: The group.
-        but: Runs to pass over.
-        api: The address of the API: a group of the same number that another API has is another
-            group. None where that is not known.
+        but: Runs to ignore.
+        api: The address of the API, or None if unknown. The same group ID in another API is
+            another group.
     """
     from aspencli.addresses import same_api
 
@@ -319,7 +319,7 @@ def _read(path: Path, file: IO[bytes]) -> RunJournal:
         journal.ended = event.get("outcome", journal.ended)
     file.seek(0, os.SEEK_END)
     if torn:
-        file.write(b"\n")  # what a crash tore stays a line of its own
+        file.write(b"\n")  # Start a new line after one that a crash cut off.
     return journal
 
 
@@ -344,10 +344,10 @@ def _look_into(path: Path) -> Standing | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
         head = _head(json.loads(file.readline()))
         last = _last_event(file)
-        if last.get("event") == "ended":  # as most have, and they may have many rows
+        if last.get("event") == "ended":  # True of most; saves reading all the rows.
             return Standing(path, head, True, last.get("outcome"), last.get("basis"), False)
         file.seek(0)
-        # The rows begin with a bracket; a line that a crash tore has no line break, or is no JSON.
+        # Rows start with a bracket. A line cut off by a crash has no line break, or is not JSON.
         events = [_event(line) for line in file if line[:1] == b"{" and line.endswith(b"\n")]
         names = [event.get("event") for event in events]
         if _READY in names:

@@ -1,4 +1,4 @@
-"""The samples of a group as the API lists them: as much of each as renaming it needs."""
+"""The samples of a group as listed by the API, reduced to what renaming needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aspencli.services.sample_records import Replacer
 from aspencli.shapes import Sample, SampleRecord
 
 T = TypeVar("T")
-_AS_IT_IS = 0  # instead of a location's id
+_AS_IT_IS = 0  # location ID that leaves the location unchanged
 
 
 class Held(NamedTuple):
-    """A sample of the group; writing it takes all of this."""
+    """A sample of the group, with all fields that an update has to write."""
 
     id: int
     private_identifier: str
@@ -24,7 +24,7 @@ class Held(NamedTuple):
     sequencing_date: str | None
 
     def named(self, public: str) -> SampleRecord:
-        """The record that renames it, and leaves it as it is otherwise."""
+        """Return the record that renames it and leaves everything else unchanged."""
         return {
             "id": self.id,
             "collection_location": _AS_IT_IS,
@@ -37,37 +37,37 @@ class Held(NamedTuple):
 
 
 class Samples(Replacer, Protocol):
-    """Lists samples, finds names, and writes samples back."""
+    """The part of the API that lists samples, finds names, and replaces samples."""
 
     def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
-        """Which of these names no sample has that one may see."""
+        """Return the names that match no sample visible to the user."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the API listed at one moment.
+    """The samples that the API listed at one moment.
 
     Attributes:
-        samples: Those of the group, by id.
-        elsewhere: How samples of other groups are named that one may see.
+        samples: The group's samples, by ID.
+        elsewhere: The public identifiers of visible samples in other groups.
     """
 
     samples: dict[int, Held]
     elsewhere: frozenset[str]
 
     def holders(self) -> dict[str, Held]:
-        """Who holds each public identifier within the group; none is held twice there."""
+        """Return the group's samples by public identifier, which is unique within the group."""
         return {held.public_identifier: held for held in self.samples.values()}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the samples of a group are.
+    """A group's samples in the API.
 
     Attributes:
-        samples: The API's samples.
-        group_id: The group, in whose name is asked.
-        slugs: Every pathogen; names are unique in a group, whatever the pathogen.
+        samples: The samples endpoints.
+        group_id: The group, which is also the one to send requests as.
+        slugs: All pathogens; names are unique in a group across pathogens.
     """
 
     samples: Samples
@@ -76,11 +76,11 @@ class Place:
 
     @property
     def slug(self) -> str:
-        """The pathogen in whose name changes are made; the service does not compare it."""
+        """Return the pathogen for the path of change requests; the service does not check it."""
         return self.slugs[0]
 
     def read(self) -> Snapshot:
-        """Ask for the list."""
+        """Fetch the list."""
         samples: dict[int, Held] = {}
         elsewhere: set[str] = set()
 
@@ -95,7 +95,7 @@ class Place:
         return Snapshot(samples, frozenset(elsewhere))
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether each of these names is one of a sample."""
+        """Return True if every one of these names matches a sample."""
         return not self.samples.missing(self.group_id, self.slug, list(names))
 
 

@@ -1,9 +1,9 @@
-"""In which order samples are renamed, so that no name is asked for while another still holds it.
+"""The order of renames, so that no name is requested while another sample still holds it.
 
-A row that takes another's name has to wait for it: rows form chains, and cycles. The live service
-writes the rows of one request in ascending id and checks each at once, so a row may stand in the
-same request as the one it waits for only where its id is the higher one. A cycle is opened by
-giving one of its samples a temporary name; so is a chain that would take too many requests.
+A row that takes another sample's name has to wait for it: rows form chains and cycles. The live
+service writes the rows of one request in ascending ID and checks each at once, so a row may share a
+request with the one it waits for only if its ID is higher. A cycle is broken by giving one of its
+samples a temporary name, and so is a chain that would take too many requests.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-DEEPEST = 8  # how often a chain may have to wait for another request, before it is broken
-_WAVE = 1_000  # rows; how many may at most be begun with temporary names before these are ended
-# The kinds of waves, in their order; of the last kind there may be many.
+DEEPEST = 8  # how often a chain may wait for another request before it is broken
+_WAVE = 1_000  # rows that use temporary names before the next such wave begins
+# The kinds of waves, in order; there may be many of the last kind.
 _BEGUN, _ALONE, _CHAINED, _BROKEN = range(4)
 
 
 class Rename(NamedTuple):
-    """What a sample is named now, and what it is to be named."""
+    """A sample's current name and its new one."""
 
     id: int
     before: str
@@ -28,14 +28,14 @@ class Rename(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One step of a sample; those with a temporary name have two.
+    """One step of a sample's rename; a rename through a temporary name takes two.
 
     Attributes:
         id: The sample.
-        before: What it is named when its turn comes.
-        after: What it is to be named then.
-        parks: Whether that is its temporary name.
-        wave: Which moves belong together: a wave that was begun should be ended.
+        before: Its name before the step.
+        after: Its name after the step.
+        parks: True if that is its temporary name.
+        wave: The number of a set of moves that should be completed once begun.
     """
 
     id: int
@@ -46,14 +46,14 @@ class Move(NamedTuple):
 
 
 class Schedule:
-    """The moves that are left, handed out request by request.
+    """The remaining moves, handed out request by request.
 
-    Samples that have their temporary name already come first, with all that they wait for.
+    Samples that already have their temporary name come first, with everything they wait for.
 
     Args:
-        renames: The samples; no sample twice, no name twice, and what one takes is free or held by
-            another of them.
-        temporary: The temporary name of a sample, which nothing else is named.
+        renames: The renames, each with a unique sample and unique names; each new name is free or
+            held by another of these samples.
+        temporary: Returns the temporary name of a sample, which nothing else is named.
     """
 
     def __init__(self, renames: Iterable[Rename], temporary: Callable[[int], str]):
@@ -68,13 +68,13 @@ class Schedule:
 
     @property
     def parks(self) -> int:
-        """How many temporary names are still to be given."""
+        """Return the number of temporary names still to be given."""
         return sum(move.parks for move in self._left)
 
     def take(self, size: int) -> list[Move]:
-        """The moves of the next request, in ascending id: at most so many, and at least one.
+        """Return the moves of the next request in ascending ID: at most ``size``, and at least one.
 
-        It ends early before a move that has to wait for one of its own.
+        The batch ends early before a move that has to wait for one in the same batch.
         """
         taken: dict[int, Move] = {}
         released: dict[str, int] = {}
@@ -89,11 +89,11 @@ class Schedule:
         return [taken[number] for number in sorted(taken)]
 
     def put_back(self, moves: Iterable[Move]) -> None:
-        """Take moves back that were not made, to hand them out again first."""
+        """Put moves that were not made back at the front of the queue."""
         self._left.extendleft(reversed(list(moves)))
 
     def only_begun(self) -> None:
-        """Forget all moves but those without which a sample would keep a temporary name."""
+        """Drop all moves except those needed to leave no sample with a temporary name."""
         self._left = deque(move for move in self._left if move.wave in self._open)
 
 
@@ -122,10 +122,10 @@ def _moves(renames: list[Rename], temporary: Callable[[int], str]) -> list[Move]
 
 
 def _components(renames: list[Rename]) -> Iterator[tuple[list[Rename], bool]]:
-    """The chains, each from the row on whose name is free, and the cycles.
+    """Yield the chains, each starting with the row whose new name is free, and the cycles.
 
-    A cycle comes so that its last row has its highest id: once that one is parked, it may follow
-    the one it waits for in the same request.
+    A cycle ends with its highest ID: once that sample has its temporary name, its row may follow
+    the row it waits for in the same request.
     """
     holders = {row.before: row for row in renames}
     takers = {row.after: row for row in renames}
@@ -153,13 +153,13 @@ def _follow(first: Rename, takers: dict[str, Rename]) -> Iterator[Rename]:
 
 
 def _levels(chain: list[Rename], *, is_cycle: bool) -> tuple[list[int], set[int]]:
-    """On which level each row of a chain comes, and which rows are parked before the first one."""
+    """Return the level of each row in a chain, and the samples to give temporary names first."""
     parked = {chain[-1].id} if is_cycle else set()
     levels, level = [0], 0
     for before, row in pairwise(chain):
         level += row.id < before.id
         if level > DEEPEST:
-            parked.add(before.id)  # so the row need not wait for it
+            parked.add(before.id)  # so that the row need not wait for it
             level = 0
         levels.append(level)
     return levels, parked

@@ -1,6 +1,6 @@
-"""The plan of a renaming through the API: the same findings, in the same words, as in a database.
+"""Plan a renaming through the API, with the same findings and messages as in a database.
 
-What `db.bulk` does in SQL is done here over the list that the API gives.
+It does over the API's list of samples what `db.bulk` does in SQL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from db.bulk.spec import Spec
 
 @dataclass
 class _Entry:
-    """A row of the file, and the sample that it means."""
+    """A row of the file, along with the sample that it matches."""
 
     request: Request
     held: Held | None
@@ -48,7 +48,7 @@ class _Entry:
 
 @dataclass
 class _Found:
-    """What stands in the way."""
+    """The problems found, and the rows left out."""
 
     problems: list[Problem] = field(default_factory=list)
     left_out: list[Problem] = field(default_factory=list)
@@ -59,13 +59,13 @@ class _Found:
 
 
 class ListPlan:
-    """A renaming planned over what the API lists.
+    """A renaming planned over the API's list of samples.
 
     Args:
-        spec: How samples are found: `db.bulk.samples.RENAME`, or what takes that back.
-        read: Asks for the list.
-        parked: The temporary name of a sample, in the run that is taken back; a sample that
-            still has it is as good as one that has the name which that run gave it.
+        spec: How samples are matched: `db.bulk.samples.RENAME`, or the spec that undoes it.
+        read: Fetches the list.
+        parked: Returns the temporary name of a sample in the run being undone; a sample that
+            still has it counts as having the name which that run gave it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ListPlan:
         self._parked = parked
         self._requests: list[Request] = []
         self._entries: dict[int, _Entry] = {}
-        self._dropped: dict[int, _Entry] = {}  # what was left out of the plan
+        self._dropped: dict[int, _Entry] = {}  # rows left out of the plan
         self._found = _Found()
         self.snapshot = Snapshot({}, frozenset())
 
@@ -85,7 +85,7 @@ class ListPlan:
         """Return None: the API takes every character."""
 
     def load(self, requests: Iterable[Request]) -> int:
-        """Take the rows of the file."""
+        """Load the rows of the file, and return their number."""
         self._requests = list(requests)
         return len(self._requests)
 
@@ -106,15 +106,15 @@ class ListPlan:
         return self._sum(detours, force=force)
 
     def problems(self) -> Generator[Problem, None, None]:
-        """Everything that stands in the way, by line."""
+        """Yield all problems, ordered by line."""
         yield from self._found.problems
 
     def left_out(self) -> Generator[Problem, None, None]:
-        """The rows that were left out of the plan, and why, by line."""
+        """Yield the rows left out of the plan, with the reason, ordered by line."""
         yield from self._found.left_out
 
     def explain(self, unknown: Mapping[int, tuple[str, str]]) -> None:
-        """Add to the problem of each of these lines why its key names no sample."""
+        """Extend the problems of these lines with the reason why the key matches no sample."""
         keys = self._keys()
         for number, problem in enumerate(self._found.problems):
             if problem.line in unknown and problem.column == PRIVATE.name:
@@ -124,7 +124,7 @@ class ListPlan:
                 self._found.problems[number] = Problem(problem.line, problem.column, reason)
 
     def moved(self) -> Generator[MovedRow, None, None]:
-        """What the rows of the plan hold that was not expected of them, by line."""
+        """Yield the planned rows whose sample has an unexpected value, ordered by line."""
         for entry in self._entries.values():
             if self._has_moved(entry):
                 yield MovedRow(
@@ -137,7 +137,7 @@ class ListPlan:
                 )
 
     def outcomes(self) -> Generator[AssessedRow, None, None]:
-        """Every row of the file, by line, with the reason why it is not applied, if any."""
+        """Yield every row of the file, ordered by line, with the reason if it is not applied."""
         reasons: dict[int, list[str]] = {}
         left_out = {problem.line for problem in self._found.left_out}
         for problem in [*self._found.problems, *self._found.left_out]:
@@ -152,7 +152,7 @@ class ListPlan:
             yield AssessedRow(line, key, (change,), reason, line in left_out)
 
     def rows(self, *, limit: int | None = None, changed_only: bool = False) -> Iterator[PlannedRow]:
-        """The plan, by line of the file."""
+        """Return the planned rows, ordered by line."""
         found = (
             PlannedRow(e.line, e.label, (Change(PUBLIC.name, e.before, e.after),))
             for e in self._entries.values()
@@ -161,7 +161,7 @@ class ListPlan:
         return islice(found, limit)
 
     def all_rows(self) -> list[Row]:
-        """The plan as a journal keeps it."""
+        """Return the plan in the form that a journal stores."""
         return [
             Row(e.line, e.label, e.held.id, e.held.public_identifier, e.after)
             for e in self._entries.values()
@@ -169,9 +169,9 @@ class ListPlan:
         ]
 
     def rows_to_undo(self) -> list[Row]:
-        """Return the plan as an undo file keeps it: no sample ever gets a temporary name back.
+        """Return the plan in the form that an undo file stores, without temporary names.
 
-        Where an interrupted run is taken back, such a sample gets the name which that run wanted.
+        Samples parked by an interrupted run are listed with the names that it meant to give them.
         """
         wanted = {e.held.id: e.expected for e in self._entries.values() if e.held}
         return [
@@ -182,7 +182,7 @@ class ListPlan:
         ]
 
     def _keys(self) -> dict[str, Held]:
-        """The samples, by what the file calls them."""
+        """Return the samples by the key that the file uses."""
         samples, by_id = self.snapshot.samples.values(), self._spec.by_id
         return {str(held.id) if by_id else held.private_identifier: held for held in samples}
 
@@ -193,7 +193,7 @@ class ListPlan:
         return _Entry(request, held, label)
 
     def _repeated(self) -> Iterator[Problem]:
-        """The rows that name a sample again, or want a name again."""
+        """Yield a problem for each row that repeats a sample or a new name."""
         keys: dict[str, int] = {}
         names: dict[str, int] = {}
         for entry in self._entries.values():
@@ -216,7 +216,7 @@ class ListPlan:
         return entry.before != entry.expected and not is_parked
 
     def _unexpected(self, *, any_more: bool) -> Iterator[Problem]:
-        del any_more  # it tells that by itself
+        del any_more  # The message says so anyway.
         for entry in self._entries.values():
             if self._has_moved(entry):
                 now, then = _quoted(entry.before), _quoted(entry.expected)
@@ -231,7 +231,7 @@ class ListPlan:
                 yield Problem(entry.line, PRIVATE.name, reason)
 
     def _out(self, found: list[Problem], *, drop: bool) -> list[Problem]:
-        """What was found; its rows leave the plan if they are to be dropped."""
+        """Return the problems found, and drop their rows from the plan if asked to."""
         for problem in found if drop else ():
             entry = self._entries.pop(problem.line, None)
             if entry is not None:
@@ -239,7 +239,7 @@ class ListPlan:
         return found
 
     def _find_held(self, told: list[Problem], *, skip_taken: bool) -> int:
-        """Tell the rows that want what others keep; how many names are passed on."""
+        """Report rows whose new name another sample keeps; return how many names are passed on."""
         holders = self.snapshot.holders()
         wants: list[tuple[_Entry, Held]] = []
         for entry in self._entries.values():
@@ -271,7 +271,7 @@ class ListPlan:
 def _with_waiting(
     blocked: list[tuple[_Entry, Held]], wants: list[tuple[_Entry, Held]]
 ) -> list[tuple[_Entry, Held]]:
-    """Those, and all that want what they then keep, and so on."""
+    """Return the blocked rows, and those that directly or indirectly wait for their names."""
     waiting: dict[int, list[tuple[_Entry, Held]]] = {}
     for entry, holder in wants:
         waiting.setdefault(holder.id, []).append((entry, holder))
@@ -293,5 +293,5 @@ def _taken(entry: _Entry, holder: Held) -> Problem:
 
 
 def _quoted(value: str | None) -> str:
-    """A value as messages quote it; see `db.bulk.check_sql.quoted`."""
+    """Return a value as messages quote it; see `db.bulk.check_sql.quoted`."""
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What is left to do of a run: told by what the samples are named now."""
+"""Determine the remaining work of a run from the samples' current names."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _COLUMN = "public_identifier"
 
 
 def temporary_name(run: str, sample: int) -> str:
-    """What a sample is named for a moment by a run, while others pass names on."""
+    """Return the temporary name of a sample in a run, used while names move between samples."""
     return f"aspencli-temporary-{run}-{sample}"
 
 
 @dataclass
 class Remaining:
-    """What is left of a run.
+    """The remaining work of a run.
 
     Attributes:
-        renames: What can be done.
-        done: How many rows that changed something are as they are to be.
-        aside: The rows that cannot be done any more, and why, by line.
-        temporary: How many samples have a temporary name.
+        renames: The renames that can be done.
+        done: The number of changing rows that are done.
+        aside: The problems of the rows that can no longer be done, ordered by line.
+        temporary: The number of samples with a temporary name.
     """
 
     renames: list[Rename] = field(default_factory=list)
@@ -36,15 +36,15 @@ class Remaining:
 
 
 def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining:
-    """Hold a run against the list.
+    """Compare a run with the current list of samples.
 
-    A sample that is gone, or that somebody else named otherwise, is left alone, and so is one that
-    is to have a name which another keeps; from a temporary name it goes back to its old one.
+    Samples that are gone or were renamed by another user are skipped, and so are those whose new
+    name another sample keeps; a skipped sample with a temporary name gets its old name back.
 
     Args:
-        run: The run's id.
-        rows: All that it is to do.
-        snapshot: How things are.
+        run: The run's ID.
+        rows: All rows of the run.
+        snapshot: The current list.
     """
     found = Remaining()
     waiting: dict[int, tuple[Row, Held]] = {}
@@ -73,7 +73,7 @@ def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining
 def _leave_blocked(
     found: Remaining, waiting: dict[int, tuple[Row, Held]], snapshot: Snapshot
 ) -> None:
-    """Leave out what wants a name that another keeps, and what waits for that, and so on."""
+    """Skip rows whose new name another sample keeps, and those that wait for them, and so on."""
     holders = snapshot.holders()
     takers = {row.after: row.id for row, _held in waiting.values()}
     queue = [

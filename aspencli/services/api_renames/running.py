@@ -1,4 +1,4 @@
-"""The requests of a renaming: one after the other, each in the journal, until all is done."""
+"""Send the requests of a renaming one by one, recording each in the journal, until done."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from aspencli.services.api_renames.remaining import Remaining, temporary_name, w
 from aspencli.services.api_renames.steering import Steering
 from aspencli.shapes import Sample
 
-_LOOKS = 5  # how often the list is held against the run before it is given up
+_LOOKS = 5  # comparisons of the run with the list before giving up
 _PAUSE_S, _LONGEST_PAUSE_S = 1.0, 20.0
-_NAMED = 200  # rows that a message names
-_MOST_FAILURES = 40  # in a row: with the pauses, a quarter of an hour
-_ALL_DECIDE = 50  # names that are looked for, to tell whether a request was made
+_NAMED = 200  # maximum number of rows to list in a message
+_MOST_FAILURES = 40  # in a row; with the pauses, this takes a quarter of an hour
+_ALL_DECIDE = 50  # names to look up to determine if a request took effect
 
 
 class _NotMadeError(Exception):
-    """A request whose answer was lost was not made; it is to be sent again, in smaller parts."""
+    """A request whose response was lost did not take effect; resend it, in smaller parts."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error: somebody wished it
-    """An interrupt was obeyed: no sample has a temporary name, and the rest is not done."""
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The run stopped on request: no sample has a temporary name, and the rest is not done."""
 
 
 class Running:
-    """Does what a journal tells, from wherever it is.
+    """The execution of a journal's run, from whatever point it has reached.
 
     Args:
-        place: Where the samples are.
-        journal: What is to be done; each request goes into it.
-        tick: Is told how many rows are done.
-        stops: Whether somebody asks to stop.
-        sleep: Waits.
+        place: The group's samples.
+        journal: The run; each request is recorded in it.
+        tick: Called with the number of rows done.
+        stops: Returns True if the user asked to stop.
+        sleep: Waits for a number of seconds.
 
     Attributes:
-        done: How many of the rows that change something are known to be done.
-        total: How many these are.
+        done: The number of changing rows known to be done.
+        total: The number of changing rows.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class Running:
         self.done = 0
 
     def run(self, snapshot: Snapshot, *, resumed: bool = False) -> Remaining:
-        """Do it; what could not be done is left alone where the run is resumed.
+        """Do all renames; a resumed run skips those that can no longer be done.
 
         Args:
-            snapshot: How things are.
-            resumed: Whether an earlier process may have left a request behind that is still being
-                worked on. Then, and where an answer was lost, all is looked at again in the end.
+            snapshot: The current list of samples.
+            resumed: True if a request of an earlier process may still be in progress. Then, and
+                after any lost response, everything is checked again at the end.
 
         Raises:
-            ConflictError: Somebody else changed these samples, or took their names.
-            Stopped: It was asked to stop.
-            AspenError: The API refused, or does not answer.
+            ConflictError: Another user changed these samples, or took their names.
+            Stopped: The user asked to stop.
+            AspenError: The API refused, or does not respond.
         """
         self._in_doubt = resumed
         for _look in range(_LOOKS):
@@ -92,7 +92,7 @@ class Running:
             snapshot, self._in_doubt = self._place.read(), False
             left = self._measure(snapshot)
             if refusal and left.done == done and not left.aside:
-                raise refusal  # it is not for what the list tells
+                raise refusal  # Nothing in the list explains it.
             if not left.renames and (resumed or not left.aside):
                 return left
         raise ConflictError(
@@ -104,11 +104,11 @@ class Running:
         return Schedule(left.renames, partial(temporary_name, self._journal.head.run))
 
     def _work_unless_refused(self, schedule: Schedule) -> AspenError | None:
-        """Make the moves; where the service refuses one, why."""
+        """Make the moves; return the error if the service refuses one."""
         try:
             self._work(schedule)
         except (ConflictError, NotFoundError) as error:
-            self._in_doubt = True  # whoever was quicker shows in the list
+            self._in_doubt = True  # A concurrent change will show in the list.
             self._failures += 1
             self._wait()
             return error
@@ -167,12 +167,12 @@ class Running:
         self._tick(self.done)
 
     def _settle(self, moves: Sequence[Move]) -> list[Sample]:
-        """Tell that a request was made whose answer was lost.
+        """Return an empty list if a request whose response was lost seems to have taken effect.
 
-        The service finds names of several kinds, so this may be wrong; the list tells in the end.
+        The service finds names of several kinds, so this may be wrong; the final check decides.
 
         Raises:
-            _NotMadeError: It was not, or not yet: then to do it twice does no harm.
+            _NotMadeError: It did not, or not yet; sending it twice does no harm.
         """
         self._in_doubt = True
         before = {self._samples[move.id].public_identifier for move in moves}
@@ -184,7 +184,7 @@ class Running:
         raise _NotMadeError
 
     def _wait(self) -> None:
-        if self._failures > 1:  # the client has waited once
+        if self._failures > 1:  # The client itself has waited once.
             self._sleep(min(_PAUSE_S * 2 ** min(self._failures - 2, 10), _LONGEST_PAUSE_S))
 
 

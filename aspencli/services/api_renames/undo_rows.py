@@ -1,4 +1,4 @@
-"""The rows of an undo file, as `db.bulk.write_sql.undo` has the database write them."""
+"""Write the rows of an undo file as `db.bulk.write_sql.undo` has the database write them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _HEADER = ("private_identifier", "new_public_identifier", "old_public_identifier
 
 
 def write_rows(rows: Iterable[Row], file: IO[bytes]) -> None:
-    """Write the header, and each row that changes."""
+    """Write the header and each row that changes."""
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_HEADER)
     for row in rows:
         if row.before != row.after:
             writer.writerow((guard(row.key), guard(row.after), guard(row.before), row.id))
-    text.detach()  # the file stays open
+    text.detach()  # Leave the file open.

@@ -1,5 +1,5 @@
-"""What a server's catalogues tell of its state, read and never written, on any target.
+"""Read-only diagnostics from a server's system catalogs, for any target.
 
-Each module answers one question with frozen dataclasses. PostgreSQL 13 to 18: a column that not
-every version has is looked up before it is named.
+Each module answers one question with frozen dataclasses. PostgreSQL 13 to 18 are supported: a
+column that not every version has is looked up before it is used.
 """

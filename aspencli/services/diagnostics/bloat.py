@@ -1,8 +1,8 @@
-"""Space that tables and indexes take on the disk and do not need.
+"""Disk space that tables and indexes occupy but do not need.
 
-It is estimated from the planner's statistics: the pages that the rows would fill, against those
-that there are (the method of check_postgres, as everybody's since). That reads nothing but
-catalogues; the extension pgstattuple measures it, by reading the whole table.
+It is estimated from the planner's statistics, by comparing the pages that the rows would fill with
+the actual number of pages (the method of check_postgres, now in general use). This reads only
+catalogs; the extension pgstattuple measures bloat exactly, by reading the whole table.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from aspencli.services.diagnostics.looking import Rights, rights
 from aspencli.services.diagnostics.tables import OURS, held
 from db.sessions import ReadSession
 
-# A row: 23 bytes of header and one bit a column where some are NULL, padded to 8; then the values.
-# Their padding between each other is not known, and left out. A page: 24 bytes of header, 4 a row.
+# A row has a 23-byte header plus one bit per column if some are NULL, padded to 8; then the values,
+# whose alignment padding is unknown and omitted. A page has a 24-byte header and 4 bytes per row.
 _TABLES = """
 SELECT 'table' AS kind, format('%I.%I', n.nspname, c.relname) AS name,
     format('%I.%I', n.nspname, c.relname) AS table,
@@ -46,9 +46,9 @@ CROSS JOIN LATERAL (
 ) w
 WHERE c.relkind IN ('r', 'm') AND {ours} AND c.oid <> ALL(CAST(:held AS oid[]))
 """
-# An entry: 8 bytes of header, and one for NULLs padded to 8 where there are some; a page: 24 and 16
-# bytes of headers, 4 an entry. Equal entries are folded since PostgreSQL 13, which makes an index
-# smaller than reckoned here: what is told is at least there. 90 is B-tree's own fill factor.
+# An entry has an 8-byte header, plus a null bitmap padded to 8 if needed; a page has 24 + 16 bytes
+# of headers and 4 bytes per entry. PostgreSQL 13 and later deduplicate entries, so an index may be
+# smaller than computed here: the reported waste is a minimum. B-tree's default fill factor is 90.
 _INDEXES = """
 SELECT 'index' AS kind, format('%I.%I', n.nspname, c.relname) AS name,
     format('%I.%I', n.nspname, t.relname) AS table,
@@ -80,11 +80,11 @@ WHERE c.relkind = 'i' AND {ours} AND i.indrelid <> ALL(CAST(:held AS oid[]))
 """
 
 BLOATED_BYTES, BLOATED_SHARE = 10 * 1_000_000, 0.4
-"""How much must be wasted, and which part of the whole, before it is worth doing something."""
+"""The minimum waste, in bytes and as a share of the size, that is worth fixing."""
 
 
 class Kind(enum.Enum):
-    """What is bloated."""
+    """The kind of a relation."""
 
     TABLE = "table"
     INDEX = "index"
@@ -92,19 +92,19 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Bloat:
-    """What a table or an index takes beyond its need, in bytes.
+    """The bloat of a table or an index; sizes are in bytes.
 
     Attributes:
         kind: Table or index.
-        name: Its name, with the schema.
-        table: The table that it is, or belongs to.
-        size: What it takes: a table without its long values and its indexes.
-        wasted: The estimate of what it does not need; None when there are no statistics of it, or
-            none that this user may see.
-        dead_rows: Rows that were deleted or changed, and are not cleared away yet; of tables.
-        vacuumed: When they were cleared away last.
-        analysed: When statistics were made last.
-        step: The statement that would give the space back; see `is_bloated`.
+        name: The name, with the schema.
+        table: The table itself, or the table of the index.
+        size: The size; for a table, without TOAST data and indexes.
+        wasted: The estimated waste; None if there are no statistics, or none that this user may
+            see.
+        dead_rows: The number of dead rows not yet vacuumed; None for an index.
+        vacuumed: The time of the last vacuum.
+        analysed: The time of the last analyze.
+        step: The statement that would reclaim the space; see `is_bloated`.
     """
 
     kind: Kind
@@ -119,26 +119,26 @@ class Bloat:
 
     @property
     def share(self) -> float | None:
-        """The part of it that is not needed, from 0 to 1."""
+        """Return the wasted share of the size, from 0 to 1; None if it is unknown."""
         if self.wasted is None:
             return None
         return round(self.wasted / self.size, 3) if self.size else 0.0
 
     @property
     def is_bloated(self) -> bool:
-        """Return True if so much is wasted that the step is worth its cost."""
+        """Return True if enough is wasted to make the step worth its cost."""
         return (self.wasted or 0) > BLOATED_BYTES and (self.share or 0) > BLOATED_SHARE
 
 
 @dataclass(frozen=True)
 class Bloats:
-    """What was found, what it rests on, and what could not be seen.
+    """The bloat of all tables and indexes.
 
     Attributes:
-        items: The most wasted first.
-        unknown: How many have no statistics that this user may see.
-        left_out: The tables that somebody locks.
-        rights: What this user may see.
+        items: The tables and indexes, most wasted first.
+        unknown: The number of items without statistics that this user may see.
+        left_out: The tables skipped because they are locked.
+        rights: The user's visibility rights.
     """
 
     items: tuple[Bloat, ...]
@@ -148,7 +148,7 @@ class Bloats:
 
 
 def bloat(session: ReadSession) -> Bloats:
-    """Estimate how much each table and each B-tree takes beyond its need."""
+    """Estimate the wasted space of each table and each B-tree index."""
     locked = held(session)
     found = [
         _bloat(row)
@@ -161,14 +161,14 @@ def bloat(session: ReadSession) -> Bloats:
 
 
 def _dead_part(row: Any) -> float:
-    """Which part of the rows is dead, and could be cleared away without locking the table."""
+    """Return the share of dead rows, which a plain VACUUM could remove."""
     dead = float(row.dead_rows or 0)
     return dead / max(1.0, dead + float(row.rows))
 
 
 def _bloat(row: Any) -> Bloat:
     kind, size = Kind(row.kind), int(row.size)
-    # A table of no page needs no statistics to be told that nothing of it is wasted.
+    # An empty table wastes nothing, even if it has no statistics.
     known = size == 0 or (row.known and row.rows >= 0 and row.needed is not None)
     wasted = max(0, size - int(row.needed or 0)) if known else None
     if kind is Kind.INDEX:

@@ -1,4 +1,4 @@
-"""The verdicts on what the commands tell, each with its next step."""
+"""Checks based on the diagnostic commands, each with a verdict and a next step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMED = 5
 
 
 def check_schema(database: Database) -> Examined:
-    """Whether the schema is that of this program."""
+    """Check that the schema matches this version of the program."""
     state = schema_state(database)
     if state.revision is None:
         return Examined("schema", Verdict.PROBLEM, "there is no schema", "aspencli db setup")
@@ -40,7 +40,7 @@ def check_schema(database: Database) -> Examined:
 
 
 def check_locks(session: ReadSession) -> Examined:
-    """Whether anybody waits for a lock, and for how long."""
+    """Check for lock waits and how long they last."""
     found = locks(session)
     if not found.nodes:
         return Examined("locks", Verdict.OK, "nobody waits for a lock")
@@ -62,7 +62,7 @@ def _holding(root: Node) -> str:
 
 
 def check_activity(session: ReadSession) -> Examined:
-    """Whether a transaction has been open for too long."""
+    """Check for transactions that have been open for too long."""
     found = activity(session)
     old = [seen for seen in found.sessions if (seen.transaction_s or 0) > LONG_TRANSACTION_S]
     old.sort(key=lambda seen: -(seen.transaction_s or 0))
@@ -88,7 +88,7 @@ def _transaction(seen: SeenSession) -> str:
 
 
 def check_outliers(session: ReadSession) -> Examined:
-    """Whether statements are slow, or one of them takes most of the time."""
+    """Check for slow statements, and for one that takes most of the time."""
     try:
         found = outliers(session, limit=20)
     except NotFoundError as error:
@@ -117,7 +117,7 @@ def _short(query: str | None) -> str:
 
 
 def check_sizes(session: ReadSession) -> Examined:
-    """How big it all is."""
+    """Report the size of the database and its largest tables."""
     found = sizes(session)
     message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}"
     biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
@@ -125,7 +125,7 @@ def check_sizes(session: ReadSession) -> Examined:
 
 
 def check_indexes(session: ReadSession) -> Examined:
-    """Whether indexes are invalid, needed, or needless."""
+    """Check for invalid, missing, redundant, and unused indexes."""
     found = indexes(session)
     relevant = [finding for finding in found.findings if finding.matters]
     counts = {kind: [f for f in relevant if f.finding is kind] for kind in Finding}
@@ -149,7 +149,7 @@ def _index_verdict(counts: dict[Finding, list[IndexFinding]]) -> Verdict:
 
 
 def check_bloat(session: ReadSession) -> Examined:
-    """Whether much space is taken and not needed."""
+    """Check for large amounts of wasted space."""
     found = bloat(session)
     bad = [item for item in found.items if item.is_bloated]
     if bad:
@@ -165,9 +165,9 @@ def check_bloat(session: ReadSession) -> Examined:
 
 
 def _unseen(found: Bloats) -> Examined | None:
-    """Return the verdict where something big has no statistics to judge by.
+    """Return an unknown verdict if a large table or index has no statistics.
 
-    Something smaller than the least waste that matters needs none.
+    Anything below the minimum waste that matters does not need them.
     """
     big = [item for item in found.items if item.size > BLOATED_BYTES]
     unseen = [item for item in big if item.wasted is None]
@@ -183,7 +183,7 @@ def _unseen(found: Bloats) -> Examined | None:
 
 
 def check_settings(database: Database) -> Examined:
-    """Whether settings endanger data, or are odd."""
+    """Check for settings that endanger data or are unusual."""
     found = settings(database)
     odd = [item for item in found.items if item.remark]
     odd.sort(key=lambda item: not item.severe)

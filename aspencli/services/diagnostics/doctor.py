@@ -1,4 +1,4 @@
-"""Every look at a database in one go, each with a verdict."""
+"""All checks of a database in one run, each with a verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REPORT = "Please report it to the maintainers of aspencli."
 
 
 def examine(database: Database) -> Iterator[Examined]:
-    """Make every check, each on its own: what one of them meets ends none of the others.
+    """Yield the verdict of each check; a failure in one does not stop the others.
 
     Raises:
         DBAPIError: The database cannot be reached at all.
@@ -64,7 +64,7 @@ def _look(database: Database, look: _Look) -> Examined:
 
 
 def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Examined:
-    """Return the verdict of a check; of one that fails, ``unknown`` and why."""
+    """Return the verdict of a check, or ``unknown`` and the reason if it fails."""
     try:
         return work()
     except AspenError as error:
@@ -74,7 +74,7 @@ def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Exami
         return _unknown(name, f"could not look: {error.message}", error.hint, error.details)
     except DBAPIError as error:
         return _refused(name, error, user)
-    except Exception as error:  # noqa: BLE001 - the fault of one check must not hide what others find
+    except Exception as error:  # noqa: BLE001 - one failed check must not hide the others
         message = f"the check failed: {type(error).__name__}: {error}"
         return _unknown(name, message, _REPORT, ())
 

@@ -1,4 +1,4 @@
-"""What a check of the doctor ends with."""
+"""The result of a check by ``db doctor``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Verdict(enum.Enum):
-    """How bad it is, the mildest first."""
+    """The severity of a result, mildest first."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,20 +17,20 @@ class Verdict(enum.Enum):
 
     @property
     def weight(self) -> int:
-        """The greater, the worse."""
+        """Return the severity as a number; higher is worse."""
         return list(Verdict).index(self)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """One check's verdict, and what to do next.
+    """The verdict of a check, and the next step.
 
     Attributes:
-        check: The check's name.
-        verdict: How bad it is.
-        message: What was found.
-        step: What to do next; None where nothing is needed.
-        details: What it rests on, the worst first.
+        check: The name of the check.
+        verdict: The severity.
+        message: A summary of what was found.
+        step: What to do next; None if nothing is needed.
+        details: The supporting details, worst first.
     """
 
     check: str
@@ -41,13 +41,13 @@ class Examined:
 
 
 def several(count: int, noun: str, one: str = "", many: str | None = None) -> str:
-    """So many of something, and what they do: ``1 session waits``, ``2 sessions wait``.
+    """Return a count with its noun and verb: ``1 session waits``, ``2 sessions wait``.
 
     Args:
-        count: How many.
-        noun: Of what, in the singular.
-        one: What one does.
-        many: What several do; None for the same words.
+        count: The number.
+        noun: The noun in the singular.
+        one: The verb in the singular.
+        many: The verb in the plural; None if it is the same.
     """
     verb = one if count == 1 or many is None else many
     return f"{count:,} {noun}{'' if count == 1 else 's'} {verb}".rstrip()

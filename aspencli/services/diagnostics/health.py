@@ -1,4 +1,4 @@
-"""What no command of its own tells: connections, vacuum, the end of numbers, left replication."""
+"""Checks that have no command: connections, vacuum, ID and sequence limits, replication."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aspencli.services.diagnostics.tables import OURS
 from db.sessions import ReadSession
 
 _FULL, _NEARLY_FULL = 0.95, 0.8
-# Autovacuum begins against it at 200 million; the server refuses to write at about 2,000 million.
+# Anti-wraparound autovacuum starts at 200 million; writes are refused at about 2 billion.
 _OLD_XIDS, _VERY_OLD_XIDS = 500_000_000, 1_500_000_000
 _KEPT_WAL = 1 << 30
 _DEAD_ROWS, _DEAD_SHARE = 10_000, 0.2
@@ -44,7 +44,7 @@ class _Level:
 
 
 def connections(session: ReadSession) -> Examined:
-    """How many of the server's connections are taken."""
+    """Check how many of the server's connections are in use."""
     taken, most = session.execute(
         sa.text(
             "SELECT (SELECT sum(numbackends) FROM pg_stat_database),"
@@ -61,7 +61,7 @@ def connections(session: ReadSession) -> Examined:
 
 
 def dead_rows(session: ReadSession) -> Examined:
-    """Whether dead rows are cleared away."""
+    """Check that dead rows are being vacuumed."""
     rows = session.execute(
         sa.text(
             "SELECT format('%I.%I', schemaname, relname) AS name, n_dead_tup AS dead,"
@@ -86,7 +86,7 @@ def dead_rows(session: ReadSession) -> Examined:
 
 
 def transaction_ids(session: ReadSession) -> Examined:
-    """How far the oldest transaction id of the server is from the end of their circle."""
+    """Check how close the server's oldest transaction ID is to wraparound."""
     row = session.execute(
         sa.text(
             "SELECT datname::text AS name, age(datfrozenxid) AS age FROM pg_database"
@@ -104,7 +104,7 @@ def transaction_ids(session: ReadSession) -> Examined:
 
 
 def sequences(session: ReadSession) -> Examined:
-    """Whether a column that counts up comes near the greatest number of its type."""
+    """Check that no sequence is close to the limit of its column's type."""
     rows: Sequence[Any] = session.execute(
         sa.text(_USED_UP.format(ours=OURS) + " ORDER BY share DESC NULLS LAST")
     ).all()
@@ -134,7 +134,7 @@ def sequences(session: ReadSession) -> Examined:
 
 
 def replication(session: ReadSession) -> Examined:
-    """Whether a replication slot that nobody reads makes the server keep its log."""
+    """Check for inactive replication slots that make the server retain WAL."""
     standby = session.scalar(sa.text("SELECT pg_is_in_recovery()"))
     now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
     rows = session.execute(
@@ -163,7 +163,7 @@ def _level(value: float, levels: Sequence[_Level]) -> Verdict:
 
 
 def pooler(session: ReadSession) -> Examined | None:
-    """Return that a connection pooler is in between, if there is one."""
+    """Return a note if the connection goes through a pooler."""
     driver: Any = session.connection().connection.driver_connection
     if not driver.pooled:
         return None

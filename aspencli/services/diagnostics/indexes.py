@@ -1,4 +1,4 @@
-"""Indexes that are not needed, or needed and not there."""
+"""Indexes that are invalid, unneeded, or missing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aspencli.services.diagnostics.tables import OURS, held
 from db.sessions import ReadSession
 
 SMALL = 5 * 8192
-"""Bytes below which an index that nobody uses is not worth a word."""
+"""The size in bytes up to which an unused index is not worth reporting."""
 MANY_ROWS = 10_000
-"""Rows from which on a table needs an index for each of its foreign keys."""
-_LEAST_ROW = 100  # bytes; for tables that were never analyzed
+"""The number of rows above which a table needs an index for each of its foreign keys."""
+_LEAST_ROW = 100  # bytes; to estimate the rows of tables never analyzed
 _INDEXES = """
 SELECT i.indexrelid AS oid, i.indrelid AS table_oid,
     format('%I.%I', n.nspname, t.relname) AS table, format('%I.%I', n.nspname, c.relname) AS index,
@@ -67,7 +67,7 @@ ORDER BY k.conrelid, k.conname
 
 
 class Finding(enum.Enum):
-    """What is wrong with an index."""
+    """The kind of problem with an index."""
 
     INVALID = "invalid"
     DUPLICATE = "duplicate"
@@ -78,18 +78,18 @@ class Finding(enum.Enum):
 
 @dataclass(frozen=True)
 class IndexFinding:
-    """Something about an index, and the statement that would mend it.
+    """A problem with an index, and the statement that would fix it.
 
     Attributes:
-        finding: What it is.
+        finding: The kind of problem.
         table: The table, with its schema.
-        index: The index; the foreign key where an index is missing.
+        index: The index, or the foreign key that lacks one.
         columns: The columns; None stands for an expression.
-        rows: The table's rows, for a missing one.
-        size: The index's bytes; the table's where it is missing.
-        scans: How often the index was used since the counts began.
-        why: In words.
-        step: A statement; what it means for queries is for the operator to weigh.
+        rows: The number of rows in the table, if the index is missing.
+        size: The size in bytes of the index, or of the table if the index is missing.
+        scans: The number of times the index was used since statistics were reset.
+        why: An explanation.
+        step: The statement; the operator has to consider its effect on queries.
     """
 
     finding: Finding
@@ -104,20 +104,20 @@ class IndexFinding:
 
     @property
     def matters(self) -> bool:
-        """Return False for a missing index on a table that is read whole in no time."""
+        """Return False for a missing index on a table small enough to scan."""
         rows = self.size // _LEAST_ROW if self.rows is None else self.rows
         return self.finding is not Finding.MISSING or rows > MANY_ROWS
 
 
 @dataclass(frozen=True)
 class Indexes:
-    """What was found, and what it rests on.
+    """The problems found with indexes.
 
     Attributes:
-        findings: The worst kind first, within it the biggest.
-        seen: How many indexes were looked at.
-        since: When the counts of use began; None when they never were reset.
-        left_out: The tables that somebody locks.
+        findings: The problems, by kind (worst first) and size (largest first).
+        seen: The number of indexes examined.
+        since: When usage statistics were last reset; None if they never were.
+        left_out: The tables skipped because they are locked.
     """
 
     findings: tuple[IndexFinding, ...]
@@ -127,7 +127,7 @@ class Indexes:
 
 
 def indexes(session: ReadSession) -> Indexes:
-    """Look at every index and every foreign key, those of the catalogues left out."""
+    """Check every index and every foreign key, except those of the system catalogs."""
     locked = held(session)
     given = {"held": list(locked)}
     indexed = session.execute(sa.text(_INDEXES.format(ours=OURS)), given).mappings()
@@ -156,7 +156,7 @@ def _invalid(found: Sequence[_Row]) -> Iterator[IndexFinding]:
 
 
 def _repeated(found: Sequence[_Row]) -> Iterator[IndexFinding]:
-    """Those whose work another index of the same table does; each is told once."""
+    """Yield each index made redundant by another one on the same table, once."""
     of_table: dict[int, list[_Row]] = {}
     for row in found:
         if row["valid"]:
@@ -182,7 +182,7 @@ def _worth(row: _Row) -> tuple[object, ...]:
 
 
 def _better(row: _Row, others: Sequence[_Row]) -> IndexFinding | None:
-    """The finding that one of the others serves for this one too; None when none does."""
+    """Return a finding if one of the others can replace this index, else None."""
     if row["needed"]:
         return None
     step = f"DROP INDEX CONCURRENTLY {row['index']}"
@@ -207,10 +207,10 @@ def _same(one: _Row, other: _Row) -> bool:
 
 
 def _begins(short: _Row, long: _Row) -> bool:
-    """Whether the columns of one are the first of the other, in the same order and sorting."""
+    """Return True if the longer index starts with the shorter one's columns, sorted alike."""
     count = short["key_count"]
     if len(short["keys"]) != count or long["key_count"] <= count or 0 in long["keys"]:
-        return False  # what is carried along, and expressions, are not weighed
+        return False  # INCLUDE columns and expressions are not compared
     alike = short["method"] == long["method"] == "btree"
     ways = zip(short["ways"], long["ways"], strict=True)
     return (
@@ -222,7 +222,7 @@ def _begins(short: _Row, long: _Row) -> bool:
 
 
 def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[IndexFinding]:
-    """Foreign keys that no index begins with: a delete of the other side reads all the table."""
+    """Yield foreign keys without an index: deletes on the other side scan the whole table."""
     for key in keys:
         columns = len(key["keys"])
         if not any(
@@ -247,7 +247,7 @@ def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[IndexFindi
 
 
 def _serves(row: _Row) -> bool:
-    # The server finds the rows of a key by equality, and a key that is NULL refers to nothing.
+    # Foreign keys are looked up by equality, and a NULL key refers to nothing.
     null_left_out = f"({row['columns'][0]} IS NOT NULL)"
     return row["method"] in {"btree", "hash"} and row["predicate"] in {None, null_left_out}
 

@@ -1,4 +1,4 @@
-"""Who waits for whose locks, as a forest whose roots hold everybody else up."""
+"""Lock waits, as a forest whose roots block all other sessions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aspencli.services.diagnostics.looking import Rights, columns_of, rights
 from aspencli.services.diagnostics.sessions import SeenSession, seen_sessions
 from db.sessions import ReadSession
 
-# Which row's lock a session waits for is told by nobody, but the row's table is: the one who is
-# first in the queue for a row holds a lock on the tuple meanwhile.
+# PostgreSQL does not show which row a session waits for, but it shows the table: the first session
+# in the queue for a row holds a lock on the tuple.
 _WAITS = """
 WITH held AS MATERIALIZED (SELECT * FROM pg_locks)
 SELECT w.pid, w.mode, w.locktype AS kind, {waited} AS waited_s,
@@ -30,15 +30,15 @@ _WAITED = "extract(epoch FROM clock_timestamp() - w.waitstart)::float8"  # Postg
 
 @dataclass(frozen=True)
 class Wait:
-    """What a session waits for.
+    """A session's wait for a lock.
 
     Attributes:
-        blocked_by: The processes that hold it, or stand before it in the queue for it; 0 is a
-            prepared transaction.
-        mode: The lock's mode, such as ``ShareLock``.
-        kind: What is locked: ``relation``, or ``transactionid`` for a row that somebody changed.
-        relation: The table, where it is known.
-        waited_s: For how many seconds; None before PostgreSQL 14.
+        blocked_by: The PIDs of processes that hold the lock or are ahead in the queue for it; 0
+            is a prepared transaction.
+        mode: The lock mode, such as ``ShareLock``.
+        kind: The lock type, such as ``relation``, or ``transactionid`` for a changed row.
+        relation: The table, if it is known.
+        waited_s: The seconds waited so far; None before PostgreSQL 14.
     """
 
     blocked_by: tuple[int, ...]
@@ -50,14 +50,14 @@ class Wait:
 
 @dataclass(frozen=True)
 class Node:
-    """A session in the tree of those who wait.
+    """A session in a tree of lock waits.
 
     Attributes:
-        pid: Its server process; 0 for a prepared transaction, which has none.
-        depth: How many stand between it and nobody: 0 for one that waits for nobody.
-        blocks: How many wait for it, through others as well.
-        session: What it does; None when it is gone, or has no process.
-        wait: What it waits for; None at a root.
+        pid: The PID of its server process; 0 for a prepared transaction, which has none.
+        depth: The depth in the tree; 0 at a root.
+        blocks: The number of sessions that wait for it, directly or indirectly.
+        session: The session; None if it is gone or has no process.
+        wait: The lock it waits for; None at a root.
     """
 
     pid: int
@@ -69,24 +69,24 @@ class Node:
 
 @dataclass(frozen=True)
 class Locks:
-    """Who waits for whom, a root followed by those below it, and what may be seen of them."""
+    """The trees of lock waits in depth-first order, and the user's visibility rights."""
 
     nodes: tuple[Node, ...]
     rights: Rights
 
     @property
     def roots(self) -> list[Node]:
-        """Those who hold others up and wait for nobody."""
+        """Return the roots of the trees."""
         return [node for node in self.nodes if node.depth == 0]
 
     @property
     def waiting(self) -> int:
-        """How many sessions wait."""
+        """Return the number of sessions waiting."""
         return sum(node.wait is not None for node in self.nodes)
 
     @property
     def longest_s(self) -> float:
-        """For how many seconds somebody has waited at most, as far as it is known."""
+        """Return the longest wait in seconds, as far as it is known."""
         waits = [node.wait.waited_s or _state_s(node) for node in self.nodes if node.wait]
         return max(waits, default=0.0)
 
@@ -96,7 +96,7 @@ def _state_s(node: Node) -> float:
 
 
 def locks(session: ReadSession) -> Locks:
-    """Look at who waits in the session's database, and for whom, wherever that one is."""
+    """Return the lock waits in the session's database, with blockers from any database."""
     waits = _waits(session)
     involved = {*waits, *(pid for wait in waits.values() for pid in wait.blocked_by)}
     seen = {found.pid: found for found in seen_sessions(session, involved)}
@@ -117,12 +117,12 @@ def _waits(session: ReadSession) -> dict[int, Wait]:
             None if row.waited_s is None else round(max(row.waited_s, 0.0), 1),
         )
         for row in rows
-        if row.blocked_by  # else it was granted in between
+        if row.blocked_by  # otherwise it was granted in the meantime
     }
 
 
 def _reach(pids: list[int], waits: Mapping[int, Wait]) -> dict[int, Wait]:
-    """The waits of these processes, and of all that hold them up."""
+    """Return the waits of these processes and of all that block them."""
     reached: dict[int, Wait] = {}
     todo = list(pids)
     while todo:
@@ -140,12 +140,12 @@ def _forest(waits: Mapping[int, Wait], seen: Mapping[int, SeenSession]) -> Itera
             below.setdefault(blocker, []).append(pid)
     roots = sorted((pid for pid in below if pid not in waits), key=lambda pid: -_all(pid, below))
     shown: set[int] = set()
-    # Where all wait for each other, a deadlock about to be broken, any of them stands for a root.
+    # In a deadlock, which the server will soon break, all wait for each other; any can be the root.
     for root in (*roots, *sorted(waits)):
         todo = [(root, 0)]
         while todo:
             pid, depth = todo.pop()
-            if pid in shown:  # told where it came first; its blockers are all named there
+            if pid in shown:  # already shown, with all its blockers
                 continue
             shown.add(pid)
             yield Node(pid, depth, _all(pid, below), seen.get(pid), waits.get(pid))
@@ -153,7 +153,7 @@ def _forest(waits: Mapping[int, Wait], seen: Mapping[int, SeenSession]) -> Itera
 
 
 def _all(pid: int, below: Mapping[int, list[int]]) -> int:
-    """How many wait for a process, through others as well."""
+    """Return the number of sessions that wait for a process, directly or indirectly."""
     found: set[int] = set()
     todo = list(below.get(pid, []))
     while todo:

@@ -1,4 +1,4 @@
-"""A session to look at a server with, and what this user is allowed to see there."""
+"""Sessions for diagnostics, and what the user is allowed to see on the server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from db.database import Database
 from db.sessions import ReadSession
 
-# Whoever asks what is going on must not wait for what goes on.
+# Diagnostics must not get stuck behind the problem that they investigate.
 _LOCK_MS = 500
 _STATEMENT_MS = 15_000
-# CREATE ROLE and the like come with the password in their text.
-# Within another text its quotes are doubled, and a long statement may be cut in the middle of it.
+# Statements such as CREATE ROLE contain the password. Inside another literal its quotes are
+# doubled, and a long statement may be truncated in the middle of it.
 _PASSWORD = re.compile(
     r"(\bpassword\s*(?:=|:=)?\s*)(?:[eu]&?)?(?:''[^']*(?:''|$)|'(?:[^']|'')*(?:'|$))", re.IGNORECASE
 )
@@ -24,12 +24,12 @@ _PASSWORD = re.compile(
 
 @dataclass(frozen=True)
 class Rights:
-    """What the server shows to the user of this session.
+    """The visibility rights of a session's user on the server.
 
     Attributes:
-        user: Whom the server takes us for.
-        stats: Whether it shows what the sessions and statements of other users are.
-        settings: Whether it shows every setting.
+        user: The current database user.
+        stats: True if the sessions and statements of other users are visible.
+        settings: True if all settings are visible.
     """
 
     user: str
@@ -38,18 +38,18 @@ class Rights:
 
     @property
     def cure(self) -> str:
-        """The statement that shows everything to this user."""
+        """Return the statement that lets this user see everything."""
         return f"GRANT pg_monitor TO {quoted(self.user)}"
 
 
 def patient(database: Database) -> Database:
-    """The same database, with sessions that wait for nobody for long; the caller disposes of it."""
+    """Return the same database with short timeouts; the caller must dispose of it."""
     return database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
 
 
 @contextmanager
 def looking(database: Database) -> Iterator[ReadSession]:
-    """A read-only session that neither waits long for a lock nor keeps the server busy."""
+    """Yield a read-only session with short lock and statement timeouts."""
     limited = patient(database)
     try:
         with limited.reading() as session:
@@ -59,7 +59,7 @@ def looking(database: Database) -> Iterator[ReadSession]:
 
 
 def rights(session: ReadSession) -> Rights:
-    """Ask the server what it would show us."""
+    """Return what the current user is allowed to see."""
     row = session.execute(
         sa.text(
             "SELECT current_user::text, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),"
@@ -70,11 +70,11 @@ def rights(session: ReadSession) -> Rights:
 
 
 def columns_of(session: ReadSession, view: str) -> frozenset[str]:
-    """The columns that a view has in this version; none where there is no such view.
+    """Return the columns of a view in this server version; none if there is no such view.
 
     Args:
-        session: Where to look.
-        view: Its name, with the schema where that is not ``pg_catalog``.
+        session: The session to query.
+        view: The name of the view, with its schema unless that is ``pg_catalog``.
     """
     query = (
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:view)"
@@ -84,11 +84,11 @@ def columns_of(session: ReadSession, view: str) -> frozenset[str]:
 
 
 def masked(query: str | None) -> str | None:
-    """A statement's text with its passwords starred out."""
+    """Return a statement's text with its passwords masked."""
     return None if query is None else _PASSWORD.sub(r"\1'***'", query)
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it, whatever is in it."""
+    """Return a name as an SQL identifier, quoted if necessary."""
     plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name)
     return name if plain else '"' + name.replace('"', '""') + '"'

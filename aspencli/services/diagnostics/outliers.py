@@ -1,4 +1,4 @@
-"""The statements that cost the server most: ``pg_stat_statements``, whichever version it is."""
+"""The most expensive statements, from any version of ``pg_stat_statements``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HIDDEN = "<insufficient privilege>"
 
 
 class Order(enum.Enum):
-    """What the statements are ordered by."""
+    """The measure by which statements are ordered."""
 
     TOTAL = "total"
     MEAN = "mean"
@@ -29,7 +29,7 @@ class Order(enum.Enum):
     TEMP = "temp"
 
 
-# What each column is called, the newest name first (extension 1.11, 1.8, and before).
+# The names of each column, newest first (extension 1.11, 1.8, and before).
 _NAMES = {
     "total_ms": ("total_exec_time", "total_time"),
     "mean_ms": ("mean_exec_time", "mean_time"),
@@ -61,22 +61,22 @@ ORDER BY {order} DESC, total_ms DESC LIMIT :limit
 
 @dataclass(frozen=True)
 class Outlier:
-    """A statement with its constants folded, and what it has cost since the counts began.
+    """A normalized statement, and its cost since statistics were reset.
 
     Attributes:
-        query_id: The server's number for it; None when it is hidden.
-        user: Who ran it.
-        calls: How often.
-        total_ms: Its time altogether, in milliseconds.
-        mean_ms: Of one call.
-        max_ms: Of the slowest call.
-        rows: The rows that it gave or changed, altogether.
-        share: Of the time of all statements in this database, from 0 to 1.
-        hit: Which part of the pages was in the server's memory, from 0 to 1.
-        read_bytes: What was not, and was asked of the operating system.
-        read_ms: The time for that; 0 where the server does not measure it (track_io_timing).
-        temp_bytes: What it wrote to temporary files, for want of work_mem.
-        query: Its text; None when it is hidden.
+        query_id: The server's ID for it; None if it is hidden.
+        user: The user that ran it.
+        calls: The number of calls.
+        total_ms: The total time, in milliseconds.
+        mean_ms: The mean time of a call.
+        max_ms: The time of the slowest call.
+        rows: The total number of rows returned or changed.
+        share: The share of the time of all statements in this database, from 0 to 1.
+        hit: The share of pages found in shared buffers, from 0 to 1.
+        read_bytes: The bytes requested from the operating system instead.
+        read_ms: The time spent on that; 0 if the server does not measure it (track_io_timing).
+        temp_bytes: The bytes written to temporary files, for lack of work_mem.
+        query: The text; None if it is hidden.
     """
 
     query_id: int | None
@@ -96,14 +96,14 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Outliers:
-    """The costliest statements.
+    """The most expensive statements.
 
     Attributes:
-        statements: The costliest first.
-        seen: How many the server knows of in this database.
-        hidden: Of how many it does not show the text to this user.
-        since: When it began to count; None before PostgreSQL 14.
-        rights: What this user may see.
+        statements: The statements, most expensive first.
+        seen: The number of statements tracked in this database.
+        hidden: The number of those whose text is hidden from this user.
+        since: When statistics were last reset; None before PostgreSQL 14.
+        rights: The user's visibility rights.
     """
 
     statements: tuple[Outlier, ...]
@@ -114,15 +114,15 @@ class Outliers:
 
 
 def outliers(session: ReadSession, *, order: Order = Order.TOTAL, limit: int | None) -> Outliers:
-    """The statements that cost most.
+    """Return the most expensive statements.
 
     Args:
-        session: Where to look.
-        order: What cost means.
-        limit: How many at most; None for all.
+        session: The session to query.
+        order: The measure of cost.
+        limit: The maximum number of statements; None for all.
 
     Raises:
-        NotFoundError: The extension is not there; the hint says how it gets there.
+        NotFoundError: The extension is not available; the hint explains how to install it.
     """
     schema = _schema(session)
     view = f"{schema}.{_NAME}"

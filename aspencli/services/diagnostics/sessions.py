@@ -1,4 +1,4 @@
-"""Who is connected, and what they do: ``pg_stat_activity`` for people."""
+"""The sessions of a database and their activity, from ``pg_stat_activity``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from aspencli.services.diagnostics.looking import Rights, masked, rights
 from db.sessions import ReadSession
 
-_HIDDEN = "<insufficient privilege>"  # what the server says instead of another user's statement
-# Parallel workers and the like are left to their leaders, which are client backends.
+_HIDDEN = "<insufficient privilege>"  # shown instead of another user's statement
+# Parallel workers and the like are covered by their leaders, which are client backends.
 _KINDS = ("client backend", "autovacuum worker", "walsender")
 _QUERY = """
 SELECT a.pid, a.datname AS database, a.usename AS "user",
@@ -34,23 +34,23 @@ ORDER BY a.xact_start NULLS LAST, a.state_change NULLS LAST, a.pid
 
 @dataclass(frozen=True)
 class SeenSession:
-    """One session as the server shows it to us; None stands for what it hides or does not have.
+    """A session as the server shows it; None stands for a value that is hidden or missing.
 
     Attributes:
-        pid: Its server process.
-        database: The database that it is in.
-        user: The database's user.
-        application: What it calls itself.
-        client: The address that it comes from; None also for a socket.
+        pid: The PID of its server process.
+        database: The database it is connected to.
+        user: The database user.
+        application: The application name.
+        client: The client's address; also None for a socket.
         kind: ``client backend``, ``autovacuum worker`` or ``walsender``.
         state: ``active``, ``idle``, ``idle in transaction`` and so on.
-        wait: What it waits for: the kind of the event and its name.
-        state_s: For how many seconds it has been in its state.
-        transaction_s: The age of its open transaction in seconds.
-        blocked_by: The server processes whose locks it waits for; 0 is a prepared transaction.
-        query: Its statement, or the last one where it is idle.
-        started: When it began.
-        statement_started: When its statement began.
+        wait: The type and name of the event it waits for.
+        state_s: The seconds it has been in this state.
+        transaction_s: The age of its open transaction, in seconds.
+        blocked_by: The PIDs of the processes that block it; 0 is a prepared transaction.
+        query: The current statement, or the last one if the session is idle.
+        started: When the session started.
+        statement_started: When the statement started.
     """
 
     pid: int
@@ -70,17 +70,17 @@ class SeenSession:
 
     @property
     def hidden(self) -> bool:
-        """Whether the server does not show what it does."""
+        """Return True if the server hides the session's activity."""
         return self.kind is None
 
     @property
     def resting(self) -> bool:
-        """Whether it does nothing and holds nothing."""
+        """Return True if the session is idle and not in a transaction."""
         return self.state == "idle"
 
     @property
     def may_run(self) -> bool:
-        """Whether it runs a statement, or might: the server may not show its state."""
+        """Return True if it is running a statement, or might be because its state is hidden."""
         return self.state in {None, "active", "fastpath function call"}
 
     def __str__(self) -> str:
@@ -91,36 +91,36 @@ class SeenSession:
 
 @dataclass(frozen=True)
 class Activity:
-    """The sessions of the database, and what may be seen of them."""
+    """The sessions of the database, and the user's visibility rights."""
 
     sessions: tuple[SeenSession, ...]
     rights: Rights
 
     @property
     def hidden(self) -> int:
-        """Of how many sessions the server does not show what they do."""
+        """Return the number of sessions whose activity is hidden."""
         return sum(session.hidden for session in self.sessions)
 
     @property
     def resting(self) -> int:
-        """How many do nothing."""
+        """Return the number of idle sessions."""
         return sum(session.resting for session in self.sessions)
 
 
 def activity(session: ReadSession) -> Activity:
-    """Look at the other sessions in the session's database, the oldest transaction first."""
+    """Return the other sessions in the session's database, oldest transaction first."""
     return Activity(seen_sessions(session), rights(session))
 
 
 def seen_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[SeenSession, ...]:
-    """The other sessions of the database; with ``pids``, those processes of other ones as well."""
+    """Return the other sessions of the database, and those with these PIDs in any database."""
     rows = session.execute(sa.text(_QUERY), {"kinds": list(_KINDS), "pids": list(pids)})
     return tuple(_seen(dict(row)) for row in rows.mappings())
 
 
 def _seen(row: dict[str, Any]) -> SeenSession:
     query = None if row["query"] in {"", _HIDDEN} else masked(row["query"])
-    # A blocker counts twice where it holds up a statement and that statement's parallel workers.
+    # A blocker is listed twice if it blocks a statement and that statement's parallel workers.
     blockers = tuple(sorted(set(row["blocked_by"])))
     ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
     return SeenSession(**{**row, **ages, "query": query, "blocked_by": blockers})

@@ -1,4 +1,4 @@
-"""The server's settings: those that matter or were changed, and what is odd in them."""
+"""The server's settings: which ones matter or were changed, and which values are unusual."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MATTERING = (
     *("log_min_duration_statement", "log_lock_waits", "track_io_timing"),
     *("shared_preload_libraries", "password_encryption", "ssl", "TimeZone"),
 )
-"""The settings that are looked at first when a server is slow, or unsafe."""
+"""The settings to look at first when a server is slow or unsafe."""
 _QUERY = """
 SELECT name, reset_val AS value, boot_val AS default, unit, category, short_desc AS about,
     source, pending_restart, context
 FROM pg_settings ORDER BY name
 """
-# Where a value comes from that nobody chose for this server.
+# The sources of values that were not chosen for this server.
 _UNTOUCHED = frozenset({"default", "client", "session", "override", "environment variable"})
 _SIZES = {"B": 1, "kB": 1_024, "8kB": 8_192, "MB": 1_048_576, "16MB": 16_777_216}
 _SIZE_STEPS = {"GB": 1 << 30, "MB": 1 << 20, "kB": 1 << 10, "B": 1}
@@ -43,17 +43,17 @@ _MUCH_WORK_MEM = 512 * 1_048_576
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the server, as a new session of this user gets it.
+    """A server setting, as it applies to a new session of this user.
 
     Attributes:
-        name: Its name.
-        value: Its value, with its unit.
-        default: The value that PostgreSQL comes with.
-        source: Where the value comes from: ``default``, ``configuration file``, ``database``, ...
-        pending_restart: Another value is written down, and waits for the server's next start.
-        about: What it is.
-        remark: What is odd in it; None for nothing.
-        severe: Whether that endangers data.
+        name: The name.
+        value: The value, with its unit.
+        default: PostgreSQL's built-in default.
+        source: The source of the value: ``default``, ``configuration file``, ``database``, ...
+        pending_restart: True if a new value is configured and requires a restart.
+        about: A short description.
+        remark: What is unusual about the value; None if nothing is.
+        severe: True if that endangers data.
     """
 
     name: str
@@ -67,27 +67,27 @@ class Setting:
 
     @property
     def matters(self) -> bool:
-        """Whether it is looked at first, or somebody changed it, or something is odd."""
+        """Return True if the setting is in `MATTERING`, was changed, or has a remark."""
         return self.name in MATTERING or self.changed or self.remark is not None
 
     @property
     def changed(self) -> bool:
-        """Whether somebody chose its value."""
+        """Return True if the value was changed from the default."""
         return self.source not in _UNTOUCHED and self.value != self.default
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting that this user may see."""
+    """All settings that this user may see."""
 
     items: tuple[Setting, ...]
     rights: Rights
 
     def named(self, words: Sequence[str]) -> list[Setting]:
-        """Those whose name contains one of the words.
+        """Return the settings whose name contains one of the words.
 
         Raises:
-            NotFoundError: A word is in none.
+            NotFoundError: A word matches no setting.
         """
         for word in words:
             if not any(word.lower() in item.name.lower() for item in self.items):
@@ -99,7 +99,7 @@ class Settings:
 
 
 def settings(database: Database) -> Settings:
-    """Look the settings up, without those that this program sets for its own sessions."""
+    """Return the settings, unaffected by those that this program sets for its own sessions."""
     with _untouched(database) as session:
         rows = session.execute(sa.text(_QUERY)).all()
         return Settings(tuple(map(_setting, rows)), rights(session))
@@ -107,7 +107,7 @@ def settings(database: Database) -> Settings:
 
 @contextmanager
 def _untouched(database: Database) -> Iterator[ReadSession]:
-    """A session with the server's own settings; its one transaction is read-only all the same."""
+    """Yield a session with the server's own settings, in a read-only transaction."""
     engine = sa.create_engine(
         database.url,
         connect_args=database.arguments(),
@@ -137,7 +137,7 @@ def _setting(row: Any) -> Setting:
 
 
 def _with_unit(value: str | None, unit: str | None) -> str:
-    """The value as people write it: 16384 pages of 8kB are ``128MB``."""
+    """Return the value in readable units: 16384 pages of 8kB are ``128MB``."""
     if not unit or value in {None, "", "-1", "0"}:
         return value or ""
     for sizes, steps in ((_SIZES, _SIZE_STEPS), (_TIMES, _TIME_STEPS)):

@@ -1,4 +1,4 @@
-"""Cancelling another session's statement, or ending the session."""
+"""Signals that cancel another session's statement or terminate the session."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _STEP_S = 0.05
 
 
 class Signal(enum.Enum):
-    """What is sent: the name of the server's function for it."""
+    """A signal, with the name of the server function that sends it."""
 
     CANCEL = "pg_cancel_backend"
     TERMINATE = "pg_terminate_backend"
 
 
 class Outcome(enum.Enum):
-    """What became of it.
+    """The outcome of a signal.
 
     Attributes:
-        DONE: The statement, or the session, has ended.
-        GONE: It had ended by itself before; nothing was sent.
-        PENDING: The server was told, and it has not ended yet.
+        DONE: The statement or session has ended.
+        GONE: It had already ended; nothing was sent.
+        PENDING: The signal was sent, but it has not ended yet.
     """
 
     DONE = "done"
@@ -38,10 +38,10 @@ class Outcome(enum.Enum):
 
 
 def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
-    """The sessions of these server processes.
+    """Return the sessions with these PIDs.
 
     Raises:
-        NotFoundError: One of them is no session of this database.
+        NotFoundError: No session in this database has one of the PIDs.
     """
     known = {found.pid: found for found in seen_sessions(session)}
     missing = [pid for pid in pids if pid not in known]
@@ -56,27 +56,27 @@ def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
 def send(
     database: Database, target: SeenSession, signal: Signal, *, patience: float = 5.0
 ) -> Outcome:
-    """Send the signal to that very session, and watch what becomes of it.
+    """Send the signal to exactly this session, and wait for the outcome.
 
-    A server process that began later under the same number is left alone, and so is a later
-    statement of the session when a statement is to be cancelled.
+    A later server process with the same PID is not affected, and neither is a later statement of
+    the session if the signal cancels a statement.
 
     Args:
-        database: Where the session is.
+        database: The database of the session.
         target: The session, as it was when the operator decided.
-        signal: What to send.
-        patience: For how many seconds to watch.
+        signal: The signal to send.
+        patience: The number of seconds to wait.
     """
     with looking(database) as session:
         sent = session.scalar(
-            # The name is one of two of our own.
+            # The function name is one of two constants.
             sa.text(
                 f"SELECT {signal.value}(pid) FROM pg_stat_activity WHERE pid = :pid"  # noqa: S608
                 + _same(signal)
             ),
             _identity(target),
         )
-        if not sent:  # None: nobody is there any more; false: it went at this very moment
+        if not sent:  # None: it is gone; False: it ended at this very moment
             return Outcome.GONE
         deadline = time.monotonic() + patience
         while _is_there(session, target, signal):
@@ -87,7 +87,7 @@ def send(
 
 
 def _is_there(session: ReadSession, target: SeenSession, signal: Signal) -> bool:
-    session.rollback()  # within a transaction the server shows what it showed first
+    session.rollback()  # within a transaction the server keeps showing its first snapshot
     query = "SELECT 1 FROM pg_stat_activity WHERE pid = :pid" + _same(signal)  # noqa: S608 - ours
     return session.scalar(sa.text(query), _identity(target)) is not None
 

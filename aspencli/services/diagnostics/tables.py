@@ -1,4 +1,4 @@
-"""The tables of a database: which may be looked at now, and how big they are."""
+"""The tables of a database: which ones are locked, and how large they are."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ OURS = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'"
     " AND n.nspname NOT LIKE 'pg\\_temp\\_%'"
 )
-"""The condition for schemas ``n`` that hold what people made."""
-# Asking for the size of a relation takes a lock on it: behind one who holds it exclusively, or who
-# stands in the queue for that, one would wait.
+"""The SQL condition for schemas ``n`` that are neither system nor temporary schemas."""
+# Reading the size of a relation takes a lock on it, which would wait for any session that holds an
+# exclusive lock or is queued for one.
 _HELD = """
 WITH held AS MATERIALIZED (
     SELECT DISTINCT relation FROM pg_locks
@@ -53,17 +53,17 @@ WHERE c.relkind IN ('r', 'm', 'p') AND {ours}
 
 @dataclass(frozen=True)
 class TableSize:
-    """What a table takes on the server's disk, in bytes.
+    """The size of a table on disk, in bytes.
 
     Attributes:
-        table: Its name with the schema, as SQL takes it.
-        rows: How many rows it has, as of the last analysis; None before the first one.
-        total: All of it.
-        heap: Its rows, without the long values.
-        toast: Its long values, which are kept beside the rows.
-        indexes: Its indexes.
-        estimated: Somebody holds the table: ``total`` is as of the last vacuum, and the parts are
-            not known.
+        table: The name with the schema, quoted for SQL.
+        rows: The number of rows as of the last analyze; None before the first one.
+        total: The total size.
+        heap: The size of the rows, without TOAST data.
+        toast: The size of the TOAST data.
+        indexes: The size of the indexes.
+        estimated: True if the table is locked: ``total`` is then as of the last vacuum, and the
+            parts are unknown.
     """
 
     table: str
@@ -77,19 +77,19 @@ class TableSize:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The tables, the biggest first, and the bytes of the whole database."""
+    """The tables, largest first, and the size of the whole database in bytes."""
 
     tables: tuple[TableSize, ...]
     database: int
 
 
 def held(session: ReadSession) -> Mapping[int, str]:
-    """The tables that cannot be looked into now, for somebody locks them or is about to."""
+    """Return the tables that are exclusively locked, or about to be, by OID."""
     return {row.oid: row.name for row in session.execute(sa.text(_HELD))}
 
 
 def sizes(session: ReadSession) -> Sizes:
-    """Look at how big each table is, catalogues left out."""
+    """Return the size of each table, except the system catalogs."""
     query = sa.text(_SIZES.format(ours=OURS))
     rows = session.execute(query, {"held": list(held(session))}).mappings()
     tables = [_sized(row) for row in rows]

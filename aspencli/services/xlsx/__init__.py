@@ -1,1 +1,1 @@
-"""Reading the cells of Excel workbooks (.xlsx), streamed."""
+"""Read the cells of Excel workbooks (.xlsx) as a stream."""

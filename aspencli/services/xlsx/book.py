@@ -1,4 +1,4 @@
-"""The sheets of a workbook, and the one that is read.
+"""The sheets of a workbook, and the choice of the one to read.
 
 SpreadsheetML, ECMA-376 part 1, 18.2 (workbook) and 18.8 (styles).
 """
@@ -19,7 +19,7 @@ from aspencli.services.xlsx.package import Attributes, Package
 from aspencli.services.xlsx.rows import LARGEST_SHEET, Rows
 from aspencli.services.xlsx.texts import Strings
 
-_GLANCE = 1 << 18  # bytes of a sheet in which its first value is looked for
+_GLANCE = 1 << 18  # bytes of a sheet to search for its first value
 _VALUE = re.compile(rb"<(\w+:)?(v|is)[ />]")
 _TRUE = frozenset({"1", "true"})
 _SHOWN = frozenset({None, "visible"})
@@ -37,9 +37,9 @@ class Tab:
 
     Attributes:
         title: Its name.
-        place: Which one it is, from 1.
-        path: The part that holds it.
-        is_visible: Whether the spreadsheet shows it.
+        place: Its position, from 1.
+        path: The package part that contains it.
+        is_visible: True if the spreadsheet shows it.
     """
 
     title: str
@@ -49,13 +49,13 @@ class Tab:
 
 
 class Book:
-    """What a workbook consists of.
+    """The structure of a workbook.
 
     Args:
         package: Its parts.
 
     Raises:
-        BadInputError: It is no workbook.
+        BadInputError: It is not a workbook.
     """
 
     def __init__(self, package: Package):
@@ -78,7 +78,7 @@ class Book:
         self.tabs = self._tabs_of(found)
 
     def choose(self, wanted: str | None) -> Tab:
-        """The sheet of this name or number; else the active one, else the first visible one."""
+        """Return the sheet with this name or number; by default the active or first visible one."""
         if wanted is not None:
             return self._named(wanted)
         visible = [tab for tab in self.tabs if tab.is_visible]
@@ -91,10 +91,10 @@ class Book:
         return (active or visible)[0]
 
     def refuse_empty(self, tab: Tab) -> None:
-        """Refuse a sheet without values where others have some.
+        """Reject a sheet without values if other sheets have some.
 
         Raises:
-            BadInputError: It is so; the others are named.
+            BadInputError: The sheet is empty; the error lists the others.
         """
         if self._has_values(tab):
             return
@@ -108,7 +108,7 @@ class Book:
             )
 
     def describe(self, tab: Tab) -> str:
-        """Which sheet it is, and which others there are."""
+        """Describe which sheet it is, and which other sheets there are."""
         hidden = [other for other in self.tabs if other != tab and not other.is_visible]
         unread = [other for other in self.tabs if other != tab and other.is_visible]
         unread = [other for other in unread if self._has_values(other)]
@@ -119,7 +119,7 @@ class Book:
         return f"sheet '{tab.title}'" + (f" ({'; '.join(parts)})" if parts else "")
 
     def rows(self, tab: Tab, stack: ExitStack) -> Rows:
-        """The rows of a sheet."""
+        """Return the rows of a sheet."""
         strings = self._part("sharedStrings")
         texts = Strings(self._package, strings) if strings else None
         if texts:
@@ -157,7 +157,7 @@ class Book:
         return [
             Tab(about.get("name", ""), place, paths[about["id"]], about.get("state") in _SHOWN)
             for place, about in enumerate(found, start=1)
-            if about.get("id") in paths  # a chart may have a sheet of its own
+            if about.get("id") in paths  # Chart sheets are not worksheets.
         ]
 
     def _named(self, wanted: str) -> Tab:

@@ -1,8 +1,7 @@
-"""The cells of a workbook as text: numbers and dates as the person sees them in the spreadsheet.
+"""Convert workbook cells to text: numbers and dates as they appear in the spreadsheet.
 
-The number formats are those of ECMA-376, part 1, 18.8.30 and 18.8.31. What depends on the reader's
-language is written in one way only: dates in ISO 8601, decimals with a point, thousands without
-separators.
+The number formats are those of ECMA-376, part 1, 18.8.30 and 18.8.31. Locale-dependent parts are
+written in one way only: dates in ISO 8601, decimals with a point, and thousands without separators.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from typing import Self
 from aspencli.services.unusable import Unusable
 from aspencli.services.xlsx.number_formats import NumberFormat, general
 
-EXACT = 10**15  # a spreadsheet keeps 15 digits of a number, and makes the others zero
+EXACT = 10**15  # A spreadsheet keeps 15 digits of a number, and sets the rest to zero.
 _DAY = 86_400  # seconds
-# Ids that the standard gives to East Asian formats, and openpyxl's list leaves out.
+# IDs that the standard assigns to East Asian formats, and that openpyxl's list omits.
 _ASIAN_DATES = frozenset({27, 28, 29, 30, 31, 36, 50, 51, 52, 53, 54, 55, 56, 57, 58})
 _ASIAN_TIMES = frozenset({32, 33, 34, 35})
 
 
 @dataclass(frozen=True)
 class CellFormat:
-    """How the numbers of a cell are shown.
+    """The number format of a cell.
 
     Attributes:
-        code: The format, such as ``00000`` or ``dd/mm/yyyy``.
-        epoch: The day that dates count from.
+        code: The format code, such as ``00000`` or ``dd/mm/yyyy``.
+        epoch: The date that dates count from.
     """
 
     code: str
@@ -38,7 +37,7 @@ class CellFormat:
 
     @classmethod
     def of(cls, number: int, codes: dict[int, str], epoch: dt.datetime) -> Self:
-        """The format of this number: one of the workbook's own, or of the standard."""
+        """Return the format with this ID, from the workbook's own formats or the standard's."""
         from openpyxl.styles.numbers import BUILTIN_FORMATS
 
         if number in codes:
@@ -51,21 +50,21 @@ class CellFormat:
 
     @cached_property
     def is_date(self) -> bool:
-        """Whether it shows dates, times or spans of time."""
+        """Return True if it shows dates, times, or durations."""
         from openpyxl.styles.numbers import is_date_format
 
         return bool(is_date_format(self.code))
 
     @cached_property
     def is_followed(self) -> bool:
-        """Whether numbers are read as they are shown; otherwise they are read plainly."""
+        """Return True if numbers are read as shown; otherwise they are read plainly."""
         return self.is_date or self._numbers.is_followed
 
     def text(self, raw: str) -> str:
-        """A number as it is shown, or an `Unusable`.
+        """Return a number as it is shown, or an `Unusable`.
 
         Args:
-            raw: The number as the file holds it.
+            raw: The number as stored in the file.
         """
         try:
             number = float(raw)
@@ -109,7 +108,7 @@ class CellFormat:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Which parts of a moment a format shows."""
+    """The parts of a date and time that a format shows."""
 
     date: bool
     time: bool
@@ -124,7 +123,7 @@ class _Moments:
         return cls("d" in bare or "y" in bare or not time, time, bool(is_timedelta_format(code)))
 
     def text(self, moment: dt.datetime | dt.time) -> str | None:
-        """ISO 8601; None where the format shows a date and there is none."""
+        """Format in ISO 8601; return None if the format shows a date and the value has none."""
         if isinstance(moment, dt.time):  # before the first day
             return moment.isoformat() if self.time else None
         if self.date and self.time:

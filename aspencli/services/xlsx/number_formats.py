@@ -1,6 +1,6 @@
-"""Numbers as a spreadsheet shows them: leading zeros, decimals, percentages, text around them.
+"""Format numbers as a spreadsheet does: leading zeros, decimals, percentages, surrounding text.
 
-Fractions, powers of ten, conditions and scaling are not followed: such numbers are read plainly.
+Fractions, exponents, conditions, and scaling are not supported: such numbers are read plainly.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _TOKEN = re.compile(
 )
 _COLOUR = re.compile(r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+", re.IGNORECASE)
 _CURRENCY = re.compile(r"\$(?P<symbol>[^-]*)(-.*)?")
-_MOST_PLACES = 30  # a format may name more decimals; Excel allows 30
+_MOST_PLACES = 30  # A format may ask for more decimals, but Excel allows 30.
 
 _Token = tuple[str, str]
-"""What it is (``place``, ``text``, or a sign itself), and how it is written."""
+"""The kind of a token (``place``, ``general``, ``text``, or the sign itself), and its text."""
 
 
 class _NotFollowedError(Exception):
-    """The format is one of those that are not followed."""
+    """The format is not supported."""
 
 
 def general(value: Decimal) -> str:
-    """A number without a format: all of its digits, no power of ten."""
+    """Return a number without a format: all of its digits, and no exponent."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -47,15 +47,15 @@ class NumberFormat:
     """A number format.
 
     Attributes:
-        sections: What positive numbers, negative ones and zero look like, as far as they differ;
-            none where the format is not followed.
+        sections: The layouts of positive, negative, and zero values, as far as they differ; empty
+            if the format is not supported.
     """
 
     sections: tuple[_Section, ...]
 
     @classmethod
     def of(cls, code: str) -> Self:
-        """The format of this code, such as ``00000`` or ``"LAB-"000``."""
+        """Parse a format code, such as ``00000`` or ``"LAB-"000``."""
         try:
             return cls(tuple(map(_Section.of, _split(code)[:3])))
         except _NotFollowedError:
@@ -63,11 +63,11 @@ class NumberFormat:
 
     @property
     def is_followed(self) -> bool:
-        """Whether numbers are written as it says."""
+        """Return True if the format is supported."""
         return bool(self.sections)
 
     def text(self, value: Decimal) -> str:
-        """The number as it is shown."""
+        """Return the number as it is shown."""
         if not self.sections:
             return general(value)
         if value < 0 and len(self.sections) > 1:
@@ -80,12 +80,12 @@ class NumberFormat:
 
 @dataclass(frozen=True)
 class _Section:
-    """What numbers of one kind look like.
+    """The layout of numbers in one section of a format.
 
     Attributes:
-        whole: What stands before the decimal point.
-        decimals: What stands after it; None where there is no point.
-        percent: How often the number is multiplied by a hundred.
+        whole: The tokens before the decimal point.
+        decimals: The tokens after it, or None if there is no point.
+        percent: How many times the number is multiplied by a hundred.
     """
 
     whole: tuple[_Token, ...]
@@ -99,7 +99,7 @@ class _Section:
         if not tokens or kinds.count(".") > 1 or kinds.count("general") > 1 or "/" in kinds:
             raise _NotFollowedError
         if any(kind == "," and index > places[-1] for index, kind in enumerate(kinds) if places):
-            raise _NotFollowedError  # it shows thousands, or millions
+            raise _NotFollowedError  # It shows thousands or millions.
         shown = [token for token in tokens if token[0] != ","]
         point = shown.index((".", ".")) if "." in kinds else None
         decimals = None if point is None else tuple(shown[point + 1 :])
@@ -108,7 +108,7 @@ class _Section:
         return cls(tuple(shown[:point]), decimals, kinds.count("%"))
 
     def text(self, value: Decimal) -> str:
-        """A number that is not negative."""
+        """Format a nonnegative number."""
         places = sum(kind == "place" for kind, _text in self.decimals or ())
         with localcontext(prec=100):
             value *= 100**self.percent
@@ -123,7 +123,7 @@ class _Section:
 
 
 def _split(code: str) -> list[list[_Token]]:
-    """The tokens of each section."""
+    """Return the tokens of each section."""
     sections: list[list[_Token]] = [[]]
     for match in _TOKEN.finditer(code):
         kind, text = match.lastgroup or "other", match[match.lastgroup or 0]
@@ -152,7 +152,7 @@ def _bracket(text: str) -> str:
 
 
 def _whole(tokens: Sequence[_Token], digits: str) -> str:
-    """The digits before the point, the last one in the last place."""
+    """Format the digits before the point, right-aligned in the format's places."""
     shown: list[str] = []
     places = sum(kind == "place" for kind, _text in tokens)
     for kind, text in reversed(tokens):
@@ -167,7 +167,7 @@ def _whole(tokens: Sequence[_Token], digits: str) -> str:
 
 
 def _decimals(tokens: Sequence[_Token], digits: str) -> str:
-    """The digits after the point; ``#`` shows no zeros at the end."""
+    """Format the digits after the point; ``#`` omits trailing zeros."""
     places = "".join(text for kind, text in tokens if kind == "place")
     kept = max(len(digits.rstrip("0")), places.rfind("0") + 1)
     left = iter([*digits[:kept], *map(_filler, places[kept:])])

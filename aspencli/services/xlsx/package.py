@@ -1,7 +1,7 @@
-"""The parts of a workbook: XML in a zip archive, read by pieces, whatever somebody put there.
+"""The parts of a workbook: XML in a zip archive, read in chunks and without trusting its content.
 
-Open Packaging Conventions, ECMA-376 part 2. Nothing is unpacked as a whole: what cannot be part of
-a workbook is refused before it fills memory or disk.
+Open Packaging Conventions, ECMA-376 part 2. Nothing is unpacked as a whole: data that cannot be
+part of a workbook is rejected before it fills memory or disk.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from aspencli.errors import BadInputError
 from aspencli.packing import check_index
 
 _PIECE = 1 << 16  # bytes
-_SMALL = 1 << 24  # bytes of a part that is held in memory
-_LONGEST_TAG = 1 << 20  # bytes; the parser holds an unfinished one in memory
-_ENCRYPTED = 0x1  # bit of a part's flags
+_SMALL = 1 << 24  # maximum size in bytes of a part read with `elements`
+_LONGEST_TAG = 1 << 20  # bytes; the parser keeps an unfinished tag in memory
+_ENCRYPTED = 0x1  # bit in a part's flags
 _RELATIONS = "_rels"
 
 Attributes = dict[str, str]
@@ -29,7 +29,7 @@ Attributes = dict[str, str]
 
 @dataclass(frozen=True)
 class Element:
-    """The start of an XML element, names without their namespaces."""
+    """The start of an XML element, with names stripped of their namespaces."""
 
     parent: str
     name: str
@@ -40,11 +40,11 @@ class Package:
     """A zip archive of XML documents.
 
     Args:
-        name: What messages call it.
-        file: Its bytes; they are sought in.
+        name: Its name in messages.
+        file: Its bytes; must be seekable.
 
     Raises:
-        BadInputError: It is no whole archive.
+        BadInputError: It is not a complete archive.
     """
 
     def __init__(self, name: str, file: IO[bytes]):
@@ -57,15 +57,15 @@ class Package:
         stored = file.seek(0, 2)
         whole = sum(info.file_size for info in self._archive.infolist())
         expansion.check(name, whole, stored, expansion.WORKBOOK_FLOOR)
-        # Some programs write backslashes, or other letters than they refer to.
+        # Some programs write backslashes, or a different letter case than in the references.
         self._parts = {_plain(info.filename): info for info in self._archive.infolist()}
 
     def close(self) -> None:
-        """Let go of it; the file stays open."""
+        """Close the archive; the underlying file stays open."""
         self._archive.close()
 
     def damaged(self, reason: str) -> BadInputError:
-        """The error of a file that cannot be read to its end."""
+        """Return the error for a damaged file."""
         return BadInputError(
             f"{self.name} is damaged: {reason}",
             hint="Open it in the spreadsheet program, and save it as a new .xlsx or as CSV UTF-8.",
@@ -75,14 +75,14 @@ class Package:
         return _plain(path) in self._parts
 
     def pieces(self, path: str, limit: int) -> Iterator[bytes]:
-        """The bytes of a part.
+        """Yield the bytes of a part.
 
         Args:
-            path: Which one.
-            limit: How many there may be.
+            path: The part.
+            limit: The maximum number of bytes.
 
         Raises:
-            BadInputError: They are more, or cannot be unpacked.
+            BadInputError: The part is larger, or cannot be unpacked.
         """
         info = self._parts.get(_plain(path))
         if info is None:
@@ -102,10 +102,10 @@ class Package:
             raise self.damaged(f"its part {path} cannot be unpacked") from error
 
     def parse(self, path: str, parser: expat.XMLParserType, limit: int) -> Iterator[None]:
-        """Send a part through a parser, piece by piece.
+        """Feed a part to a parser, chunk by chunk.
 
         Raises:
-            BadInputError: It is no XML, or more than the limit.
+            BadInputError: It is not XML, or exceeds the limit.
         """
         parser.StartDoctypeDeclHandler = self._refuse_doctype
         fed = 0
@@ -122,7 +122,7 @@ class Package:
         yield
 
     def elements(self, path: str) -> Iterator[Element]:
-        """The elements of a small part, in their order."""
+        """Yield the elements of a small part, in order."""
         found: list[Element] = []
         open_names = [""]
 
@@ -140,10 +140,10 @@ class Package:
             found.clear()
 
     def relations(self, path: str) -> list[Attributes]:
-        """What a part refers to: id, kind (the last word of its type) and path of each.
+        """Return the relationships of a part: ID, kind (the last word of its type), and path.
 
         Args:
-            path: Which part; empty for the archive itself.
+            path: The part; empty for the archive itself.
         """
         folder, _slash, file = path.rpartition("/")
         place = join(folder, _RELATIONS, f"{file}.rels")
@@ -166,7 +166,7 @@ class Package:
         )
 
     def _refuse_doctype(self, *_about: object) -> None:
-        # No workbook has one; entities could make a small file endless.
+        # No workbook has one, and entities could make a small file expand without end.
         raise self.damaged("its XML has a document type")
 
 

@@ -1,4 +1,4 @@
-"""The rows of a worksheet, one by one, in memory that does not grow with them.
+"""Read the rows of a worksheet one by one, in constant memory.
 
 SpreadsheetML, ECMA-376 part 1, 18.3 and 18.4.
 """
@@ -25,8 +25,8 @@ class Row:
 
     Attributes:
         number: Its number, from 1.
-        cells: The texts of its cells, as far as they go.
-        is_hidden: Whether the spreadsheet hides it.
+        cells: The texts of its cells, up to the last stored one.
+        is_hidden: True if the spreadsheet hides it.
         formats: The formats of its numbers, by position.
     """
 
@@ -37,13 +37,13 @@ class Row:
 
 
 class Rows(Reader):
-    """The rows of a sheet that are written down; empty ones may be missing.
+    """The rows stored in a sheet; empty ones may be missing.
 
     Args:
         package: The workbook.
         path: The sheet's part.
-        text_at: The text that a number of a shared text stands for.
-        format_of: The format that a number of a style stands for.
+        text_at: Returns the shared string with a given index.
+        format_of: Returns the cell format with a given style index.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ _UNKNOWN = Unusable(
 
 
 def name_of(column: int) -> str:
-    """The letters of a column, which is counted from 1."""
+    """Return the letters of a column, given its number from 1."""
     letters = ""
     while column:
         column, rest = divmod(column - 1, 26)

@@ -1,4 +1,4 @@
-"""The texts of a workbook's cells, gathered from its XML."""
+"""Collect the texts of a workbook's cells from its XML."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ KINDS = {
     for space in _SPACES
     for name in ("row", "c", "v", "f", "is", "t", "si", "rPh")
 }
-"""The elements that matter, by their names with either namespace (transitional and strict)."""
+"""The relevant elements by qualified name, in both namespaces (transitional and strict)."""
 _LARGEST_STRINGS = 1 << 30  # bytes of XML
-_LARGEST_TEXT = 1 << 29  # bytes of text that is put aside
+_LARGEST_TEXT = 1 << 29  # bytes of text kept on disk
 _LARGEST_CELL = 1 << 20  # characters; a spreadsheet allows 32,767
-# How the format writes characters that XML does not allow: _x000D_ is a carriage return.
+# The escapes for characters that XML does not allow: _x000D_ is a carriage return.
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
 class Reader:
-    """Reads XML, and gathers the text of some elements."""
+    """An XML reader that collects the text of some elements."""
 
     def __init__(self, package: Package, path: str):
         self._package = package
@@ -51,7 +51,7 @@ class Reader:
         self._pieces.append(text)
 
     def _text(self) -> str:
-        """What was gathered since the last time."""
+        """Return the text collected since the last call."""
         text = "".join(self._pieces)
         self._pieces.clear()
         self._length = 0
@@ -65,11 +65,11 @@ class Reader:
 
 
 class Strings(Reader):
-    """The texts that a workbook keeps once for all cells; they wait on disk.
+    """The shared strings of a workbook, kept on disk.
 
     Args:
         package: The workbook.
-        path: The part that holds them.
+        path: The part that contains them.
     """
 
     def __init__(self, package: Package, path: str):
@@ -95,7 +95,7 @@ class Strings(Reader):
         return self._map[first:end].decode() if self._map else ""
 
     def close(self) -> None:
-        """Let the disk go."""
+        """Release the temporary file."""
         if self._map:
             self._map.close()
         self._file.close()
@@ -121,5 +121,5 @@ class Strings(Reader):
 
 def _unescape(match: re.Match[str]) -> str:
     code = int(match[1], 16)
-    # Half of a pair would be no text.
+    # Half of a surrogate pair is not valid text.
     return match[0] if 0xD800 <= code <= 0xDFFF else chr(code)  # noqa: PLR2004 - surrogates

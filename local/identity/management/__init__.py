@@ -1,4 +1,4 @@
-"""The part of Auth0's Management API v2 that the service and the tool use.
+"""The part of Auth0's Management API v2 that the service and this tool use.
 
-Shapes, statuses, paging and limits are Auth0's, so that code written for it runs here unchanged.
+Formats, statuses, paging, and limits are Auth0's, so that code written for Auth0 runs unchanged.
 """

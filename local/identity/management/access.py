@@ -1,4 +1,4 @@
-"""Who may do what at the Management API: scopes in the caller's token."""
+"""Authorization for the Management API, by the scopes in the caller's token."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from local.identity.tokens import checked_claims
 
 
 def needs(*scopes: str) -> Any:
-    """A route's dependency on a token that holds one of some scopes.
+    """Return a route dependency that requires a token with at least one of the scopes.
 
     Args:
-        scopes: Such as ``read:users``.
+        scopes: Scopes such as ``read:users``.
     """
 
     def check(

@@ -1,4 +1,4 @@
-"""What bodies of requests may hold: nothing unknown, and no value of another type."""
+"""Request bodies, which allow no unknown fields and no values of the wrong type."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Email = Annotated[str, Field(max_length=320), AfterValidator(_email)]
 
 
 class Body(BaseModel):
-    """The body of a request."""
+    """A request body."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class UserFields(Body):
-    """What can be told of a user at any time."""
+    """The user fields that can be set at any time."""
 
     blocked: bool | None = None
     email_verified: bool | None = None
@@ -46,7 +46,7 @@ class UserFields(Body):
 
 
 class NewUser(UserFields):
-    """A user to be made."""
+    """A user to create."""
 
     connection: str
     email: Email
@@ -56,7 +56,7 @@ class NewUser(UserFields):
 
 
 class UserChanges(UserFields):
-    """What is to be changed of a user."""
+    """Changes to a user."""
 
     email: Email | None = None
     password: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
@@ -69,7 +69,7 @@ OrganizationName = Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9][a-z0-
 
 
 class OrganizationFields(Body):
-    """What can be told of an organization at any time."""
+    """The organization fields that can be set at any time."""
 
     display_name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     branding: Metadata | None = None
@@ -77,51 +77,51 @@ class OrganizationFields(Body):
 
 
 class NewOrganization(OrganizationFields):
-    """An organization to be made."""
+    """An organization to create."""
 
     name: OrganizationName
     enabled_connections: list[Metadata] | None = None
 
 
 class OrganizationChanges(OrganizationFields):
-    """What is to be changed of an organization."""
+    """Changes to an organization."""
 
     name: OrganizationName | None = None
 
 
 class Members(Body):
-    """Users to become, or to be no longer, members of an organization."""
+    """Users to add to, or remove from, an organization."""
 
     members: Annotated[list[str], Field(min_length=1)]
 
 
 class Roles(Body):
-    """Roles to be given to, or taken from, a member."""
+    """Roles to assign to, or remove from, a member."""
 
     roles: Annotated[list[str], Field(min_length=1, max_length=50)]
 
 
 class NewRole(Body):
-    """A role to be made."""
+    """A role to create."""
 
     name: Annotated[str, Field(min_length=1, max_length=255)]
     description: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
 class Inviter(Body):
-    """Who invites."""
+    """The person who sends an invitation."""
 
     name: Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class Invitee(Body):
-    """Who is invited."""
+    """The person who is invited."""
 
     email: Email
 
 
 class NewInvitation(Body):
-    """An invitation to be made."""
+    """An invitation to create."""
 
     inviter: Inviter
     invitee: Invitee

@@ -1,4 +1,4 @@
-"""The errors of the Management API, in Auth0's shape."""
+"""The errors of the Management API, in Auth0's format."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FOUND = {str: "string", bool: "boolean", int: "integer", float: "number", dict:
 
 
 class ManagementError(Exception):
-    """What went wrong with a request.
+    """An error in a Management API request.
 
     Args:
         status: The HTTP status.
         message: What happened.
-        code: What code decides on; left out by Auth0 for tokens.
-        headers: Further headers.
+        code: The error code for programs; Auth0 omits it for token errors.
+        headers: Additional headers.
     """
 
     def __init__(
@@ -50,34 +50,34 @@ class ManagementError(Exception):
 
 
 def no_user() -> ManagementError:
-    """There is no such user."""
+    """Return the error for a user that does not exist."""
     return ManagementError(404, "The user does not exist.", "inexistent_user")
 
 
 def no_organization() -> ManagementError:
-    """There is no such organization."""
+    """Return the error for an organization that does not exist."""
     return ManagementError(
         404, "No organization found by that id or name", "inexistent_organization"
     )
 
 
 def no_role() -> ManagementError:
-    """There is no such role."""
+    """Return the error for a role that does not exist."""
     return ManagementError(404, "The role does not exist.", "inexistent_role")
 
 
 def bad_body(message: str) -> ManagementError:
-    """The body cannot be used."""
+    """Return the error for an invalid body."""
     return ManagementError(400, message, "invalid_body")
 
 
 def bad_query(message: str) -> ManagementError:
-    """The query cannot be used."""
+    """Return the error for an invalid query."""
     return ManagementError(400, message, "invalid_query_string")
 
 
 def not_valid(problems: Sequence[Mapping[str, Any]]) -> ManagementError:
-    """What pydantic found, the first of it, in the words that Auth0 has for it."""
+    """Return the error for the first problem that pydantic found, in Auth0's wording."""
     problem = problems[0]
     place, *path = problem["loc"]
     if problem["type"] == "json_invalid":

@@ -1,4 +1,4 @@
-"""Invitations to organizations. No mail is sent: the address to follow stands in the answer."""
+"""Invitations to organizations. No e-mail is sent; the response contains the invitation URL."""
 
 from __future__ import annotations
 

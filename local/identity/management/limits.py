@@ -1,4 +1,4 @@
-"""How many requests the Management API takes: so many at once, then so many a second."""
+"""The rate limit of the Management API: a burst of requests, then a steady rate."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PREFIX = "/api/v2/"
 
 @dataclass(frozen=True)
 class Allowance:
-    """What is left behind one request.
+    """The rate limit's decision on one request.
 
     Attributes:
-        allowed: Whether it may proceed.
-        limit: How many are taken at once.
-        remaining: How many more would be taken now.
-        reset_at: When as many as ever are taken again, in seconds since 1970.
-        retry_after: After how many seconds the next one is taken.
+        allowed: True if the request may proceed.
+        limit: The number of requests allowed at once.
+        remaining: The number of further requests allowed now.
+        reset_at: When the full burst is available again, in seconds since 1970.
+        retry_after: The number of seconds until the next request is allowed.
     """
 
     allowed: bool
@@ -36,7 +36,7 @@ class Allowance:
     retry_after: int
 
     def headers(self) -> dict[str, str]:
-        """How a client is told."""
+        """Return the rate limit headers."""
         told = {
             "x-ratelimit-limit": str(self.limit),
             "x-ratelimit-remaining": str(self.remaining),
@@ -46,11 +46,11 @@ class Allowance:
 
 
 class Bucket:
-    """A bucket of tokens: each request takes one, and they flow back at a rate.
+    """A token bucket: each request takes a token, and tokens are added at a fixed rate.
 
     Args:
-        burst: How many it holds.
-        rate: How many flow back in a second.
+        burst: The capacity.
+        rate: The number of tokens added per second.
     """
 
     def __init__(self, burst: int, rate: float):
@@ -59,7 +59,7 @@ class Bucket:
         self._lock = Lock()
 
     def take(self) -> Allowance:
-        """Take one, if there is one."""
+        """Take a token, if there is one."""
         with self._lock:
             now = time.monotonic()
             self._level = min(self._burst, self._level + (now - self._at) * self._rate)
@@ -79,7 +79,7 @@ class Bucket:
 
 
 async def limit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Hold requests to the Management API to their limit; note those that change something."""
+    """Apply the rate limit to Management API requests, and audit those that change something."""
     if not request.url.path.startswith(PREFIX):
         return await proceed(request)
     bucket: Bucket = request.app.state.bucket

@@ -1,4 +1,4 @@
-"""Lists by pages, and parts of documents, as Auth0 gives them."""
+"""Paged lists and partial documents, in Auth0's format."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Page:
-    """Which part of a list is wanted.
+    """The requested part of a list.
 
     Attributes:
-        page: The page, from 0.
-        per_page: How many a page.
-        totals: Whether to say how many there are.
-        take: How many behind a checkpoint; None for pages by number.
-        after: The checkpoint.
+        page: The page number, from 0.
+        per_page: The number of items per page.
+        totals: True to include the totals.
+        take: The number of items after a checkpoint; None for numbered pages.
+        after: The checkpoint; None to start at the beginning.
     """
 
     page: int
@@ -38,18 +38,18 @@ class Page:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list in the database.
+    """A list to read from the database.
 
     Attributes:
-        name: What the documents are called in the answer.
-        source: The tables and conditions, behind ``SELECT ... FROM``.
-        document: How a row becomes a document.
-        order: How it is sorted.
-        key: The unique column that checkpoints go by.
-        columns: What is selected.
-        values: The values of the conditions.
-        counted: Whether the answer tells the total.
-        length: Whether the answer tells how many it holds.
+        name: The key of the documents in the response.
+        source: The tables and conditions after ``SELECT ... FROM``.
+        document: Converts a row to a document.
+        order: The ORDER BY expression.
+        key: The unique column that checkpoints use.
+        columns: The selected columns.
+        values: The parameters of the conditions.
+        counted: True if the response includes the total.
+        length: True if the response includes the number of items on the page.
     """
 
     name: str
@@ -82,10 +82,10 @@ def _page_or_checkpoint(
 
 
 def listed(db: sqlite3.Connection, listing: Listing, page: Page) -> list[Document] | Document:
-    """The wanted part of a list.
+    """Return the requested part of a list.
 
     Raises:
-        ManagementError: It lies beyond what pages by number reach.
+        ManagementError: The part is beyond the reach of numbered pages.
     """
     if page.take is not None:
         return _behind_checkpoint(db, listing, page.take, page.after)
@@ -111,7 +111,7 @@ def parts(
     fields: str | None,
     include: bool,
 ) -> Document:
-    """A document with some fields only, or without them."""
+    """Return a document with only the given fields, or without them."""
     if not fields:
         return document
     named = set(fields.split(","))
@@ -119,7 +119,7 @@ def parts(
 
 
 def iso(moment: float) -> str:
-    """A time as Auth0 writes it."""
+    """Return a time in Auth0's format."""
     text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
@@ -145,6 +145,6 @@ def _rows(
 
 
 PageOf = Annotated[Page, Depends(_page)]
-"""A page by number, as an endpoint's parameter."""
+"""An endpoint parameter: a numbered page."""
 AnyPageOf = Annotated[Page, Depends(_page_or_checkpoint)]
-"""A page by number or behind a checkpoint, as an endpoint's parameter."""
+"""An endpoint parameter: a numbered page, or the items after a checkpoint."""

@@ -1,4 +1,4 @@
-"""Who belongs to an organization, and in which roles."""
+"""The members of organizations, and their roles."""
 
 from __future__ import annotations
 

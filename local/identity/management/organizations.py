@@ -1,4 +1,4 @@
-"""Organizations: what the service knows as groups."""
+"""Organizations, which the service calls groups."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def delete(provider: ProviderOf, organization_id: str) -> Response:
 
 
 def find_organization(db: sqlite3.Connection, organization_id: str) -> sqlite3.Row:
-    """The row of an organization.
+    """Return the row of an organization.
 
     Raises:
-        ManagementError: There is none.
+        ManagementError: The organization does not exist.
     """
     row: sqlite3.Row | None = db.execute(
         "SELECT * FROM organizations WHERE id = ?", (organization_id,)
@@ -116,7 +116,7 @@ def find_organization(db: sqlite3.Connection, organization_id: str) -> sqlite3.R
 
 
 def organization_document(row: sqlite3.Row) -> Document:
-    """An organization as Auth0 tells of one."""
+    """Return an organization in Auth0's format."""
     document = {name: row[name] for name in ("id", "name", "display_name")}
     for name in ("branding", "metadata"):
         if row[name] is not None:

@@ -63,7 +63,7 @@ def delete(provider: ProviderOf, role_id: str) -> Response:
 
 
 def role_document(row: sqlite3.Row) -> Document:
-    """A role as Auth0 tells of one."""
+    """Return a role in Auth0's format."""
     return {name: row[name] for name in ("id", "name", "description")}
 
 

@@ -1,4 +1,4 @@
-"""What belongs to the whole provider: its connection, and the keys that it signs with."""
+"""The resources of the provider as a whole: its connection and its signing keys."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The search for users: the part of Auth0's query language that is of use here.
+"""User search, with a subset of Auth0's query language.
 
-``email:"a@example.org"``, ``name:Mor*``, ``blocked:true``; several joined by ``AND`` or by ``OR``.
+Terms like ``email:"a@example.org"``, ``name:Mor*``, or ``blocked:true``, joined by AND or by OR.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _JOINT = re.compile(r"(AND|OR)\b")
 
 
 def conditions(query: str) -> tuple[str, Mapping[str, object]]:
-    """A search as a condition in SQL, and the values in it.
+    """Return a query as an SQL condition, and its parameters.
 
     Raises:
-        ManagementError: It is not understood.
+        ManagementError: The query is invalid.
     """
     terms: list[str] = []
     joints: set[str] = set()
@@ -62,10 +62,10 @@ def conditions(query: str) -> tuple[str, Mapping[str, object]]:
 
 
 def ordering(sort: str) -> str:
-    """The wanted order in SQL: ``email:1`` upwards, ``email:-1`` downwards.
+    """Return the requested order in SQL: ``email:1`` is ascending, ``email:-1`` descending.
 
     Raises:
-        ManagementError: It is none.
+        ManagementError: The order is invalid.
     """
     if not sort:
         return "created_at, user_id"

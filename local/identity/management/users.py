@@ -1,4 +1,4 @@
-"""Users: found, made, changed, deleted."""
+"""Users: search, create, update, and delete."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Docu
 
 
 def find_user(db: sqlite3.Connection, user_id: str) -> sqlite3.Row:
-    """The row of a user.
+    """Return the row of a user.
 
     Raises:
-        ManagementError: There is none.
+        ManagementError: The user does not exist.
     """
     row: sqlite3.Row | None = db.execute(
         "SELECT * FROM users WHERE user_id = ?", (user_id,)
@@ -170,7 +170,7 @@ def find_user(db: sqlite3.Connection, user_id: str) -> sqlite3.Row:
 
 
 def user_document(row: sqlite3.Row) -> Document:
-    """A user as Auth0 tells of one."""
+    """Return a user in Auth0's format."""
     provider, _, number = row["user_id"].rpartition("|")
     identity = {
         "connection": CONNECTION,

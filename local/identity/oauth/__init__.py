@@ -1,1 +1,1 @@
-"""What programs ask for: tokens by each grant, their end, and who a token is about."""
+"""The OAuth and OpenID Connect endpoints: tokens, revocation, discovery, and user info."""

@@ -1,4 +1,4 @@
-"""Which client is asking, and what it may ask for."""
+"""Client authentication, and the limits on what each client may request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOOPBACK = {"127.0.0.1", "localhost"}
 
 @dataclass(frozen=True)
 class KnownClient:
-    """A client that is registered here; see ``local.identity.store.Client``.
+    """A registered client; see ``local.identity.store.Client``.
 
     Attributes:
-        authenticated: Whether it proved itself by its secret.
+        authenticated: True if the client proved its identity with its secret.
     """
 
     client_id: str
@@ -35,10 +35,10 @@ class KnownClient:
     authenticated: bool = False
 
     def require(self, grant: Grant) -> None:
-        """Refuse what it may not ask for.
+        """Check that the client may use a grant type.
 
         Raises:
-            OAuthError: It may not.
+            OAuthError: The client may not use it.
         """
         if grant not in self.grants:
             raise OAuthError(
@@ -47,7 +47,7 @@ class KnownClient:
 
 
 def find_client(db: sqlite3.Connection, client_id: str) -> KnownClient | None:
-    """The client of an id."""
+    """Return the client with an ID; None if there is none."""
     row = db.execute("SELECT * FROM clients WHERE client_id = ?", (client_id,)).fetchone()
     return None if row is None else _known(row)
 
@@ -55,15 +55,15 @@ def find_client(db: sqlite3.Connection, client_id: str) -> KnownClient | None:
 def authenticate(
     db: sqlite3.Connection, parameters: Mapping[str, str], authorization: str | None
 ) -> KnownClient:
-    """The client that sent a request.
+    """Return the client that sent a request.
 
     Args:
-        db: The state.
-        parameters: What was sent; ``client_id`` and ``client_secret`` may be among it.
-        authorization: The header, which may carry them instead.
+        db: A connection to the state.
+        parameters: The parameters sent, which may include ``client_id`` and ``client_secret``.
+        authorization: The Authorization header, which may carry them instead.
 
     Raises:
-        OAuthError: It is unknown, or its secret is not the right one.
+        OAuthError: The client is unknown, or its secret is missing or wrong.
     """
     client_id, secret = _credentials(parameters, authorization)
     row = db.execute("SELECT * FROM clients WHERE client_id = ?", (client_id,)).fetchone()
@@ -79,7 +79,7 @@ def authenticate(
 
 
 def allows_address(allowed: tuple[str, ...], address: str) -> bool:
-    """Whether an address is a registered one; on loopback a port may be left open (RFC 8252)."""
+    """Return True if a URL is registered; a loopback URL without a port allows any (RFC 8252)."""
     if address in allowed:
         return True
     try:

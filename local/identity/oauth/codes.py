@@ -1,4 +1,4 @@
-"""Authorization codes: what a browser carries from the sign-in page back to the client."""
+"""Authorization codes, which a browser carries from the sign-in page back to the client."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _INVALID = "Invalid authorization code"
 
 @dataclass(frozen=True)
 class CodeRequest:
-    """What a code is to stand for.
+    """A request for an authorization code.
 
     Attributes:
-        client_id: Who may exchange it.
-        redirect_uri: Where it is sent; named again at the exchange.
-        wanted: What was asked for.
-        nonce: The client's mark for the id_token.
-        challenge: The SHA-256 of the verifier to be shown at the exchange (PKCE, S256).
+        client_id: The client that may exchange the code.
+        redirect_uri: Where the code is sent; the exchange must name it again.
+        wanted: The requested scope, audience, and organization.
+        nonce: The client's nonce for the id_token.
+        challenge: The SHA-256 of the verifier that the exchange must present (PKCE, S256).
     """
 
     client_id: str
@@ -45,7 +45,7 @@ class CodeRequest:
 def add_code(
     provider: Provider, db: sqlite3.Connection, asked: CodeRequest, user_id: str, auth_time: float
 ) -> str:
-    """A code for a user who signed in."""
+    """Create a code for a user who signed in."""
     code, now = new_secret(), provider.now()
     db.execute("DELETE FROM codes WHERE expires_at < ?", (now - _KEPT_SECONDS,))
     db.execute(
@@ -73,7 +73,7 @@ def add_code(
 def redeem(
     provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted | OAuthError:
-    """What a code is worth: the user's grant, once.
+    """Exchange a code for the user's grant; each code works once.
 
     Raises:
         OAuthError: A parameter is missing.
@@ -85,7 +85,7 @@ def redeem(
     if row is None or now >= row["expires_at"]:
         return OAuthError("invalid_grant", _INVALID)
     if row["used_at"] is not None:
-        # Somebody else saw it: what it was exchanged for ends (RFC 6749 section 4.1.2).
+        # The code may have been stolen, so revoke its tokens (RFC 6749 section 4.1.2).
         revoke_family(db, row["family"], now)
         audit("code.reused", client=client.client_id, user=row["user_id"])
         return OAuthError("invalid_grant", _INVALID)
@@ -112,7 +112,7 @@ def redeem(
 def _unproven(
     client: KnownClient, challenge: str | None, verifier: str | None
 ) -> OAuthError | None:
-    """Why it is not certain that the code came to whom it was sent."""
+    """Return an error unless PKCE, or the client's secret, proves that the code is the client's."""
     if challenge is None:
         if not client.authenticated:
             return OAuthError("invalid_grant", "A client without a secret must use PKCE")

@@ -1,4 +1,4 @@
-"""The device authorization grant (RFC 8628): codes for a program, which a person approves."""
+"""The device authorization grant (RFC 8628): a program shows a code, which a person approves."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from local.identity.tokens import Granted
 
 router = APIRouter()
 
-# No vowels, so that no words come out (RFC 8628 section 6.1).
+# No vowels, so that codes never spell words (RFC 8628 section 6.1).
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _HALF = 4
 _KEPT_SECONDS = 86_400
-# A client that waits as long as it was told may be a little early here: times are not exact.
+# Timing is not exact: a client that waits the full interval may poll slightly early.
 _TOLERANCE = 0.25
 _SLOWER_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that a person decides on.
+    """A device request for a person to decide on.
 
     Attributes:
-        user_code: What they were shown.
-        client_id: Which program asks.
-        client_name: What they know it as.
-        scope: What for.
-        organization_id: To sign in with which organization, if any.
-        status: ``pending``, ``approved`` or ``denied``.
+        user_code: The code shown to the person.
+        client_id: The requesting program.
+        client_name: The program's name.
+        scope: The requested scope.
+        organization_id: The organization to sign in with, if any.
+        status: ``pending``, ``approved``, or ``denied``.
     """
 
     user_code: str
@@ -85,10 +85,10 @@ def begin(
 def redeem(
     provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted | OAuthError:
-    """What a device code is worth now: the user's grant, once, or the reason why not yet.
+    """Exchange a device code for the user's grant, or return the error if that is not possible.
 
     Raises:
-        OAuthError: The code was left out.
+        OAuthError: The code is missing.
     """
     device_hash = hashed(required(sent, "device_code"))
     row = db.execute(
@@ -98,7 +98,7 @@ def redeem(
     if row is None:
         return OAuthError("invalid_grant", "Invalid or expired device code.")
     if provider.now() >= row["expires_at"]:
-        # Told once, as Auth0 does; from then on the code is unknown.
+        # Like Auth0, report this once; from then on the code is unknown.
         _delete(db, device_hash)
         return OAuthError("expired_token", "The device code has expired.")
     if provider.trial.take("slow_down") or _too_fast(provider, db, row):
@@ -123,13 +123,13 @@ def redeem(
 
 
 def tidy(typed: str) -> str:
-    """A user code as it is kept, from what a person typed: any case, with or without the dash."""
+    """Normalize a user code as typed: any case, with or without the dash."""
     letters = re.sub(r"[\s-]", "", typed).upper()
     return f"{letters[:_HALF]}-{letters[_HALF:]}"
 
 
 def find_request(db: sqlite3.Connection, user_code: str, now: float) -> Asked | None:
-    """The request of a user code that is still valid."""
+    """Return the valid request with a user code; None if there is none."""
     row = db.execute(
         "SELECT r.*, c.name FROM device_requests r JOIN clients c USING (client_id)"
         " WHERE user_code = ? AND expires_at > ?",
@@ -150,7 +150,7 @@ def find_request(db: sqlite3.Connection, user_code: str, now: float) -> Asked | 
 def decide(
     db: sqlite3.Connection, user_code: str, user_id: str, auth_time: float, *, approve: bool
 ) -> bool:
-    """Note a person's decision; whether there was one to make still."""
+    """Record a person's decision; return False if no request is pending."""
     done = db.execute(
         "UPDATE device_requests SET status = ?, user_id = ?, auth_time = ?"
         " WHERE user_code = ? AND status = 'pending'",
@@ -188,7 +188,7 @@ def _too_fast(provider: Provider, db: sqlite3.Connection, row: sqlite3.Row) -> b
     now, before, interval = provider.now(), row["polled_at"], row["interval"]
     too_fast = before is not None and now - before < interval - _TOLERANCE
     if too_fast and provider.knobs.dialect is Dialect.RFC:
-        interval += _SLOWER_SECONDS  # RFC 8628 section 3.5; Auth0 keeps to the interval
+        interval += _SLOWER_SECONDS  # RFC 8628 section 3.5; Auth0 keeps the interval
     db.execute(
         "UPDATE device_requests SET polled_at = ?, interval = ? WHERE device_hash = ?",
         (now, interval, row["device_hash"]),

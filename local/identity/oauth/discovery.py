@@ -1,4 +1,4 @@
-"""What clients find out by themselves: the addresses, and the keys."""
+"""Discovery: the endpoints and keys that clients look up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of what was granted: revocation (RFC 7009)."""
+"""Token revocation (RFC 7009)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parameters of a request for a token: a form, or JSON as Auth0 takes it, too."""
+"""The parameters of a token request: a form or, as with Auth0, JSON."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _from_json(body: bytes) -> Mapping[str, str]:
 
 
 def _encodable(document: object) -> bool:
-    """Whether there is no half of a character, which JSON can spell and UTF-8 cannot."""
+    """Return True if there are no lone surrogates, which JSON allows but UTF-8 does not."""
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -60,15 +60,15 @@ def _from_form(body: bytes) -> Mapping[str, str]:
 
 
 def _without_empty(parameters: Mapping[str, str]) -> Mapping[str, str]:
-    """RFC 6749 section 3.2 has an empty parameter count as one that is left out."""
+    """Drop empty parameters, which count as omitted (RFC 6749 section 3.2)."""
     return {name: value for name, value in parameters.items() if value}
 
 
 def required(parameters: Mapping[str, str], name: str) -> str:
-    """A parameter that must be there.
+    """Return a required parameter.
 
     Raises:
-        OAuthError: It is missing.
+        OAuthError: The parameter is missing.
     """
     if name not in parameters:
         raise OAuthError("invalid_request", f"Missing required parameter: {name}")
@@ -76,4 +76,4 @@ def required(parameters: Mapping[str, str], name: str) -> str:
 
 
 Parameters = Annotated[Mapping[str, str], Depends(_read)]
-"""What was sent, as an endpoint's parameter."""
+"""An endpoint parameter: the parameters in the request body."""

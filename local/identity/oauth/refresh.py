@@ -1,4 +1,4 @@
-"""Refresh tokens: each is exchanged once, and a second exchange ends the whole family."""
+"""Refresh tokens: each can be exchanged once, and late reuse revokes the whole family."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _UNKNOWN = "Unknown or invalid refresh token."
 def exchange(
     provider: Provider, db: sqlite3.Connection, client: KnownClient, sent: Mapping[str, str]
 ) -> Granted | OAuthError:
-    """What a refresh token is worth: its grant, and from then on nothing.
+    """Exchange a refresh token for its grant: once, or again within the reuse period.
 
     Raises:
-        OAuthError: The token was left out, or more is asked for than was granted.
+        OAuthError: The token is missing, or the requested scope exceeds the grant.
     """
     token_hash, now = hashed(required(sent, "refresh_token")), provider.now()
     row = db.execute(
@@ -36,7 +36,7 @@ def exchange(
     if row["blocked"]:
         return OAuthError("invalid_grant", "user is blocked")
     if row["used_at"] is not None and now - row["used_at"] >= provider.settings.reuse_seconds:
-        # Whoever holds it is not alone in holding it: a thief, or the one who was robbed.
+        # Two parties hold the token, and either one may be the thief.
         revoke_family(db, row["family"], now)
         audit("refresh.reused", client=client.client_id, user=row["user_id"])
         return OAuthError("invalid_grant", _UNKNOWN)
@@ -49,7 +49,7 @@ def exchange(
 
 
 def revoke(db: sqlite3.Connection, client: KnownClient, token: str, now: float) -> str | None:
-    """End a refresh token and all that came out of its sign-in; returns whose it was."""
+    """Revoke a refresh token and all others from its sign-in; return its user's ID."""
     row = db.execute(
         "SELECT family, user_id FROM refresh_tokens WHERE token_hash = ? AND client_id = ?",
         (hashed(token), client.client_id),
@@ -61,7 +61,7 @@ def revoke(db: sqlite3.Connection, client: KnownClient, token: str, now: float) 
 
 
 def revoke_family(db: sqlite3.Connection, family: str, now: float) -> None:
-    """End all refresh tokens of one sign-in."""
+    """Revoke all refresh tokens from one sign-in."""
     db.execute(
         "UPDATE refresh_tokens SET revoked_at = ? WHERE family = ? AND revoked_at IS NULL",
         (now, family),
@@ -81,7 +81,7 @@ def _granted(row: sqlite3.Row) -> Granted:
 
 
 def _narrowed(granted: Granted, asked: str | None) -> Granted:
-    """The grant with less of its scope, where less is asked for."""
+    """Return the grant, with its scope reduced if a smaller one is requested."""
     if asked is None:
         return granted
     wanted = asked.split()

@@ -1,4 +1,4 @@
-"""What a client asks a user for, checked: scope, audience, organization."""
+"""Validation of what a client requests from a user: scope, audience, and organization."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from local.identity.tokens import OFFLINE, USER_SCOPES
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for.
+    """The requested access.
 
     Attributes:
-        scope: What of it exists, separated by spaces.
+        scope: The requested scopes that exist, separated by spaces.
         audience: The API; None for ``/userinfo`` only.
-        organization_id: Which organization to sign in with, if any.
+        organization_id: The organization to sign in with, if any.
     """
 
     scope: str
@@ -31,13 +31,13 @@ class Wanted:
 def wanted_by(
     db: sqlite3.Connection, settings: Settings, client: KnownClient, sent: Mapping[str, str]
 ) -> Wanted:
-    """What a request asks for.
+    """Return the access that a request asks for.
 
-    Scopes that are unknown are passed over, and so is ``offline_access`` where the client may not
-    refresh, as Auth0 does.
+    Like Auth0, this ignores unknown scopes, and ``offline_access`` if the client may not use
+    refresh tokens.
 
     Raises:
-        OAuthError: The audience is not one of the client's, or there is no such organization.
+        OAuthError: The client may not use the audience, or the organization does not exist.
     """
     asked = sent.get("scope", "openid profile email").split()
     offline = Grant.REFRESH_TOKEN in client.grants
@@ -51,7 +51,7 @@ def wanted_by(
 
 
 def is_member(db: sqlite3.Connection, organization_id: str, user_id: str) -> bool:
-    """Whether a user belongs to an organization."""
+    """Return True if a user belongs to an organization."""
     return bool(
         db.execute(
             "SELECT 1 FROM members WHERE organization_id = ? AND user_id = ?",

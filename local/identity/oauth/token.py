@@ -1,4 +1,4 @@
-"""The token endpoint: each grant, turned into tokens."""
+"""The token endpoint, which exchanges grants for tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BY_USER: dict[Grant, _Redeem] = {
 
 @dataclass(frozen=True)
 class _Answer:
-    """What goes out, and about whom."""
+    """The response, and the user that it is about."""
 
     body: dict[str, Any]
     user_id: str | None
@@ -52,7 +52,7 @@ def token(
         client = authenticate(db, parameters, authorization)
         client.require(grant)
         outcome = _outcome(provider, db, client, grant, parameters)
-    # What a refusal changed stays changed, so it is raised behind the transaction only.
+    # A refusal may change state as well, so raise it only after the transaction commits.
     if isinstance(outcome, OAuthError):
         outcome.about = {"client": client.client_id, "grant": grant}
         raise outcome
@@ -83,7 +83,7 @@ def _outcome(
 
 
 def _problem(db: sqlite3.Connection, granted: Granted) -> OAuthError | None:
-    """Why a user may not have what they were granted before."""
+    """Return an error if the user is blocked or no longer a member of the organization."""
     user_id, organization_id = granted.user_id, granted.organization_id
     if db.execute("SELECT blocked FROM users WHERE user_id = ?", (user_id,)).fetchone()["blocked"]:
         return OAuthError("access_denied", "user is blocked")
@@ -130,5 +130,5 @@ def _for_machine(
 
 
 def _plain(audience: str) -> str:
-    """An audience without its scheme, which code written for Auth0 takes to be https."""
+    """Return an audience without its scheme, which code written for Auth0 assumes to be https."""
     return audience.partition("://")[2].rstrip("/")

@@ -1,4 +1,4 @@
-"""Who an access_token is about."""
+"""The userinfo endpoint: the user that an access_token is about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter()
 def userinfo(
     provider: ProviderOf, authorization: Annotated[str | None, Header()] = None
 ) -> dict[str, Any]:
-    """What the token's user allowed to be told."""
+    """Return the claims that the token's user allowed."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise _refused("The access_token is missing.")

@@ -1,1 +1,1 @@
-"""What people see: entering a user code, signing in, deciding. Plain HTML without scripts."""
+"""The pages for people: enter a user code, sign in, approve or deny. Plain HTML without scripts."""

@@ -1,4 +1,4 @@
-"""Who can be chosen on the sign-in page, and what invitations offer."""
+"""The accounts on the sign-in page, and the content of invitations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MOST = 24
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody on the list.
+    """A user on the sign-in page.
 
     Attributes:
-        user_id: Who.
+        user_id: The user's ID.
         name: Their name.
-        email: Their address.
-        roles: What they are where, in words, one for each organization.
-        initials: Two letters for the picture.
-        shade: A number from 0 to 5 that the picture's colour comes from.
+        email: Their e-mail address.
+        roles: Their roles, in words, one entry per organization.
+        initials: One or two letters for the avatar.
+        shade: A number from 0 to 5 that selects the avatar's color.
     """
 
     user_id: str
@@ -34,16 +34,16 @@ class Account:
 
 @dataclass(frozen=True)
 class Invitation:
-    """An offer to join an organization.
+    """An invitation to join an organization.
 
     Attributes:
-        id: Its id.
-        organization_id: Which organization.
-        organization: What people know it as.
-        inviter: Who invites.
-        email: Who is invited.
-        roles: The names of the roles on offer.
-        role_ids: Their ids.
+        id: The invitation's ID.
+        organization_id: The organization's ID.
+        organization: The organization's display name.
+        inviter: The name of the person who sent the invitation.
+        email: The e-mail address of the person invited.
+        roles: The names of the offered roles.
+        role_ids: The IDs of those roles.
     """
 
     id: str
@@ -56,10 +56,10 @@ class Invitation:
 
 
 def accounts(db: sqlite3.Connection, organization_id: str | None) -> tuple[list[Account], int]:
-    """The users to choose from, the members of an organization only if one is given.
+    """Return the users to choose from; if an organization is given, only its members.
 
     Returns:
-        The first of them, and how many more there are.
+        The first users, and the number of further ones.
     """
     rows = db.execute(
         "SELECT user_id, name, email FROM users u WHERE NOT blocked AND (:organization IS NULL OR"
@@ -71,10 +71,10 @@ def accounts(db: sqlite3.Connection, organization_id: str | None) -> tuple[list[
 
 
 def find_user(db: sqlite3.Connection, email: str) -> str:
-    """The id of the user with an address.
+    """Return the ID of the user with an e-mail address.
 
     Raises:
-        PageError: There is none, or they may not sign in.
+        PageError: There is no such user, or they are blocked.
     """
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
@@ -85,7 +85,7 @@ def find_user(db: sqlite3.Connection, email: str) -> str:
 
 
 def organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
-    """What people know an organization as."""
+    """Return the display name of an organization; None if there is none."""
     row = db.execute(
         "SELECT display_name FROM organizations WHERE id = ?", (organization_id,)
     ).fetchone()
@@ -95,10 +95,10 @@ def organization_name(db: sqlite3.Connection, organization_id: str | None) -> st
 def find_invitation(
     db: sqlite3.Connection, ticket: str, organization_id: str | None, now: float
 ) -> Invitation:
-    """The invitation of a ticket.
+    """Return the invitation with a ticket.
 
     Raises:
-        PageError: There is none (any more) for that organization.
+        PageError: The organization has no such invitation, or it has expired.
     """
     row = db.execute(
         "SELECT i.*, o.display_name FROM invitations i"

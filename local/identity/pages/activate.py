@@ -34,7 +34,7 @@ def take_code(visit: VisitOf, parameters: Parameters) -> Response:
 
 @router.get("/activate/confirm")
 def confirm(visit: VisitOf, user_code: str = "") -> Response:
-    """Who asks for what, and as whom it would be answered."""
+    """Show who asks for what, and as whom it would be answered."""
     asked = _asked(visit, user_code)
     if visit.person is None or not _may_answer(visit, asked, visit.person):
         return onward(_sign_in_address(visit, asked))
@@ -76,7 +76,7 @@ def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
 
 @router.get("/activate/done")
 def done(outcome: str = "") -> Response:
-    """That it is done, and that the person can go back."""
+    """Say that it is done, and that the person can go back."""
     return page("done", None, approved=outcome == "approve")
 
 
@@ -103,7 +103,7 @@ def _asked(visit: Visit, user_code: str) -> Asked:
 
 
 def _may_answer(visit: Visit, asked: Asked, person: Person) -> bool:
-    """Whether a person belongs to the organization that is asked for, if one is."""
+    """Return True if a person belongs to the requested organization, or none is requested."""
     if asked.organization_id is None:
         return True
     with visit.provider.database.reading() as db:

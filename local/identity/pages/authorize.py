@@ -1,4 +1,4 @@
-"""Signing in from a web application: the authorization code grant, and signing out."""
+"""Sign-in from a web application (the authorization code grant), and sign-out."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _may_return(client: KnownClient | None, target: str) -> bool:
 
 
 def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
-    """The client; nothing is sent to an address before it is known to be the client's."""
+    """Return the client, after checking that it registered the redirect URI."""
     with visit.provider.database.reading() as db:
         client = find_client(db, sent.get("client_id", ""))
     if client is None:
@@ -153,7 +153,7 @@ def _ask_to_sign_in(
     if invitation is not None:
         with visit.provider.database.reading() as db:
             find_invitation(db, invitation, organization, visit.provider.now())
-    # What asked for a new sign-in is satisfied by it.
+    # Drop the parameters that asked for a new sign-in, as this one satisfies them.
     rest = {k: v for k, v in sent.items() if k not in {"prompt", "max_age", "invitation"}}
     return onward(
         sign_in_address(

@@ -1,4 +1,4 @@
-"""Pages from templates, everything in them escaped, and headers that leave no room for tricks."""
+"""Pages from templates, with all values escaped and strict security headers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCOPE_TEXTS = {
     "email": "See your e-mail address",
     "offline_access": "Stay signed in until you sign out there",
 }
-"""What each scope means, for people."""
+"""The meaning of each scope, for people."""
 
 
 def page(
@@ -33,14 +33,14 @@ def page(
     leads_to: str = "",
     **values: object,
 ) -> HTMLResponse:
-    """A page.
+    """Render a page.
 
     Args:
-        template: The name of its template, without the suffix.
-        visit: Whose browser it is for; None for a page without a form.
+        template: The template's name, without the suffix.
+        visit: The visit that the page is for; None for a page without a form.
         status: The HTTP status.
-        leads_to: An address elsewhere that its form ends up at.
-        values: What the template shows.
+        leads_to: The external URL that the form finally redirects to.
+        values: The template's variables.
     """
     token = visit.token() if visit else ""
     text = _TEMPLATES.get_template(f"{template}.html").render(token=token, **values)
@@ -51,17 +51,17 @@ def page(
 
 
 def onward(address: str) -> RedirectResponse:
-    """To another page, by GET, whatever this request was."""
+    """Redirect to another page by GET, whatever the method of this request."""
     return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
 
 
 def style() -> str:
-    """The pages' style sheet."""
+    """Return the style sheet of the pages."""
     return _TEMPLATES.get_template("style.css").render()
 
 
 def _headers(leads_to: str) -> dict[str, str]:
-    # Browsers hold "form-action" against what the form's answer redirects to, as well.
+    # Browsers also apply "form-action" to the redirect that follows a form.
     parts = urlsplit(leads_to)
     elsewhere = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
     return {

@@ -1,4 +1,4 @@
-"""Signing in: one of the known users is chosen, or an invitation accepted. No passwords."""
+"""Sign-in: choose one of the known users, or accept an invitation. There are no passwords."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def sign_in_address(
     invitation: str | None = None,
     hint: str | None = None,
 ) -> str:
-    """The address of the sign-in page.
+    """Return the URL of the sign-in page.
 
     Args:
         provider: The provider.
-        then: The page of ours to go to afterwards.
-        program: The name of the client that asks for it.
-        leads_to: Where that page leads in the end.
-        organization_id: Only its members can be chosen.
+        then: The provider's page to go to afterwards.
+        program: The name of the client that requests the sign-in.
+        leads_to: The external URL that this page finally redirects to.
+        organization_id: Only members of this organization can be chosen.
         invitation: The ticket of an invitation to accept.
-        hint: The address to fill in.
+        hint: The e-mail address to fill in.
     """
     state = {"then": then, "leads_to": leads_to, "organization": organization_id}
     state |= {"invitation": invitation, "hint": hint, "program": program}
@@ -119,7 +119,7 @@ def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_
 
 
 def _accept(provider: Provider, db: sqlite3.Connection, wanted: dict[str, str]) -> str:
-    """Make the invited one a member, and a user where they are none yet."""
+    """Make the invited person a member, adding them as a user if needed; return their user ID."""
     now = provider.now()
     offer = find_invitation(db, wanted["invitation"], wanted["organization"], now)
     row = db.execute("SELECT user_id FROM users WHERE email = ?", (offer.email,)).fetchone()
@@ -144,7 +144,7 @@ def _add_user(db: sqlite3.Connection, offer: Invitation, now: float) -> str:
         (
             user_id,
             offer.email,
-            offer.email,  # as Auth0 does, until they change it
+            offer.email,  # as in Auth0, until they change it
             invited["user_metadata"],
             invited["app_metadata"],
             now,

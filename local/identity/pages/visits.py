@@ -1,4 +1,4 @@
-"""Whose browser is asking: two cookies, and forms that only this browser can send."""
+"""Browser visits: two cookies, and forms that only the same browser can submit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FORM_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Person:
-    """Who is signed in to these pages.
+    """A person signed in to these pages.
 
     Attributes:
-        user_id: Who they are.
-        name: What they are called.
-        email: Their address.
-        auth_time: When they signed in.
+        user_id: Their user ID.
+        name: Their name.
+        email: Their e-mail address.
+        auth_time: When they signed in, in seconds since 1970.
     """
 
     user_id: str
@@ -41,12 +41,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Visit:
-    """One request of a browser.
+    """A request from a browser.
 
     Attributes:
         provider: The provider.
-        browser: What tells this browser from others; its forms are tied to it.
-        person: Who is signed in; None for nobody.
+        browser: The ID of the browser, to which its forms are tied.
+        person: The person signed in; None if there is none.
     """
 
     provider: Provider
@@ -54,14 +54,14 @@ class Visit:
     person: Person | None
 
     def token(self) -> str:
-        """What every form carries: proof that the page came from here, to this browser."""
+        """Return the form token, which proves that a page was served to this browser."""
         return _serializer(self.provider, "form").dumps(hashed(self.browser))
 
     def check(self, sent: Mapping[str, str]) -> None:
-        """Refuse a form that did not come from a page of ours in this browser.
+        """Check that a form was sent from one of our pages in this browser.
 
         Raises:
-            PageError: It did not, or its page is an hour old.
+            PageError: It was not, or the page is more than an hour old.
         """
         try:
             owner = _serializer(self.provider, "form").loads(
@@ -78,20 +78,20 @@ class Visit:
             )
 
     def keep(self, response: Response) -> None:
-        """Have the browser keep what tells it from others."""
+        """Set the cookie that identifies the browser."""
         _set_cookie(response, _BROWSER, self.browser, _BROWSER_SECONDS)
 
 
 def packed(provider: Provider, content: Mapping[str, Any]) -> str:
-    """Something to be carried through a page and back, which nobody can change on the way."""
+    """Sign content, so that it cannot be altered while a page carries it and sends it back."""
     return str(_serializer(provider, "state").dumps(dict(content)))
 
 
 def unpacked(provider: Provider, state: str) -> dict[str, Any]:
-    """What was packed.
+    """Return the content of a signed state.
 
     Raises:
-        PageError: It is nothing of ours, or older than an hour.
+        PageError: The signature is invalid or more than an hour old.
     """
     try:
         content: dict[str, Any] = _serializer(provider, "state").loads(state, max_age=_FORM_SECONDS)
@@ -106,7 +106,7 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
 def begin_session(
     provider: Provider, db: sqlite3.Connection, response: Response, user_id: str
 ) -> None:
-    """Remember in this browser who signed in."""
+    """Start a session for a user in this browser."""
     session, now = new_secret(), provider.now()
     db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
     db.execute(
@@ -121,7 +121,7 @@ def begin_session(
 
 
 def end_session(request: Request, db: sqlite3.Connection, response: Response) -> str | None:
-    """Forget who signed in; returns who it was."""
+    """End the browser's session; return the ID of its user, if there was one."""
     ended = db.execute(
         "DELETE FROM sessions WHERE session_hash = ? RETURNING user_id",
         (hashed(request.cookies.get(_SESSION, "")),),
@@ -161,4 +161,4 @@ def _set_cookie(response: Response, name: str, value: str, seconds: int) -> None
 
 
 VisitOf = Annotated[Visit, Depends(_visit)]
-"""Whose browser it is, as an endpoint's parameter."""
+"""An endpoint parameter: the visit."""

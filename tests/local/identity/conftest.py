@@ -1,4 +1,4 @@
-"""A running identity provider for the tests here."""
+"""The running identity provider for the tests in this folder."""
 
 from __future__ import annotations
 

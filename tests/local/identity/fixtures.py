@@ -1,4 +1,4 @@
-"""The fixtures of a running identity provider, for any folder of tests.
+"""Fixtures of a running identity provider, for any folder of tests.
 
 Another folder's ``conftest.py`` imports them:
 ``from tests.local.identity.fixtures import identity, identity_process``.
@@ -15,15 +15,15 @@ from tests.local.identity.lab import Identity, running_identity
 
 @pytest.fixture(scope="module")
 def identity_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
-    """One provider for the tests of a module."""
+    """Yield one provider for the tests of a module."""
     folder = tmp_path_factory.mktemp("identity") / "state"
-    # Tests are faster than any limit that Auth0 has.
+    # Tests send requests faster than any of Auth0's limits allows.
     with running_identity(folder, "--trial", "--burst", "10000") as running:
         yield running
 
 
 @pytest.fixture
 def identity(identity_process: Identity) -> Identity:
-    """The module's provider, with every knob as usual."""
+    """Return the module's provider, with every knob reset."""
     identity_process.reset()
     return identity_process

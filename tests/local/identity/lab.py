@@ -1,4 +1,4 @@
-"""A real identity provider in a process of its own, and a person who uses its pages."""
+"""A real identity provider in a separate process, and a user who goes through its pages."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ WEB_SECRET = "another made-up secret"
 CALLBACK = "http://127.0.0.1:9/v2/auth/callback"
 ORGANIZATIONS = ["org_000000000000000" + n for n in "123"]
 _READY_SECONDS = 120
-# Nothing here uses it, and each client would take 30 ms to make one of its own.
+# Nothing here uses TLS, and each client would take 30 ms to create its own context.
 _TLS = ssl.create_default_context()
-# Who is what in groups 1 to 3, by their place in ORGANIZATIONS.
+# The roles of each person in groups 1 to 3, by their index in ORGANIZATIONS.
 _PEOPLE: dict[str, dict[int, str]] = {
     "sysadmin": {},
     "gadmin": {0: "admin"},
@@ -93,12 +93,12 @@ PRINCIPALS = Seed(
 
 
 class Identity:
-    """A provider in a process of its own, for tests.
+    """A provider in a separate process, for tests.
 
     Args:
-        folder: Where its state is kept.
-        arguments: Further arguments of ``python -m local.identity``.
-        port: Where it listens; a free port when left out.
+        folder: The folder for its state.
+        arguments: Additional arguments of ``python -m local.identity``.
+        port: The port to listen on; a free port if omitted.
 
     Attributes:
         http: A client for requests that need no cookies.
@@ -114,11 +114,11 @@ class Identity:
 
     @property
     def log(self) -> str:
-        """What it wrote so far."""
+        """Return its output so far."""
         return (self.folder.parent / f"{self.folder.name}.log").read_text()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it and wait until it answers."""
         words = ["--folder", str(self.folder), "--port", str(self.port), *self._arguments]
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             self.process = zygote.start(words, module="local.identity", stdout=log, stderr=log)
@@ -130,44 +130,44 @@ class Identity:
             time.sleep(0.02)
 
     def stop(self) -> int:
-        """Stop it as the supervisor does; returns its exit code."""
+        """Stop it as the supervisor does, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(120)
 
     def end(self) -> None:
-        """End it in whatever state it is; in order if it can, so that coverage is kept."""
+        """End it in any state, cleanly if possible, so that coverage data are kept."""
         try:
             self.stop()
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
-        """End it without a chance to tidy up."""
+        """Kill it without a clean shutdown."""
         self.process.kill()
         self.process.wait()
 
     def client(self, **settings: Any) -> httpx.Client:
-        """A client of its own cookies, as a browser is; it follows redirects."""
+        """Return a client with its own cookies that follows redirects, like a browser."""
         return httpx.Client(
             base_url=self.issuer, timeout=30, verify=_TLS, follow_redirects=True, **settings
         )
 
     def turn(self, **knobs: Any) -> None:
-        """Turn knobs (``local.identity.trial.Knobs``); needs ``--trial``."""
+        """Set knobs (``local.identity.trial.Knobs``); needs ``--trial``."""
         self.http.patch("trial/knobs", json=knobs).raise_for_status()
 
     def reset(self) -> None:
-        """Turn all knobs back."""
+        """Reset all knobs."""
         self.http.delete("trial/knobs").raise_for_status()
 
     def ask(self, **parameters: str) -> dict[str, Any]:
-        """Begin a device authorization, as a program does."""
+        """Start a device authorization, like a program."""
         sent = {"client_id": CLIENT, "scope": "openid profile email offline_access", **parameters}
         answer = self.http.post("oauth/device/code", data=sent).raise_for_status()
         return dict(answer.json())
 
     def decide(self, user_code: str, email: str, *, approve: bool = True) -> str:
-        """Open the page of a user code, sign in, and approve or deny; returns the last page."""
+        """Open the page of a user code, sign in, approve or deny, and return the last page."""
         with self.client() as browser:
             page = browser.get("activate", params={"user_code": user_code})
             page = submit(browser, page, email=email)
@@ -175,21 +175,21 @@ class Identity:
             return page.raise_for_status().text
 
     def poll(self, device_code: str, **parameters: str) -> httpx.Response:
-        """Ask for the tokens of a device code."""
+        """Request the tokens of a device code."""
         return self.token(grant_type=Grant.DEVICE_CODE, device_code=device_code, **parameters)
 
     def token(self, **parameters: str) -> httpx.Response:
-        """A request to the token endpoint."""
+        """Send a request to the token endpoint."""
         return self.http.post("oauth/token", data={"client_id": CLIENT, **parameters})
 
     def tokens(self, email: str, **parameters: str) -> dict[str, Any]:
-        """Sign in by the device grant: ``id_token``, ``access_token``, ``refresh_token`` ..."""
+        """Sign in with the device grant: ``id_token``, ``access_token``, ``refresh_token``, ..."""
         asked = self.ask(**parameters)
         self.decide(asked["user_code"], email)
         return dict(self.poll(asked["device_code"]).raise_for_status().json())
 
     def management(self, **parameters: str) -> httpx.Client:
-        """A client of the Management API, with a token for it."""
+        """Return a client of the Management API, with a token for it."""
         answer = self.token(
             **{
                 "grant_type": Grant.CLIENT_CREDENTIALS,
@@ -215,13 +215,13 @@ class Identity:
 def running_identity(
     folder: Path, *arguments: str, port: int | None = None, seeded: Seed = PRINCIPALS
 ) -> Iterator[Identity]:
-    """A running provider that knows the test principals; it is ended behind the block.
+    """Run a provider that knows the test principals, and end it after the block.
 
     Args:
-        folder: Where its state is kept.
-        arguments: Further arguments of ``python -m local.identity``, such as ``--trial``.
-        port: Where it listens; a free port when left out.
-        seeded: What it knows.
+        folder: The folder for its state.
+        arguments: Additional arguments of ``python -m local.identity``, such as ``--trial``.
+        port: The port to listen on; a free port if omitted.
+        seeded: Its initial data.
     """
     seed(folder, seeded)
     identity = Identity(folder, *arguments, port=port)
@@ -234,7 +234,7 @@ def running_identity(
 
 
 def submit(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.Response:
-    """Send a page's first form with some fields filled in, as a browser does without scripts."""
+    """Submit a page's first form with some fields filled in, like a browser without scripts."""
     form = re.search(r'<form method="post" action="([^"]+)".*?</form>', page.text, re.DOTALL)
     assert form, page.text
     hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[0])
@@ -243,7 +243,7 @@ def submit(browser: httpx.Client, page: httpx.Response, **fields: str) -> httpx.
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token says, unchecked."""
+    """Return the claims of a token without verifying it."""
     body = token.split(".")[1]
     return dict(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
 

@@ -1,6 +1,6 @@
-"""Auth0's own client against the stand-in, where it is installed (``pip install auth0-python``).
+"""Auth0's own client against the stand-in, if installed (``pip install auth0-python``).
 
-It is no dependency of the development: 54 MB of it are of no other use here.
+It is not a development dependency, because its 54 MB are not used for anything else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signing in from a web application: authorization codes, invitations, signing out."""
+"""Sign-in from a web application: authorization codes, invitations, and signing out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REQUEST = {
 
 @pytest.fixture
 def browser(identity: Identity) -> Iterator[httpx.Client]:
-    """A browser that follows redirects inside of the provider only."""
+    """Yield a browser; `follow` follows its redirects within the provider."""
     with httpx.Client(base_url=identity.issuer, timeout=30) as client:
         yield client
 
@@ -214,7 +214,7 @@ def test_only_members_sign_in_to_an_organization(identity: Identity, browser: ht
     code = sent_back(sign_in(browser, **redwood))["code"]
     claims = claims_of(exchange(identity, code).json()["id_token"])
     assert claims["org_id"] == ORGANIZATIONS[0]
-    # Whoever is signed in and no member is asked again.
+    # A signed-in user who is not a member is asked again.
     assert "Sign in to Bayside" in authorize(browser, organization=ORGANIZATIONS[1]).text
 
 
@@ -239,7 +239,7 @@ def accept(browser: httpx.Client, invited: dict[str, Any]) -> httpx.Response:
 
 @pytest.mark.parametrize("email", ["guest@example.org", "nogroup@example.org"])
 def test_invited_becomes_a_member(identity: Identity, browser: httpx.Client, email: str) -> None:
-    sign_in(browser)  # somebody else, who is not to be invited
+    sign_in(browser)  # someone else, who is not invited
     invited = invitation(identity, email)
     page = accept(browser, invited)
     assert "Join Bayside Department of Public Health" in page.text

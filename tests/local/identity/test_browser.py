@@ -1,4 +1,4 @@
-"""The pages in Chromium, with and without scripts allowed, in the light, in the dark, on a phone.
+"""The pages in Chromium: with and without scripts, light and dark, and on a phone.
 
 Chromium is the system's (Debian: ``apt install chromium``); ``pip install playwright`` drives it.
 """
@@ -35,7 +35,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(params=sorted(WINDOWS))
 def page(chromium: Any, identity: Identity, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A page that fails the test when it asks anybody else for anything, or is too wide."""
+    """Yield a page that fails the test if it sends a request to another server."""
     context = chromium.new_context(**WINDOWS[request.param])
     opened, asked = context.new_page(), []
     opened.on("request", lambda sent: asked.append(sent.url))
@@ -46,7 +46,7 @@ def page(chromium: Any, identity: Identity, request: pytest.FixtureRequest) -> I
 
 
 def fits(page: Any) -> bool:
-    """Whether nothing has to be scrolled sideways."""
+    """Return True if nothing requires horizontal scrolling."""
     width = page.viewport_size["width"]
     boxes = [box.bounding_box() for box in page.locator("main, main *:visible").all()]
     return all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes if box)
@@ -109,7 +109,7 @@ def test_light_and_dark_differ_and_can_be_read(chromium: Any, identity: Identity
 
 
 def contrast(one: str, other: str) -> float:
-    """How far apart two colours are, as the Web's accessibility guidelines (WCAG 2) measure it."""
+    """Return the contrast ratio of two colors, as defined by WCAG 2."""
 
     def luminance(colour: str) -> float:
         parts = [float(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]

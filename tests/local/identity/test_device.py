@@ -1,4 +1,4 @@
-"""The device authorization grant, from the program's first request to its tokens."""
+"""The device authorization grant, from a program's first request to its tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Management API: shapes, statuses, paging and limits as Auth0 has them."""
+"""The Management API: shapes, statuses, paging, and limits like Auth0's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def new_user(api: httpx.Client, email: str, **fields: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-# Who may call
+# Access
 
 
 def test_no_token_is_unauthorized(identity: Identity) -> None:

@@ -1,4 +1,4 @@
-"""The pages as a browser without scripts sees them."""
+"""The pages as a browser without scripts shows them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_form_of_another_browser_is_refused(browser: httpx.Client, identity: Ide
     page = to_confirm(browser, identity)
     with identity.client() as attacker:
         prepared = to_confirm(attacker, identity)
-        # The victim's browser sends what the attacker's page holds, and the other way round.
+        # The victim's browser sends the form from the attacker's page, and vice versa.
         assert submit(browser, prepared, decision="approve").status_code == 403
         assert submit(attacker, page, decision="approve").status_code == 403
     with identity.client() as bare:

@@ -1,4 +1,4 @@
-"""The process: what survives its end, who can read its files, how it fails to start."""
+"""The process: state that survives it, files that only the owner can read, and failed starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refresh tokens: exchanged once, ended by reuse, by revocation and by time."""
+"""Refresh tokens: exchanged once, and ended by reuse, by revocation, and by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeding: as often as one likes, before the start and while it runs."""
+"""Seeding: any number of times, before the start and while the provider runs."""
 
 from __future__ import annotations
 

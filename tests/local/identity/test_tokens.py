@@ -1,4 +1,4 @@
-"""The rest of the token endpoint, userinfo, and the knobs that make hard cases happen."""
+"""The rest of the token endpoint, userinfo, and the knobs that cause hard cases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_discovery_names_what_there_is(identity: Identity) -> None:
     found = identity.http.get(".well-known/openid-configuration").json()
     assert found["issuer"] == identity.issuer
     for name in ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint"):
-        assert httpx.post(found[name]).status_code == 400  # it is there, and misses parameters
+        assert httpx.post(found[name]).status_code == 400  # it exists, but parameters are missing
     for name in ("authorization_endpoint", "userinfo_endpoint", "jwks_uri"):
         assert httpx.get(found[name]).status_code != 404
     assert found["id_token_signing_alg_values_supported"] == ["RS256"]

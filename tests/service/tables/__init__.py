@@ -1,4 +1,4 @@
-"""The requests, by noun; ``TABLES`` is the order in which they are played."""
+"""The requests, by noun; ``TABLES`` is the order in which they are sent."""
 
 from __future__ import annotations
 

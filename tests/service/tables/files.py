@@ -1,4 +1,4 @@
-"""Trees, sequences and what was found in them: who gets which, and what is refused."""
+"""Trees, sequences, quality, and mutations: who gets which, and what is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ASKS = [
         422,
         finding("path", "item_id"),
     ),
-    # Sequences, and what was found in them
+    # Sequences, quality, and mutations
     *(Ask(who, "POST", _FASTA, 200, "", json=_NOBODY) for who in _IN_1),
     *_refusals("POST", _FASTA, _NOBODY),
     Ask("member", "POST", _FASTA, 422, finding("body", "sample_ids"), json={}),

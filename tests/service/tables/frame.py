@@ -1,4 +1,4 @@
-"""What needs no sign-in, paths, methods, slashes, CORS."""
+"""Requests without sign-in, and the handling of paths, methods, slashes, and CORS."""
 
 from __future__ import annotations
 

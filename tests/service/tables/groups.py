@@ -1,4 +1,4 @@
-"""Groups, members, invitations."""
+"""Groups, members, and invitations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which group, which pathogen: the gate before everything that belongs to a group."""
+"""The group and pathogen checks that come before everything that belongs to a group."""
 
 from __future__ import annotations
 

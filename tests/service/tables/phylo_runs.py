@@ -1,4 +1,4 @@
-"""Phylogenetic runs: who sees, starts, renames and deletes which, and what is refused."""
+"""Phylogenetic runs: who sees, starts, renames, and deletes which, and what is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ASKS = [
     Ask("g3member", "GET", _ALL.format(3), 200, lambda body: len(body["phylo_runs"]) == 1),
     Ask("member", "GET", "/v2/orgs/1/pathogens/HCV/phylo_runs/", 200, {"phylo_runs": []}),
     Ask("member", "GET", _ALL.format(1).rstrip("/"), 307),
-    # Started
+    # Starting
     *(Ask(who, "POST", _ALL.format(1), 403, _REFUSED, json=_wanted()) for who in _OUTSIDERS),
     Ask("viewer", "POST", _ALL.format(1), 403, error("access denied"), json=_wanted()),
     *(Ask(who, "POST", _ALL.format(1), 200, keys(*_SHOWN), json=_wanted()) for who in _WRITERS),
@@ -70,7 +70,7 @@ ASKS = [
         finding("body", "template_args", "filter_pango_lineages", 0),
         template_args={"filter_pango_lineages": ["B;DROP"]},
     ),
-    # Renamed
+    # Renaming
     *(Ask(who, "PUT", _ONE, 403, _REFUSED, json=_NAMED) for who in _OUTSIDERS),
     Ask("viewer", "PUT", _ONE, 404, _NOT_FOUND, json=_NAMED),
     *(
@@ -84,7 +84,7 @@ ASKS = [
     Ask("member", "PUT", _ALL.format(1) + "999999", 404, _NOT_FOUND, json=_NAMED),
     Ask("member", "PUT", _ONE, 422, finding("body", "name"), json={}),
     Ask("member", "PUT", _ALL.format(1) + "x", 422, finding("path", "item_id"), json=_NAMED),
-    # Deleted
+    # Deleting
     *(Ask(who, "DELETE", _ONE, 403, _REFUSED) for who in _OUTSIDERS),
     Ask("viewer", "DELETE", _ONE, 404, _NOT_FOUND),
     Ask("member", "DELETE", "/v2/orgs/1/phylo_runs/{run_started}", 400, _IN_PROGRESS),

@@ -1,4 +1,4 @@
-"""What everybody may read."""
+"""Reference data that everyone may read."""
 
 from __future__ import annotations
 

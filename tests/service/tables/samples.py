@@ -1,4 +1,4 @@
-"""Samples: who sees, makes, changes and deletes which, and what is refused."""
+"""Samples: who sees, creates, changes, and deletes which, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IN_1 = _WRITERS | {"viewer"}
 _VALIDATE, _FORM = _ALL.format(1) + "validate_ids/", _ALL.format(1) + "submission_template"
 _KNOWN = {"sample_ids": ["nobody"]}
 _LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(200))
-"""PostgreSQL would shorten one that repeats itself."""
+"""A long text without repetition, which PostgreSQL would compress."""
 
 
 def _count(number: int) -> Any:
@@ -43,7 +43,7 @@ def _new(name: str, **changes: Any) -> Any:
 
 
 def _whole(**changes: Any) -> Any:
-    """A sample of group 1, put whole."""
+    """Return a request body with a whole sample of group 1."""
 
     def made(facts: Facts) -> dict[str, Any]:
         whole = {
@@ -85,7 +85,7 @@ ASKS = [
     Ask("member", "GET", _ALL.format(1) + "?limit=1", 200, _count(1000)),
     Ask("member", "GET", _ALL.format(1) + "?pathogen_slug=HCV", 200, {"samples": []}),
     Ask("member", "GET", _ALL.format(1).rstrip("/"), 307),
-    # Made
+    # Creating
     *(_gated("POST", _ALL.format(1), who, _new("gate")) for who in _OUTSIDERS),
     Ask("viewer", "POST", _ALL.format(1), 403, error("access denied"), json=_new("viewer")),
     *(Ask(who, "POST", _ALL.format(1), 200, _count(1), json=_new(who)) for who in _WRITERS),
@@ -142,7 +142,7 @@ ASKS = [
         differs="A name of thousands of letters",
         json=_new(_LONG),
     ),
-    # Changed
+    # Changing
     *(_gated("PUT", _ALL.format(1), who, _whole()) for who in _OUTSIDERS),
     Ask("viewer", "PUT", _ALL.format(1), 404, begins("some samples cannot be"), json=_whole()),
     Ask("multi", "PUT", _ALL.format(2), 404, begins("some samples cannot be"), json=_whole()),
@@ -182,7 +182,7 @@ ASKS = [
     ),
     Ask("member", "PUT", _ALL.format(1), 422, finding("body", "samples"), json={}),
     Ask("member", "PUT", _ALL.format(1), 200, {"samples": []}, json={"samples": []}),
-    # Looked for
+    # Looking up
     *(_gated("POST", _VALIDATE, who, _KNOWN) for who in _OUTSIDERS),
     *(
         Ask(who, "POST", _VALIDATE, 200, {"missing_sample_ids": ["nobody"]}, json=_KNOWN)
@@ -216,7 +216,7 @@ ASKS = [
         json={**_KNOWN, "public_repository_name": "gisaid"},
     ),
     Ask("member", "POST", _FORM, 422, finding("body", "public_repository_name"), json=_KNOWN),
-    # Deleted
+    # Deleting
     *(_gated("DELETE", _ALL.format(1), who, _ids("sample_of_1")) for who in _OUTSIDERS),
     Ask(
         "viewer",

@@ -1,4 +1,4 @@
-"""The user who asks, and new ones."""
+"""The signed-in user, and new users."""
 
 from __future__ import annotations
 

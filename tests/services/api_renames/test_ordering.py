@@ -1,4 +1,4 @@
-"""The order of renames, tried on what the live service allows within a request and between two."""
+"""The order of renames, checked against the live service's rules within and between requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def temporary(number: int) -> str:
 
 
 class LiveService:
-    """Writes a request's rows in ascending id, each checked at once, all of them or none."""
+    """A service that checks and writes a request's rows in ascending ID order, all or none."""
 
     def __init__(self, names: dict[int, str]):
         self.names = dict(names)
@@ -33,7 +33,7 @@ class LiveService:
 
 @st.composite
 def renamings(draw: st.DrawFn) -> list[Rename]:
-    """Samples that pass names on in any way: chains, cycles, and fresh names."""
+    """Draw samples that pass names on in any way: chains, cycles, and new names."""
     count = draw(st.integers(1, 40))
     ids = draw(st.permutations(range(1, count + 1)))
     wanted = draw(
@@ -41,7 +41,7 @@ def renamings(draw: st.DrawFn) -> list[Rename]:
     )
     rows = [Rename(i, f"n{n}", new) for n, (i, new) in enumerate(zip(ids, wanted, strict=False))]
     kept = {row.before for row in rows if row.before == row.after}
-    while True:  # a name is free only where its holder gives it up
+    while True:  # a name is free only if its holder gives it up
         stays = {row.before for row in rows if row.before == row.after or row.after in kept}
         if stays <= kept:
             return [row for row in rows if row.before not in kept]
@@ -91,7 +91,7 @@ def test_what_is_left_can_be_ordered_anew_at_any_moment(
 
 
 def _shifted(count: int, step: int) -> list[Rename]:
-    """Each sample takes the name of its neighbour; the last one a new name."""
+    """Return renames to the neighbor's name; the last sample gets a new name."""
     numbers = range(1, count + 1)
     return [Rename(n, f"n{n}", f"n{n + step}" if n + step in numbers else "new") for n in numbers]
 

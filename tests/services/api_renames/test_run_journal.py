@@ -1,4 +1,4 @@
-"""The journal of a renaming: what a crash leaves of it, and who may go on with it."""
+"""The journal of a renaming: what remains of it after a crash, and who may resume it."""
 
 from __future__ import annotations
 

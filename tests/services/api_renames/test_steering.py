@@ -1,4 +1,4 @@
-"""The size of requests, found on servers of several kinds."""
+"""The size of requests, determined on servers of several kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = 10_000
 
 
 def live(size: int) -> float:
-    """As measured: 50 rows 0.27 s, 250 0.48 s, 500 0.8 s, 10,000 96 s."""
+    """Return the measured time of a request: 50 rows 0.27 s, 250 0.48 s, 500 0.8 s, 10,000 96 s."""
     return 0.25 + 0.00088 * size + 8.7e-7 * size**2
 
 
@@ -67,7 +67,7 @@ def test_failures_and_delays_by_chance_do_not_make_it_small_for_good(seed: int) 
         else:
             steering.took(size, live(size) / 10 + 30 * (chance < 0.38))
             rows -= size
-    assert requests < 300  # it was up to 1,440, nearly all of them of ten rows
+    assert requests < 300  # it used to be up to 1,440, nearly all of ten rows
 
 
 def test_it_follows_a_server_that_slows_down() -> None:
