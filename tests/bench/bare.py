@@ -30,7 +30,7 @@ SELECT '{"samples":' || coalesce(json_agg(row_to_json(made)), '[]') || '}' FROM 
                 reference_sequence_accession, reference_dataset_tag,
                 raw_lineage_output ->> 'scorpio_call' AS scorpio_call,
                 raw_lineage_output ->> 'scorpio_support' AS scorpio_support,
-                raw_lineage_output ->> 'qc_status' AS qc_status
+                (SELECT qc_status FROM aspen.sample_qc_metrics WHERE sample_id = s.id) AS qc_status
               FROM aspen.sample_lineages WHERE sample_id = s.id) x), '[]') AS lineages,
         coalesce((SELECT json_agg(row_to_json(x)) FROM (
             SELECT qc_score, qc_software_version, qc_status, qc_caller, reference_dataset_name,
