@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := aspencli api db local migrations tests docs
+SOURCES := aspencli api db local migrations tests benchmarks docs
 # How many tests run at once: two more than there are cores, as many tests wait for a process.
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
 # Tests of a module share servers, so one worker runs them all; the long ones come first.
@@ -38,8 +38,8 @@ test: $(VENV)/.dev ## Run the tests (TESTS=path and ARGS=... narrow it down)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(ARGS) $(TESTS)
 
 # What differs between versions of PostgreSQL: the schema, bulk, undo, diagnostics, profiles, console.
-DATABASE_TESTS := tests/db tests/migrations tests/shell/test_script.py \
-	$(addprefix tests/commands/,test_bulk_update.py test_samples_undo.py test_users_import.py \
+DATABASE_TESTS := tests/database tests/migrations tests/cli/console/test_script.py \
+	$(addprefix tests/cli/commands/,test_bulk_update.py test_samples_undo.py test_users_import.py \
 	test_db_activity.py test_db_admin.py test_db_diagnostics.py test_db_doctor.py test_db_interact.py \
 	test_db_profile.py test_db_psql.py test_db_schema.py test_standbys.py test_unusual_databases.py)
 
@@ -148,43 +148,43 @@ guides: $(VENV)/.dev ## Write the outputs that guides show anew
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure beside psql and the ORM (a minute or two; FULL=1: 2,000,000 samples, half an hour)
-	@$(BIN)/python -m tests.bench $(if $(FULL),--full) $(ARGS)
+	@$(BIN)/python -m benchmarks.speed $(if $(FULL),--full) $(ARGS)
 
 .PHONY: bench-page
 bench-page: $(VENV)/.picture ## Draw the picture of docs/guides/performance.md from its figures
-	@$(BIN)/python -m tests.bench.page
+	@$(BIN)/python -m benchmarks.speed.page
 
 .PHONY: accidents
 accidents: $(VENV)/.dev ## Kill, cut and fill up what a bulk rename needs, by the hundred (minutes)
-	@$(BIN)/python -m tests.accidents $(ARGS)
+	@$(BIN)/python -m benchmarks.accidents $(ARGS)
 
 .PHONY: accidents-api
 accidents-api: $(VENV)/.dev ## The same to 10,000 renames through the API (ten minutes)
-	@$(BIN)/python -m tests.renames_api $(ARGS)
+	@$(BIN)/python -m benchmarks.accidents_api $(ARGS)
 
 .PHONY: broken-settings
 broken-settings: $(VENV)/.dev ## Run every command with over 150 broken settings (half an hour; ARGS=--few: minutes)
-	@$(BIN)/python -m tests.broken_settings $(ARGS)
+	@$(BIN)/python -m benchmarks.broken_settings $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Try 20,000 made-up mappings, and as many odd files (minutes)
-	@$(BIN)/python -m tests.fuzz $(ARGS)
+	@$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 .PHONY: requests
 requests: $(VENV)/.dev ## Ask the service on every path, as every role, and compare the answers
-	@$(BIN)/python -m tests.service.requests $(ARGS)
+	@$(BIN)/python -m tests.contract.requests $(ARGS)
 
 .PHONY: answers
 answers: $(VENV)/.dev ## Compare the answers of the service with those recorded of the live one
-	@$(BIN)/python -m tests.service.answers $(ARGS)
+	@$(BIN)/python -m tests.contract.answers $(ARGS)
 
 .PHONY: madeup
 madeup: $(VENV)/.dev ## Make up 5,000 requests to the service (minutes)
-	@$(BIN)/python -m tests.service.madeup $(ARGS)
+	@$(BIN)/python -m tests.contract.madeup $(ARGS)
 
 .PHONY: attacks
 attacks: $(VENV)/.dev ## Attack the service from this machine, and measure what others notice (minutes)
-	@$(BIN)/python -m tests.service.attacks $(ARGS)
+	@$(BIN)/python -m benchmarks.attacks $(ARGS)
 
 .PHONY: update-deps
 update-deps: $(VENV)/.dev ## Lock the newest versions that pyproject.toml allows

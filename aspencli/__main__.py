@@ -16,10 +16,10 @@ def main() -> None:
     # Startup objects live until exit; collecting among them takes a tenth of the startup time.
     gc.set_threshold(100_000, 50, 50)
     try:
-        from aspencli.interrupts import deliver_lost_interrupts
+        from aspencli.signals import deliver_lost_interrupts
 
         deliver_lost_interrupts()
-        from aspencli.main import run  # imported late because it loads the command framework
+        from aspencli.cli.main import run  # imported late because it loads the command framework
 
         code = run()
     except KeyboardInterrupt:  # during the import, or while connections close

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aspencli import homes
+from aspencli import paths
 from aspencli.errors import BadInputError
 from aspencli.targets import BUILT_IN, STRICTNESS, Safety, Target
 
@@ -89,7 +89,7 @@ class Config:
     def path(self) -> Path:
         """Return the path of the config file, which may not exist."""
         chosen = self._environ.get(CONFIG_VARIABLE)
-        return homes.expand(chosen) if chosen else homes.config_dir() / "config.toml"
+        return paths.expand(chosen) if chosen else paths.config_dir() / "config.toml"
 
     @cached_property
     def document(self) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 Every file that the program writes goes through here. A file appears under its name only when it is
 complete; its mode is 0600, and that of a new directory 0700, whatever the umask; and a symbolic
 link that someone else placed under that name is never followed.
+
+Files that only their owner can read.
+
+Explain why a file cannot be written.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from aspencli.errors import BadInputError, RefusedError
+from aspencli.errors import BadInputError, CredentialsError, RefusedError
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _STREAMS = ("/dev/fd/", "/proc/self/fd/")
@@ -153,3 +157,45 @@ def _target(path: Path) -> str:
         return str(path.readlink())
     except OSError:  # it changed in the meantime
         return "unknown"
+
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file atomically; other users can never see any of it."""
+    make_folder(path.parent)
+    write_whole(path, text)
+
+
+def read_private(path: Path) -> str | None:
+    """Return the file's text, or None if there is no such file.
+
+    Raises:
+        CredentialsError: Other users can read or change it, so it cannot be trusted.
+    """
+    try:
+        with path.open() as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & _OTHERS:
+                raise CredentialsError(
+                    f"{path} can be read or changed by others ({stat.S_IMODE(mode):04o}), and was "
+                    "not used",
+                    hint=f"If nobody did: chmod 600 '{path}'. Else sign out, and in again.",
+                )
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def why_not(path: Path, error: OSError) -> str:
+    """Return the reason why a file cannot be written.
+
+    Args:
+        path: The file.
+        error: The system's error.
+    """
+    at = Path(error.filename) if isinstance(error.filename, str) else path
+    if at in path.parents and at.exists() and not at.is_dir():
+        return f"{at} is no folder"
+    return error.strerror or str(error)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aspencli.cli import GLOBAL_OPTIONS
-from aspencli.main import command
+from aspencli.cli.app import GLOBAL_OPTIONS
+from aspencli.cli.main import command
 
 TARGET = Path(__file__).with_name("commands.md")
 INTRODUCTION = """\

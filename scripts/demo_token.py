@@ -11,7 +11,7 @@ import sys
 
 import httpx
 
-from aspencli.clients.laptop import Laptop
+from aspen.local.client import Laptop
 
 _FORM = re.compile(r'<form method="post" action="([^"]+)".*?</form>', re.DOTALL)
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')

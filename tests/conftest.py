@@ -32,15 +32,13 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from db.database import Database, normalise_url
-from db.profiling.budgets import held_to
-from db.profiling.connections import Recordable
-from db.profiling.recorder import Recorder
-from local.aws.objects import ObjectFolder
-from local.locking import file_lock
-from local.postgres import SUPERUSER, Cluster
-from local.processes import command_of
-from local.seed import seed_roles
+from aspen.database.engine import Database, normalise_url
+from aspen.database.profiling.budgets import held_to
+from aspen.database.profiling.recorder import Recordable, Recorder
+from aspen.local.aws.content import ObjectFolder
+from aspen.local.postgres.server import SUPERUSER, Cluster
+from aspen.local.processes import command_of, file_lock
+from aspen.local.seed import seed_roles
 from tests import zygote
 from tests.pooler import SWITCH, Pooler
 
@@ -69,11 +67,12 @@ _run_folder = pytest.StashKey[Path]()
 
 # Modules that start whole servers or take long run first, so that the run ends on short ones.
 _LONG_FIRST = (
-    *("local/test_deployment", "accidents/", "service/test_madeup", "commands/test_renames"),
-    *("poolers/", "api/test_samples_put", "api/test_limits", "guides/", "local/test_lifecycle"),
-    *("commands/test_local", "local/", "commands/test_samples_bulk", "db/test_renames"),
-    *("commands/test_standbys", "shell/", "signin/", "api/test_workers", "fuzz/test_changes"),
-    *("commands/", "fuzz/", "renames_api/", "service/", "migrations/", "db/", "api/"),
+    *("local/test_deployment", "campaigns/test_accidents", "contract/test_madeup"),
+    *("cli/commands/test_renames", "poolers/", "api/test_samples_put", "api/test_limits"),
+    *("guides/", "local/test_lifecycle", "cli/commands/test_local", "local/"),
+    *("cli/commands/test_samples_bulk", "database/test_renames", "cli/commands/test_standbys"),
+    *("cli/console/", "auth/", "api/test_workers", "campaigns/test_fuzz_changes"),
+    *("cli/commands/", "campaigns/", "contract/", "migrations/", "database/", "api/"),
 )
 
 
@@ -302,8 +301,8 @@ def reached(postgres: Server, pytestconfig: pytest.Config) -> Iterator[Callable[
 
 @pytest.fixture(scope="session")
 def _migrated_template(postgres: Server) -> str:
-    if find_spec("migrations.runner") is None:
-        pytest.skip("migrations.runner does not exist yet")
+    if find_spec("aspen.database.migrate") is None:
+        pytest.skip("aspen.database.migrate does not exist yet")
     return postgres.template("migrated", migrate)
 
 
@@ -319,14 +318,14 @@ def _roles_template(postgres: Server, _migrated_template: str, roles_objects: Ob
 
 @pytest.fixture(scope="session")
 def _seeded_template(postgres: Server, _migrated_template: str) -> str:
-    if find_spec("local.seed") is None:
-        pytest.skip("local.seed does not exist yet")
+    if find_spec("aspen.local.seed") is None:
+        pytest.skip("aspen.local.seed does not exist yet")
     return postgres.template("seeded", seed, base=_migrated_template)
 
 
 def migrate(address: str) -> None:
     """Upgrade a database to the newest schema."""
-    from migrations.runner import upgrade
+    from aspen.database.migrate import upgrade
 
     engine = sa.create_engine(address, poolclass=NullPool)
     upgrade(engine)
@@ -335,7 +334,7 @@ def migrate(address: str) -> None:
 
 def seed(address: str) -> None:
     """Add the test groups and users, and 60 samples of group 1."""
-    from local.seed import seed_base, seed_samples
+    from aspen.local.seed import seed_base, seed_samples
 
     database = Database(address, application_name="tests")
     seed_base(database)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aspencli import homes
+from aspencli import paths
+from aspencli.cli.main import run
 from aspencli.config import Config
 from aspencli.errors import BadInputError
-from aspencli.main import run
 from aspencli.targets import Safety
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def test_config_path_that_cannot_be_a_file_is_refused(path: str) -> None:
 def test_home_of_unknown_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_HOME", "~no-such-user/aspen")
     with pytest.raises(BadInputError, match="~no-such-user"):
-        homes.state_dir()
+        paths.state_dir()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ import pexpect
 import ptyprocess  # type: ignore[import-untyped] # no type stubs
 
 if TYPE_CHECKING:
-    from local.account import Account
+    from aspen.local.postgres.paths import Account
 
 PROGRAM = "aspencli"
 WARNINGS = "error:the service redirected"
@@ -65,7 +65,7 @@ _NUMBER = struct.Struct("q")
 _HELLO = b"hello"
 _PATIENCE_S = 120
 
-_SUPERVISOR, _SERVICE = "local.supervisor", "local.launch"
+_SUPERVISOR, _SERVICE = "aspen.local.supervisor", "aspen.local.launch"
 
 _run_folder: list[Path] = []
 _detached: list[subprocess.Popen[Any]] = []
@@ -144,11 +144,11 @@ def start(
 def spawn_detached(
     command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
 ) -> int:
-    """Start a supervisor like ``local.processes.spawn_detached``, or call that for other programs.
+    """Start a supervisor as ``aspen.local.processes.spawn_detached`` would, or call that itself.
 
     The forked supervisor has already loaded the services, and forks them in turn.
     """
-    from local import processes  # the zygote's path lacks our packages yet
+    from aspen.local import processes  # the zygote's path lacks our packages yet
 
     module, arguments = list(command[3:4]), list(command[4:])
     # The supervisor gets no TLS settings, and reads none when it starts.
@@ -402,7 +402,7 @@ def _zygote(kind: str) -> socket.socket:
                 use_folder(Path(tempfile.mkdtemp(prefix="aspen-zygotes-")))
                 atexit.register(shutil.rmtree, _run_folder[0], ignore_errors=True)
             path = _run_folder[0] / f"{kind}.socket"
-            from local.locking import file_lock  # the zygote's path lacks our packages yet
+            from aspen.local.processes import file_lock  # the zygote's path lacks our packages yet
 
             with file_lock(path.with_suffix(".lock")):
                 connection = _connect(path)
@@ -572,16 +572,16 @@ def _show_command(*words: str) -> None:
 
 
 def _load_program() -> None:
-    for name in ("aspencli", "db", "migrations"):
+    for name in ("aspencli", "aspen.database", "aspen.migrations"):
         package = importlib.import_module(name)
         for found in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not found.name.startswith(_NOT_LOADED) and not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
     for name in _ALSO:
         importlib.import_module(name)
-    cli, entries = (importlib.import_module(f"{PROGRAM}.{name}") for name in ("cli", "main"))
-    for entry in entries.ENTRIES:
-        cli.load_group(entry)
+    app, main = (importlib.import_module(f"{PROGRAM}.cli.{name}") for name in ("app", "main"))
+    for entry in main.ENTRIES:
+        app.load_group(entry)
     if _LOOKS_AT_STREAMS in sys.modules:
         raise RuntimeError(f"{_LOOKS_AT_STREAMS} is loaded without a terminal")
 
@@ -592,26 +592,31 @@ def _load_server(*names: str) -> None:
 
 
 def _load_aws() -> None:
-    importlib.import_module("local.aws.server").load()
+    importlib.import_module("aspen.local.aws.server").load()
 
 
 def _load_supervisor() -> None:
     _load_aws()
-    _load_server("local.supervisor.supervisor", "local.launch", "api.main", *_UVICORN)
-    _load_server("local.identity.app", "local.aws.__main__", "local.identity.__main__")
-    _load_server("api.__main__", "local.identity.store", "local.principals", "local.postgres")
+    _load_server("aspen.local.supervisor.daemon", "aspen.local.launch", "aspen.api.main", *_UVICORN)
+    _load_server("aspen.local.auth0.app", "aspen.local.aws.server", "aspen.local.auth0.app")
+    _load_server(
+        "aspen.api.__main__",
+        "aspen.local.auth0.store",
+        "aspen.local.seed.accounts",
+        "aspen.local.postgres.server",
+    )
 
 
 _ARGUMENTS_BEGIN = 45  # index in /proc/self/stat, after the process name
 # IPython inspects the standard streams when its terminal is imported.
 _NOT_LOADED = (
-    *("migrations.env", "migrations.versions"),
-    *("aspencli.shell.ishell", "aspencli.shell.prompts", "aspencli.shell.terminal"),
+    *("aspen.migrations.env", "aspen.migrations.versions"),
+    *("aspencli.cli.console.app", "aspencli.cli.console.terminal"),
 )
 _LOOKS_AT_STREAMS = "IPython.terminal.interactiveshell"
 _ALSO = (
     *("sqlalchemy.dialects.postgresql.psycopg2", "psycopg2.extras", "alembic.command"),
-    *("api.in_process", "api.main"),  # for db profile --request
+    *("aspen.api.in_process", "aspen.api.main"),  # for db profile --request
     *("IPython.core.completer", "IPython.core.application", "IPython.core.shellapp"),
     *("IPython.core.interactiveshell", "prompt_toolkit.patch_stdout", "prompt_toolkit.shortcuts"),
     *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
@@ -622,16 +627,16 @@ _UVICORN = (
 )
 _KINDS: dict[str, Callable[[], None]] = {
     PROGRAM: _load_program,
-    "api": partial(_load_server, "api.main", *_UVICORN),
-    "local.identity": partial(_load_server, "local.identity.app", *_UVICORN),
-    "local.aws": _load_aws,
+    "aspen.api": partial(_load_server, "aspen.api.main", *_UVICORN),
+    "aspen.local.auth0": partial(_load_server, "aspen.local.auth0.app", *_UVICORN),
+    "aspen.local.aws": _load_aws,
     _SUPERVISOR: _load_supervisor,
 }
 _POPEN = subprocess.Popen
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
-    sys.path[0] = ""  # the current entry contains tests/api and tests/db, which would hide ours
+    sys.path[0] = ""  # instead of tests/, whose folders would hide packages
     _KINDS[sys.argv[1]]()
     gc.collect()
     gc.freeze()

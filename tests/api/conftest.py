@@ -25,28 +25,29 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 from starlette.routing import BaseRoute
 
-from api.aws import AccessKey, make_client
-from api.limits import ConnectionLimits, Limits
-from api.main import create_app
-from api.protocol import LimitedProtocol
-from api.settings import Settings
-from db.database import Database
-from db.models import Group
-from local.aws.content import (
+from aspen.api.aws import AccessKey, make_client
+from aspen.api.limits import ConnectionLimits, Limits
+from aspen.api.main import create_app
+from aspen.api.protocol import LimitedProtocol
+from aspen.api.settings import Settings
+from aspen.database.engine import Database
+from aspen.database.models import Group
+from aspen.local.aws.content import (
     JOBS,
+    OBJECTS,
     REGION,
     Content,
     Credentials,
+    ObjectFolder,
     job_parameter,
     new_credentials,
     parameter,
 )
-from local.aws.gate import HEALTH
-from local.aws.objects import OBJECTS, ObjectFolder
+from aspen.local.aws.gate import HEALTH
 from tests import zygote
 from tests.conftest import Server
-from tests.local.identity.fixtures import identity, identity_process
-from tests.local.identity.lab import (
+from tests.local.auth0.fixtures import identity, identity_process
+from tests.local.auth0.lab import (
     MANAGEMENT,
     MANAGEMENT_SECRET,
     ORGANIZATIONS,
@@ -317,7 +318,7 @@ def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
         for file in objects:
             kept.put(*file)
         words = ["--port", str(port), "--folder", name]
-        with zygote.start(words, module="local.aws", stderr=subprocess.DEVNULL) as process:
+        with zygote.start(words, module="aspen.local.aws", stderr=subprocess.DEVNULL) as process:
             address = f"http://127.0.0.1:{port}"
             try:
                 _wait_for(f"{address}{HEALTH}", process)

@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 from itsdangerous import TimestampSigner
 
-from api.magic_links import MagicLink
-from api.trees import nodes
-from db.database import Database
-from db.models import Group, PhyloTree, Role, Sample, User, UserRole
+from aspen.api.magic_links import MagicLink
+from aspen.api.trees import nodes
+from aspen.database.engine import Database
+from aspen.database.models import Group, PhyloTree, Role, Sample, User, UserRole
 from tests.api.conftest import Api, ApiFactory, Cloud
 
 GENERATE = "/v2/orgs/1/pathogens/SC2/auspice/generate"

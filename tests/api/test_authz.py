@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.authz import Access, Action, load_access
-from api.database import make_engine, make_sessions
-from api.settings import DRIVER
-from db.database import Database
-from db.models import Sample, User
-from local.seed import seed_samples
+from aspen.api.authz import Access, Action, load_access
+from aspen.api.database import make_engine, make_sessions
+from aspen.api.settings import DRIVER
+from aspen.database.engine import Database
+from aspen.database.models import Sample, User
+from aspen.local.seed import seed_samples
 from tests.conftest import Server
 
 

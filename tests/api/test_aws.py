@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from api.aws import AccessKey, Aws
+from aspen.api.aws import AccessKey, Aws
 
 
 @contextmanager

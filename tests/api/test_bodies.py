@@ -13,8 +13,8 @@ import pytest
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
-from api.bodies import refuse_deep, refuse_nul
-from api.limits import Limits
+from aspen.api.bodies import refuse_deep, refuse_nul
+from aspen.api.limits import Limits
 from tests.api.conftest import Api
 
 PATH = "/v2/locations/search/"

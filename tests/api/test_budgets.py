@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from api.auth import CurrentUser
-from api.deps import Db
-from api.in_process import Asked, answer
-from api.main import create_app
-from db.models import Sample
-from db.profiling.budgets import BudgetBrokenError
-from db.profiling.recorder import Recorder
+from aspen.api.auth import CurrentUser
+from aspen.api.deps import Db
+from aspen.api.in_process import Asked, answer
+from aspen.api.main import create_app
+from aspen.database.models import Sample
+from aspen.database.profiling.budgets import BudgetBrokenError
+from aspen.database.profiling.recorder import Recorder
 from tests.api.conftest import Api
 
 QueryBudget = Callable[[Any, str], AbstractContextManager[Recorder]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.database import Database
+from aspen.database.engine import Database
 from tests.api.conftest import Api, ApiFactory
 
 

@@ -14,10 +14,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from db.database import Database
-from db.models import Group, Location, Role, UserRole
+from aspen.database.engine import Database
+from aspen.database.models import Group, Location, Role, UserRole
 from tests.api.conftest import PRINCIPALS, Api, ApiFactory, managed_by, use_organizations
-from tests.local.identity.lab import ORGANIZATIONS, Identity
+from tests.local.auth0.lab import ORGANIZATIONS, Identity
 
 _PASSED_ON = {"authorization", "content-type", "accept"}
 Refused = tuple[int, dict[str, Any]]

@@ -24,11 +24,11 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
-from api.protocol import LimitedProtocol
-from api.turns import Turns
-from db.database import Database
-from local.seed import seed_samples
+from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
+from aspen.api.protocol import LimitedProtocol
+from aspen.api.turns import Turns
+from aspen.database.engine import Database
+from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Provider, starting
 from tests.conftest import Server
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.management import Management, ManagementError, ManagementUnavailableError
-from db.database import Database
+from aspen.api.management import Management, ManagementError, ManagementUnavailableError
+from aspen.database.engine import Database
 from tests.api.conftest import managed_by, settings_for
-from tests.local.identity.lab import ORGANIZATIONS, Identity
+from tests.local.auth0.lab import ORGANIZATIONS, Identity
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from db.database import Database
+from aspen.database.engine import Database
 from tests.api.conftest import Api
 from tests.conftest import Server
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.schemas.phylo_runs import PhyloRunsListResponse
-from db.database import Database
-from db.models import (
+from aspen.api.schemas.phylo_runs import PhyloRunsListResponse
+from aspen.database.engine import Database
+from aspen.database.models import (
     AlignedRepositoryData,
     Base,
     Entity,
@@ -25,8 +25,8 @@ from db.models import (
     UploadedPathogenGenome,
     WorkflowStatus,
 )
-from local.aws.content import machine_arn
-from local.seed.upstream import strains
+from aspen.local.aws.content import machine_arn
+from aspen.local.seed.public import strains
 from tests.api.conftest import Api, ApiFactory, Cloud
 
 PATH = "/v2/orgs/{}/pathogens/{}/phylo_runs/"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from api.trees import nodes
-from db.database import Database
-from db.models import Group, Location, PhyloTree
+from aspen.api.trees import nodes
+from aspen.database.engine import Database
+from aspen.database.models import Group, Location, PhyloTree
 from tests.api.conftest import Api, ApiFactory, Cloud
 from tests.api.test_auspice import trees_of
 

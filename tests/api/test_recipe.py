@@ -11,7 +11,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "add-an-endpoint.md"
-_FILE = re.compile(r"^`((?:api|tests)/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)^```", re.M | re.S)
+_FILE = re.compile(
+    r"^`((?:api/aspen/api|tests)/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)^```", re.M | re.S
+)
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 
@@ -22,16 +24,16 @@ def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path:
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     text = GUIDE.read_text()
-    written = {name: code for name, code in _FILE.findall(text) if name != "api/main.py"}
+    written = {name: code for name, code in _FILE.findall(text) if name != "api/aspen/api/main.py"}
     assert set(written) == {
-        "api/schemas/repositories.py",
-        "api/views/repositories.py",
+        "api/aspen/api/schemas/repositories.py",
+        "api/aspen/api/views/repositories.py",
         "tests/api/test_repositories.py",
     }
     for name, code in written.items():
         (tmp_path / name).write_text(code)
     imported, included = _route(text)
-    main = tmp_path / "api" / "main.py"
+    main = tmp_path / "api" / "aspen" / "api" / "main.py"
     before = main.read_text()
     main.write_text(
         before.replace("\n\n_BODIES", f"\n{imported}\n\n_BODIES", 1).replace(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db.database import Database
-from db.models import Location, PangoLineage, Pathogen, PathogenLineage, UsherOption
+from aspen.database.engine import Database
+from aspen.database.models import Location, PangoLineage, Pathogen, PathogenLineage, UsherOption
 from tests.api.conftest import Api, ApiFactory
 
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.jobs import pangolin_orders
-from db.database import Database
-from db.models import Group, Location, PathogenGenome, Sample, UploadedPathogenGenome
+from aspen.api.jobs import pangolin_orders
+from aspen.database.engine import Database
+from aspen.database.models import Group, Location, PathogenGenome, Sample, UploadedPathogenGenome
 from tests.api.conftest import Api, ApiFactory, Cloud
 from tests.api.test_phylo_runs import COMMON, COPIED
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db.models import Base, Sample
+from aspen.database.models import Base, Sample
 from tests.api.conftest import Api, ApiFactory
 
 PATH = "/v2/orgs/{}/pathogens/{}/samples/"

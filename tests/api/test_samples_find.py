@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api import in_process
-from db.models import Sample
-from local.seed.upstream import strains
+from aspen.api import in_process
+from aspen.database.models import Sample
+from aspen.local.seed.public import strains
 from tests.api.conftest import Api
 
 PATH = "/v2/orgs/{}/pathogens/SC2/samples/{}"

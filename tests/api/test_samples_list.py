@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from fastapi import Response
 from pydantic import BaseModel
 
-from api.deps import Db
-from api.main import create_app
-from api.schemas.samples import SampleResponse, SamplesResponse
-from api.streaming import json_list
-from db.database import Database
-from db.models import (
+from aspen.api.deps import Db
+from aspen.api.main import create_app
+from aspen.api.schemas.samples import SampleResponse, SamplesResponse
+from aspen.api.streaming import json_list
+from aspen.database.engine import Database
+from aspen.database.models import (
     Accession,
     AccessionType,
     LineageType,
@@ -29,7 +29,7 @@ from db.models import (
     SampleLineage,
     SampleQCMetric,
 )
-from local.seed import seed_samples
+from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, address_of, listener, running
 
 PATH = "/v2/orgs/{}/pathogens/SC2/samples/"

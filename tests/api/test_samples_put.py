@@ -15,10 +15,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.schemas.samples import SamplesResponse
-from db.database import Database
-from db.models import Location, PathogenGenome, Sample, UploadedPathogenGenome
-from local.seed import seed_samples
+from aspen.api.schemas.samples import SamplesResponse
+from aspen.database.engine import Database
+from aspen.database.models import Location, PathogenGenome, Sample, UploadedPathogenGenome
+from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory
 
 PATH = "/v2/orgs/{}/pathogens/{}/samples/"

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from db.database import Database
-from db.models import Group, Sample
-from local.seed import seed_samples
+from aspen.database.engine import Database
+from aspen.database.models import Group, Sample
+from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Cloud
 from tests.api.test_samples_find import sample_of
 

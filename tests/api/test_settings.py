@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.settings import Settings, SettingsError
+from aspen.api.settings import Settings, SettingsError
 from tests.api.conftest import Cloud
 
 COMPLETE = {
@@ -147,7 +147,7 @@ def test_the_module_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with (
         (tmp_path / "log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "api", "--port", str(port)],
+            [sys.executable, "-m", "aspen.api", "--port", str(port)],
             env={**os.environ, **COMPLETE, "DB_DSN": "postgresql://u:p@127.0.0.1:1/d"},
             stdout=subprocess.PIPE,
             stderr=log,
@@ -183,7 +183,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> httpx.Response:
 
 def test_the_module_says_what_keeps_it_from_starting() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "api"],
+        [sys.executable, "-m", "aspen.api"],
         env={**os.environ, **COMPLETE, "AUTH0_DOMAIN": ""},
         capture_output=True,
         text=True,

@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from itsdangerous import URLSafeTimedSerializer
 
-from api.cookies import COOKIE
-from db.database import Database
-from db.models import Role, User, UserRole
+from aspen.api.cookies import COOKIE
+from aspen.database.engine import Database
+from aspen.database.models import Role, User, UserRole
 from tests.api.conftest import Api, ApiFactory, told_of, use_organizations
-from tests.local.identity.lab import ORGANIZATIONS, Identity, submit
+from tests.local.auth0.lab import ORGANIZATIONS, Identity, submit
 
 
 @pytest.fixture

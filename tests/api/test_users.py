@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db.models import Role, User, UserRole
+from aspen.database.models import Role, User, UserRole
 from tests.api.conftest import PRINCIPALS, Api
 
 NEW: dict[str, Any] = {

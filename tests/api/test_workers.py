@@ -21,8 +21,8 @@ import httpx
 import psutil
 import pytest
 
-from api.loops import SharingEventLoop
-from db.database import Database
+from aspen.api.loops import SharingEventLoop
+from aspen.database.engine import Database
 from tests.api.conftest import Provider, settings_of_tests
 from tests.conftest import Server
 
@@ -32,7 +32,7 @@ PATIENCE_S = 120
 
 @dataclass(frozen=True)
 class Workers:
-    """A running ``python -m api --workers 2``."""
+    """A running ``python -m aspen.api --workers 2``."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -59,7 +59,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def serving(environment: Mapping[str, str], log: Path, token: str, port: int) -> Iterator[Workers]:
-    command = [sys.executable, "-m", "api", "--port", str(port), "--workers", "2"]
+    command = [sys.executable, "-m", "aspen.api", "--port", str(port), "--workers", "2"]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, env={**os.environ, **environment}, stderr=output) as process,
@@ -179,7 +179,7 @@ def test_workers_end_with_their_parent(workers: Workers) -> None:
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
 def test_number_of_workers_is_checked(given: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "api", f"--workers={given}"],
+        [sys.executable, "-m", "aspen.api", f"--workers={given}"],
         capture_output=True,
         text=True,
         check=False,

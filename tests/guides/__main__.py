@@ -6,11 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from db.database import Database
-from local.aws.objects import ObjectFolder
-from local.postgres import SUPERUSER, Cluster
-from local.prepare import prepare
-from local.seed import seed_roles
+from aspen.database.engine import Database
+from aspen.local.aws.content import ObjectFolder
+from aspen.local.postgres.prepare import prepare
+from aspen.local.postgres.server import SUPERUSER, Cluster
+from aspen.local.seed import seed_roles
 from tests.guides.session import PROFILING, replayed
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from db.database import Database
-from local.postgres import Cluster
-from tests.commands.diagnostics_lab import TroubledSite, troubled
+from aspen.database.engine import Database
+from aspen.local.postgres.server import Cluster
+from tests.cli.commands.diagnostics_lab import TroubledSite, troubled
 from tests.conftest import GIVEN_SERVER, Server, cli_environment, migrate, seed
 from tests.guides.session import replayed, steady
 

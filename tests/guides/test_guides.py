@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from db.database import Database
+from aspen.database.engine import Database
 from tests.conftest import cli_environment
 from tests.guides.session import PROFILING, replayed, steady
 

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from local.postgres import Cluster
+from aspen.local.postgres.server import Cluster
 
 # These tests do not need data to be safe on disk.
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
@@ -24,13 +24,13 @@ import os, pwd, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pathlib import Path
 from aspencli.errors import AspenError
-from local.postgres import Cluster
-from local.prepare import prepare
+from aspen.local.postgres.server import Cluster
+from aspen.local.postgres.prepare import prepare
 cluster = Cluster(Path(sys.argv[1]), settings={FAST!r})
 """
 # Imported first, because other accounts may not be able to read the interpreter's files.
 _AS_NOBODY = """
-import migrations.runner
+import aspen.database.migrate
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)

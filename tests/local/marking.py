@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from db.transactions import identify
+from aspen.database.transactions import identify
 
 
 def mark_as_created(home: Path, address: str | URL) -> None:

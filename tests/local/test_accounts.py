@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local.account import server_account
-from local.binaries import _package_folder, find_binaries
-from local.places import reachable_binaries
-from local.postgres import SUPERUSER, Cluster
+from aspen.local.postgres.binaries import _package_folder, find_binaries
+from aspen.local.postgres.paths import reachable_binaries, server_account
+from aspen.local.postgres.server import SUPERUSER, Cluster
 from tests.local.conftest import FAST, Script, query, root_only
 
 _WORK = """

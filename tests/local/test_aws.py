@@ -25,13 +25,15 @@ from botocore.config import Config
 from botocore.credentials import Credentials as Keys
 from botocore.exceptions import ClientError
 
-from aspencli.errors import AspenError
-from local.aws.content import (
+from aspen.local.aws.content import (
     BUCKETS,
+    EARLIER,
     JOBS,
+    OBJECTS,
     REGION,
     Content,
     Credentials,
+    ObjectFolder,
     Surroundings,
     made_values,
     new_credentials,
@@ -40,9 +42,9 @@ from local.aws.content import (
     read_credentials,
     standard_content,
 )
-from local.aws.gate import HEALTH
-from local.aws.objects import EARLIER, OBJECTS, ObjectFolder
-from local.ports import HOST, free_port
+from aspen.local.aws.gate import HEALTH
+from aspen.local.processes import HOST, free_port
+from aspencli.errors import AspenError
 from tests import zygote
 
 AROUND = Surroundings(
@@ -86,7 +88,7 @@ def running(folder: Path) -> Iterator[StandIn]:
     port = free_port(hash(folder))
     new_credentials(folder, port)
     words = ["--port", str(port), "--folder", str(folder)]
-    with zygote.start(words, module="local.aws", stderr=subprocess.DEVNULL) as process:
+    with zygote.start(words, module="aspen.local.aws", stderr=subprocess.DEVNULL) as process:
         address = f"http://{HOST}:{port}"
         while not answers(address):
             assert process.poll() is None
@@ -176,7 +178,7 @@ def test_a_damaged_content_is_told(tmp_path: Path, text: str | None) -> None:
     with pytest.raises(AspenError, match="cannot be read"):
         read_content(tmp_path)
     words = ["--port", "1", "--folder", str(tmp_path)]
-    done = zygote.run_text(words, module="local.aws", env=os.environ)
+    done = zygote.run_text(words, module="aspen.local.aws", env=os.environ)
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aspen.local.postgres import binaries
+from aspen.local.postgres.binaries import REQUIRED_EXTENSIONS, Binaries, find_binaries
+from aspen.local.postgres.prepare import prepare
+from aspen.local.postgres.server import Cluster
 from aspencli.errors import BadInputError, ConflictError, UnreachableError
-from local import binaries
-from local.binaries import REQUIRED_EXTENSIONS, Binaries, find_binaries
-from local.postgres import Cluster
-from local.prepare import prepare
 from tests.local.conftest import FAST
 
 

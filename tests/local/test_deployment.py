@@ -22,22 +22,21 @@ import httpx
 import psutil
 import pytest
 
+from aspen.local import processes
+from aspen.local.aws.content import REGION, made_values, read_credentials
+from aspen.local.deployment import Deployment
+from aspen.local.processes import HOST, file_lock, is_free
+from aspen.local.services import PARTS, PartStatus
+from aspen.local.services import State as Doing
+from aspen.local.state import State
+from aspen.local.supervisor import client
+from aspen.local.supervisor.client import PortTakenError, Supervision
+from aspen.local.supervisor.state import Timing
 from aspencli.errors import AspenError
-from local import processes, supervision
-from local.aws.content import REGION, made_values, read_credentials
-from local.deployment import Deployment
-from local.locking import file_lock
-from local.parts import PartStatus
-from local.parts import State as Doing
-from local.ports import HOST, is_free
-from local.services import PARTS
-from local.state import State
-from local.supervision import PortTakenError, Supervision
-from local.supervisor.timing import Timing
 from tests import zygote
 from tests.local import stranger
+from tests.local.auth0.lab import Identity, submit
 from tests.local.conftest import FAST, Script, end_home, make_home, root_only
-from tests.local.identity.lab import Identity, submit
 
 # A service that waits for a busy machine does not count as hung.
 QUICK = Timing(pause=0.2, check=0.2, hung=8.0, answer=4.0, stop=5.0, watch=0.1)
@@ -84,7 +83,7 @@ def _forked() -> Iterator[None]:
     """Fork supervisors and their services, except those that a command starts."""
     with pytest.MonkeyPatch.context() as patch:
         spawn = SimpleNamespace(**{**vars(processes), "spawn_detached": zygote.spawn_detached})
-        patch.setattr(supervision, "processes", spawn)
+        patch.setattr(client, "processes", spawn)
         yield
     zygote.wait_for_detached()
 
@@ -520,11 +519,11 @@ def test_start_that_needs_two_attempts_reports_what_both_have_made(
 ) -> None:
     wait, calls = Supervision.wait, list[int]()
 
-    def late(supervision: Supervision, *arguments: Any) -> None:
+    def late(client: Supervision, *arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 1:  # once the test data exist
             raise PortTakenError("another program took the port of api")
-        wait(supervision, *arguments)
+        wait(client, *arguments)
 
     monkeypatch.setattr(Supervision, "wait", late)
     up = deployment.up(("api",))
@@ -535,8 +534,8 @@ def test_start_that_needs_two_attempts_reports_what_both_have_made(
 
 
 _UP = """
-from local.deployment import Deployment
-from local.supervisor.timing import Timing
+from aspen.local.deployment import Deployment
+from aspen.local.supervisor.state import Timing
 deployment = Deployment(Path(sys.argv[1]), settings={FAST!r})
 """
 
@@ -584,8 +583,8 @@ def test_a_killed_start_is_completed_by_the_next(home: Path, run_script: Script)
 
 def test_test_data_that_were_interrupted_are_completed(deployment: Deployment) -> None:
     deployment.up(("postgres",))
-    from db.database import Database
-    from local.seed import seed_base
+    from aspen.database.engine import Database
+    from aspen.local.seed import seed_base
 
     database = Database(deployment.cluster.url(), application_name="tests", writable=True)
     seed_base(database)
@@ -608,7 +607,10 @@ def test_an_ordinary_user_brings_it_up_too(home: Path, run_script: Script) -> No
         "print(os.getuid(), [one.state.value for one in deployment.status()][::2])\n"
         "deployment.down()"
     )
-    preload = "import local.deployment, local.postgres, local.prepare, local.seed, db.database\n"
+    preload = (
+        "import aspen.local.deployment, aspen.local.postgres.server, aspen.local.postgres.prepare\n"
+        "import aspen.local.seed, aspen.database.engine\n"
+    )
     out, err = run_script(mine / "home", preload + script, as_nobody=True).communicate(timeout=120)
     if "ModuleNotFoundError" in err or "Permission denied" in err:
         pytest.skip("the interpreter lies where nobody else can read")
@@ -619,7 +621,9 @@ def test_an_ordinary_user_brings_it_up_too(home: Path, run_script: Script) -> No
 def test_what_is_not_installed_is_told(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.services.find_spec", lambda name: None if name == "moto" else name)
+    monkeypatch.setattr(
+        "aspen.local.services.find_spec", lambda name: None if name == "moto" else name
+    )
     with pytest.raises(AspenError, match="not installed: moto") as caught:
         deployment.up()
     assert "aspencli[local]" in str(caught.value.hint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from db.database import Database
+from aspen.database.engine import Database
 
 if TYPE_CHECKING:
     from tests.conftest import CliRunner

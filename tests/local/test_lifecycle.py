@@ -14,12 +14,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from aspen.local import processes
+from aspen.local.postgres import process
+from aspen.local.postgres.paths import server_account
+from aspen.local.postgres.server import SUPERUSER, Cluster
+from aspen.local.processes import HOST
+from aspen.local.services import State
 from aspencli.errors import ConflictError, NotFoundError
-from local import postmaster, processes
-from local.account import server_account
-from local.parts import State
-from local.ports import HOST
-from local.postgres import SUPERUSER, Cluster
 from tests.local.conftest import FAST, Script, query
 
 
@@ -49,10 +50,10 @@ def test_only_this_machine_can_reach_it(shared: Cluster) -> None:
 def test_processes_are_found_without_proc_too(
     shared: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = set(postmaster.family(shared.data))
+    members = set(process.family(shared.data))
     monkeypatch.setattr(processes, "_PROC", tmp_path)  # as on macOS
     assert shared.status().state is State.RUNNING
-    assert members & set(postmaster.family(shared.data))
+    assert members & set(process.family(shared.data))
     assert processes.command_of(shared.up().pid).endswith(str(shared.data))
 
 
@@ -136,7 +137,7 @@ def test_stopping_leaves_no_process_and_no_listener(cluster: Cluster) -> None:
     stopped = cluster.down()
     assert stopped.was_running
     assert stopped.how == "fast"
-    assert postmaster.family(cluster.data) == []
+    assert process.family(cluster.data) == []
     with socket.socket() as probe:
         assert probe.connect_ex((HOST, port)) != 0
     client.close()
@@ -148,7 +149,7 @@ def test_a_frozen_server_is_stopped_all_the_same(cluster: Cluster) -> None:
     began = time.monotonic()
     assert cluster.down(patience=0.2).how == "killed"
     assert time.monotonic() - began < 20
-    assert postmaster.family(cluster.data) == []
+    assert process.family(cluster.data) == []
 
 
 def test_stopping_what_does_not_run_is_nothing(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from local import logs
+from aspen.local import logs
 
 
 def test_messages_are_followed_into_the_next_days_file(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from aspen.database.engine import Database
+from aspen.local.seed import RejectedRow, seed_metadata
 from aspencli.errors import BadInputError
-from db.database import Database
-from local.seed import RejectedRow, seed_metadata
 
 _HEADER = (
     "strain genbank_accession gisaid_epi_isl date region country division location host authors"

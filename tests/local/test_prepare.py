@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from local.postgres import DATABASE, READER, SUPERUSER, WRITER, Cluster
-from local.prepare import prepare
-from migrations.baseline.extensions import EXTENSIONS
-from migrations.runner import check, head, upgrade
+from aspen.database.migrate import check, head, upgrade
+from aspen.local.postgres.prepare import prepare
+from aspen.local.postgres.server import DATABASE, READER, SUPERUSER, WRITER, Cluster
+from aspen.migrations.baseline import EXTENSIONS
 from tests.local.conftest import query
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from aspen.database.engine import Database
+from aspen.local.seed import seed_base, seed_samples
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
-from db.database import Database
-from local.seed import seed_base, seed_samples
 
 _ALL_OF_A_SAMPLE = """
 SELECT string_agg(concat_ws('|', s.private_identifier, s.public_identifier, s.collection_date,

@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from db.database import Database
-from local.aws.objects import ObjectFolder
-from local.seed import seed_base, seed_roles, seed_runs, seed_samples
+from aspen.database.engine import Database
+from aspen.local.aws.content import ObjectFolder
+from aspen.local.seed import seed_base, seed_roles, seed_runs, seed_samples
 
 COUNTS = {1: (1000, 200), 2: (20, 4), 3: (5, 1)}
 

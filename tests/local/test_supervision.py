@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from aspen.local import logs, processes
+from aspen.local import processes as listeners
+from aspen.local.logs import RotatingLog
+from aspen.local.processes import HOST, SERVICES_FIRST, is_own_connection, may_own
+from aspen.local.services import PARTS, SERVICES, Service, service, with_needed
+from aspen.local.state import PartRecord, Phase, Process, State, read_record, write_record
+from aspen.local.supervisor.state import Timing, is_check
 from aspencli.errors import AspenError, RefusedError
-from local import listeners, logs, processes
-from local.listeners import is_own_connection, may_own
-from local.ports import HOST, SERVICES_FIRST
-from local.record import PartRecord, Phase, Process, read_record, write_record
-from local.rotating import RotatingLog
-from local.services import PARTS, SERVICES, Service, service, with_needed
-from local.state import State
-from local.supervisor.health import is_check
-from local.supervisor.timing import Timing
 from tests.local.conftest import root_only
 
 # Processes
@@ -225,6 +223,6 @@ def test_another_users_deployment_is_refused(state: State, monkeypatch: pytest.M
 
 
 def test_every_service_is_launched_and_described() -> None:
-    from local.launch import _PARTS
+    from aspen.local.launch import _PARTS
 
     assert set(_PARTS) == {service.name for service in SERVICES}

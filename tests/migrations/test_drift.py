@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from migrations import runner
+from aspen.database import migrate
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_difference_is_told_in_words(migrated: Engine, change: str, told: list[s
     with migrated.begin() as connection:
         connection.exec_driver_sql(change.format("aspen"))
 
-    assert runner.check(migrated) == told
+    assert migrate.check(migrated) == told
 
 
 def test_what_lies_elsewhere_and_what_is_only_said_of_a_table_is_no_difference(
@@ -155,11 +155,11 @@ def test_what_lies_elsewhere_and_what_is_only_said_of_a_table_is_no_difference(
         connection.exec_driver_sql("COMMENT ON TABLE aspen.samples IS 'one a specimen'")
         connection.exec_driver_sql("COMMENT ON COLUMN aspen.samples.host IS 'the species'")
 
-    assert runner.check(migrated) == []
+    assert migrate.check(migrated) == []
 
 
 def test_empty_database_lacks_every_table(empty_db: str) -> None:
-    told = runner.check(sa.create_engine(empty_db, poolclass=NullPool))
+    told = migrate.check(sa.create_engine(empty_db, poolclass=NullPool))
 
     assert len(told) == 47
     assert all(line.endswith("is missing in the database") for line in told)

@@ -16,17 +16,17 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db.database import Database
-from migrations import runner
-from migrations.errors import (
+from aspen.database import migrate
+from aspen.database.engine import Database
+from aspen.database.errors import (
     BrokenRevisionsError,
     MigrationError,
     MigrationLockError,
     MigrationPermissionError,
     UnknownRevisionError,
 )
-from migrations.guard import ADVISORY_LOCK, MigrationLimits, guarded
-from migrations.runner import UpgradeResult
+from aspen.database.migrate import UpgradeResult
+from aspen.database.migration_guard import ADVISORY_LOCK, MigrationLimits, guarded
 
 BASELINE = "20230321_232555"
 IMPATIENT = MigrationLimits(lock_ms=200, statement_ms=60_000, turn_ms=200)
@@ -79,23 +79,23 @@ def migrated(migrated_db: str) -> Engine:
 
 
 def test_empty_database_is_built_from_nothing(empty: Engine) -> None:
-    assert runner.current(empty) is None
+    assert migrate.current(empty) is None
 
-    assert runner.upgrade(empty) == UpgradeResult(None, runner.head(), (BASELINE,))
+    assert migrate.upgrade(empty) == UpgradeResult(None, migrate.head(), (BASELINE,))
 
-    assert runner.current(empty) == runner.head()
-    assert runner.check(empty) == []
+    assert migrate.current(empty) == migrate.head()
+    assert migrate.check(empty) == []
 
 
 def test_upgraded_database_has_nothing_to_do(migrated: Engine) -> None:
-    assert runner.upgrade(migrated) == UpgradeResult(BASELINE, BASELINE, ())
+    assert migrate.upgrade(migrated) == UpgradeResult(BASELINE, BASELINE, ())
 
 
 def test_live_database_that_only_names_the_baseline_is_left_as_it_is(empty: Engine) -> None:
     run(empty, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     run(empty, f"INSERT INTO alembic_version VALUES ('{BASELINE}')")
 
-    assert runner.upgrade(empty) == UpgradeResult(BASELINE, BASELINE, ())
+    assert migrate.upgrade(empty) == UpgradeResult(BASELINE, BASELINE, ())
 
     assert ask(empty, "SELECT to_regnamespace('aspen') IS NULL") is True
 
@@ -104,16 +104,16 @@ def test_program_session_that_looks_into_aspen_first_will_do(migrated_db: str) -
     database = Database(migrated_db, writable=True)
     database.begin().__enter__().close()
 
-    assert runner.check(database.engine) == []
-    assert runner.upgrade(database.engine).applied == ()
-    assert runner.downgrade(database.engine, "base").after is None
-    assert runner.upgrade(database.engine).applied == (BASELINE,)
-    assert runner.check(database.engine) == []
+    assert migrate.check(database.engine) == []
+    assert migrate.upgrade(database.engine).applied == ()
+    assert migrate.downgrade(database.engine, "base").after is None
+    assert migrate.upgrade(database.engine).applied == (BASELINE,)
+    assert migrate.check(database.engine) == []
     database.dispose()
 
 
 def test_downgrade_leaves_an_empty_schema(migrated: Engine) -> None:
-    result = runner.downgrade(migrated, "base")
+    result = migrate.downgrade(migrated, "base")
 
     assert (result.before, result.after, result.reverted) == (BASELINE, None, (BASELINE,))
     assert sa.inspect(migrated).get_table_names(schema="aspen") == []
@@ -144,9 +144,9 @@ def test_second_upgrade_gives_up_and_names_the_first(empty_db: str) -> None:
         first.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
 
         with pytest.raises(MigrationLockError, match=r"another migration .*the first, process"):
-            runner.upgrade(engine, limits=IMPATIENT)
+            migrate.upgrade(engine, limits=IMPATIENT)
 
-    assert runner.upgrade(engine, limits=IMPATIENT).applied == (BASELINE,)
+    assert migrate.upgrade(engine, limits=IMPATIENT).applied == (BASELINE,)
 
 
 def test_guard_leaves_the_session_as_it_was(migrated_db: str) -> None:
@@ -174,16 +174,16 @@ def test_table_in_use_makes_the_migration_give_up(migrated: Engine, tmp_path: Pa
         reader.exec_driver_sql("SELECT count(*) FROM aspen.samples")
 
         with pytest.raises(MigrationLockError, match=r"a table was in use for longer than 0\.2 s"):
-            runner.upgrade(migrated, directory=tmp_path, limits=IMPATIENT)
+            migrate.upgrade(migrated, directory=tmp_path, limits=IMPATIENT)
 
-    assert runner.current(migrated) == BASELINE
+    assert migrate.current(migrated) == BASELINE
 
 
 def test_statement_that_takes_too_long_is_given_up(migrated: Engine, tmp_path: Path) -> None:
     write(tmp_path, 1, "SELECT pg_sleep(20)")
 
     with pytest.raises(MigrationError, match=r"ran for longer than 0\.2 s"):
-        runner.upgrade(migrated, directory=tmp_path, limits=MigrationLimits(statement_ms=200))
+        migrate.upgrade(migrated, directory=tmp_path, limits=MigrationLimits(statement_ms=200))
 
 
 def test_lost_connection_is_told_as_one_and_leaves_nothing(
@@ -192,9 +192,9 @@ def test_lost_connection_is_told_as_one_and_leaves_nothing(
     write(tmp_path, 1, "SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(OperationalError, match="closed the connection"):
-        runner.upgrade(migrated, directory=tmp_path)
+        migrate.upgrade(migrated, directory=tmp_path)
 
-    assert runner.current(migrated) == BASELINE
+    assert migrate.current(migrated) == BASELINE
 
 
 def test_failing_revision_is_undone_and_those_before_it_stay(
@@ -204,9 +204,9 @@ def test_failing_revision_is_undone_and_those_before_it_stay(
     write(tmp_path, 2, "CREATE TABLE aspen.more (id integer); SELECT 1 / 0")
 
     with pytest.raises(MigrationError, match=r"division by zero \(SQLSTATE 22012\)"):
-        runner.upgrade(migrated, directory=tmp_path)
+        migrate.upgrade(migrated, directory=tmp_path)
 
-    assert runner.current(migrated) == first
+    assert migrate.current(migrated) == first
     assert ask(migrated, "SELECT to_regclass('aspen.sites') IS NOT NULL") is True
     assert ask(migrated, "SELECT to_regclass('aspen.more') IS NULL") is True
 
@@ -248,13 +248,13 @@ def test_failed_revision_names_the_statements_that_were_kept(
     lost = "    op.execute('create table aspen.lost (i int)')"
     by_hand(tmp_path, "b", "b1", "a1", f"{body}\n{lost}\n    {failure}")
     with pytest.raises(MigrationError) as caught:
-        runner.upgrade(migrated, directory=tmp_path)
+        migrate.upgrade(migrated, directory=tmp_path)
     hint = str(caught.value.hint)
     assert ("create table aspen.kept" in hint, "Nothing of this" in hint) == (kept > 0, not kept)
     assert "Applied before it, and kept: a1." in hint
     assert "aspen.first" not in hint
     assert ("aspen.lost" in hint) == (kept > 1)  # after a COMMIT, every statement commits
-    assert runner.current(migrated) == "a1"
+    assert migrate.current(migrated) == "a1"
     found = "SELECT count(*) FROM pg_tables WHERE tablename IN ('first', 'kept', 'lost')"
     assert ask(migrated, found) == 1 + kept
 
@@ -283,55 +283,55 @@ def test_revisions_that_form_no_line_are_refused_before_any_is_applied(
     for file in files:
         by_hand(tmp_path, *file)
     for attempt in (
-        lambda: runner.upgrade(migrated, directory=tmp_path),
-        lambda: runner.history(migrated, directory=tmp_path),
-        lambda: runner.upgrade_sql(directory=tmp_path),
+        lambda: migrate.upgrade(migrated, directory=tmp_path),
+        lambda: migrate.history(migrated, directory=tmp_path),
+        lambda: migrate.upgrade_sql(directory=tmp_path),
     ):
         with pytest.raises(BrokenRevisionsError) as caught:
             attempt()
         assert says in caught.value.message
-    assert runner.current(migrated) == BASELINE
+    assert migrate.current(migrated) == BASELINE
 
 
 def test_merged_revisions_are_one_line(migrated: Engine, tmp_path: Path) -> None:
     by_hand(tmp_path, "a", "a1", BASELINE)
     by_hand(tmp_path, "b", "b1", BASELINE)
     by_hand(tmp_path, "c", "c1", ("a1", "b1"))
-    assert runner.upgrade(migrated, directory=tmp_path).after == "c1"
+    assert migrate.upgrade(migrated, directory=tmp_path).after == "c1"
 
 
 def test_steps_go_forth_and_back(migrated: Engine, tmp_path: Path) -> None:
     first = write(tmp_path, 1, "CREATE SCHEMA one", "DROP SCHEMA one")
     second = write(tmp_path, 2, "CREATE SCHEMA two", "DROP SCHEMA two")
 
-    assert runner.upgrade(migrated, "+1", directory=tmp_path).after == first
-    assert runner.upgrade(migrated, directory=tmp_path).applied == (second,)
-    assert runner.downgrade(migrated, "-1", directory=tmp_path).reverted == (second,)
-    assert runner.downgrade(migrated, BASELINE, directory=tmp_path).reverted == (first,)
+    assert migrate.upgrade(migrated, "+1", directory=tmp_path).after == first
+    assert migrate.upgrade(migrated, directory=tmp_path).applied == (second,)
+    assert migrate.downgrade(migrated, "-1", directory=tmp_path).reverted == (second,)
+    assert migrate.downgrade(migrated, BASELINE, directory=tmp_path).reverted == (first,)
 
 
 def test_database_at_a_revision_that_we_do_not_have_is_told(migrated: Engine) -> None:
     run(migrated, "UPDATE alembic_version SET version_num = '20991231_000000'")
 
     for attempt in (
-        lambda: runner.upgrade(migrated),
-        lambda: runner.downgrade(migrated, "base"),
-        lambda: runner.history(migrated),
-        lambda: runner.revision(migrated, "anything"),
+        lambda: migrate.upgrade(migrated),
+        lambda: migrate.downgrade(migrated, "base"),
+        lambda: migrate.history(migrated),
+        lambda: migrate.revision(migrated, "anything"),
     ):
         with pytest.raises(
             UnknownRevisionError, match="stands at revision 20991231_000000"
         ) as told:
             attempt()
         assert "update the program" in (told.value.hint or "")
-    assert runner.current(migrated) == "20991231_000000"
+    assert migrate.current(migrated) == "20991231_000000"
 
 
 def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
     run(migrated, "INSERT INTO alembic_version VALUES ('20991231_000000')")
 
     with pytest.raises(MigrationError, match="names 2 revisions at once"):
-        runner.current(migrated)
+        migrate.current(migrated)
 
 
 @pytest.mark.parametrize(
@@ -339,9 +339,9 @@ def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
 )
 def test_asking_for_a_revision_that_does_not_exist_is_told(migrated: Engine, wanted: str) -> None:
     with pytest.raises(UnknownRevisionError, match="there is no revision"):
-        runner.upgrade(migrated, wanted)
+        migrate.upgrade(migrated, wanted)
     with pytest.raises(UnknownRevisionError, match="there is no revision"):
-        runner.upgrade_sql(wanted)
+        migrate.upgrade_sql(wanted)
 
 
 def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
@@ -350,23 +350,23 @@ def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(other)
 
     with pytest.raises(MigrationError, match="there are 2 newest revisions"):
-        runner.head(tmp_path)
+        migrate.head(tmp_path)
 
 
 def test_tables_without_a_recorded_revision_are_told(migrated: Engine) -> None:
     run(migrated, "DELETE FROM alembic_version")
 
     with pytest.raises(MigrationError, match="has already what the revision makes"):
-        runner.upgrade(migrated)
+        migrate.upgrade(migrated)
 
 
 def test_reading_session_may_check_and_not_upgrade(empty_db: str, migrated_db: str) -> None:
     reader, empty = Database(migrated_db), Database(empty_db)
 
-    assert runner.check(reader.engine) == []
-    assert runner.current(reader.engine) == BASELINE
+    assert migrate.check(reader.engine) == []
+    assert migrate.current(reader.engine) == BASELINE
     with pytest.raises(MigrationPermissionError, match="read-only"):
-        runner.upgrade(empty.engine)
+        migrate.upgrade(empty.engine)
     reader.dispose()
     empty.dispose()
 
@@ -388,10 +388,10 @@ def plain_role(empty_db: str) -> Iterator[Engine]:
 
 def test_role_that_may_not_create_extensions_is_told_what_to_ask_for(plain_role: Engine) -> None:
     with pytest.raises(MigrationPermissionError, match="may not create the extension") as told:
-        runner.upgrade(plain_role)
+        migrate.upgrade(plain_role)
 
     assert "CREATE EXTENSION earthdistance SCHEMA public;" in (told.value.hint or "")
-    assert runner.current(plain_role) is None
+    assert migrate.current(plain_role) is None
 
 
 def test_role_without_rights_migrates_once_a_superuser_made_the_extensions(
@@ -400,8 +400,8 @@ def test_role_without_rights_migrates_once_a_superuser_made_the_extensions(
     for name in ("cube", "earthdistance", "fuzzystrmatch"):
         run(empty, f"CREATE EXTENSION {name} SCHEMA public")
 
-    assert runner.upgrade(plain_role).applied == (BASELINE,)
-    assert runner.check(plain_role) == []
+    assert migrate.upgrade(plain_role).applied == (BASELINE,)
+    assert migrate.check(plain_role) == []
 
 
 def test_role_that_may_not_write_in_public_is_told(plain_role: Engine, empty: Engine) -> None:
@@ -409,20 +409,20 @@ def test_role_that_may_not_write_in_public_is_told(plain_role: Engine, empty: En
     run(empty, f"REVOKE CREATE ON SCHEMA public FROM {role}, PUBLIC")
 
     with pytest.raises(MigrationPermissionError, match="permission denied for schema public"):
-        runner.upgrade(plain_role)
+        migrate.upgrade(plain_role)
 
 
 def test_database_that_does_not_answer_is_no_migration_error(empty: Engine) -> None:
     nowhere = sa.create_engine(empty.url.set(database="nowhere"), poolclass=NullPool)
 
     with pytest.raises(OperationalError, match="nowhere"):
-        runner.upgrade(nowhere)
+        migrate.upgrade(nowhere)
 
 
 def test_history_is_told_from_the_newest(migrated: Engine, tmp_path: Path) -> None:
     second = write(tmp_path, 1, "SELECT 1")
 
-    newest, baseline = runner.history(migrated, directory=tmp_path)
+    newest, baseline = migrate.history(migrated, directory=tmp_path)
 
     assert (newest.revision, newest.down_revision) == (second, BASELINE)
     assert (newest.is_head, newest.is_current) == (True, False)
@@ -430,14 +430,14 @@ def test_history_is_told_from_the_newest(migrated: Engine, tmp_path: Path) -> No
     assert (baseline.is_head, baseline.is_current) == (False, True)
     assert baseline.created == datetime(2023, 3, 21, 23, 25, 55, tzinfo=UTC)
     assert baseline.message == "The schema of the live service, from nothing."
-    assert [each.is_current for each in runner.history()] == [False]
+    assert [each.is_current for each in migrate.history()] == [False]
 
 
 def test_sql_of_an_upgrade_builds_the_same_schema(empty: Engine) -> None:
-    run(empty, runner.upgrade_sql().replace("%", "%%"))
+    run(empty, migrate.upgrade_sql().replace("%", "%%"))
 
-    assert runner.current(empty) == runner.head()
-    assert runner.check(empty) == []
+    assert migrate.current(empty) == migrate.head()
+    assert migrate.check(empty) == []
     assert ask(empty, "SELECT count(*) FROM aspen.pathogens") == 3
 
 
@@ -449,11 +449,11 @@ def test_nothing_is_printed_or_logged(
     loggers = [logging.getLogger(), logging.getLogger("alembic")]
     before = [list(logger.handlers) for logger in loggers]
 
-    runner.upgrade(empty)
-    runner.check(empty)
-    runner.revision(empty, "nothing", directory=tmp_path)
-    runner.upgrade_sql()
-    runner.downgrade(empty, "base")
+    migrate.upgrade(empty)
+    migrate.check(empty)
+    migrate.revision(empty, "nothing", directory=tmp_path)
+    migrate.upgrade_sql()
+    migrate.downgrade(empty, "base")
 
     assert capfd.readouterr() == ("", "")
     assert [logger.handlers for logger in loggers] == before

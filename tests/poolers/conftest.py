@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from db.database import Database
+from aspen.database.engine import Database
 from tests.conftest import Server, _run_folder
 from tests.pooler import MODES, Pooler, find_pgbouncer
 

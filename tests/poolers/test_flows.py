@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from db.database import Database
+from aspen.database.engine import Database
 from tests.conftest import CliRunner
 
 IDENTIFIERS = """

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from db.database import Database
-from local.binaries import find_binaries
+from aspen.database.engine import Database
+from aspen.local.postgres.binaries import find_binaries
 from tests.conftest import CliRunner
 from tests.poolers.conftest import WAYS
 from tests.poolers.tricks import CODES, RUNNER

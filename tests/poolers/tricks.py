@@ -137,7 +137,7 @@ _PYTHON = (
         "with engine.reading() as s: s.execute(sa.text('SET TRANSACTION READ WRITE'));"
         " s.execute(sa.text(ADD)); s.commit()"
     ),
-    "from migrations.runner import downgrade\ndowngrade(engine.engine, 'base')",
+    "from aspen.database.migrate import downgrade\ndowngrade(engine.engine, 'base')",
 )
 CODES = (
     *(_SA.format(first, "ADD") for first in _FIRST),

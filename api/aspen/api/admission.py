@@ -1,0 +1,342 @@
+"""Request admission: check users and permissions before reading a body, and limit bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import cast
+
+import sqlalchemy as sa
+from fastapi.security.utils import get_authorization_scheme_param
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aspen.api.authz import Access, load_access
+from aspen.api.cookies import account_of, read_session
+from aspen.api.database import connect
+from aspen.api.errors import ApiError, login_failure, not_authorized, unavailable
+from aspen.api.keys import InvalidTokenError, ProviderUnavailableError
+from aspen.api.limits import Limits, max_body_bytes
+from aspen.api.runtime import Runtime
+from aspen.api.schemas.base import RowId
+from aspen.api.spool import PIECE, Spool
+from aspen.database.models import Pathogen, User
+
+DEFAULT_PATHOGEN = "SC2"
+ASKER = "aspen.asker"
+"""The ASGI scope key under which an in-process caller names the requesting user (`Asker`)."""
+_ADMISSION = "aspen.admission"
+_BEFORE_VALUES = (b",", b"{", b"[")
+_READING = frozenset({"GET", "HEAD"})
+_ROW_ID: TypeAdapter[int] = TypeAdapter(RowId)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A requesting user who is identified without signing in.
+
+    Attributes:
+        name: The name by which the caller refers to the user.
+        condition: The SQL condition that selects the user.
+    """
+
+    name: str
+    condition: sa.ColumnElement[bool]
+
+
+class Admission:
+    """The user, permissions, and database session of one request, each looked up once.
+
+    Args:
+        scope: The ASGI scope of the request.
+    """
+
+    def __init__(self, scope: Scope):
+        self._request = Request(scope)
+        self._session: AsyncSession | None = None
+        self._turn, self._large = AsyncExitStack(), AsyncExitStack()
+        self._is_kept = False
+        self._name = ""  # the user's account ID, known before the database is queried
+        self._user: User | None = None
+        self._accesses: dict[int, Access] = {}
+        self._pathogens: dict[str, Pathogen] = {}
+
+    @classmethod
+    def of(cls, request: HTTPConnection) -> Admission:
+        """Return the admission of a request."""
+        return cast("Admission", request.scope[_ADMISSION])
+
+    @property
+    def _runtime(self) -> Runtime:
+        return cast("Runtime", self._request.app.state.runtime)
+
+    async def session(self) -> AsyncSession:
+        """Return the request's session in a transaction, which is read-only for GET and HEAD.
+
+        Raises:
+            ApiError: 503 if no database connection is available.
+        """
+        if self._session is None:
+            self._session = self._runtime.sessions(info={_ADMISSION: self})
+        if not self._session.in_transaction():
+            if self._name:
+                await self._turn.aclose()
+                await self._turn.enter_async_context(self._runtime.turns.database(self._name))
+            await connect(self._session, readonly=self._request.method in _READING)
+        return self._session
+
+    async def pause(self) -> None:
+        """Return the connection to the pool; loaded objects stay usable."""
+        if self._session is not None:
+            await self._session.commit()
+            await self._turn.aclose()
+
+    async def begin_large(self) -> None:
+        """Wait for the turn to process a large body; it ends when the response starts."""
+        await self._large.enter_async_context(self._runtime.turns.large(self._name))
+
+    def keep(self) -> None:
+        """Keep the session open after the response starts; whoever reads from it closes it."""
+        self._is_kept = True
+
+    async def begin_answer(self) -> None:
+        """Close the session before the response is sent, unless the response is read from it.
+
+        This way, a slow client holds no database connection.
+        """
+        await self._large.aclose()
+        if not self._is_kept:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the session and roll back uncommitted changes."""
+        if self._session is not None:
+            await asyncio.shield(self._session.close())
+        await self._turn.aclose()
+        await self._large.aclose()
+
+    async def user(self) -> User:
+        """Return the current user.
+
+        Raises:
+            ApiError: 401, identical for every reason so as not to reveal who has an account.
+        """
+        if self._user is None:
+            asker: Asker | None = self._request.scope.get(ASKER)
+            condition = asker.condition if asker else await self._signed_in()
+            query = sa.select(User).where(condition).limit(1)
+            self._user = await (await self.session()).scalar(query)
+            if self._user is None:
+                raise ApiError(401, f"there is no user {asker.name}") if asker else login_failure()
+        return self._user
+
+    async def access(self, group_id: int) -> Access:
+        """Return the user's permissions in a group.
+
+        Raises:
+            ApiError: 401, or 403 if there is no such group or the user has no role in it.
+        """
+        if group_id not in self._accesses:
+            user = await self.user()
+            access = await load_access(await self.session(), user, group_id)
+            if access is None or not access.own:
+                raise not_authorized()
+            self._accesses[group_id] = access
+        return self._accesses[group_id]
+
+    async def pathogen(self, slug: str) -> Pathogen:
+        """Return the pathogen with that slug.
+
+        Raises:
+            ApiError: 400 if there is none.
+        """
+        if slug not in self._pathogens:
+            query = sa.select(Pathogen).where(Pathogen.slug == slug)
+            found = None if "\0" in slug else await (await self.session()).scalar(query)
+            if found is None:
+                raise ApiError(400, "Invalid pathogen slug")
+            self._pathogens[slug] = found
+        return self._pathogens[slug]
+
+    async def check(self) -> None:
+        """Check what is known without the body: the user, and the path's group and pathogen.
+
+        Raises:
+            ApiError: 401, 403, or 400.
+        """
+        await self.user()
+        path, query = self._request.path_params, self._request.query_params
+        if "org_id" not in path:
+            return
+        try:
+            group_id = _ROW_ID.validate_python(query.get("group_id", path["org_id"]))
+        except ValidationError:
+            return  # the view's dependencies report what is wrong
+        await self.access(group_id)
+        slug = path.get("pathogen_slug", query.get("pathogen_slug", DEFAULT_PATHOGEN))
+        await self.pathogen(slug)
+
+    async def _signed_in(self) -> sa.ColumnElement[bool]:
+        account = self._name = await self._account()
+        return sa.false() if "\0" in account else User.auth0_user_id == account
+
+    async def _account(self) -> str:
+        account = account_of(read_session(self._request, self._runtime.settings))
+        if account is not None:
+            return account
+        scheme, token = get_authorization_scheme_param(self._request.headers.get("Authorization"))
+        if scheme.lower() != "bearer" or not token:
+            raise login_failure()
+        try:
+            return str((await self._runtime.tokens.claims(token))["sub"])
+        except InvalidTokenError as error:
+            raise login_failure() from error
+        except ProviderUnavailableError as error:
+            raise unavailable("the identity provider") from error
+
+
+async def give_back(session: AsyncSession) -> None:
+    """Return the connection to the pool during a long wait; loaded objects stay usable."""
+    await cast("Admission", session.info[_ADMISSION]).pause()
+
+
+def keep_session(session: AsyncSession) -> None:
+    """Keep a request's session open while its response is sent; the response closes it."""
+    cast("Admission", session.info[_ADMISSION]).keep()
+
+
+async def end_session(session: AsyncSession) -> None:
+    """Close a session that was kept open, and end the user's turn at the database."""
+    await cast("Admission", session.info[_ADMISSION]).close()
+
+
+class AdmissionMiddleware:
+    """Middleware that gives each request its `Admission`, which is checked before reading a body.
+
+    FastAPI reads and parses a body before it resolves dependencies, so a dependency that
+    authenticates the user runs too late. Here, the first read of a body runs the checks.
+
+    Args:
+        app: The application.
+        limits: The limits on bodies.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits):
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        admission = scope[_ADMISSION] = Admission(scope)
+        if has_body(scope):
+            receive = _Body(admission, scope, receive, self._limits).receive
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await admission.begin_answer()
+            elif len(message.get("body", b"")) > PIECE:
+                # The server buffers whatever it is given until the client reads it.
+                body = memoryview(message["body"])
+                for start in range(0, len(body), PIECE):
+                    part = {**message, "body": body[start : start + PIECE]}
+                    if start + PIECE < len(body):
+                        part["more_body"] = True
+                    await send(part)
+                return
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            await admission.close()
+
+
+def has_body(scope: Scope) -> bool:
+    """Return True if the headers announce a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
+
+
+class _Body:
+    """The body of a request, read in full when it is first requested.
+
+    Args:
+        admission: The request's admission.
+        scope: The ASGI scope, in which the router stores the route.
+        receive: The ASGI callable that the body comes from.
+        limits: The limits on bodies.
+    """
+
+    def __init__(self, admission: Admission, scope: Scope, receive: Receive, limits: Limits):
+        self._admission, self._scope = admission, scope
+        self._receive, self._limits = receive, limits
+        self._is_read = False
+        self._size = self._values = 0
+
+    async def receive(self) -> Message:
+        """Return the whole body on the first call, and the server's messages after that."""
+        if self._is_read:
+            return await self._receive()
+        self._is_read = True
+        await self._admission.check()
+        await self._admission.pause()  # a slow sender must not hold a connection
+        spool = Spool()
+        try:
+            if not await self._read(spool):
+                return {"type": "http.disconnect"}
+            if self._values > self._limits.body_values:
+                limit = self._limits.body_values
+                raise ApiError(413, "the request body has too many values", limit=limit)
+            if self._is_large:
+                await self._admission.begin_large()
+            body = await spool.read_all()
+        finally:
+            spool.close()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    @property
+    def _is_large(self) -> bool:
+        return self._size > self._limits.large_bytes or self._values > self._limits.large_values
+
+    async def _read(self, spool: Spool) -> bool:
+        """Read the body; return False if the client disconnects."""
+        limit = max_body_bytes(getattr(self._scope.get("route"), "endpoint", None), self._limits)
+        if _announced(self._scope) > limit:
+            raise _too_large(limit)
+        began, more = time.monotonic(), True
+        while more:
+            allowed = self._limits.body_seconds + self._size / self._limits.body_rate
+            left = min(began + allowed - time.monotonic(), self._limits.pause_seconds)
+            try:
+                message = await asyncio.wait_for(self._receive(), max(left, 0))
+            except TimeoutError as error:
+                raise ApiError(408, "the request body did not arrive in time") from error
+            if message["type"] == "http.disconnect":
+                return False
+            part = message.get("body", b"")
+            self._size += len(part)
+            if self._size > limit:
+                raise _too_large(limit)
+            self._values += sum(map(part.count, _BEFORE_VALUES))
+            await spool.write(part)
+            more = message.get("more_body", False)
+        spool.complete()
+        return True
+
+
+def _announced(scope: Scope) -> int:
+    """Return the content length of a request, or 0 if it has none."""
+    sizes = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(sizes[0]) if sizes and sizes[0].isdigit() else 0
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "the request body is too large", limit=limit)

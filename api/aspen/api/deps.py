@@ -1,0 +1,60 @@
+"""Dependencies that views declare as parameters: the session, the settings, AWS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from aspen.api.admission import Admission
+from aspen.api.aws import Aws
+from aspen.api.database import connect
+from aspen.api.management import Management
+from aspen.api.runtime import Runtime
+from aspen.api.settings import Settings
+
+
+def get_runtime(request: Request) -> Runtime:
+    """Return the shared resources of this process."""
+    return cast("Runtime", request.app.state.runtime)
+
+
+def get_settings(request: Request) -> Settings:
+    """Return the service's settings."""
+    return get_runtime(request).settings
+
+
+def get_aws(request: Request) -> Aws:
+    """Return the AWS clients; they block, so call them with `asyncio.to_thread`."""
+    return get_runtime(request).aws
+
+
+def get_identity(request: Request) -> Management:
+    """Return the client of the identity provider's Management API."""
+    return get_runtime(request).identity
+
+
+async def get_db(request: Request) -> AsyncSession:
+    """Return the request's session in a single transaction, which is read-only for GET and HEAD.
+
+    Anything that a view does not commit is rolled back: a view that writes calls
+    ``await db.commit()`` once, when its change is complete.
+    """
+    return await Admission.of(request).session()
+
+
+async def get_writing_db(request: Request) -> AsyncIterator[AsyncSession]:
+    """Yield a writable session for the only GET requests that write: sign-ins and invitations."""
+    async with get_runtime(request).sessions() as session:
+        await connect(session, readonly=False)
+        yield session
+
+
+AppRuntime = Annotated[Runtime, Depends(get_runtime)]
+AppSettings = Annotated[Settings, Depends(get_settings)]
+Identity = Annotated[Management, Depends(get_identity)]
+AwsClients = Annotated[Aws, Depends(get_aws)]
+Db = Annotated[AsyncSession, Depends(get_db)]
+WritingDb = Annotated[AsyncSession, Depends(get_writing_db)]

@@ -1,0 +1,186 @@
+"""The service's jobs: AWS Step Functions executions, configured in Parameter Store.
+
+Executions get exactly the input that the live service gives them, since the WDL workflows refuse
+to start with missing or additional inputs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aspen.api.aws import Aws
+from aspen.api.settings import Settings
+from aspen.database.models import Group, Pathogen, TreeType
+
+T = TypeVar("T", int, str)
+
+_MACHINE = "StateMachineArn"
+_COMMON = ("aws_region", "docker_image_id", "genepi_config_secret_name", "remote_dev_prefix")
+_COPIED = ("RUN_WDL_URI", "RunEC2Memory", "RunEC2Vcpu", "RunSPOTMemory", "RunSPOTVcpu")
+_LONGEST_NAME = 80
+_LONGEST_LIST = 200_000  # an execution's input is limited to 256 KB
+_GIVEN_SAMPLES = "specified-ids-only"
+
+
+class Job(StrEnum):
+    """The name of a job's parameter in Parameter Store."""
+
+    TREE = "nextstrain-ondemand-sfn"
+    """Builds a phylogenetic tree."""
+    PANGOLIN = "pangolin-ondemand-sfn"
+    """Assigns lineages of SARS-CoV-2."""
+    LINEAGE_QC = "lineage-qc-ondemand-sfn"
+    """Assigns lineages and assesses the quality of sequences."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job to start, with its input.
+
+    Attributes:
+        job: The job.
+        name: The prefix of its execution names; the time follows.
+        folder: The output folder, with a subfolder for each start time; empty for no folder.
+        run: The values under ``Input.Run`` in addition to those of all jobs.
+    """
+
+    job: Job
+    name: str
+    folder: str
+    run: Mapping[str, Any]
+
+
+def tree_order(group: Group, pathogen: Pathogen, tree_type: TreeType, run: int) -> Order:
+    """Return the order that builds the tree of a run."""
+    # Results are stored under this path: a group without a location still needs a separate one.
+    place = group.location or group.division or group.prefix
+    own = {
+        "s3_filestem": f"{place}/{tree_type.value}",
+        "pathogen_slug": pathogen.slug,
+        "workflow_id": run,
+    }
+    return Order(Job.TREE, f"{group.prefix}-ondemand-nextstrain", group.name, own)
+
+
+def pangolin_orders(group: Group, publics: Sequence[str]) -> Iterator[Order]:
+    """Yield the orders that assign lineages to the samples with these public identifiers."""
+    for some in _parts(publics):
+        yield Order(Job.PANGOLIN, f"{group.prefix}-ondemand-pangolin", "", {"samples": list(some)})
+
+
+def lineage_qc_orders(group: Group, pathogen: Pathogen, ids: Sequence[int]) -> Iterator[Order]:
+    """Yield the orders that assess the quality of the samples with these IDs."""
+    name = f"{group.prefix}-ondemand-{pathogen.slug}-lineage-qc"
+    for some in _parts(ids):
+        own = {
+            "pathogen_slug": pathogen.slug,
+            "run_type": _GIVEN_SAMPLES,
+            "sample_ids": list(some),
+        }
+        yield Order(Job.LINEAGE_QC, name, "", own)
+
+
+class JobError(Exception):
+    """A failure to start or stop a job.
+
+    Args:
+        message: The reason.
+        away: True if AWS could not be reached, False if it refused.
+    """
+
+    def __init__(self, message: str, *, away: bool = False):
+        super().__init__(message)
+        self.away = away
+
+
+async def start_job(aws: Aws, settings: Settings, order: Order) -> str:
+    """Start an execution.
+
+    Args:
+        aws: The AWS clients.
+        settings: The settings that determine the deployment's parameters.
+        order: The job to start.
+
+    Returns:
+        The ARN of the execution.
+
+    Raises:
+        JobError: The execution was not started.
+    """
+    return await asyncio.to_thread(_start, aws, settings, order)
+
+
+async def stop_job(aws: Aws, execution: str, why: str) -> None:
+    """Stop an execution that is no longer needed.
+
+    Raises:
+        JobError: The execution may still be running.
+    """
+    await asyncio.to_thread(_stop, aws, execution, why)
+
+
+def _stop(aws: Aws, execution: str, why: str) -> None:
+    try:
+        aws.client("stepfunctions").stop_execution(executionArn=execution, cause=why)
+    except (BotoCoreError, ClientError) as error:
+        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
+
+
+def _start(aws: Aws, settings: Settings, order: Order) -> str:
+    parameter = settings.parameters_path + order.job
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    try:
+        found = aws.client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
+        document = json.loads(found)
+        started = aws.client("stepfunctions").start_execution(
+            stateMachineArn=document[_MACHINE],
+            name=_execution_name(order.name, now),
+            input=json.dumps(_input(document, order, now)),
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise JobError(f"the parameter {parameter} is not that of a job") from error
+    return str(started["executionArn"])
+
+
+def _input(document: Mapping[str, Any], order: Order, now: str) -> dict[str, Any]:
+    known = document["Input"]["Run"]
+    folder = f"/{order.folder}/{now}" if order.folder else f"/{now}"
+    return {
+        "Input": {"Run": {**_these(known, _COMMON), **order.run}},
+        "OutputPrefix": f"{document['OutputPrefix']}{folder}",
+        **_these(document, _COPIED),
+    }
+
+
+def _these(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _execution_name(start: str, now: str) -> str:
+    """Return a name of letters, digits, and hyphens; a long one is truncated before the time."""
+    ending = f"-{now}"
+    return re.sub("[^0-9a-zA-Z-]", "-", start[: _LONGEST_NAME - len(ending)] + ending)
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in batches that fit in the input of one execution."""
+    start = size = 0
+    for place, item in enumerate(items):
+        length = len(json.dumps(item)) + 2
+        if size + length > _LONGEST_LIST and place > start:
+            yield items[start:place]
+            start, size = place, 0
+        size += length
+    if items[start:]:
+        yield items[start:]

@@ -1,0 +1,142 @@
+"""The application: its routes, and who has access to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from aspen.api.admission import AdmissionMiddleware
+from aspen.api.auth import get_auth_user
+from aspen.api.bodies import refuse_deep, refuse_nul
+from aspen.api.context import get_access, get_pathogen
+from aspen.api.documentation import SPECIFICATION, add_documentation
+from aspen.api.errors import add_handlers, documented
+from aspen.api.limits import Limits
+from aspen.api.runtime import open_runtime
+from aspen.api.settings import Settings
+from aspen.api.views import (
+    auspice,
+    auth,
+    groups,
+    health,
+    lineages,
+    locations,
+    pathogens,
+    phylo_runs,
+    phylo_trees,
+    qc_mutations,
+    samples,
+    sequences,
+    users,
+    usher,
+)
+
+_BODIES = (Depends(refuse_deep), Depends(refuse_nul))
+SIGNED_IN: dict[str, Any] = {
+    "dependencies": [Depends(get_auth_user), *_BODIES],
+    "responses": documented(401),
+}
+"""The options of routers that require a signed-in user."""
+
+
+GATE = (
+    Depends(get_auth_user),
+    Depends(get_access),
+    Depends(get_pathogen),
+    *_BODIES,
+)
+"""The requirements for a group's data: a user, a role in the group, an existing pathogen."""
+
+
+def create_app(settings: Settings | None = None, limits: Limits | None = None) -> FastAPI:
+    """Create the application.
+
+    Args:
+        settings: The settings; None to load them from the environment and the secret.
+        limits: The limits on requests; None for the defaults.
+
+    Raises:
+        SettingsError: The service cannot start as configured.
+    """
+    chosen = settings or Settings.load()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_runtime(chosen, app.state.limits) as runtime:
+            app.state.runtime = runtime
+            yield
+
+    app = FastAPI(
+        title="Aspen",
+        version=version("aspencli"),
+        lifespan=lifespan,
+        openapi_url=SPECIFICATION,
+        docs_url=None,
+        redoc_url=None,
+        # As in the live service, a body without a content type is JSON.
+        strict_content_type=False,
+    )
+    app.state.limits = limits or Limits()
+    add_handlers(app)
+    add_documentation(app)
+    add_routers(app)
+    app.add_middleware(AdmissionMiddleware, limits=app.state.limits)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=chosen.allowed_origins,
+        allow_origin_regex=_local_pages(chosen),
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        max_age=600,
+    )
+    return app
+
+
+def add_routers(app: FastAPI) -> None:
+    """Add the router of each resource under its path."""
+    app.include_router(health.router, prefix="/v2/health")
+    app.include_router(auth.router, prefix="/v2/auth")
+    app.include_router(users.router, prefix="/v2/users", **SIGNED_IN)
+    app.include_router(groups.router, prefix="/v2/groups", **SIGNED_IN)
+    app.include_router(pathogens.router, prefix="/v2/pathogens", **SIGNED_IN)
+    app.include_router(locations.router, prefix="/v2/locations", **SIGNED_IN)
+    app.include_router(lineages.router, prefix="/v2/lineages", **SIGNED_IN)
+    include_for_orgs(app, auspice.router, "auspice")
+    include_for_orgs(app, auspice.open_router, "auspice", gate=())
+    include_for_orgs(app, phylo_runs.router, "phylo_runs")
+    include_for_orgs(app, phylo_trees.router, "phylo_trees")
+    include_for_orgs(app, sequences.router, "sequences")
+    include_for_orgs(app, qc_mutations.router, "qc_mutations")
+    include_for_orgs(app, samples.router, "samples")
+    include_for_orgs(app, usher.router, "usher")
+
+
+def include_for_orgs(
+    app: FastAPI, router: APIRouter, noun: str, *, gate: Sequence[Any] = GATE
+) -> None:
+    """Add a router under both forms of a group's path, behind the checks for group members.
+
+    Args:
+        app: The application.
+        router: The router.
+        noun: The last part of the path, such as ``samples``.
+        gate: The dependencies to check before everything else.
+    """
+    for prefix in ("/v2/orgs/{org_id}/pathogens/{pathogen_slug}", "/v2/orgs/{org_id}"):
+        app.include_router(
+            router,
+            prefix=f"{prefix}/{noun}",
+            dependencies=gate,
+            responses=documented(400, 401, 403) if gate else documented(400),
+        )
+
+
+def _local_pages(settings: Settings) -> str | None:
+    """Return a regex that allows a front end on any local port, if the stage is local."""
+    return r"http://localhost:\d{1,5}" if settings.deployment_stage == "local" else None

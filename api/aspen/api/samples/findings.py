@@ -1,0 +1,113 @@
+"""Nextclade's results for the sequences of samples: their quality and mutations."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from aspen.api.authz import Access, Action
+from aspen.api.errors import ApiError
+from aspen.api.samples.finding import named
+from aspen.api.streaming import fetch_parts
+from aspen.database.models import Pathogen, Sample, SampleMutation, SampleQCMetric
+
+_ROWS = 200
+_NAME = "seqName"
+_KEPT: dict[str, Any] = {
+    "qc.overallScore": SampleQCMetric.qc_score,
+    "qc.overallStatus": SampleQCMetric.qc_status,
+    "substitutions": SampleMutation.substitutions,
+    "deletions": SampleMutation.deletions,
+    "insertions": SampleMutation.insertions,
+    "aaSubstitutions": SampleMutation.aa_substitutions,
+    "aaDeletions": SampleMutation.aa_deletions,
+    "aaInsertions": SampleMutation.aa_insertions,
+}
+"""The stored values to use if the raw output is missing, by the names of Nextclade's columns."""
+
+
+async def findings(
+    db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
+) -> AsyncIterator[bytes]:
+    """Return Nextclade's output for the samples that the user may see, as TSV.
+
+    Raises:
+        ApiError: 404 if there is no output for any of them.
+    """
+    kept = [part for name, value in _KEPT.items() for part in (sa.literal(name), value)]
+    output = sa.func.coalesce(
+        SampleQCMetric.raw_qc_output, sa.func.jsonb_strip_nulls(sa.func.jsonb_build_object(*kept))
+    )
+    chosen = (
+        sa.select(Sample.id, output.label("output"))
+        .select_from(Sample)
+        .outerjoin(SampleQCMetric, SampleQCMetric.sample_id == Sample.id)
+        .outerjoin(SampleMutation, SampleMutation.sample_id == Sample.id)
+        .where(
+            named(access, pathogen),
+            access.samples(Action.READ),
+            sa.or_(SampleQCMetric.id.is_not(None), SampleMutation.id.is_not(None)),
+        )
+        .subquery("chosen")
+    )
+    columns = await _columns(db, chosen, names)
+    own = Sample.submitting_group_id == access.group.id
+    title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
+    query = (
+        sa.select(sa.cast(sa.func.jsonb_build_array(title, chosen.c.output), sa.Text))
+        .join(chosen, chosen.c.id == Sample.id)
+        .order_by(Sample.id)
+    )
+    parts = await fetch_parts(db, query, {"names": names}, rows=_ROWS)
+    first = await anext(parts, None)
+    if first is None:
+        raise ApiError(404, "No associated QC/Mutation data found")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield _lines([[_NAME, *columns]])
+        yield _lines(_cells(row, columns) for row in first)
+        async for part in parts:
+            yield _lines(_cells(row, columns) for row in part)
+
+    return body()
+
+
+async def _columns(db: AsyncSession, chosen: sa.Subquery, names: Sequence[str]) -> list[str]:
+    """Return the columns of all outputs, ordered by their first position in any output."""
+    key = (
+        sa.func.jsonb_object_keys(chosen.c.output)
+        .table_valued("name", with_ordinality="place", name="key")
+        .render_derived()
+    )
+    query = (
+        sa.select(key.c.name)
+        .select_from(chosen)
+        .join(key, sa.true())
+        .where(key.c.name != _NAME)
+        .group_by(key.c.name)
+        .order_by(sa.func.min(key.c.place), sa.func.min(chosen.c.id))
+    )
+    return list(await db.scalars(query, {"names": names}))
+
+
+def _cells(row: str, columns: Sequence[str]) -> list[str]:
+    title, output = orjson.loads(row)
+    return [title, *(_text(output.get(column)) for column in columns)]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, delimiter="\t").writerows(rows)  # lines end with CRLF
+    return out.getvalue().encode()

@@ -1,0 +1,140 @@
+"""Browser sign-in: OpenID Connect's authorization code flow with PKCE."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx
+
+from aspen.api.keys import InvalidTokenError, ProviderUnavailableError, TokenVerifier
+from aspen.api.settings import Settings
+
+_SCOPE = "openid profile email"
+_BROKEN = 500
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A sign-in in progress, kept in the browser's session cookie.
+
+    Attributes:
+        state: Ties the response to this browser.
+        nonce: Ties the token to this attempt.
+        verifier: Proves to the provider that the code is redeemed by the client that requested it.
+    """
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @classmethod
+    def begin(cls) -> Self:
+        """Return a new attempt."""
+        return cls(*(secrets.token_urlsafe(32) for _ in range(3)))
+
+    @classmethod
+    def of(cls, session: dict[str, Any]) -> Self | None:
+        """Return the attempt stored in a session, if any."""
+        held = session.get("attempt")
+        names = ("state", "nonce", "verifier")
+        if not isinstance(held, dict) or not all(isinstance(held.get(n), str) for n in names):
+            return None
+        return cls(*(held[name] for name in names))
+
+    def as_session(self) -> dict[str, Any]:
+        """Return the session to keep until the browser returns."""
+        return {"attempt": asdict(self)}
+
+    @property
+    def challenge(self) -> str:
+        """Return the code challenge derived from the verifier."""
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+class SignIn:
+    """The browser sign-in, from the redirect to the provider to the claims of the user.
+
+    Args:
+        settings: The settings that name the provider and this client.
+        http: The HTTP client for requests to the provider.
+        tokens: The verifier of the provider's tokens.
+    """
+
+    def __init__(self, settings: Settings, http: httpx.AsyncClient, tokens: TokenVerifier):
+        self._settings, self._http, self._tokens = settings, http, tokens
+        self._callback = f"{settings.api_url.rstrip('/')}/v2/auth/callback"
+
+    def address(self, attempt: Attempt, **also: str | None) -> str:
+        """Return the URL where the browser signs in.
+
+        Args:
+            attempt: The attempt that this starts.
+            also: Further query parameters, such as ``organization``; None is omitted.
+        """
+        settings = self._settings
+        query = {
+            "response_type": "code",
+            "client_id": settings.auth0_client_id,
+            "redirect_uri": self._callback,
+            "scope": settings.auth0_client_kwargs.get("scope", _SCOPE),
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": attempt.challenge,
+            "code_challenge_method": "S256",
+            **{name: value for name, value in also.items() if value},
+        }
+        base = settings.auth0_authorize_url or f"{settings.auth0_url}/authorize"
+        return f"{base}?{urlencode(query)}"
+
+    async def redeem(self, attempt: Attempt, state: str, code: str) -> dict[str, Any]:
+        """Return the ID token claims of the user who signed in.
+
+        Raises:
+            InvalidTokenError: The response is not for this attempt, or is not valid.
+            ProviderUnavailableError: The provider does not respond.
+        """
+        if not hmac.compare_digest(state.encode(), attempt.state.encode()):
+            raise InvalidTokenError("the answer to another attempt")
+        claims = await self._tokens.claims(await self._exchange(attempt, code))
+        nonce = str(claims.get("nonce", ""))
+        if not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()):
+            raise InvalidTokenError("a token of another attempt")
+        return claims
+
+    def sign_out_address(self) -> str:
+        """Return the URL that signs the browser out at the provider."""
+        query = {
+            "client_id": self._settings.auth0_client_id,
+            "returnTo": self._settings.frontend_url,
+        }
+        return f"{self._settings.auth0_url}/v2/logout?{urlencode(query)}"
+
+    async def _exchange(self, attempt: Attempt, code: str) -> str:
+        settings = self._settings
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": settings.auth0_client_id,
+            "client_secret": settings.auth0_client_secret.get_secret_value(),
+            "redirect_uri": self._callback,
+            "code": code,
+            "code_verifier": attempt.verifier,
+        }
+        address = settings.auth0_token_url or f"{settings.auth0_url}/oauth/token"
+        try:
+            answer = await self._http.post(address, data=form)
+            document = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise ProviderUnavailableError(f"no answer from {address}: {error!r}") from error
+        if answer.status_code >= _BROKEN:
+            raise ProviderUnavailableError(f"{answer.status_code} from {address}")
+        token = document.get("id_token") if isinstance(document, dict) else None
+        if not isinstance(token, str):
+            raise InvalidTokenError(f"no token: {document}")
+        return token

@@ -1,0 +1,154 @@
+"""Samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Response
+from starlette.background import BackgroundTask
+from starlette.convertors import StringConvertor, register_url_convertor
+
+from aspen.api.authz import Action
+from aspen.api.aws import Aws
+from aspen.api.context import CurrentPathogen, OrgAccess
+from aspen.api.deps import AppSettings, AwsClients, Db
+from aspen.api.errors import ApiError, documented
+from aspen.api.jobs import JobError, Order, lineage_qc_orders, pangolin_orders, start_job
+from aspen.api.limits import NAMES_MIB, accepts
+from aspen.api.samples.creating import create
+from aspen.api.samples.finding import unknown_names
+from aspen.api.samples.forms import fill_in
+from aspen.api.samples.listing import listed
+from aspen.api.samples.removing import remove
+from aspen.api.samples.updating import update
+from aspen.api.schemas.base import RowId, Samples
+from aspen.api.schemas.samples import (
+    CreateSampleRequest,
+    SampleBulkDeleteRequest,
+    SampleBulkDeleteResponse,
+    SampleDeleteResponse,
+    SamplesResponse,
+    SubmissionTemplateRequest,
+    UpdateSamplesRequest,
+    ValidateIDsRequest,
+    ValidateIDsResponse,
+)
+from aspen.api.settings import Settings
+from aspen.api.streaming import attachment, json_list, json_pieces
+from aspen.database.models import Sample
+
+
+class _SampleConvertor(StringConvertor):
+    """A path parameter for a sample's ID that never matches the path of the form."""
+
+    regex = "(?!submission_template$)[^/]+"
+
+
+register_url_convertor("sample", _SampleConvertor())
+router = APIRouter(tags=["samples"])
+_SAMPLES_MIB = 32
+_PANGOLIN_PATHOGEN = "SC2"
+_log = logging.getLogger(__name__)
+
+
+@router.get("/", response_model=SamplesResponse)
+async def list_samples(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> Response:
+    """All samples of the pathogen that the user may see."""
+    query = listed(access.group).where(
+        access.samples(Action.READ), Sample.pathogen_id == pathogen.id
+    )
+    return await json_list(db, "samples", query)
+
+
+@router.post("/", response_model=SamplesResponse)
+@accepts(mebibytes=_SAMPLES_MIB)
+async def create_samples(
+    wanted: Samples[CreateSampleRequest],
+    db: Db,
+    access: OrgAccess,
+    pathogen: CurrentPathogen,
+    aws: AwsClients,
+    settings: AppSettings,
+) -> Response:
+    """Create samples with their sequences: all of them, or none.
+
+    Then their lineages are called, and their quality is judged, by jobs.
+    """
+    if not access.may(Action.CREATE_SAMPLE):
+        raise ApiError(403, "access denied")
+    publics, answer = await create(db, access, pathogen, wanted)
+    orders = [*lineage_qc_orders(access.group, pathogen, [*publics])]
+    if pathogen.slug == _PANGOLIN_PATHOGEN:
+        orders = [*pangolin_orders(access.group, [*publics.values()]), *orders]
+    await db.commit()
+    jobs = BackgroundTask(_examine, aws, settings, orders) if orders else None
+    return json_pieces(answer, jobs)
+
+
+@router.put("/", response_model=SamplesResponse, responses=documented(404))
+@accepts(mebibytes=_SAMPLES_MIB)
+async def update_samples(
+    wanted: UpdateSamplesRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> Response:
+    """Replace samples: all of them, or none.
+
+    What is left out of a sample does not stay: read it, change it, and put the whole back.
+    """
+    answer = await update(db, access, pathogen, wanted.samples)
+    await db.commit()
+    return json_pieces(answer)
+
+
+@router.delete("/", responses=documented(404))
+@accepts(mebibytes=NAMES_MIB)
+async def delete_samples(
+    unwanted: SampleBulkDeleteRequest, db: Db, access: OrgAccess, _: CurrentPathogen
+) -> SampleBulkDeleteResponse:
+    """Delete samples with all that was made of them: all of them, or none."""
+    await remove(db, access, unwanted.ids, "samples not found")
+    await db.commit()
+    return SampleBulkDeleteResponse(ids=unwanted.ids)
+
+
+@router.delete("/{sample_id:sample}", responses=documented(404))
+async def delete_sample(
+    sample_id: RowId, db: Db, access: OrgAccess, _: CurrentPathogen
+) -> SampleDeleteResponse:
+    """Delete a sample with all that was made of it."""
+    await remove(db, access, [sample_id], "sample not found")
+    await db.commit()
+    return SampleDeleteResponse(id=sample_id)
+
+
+@router.post("/validate_ids/")
+@accepts(mebibytes=NAMES_MIB)
+async def validate_ids(
+    given: ValidateIDsRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> ValidateIDsResponse:
+    """Return the names that match nothing.
+
+    Public and private identifiers of samples are known, and strains of public repositories, with
+    and without the prefix of the repository, and their accession numbers at GISAID.
+    """
+    missing = await unknown_names(db, access, pathogen, given.sample_ids)
+    return ValidateIDsResponse(missing_sample_ids=missing)
+
+
+@router.post("/submission_template", response_class=Response)
+@accepts(mebibytes=NAMES_MIB)
+async def fill_submission_template(
+    wanted: SubmissionTemplateRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
+) -> Response:
+    """The form of a public repository, with what is known here filled in; a file to download."""
+    form = await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
+    return Response(form.text, headers=attachment(form.filename, form.media_type))
+
+
+async def _examine(aws: Aws, settings: Settings, orders: Sequence[Order]) -> None:
+    """Start the jobs that analyze new samples; only log failures, since the samples are kept."""
+    for order in orders:
+        try:
+            await start_job(aws, settings, order)
+        except JobError as error:
+            _log.error("%s was not started for %s: %s", order.job, order.run, error)

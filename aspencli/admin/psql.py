@@ -1,0 +1,460 @@
+"""Start psql on the target's database, read-only by default, with the password kept hidden."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aspen.database import reading_role
+from aspen.database.driver import opener
+from aspen.database.errors import NotAllowedError
+from aspen.database.libpq import MISLEADING, clean_address, split_hosts, wanted_server
+from aspen.database.policy import (
+    READ_ONLY,
+    InvalidDatabaseUrlError,
+    SessionPolicy,
+    connection_arguments,
+    quoted,
+)
+from aspencli.errors import BadInputError, RefusedError, UnreachableError
+from aspencli.targets import Safety, Target
+
+_MARKS = 3  # attempts to get the same server process twice
+
+# The parameters of an address that libpq also reads from PG<NAME> (libpq, "Environment Variables").
+# Those without such a variable only tune the connection (e.g., keepalives_idle).
+_PARAMETERS = frozenset(
+    {
+        *("host", "hostaddr", "port", "service", "passfile", "client_encoding", "require_auth"),
+        *("sslmode", "sslnegotiation", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"),
+        *("sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"),
+        *("requirepeer", "gssencmode", "krbsrvname", "gsslib"),
+        *("target_session_attrs", "load_balance_hosts"),
+    }
+)
+
+
+_WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
+_SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
+
+
+@dataclass(frozen=True)
+class Address:
+    """The connection parameters and the session policy of a database.
+
+    Attributes:
+        parameters: The parameters by libpq keyword. They may include the password, so they are
+            left out of ``repr``.
+        policy: The policy for its sessions.
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+    policy: SessionPolicy
+
+    @property
+    def writable(self) -> bool:
+        """Return True if sessions may write."""
+        return self.policy.writable
+
+    @property
+    def libpq(self) -> dict[str, Any]:
+        """Return the libpq parameters of each connection, without access mode or limits."""
+        options = self.parameters.get("options", "")
+        return {
+            **connection_arguments(self.policy, options),
+            "hostaddr": "",
+            **{name: value for name, value in self.parameters.items() if name != "options"},
+        }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The facts gathered by connecting once before psql starts.
+
+    Attributes:
+        settings: The settings for psql's session.
+        pooled: True if there is a connection pooler in between.
+        keeps_session: True if psql keeps one server session from start to end.
+        can_write: True if the login role can write anything.
+        reader: The role that a read-only psql switches to, or None to keep the login role.
+    """
+
+    settings: Mapping[str, str]
+    pooled: bool = False
+    keeps_session: bool = True
+    can_write: bool = True
+    reader: str | None = None
+
+    @property
+    def is_read_only_by_convention(self) -> bool:
+        """Return True if SQL could turn a read-only psql session into a writing one."""
+        return self.can_write and self.reader is None
+
+
+def look(address: Address, *, as_reader: bool) -> Standing:
+    """Connect as psql will, and determine the settings for its session.
+
+    Args:
+        address: The database.
+        as_reader: True to look for a role that cannot write.
+
+    Raises:
+        psycopg2.Error: The connection failed.
+        NotAllowedError: A read-only session could write, or a writing one could not.
+    """
+    connection = _connect(address, connection_factory=opener(address.policy))
+    try:
+        settings = {
+            "search_path": address.policy.search_path,
+            **{
+                name: str(value)
+                for name, value in connection.defaults.stricter(address.policy).items()
+            },
+        }
+        if not address.writable:
+            settings[READ_ONLY] = "on"
+        elif address.policy.overrides.read_only:
+            settings[READ_ONLY] = "off"
+        rights = reading_role.rights(connection, address.policy.schema) if as_reader else None
+        standing = Standing(
+            settings,
+            connection.pooled,
+            can_write=rights is None or rights.can_write,
+            reader=rights.reader if rights and rights.can_write and not connection.pooled else None,
+        )
+    finally:
+        connection.close()
+    if standing.pooled:
+        return replace(standing, keeps_session=_keeps_session(address))
+    _verify(address, standing)
+    return standing
+
+
+def _connect(address: Address, **more: Any) -> Any:
+    import psycopg2
+
+    return psycopg2.connect(**{**address.libpq, **more})
+
+
+def _keeps_session(address: Address) -> bool:
+    """Return True if the pooler gives each client a session of its own.
+
+    Such a pooler resets a session before the next client gets it. So leave a mark in a session,
+    and see if it is gone when the same server process serves the next connection. When in doubt,
+    return False: a setting that leaked into other clients' sessions would do harm.
+    """
+    mark = f"aspencli.mark_{secrets.token_hex(4)}"
+    for _attempt in range(_MARKS):
+        marked = _ask_plainly(
+            address, f"SELECT pg_backend_pid(), set_config('{mark}', 'on', false)"
+        )
+        found = _ask_plainly(address, f"SELECT pg_backend_pid(), current_setting('{mark}', true)")
+        if found[0] == marked[0]:
+            if found[1] != "on":
+                return True
+            _ask_plainly(address, f"SELECT pg_backend_pid(), set_config('{mark}', '', false)")
+            return False
+    return False
+
+
+def _ask_plainly(address: Address, query: str) -> tuple[int, str | None]:
+    with closing(_connect(address)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            pid, value = cursor.fetchone()
+            return pid, value
+
+
+def _verify(address: Address, standing: Standing) -> None:
+    """Check that the settings psql passes in ``options`` take effect on the server.
+
+    Raises:
+        NotAllowedError: They do not.
+    """
+    if address.writable:
+        return
+    options = _options(address, standing)
+    with closing(_connect(address, options=options)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"SHOW {READ_ONLY}")
+            if cursor.fetchone()[0] != "on":
+                raise NotAllowedError(
+                    "psql's session could not be made read-only: something between here and the "
+                    "server dropped its settings. Nothing was run.",
+                    hint="Use our own console, which sets them for each transaction: "
+                    "aspencli db interact",
+                )
+
+
+def _options(address: Address, standing: Standing) -> str:
+    chosen = {**standing.settings, **({"role": standing.reader} if standing.reader else {})}
+    words = [f"-c {name}={_escaped(value)}" for name, value in chosen.items()]
+    return " ".join([*filter(None, [address.libpq["options"]]), *words])
+
+
+def _escaped(value: str) -> str:
+    return re.sub(r"([\\\s])", r"\\\1", value)
+
+
+def read_address(address: str) -> dict[str, str]:
+    """Parse an address into the libpq parameters that psql is started with.
+
+    (SQLAlchemy could parse it too, but takes longer to load than psql takes to start.)
+
+    Raises:
+        BadInputError: It is not a valid address.
+    """
+    from psycopg2 import ProgrammingError
+    from psycopg2.extensions import parse_dsn
+
+    try:
+        address = clean_address(address)
+        if not _SPELLING.match(address):
+            raise ValueError(address)
+        found = dict(parse_dsn(_SPELLING.sub("postgresql://", split_hosts(address), count=1)))
+    except InvalidDatabaseUrlError as error:
+        raise BadInputError(str(error), hint=_WHERE_TO_FIX) from None
+    except (ProgrammingError, ValueError):
+        # The parser's message could include the password.
+        raise BadInputError(
+            "not a database address; expected postgresql://user:password@host:port/name",
+            hint=_WHERE_TO_FIX,
+        ) from None
+    if wanted := found.get("target_session_attrs"):
+        found["target_session_attrs"] = wanted_server(wanted)
+    return found
+
+
+@dataclass(frozen=True)
+class PsqlCall:
+    """A psql command to run.
+
+    Attributes:
+        program: The executable.
+        arguments: Its argv, including the program's name; never a password.
+        environment: Its environment. It may include the password, so it is left out of
+            ``repr``.
+        startup: The script to run instead of the user's startup file, or None to use that file.
+    """
+
+    program: Path
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    startup: str | None = None
+
+
+def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | None = None) -> Path:
+    """Return the system's psql, falling back to the bundled one for the local target.
+
+    The bundled psql is built without TLS, so it must not connect to a server over a network.
+
+    Args:
+        target: The target whose database it connects to.
+        bundled: Returns the psql of the local PostgreSQL, or None if that is not installed.
+        path: The search path, in the format of ``PATH``; None for the environment's.
+
+    Raises:
+        UnreachableError: There is no usable psql.
+    """
+    found = shutil.which("psql", path=path)
+    if found:
+        return Path(found)
+    local = bundled() if target.safety is Safety.LOCAL else None
+    if local:
+        return local
+    raise UnreachableError(
+        f"there is no psql on PATH to reach {target.label} with; the one that comes with the local "
+        "PostgreSQL has no TLS, and serves the local target only",
+        hint="Install PostgreSQL's client (postgresql-client, or libpq of Homebrew), "
+        "or use our own console: aspencli db interact",
+    )
+
+
+def psql_call(
+    program: Path,
+    address: Address,
+    target: Target,
+    arguments: Sequence[str] = (),
+    *,
+    standing: Standing,
+    script: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> PsqlCall:
+    """Build the command that starts psql with the session's limits and access mode.
+
+    The password is passed in ``PGPASSWORD``: only this user and root can read a process's
+    environment, while any user can read its arguments. A temporary password file would be left
+    behind, because psql replaces this process.
+
+    Args:
+        program: The psql to run.
+        address: The database, and whether its sessions may write.
+        target: The target whose database it is.
+        arguments: The user's own psql arguments; they come last and take precedence.
+        standing: The facts gathered about its session.
+        script: True if psql runs unattended. It then stops at the first error with exit code 3
+            instead of continuing and returning 0.
+        environ: The environment to inherit.
+    """
+    stop = ["-v", "ON_ERROR_STOP=1"] if script else []
+    inherited = {name: value for name, value in environ.items() if name not in MISLEADING}
+    return PsqlCall(
+        program,
+        # argv[0] is the full path: a psql outside PATH locates its files by it.
+        (str(program), *stop, *_prompts(address, target), *arguments),
+        {**inherited, **dict(_connection(address, standing))},
+        None if not standing.pooled else startup_script(standing, environ),
+    )
+
+
+def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the startup script for psql behind a pooler, which ignores ``options``.
+
+    If transactions may run in different sessions, it sets nothing, since that would leak into
+    other clients' sessions. The user's own startup file comes last.
+    """
+    lines = []
+    if standing.keeps_session:
+        sets = ", ".join(
+            f"set_config('{name}', {quoted(value)}, false)"
+            for name, value in standing.settings.items()
+        )
+        lines.append(f"SELECT {sets} \\gset aspencli_")
+    own = Path(environ.get("PSQLRC") or "~/.psqlrc").expanduser()
+    if own.is_file():
+        lines.append(f"\\i {quoted(str(own))}")
+    return "\n".join([*lines, ""])
+
+
+def _connection(address: Address, standing: Standing) -> Iterator[tuple[str, str]]:
+    given = address.parameters
+    yield "PGDATABASE", given.get("dbname", "")
+    for name, variable in (("user", "PGUSER"), ("password", "PGPASSWORD")):
+        if given.get(name):
+            yield variable, given[name]
+    session = address.libpq
+    options = session["options"] if standing.pooled else _options(address, standing)
+    if options:
+        yield "PGOPTIONS", options
+    yield "PGAPPNAME", session["application_name"]
+    yield "PGCONNECT_TIMEOUT", str(session["connect_timeout"])
+    for name in sorted(given.keys() & _PARAMETERS):
+        yield "PG" + name.upper().replace("_", ""), given[name]
+
+
+def _prompts(address: Address, target: Target) -> list[str]:
+    """Return psql's prompt arguments: none for the local target, else a prompt naming the target.
+
+    A ``PROMPT1`` in the user's psqlrc is read later and takes precedence.
+    """
+    if target.safety is Safety.LOCAL:
+        return []
+    lead = target.title + (" (writing)" if address.writable else "")
+    return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]
+
+
+# psql's own options (psql --help); getopt also accepts them abbreviated.
+_SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz?01"
+_LONG = [
+    *("echo-all", "no-align", "echo-errors", "command=", "dbname=", "echo-queries", "echo-hidden"),
+    *("file=", "field-separator=", "field-separator-zero", "host=", "html", "list", "log-file="),
+    *("no-readline", "single-transaction", "output=", "port=", "pset=", "quiet"),
+    *("record-separator=", "record-separator-zero", "single-step", "single-line", "tuples-only"),
+    *("table-attr=", "username=", "set=", "variable=", "version", "no-password", "password"),
+    *("expanded", "no-psqlrc", "help=", "csv"),
+]
+_ELSEWHERE = frozenset({"-d", "--dbname", "-h", "--host", "-p", "--port", "-U", "--username"})
+# SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
+# up with SET ROLE NONE, and a function may run text that is not visible here.
+_LEAVING = re.compile(
+    r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
+        |execute|do|call|transaction_read_only|default_transaction_read_only
+        |query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table
+        |dblink\w*)\b
+      | u&
+      | (?<![:\w]):[\w'"{]                       # a variable of psql's
+      | \\(?!d|l\b|l\+|x\b|q\b|pset\b|timing\b|echo\b|sf\b|sv\b|z\b|copy\b|[.;?h])
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The user's own psql arguments, parsed as psql parses them.
+
+    Attributes:
+        commands: The values of ``-c``.
+        files: The values of ``-f``; ``-`` is standard input.
+        elsewhere: The options that would make it connect to another database.
+        skips_startup: True if it reads no startup file.
+    """
+
+    commands: tuple[str, ...]
+    files: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    skips_startup: bool
+
+    @property
+    def reads_stdin(self) -> bool:
+        """Return True if it runs commands from standard input."""
+        return not (self.commands or self.files) or "-" in self.files
+
+
+def read_words(arguments: Sequence[str]) -> Words:
+    """Parse psql's arguments.
+
+    Raises:
+        BadInputError: psql would reject them.
+    """
+    try:
+        options, rest = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
+    except getopt.GetoptError as error:
+        raise BadInputError(f"psql does not take these arguments: {error}") from error
+    return Words(
+        tuple(value for name, value in options if name in {"-c", "--command"}),
+        tuple(value for name, value in options if name in {"-f", "--file"}),
+        (*(name for name, _ in options if name in _ELSEWHERE), *rest),
+        any(name in {"-X", "--no-psqlrc"} for name, _ in options),
+    )
+
+
+def could_leave(texts: Sequence[str]) -> str | None:
+    """Return the first SQL that could end its session's role or access mode, or None."""
+    for text in texts:
+        if found := _LEAVING.search(text):
+            return found[0].strip()
+    return None
+
+
+def require_kept_session(standing: Standing, words: Words, *, writable: bool) -> None:
+    """Check that a pooler cannot drop psql's read-only mode.
+
+    Raises:
+        RefusedError: It does, or might.
+    """
+    if not standing.pooled or writable or not standing.can_write:
+        return
+    if not standing.keeps_session:
+        raise RefusedError(
+            "psql cannot be made read-only here: a pooler in front of the database may run each "
+            "transaction in another session of the server. Nothing was run.",
+            hint="Use our own console, which sets each transaction up (aspencli db interact), "
+            "or connect to the database directly.",
+        )
+    if words.skips_startup:
+        raise RefusedError(
+            "Behind a pooler psql is made read-only by its startup file, which -X "
+            "(--no-psqlrc) skips. Nothing was run.",
+            hint="Leave -X out.",
+        )

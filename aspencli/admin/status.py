@@ -1,0 +1,241 @@
+"""The state of a database at a glance, with the recommended next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from aspen.database.engine import Database, ReadSession
+from aspencli.admin.activity import Activity, Replication, activity, replication
+from aspencli.admin.schema import SchemaState, visible_schema_state
+from aspencli.text import sql_name
+
+TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
+"""The tables whose rows are counted."""
+# Counting reads the whole table; below this size it takes less than a tenth of a second.
+_EXACT_BYTES = 64 * 1024 * 1024
+_LONG_TRANSACTION_S = 300.0
+# A table locked by a migration must not block the status command.
+_LOCK_MS = 500
+_STATEMENT_MS = 10_000
+# lock_not_available, query_canceled, insufficient_privilege
+_GAVE_UP = frozenset({"55P03", "57014", "42501"})
+
+
+@dataclass(frozen=True)
+class Count:
+    """The number of rows in a table, estimated from planner statistics if the table is large."""
+
+    rows: int
+    estimated: bool = False
+
+    def __str__(self) -> str:
+        return f"about {self.rows:,}" if self.estimated else f"{self.rows:,}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The most important finding, and the next step.
+
+    Attributes:
+        word: ``ready``, ``empty``, ``behind``, ``unknown``, ``read-only``, ``blocked`` or ``busy``.
+        message: A description of the finding.
+        step: The next step, or None if nothing is needed.
+    """
+
+    word: str
+    message: str
+    step: str | None = None
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A session's time limit, in milliseconds; 0 for none.
+
+    Attributes:
+        server: The limit set by the server, the database, or the role.
+        ours: The limit that this program requests.
+        used: The shorter of the two, unless overridden.
+    """
+
+    server: int
+    ours: int
+    used: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a database.
+
+    Attributes:
+        version: The server's version, such as ``15.4``.
+        host: The server's host, or its socket folder if it is on this machine.
+        port: Its port; None for the default.
+        database: The database's name.
+        user: The role we are connected as.
+        size: Bytes on the server's disk.
+        schema: Its current revision and the newest one.
+        counts: The row counts of the main tables, by name. Omits tables that are missing, and
+            tables never analyzed that are locked or not readable by this user.
+        activity: The current sessions and locks.
+        replication: The replication state: standby or primary.
+        read_only: True if the server rejects writes, as a standby or because of its settings.
+        pooler: True if there is a connection pooler in between.
+        limits: The time limits of a session, by setting name.
+    """
+
+    version: str
+    host: str
+    port: int | None
+    database: str
+    user: str
+    size: int
+    schema: SchemaState
+    counts: dict[str, Count]
+    activity: Activity
+    replication: Replication
+    read_only: bool
+    pooler: bool
+    limits: dict[str, TimeLimit]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the most important finding."""
+        return _schema_verdict(self.schema) or _server_verdict(self) or _ready(self)
+
+
+def status(database: Database) -> Status:
+    """Query the complete status in read-only sessions."""
+    patient = database.with_limits(lock_ms=_LOCK_MS, statement_ms=_STATEMENT_MS)
+    try:
+        schema = visible_schema_state(patient)
+        with patient.reading() as session:
+            return _status(session, database, schema)
+    finally:
+        patient.dispose()
+
+
+def _status(session: ReadSession, database: Database, schema: SchemaState) -> Status:
+    standing = replication(session)
+    host, port = _place(session, database)
+    driver: Any = session.connection().connection.driver_connection
+    used, ours = driver.defaults.stricter(database.policy), database.policy.timeouts()
+    return Status(
+        version=_scalar(session, "SHOW server_version").split(" ")[0],
+        host=host,
+        port=port,
+        database=_scalar(session, "SELECT current_database()"),
+        user=_scalar(session, "SELECT current_user"),
+        size=_scalar(session, "SELECT pg_database_size(current_database())"),
+        schema=schema,
+        counts=_counts(session, database.schema),
+        activity=activity(session),
+        replication=standing,
+        read_only=standing.standby or driver.defaults.read_only,
+        pooler=driver.pooled,
+        limits={
+            name: TimeLimit(value, ours[name], used[name])
+            for name, value in driver.defaults.timeouts.items()
+        },
+    )
+
+
+def _scalar(session: ReadSession, query: str) -> Any:
+    return session.scalar(sa.text(query))
+
+
+def _place(session: ReadSession, database: Database) -> tuple[str, int | None]:
+    """Return the host and port of the session, which may be one of several in the address."""
+    driver: Any = session.connection().connection.driver_connection
+    url = database.url
+    port = driver.info.port if "port" in url.query else url.port
+    return driver.info.host or "local socket", port
+
+
+def _counts(session: ReadSession, schema: str) -> dict[str, Count]:
+    # Use the statistics instead of the file sizes, because reading a file's size locks the table.
+    found = session.execute(
+        sa.text(
+            "SELECT relname, reltuples, relpages::bigint * current_setting('block_size')::int"
+            " FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            " WHERE nspname = :schema AND relname = ANY(:tables) AND relkind IN ('r', 'p')"
+        ),
+        {"schema": schema, "tables": list(TABLES)},
+    )
+    known = {name: (tuples, size) for name, tuples, size in found}
+    counts = {
+        name: _count(session, sa.table(name, schema=schema), *known[name])
+        for name in TABLES
+        if name in known
+    }
+    return {name: count for name, count in counts.items() if count is not None}
+
+
+def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int) -> Count | None:
+    estimate = None if tuples < 0 else Count(int(tuples), estimated=True)  # -1: never analyzed
+    if estimate and size > _EXACT_BYTES:
+        return estimate
+    try:
+        with session.begin_nested():
+            return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) in _GAVE_UP:
+            return estimate
+        raise
+
+
+def _schema_verdict(schema: SchemaState) -> Verdict | None:
+    if schema.hidden:
+        return None
+    if schema.revision is None:
+        return Verdict("empty", "the database has no schema yet", "aspencli db setup")
+    if schema.older is not None:
+        found = f"its revision {schema.revision} is older than any that aspencli can migrate from"
+        return Verdict("behind", found, schema.older)
+    if schema.behind is None:
+        return Verdict(
+            "unknown",
+            f"its revision {schema.revision} is none that this version of aspencli knows",
+            "Use the version of aspencli that migrated it, or a newer one.",
+        )
+    if schema.behind:
+        return Verdict(
+            "behind", f"the schema is {schema.behind} revision(s) behind", "aspencli db upgrade"
+        )
+    return None
+
+
+def _server_verdict(status: Status) -> Verdict | None:
+    seen = status.activity
+    if seen.waiting:
+        pids = ", ".join(map(str, seen.blockers))
+        return Verdict(
+            "blocked",
+            f"{seen.waiting} session(s) wait for a lock that process {pids} holds",
+            "See who waits for whom: aspencli db locks",
+        )
+    if status.read_only:
+        step = "Ask whoever runs it why"
+        if not status.replication.standby:
+            step += ", or override it for one run: --override-read-only"
+        return Verdict("read-only", "the server refuses every write", f"{step}.")
+    if seen.longest_s is not None and seen.longest_s > _LONG_TRANSACTION_S:
+        return Verdict(
+            "busy",
+            f"a transaction has been open for {seen.longest_s:.0f} s ({seen.longest})",
+            "Have it committed or rolled back: it holds locks, and hinders a migration.",
+        )
+    return None
+
+
+def _ready(status: Status) -> Verdict:
+    if status.schema.hidden:
+        return Verdict(
+            "unknown",
+            f"the schema's revision cannot be read: {status.schema.hidden}",
+            f"Ask for: GRANT SELECT ON public.alembic_version TO {sql_name(status.user)}",
+        )
+    return Verdict("ready", "ready: the schema is up to date", "aspencli db interact")

@@ -1,0 +1,382 @@
+"""The identity provider of a target (OpenID Connect, RFC 8628, RFC 7009).
+
+OpenID Connect Discovery, and requests to the endpoints of an identity provider.
+
+The identity provider of a service, found through the service itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from aspencli.auth.models import DeviceCode, NotYet, Place, SignIn
+from aspencli.auth.tokens import sign_in_of, verify
+from aspencli.errors import BadInputError, CredentialsError, UnreachableError
+from aspencli.remote.debug_log import WireLog
+from aspencli.remote.errors import skew_words
+from aspencli.remote.http import Answer, Caller, Http, Request
+from aspencli.remote.retry import Deadline, Patience, SetbackError, retry_after
+from aspencli.remote.urls import origin_of
+
+PATIENCE = Patience(connect=10, read=15, total=40)
+_NO_SUCCESS = 300
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A provider's JSON response, whatever its status.
+
+    Attributes:
+        status: The HTTP status.
+        body: The JSON object; empty if there is none.
+        wait: The number of seconds that the provider asks to wait, or None.
+        seconds_ahead: How far its clock is ahead of this machine's; None if not known.
+    """
+
+    status: int
+    body: Mapping[str, Any]
+    wait: float | None
+    seconds_ahead: float | None
+
+    @property
+    def error(self) -> str:
+        """Return the error code; empty if there was no error."""
+        return self._text("error")
+
+    @property
+    def description(self) -> str:
+        """Return the error description."""
+        return self._text("error_description")
+
+    def _text(self, key: str) -> str:
+        said = self.body.get(key, "")
+        return said if isinstance(said, str) else ""
+
+
+class Discovery:
+    """A provider's discovery document, and requests to the endpoints in it.
+
+    Args:
+        issuer: The provider's address, without a trailing slash.
+        name: The display name of the provider.
+        log: The log of requests.
+        tell: Called with a message for each noticeable wait.
+    """
+
+    def __init__(self, issuer: str, name: str, log: WireLog, tell: Callable[[str], None]):
+        self._base = issuer
+        self._name = name
+        self._log = log
+        self._tell = tell
+        self._callers: dict[str, Caller] = {}
+        self._exits = ExitStack()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._exits.close()
+
+    @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """Return the discovery document, which must name the expected issuer.
+
+        Raises:
+            CredentialsError: It names another issuer.
+            UnreachableError: The provider does not respond, or with something else.
+        """
+        found = self._json(f"{self._base}/.well-known/openid-configuration")
+        issuer = found.get("issuer")
+        if not isinstance(issuer, str) or issuer.rstrip("/") != self._base:
+            raise CredentialsError(
+                f"{self._base} says that it is somebody else: {issuer!r}",
+                hint="auth_url of the target has to be the issuer: aspencli config show",
+            )
+        return found
+
+    def keys(self) -> Mapping[str, Any]:
+        """Return the provider's current keys (JWKS)."""
+        return self._json(self._endpoint("jwks_uri"))
+
+    def post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
+        """Send a form, retrying if the provider is busy or its response is lost."""
+        caller, request = self._form(endpoint, form)
+        return caller.call(lambda: request, _read, PATIENCE, safe=True)
+
+    def post_once(self, endpoint: str, form: Mapping[str, str]) -> Reply:
+        """Send a form once.
+
+        Raises:
+            SetbackError: There was no response.
+        """
+        caller, request = self._form(endpoint, form)
+        with caller.http.open(request, Deadline(PATIENCE.total), PATIENCE) as answer:
+            return _read(answer)
+
+    def _endpoint(self, name: str) -> str:
+        address = self.document.get(name)
+        if not isinstance(address, str):
+            what = name.removesuffix("_endpoint").replace("_", " ")
+            raise CredentialsError(
+                f"{self._name} offers no {what}",
+                hint="Is auth_url right? See: aspencli config show. Else set ASPEN_TOKEN.",
+            )
+        if not origin_of(address, f"the {name} of {self._name}").is_private:
+            raise CredentialsError(
+                f"{self._name} would have secrets sent without encryption, to {address}",
+                hint="Nothing was sent. Tell those who run it.",
+            )
+        return address
+
+    def _json(self, address: str) -> Mapping[str, Any]:
+        caller, path = self._caller(address)
+        request = Request("GET", path)
+        reply = caller.call(lambda: request, _read, PATIENCE)
+        if not reply.body or reply.status >= _NO_SUCCESS:
+            raise UnreachableError(
+                f"{address} is no document of an identity provider (status {reply.status})",
+                hint="Check auth_url: aspencli config show",
+            )
+        return reply.body
+
+    def _form(self, endpoint: str, form: Mapping[str, str]) -> tuple[Caller, Request]:
+        caller, path = self._caller(self._endpoint(endpoint))
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        return caller, Request("POST", path, headers=kind, body=urlencode(form).encode())
+
+    def _caller(self, address: str) -> tuple[Caller, str]:
+        """Return the caller for the server of an address, and the path on it."""
+        origin = str(origin_of(address, f"the address of {self._name}"))
+        if origin not in self._callers:
+            http = Http(origin, self._name, log=self._log)
+            self._exits.callback(http.close)
+            hint = "Check your network, and auth_url: aspencli config show"
+            self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
+        parts = urlsplit(address)
+        path = parts.path or "/"
+        return self._callers[origin], f"{path}?{parts.query}" if parts.query else path
+
+
+def _read(answer: Answer) -> Reply:
+    try:
+        body = json.loads(answer.read())
+    except ValueError:
+        body = {}
+    return Reply(
+        answer.status,
+        body if isinstance(body, dict) else {},
+        retry_after(answer.headers),
+        answer.seconds_ahead,
+    )
+
+
+_SCOPE = "openid profile email offline_access"
+_DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+_INTERVAL_S, _VALID_S = 5.0, 900.0  # RFC 8628, 3.2, sets the default interval
+_TOO_MANY, _SERVER_ERRORS = 429, 500
+
+
+class Provider:
+    """The identity provider of a target.
+
+    Args:
+        place: The target's issuer and client.
+        log: The log of requests.
+        tell: Called with a message for each noticeable wait.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        log: WireLog | None = None,
+        tell: Callable[[str], None] = lambda _words: None,
+    ):
+        self.name = f"the identity provider of {place.target}"
+        self._place = place
+        self._discovery = Discovery(place.issuer, self.name, log or WireLog(), tell)
+        self._seconds_ahead: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._discovery.close()
+
+    @property
+    def skew(self) -> str | None:
+        """Return a message if this machine's clock and the provider's disagree, or None."""
+        return skew_words(self._seconds_ahead, self.name)
+
+    def begin(self) -> DeviceCode:
+        """Request a code for signing in on another device.
+
+        Raises:
+            CredentialsError: The provider refuses this client.
+            UnreachableError: The provider does not respond.
+        """
+        form = {"client_id": self._place.client_id, "scope": _SCOPE}
+        if self._place.audience:
+            form["audience"] = self._place.audience
+        reply = self._discovery.post("device_authorization_endpoint", form)
+        if "device_code" not in reply.body:
+            raise self.refusal(reply.error, reply.description or f"status {reply.status}")
+        return self._device_code(reply.body)
+
+    def poll(self, code: DeviceCode) -> SignIn | NotYet:
+        """Ask once whether the sign-in was approved.
+
+        Errors are recognized by the JSON, not by the status, which can be 200, 400, or 403.
+
+        Raises:
+            CredentialsError: It was approved, but the token is invalid.
+        """
+        form = {
+            "grant_type": _DEVICE_GRANT,
+            "device_code": code.device_code,
+            "client_id": self._place.client_id,
+        }
+        try:
+            reply = self._discovery.post_once("token_endpoint", form)
+        except SetbackError as error:
+            return NotYet("", error.reason, passing=True)
+        return self._result(reply)
+
+    def refresh(self, before: SignIn) -> SignIn | NotYet:
+        """Exchange a refresh token for a new sign-in, which replaces the old one.
+
+        Raises:
+            CredentialsError: The new token is invalid.
+            UnreachableError: The provider does not respond.
+        """
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": before.refresh_token or "",
+            "client_id": self._place.client_id,
+        }
+        found = self._result(self._discovery.post("token_endpoint", form), before.refresh_token)
+        if isinstance(found, SignIn) and found.subject != before.subject:
+            raise CredentialsError(
+                f"{self.name} renewed the sign-in of {before.who} for somebody else",
+                hint="It was not used. Sign out, and in again.",
+            )
+        return found
+
+    def revoke(self, refresh_token: str) -> bool:
+        """Revoke a refresh token; return False if the provider does not support that.
+
+        Raises:
+            CredentialsError: The provider refuses.
+            UnreachableError: The provider does not respond.
+        """
+        if "revocation_endpoint" not in self._discovery.document:
+            return False
+        form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+        form["client_id"] = self._place.client_id
+        reply = self._discovery.post("revocation_endpoint", form)
+        if reply.error:
+            raise self.refusal(reply.error, reply.description)
+        return True
+
+    def refusal(self, error: str, description: str) -> CredentialsError:
+        """Return the error for a refusal in any step except polling for approval."""
+        words = ": ".join(part for part in (error, description) if part)
+        if error in {"unauthorized_client", "invalid_client", "invalid_request", "invalid_scope"}:
+            hint = (
+                f"Its administrators must let the client {self._place.client_id} use the grants "
+                "Device Code and Refresh Token; or auth_client_id is another: aspencli config show"
+            )
+        else:
+            hint = "Try again; if it stays so, tell those who run the provider."
+        return CredentialsError(f"{self.name} refuses: {words}", hint=hint)
+
+    def _result(self, reply: Reply, refresh_token: str | None = None) -> SignIn | NotYet:
+        self._seconds_ahead = reply.seconds_ahead
+        overloaded = reply.status == _TOO_MANY or reply.status >= _SERVER_ERRORS
+        if reply.error or overloaded:
+            error = reply.error or f"status {reply.status}"
+            return NotYet(error, reply.description, passing=overloaded, wait=reply.wait)
+        token = reply.body.get("id_token")
+        if not isinstance(token, str):
+            raise CredentialsError(
+                f"{self.name} granted no id_token (status {reply.status})",
+                hint="Its administrators must allow the scope openid for this client.",
+            )
+        claims = verify(
+            token,
+            self._discovery.keys(),
+            issuer=str(self._discovery.document["issuer"]),
+            client_id=self._place.client_id,
+            name=self.name,
+            now=time.time(),
+            seconds_ahead=reply.seconds_ahead,
+        )
+        # Without rotation, the refresh token stays the same.
+        return sign_in_of(token, claims, reply.body.get("refresh_token", refresh_token))
+
+    def _device_code(self, body: Mapping[str, Any]) -> DeviceCode:
+        page = str(body.get("verification_uri", body.get("verification_url", "")))
+        whole = body.get("verification_uri_complete")
+        for link in (page, whole):
+            if link is not None and not _can_be_opened(str(link)):
+                raise CredentialsError(
+                    f"{self.name} names no web page to sign in at",
+                    hint="Check auth_url: aspencli config show",
+                )
+        return DeviceCode(
+            device_code=str(body["device_code"]),
+            user_code=str(body.get("user_code", "")),
+            page=page,
+            page_with_code=None if whole is None else str(whole),
+            seconds=_number(body.get("expires_in"), _VALID_S),
+            interval=_number(body.get("interval"), _INTERVAL_S),
+        )
+
+
+def _number(value: Any, default: float) -> float:
+    right = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return float(value) if right else default
+
+
+def _can_be_opened(link: str) -> bool:
+    try:
+        return origin_of(link, "the page").is_private
+    except BadInputError:
+        return False
+
+
+_LOGIN = Request("GET", "/v2/auth/login")
+_AUTHORIZE = "/authorize"
+_PATIENCE = Patience(read=20, total=40)
+
+
+def where_to_sign_in(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
+    """Return the issuer and client that the service sends browsers to, or None if not known.
+
+    This needs no sign-in: the service's login page redirects to its provider.
+
+    Args:
+        caller: Sends requests to the service.
+        cookie: The Cookie header for a proxy in front of it.
+    """
+    request = _LOGIN.having({"cookie": cookie}) if cookie else _LOGIN
+
+    def read(answer: Answer) -> tuple[str, str] | None:
+        address = urlsplit(answer.headers.get("location", ""))
+        client = parse_qs(address.query).get("client_id")
+        if not client or not address.netloc or not address.path.endswith(_AUTHORIZE):
+            return None
+        path = address.path.removesuffix(_AUTHORIZE)
+        return f"{address.scheme}://{address.netloc}{path}", client[0]
+
+    return caller.call(lambda: request, read, _PATIENCE)

@@ -1,0 +1,225 @@
+"""The sign-in of one command: its current token, token renewal, and signing in if needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from aspencli.auth.models import NotYet, Place, SignIn
+from aspencli.errors import CredentialsError, UnreachableError
+from aspencli.signals import Shield
+
+_WORTHLESS = "invalid_grant"  # The refresh token was revoked, already used, or has expired.
+_FRESH_S = 60  # A token younger than this was not rejected for its age.
+TOKEN_VARIABLE = "ASPEN_TOKEN"  # noqa: S105 - the name of a secret is not a secret
+
+
+class SignInStore(Protocol):
+    """The storage of a target's sign-in."""
+
+    def load(self) -> SignIn | None:
+        """Return the stored sign-in, if any."""
+
+    def save(self, sign_in: SignIn) -> None:
+        """Store a sign-in."""
+
+    def drop_refresh_token(self, sign_in: SignIn) -> None:
+        """Store the sign-in without its refresh token."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a lock that keeps other processes from renewing the sign-in."""
+
+    def old_tools(self) -> SignIn | None:
+        """Return the sign-in left behind by the old tool, if any."""
+
+
+class Renewer(Protocol):
+    """The identity provider operations that a session needs."""
+
+    def refresh(self, before: SignIn) -> SignIn | NotYet:
+        """Exchange a refresh token for a new sign-in."""
+
+    def refusal(self, error: str, description: str) -> CredentialsError:
+        """Return the error for a request that the provider refused."""
+
+
+class Session:
+    """The sign-in used for the requests of one command.
+
+    Args:
+        place: The target and its identity provider.
+        store: The storage of the sign-in.
+        provider: Opens the identity provider.
+        sign_in: Signs in interactively, given the reason; None if not interactive.
+        given: The sign-in from ``ASPEN_TOKEN``; None if unset.
+        use_old: True if the old tool's sign-in may be used.
+        command: The command to suggest for signing in.
+
+    Attributes:
+        is_new: True if the user signed in during this command.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        store: SignInStore,
+        provider: Callable[[], Renewer],
+        *,
+        sign_in: Callable[[str], SignIn] | None = None,
+        given: SignIn | None = None,
+        use_old: bool = True,
+        command: str = "aspencli auth login",
+        now: Callable[[], float] = time.time,
+    ):
+        self.is_new = False
+        self._place = place
+        self._store = store
+        self._provider = provider
+        self._sign_in = sign_in
+        self._given = given
+        self._use_old = use_old
+        self._command = command
+        self._now = now
+        self._held: SignIn | None = None
+        self._revoked = False
+
+    def token(self) -> str:
+        """Return the token to send.
+
+        Raises:
+            CredentialsError: The user is not signed in, and the session is not interactive.
+            UnreachableError: The token must be renewed, and the provider does not respond.
+        """
+        return self.current().id_token
+
+    def current(self) -> SignIn:
+        """Return the sign-in to use now; see `token`."""
+        if self._held is None or not self._held.lasts(self._now()):
+            self._held = self.found() or self._anew()
+        return self._held
+
+    def found(self, *, old: bool = True) -> SignIn | None:
+        """Return a valid sign-in without asking the user, renewed if needed; None if there is none.
+
+        Args:
+            old: True to also accept the old tool's sign-in.
+
+        Raises:
+            CredentialsError: ``ASPEN_TOKEN`` has expired.
+            UnreachableError: The token must be renewed, and the provider does not respond.
+        """
+        if self._given is not None:
+            return self._still_given(self._given)
+        stored = self._store.load()
+        if stored is not None and stored.lasts(self._now()):
+            return stored
+        if stored is not None and stored.refresh_token:
+            renewed = self._renewed()
+            if renewed is not None:
+                return renewed
+        may_be_old = old and self._use_old and stored is None
+        left = self._store.old_tools() if may_be_old else None
+        return left if left is not None and left.lasts(self._now()) else None
+
+    def renew(self, refused: str) -> str | None:
+        """Return a new token to replace one that the API rejected, or None if there is none.
+
+        It is renewed with the refresh token, or else by signing in again if interactive.
+        """
+        if self._given is not None:
+            return None
+        stored = self._store.load()
+        current = stored or self._held  # The latter is the old tool's sign-in.
+        young = current is not None and self._now() - current.issued_at < _FRESH_S
+        if current is not None and young and current.id_token == refused:
+            return None
+        found = self._renewed(refused)
+        if found is None and self._sign_in is not None:
+            self.is_new = True
+            found = self._sign_in(f"the API does not accept the sign-in to {self._place.target}")
+        if found is not None:
+            self._held = found
+        return found.id_token if found else None
+
+    def use(self, sign_in: SignIn) -> None:
+        """Use a sign-in that was just made."""
+        self._held, self.is_new = sign_in, True
+
+    def advice(self) -> str:
+        """Return what to do when the API rejects the token."""
+        if self._given is not None:
+            return f"It came from {TOKEN_VARIABLE}: give a new one, or unset it and sign in."
+        who = f"{self._held.who} ({self._held.subject})" if self._held else "whoever is signed in"
+        return (
+            f"The identity provider knows {who}; the API may not: it wants a user with that id. "
+            f"See: aspencli users list. Or sign in as somebody else: {self._command} --force"
+        )
+
+    def _renewed(self, refused: str | None = None) -> SignIn | None:
+        """Return a valid sign-in whose token differs from the rejected one, or None.
+
+        The first process to get the lock renews it for all: a refresh token works only once.
+        """
+        with self._store.lock(), Shield() as shield:
+            stored = self._store.load()
+            if stored is None or not stored.refresh_token:
+                return None
+            if stored.id_token != refused and stored.lasts(self._now()):
+                return stored
+            shield.raise_shield()  # An interrupt before the save would lose the token.
+            found = self._provider().refresh(stored)
+            if isinstance(found, SignIn):
+                self._store.save(found)
+            elif found.error == _WORTHLESS:
+                self._store.drop_refresh_token(stored)
+            shield.check()
+        if isinstance(found, SignIn):
+            return found
+        self._note(found)
+        return None
+
+    def _note(self, found: NotYet) -> None:
+        """Handle a failed renewal.
+
+        Raises:
+            UnreachableError: The failure is temporary.
+            CredentialsError: The provider refused for a reason other than an invalid refresh token.
+        """
+        if found.passing:
+            raise UnreachableError(
+                f"the sign-in to {self._place.target} could not be renewed: the identity provider "
+                f"has trouble ({found.error})",
+                hint="Try again in a few minutes.",
+            )
+        if found.error != _WORTHLESS:
+            raise self._provider().refusal(found.error, found.description)
+        self._revoked = True
+
+    def _still_given(self, given: SignIn) -> SignIn:
+        if given.lasts(self._now()):
+            return given
+        raise CredentialsError(
+            f"the token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}",
+            hint=f"Give a new one, or unset {TOKEN_VARIABLE} and sign in: {self._command}",
+        )
+
+    def _anew(self) -> SignIn:
+        stored, target = self._store.load(), self._place.target
+        if stored is None:
+            reason = f"nobody is signed in to {target}"
+        elif self._revoked:
+            reason = f"the sign-in to {target} was revoked, or has lapsed"
+        else:
+            reason = f"the sign-in to {target} ended {_moment(stored.expires_at)}"
+        if self._sign_in is None:
+            raise CredentialsError(
+                reason, hint=f"Sign in: {self._command} (for a machine: {TOKEN_VARIABLE})"
+            )
+        return self._sign_in(reason)
+
+
+def _moment(seconds: float) -> str:
+    return f"at {datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

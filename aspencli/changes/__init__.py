@@ -1,0 +1,1 @@
+"""What every write shares: plans, reports, journals, undo files, and reconciliation."""

@@ -1,0 +1,373 @@
+"""Streaming reader for files that change any columns; every bad line is reported.
+
+The layout of a file of changes: its key column, and the columns that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from aspen.database.bulk.rows import KEEP, Cell, Request
+from aspen.database.bulk.spec import Column, Spec
+from aspen.database.bulk.spec import Table as Stored
+from aspencli.changes.cells import Field, PassOn, SoughtKey, fitted
+from aspencli.errors import BadInputError
+from aspencli.tabular.damage import error_in, missing_in
+from aspencli.tabular.dates import DayFormat, FutureDays
+from aspencli.tabular.decode import Fault
+from aspencli.tabular.headers import find, note_further
+from aspencli.tabular.table import Table
+from aspencli.tabular.xlsx.cells import Unusable
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The columns that a kind of file of changes may have.
+
+    Attributes:
+        table: The table to change.
+        keys: The possible keys, by header. The first one in the file is used, but the operator has
+            to choose if ``id`` is one of several.
+        fields: The fields that may change, by header.
+        renaming: Headers that change the key under another header.
+        creates: All columns of the table, if missing rows are created.
+        within: The header and field that scope the values stored in other tables, such as the
+            group; a row may then span several lines.
+    """
+
+    table: Stored
+    keys: Mapping[str, Field]
+    fields: Mapping[str, Field]
+    renaming: Mapping[str, str]
+    creates: tuple[Column, ...] = ()
+    within: tuple[str, Field] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The roles of the columns in a file.
+
+    Attributes:
+        kind: The kind of file.
+        key: The header of the key column.
+        places: The positions of the used columns, by header.
+        headers: The headers of the columns that change.
+        within: The header of the column that scopes some of the values, if there is one.
+    """
+
+    kind: Kind
+    key: str
+    places: Mapping[str, int]
+    headers: tuple[str, ...]
+    within: str | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """Return the specification of the run."""
+        kind, key = self.kind, self.kind.keys[self.key].column
+        named = [kind.fields[header].column for header in self.headers]
+        columns = [c for c in kind.creates if c in named or not c.side] or named
+        return Spec(
+            kind.table,
+            key,
+            tuple(columns),
+            partial=True,
+            creates=bool(kind.creates),
+            within=kind.within[1].column if kind.within else None,
+            keeps_key=key not in named,
+        )
+
+    def arranging(self) -> Callable[[Sequence[Cell]], tuple[Cell, ...]]:
+        """Return a function that arranges the values of the headers as columns of `spec`."""
+        if not self.kind.creates:
+            return tuple
+        named = {self.kind.fields[name].column.name: n for n, name in enumerate(self.headers)}
+        found = [named.get(column.name) for column in self.spec.columns]
+        return lambda values: tuple([KEEP if n is None else values[n] for n in found])
+
+
+def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str]) -> Layout:
+    """Determine the roles of the columns in a file, and note any others.
+
+    Args:
+        source: The file, with its header read.
+        kind: The kind of file.
+        key: The header of the key column, if the operator chose one.
+        names: The file's names for some columns: ``Lab ID=private_identifier``.
+
+    Raises:
+        BadInputError: The header is incomplete or ambiguous.
+    """
+    known = [*kind.keys, *(name for name in kind.fields if name not in kind.keys)]
+    known += [kind.within[0]] if kind.within else []
+    places = find(source, known, "a file of changes", names=names)
+    chosen = _choose_key(source, kind, places, key)
+    headers = tuple(name for name in kind.fields if name in places and name != chosen)
+    _refuse_twice(source, kind, headers)
+    if not headers:
+        raise BadInputError(
+            f"{source.name} has no column that changes anything",
+            hint=f"Rows are found by {chosen}. What may change: "
+            + ", ".join(name for name in kind.fields if name != chosen),
+        )
+    within = _within(source, kind, places, headers)
+    used = {name: places[name] for name in (chosen, *headers, within) if name}
+    note_further(source, list(used.values()), names)
+    source.days = [places[name] for name in headers if kind.fields[name].column.type == "date"]
+    return Layout(kind, chosen, used, headers, within)
+
+
+def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str | None) -> str:
+    found = [name for name in kind.keys if name in places]
+    if key is not None:
+        if key not in kind.keys:
+            raise BadInputError(
+                f"--key {key!r} is nothing that rows can be found by",
+                hint=f"Give one of: {', '.join(kind.keys)}.",
+            )
+        if key not in places:
+            raise BadInputError(
+                f"{source.name} has no column {key}, which --key names",
+                hint="Look at its header, or name the column with --map.",
+            )
+        return key
+    if not found:
+        raise BadInputError(
+            f"{source.name} has no column that tells which {kind.table.noun} a row means",
+            hint=f"Give one of: {', '.join(kind.keys)}; or say which it is with "
+            f"--map 'HEADER={next(iter(kind.keys))}'.",
+            details=[f"found: {', '.join(source.header)}"],
+        )
+    if len(found) > 1:
+        if kind.table.id in found:
+            raise BadInputError(
+                f"each of {' and '.join(found)} could tell which {kind.table.noun} a row means",
+                hint=" or ".join(f"--key {name}" for name in found),
+            )
+        source.notes.append(f"{kind.table.noun}s are found by {found[0]}; --key says otherwise")
+    return found[0]
+
+
+def _within(
+    source: Table, kind: Kind, places: Mapping[str, int], headers: Sequence[str]
+) -> str | None:
+    """Return the header that scopes some values; the file must have both or neither."""
+    if kind.within is None:
+        return None
+    within = kind.within[0]
+    aside = [name for name, field in kind.fields.items() if field.column.side]
+    lying = [name for name in headers if name in aside]
+    if (within in places) == bool(lying):
+        return within if lying else None
+    has, lacks = (lying, [within]) if lying else ([within], aside)
+    raise BadInputError(
+        f"{source.name} has the column {', '.join(has)} and no column {' or '.join(lacks)}",
+        hint=f"Each {aside[0]} is one within a {within}: give both, or neither.",
+    )
+
+
+def _refuse_twice(source: Table, kind: Kind, headers: Sequence[str]) -> None:
+    for header in headers:
+        other = kind.renaming.get(header)
+        if other in headers:
+            raise BadInputError(
+                f"{other} and {header} of {source.name} both say what shall be in its place",
+                hint=f"Leave one out, or find rows by the former: --key {other}",
+            )
+
+
+CLEARED = "\\N"
+"""The cell content that clears a value."""
+
+_REMEMBERED = 4_096  # cached cells per column
+_TOLD = ""  # the reason for a cell whose line was already reported
+_Read = tuple[Cell, str | None]
+
+
+def checked_clear_word(word: str | None) -> str | None:
+    """Return the word that clears a value, without surrounding white space.
+
+    Raises:
+        BadInputError: The word is blank; a blank cell leaves its value unchanged.
+    """
+    if word is not None and not word.strip():
+        raise BadInputError(
+            "--clear-word is blank, and a blank cell leaves a value as it is",
+            hint="Give a word that nothing else is called.",
+        )
+    return word and word.strip()
+
+
+def read_changes(
+    source: Table,
+    layout: Layout,
+    fault: Callable[[Fault], None],
+    pass_on: PassOn = iter,
+    clear_word: str | None = None,
+    *,
+    sought: SoughtKey = lambda _line, _key: None,
+    missing_words: bool = False,
+    days: DayFormat | None = None,
+) -> Iterator[Request]:
+    r"""Yield the valid rows of a file, and report the bad ones to ``fault``.
+
+    A blank cell leaves its value unchanged.
+
+    Args:
+        source: The file.
+        layout: The layout of its columns.
+        fault: Called with each fault.
+        pass_on: Wraps the stream of rows.
+        clear_word: A word that clears a value, in addition to ``\N``.
+        sought: Called with the line and text of each key that is not ASCII.
+        missing_words: Whether to accept words such as ``NA`` as names.
+        days: A date format to accept in addition to ISO 8601.
+    """
+    width = len(source.header)
+    clearing = frozenset(
+        {CLEARED, clear_word, *(source.template.clearing if source.template else ())}
+    )
+    headers = (layout.key, *layout.headers)
+    key = _Key(source, layout.kind.keys[layout.key], missing_words=missing_words)
+    readers = [(layout.places[layout.key], key.read)]
+    readers += [
+        (
+            layout.places[name],
+            _Column(
+                source,
+                _dated(layout.kind.fields[name], days),
+                clearing,
+                missing_words=missing_words,
+            ).read,
+        )
+        for name in layout.headers
+    ]
+    future = [
+        (place, FutureDays(name))
+        for place, name in enumerate(layout.headers)
+        if layout.kind.fields[name].column.type == "date"
+    ]
+    within = layout.kind.within[1] if layout.kind.within and layout.within else None
+    if layout.within and within:
+        headers = (*headers, layout.within)
+        readers.append(
+            (layout.places[layout.within], _Place(source, within, missing_words=True).read)
+        )
+    arranged = layout.arranging()
+    for line, cells in pass_on(source.records(fault)):
+        record = cells if len(cells) == width else fitted(source, line, cells, fault)
+        if record is None:
+            continue
+        (name, *values), reasons = zip(*[read(record[at]) for at, read in readers], strict=True)
+        if isinstance(name, str) and not name.isascii():
+            sought(line, name)
+        if isinstance(name, str) and reasons.count(None) == len(reasons):
+            place = values.pop() if within else None
+            where = place if isinstance(place, str) else None
+            for at, counter in future:
+                counter.look_at(line, values[at])
+            yield Request(line, name, arranged(values), None, where)
+            continue
+        for header, reason in zip(headers, reasons, strict=True):
+            if reason:
+                fault(Fault(line, header, reason))
+    for _at, counter in future:
+        source.notes.extend(counter.notes())
+
+
+def _dated(field: Field, days: DayFormat | None) -> Field:
+    """Return the field with the date format applied, if it is a date column."""
+    if days is None or field.column.type != "date":
+        return field
+    return replace(field, understand=days.understand)
+
+
+class _Key:
+    """A parser for the cells of the key column.
+
+    Args:
+        source: The file.
+        field: The column.
+        missing_words: Whether to accept words such as ``NA`` as names.
+    """
+
+    def __init__(self, source: Table, field: Field, *, missing_words: bool):
+        self._source = source
+        self._field = field
+        self._missing_words = missing_words or not field.names
+
+    def read(self, cell: str) -> _Read:
+        """Parse a cell."""
+        reason = _damage(self._source, cell)
+        if reason is not None:
+            return None, reason
+        text = cell.strip()
+        if not text:
+            return None, "is blank"
+        missing = None if self._missing_words else missing_in(text)
+        return (None, missing) if missing else self._field.understand(text)
+
+
+class _Place(_Key):
+    """A parser for the column that scopes some values, such as the group; it may be blank."""
+
+    def read(self, cell: str) -> _Read:
+        """Parse a cell."""
+        is_blank = cell.__class__ is str and not cell.strip()
+        return (None, None) if is_blank else super().read(cell)
+
+
+class _Column:
+    """A parser for the cells of a column that changes.
+
+    Args:
+        source: The file.
+        field: The column.
+        clearing: The words that clear a value.
+        missing_words: Whether to accept words such as ``NA`` as names.
+    """
+
+    def __init__(
+        self,
+        source: Table,
+        field: Field,
+        clearing: frozenset[str | None],
+        *,
+        missing_words: bool,
+    ):
+        self._source = source
+        self._field = field
+        self._clearing = clearing
+        self._missing_words = missing_words or not field.names
+        self._known: dict[str, _Read] = {}  # most columns repeat a few values
+
+    def read(self, cell: str) -> _Read:
+        """Parse a cell."""
+        if cell.__class__ is not str:  # an `Unusable` cell looks blank
+            return self._look(cell)
+        found = self._known.get(cell)
+        if found is None:
+            found = self._look(cell)
+            if len(self._known) < _REMEMBERED:
+                self._known[cell] = found
+        return found
+
+    def _look(self, cell: str) -> _Read:
+        reason = _damage(self._source, cell)
+        if reason is not None:
+            return None, reason
+        text = cell.strip()
+        if not text:
+            return KEEP, None
+        if text in self._clearing:
+            uncleared = self._field.uncleared
+            return None, uncleared and f"cannot be cleared: {uncleared}"
+        missing = None if self._missing_words else missing_in(text)
+        return (None, missing) if missing else self._field.understand(text)
+
+
+def _damage(source: Table, cell: str) -> str | None:
+    if isinstance(cell, Unusable):
+        return cell.reason
+    return _TOLD if source.is_told(cell) else error_in(cell.strip())

@@ -1,0 +1,243 @@
+"""Record a bulk run in the journal: before it asks, writes, and commits, and when it ends."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from aspen.database.errors import OutcomeUnknownError
+from aspen.database.libpq import first_text
+from aspen.database.transactions import DatabaseIdentity
+from aspencli import __version__
+from aspencli.changes.apply import Assessment
+from aspencli.changes.journal import Journal
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place
+from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.machine import this_process, this_user
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The facts about a run to record.
+
+    Attributes:
+        command: The command, without its options.
+        target: The target's label.
+        place: The database or API that it changes.
+        group_id: The ID of the group whose rows are changed, or None if not limited to one.
+        group: The group's name.
+        file: The input file.
+        counts: The plan, in rows.
+        undo_of: The run that it undoes, if any.
+        via: The backend: ``db`` or ``api``.
+        api: The address given with ``--api`` or ``ASPEN_API``, if any.
+    """
+
+    command: str
+    target: str
+    place: Place
+    group_id: int | None
+    group: str | None
+    file: InputFile
+    counts: Counts
+    undo_of: str | None = None
+    via: str = "db"
+    api: str | None = None
+
+
+def place_of(url: URL, identity: DatabaseIdentity, api: str | None = None) -> Place:
+    """Return a database's identifying facts as recorded in the history.
+
+    Args:
+        url: Its address.
+        identity: Its identity.
+        api: The address of the target's API, if known.
+    """
+    host = url.host or first_text(url.query.get("host")) or None
+    return Place(host, url.port, url.database, identity.system, identity.oid, beside=api)
+
+
+def counts_of(assessment: Assessment) -> Counts:
+    """Return the row counts of a plan."""
+    plan = assessment.plan
+    return Counts(plan.rows, plan.to_change, plan.already, plan.left_out, assessment.problems)
+
+
+class Recording:
+    """One run in the journal, recorded by a ``with`` block from start to end.
+
+    An error that leaves the block decides the outcome, unless `ended` was called before.
+
+    Args:
+        journal: The journal.
+        subject: The facts about the run.
+        warn: Called with a message if the end cannot be recorded; the run itself is unaffected.
+        resumes: The ID of the run to resume; None for a new run.
+
+    Attributes:
+        id: The run's ID.
+
+    Raises:
+        AspenError: The journal cannot be written; nothing was changed.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        subject: Subject,
+        warn: Callable[[str], None],
+        resumes: str | None = None,
+    ):
+        self.id = resumes or _new_id()
+        self._resumes = resumes is not None
+        self._journal = journal
+        self._subject = subject
+        self._warn = warn
+        self._began = time.monotonic()
+        self._stage = "planned"
+        self._begun: Callable[[], bool] = lambda: True  # for a resumed run
+
+    def __enter__(self) -> Self:
+        if self._resumes:
+            self._tell("resumed", begins=False, **self._process())
+            self._stage = "sending"
+            return self
+        # Another run may have started at the same moment and taken the ID.
+        while not self._tell("started", begins=True, **self._start()):
+            self.id = _new_id()
+        return self
+
+    def _start(self) -> dict[str, object]:
+        subject = self._subject
+        return {
+            **self._process(),
+            "command": subject.command,
+            "target": subject.target,
+            "database": asdict(subject.place),
+            "group": {"id": subject.group_id, "name": subject.group},
+            "file": asdict(subject.file),
+            "counts": asdict(subject.counts),
+            "undo_of": subject.undo_of,
+            "via": subject.via,
+            "api": subject.api,
+        }
+
+    @staticmethod
+    def _process() -> dict[str, object]:
+        process = this_process()
+        return {
+            "user": this_user(),
+            "host": process.host,
+            "pid": process.pid,
+            "process_started": process.started,
+            "version": __version__,
+        }
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.ended(self._outcome_of(error), _words(error))
+
+    def writing(self, transaction: int) -> None:
+        """Record which transaction is about to write.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        self._tell("writing", transaction=transaction)
+        self._stage, self._transaction = "writing", transaction
+
+    def committing(self, undo_file: Path) -> None:
+        """Record that everything but the commit is done.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        counts = asdict(self._subject.counts)
+        undo = str(undo_file.absolute())
+        self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
+        self._stage = "committing"
+
+    def sending(self, undo_file: Path, renames: Path, begun: Callable[[], bool]) -> None:
+        """Record that requests are about to be sent, each of which takes effect on its own.
+
+        Args:
+            undo_file: The undo file.
+            renames: The journal of the requests' progress.
+            begun: Returns True once a request was sent, or was about to be.
+
+        Raises:
+            AspenError: The journal cannot be written; nothing was changed.
+        """
+        self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
+        self._stage, self._begun = "sending", begun
+
+    def ended(self, outcome: Outcome, message: str | None = None) -> None:
+        """Record the outcome, unless it is already recorded; only warn if that fails."""
+        if self._stage == "ended":
+            return
+        self._stage = "ended"
+        seconds = round(time.monotonic() - self._began, 3)
+        try:
+            self._append("ended", outcome=outcome.value, seconds=seconds, message=message)
+        except OSError as error:
+            self._warn(
+                f"the journal {self._journal.path} cannot be written: {error.strerror}; "
+                f"it does not tell that run {self.id} ended: {outcome.value}."
+            )
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        if self._stage == "sending":
+            return Outcome.UNFINISHED if self._begun() else Outcome.ROLLED_BACK
+        if isinstance(error.__cause__, OutcomeUnknownError):
+            return Outcome.UNKNOWN
+        if self._stage == "planned" and isinstance(error, BadInputError):
+            return Outcome.REFUSED
+        if self._stage == "planned" and isinstance(error, RefusedError):
+            return Outcome.DECLINED
+        known = isinstance(error, (AspenError, DBAPIError, KeyboardInterrupt))
+        # Once the commit may have been sent, an unexpected error says nothing about its outcome.
+        return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
+
+    def _tell(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+        try:
+            return self._append(event, begins=begins, **facts)
+        except OSError as error:
+            raise AspenError(
+                f"the journal {self._journal.path} cannot be written: {error.strerror}; "
+                "nothing was changed",
+                hint="Make room or mend permissions there, or set ASPEN_HOME to another folder.",
+            ) from error
+
+    def _append(self, event: str, *, begins: bool = False, **facts: object) -> bool:
+        at = dt.datetime.now(dt.UTC).isoformat()
+        return self._journal.append(
+            {"event": event, "run": self.id, "at": at, **facts}, begins=begins
+        )
+
+
+def _new_id() -> str:
+    now = dt.datetime.now(dt.UTC)
+    # The fraction is in steps of 15 microseconds, so that IDs sort by time down to the last digit.
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 0x10000 // 1_000_000:04x}"
+
+
+def _words(error: BaseException) -> str:
+    """Describe an error in one line, without SQL or row data."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, DBAPIError):
+        return str(error.orig).strip().partition("\n")[0]
+    return error.message if isinstance(error, AspenError) else type(error).__name__

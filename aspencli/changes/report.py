@@ -1,0 +1,347 @@
+"""The report of a bulk run: each line of its file with its outcome.
+
+The files of a bulk run, none of which may overwrite another.
+
+Write the bad rows of a mapping file in its own format, to be fixed and used again.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from heapq import merge
+from itertools import chain, groupby, islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aspen.database.bulk.rows import AssessedRow, Change, Problem
+from aspencli import paths
+from aspencli.changes.drafts import Draft
+from aspencli.changes.fingerprint import Fingerprint
+from aspencli.errors import BadInputError
+from aspencli.tabular.delimited import REJECTED
+from aspencli.tabular.source import STDIN
+from aspencli.tabular.table import Table
+from aspencli.tabular.writers import LONGEST_CELL, WRITERS, as_text, write_workbook
+from aspencli.tabular.xlsx.cells import shown
+from aspencli.text import guard
+
+_Told = tuple[tuple[str | None, ...], Change | None]
+_Line = tuple[Any, ...]  # the line number, then texts or None
+
+
+@dataclass(frozen=True)
+class ReportForm:
+    """The columns of a report between the line and the outcome.
+
+    Attributes:
+        columns: Their names.
+        cells: Returns their values, one tuple per report row, along with the change that the row
+            describes, if any.
+    """
+
+    columns: tuple[str, ...]
+    cells: Callable[[AssessedRow], Iterable[_Told]]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Return the names of all columns."""
+        return ("line", *self.columns, "outcome", "reason")
+
+
+def _change(row: AssessedRow) -> Iterable[_Told]:
+    (change,) = row.changes
+    return [((row.key, change.before, change.after), change)]
+
+
+def _each_change(row: AssessedRow) -> Iterable[_Told]:
+    return [((row.key, each.column, each.before, each.after), each) for each in row.changes] or [
+        ((row.key, None, None, None), None)
+    ]
+
+
+RENAMES = ReportForm(("private_identifier", "before", "after"), _change)
+"""One row per line: a sample's name before and after."""
+CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
+"""One row per value that a line sets."""
+
+
+def _each_placed(row: AssessedRow) -> Iterable[_Told]:
+    return [((cells[0], row.within, *cells[1:]), each) for cells, each in _each_change(row)]
+
+
+PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
+"""The same, with a column for the group that a value belongs to."""
+_BECOMES = {
+    "create": {"changed": "created", "would change": "would create"},
+    "delete": {"changed": "deleted", "would change": "would delete"},
+}
+
+
+class ReportFile(Draft):
+    """A report in CSV, JSON, or workbook format, by its suffix; always matches what was done.
+
+    It is opened before anything is done, written before the change is committed, and published
+    afterward.
+
+    Args:
+        path: The file to create or replace.
+        form: Its columns.
+
+    Raises:
+        BadInputError: The path is not a regular file, or its suffix is not supported.
+        AspenError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, form: ReportForm):
+        super().__init__(path, "report", tuple(WRITERS))
+        self._form = form
+
+    def write(
+        self,
+        rows: Iterable[AssessedRow],
+        faults: Iterable[Problem],
+        changed: str,
+        *,
+        bad_only: bool = False,
+    ) -> None:
+        """Write the outcome of every line, replacing what was written before.
+
+        Args:
+            rows: The readable rows of the file, ordered by line.
+            faults: The problems of the other rows, ordered by line.
+            changed: The outcome to report for changed rows.
+            bad_only: True to leave out rows without problems.
+        """
+        lines: Iterator[_Line] = (
+            (row.line, *cells, *_told(row, change, changed))
+            for row in rows
+            if row.reason or not bad_only
+            for cells, change in self._form.cells(row)
+        )
+        blank = (None,) * len(self._form.columns)
+        bad: Iterator[_Line] = ((p.line, *blank, "refused", reason_of(p)) for p in faults)
+        try:
+            self.file.seek(0)
+            self.file.truncate()
+            first = list(islice(bad, 1))  # Usually there is none, and nothing to merge.
+            if first:
+                lines = merge(lines, chain(first, bad), key=lambda line: line[0])
+            WRITERS[self.suffix](self.file, self._form.header, lines)
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise self.unwritable(error, "nothing was written") from error
+
+
+def reason_of(problem: Problem) -> str:
+    """Format a problem's column and reason as one text."""
+    return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
+
+
+def _told(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
+    """Return the outcome and the reason for one row of the report."""
+    if row.reason:
+        return "left alone" if row.left_out else "refused", row.reason
+    if row.becomes:
+        return _BECOMES[row.becomes].get(changed, changed), None
+    return "already so" if change is None or change.is_same else changed, None
+
+
+class JobFiles:
+    """The input and output files of one bulk run.
+
+    Args:
+        stack: The exit stack that closes them.
+        source: The input file, or ``-``.
+        form: The columns of a report.
+        report: The path of the report; None for no report.
+        undo: The path of the undo file; None for the default.
+        rejects: The path of the rejects file; None for no such file.
+
+    Raises:
+        BadInputError: A file would overwrite another one, or the undo file already exists.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        source: str,
+        form: ReportForm,
+        report: Path | None,
+        undo: Path | None,
+        rejects: Path | None = None,
+    ):
+        self._stack = stack
+        self._form = form
+        self.from_stdin = source == STDIN
+        self.fingerprint = Fingerprint(source)
+        self.undo = paths.expand(undo) if undo else None
+        self._check(None if self.from_stdin else Path(source), report, rejects)
+        self.report = stack.enter_context(ReportFile(report, form)) if report else None
+        self.rejects = self._open_rejects(rejects) if rejects else None
+
+    def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
+        if self.undo and (self.undo.exists() or self.undo.is_symlink()):
+            raise BadInputError(
+                f"the undo file {self.undo} exists already", hint="Name a file that does not."
+            )
+        taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
+        for kind, path in (("report", report), ("rejects file", rejects)):
+            place = paths.expand(path).resolve() if path else None
+            if place in taken:
+                raise BadInputError(
+                    f"the {kind} {path} would take the place of another file of this run",
+                    hint=f"Name another file with --{kind.split()[0]}.",
+                )
+            taken += [place] if place else []
+
+    def _open_rejects(self, path: Path) -> RejectsFile:
+
+        return self._stack.enter_context(RejectsFile(path))
+
+    def overflow(self) -> ReportFile:
+        """Open a report for a list that is too long for the screen."""
+        return self._stack.enter_context(ReportFile(spare_path(), self._form))
+
+
+def spare_path() -> Path:
+    """Return the default path for a list that is too long for the screen."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return paths.state_dir() / "reports" / f"{stamp}.csv"
+
+
+_SUFFIXES = (".csv", ".tsv", ".xlsx")
+_LOST = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
+
+_Record = tuple[int, list[str]]
+_Row = list[int | str]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The result of writing a rejects file.
+
+    Attributes:
+        path: The file.
+        rows: The number of rows in it.
+        others: The number of bad lines left out because they cannot be split into cells.
+    """
+
+    path: Path
+    rows: int
+    others: int
+
+
+class RejectsFile(Draft):
+    """A rejects file in the format of the mapping: delimited text or a workbook, by its suffix.
+
+    The first two columns are the line and the reason; the mapping's own columns follow. When the
+    file is used as a mapping, the first two are ignored as extra columns.
+
+    Args:
+        path: The file to create or replace.
+
+    Raises:
+        BadInputError: The path is not a regular file, or its suffix is not supported.
+        AspenError: It cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, "rejects file", _SUFFIXES)
+        # The bad rows are known only after all rows are read, and a pipe can be read only once.
+        self._kept = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
+            "w+", encoding="ascii", newline="\n"
+        )
+        self._header: list[str] = []
+        self._delimiter = ","
+        self._rows = self._others = 0
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kept.close()
+        super().__exit__(kind, error, trace)
+
+    def keep(self, source: Table, records: Iterator[_Record]) -> Iterator[_Record]:
+        """Yield the rows of a mapping unchanged, and store a copy of each."""
+        self._header = source.header
+        self._delimiter = "\t" if self.suffix == ".tsv" else source.delimiter.strip(" ")
+        for line, record in records:
+            json.dump([line, list(map(shown, record))], self._kept)
+            self._kept.write("\n")
+            yield line, record
+
+    def write(self, problems: Iterable[Problem]) -> Rejected:
+        """Write the rows that have problems, and publish the file.
+
+        Args:
+            problems: The problems, ordered by line.
+
+        Raises:
+            BadInputError: A cell is too long for a workbook.
+            AspenError: The file cannot be written.
+        """
+        # A file that was itself a rejects file has these columns already.
+        own = len(REJECTED) if tuple(self._header[: len(REJECTED)]) == REJECTED else 0
+        columns = [*REJECTED, *self._header[own:]]
+        bad = self._bad(problems)
+        rows: Iterator[_Row] = ([line, reason, *record[own:]] for line, reason, record in bad)
+        try:
+            if self.suffix == ".xlsx":
+                write_workbook(self.file, columns, map(_bounded, rows), _whole)
+            else:
+                with as_text(self.file, "utf-8-sig") as text:  # Excel needs the byte-order mark.
+                    writer = csv.writer(text, delimiter=self._delimiter)
+                    writer.writerow(columns)
+                    writer.writerows(map(_guarded, rows))
+            self.file.flush()
+        except OSError as error:
+            raise self.unwritable(error, "nothing was changed") from error
+        return Rejected(self.publish(), self._rows, self._others)
+
+    def _bad(self, problems: Iterable[Problem]) -> Iterator[tuple[int, str, list[str]]]:
+        """Yield the line, the reasons, and the cells of each row that has problems."""
+        self._kept.seek(0)
+        kept = map(json.loads, self._kept)
+        number, record = next(kept, (0, []))
+        for line, found in groupby(problems, key=lambda problem: problem.line):
+            reason = "; ".join(map(reason_of, found))
+            while 0 < number < line:
+                number, record = next(kept, (0, []))
+            if number == line:
+                self._rows += 1
+                yield line, reason, record
+            else:
+                self._others += 1
+
+
+def _guarded(row: _Row) -> _Row:
+    return [guard(_whole(cell)) if isinstance(cell, str) else cell for cell in row]
+
+
+def _whole(text: str) -> str:
+    # When read again, a replacement character is reported as a problem until someone fixes it.
+    return _LOST.sub("\ufffd", text)
+
+
+def _bounded(row: _Row) -> _Row:
+    longest = max(len(cell) for cell in row if isinstance(cell, str))
+    if longest > LONGEST_CELL:
+        raise BadInputError(
+            f"a cell of line {row[0]:,} has {longest:,} characters, and a workbook takes "
+            f"{LONGEST_CELL:,}",
+            hint="Name a .csv file with --rejects.",
+        )
+    return row

@@ -1,0 +1,519 @@
+"""Bulk runs as recorded in the journal; `folding` builds them from its events.
+
+Runs as reconstructed from journal events; unknown events and fields are ignored.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aspencli.changes.journal import Event
+from aspencli.changes.request_journal import Standing, look_up
+from aspencli.errors import BadInputError, ConflictError, NotFoundError, RefusedError
+from aspencli.machine import Process
+
+_ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
+_NAMED = 10  # maximum number of runs to list in a message
+NO_ID_HINT = "See: aspencli history"
+
+
+class Outcome(StrEnum):
+    """The outcome of a bulk run."""
+
+    WRITTEN = "written"
+    NOTHING = "nothing to do"
+    REFUSED = "refused"
+    DECLINED = "declined"
+    ROLLED_BACK = "rolled back"
+    UNFINISHED = "unfinished"
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The database or API that a run was made on, as far as known.
+
+    Attributes:
+        host: The server's host name in the address.
+        port: Its port.
+        name: The database's name.
+        system: The server's system identifier (``pg_control_system``).
+        oid: The database's OID on that server.
+        api: The address of the API, if the run went through it.
+        beside: The address of the other backend at that time: the target's API for a run in the
+            database, its database for a run through the API.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    name: str | None = None
+    system: str | None = None
+    oid: int | None = None
+    api: str | None = None
+    beside: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Return the address of the database in canonical form."""
+        from aspencli.addresses import Server, canonical_host
+
+        return f"{Server(canonical_host(self.host or ''), self.port or 5432)}/{self.name}"
+
+    def __str__(self) -> str:
+        if self.api:
+            return self.api
+        where = f"{self.host or 'this machine'}{f':{self.port}' if self.port else ''}"
+        name = f"{where}/{self.name}" if self.name else where
+        return f"{name} (database {self.system or 'unknown'}/{self.oid})" if self.oid else name
+
+
+def is_same_place(recorded: Place, here: Place, run: str) -> bool:
+    """Return True if a run's database or API is the current one, False if that is not certain.
+
+    Args:
+        recorded: The place recorded in the journal or the undo file.
+        here: The place that is about to be changed.
+        run: The run's name in messages.
+
+    Raises:
+        RefusedError: It is a different one.
+    """
+    if here.api:
+        return _is_same_api(recorded, here, run)
+    if recorded.api:  # It went through the API, so compare the database recorded beside it.
+        known = recorded.beside
+        if known and here.address not in known.split():
+            raise _elsewhere(recorded, here, run)
+        return bool(known)
+    for then, now in ((recorded.oid, here.oid), (recorded.system, here.system)):
+        if then is not None and now is not None and then != now:
+            raise _elsewhere(recorded, here, run)
+    if recorded.oid is None or here.oid is None:
+        return False
+    if recorded.system and here.system:
+        return True
+    # OIDs are the same on many servers, so only the address is left to compare.
+    return recorded.address == here.address
+
+
+def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
+    from aspencli.addresses import same_api
+
+    known = recorded.api
+    if not known and recorded.name is None and recorded.host:  # written by an older version
+        port = f":{recorded.port}" if recorded.port else ""
+        host = f"[{recorded.host}]" if ":" in recorded.host else recorded.host
+        known = f"https://{host}{port}"
+    elif not known:
+        known = recorded.beside
+    if known and not same_api(known, here.api or ""):
+        raise _elsewhere(recorded, here, run)
+    return bool(known)
+
+
+def _elsewhere(recorded: Place, here: Place, run: str) -> RefusedError:
+    return RefusedError(
+        f"{run} was made on {recorded}, and the target is now {here}; nothing was written",
+        hint="Check --env, --api, and the target's addresses: aspencli config show",
+    )
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The file that a run read.
+
+    Attributes:
+        given: Its name as given; ``-`` for standard input.
+        path: Its absolute path; None for standard input.
+        size: The number of bytes read.
+        sha256: The SHA-256 checksum of these bytes, in hexadecimal.
+    """
+
+    given: str | None = None
+    path: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The row counts of a run's plan; None if the journal has no value."""
+
+    rows: int | None = None
+    to_change: int | None = None
+    already: int | None = None
+    left_out: int | None = None
+    problems: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One bulk run.
+
+    Attributes:
+        id: A short ID that sorts by time: ``20261124-034012-3f9a``.
+        started_at: When it was planned, UTC.
+        ended_at: When it ended, if recorded.
+        seconds: How long it took.
+        user: The account on this machine.
+        process: The process that ran it, or still does.
+        transaction: The ID of its server transaction, if it got that far.
+        committing: True if it was about to commit.
+        undo_file: Its undo file, if it got that far.
+        undo_of: The run that it undoes, if any.
+        undone_by: The runs that undid it.
+        undo_begun: The run that began to undo it and has not finished, if any.
+        outcome: Its outcome.
+        message: The message at its end.
+        checked_at: When `history check` queried the database, if it had to.
+        basis: How that check determined the outcome.
+        via: The backend: ``db`` or ``api``; None if the journal has no value.
+        renames: The journal from which it can be resumed, if any.
+        api: The address given with ``--api`` or ``ASPEN_API``, if any.
+    """
+
+    id: str
+    started_at: dt.datetime
+    user: str | None
+    process: Process
+    version: str | None
+    command: str | None
+    target: str
+    place: Place
+    group_id: int | None
+    group: str | None
+    file: InputFile
+    counts: Counts
+    undo_of: str | None
+    ended_at: dt.datetime | None = None
+    seconds: float | None = None
+    transaction: int | None = None
+    committing: bool = False
+    undo_file: Path | None = None
+    undone_by: tuple[str, ...] = ()
+    undo_begun: str | None = None
+    outcome: Outcome = Outcome.RUNNING
+    message: str | None = None
+    checked_at: dt.datetime | None = None
+    basis: str | None = None
+    via: str | None = None
+    renames: Path | None = None
+    api: str | None = None
+
+    def command_line(self, *words: str) -> str:
+        """Return an aspencli command line for the target and the API of this run."""
+        return command_for(self.target, *words, api=self.api)
+
+    @property
+    def noun(self) -> str:
+        """Return the kind of rows it changed, which is also the command group to undo it with."""
+        return (self.command or "samples").partition(" ")[0]
+
+    @property
+    def changed(self) -> int | None:
+        """Return the number of rows it changed, or None if unknown."""
+        if self.outcome is Outcome.WRITTEN:
+            return self.counts.to_change
+        unknown = {Outcome.UNKNOWN, Outcome.RUNNING, Outcome.UNFINISHED}
+        return None if self.outcome in unknown else 0
+
+
+def find(runs: Sequence[Run], wanted: str) -> Run:
+    """Return the run with this ID or unique ID prefix.
+
+    Raises:
+        NotFoundError: No run matches.
+        BadInputError: Several runs match.
+    """
+    found = [run for run in runs if run.id.startswith(wanted)]
+    exact = [run for run in found if run.id == wanted]
+    if not found:
+        raise NotFoundError(f"the history has no run {wanted}", hint=NO_ID_HINT)
+    if len(found) > 1 and not exact:
+        more = [f"and {len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
+        raise BadInputError(
+            f"{len(found):,} runs begin with {wanted}",
+            hint="Give more of the id.",
+            details=[*(run.id for run in found[:_NAMED]), *more],
+        )
+    return (exact or found)[0]
+
+
+def looks_like_id(text: str) -> bool:
+    """Return True if a text is a run ID, or a prefix of one that includes the full date."""
+    return _ID.fullmatch(text) is not None
+
+
+def undo_source(what: str, runs: Sequence[Run]) -> tuple[str, str | None]:
+    """Return the undo file to use, and the ID of the run that it undoes, if known.
+
+    Args:
+        what: A file or a run ID; an existing file takes precedence.
+        runs: The known runs.
+
+    Raises:
+        AspenError: The run cannot be undone; see `undo_file_of`.
+    """
+    path = Path(what)
+    if path.is_file() or not looks_like_id(what):
+        found = [run.id for run in runs if run.undo_file and _same(run.undo_file, path)]
+        return what, found[0] if found else None
+    run = find(runs, what)
+    return str(undo_file_of(run)), run.id
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def undo_file_of(run: Run) -> Path:
+    """Return the undo file of a run.
+
+    Raises:
+        ConflictError: The run is in progress, or its outcome is unknown.
+        BadInputError: It wrote nothing.
+        NotFoundError: The file no longer exists.
+    """
+    if run.outcome is Outcome.RUNNING:
+        raise ConflictError(f"run {run.id} has not ended", hint="Wait for it, or stop it.")
+    if run.outcome is Outcome.UNKNOWN:
+        raise ConflictError(
+            f"it is not known whether run {run.id} was written",
+            hint=f"Ask the database first: {run.command_line('history', 'check', run.id)}",
+        )
+    if run.outcome not in {Outcome.WRITTEN, Outcome.UNFINISHED} or run.undo_file is None:
+        raise BadInputError(
+            f"run {run.id} wrote nothing ({run.outcome}), so there is nothing to take back",
+            hint=NO_ID_HINT,
+        )
+    if not run.undo_file.is_file():
+        raise NotFoundError(
+            f"the undo file of run {run.id} is gone: {run.undo_file}",
+            hint=f"If there is a copy, name it: aspencli {run.noun} undo FILE",
+        )
+    return run.undo_file
+
+
+def command_for(target: str, *words: str, api: str | None = None) -> str:
+    """Return an aspencli command line for a target.
+
+    Args:
+        target: The target's label.
+        words: The command.
+        api: The API address that was given explicitly, to be included in the command line.
+    """
+    name, _, stack = target.partition("/")
+    place = ["--env", name, *(["--stack", stack] if stack else [])]
+    place += ["--api", api] if api else []
+    return shlex.join(["aspencli", *place, *words])
+
+
+T = TypeVar("T", Place, InputFile, Counts)
+
+_API = "api"
+_KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
+
+
+def fold(events: Iterable[Event]) -> list[Run]:
+    """Return one run for each ID, the newest first.
+
+    A run without an end event is *running* while its process is alive, and *unknown* afterwards.
+    For a run through the API, its own journal takes precedence over the history.
+    """
+    runs: dict[str, Run] = {}
+    for event in events:
+        key, advance = event["run"], _ADVANCES.get(event["event"])
+        if event["event"] == "started":
+            runs[key] = _started(event)
+        elif advance and key in runs:
+            runs[key] = advance(runs[key], event)
+    runs = {key: _settled(run) for key, run in runs.items()}
+    for run in list(runs.values()):
+        if run.undo_of not in runs:
+            continue
+        undone = runs[run.undo_of]
+        if run.outcome is Outcome.WRITTEN:
+            runs[undone.id] = replace(undone, undone_by=(*undone.undone_by, run.id))
+        elif run.outcome is Outcome.UNFINISHED:
+            runs[undone.id] = replace(undone, undo_begun=run.id)
+    return sorted(runs.values(), key=lambda run: (run.started_at, run.id), reverse=True)
+
+
+def _started(event: Event) -> Run:
+    group = event.get("group")
+    group = group if isinstance(group, dict) else {}
+    return Run(
+        id=event["run"],
+        started_at=_time(event),
+        user=_text(event, "user"),
+        process=_process(event),
+        version=_text(event, "version"),
+        command=_text(event, "command"),
+        target=_text(event, "target") or "",
+        place=_part(Place, event.get("database")),
+        group_id=_number(group, "id"),
+        group=_text(group, "name"),
+        file=_part(InputFile, event.get("file")),
+        counts=_part(Counts, event.get("counts")),
+        undo_of=_text(event, "undo_of"),
+        via=_text(event, "via"),
+        api=_text(event, "api"),
+    )
+
+
+def _process(event: Event) -> Process:
+    return Process(
+        _text(event, "host") or "",
+        _number(event, "pid") or 0,
+        _text(event, "process_started") or "",
+    )
+
+
+def _writing(run: Run, event: Event) -> Run:
+    return replace(run, transaction=_number(event, "transaction"))
+
+
+def _committing(run: Run, event: Event) -> Run:
+    undo = _text(event, "undo_file")
+    return replace(
+        run,
+        committing=True,
+        transaction=_number(event, "transaction"),
+        counts=_part(Counts, event.get("counts")),
+        undo_file=Path(undo) if undo else None,
+    )
+
+
+def _sending(run: Run, event: Event) -> Run:
+    undo, renames = _text(event, "undo_file"), _text(event, "renames")
+    return replace(
+        run, undo_file=Path(undo) if undo else None, renames=Path(renames) if renames else None
+    )
+
+
+def _resumed(run: Run, event: Event) -> Run:
+    return replace(run, outcome=Outcome.RUNNING, message=None, process=_process(event))
+
+
+def _ended(run: Run, event: Event) -> Run:
+    seconds = event.get("seconds")
+    return replace(
+        run,
+        outcome=_outcome(event),
+        ended_at=_time(event),
+        seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
+        message=_text(event, "message"),
+    )
+
+
+def _checked(run: Run, event: Event) -> Run:
+    return replace(
+        run, outcome=_outcome(event), checked_at=_time(event), basis=_text(event, "basis")
+    )
+
+
+_ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
+    "writing": _writing,
+    "committing": _committing,
+    "sending": _sending,
+    "resumed": _resumed,
+    "ended": _ended,
+    "checked": _checked,
+}
+
+
+def _settled(run: Run) -> Run:
+    if run.via == _API:
+        standing = look_up(run.id)
+        return _without_journal(run) if standing is None else _by_journal(run, standing)
+    if run.outcome is not Outcome.RUNNING or run.process.is_alive:
+        return run
+    stage = "at the commit" if run.committing else "before the commit"
+    message = f"process {run.process.pid} died {stage}"
+    if not run.process.is_here:
+        message = _other_host(run)
+    return replace(run, outcome=Outcome.UNKNOWN, message=message)
+
+
+def _other_host(run: Run) -> str:
+    return f"it ran on {run.process.host}, whose processes cannot be seen from here"
+
+
+def _by_journal(run: Run, found: Standing) -> Run:
+    """Return a run through the API in the state shown by its journal."""
+    if found.ended is not None:
+        outcome = _outcome({"outcome": found.ended})
+        told = replace(run, renames=found.path, basis=found.basis or run.basis)
+        return told if outcome is run.outcome else replace(told, outcome=outcome, message=None)
+    if found.busy:
+        return replace(run, outcome=Outcome.RUNNING, message=None, renames=found.path)
+    if not found.begun:
+        return _unsent(run)
+    message = f"process {run.process.pid} died with some of its requests sent"
+    return replace(
+        run,
+        outcome=Outcome.UNFINISHED,
+        message=run.message or message,
+        renames=found.path,
+        undo_file=run.undo_file or Path(found.head.undo_file),
+    )
+
+
+def _without_journal(run: Run) -> Run:
+    """Return the state of a run through the API that has no journal, or whose journal is gone."""
+    is_open = run.outcome in {Outcome.RUNNING, Outcome.UNFINISHED}
+    if not is_open or (run.outcome is Outcome.RUNNING and run.process.is_alive):
+        return run
+    if run.renames is not None:  # recorded after the journal was complete
+        message = f"its journal is gone: {run.renames}"
+        return replace(run, outcome=Outcome.UNFINISHED, message=message, renames=None)
+    if not run.process.is_here:
+        return replace(run, outcome=Outcome.UNKNOWN, message=_other_host(run))
+    return _unsent(run)
+
+
+def _unsent(run: Run) -> Run:
+    """Return the state of a run through the API that sent no requests and changed nothing."""
+    if run.outcome not in {Outcome.RUNNING, Outcome.UNFINISHED}:
+        return run
+    message = run.message or f"process {run.process.pid} died before it sent anything"
+    return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
+
+
+def _part(kind: type[T], values: Any) -> T:
+    found = values if isinstance(values, dict) else {}
+    known = {
+        field.name: found[field.name]
+        for field in fields(kind)
+        if isinstance(found.get(field.name), _KINDS[field.type])
+    }
+    return kind(**known)
+
+
+def _outcome(event: Event) -> Outcome:
+    try:
+        return Outcome(event.get("outcome", ""))
+    except ValueError:  # written by a newer version
+        return Outcome.UNKNOWN
+
+
+def _time(event: Event) -> dt.datetime:
+    return dt.datetime.fromisoformat(event["at"])
+
+
+def _text(event: Event, key: str) -> str | None:
+    value = event.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _number(event: Event, key: str) -> int | None:
+    value = event.get(key)
+    return value if isinstance(value, int) else None

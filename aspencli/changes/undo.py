@@ -1,0 +1,377 @@
+"""Undo files: the values that a bulk run wrote, and the values they replaced."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
+from aspen.database.bulk.rows import KEEP, Cell, Request
+from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
+from aspen.database.bulk.spec import Column, Spec
+from aspen.database.bulk.spec import Table as Stored
+from aspencli import files, paths
+from aspencli.changes.runs import Place
+from aspencli.errors import AspenError, BadInputError
+from aspencli.files import why_not
+from aspencli.tabular.decode import Fault
+from aspencli.tabular.headers import locate
+from aspencli.tabular.source import Observer
+from aspencli.tabular.table import Table, open_table
+from aspencli.text import unguard
+
+_MARK = "# aspencli undo "
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "target": (str,),
+    "group_id": (int, type(None)),
+    "made": (str,),
+    "rows": (int,),
+    "of": (str,),
+    "columns": (list,),
+    "run": (str,),
+    "place": (dict,),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of rows that undo files with several columns can restore.
+
+    Attributes:
+        table: The table that was changed.
+        columns: Its columns by name.
+        creates: True if the run may have created or deleted rows.
+        within: The column that locates values stored in other tables.
+    """
+
+    table: Stored
+    columns: Mapping[str, Column]
+    creates: bool = False
+    within: Column | None = None
+
+
+KINDS = {
+    "samples": Kind(SAMPLES, COLUMNS),
+    "users": Kind(USERS, USER_COLUMNS, creates=True, within=IN_GROUP),
+    "groups": Kind(GROUPS, GROUP_COLUMNS, creates=True),
+}
+"""The kinds, by the command group that undoes them."""
+_LONGEST_MARK = 10_000  # bytes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The origin of an undo file: where and when its rows were written.
+
+    Attributes:
+        target: The target's label.
+        group_id: The submitting group, or None if the table has no groups.
+        made: The time in ISO 8601, UTC.
+        rows: The number of rows, to detect an incomplete file.
+        of: The kind of rows changed, such as ``samples``.
+        columns: The names of the changed columns; empty for a plain rename of samples, whose undo
+            files omit this and ``of``.
+        run: The run that wrote them, if the file names it.
+        place: The database or API that they were written to; None in older files.
+        by_key: True for an older plain-rename file without sample IDs.
+    """
+
+    target: str
+    group_id: int | None
+    made: str
+    rows: int
+    of: str = "samples"
+    columns: tuple[str, ...] = ()
+    run: str | None = None
+    place: Place | None = None
+    by_key: bool = field(default=False, compare=False)
+
+    @property
+    def spec(self) -> Spec:
+        """Return the specification for undoing it."""
+        if not self.columns:
+            return RENAME.restoring(by_key=self.by_key)
+        kind = KINDS[self.of]
+        spec = Spec(
+            kind.table,
+            key=kind.columns[kind.table.label],
+            columns=tuple(kind.columns[name] for name in self.columns),
+            partial=True,
+            creates=kind.creates,
+            within=kind.within,
+        )
+        return spec.restoring()
+
+    def line(self) -> str:
+        """Return the first line of the file."""
+        fields = asdict(self)
+        del fields["by_key"]  # implied by the file's header
+        if not self.columns:
+            del fields["of"], fields["columns"]
+        if not self.columns or self.run is None:
+            del fields["run"]
+        if self.place is None:
+            del fields["place"]
+        return f"{_MARK}{json.dumps(fields)}\n"
+
+
+def origin_of(
+    spec: Spec,
+    target: str,
+    group_id: int | None,
+    made: str,
+    rows: int,
+    run: str | None = None,
+    place: Place | None = None,
+) -> Origin:
+    """Return the origin to record in the undo file of a run with this specification."""
+    if spec.is_plain:
+        return Origin(target, group_id, made, rows, place=place)
+    of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
+    columns = tuple(column.name for column in spec.columns)
+    return Origin(target, group_id, made, rows, of, columns, run, place)
+
+
+def write_undo(
+    folder: Path,
+    origin: Origin,
+    write_rows: Callable[[IO[bytes]], None],
+    path: Path | None = None,
+    before_naming: Callable[[], None] = lambda: None,
+) -> Path:
+    """Write an undo file, and return once it is safely on disk.
+
+    The file gets its name only once it is complete.
+
+    Args:
+        folder: The folder for a file with a generated name, unless ``path`` is given.
+        origin: The facts for its first line.
+        write_rows: Writes the header and the rows as CSV.
+        path: A file that must not exist yet.
+        before_naming: Called when everything is written, before the file is renamed into place.
+
+    Raises:
+        AspenError: It cannot be written; no partial file is left behind.
+    """
+    target = path or _free_name(folder, origin)
+    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}")
+    try:
+        files.make_folder(target.parent)
+        try:
+            with os.fdopen(files.create(part), "wb") as file:
+                file.write(origin.line().encode())
+                write_rows(file)
+                file.flush()
+                os.fsync(file.fileno())
+            before_naming()
+            _name(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return target
+
+
+def _name(part: Path, target: Path) -> None:
+    # Fails if the name is taken. A hard link would do both, but not every file system has them.
+    os.close(files.create(target))
+    try:
+        part.replace(target)
+        _sync_folder(target.parent)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def read_origin(path: str) -> Origin:
+    """Read the origin from the first line of an undo file.
+
+    Raises:
+        BadInputError: It is not an undo file.
+    """
+    try:
+        with paths.expand(path).open("rb") as file:
+            first = file.readline(_LONGEST_MARK).decode()
+            header = file.readline(_LONGEST_MARK).strip().split(b",")
+        fields = json.loads(first.removeprefix(_MARK)) if first.startswith(_MARK) else {}
+        origin = _origin(fields, by_key=SAMPLES.id.encode() not in header)
+    except OSError as error:
+        raise BadInputError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="Give an undo file, or a run as it is named by: aspencli history",
+        ) from error
+    except (ValueError, TypeError, KeyError):
+        raise _foreign(path) from None
+    return origin
+
+
+def _origin(fields: dict[str, object], *, by_key: bool) -> Origin:
+    if any(type(value) not in _FIELDS[name] for name, value in fields.items()):
+        raise TypeError
+    columns = tuple(map(str, fields.pop("columns", ())))  # type: ignore[call-overload]
+    place = Place(**fields.pop("place")) if "place" in fields else None  # type: ignore[arg-type]
+    origin = Origin(**fields, columns=columns, place=place, by_key=by_key)  # type: ignore[arg-type]
+    # The file may come from a newer version, so check that its kind is known here.
+    if (origin.spec.table.scope is None) != (origin.group_id is None):
+        raise TypeError
+    return origin
+
+
+def read_undo(
+    path: str,
+    origin: Origin,
+    fault: Callable[[Fault], None],
+    observe: Observer | None = None,
+) -> Iterator[Request]:
+    """Yield each row of an undo file as a request to restore the previous values."""
+    spec = origin.spec
+    names = [spec.key.name]
+    names += [spec.table.label] if spec.tells_label else []
+    names += [spec.within.name] if spec.within else []
+    names += [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
+    with open_table(path, observe, encoding="utf-8", delimiter=",", preamble=_MARK) as source:
+        places = locate(source, names, "an undo file")
+        rows, line = 0, source.header_line
+        for line, record in source.records(fault):
+            rows += 1
+            if _is_whole(source, line, record, fault):
+                cells = [unguard(record[place]) for place in places]
+                request = _request(spec, line, cells)
+                if isinstance(request, Request):
+                    yield request
+                else:
+                    fault(request)
+        if rows != origin.rows:
+            fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
+        elif not _ends_with_line(path):  # Its last cell may be truncated.
+            fault(Fault(line, "", "is cut short"))
+
+
+def _ends_with_line(path: str) -> bool:
+    with paths.expand(path).open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
+    key, *sides = cells
+    label = sides.pop(0) if spec.tells_label else None
+    within = sides.pop(0) if spec.within else ""
+    if spec.by_id and not _NUMBER(key):
+        return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
+    if spec.is_plain:
+        return Request(line, key, (sides[1],), (sides[0],), None, label)
+    written = [_value(cell) for cell in sides[::2]]
+    before = [_value(cell) for cell in sides[1::2]]
+    if spec.within and within and not _is_integer(within):
+        return Fault(line, spec.within.name, f"is no number: {json.dumps(within)}")
+    for column, new, old in zip(spec.columns, written, before, strict=True):
+        if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
+            return Fault(line, column.name, "is damaged")
+    return Request(line, key, tuple(before), tuple(written), within or None, label)
+
+
+def _value(cell: str) -> Cell:
+    """Decode a value written by `aspen.database.bulk.sql_write.undo`."""
+    if not cell:
+        return KEEP
+    if cell == "\\N":
+        return None
+    return cell.removeprefix("\\")
+
+
+def _fits(column: Column, value: Cell) -> bool:
+    """Return True if a column can hold a value."""
+    if not isinstance(value, str):
+        return value is KEEP or column.nullable
+    check = _CHECKS.get(column.type)
+    return check is None or bool(check(value))
+
+
+def _is_date(text: str) -> bool:
+    if _FAR_DATE(text):
+        return True
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_integer(text: str) -> bool:
+    return bool(_NUMBER(text)) and int(text) < 1 << 31
+
+
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
+# Dates that PostgreSQL can hold and Python cannot.
+_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return dt.datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "date": _is_date,
+    "boolean": {"true", "false"}.__contains__,
+    "integer": _is_integer,
+    "timestamp": _is_time,
+    "jsonb": _is_json,
+}
+
+
+def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
+    if len(record) != len(source.header):
+        fault(Fault(line, "", "is cut short"))
+    elif any("\x00" in cell for cell in record):
+        fault(Fault(line, "", "holds a NUL"))
+    else:
+        return not any(map(source.is_told, record))
+    return False
+
+
+def _free_name(folder: Path, origin: Origin) -> Path:
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    target = origin.target.replace("/", "-")
+    what = origin.of if origin.group_id is None else f"group{origin.group_id}"
+    return folder / f"{stamp}-{target}-{what}.csv"
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this, a system crash may lose the new file's name, though not its content.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _foreign(path: str) -> BadInputError:
+    return BadInputError(
+        f"{path} is no undo file of aspencli",
+        hint="Give the file that the summary of the bulk update named.",
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> AspenError:
+    return AspenError(
+        f"the undo file {path} cannot be written: {why_not(path, error)}; nothing was changed",
+        hint="Make room or mend permissions, or name another place with --undo-file.",
+    )

@@ -1,0 +1,262 @@
+"""The API of a target and the sign-in for it; each resource is opened on first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aspencli import paths
+from aspencli.auth.models import DeviceCode, SignIn
+from aspencli.auth.session import TOKEN_VARIABLE, Session
+from aspencli.auth.store import KeyringBox, KeyringError, Store
+from aspencli.auth.target import Whereabouts
+from aspencli.auth.tokens import claims_of, sign_in_of
+from aspencli.config import Config
+from aspencli.errors import BadInputError, CredentialsError
+from aspencli.remote.debug_log import WireLog
+from aspencli.targets import Target
+
+if TYPE_CHECKING:
+    from aspencli.auth.provider import Provider
+    from aspencli.cli.output.console import Output
+    from aspencli.remote.api import Api
+    from aspencli.remote.http import Caller
+
+PROXY_COOKIE = "OAUTH2_PROXY_COOKIE"
+_COOKIE = "_oauth2_proxy"  # the default cookie name of oauth2-proxy
+
+
+class Access:
+    """Access to the API of one target.
+
+    Args:
+        target: The target, with all settings resolved.
+        config: The configuration that the target comes from.
+        out: Receives messages and prompts.
+        debug: True to show requests.
+        exits: The exit stack that closes what was opened.
+        broken: Returns descriptions of the samples that make the live service fail.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        config: Config,
+        out: Output,
+        *,
+        debug: bool,
+        exits: ExitStack,
+        broken: Callable[[Sequence[int] | None], list[str]] = lambda _ids: [],
+    ):
+        self._broken = broken
+        self._target = target
+        self._config = config
+        self._out = out
+        self._log = WireLog(out.info if debug else None)
+        self._exits = exits
+        self.folder = paths.state_dir() / "sign-ins"
+
+    @cached_property
+    def at(self) -> Whereabouts:
+        """Return the addresses of the API and of its identity provider."""
+        return Whereabouts(self._target, self._config, self.folder, self._ask_where)
+
+    def _ask_where(self) -> tuple[str, str] | None:
+        from aspencli.auth.provider import where_to_sign_in
+
+        found = where_to_sign_in(self._caller, self._cookie)
+        if found is not None:
+            self._out.info(f"{self.at.api_name} has its users sign in at {found[0]}")
+        return found
+
+    @cached_property
+    def keyring(self) -> KeyringBox:
+        """Return the system keyring."""
+        return KeyringBox(self._out.info)
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the store for the sign-in to this target."""
+        return Store(self.folder, self.at.place, self.keyring)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Return the identity provider of the target."""
+        from aspencli.auth.provider import Provider
+
+        return self._exits.enter_context(Provider(self.at.place, self._log, self._out.info))
+
+    @cached_property
+    def given(self) -> SignIn | None:
+        """Return the sign-in from ``ASPEN_TOKEN``, or None if that is not set.
+
+        Raises:
+            CredentialsError: It is not a token, or not one for this target.
+        """
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not token:
+            return None
+        try:
+            claims = claims_of(token)
+            found = sign_in_of(token, claims)
+            issuer, audience = str(claims["iss"]).rstrip("/"), claims["aud"]
+        except (ValueError, LookupError, TypeError):
+            raise CredentialsError(
+                f"{TOKEN_VARIABLE} holds no id_token",
+                hint="Give what `aspencli auth token` prints, or unset it and sign in.",
+            ) from None
+        audiences = audience if isinstance(audience, list) else [audience]
+        place = self.at.place
+        if issuer != place.issuer or place.client_id not in audiences:
+            named = ", ".join(map(str, audiences))
+            raise CredentialsError(
+                f"the token in {TOKEN_VARIABLE} is not for {place.target}, and was not sent there: "
+                f"it comes from {issuer}, for the client {named}",
+                hint=f"{place.target} wants one from {place.issuer} for the client "
+                f"{place.client_id}.",
+            )
+        if not self.at.has_own_issuer:
+            name = self._target.name
+            raise CredentialsError(
+                f"{TOKEN_VARIABLE} was not sent to {place.api}: no target is configured with that "
+                f"address and the issuer {place.issuer}",
+                hint=f"If it is the right API, set api_url, auth_url, and auth_client_id below "
+                f"[targets.{name}] in {self._config.path}; or unset {TOKEN_VARIABLE} and sign in.",
+            )
+        return found
+
+    @cached_property
+    def session(self) -> Session:
+        """Return the session for requests; it can prompt for a new sign-in only on a terminal."""
+        return Session(
+            self.at.place,
+            self.store,
+            lambda: self.provider,
+            sign_in=self._sign_in_now if self._out.interactive else None,
+            given=self.given,
+            use_old=self.at.is_usual and self.at.has_own_issuer,
+            command=self.at.login_command,
+        )
+
+    @cached_property
+    def api(self) -> Api:
+        """Return the API client; no request is sent yet."""
+        from aspencli.remote.api import Api
+        from aspencli.remote.transport import ApiCalls
+
+        return Api(ApiCalls(self._caller, self.session, self._cookie, self._broken))
+
+    @cached_property
+    def _caller(self) -> Caller:
+        from aspencli.remote.http import Caller, Http
+
+        name = self.at.api_name
+        http = Http(self.at.api_url, f"the address of {name}", log=self._log)
+        self._exits.callback(http.close)
+        return Caller(http, name, hint=self._where_hint(), tell=self._out.info)
+
+    @cached_property
+    def _cookie(self) -> str | None:
+        cookie = _proxy_cookie()
+        if cookie and not self.at.is_known:
+            self._out.warn(
+                f"{PROXY_COOKIE} was not sent: {self.at.api_url} is not the address of a target"
+            )
+            return None
+        return cookie
+
+    def _where_hint(self) -> str:
+        if self._target.name == "local":
+            return "Start it: aspencli local up"
+        return "Check your network (VPN?), and its address: aspencli config show"
+
+    @property
+    def where(self) -> str:
+        """Return a description of where the current sign-in is stored."""
+        if self.given is not None:
+            return f"environment ({TOKEN_VARIABLE})"
+        return self.store.where or f"{self.keyring.where('')}, left there by the old tool"
+
+    def choose_store(self, asked: str | None = None) -> str:
+        """Choose the backend for a new sign-in, and check that it works before signing in.
+
+        Args:
+            asked: ``keyring`` or ``file`` if the user asked for one; the choice is remembered.
+
+        Raises:
+            CredentialsError: The keyring cannot be used, and the user did not choose a file.
+        """
+        ledger = self.store.ledger
+        kind = asked or ledger.choice or "keyring"
+        if kind == "keyring":
+            try:
+                self.keyring.probe()
+            except KeyringError as error:
+                if asked or not self._out.interactive:
+                    raise
+                kind = self._file_instead(error)
+        if kind != ledger.choice:
+            ledger.choose(kind)
+        return kind
+
+    def _file_instead(self, error: KeyringError) -> str:
+        self._out.warn(error.message)
+        question = f"Keep sign-ins in files that only you can read, in {self.folder}?"
+        if not self._out.confirm(question):
+            raise error
+        return "file"
+
+    def sign_in(self, kind: str, *, browser: bool = True) -> SignIn:
+        """Sign in with a device code, and save the sign-in in the given kind of backend.
+
+        Raises:
+            CredentialsError: The sign-in was denied, or not approved in time.
+            UnreachableError: The provider does not respond.
+        """
+        from aspencli.auth.device_flow import wait_for_approval
+
+        code = self.provider.begin()
+        self._announce(code, browser=browser)
+        label = f"Waiting for your approval ({code.seconds / 60:.0f} minutes at most)"
+        with self._out.progress(label, int(code.seconds)) as passed:
+            found = wait_for_approval(self.provider, code, passed)
+        with self.store.lock():
+            self.store.save(found, kind)
+        if self.provider.skew:
+            self._out.warn(f"{self.provider.skew}; set it right, or tokens will seem to lapse")
+        return found
+
+    def _sign_in_now(self, reason: str) -> SignIn:
+        self._out.info(f"{reason}; signing in ...")
+        return self.sign_in(self.choose_store())
+
+    def _announce(self, code: DeviceCode, *, browser: bool) -> None:
+        from aspencli.auth.device_flow import has_browser, open_browser
+
+        self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
+        self._out.info(f"  {code.link}")
+        if not self.at.is_usual:
+            self._out.warn(f"Your token will be sent to {self.at.place.api}.")
+        self._out.info(f"and make sure that it shows the code {code.user_code}")
+        if browser and has_browser() and open_browser(code.link):
+            self._out.info("It should open in your browser by itself.")
+
+
+def _proxy_cookie() -> str | None:
+    """Return the Cookie header for a proxy in front of the API, or None if it is not set.
+
+    Raises:
+        BadInputError: It contains characters that are not allowed in a header.
+    """
+    cookie = os.environ.get(PROXY_COOKIE, "").strip()
+    if not (cookie.isascii() and cookie.isprintable()):
+        raise BadInputError(
+            f"{PROXY_COOKIE} holds characters that no cookie holds", hint="Copy it once more."
+        )
+    named = cookie.startswith(_COOKIE)  # long cookies are split: _oauth2_proxy_0=...
+    if not cookie:
+        return None
+    return cookie if named else f"{_COOKIE}={cookie}"

@@ -1,0 +1,274 @@
+"""Extensions to Typer: options accepted by every command, and lazily loaded groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_group
+
+from aspencli import __version__
+from aspencli.cli.old_spellings import modernize
+from aspencli.config import OUTPUT_FORMATS
+from aspencli.tabular import expansion
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+
+PANEL = "Global options (before or after the command)"
+EPILOG = "Global options (--env, --output, --yes ...): aspencli --help"
+
+
+class GlobalOption(NamedTuple):
+    """An option that every group and every command accepts."""
+
+    names: tuple[str, ...]
+    help: str
+    metavar: str | None = None  # None for a flag
+    constant: tuple[str, str] | None = None  # the option and value it is short for
+    hidden: bool = False
+    completions: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Return the name that its value is stored under."""
+        return self.constant[0] if self.constant else self.names[0].lstrip("-").replace("-", "_")
+
+
+GLOBAL_OPTIONS = (
+    GlobalOption(
+        ("--env",),
+        "The target: local, rdev, staging, prod, or one of your config file. (env: ASPEN_ENV)",
+        "NAME",
+        completions=("local", "rdev", "staging", "prod"),
+    ),
+    GlobalOption(("--stack",), "The stack, with --env rdev. (env: ASPEN_STACK)", "NAME"),
+    GlobalOption(("--api",), "Another address of the target's API. (env: ASPEN_API)", "URL"),
+    GlobalOption(("--org",), "The group that a command is about. (env: CZGE_ORG)", "ID"),
+    GlobalOption(
+        ("--pathogen-slug",), "The pathogen, such as SC2 or MPX. (env: CZGE_PATHOGEN)", "SLUG"
+    ),
+    GlobalOption(
+        ("--output", "-o"),
+        "table, json, jsonl, csv or tsv. Default: a table on a terminal, else tsv.",
+        "FORMAT",
+        completions=OUTPUT_FORMATS,
+    ),
+    GlobalOption(("--yes", "-y"), "Do not ask before writing (production wants --confirm)."),
+    GlobalOption(("--confirm",), "Confirm a write by the target's name.", "NAME"),
+    GlobalOption(
+        ("--override-read-only",),
+        "Write for this run although the database or role is set to read-only.",
+    ),
+    GlobalOption(
+        ("--override-timeouts",),
+        "Use our own time limits for this run where the database or role sets shorter ones.",
+    ),
+    GlobalOption(("--no-input",), "Never ask; refuse instead."),
+    GlobalOption(
+        ("--debug",), "Show requests, without their secrets, and the traceback of an error."
+    ),
+    GlobalOption(
+        (expansion.OPTION,),
+        "How large a compressed input may become when it is unpacked, such as 2G. "
+        f"(env: {expansion.VARIABLE})",
+        "SIZE",
+    ),
+    GlobalOption(("--version",), "Show the version and exit."),
+    GlobalOption(("--local",), "", constant=("env", "local"), hidden=True),
+)
+
+
+def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
+    flag = option.metavar is None
+    return TyperOption(
+        # The prefix avoids a clash with a parameter of the command itself.
+        param_decls=[f"global_{option.names[0].lstrip('-').replace('-', '_')}", *option.names],
+        help=option.help,
+        metavar=option.metavar,
+        is_flag=flag or None,
+        default=False if flag else None,
+        type=None if flag else str,
+        expose_value=False,
+        callback=_keeper(option),
+        hidden=hidden or option.hidden,
+        rich_help_panel=PANEL,
+        autocompletion=(lambda *_: list(option.completions)) if option.completions else None,
+    )
+
+
+def _keeper(option: GlobalOption) -> Callable[..., None]:
+    def keep(ctx: Any, _param: Any, value: Any) -> None:
+        if value in (None, False) or ctx.resilient_parsing:
+            return
+        if option.key == "version":
+            typer.echo(f"aspencli {__version__}")
+            raise typer.Exit
+        if option.names[0] == expansion.OPTION:
+            expansion.allow(value)
+            return
+        app: AppContext = ctx.find_root().obj
+        app.options.give(option.key, option.constant[1] if option.constant else value)
+
+    return keep
+
+
+class AspenCommand(TyperCommand):
+    """A command that also accepts the global options."""
+
+    def __init__(self, name: str | None, **attrs: Any):
+        super().__init__(name, **attrs)
+        self.params.extend(_free(self.params, hidden=True))
+        self.epilog = _with_pointer(self.epilog)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, accepting the old tool's spellings too."""
+        group = ctx.parent.command.name if ctx.parent else None
+        known = _known(self.params)
+        return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+
+
+class AspenGroup(TyperGroup):
+    """A group that accepts the global options, and old spellings of its command names."""
+
+    is_root = False
+
+    def __init__(self, **attrs: Any):
+        super().__init__(**attrs)
+        self.params.extend(_free(self.params, hidden=not self.is_root))
+        self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command; ``--pathogen_slug`` means ``--pathogen-slug``."""
+        return super().parse_args(ctx, _hyphened(args, _known(self.params)))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command with that name; ``update_public_ids`` finds ``update-public-ids``."""
+        return super().get_command(ctx, cmd_name) or super().get_command(
+            ctx, cmd_name.replace("_", "-")
+        )
+
+
+def _known(params: Sequence[Any]) -> dict[str, bool]:
+    """Return the option names, and whether each option takes a value."""
+    return {
+        name: not param.is_flag and not param.count
+        for param in params
+        if param.param_type_name == "option"
+        for name in (*param.opts, *param.secondary_opts)
+    }
+
+
+def _hyphened(args: list[str], known: dict[str, bool]) -> list[str]:
+    """Replace old spellings of the options before the command name.
+
+    As in the old tool, ``--env`` without a value selects the local target.
+    """
+    found: list[str] = []
+    rest = list(args)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        name, joined, value = rest.pop(0).partition("=")
+        name = name if name in known else name.replace("_", "-")
+        found.append(name + joined + value)
+        if known.get(name) and not joined:
+            lacks_value = name == "--env" and (not rest or rest[0].startswith("-"))
+            found += ["local"] if lacks_value else rest[:1]
+            del rest[: 0 if lacks_value else 1]
+    return [*found, *rest]
+
+
+def _with_pointer(epilog: str | None) -> str:
+    return f"{epilog}\n\n{EPILOG}" if epilog else EPILOG
+
+
+def _free(params: Sequence[Any], *, hidden: bool = False) -> list[TyperOption]:
+    taken = {name for param in params for name in param.opts}
+    return [
+        _make(option, hidden=hidden)
+        for option in GLOBAL_OPTIONS
+        if not taken.intersection(option.names)
+    ]
+
+
+class Entry(NamedTuple):
+    """A command group of the root.
+
+    Attributes:
+        name: Its name on the command line.
+        source: Its module, and after a colon the name of its `typer.Typer` there, by default `app`.
+        help: Its line in the help.
+        aliases: Other names for it.
+    """
+
+    name: str
+    source: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> typer.Typer:
+        """Import the module and return the group."""
+        module, _, name = self.source.partition(":")
+        found = getattr(import_module(module), name or "app")
+        assert isinstance(found, typer.Typer)  # noqa: S101 - a test loads every entry
+        return found
+
+
+@cache
+def load_group(entry: Entry) -> TyperGroup:
+    """Return the command group of an entry; cached, since building `samples` takes 50 ms."""
+    found = get_group(entry.load())
+    found.name = entry.name
+    return found
+
+
+class RootGroup(AspenGroup):
+    """The root group, which lists its groups from a table and loads each on first use."""
+
+    is_root = True
+    entries: tuple[Entry, ...] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        """Return the names of the groups in table order."""
+        return [entry.name for entry in self.entries]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - same
+        """Return a placeholder for the help, or None; see `resolve_command`."""
+        entry = self._entry(cmd_name)
+        return TyperCommand(entry.name, help=entry.help) if entry else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Resolve the command, loading the real group."""
+        # Typer's "Did you mean" suggestions are looked up here.
+        self.commands = {entry.name: self.get_command(ctx, entry.name) for entry in self.entries}
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        entry = self._entry(stand_in.name or "") if stand_in else None
+        if entry is None:
+            return name, stand_in, rest
+        return entry.name, load_group(entry), rest
+
+    def _entry(self, name: str) -> Entry | None:
+        wanted = name.replace("_", "-")
+        return next((e for e in self.entries if wanted in (e.name, *e.aliases)), None)
+
+
+def examples(*lines: str) -> str:
+    """Return a command's epilog with usage examples."""
+    return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
+def group(help_text: str) -> typer.Typer:
+    """Return a new command group whose commands accept the global options."""
+    return AspenTyper(cls=AspenGroup, help=help_text, no_args_is_help=True, add_completion=False)
+
+
+class AspenTyper(typer.Typer):
+    """A Typer app whose commands are instances of `AspenCommand`."""
+
+    def command(self, *args: Any, **attrs: Any) -> Any:
+        """Register a command as Typer does."""
+        attrs.setdefault("cls", AspenCommand)
+        return super().command(*args, **attrs)

@@ -1,0 +1,1 @@
+"""Commands that write: their options, views, backends, and undo."""

@@ -1,0 +1,162 @@
+"""Options shared by the bulk commands, and functions to interpret them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.cli.context import AppContext
+from aspencli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from aspencli.cli.output.console import Output
+    from aspencli.tabular.table import Table
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+
+GroupId = Annotated[
+    int | None, typer.Option("--group-id", metavar="ID", help="The submitting group (or --org).")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the whole plan on stdout and write nothing.")
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write each row and its outcome to a file: .csv, .json or .xlsx.",
+    ),
+]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="FILE",
+        help="Write the bad rows to a file that can be mended and given again: .csv, .tsv or "
+        ".xlsx.",
+    ),
+]
+UndoFile = Annotated[
+    Path | None,
+    typer.Option("--undo-file", metavar="FILE", help="Where the undo file goes; a new file."),
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="The file's encoding, if it is not UTF-8.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option("--delimiter", help="What separates its cells, if not found out.")
+]
+Sheet = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
+]
+MissingWords = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-words", help="Take words such as NA, NULL, or unknown for identifiers."
+    ),
+]
+Undone = Annotated[
+    str,
+    typer.Argument(
+        help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="HEADER=COLUMN|@MAP",
+        help="What the file calls a column: 'Lab ID=private_identifier', or @ and the name of a "
+        "map in the config file; 'Note=' ignores a column. May be repeated.",
+    ),
+]
+SkipLines = Annotated[
+    int,
+    typer.Option("--skip-lines", min=0, metavar="N", help="Lines or rows before the header."),
+]
+TemplateName = Annotated[
+    str,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="What the file was made from: czgenepi-edit, czgenepi-upload, gisaid, or nextstrain; "
+        "none to read it as it is. Default: what its columns tell.",
+    ),
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--date-format",
+        metavar="FORMAT",
+        help="How dates are written besides YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
+    ),
+]
+
+
+def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
+    """Return the values of ``--map``, with saved maps expanded.
+
+    Raises:
+        BadInputError: If there is no such map.
+    """
+    from aspencli.tabular.headers import SavedName
+
+    names: list[str] = []
+    for words in given or ():
+        if words.startswith("@") and "=" not in words:
+            saved = context.config.column_map(words[1:])
+            names += [SavedName(f"{header}={column}") for header, column in saved.items()]
+        else:
+            names.append(words)
+    return names
+
+
+def chosen_group_id(context: AppContext, given: int | None) -> int:
+    """Return the group of a run: from its own option, else from the global ``--org``.
+
+    Raises:
+        BadInputError: If neither is given, or it is not a number.
+    """
+    if given is not None:
+        return given
+    found = context.config.setting("org")
+    if found.value is None:
+        raise BadInputError(
+            "no group was named", hint="Add --group-id ID; see: aspencli groups list"
+        )
+    try:
+        return int(found.value)
+    except ValueError:
+        raise BadInputError(
+            f"{found.value!r} is no group id (from {found.source})",
+            hint="Give a number; see: aspencli groups list",
+        ) from None
+
+
+def chosen_delimiter(word: str | None) -> str | None:
+    """Return the delimiter, given as a character or by name; None to detect it.
+
+    Raises:
+        BadInputError: If it cannot be a delimiter.
+    """
+    found = _DELIMITERS.get(word, word) if word else None
+    if found is not None and (len(found) != 1 or found in '"\r\n '):
+        raise BadInputError(
+            f"--delimiter {word!r} is no character that can separate cells",
+            hint="Give comma, semicolon, tab, pipe, or another single character.",
+        )
+    return found
+
+
+def say_notes(out: Output, source: Table, said: int = 0) -> int:
+    """Print the notes about the file not printed so far, and return the number of all notes."""
+    for note in source.notes[said:]:
+        out.info(f"Note: {note}.")
+    return len(source.notes)

@@ -1,0 +1,329 @@
+"""A bulk rename through the API: planned as for a database, written request by request.
+
+Resumption of an interrupted rename through the API.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli import paths
+from aspencli.changes import request_journal
+from aspencli.changes.apply import Assessment
+from aspencli.changes.journal import open_journal
+from aspencli.changes.recording import Recording
+from aspencli.changes.report import RENAMES, JobFiles, ReportFile
+from aspencli.changes.request_journal import Head, RunJournal
+from aspencli.changes.runs import (
+    NO_ID_HINT,
+    Outcome,
+    Place,
+    Run,
+    command_for,
+    find,
+    fold,
+    is_same_place,
+    looks_like_id,
+)
+from aspencli.changes.undo import write_undo
+from aspencli.cli.changes.findings import Findings
+from aspencli.cli.changes.remote_progress import (
+    Grounds,
+    drive,
+    end,
+    end_taken_back,
+    go_on,
+    open_grounds,
+)
+from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing, agree
+from aspencli.cli.context import AppContext
+from aspencli.errors import BadInputError, ConflictError
+from aspencli.samples.remote_rename.plan import ListPlan
+from aspencli.samples.remote_rename.run import temporary_name, write_rows
+
+if TYPE_CHECKING:
+    from aspen.database.bulk.rows import Plan
+    from aspencli.samples.remote_rename.run import Remaining
+
+
+class ApiJob(Job[ListPlan]):
+    """A bulk rename through the API.
+
+    Raises:
+        BadInputError: If the API does not support the change.
+        CredentialsError: If the user may not make it.
+        NotFoundError: If the group does not exist.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        if not purpose.spec.is_plain:
+            raise BadInputError(
+                "through the API only public identifiers can be changed in bulk",
+                hint="Go straight to the database: add --via db",
+            )
+        grounds = open_grounds(context, group_id)
+        undone = purpose.undo_of
+        parked = partial(temporary_name, undone) if undone else None
+        store = ListPlan(purpose.spec, grounds.place.read, parked)
+        ground = Ground(store, grounds.group, lambda: grounds.stored, via="api")
+        super().__init__(context, stack, group_id, files, purpose, ground)
+        self._grounds = grounds
+        self._group_id = group_id
+
+    def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
+        """Run as `Job.go` does, but resume an interrupted run first.
+
+        Raises:
+            ConflictError: If another run in this group was interrupted, and must be ended first.
+        """
+        found = request_journal.unfinished(
+            self._scope.target, self._group_id, api=self._grounds.stored.api
+        )
+        if found is not None:
+            with request_journal.reopen(found.path) as journal:
+                self.out.warn(f"run {journal.head.run} was interrupted before it was done.")
+                if not self._purpose.dry_run and self._is_same(journal.head):
+                    self._go_on(journal)
+                    return
+                if not self._purpose.dry_run:
+                    self._refuse_other(journal)
+        super().go(assessment, name, remedy)
+
+    def _is_same(self, head: Head) -> bool:
+        file = self._files.fingerprint.file
+        return (head.command, head.sha256) == (self._purpose.command, file.sha256)
+
+    def _refuse_other(self, journal: RunJournal) -> None:
+        head = journal.head
+        undone = request_journal.look_up(head.undo_of) if head.undo_of else None
+        is_half_undo = undone is not None and undone.is_open
+        if self._purpose.undo_of == head.run and not is_half_undo:
+            return  # its changes are being undone
+        hint = f"Go on with it: {self._context.command('samples', 'resume', head.run)}"
+        if not is_half_undo:  # otherwise there is no complete state to go back to
+            hint += f" or take it back: {self._context.command('samples', 'undo', head.run)}"
+        raise _interrupted(head, hint)
+
+    def _go_on(self, journal: RunJournal) -> None:
+        what = f"go on with it{self._scope.of_group}"
+        agree(self._context, self._files.from_stdin, self._view.file, what)
+        place, snapshot = self._grounds.place, self._store.snapshot
+        report = self._files.report
+        go_on(self._context, place, journal, snapshot, self._grounds.stored, report)
+
+    def _writing(self, recording: Recording) -> ApiWriting:
+        return ApiWriting(
+            self._context,
+            self._store,
+            self._files,
+            self._findings,
+            self._purpose,
+            self._scope,
+            recording,
+            self._grounds,
+        )
+
+
+class ApiWriting(Writing[ListPlan]):
+    """A writer that applies a plan request by request; see `Writing` for the other arguments.
+
+    Args:
+        grounds: Access to the samples of the group.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        store: ListPlan,
+        files: JobFiles,
+        findings: Findings,
+        purpose: Purpose,
+        scope: Scope,
+        recording: Recording,
+        grounds: Grounds,
+    ):
+        super().__init__(context, store, files, findings, purpose, scope, recording)
+        self._grounds = grounds
+
+    def apply(self, plan: Plan) -> None:
+        """Write the plan, and report the result.
+
+        Raises:
+            ConflictError: If rows were changed in the meantime.
+            AspenError: See `drive`; the error says how to resume.
+        """
+        self._findings.prepare_report("changed")
+        rows, folder = self._store.all_rows(), paths.state_dir() / "undo"
+        put_back = partial(write_rows, self._store.rows_to_undo())
+        undo = write_undo(folder, self._origin(plan), put_back, self._files.undo)
+        try:
+            journal = request_journal.create(self._head(undo), rows)
+        except BaseException:
+            undo.unlink(missing_ok=True)  # there is nothing to undo
+            raise
+        with journal:
+            self._refuse_beside_other(journal.head)
+            self._recording.sending(undo, journal.path, lambda: journal.begun)
+
+            def finish(_left: Remaining) -> None:
+                end(journal)
+                self._recording.ended(Outcome.WRITTEN)
+
+            drive(self._context, self._grounds.place, journal, self._store.snapshot, finish)
+        try:
+            self._findings.publish_report()
+        finally:  # the change is written, so the operator must learn how to undo it
+            self._out.done(f"{self._view.result(plan)}.")
+            self._show_result(plan, undo)
+
+    def nothing(self, plan: Plan) -> None:
+        """Write nothing; an interrupted run with nothing to undo is marked as ended."""
+        end_taken_back(self._purpose.undo_of, self._recording.id)
+        super().nothing(plan)
+
+    def _refuse_beside_other(self, head: Head) -> None:
+        """Refuse to start if a run of this group began while waiting for confirmation.
+
+        Raises:
+            ConflictError: If there is one.
+        """
+        other = request_journal.unfinished(
+            head.target, head.group_id, (head.run, head.undo_of), head.api
+        )
+        if other is not None:
+            resume = self._context.command("samples", "resume", other.head.run)
+            raise _interrupted(other.head, f"Wait for it to end, or go on with it: {resume}")
+
+    def _head(self, undo: Path) -> Head:
+        file = self._files.fingerprint.file
+        return Head(
+            run=self._recording.id,
+            command=self._purpose.command,
+            target=self._scope.target,
+            group_id=self._grounds.place.group_id,
+            group=self._grounds.group,
+            slug=self._grounds.place.slug,
+            file=file.given or "",
+            sha256=file.sha256 or "",
+            undo_file=str(undo.absolute()),
+            undo_of=self._purpose.undo_of,
+            api=self._grounds.stored.api,
+        )
+
+
+def _interrupted(head: Head, hint: str) -> ConflictError:
+    return ConflictError(
+        f"run {head.run} ({head.file}) in this group was interrupted, and is not done; "
+        "nothing was changed",
+        hint=hint,
+    )
+
+
+def take_up(context: AppContext, what: str, report: Path | None) -> None:
+    """Resume a run, and report its outcome.
+
+    Args:
+        context: Application context.
+        what: ID of the run, or its journal.
+        report: Path of the report; None for no report.
+
+    Raises:
+        BadInputError: If there is nothing to resume on this target.
+        ConflictError: If another process is working on it, or some samples were skipped.
+    """
+    with ExitStack() as stack:
+        journal = stack.enter_context(request_journal.reopen(_path_of(what)))
+        head = journal.head
+        if head.target != context.target.label:
+            raise BadInputError(
+                f"run {head.run} was made on {head.target}, and the target is "
+                f"{context.target.label}",
+                hint="Go on there: "
+                + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
+            )
+        if journal.ended is not None:
+            context.out.done(f"Nothing to go on with: run {head.run} has ended ({journal.ended}).")
+            return
+        _refuse_beside_other(journal)
+        draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
+        grounds = open_grounds(context, head.group_id)
+        known = _known_place(head)
+        certain = is_same_place(known, grounds.stored, f"run {head.run}")
+        if not certain:
+            context.out.warn(
+                f"It is not known whether run {head.run} was made on {grounds.stored}: check it "
+                "before you confirm."
+            )
+        context.authorise(
+            f"go on with run {head.run} ({head.file}) of group {head.group_id} ({head.group})",
+            dry_run=False,
+            by_name=not certain,
+        )
+        with context.out.progress("Reading"):
+            snapshot = grounds.place.read()
+        go_on(context, grounds.place, journal, snapshot, grounds.stored, draft)
+
+
+def _refuse_beside_other(journal: RunJournal) -> None:
+    """Refuse to resume a run while another one blocks its group.
+
+    Raises:
+        ConflictError: If there is such a run; it may be an undo of this one.
+    """
+    head = journal.head
+    other = request_journal.unfinished(
+        head.target, head.group_id, (head.run, head.undo_of), head.api
+    )
+    if other is not None:
+        raise ConflictError(
+            f"run {other.head.run} ({other.head.file}) in this group was interrupted, and comes "
+            "first; nothing was changed",
+            hint="Resume it: "
+            + command_for(
+                head.target,
+                "samples",
+                "resume",
+                other.head.run,
+                api=_given_api(other.head.run),
+            ),
+        )
+
+
+def _recorded(run: str) -> Run | None:
+    return next((one for one in fold(open_journal().read().events) if one.id == run), None)
+
+
+def _given_api(run: str) -> str | None:
+    found = _recorded(run)
+    return found.api if found else None
+
+
+def _known_place(head: Head) -> Place:
+    """Return where a run was made, according to its own journal or the history."""
+    if head.api:
+        return Place(api=head.api)
+    found = _recorded(head.run)
+    return found.place if found else Place()
+
+
+def _path_of(what: str) -> Path:
+    path = paths.expand(what)
+    if path.is_file() or not looks_like_id(what):
+        return path
+    run = find(fold(open_journal().read().events), what)
+    standing = request_journal.look_up(run.id)
+    if standing is None:
+        raise BadInputError(
+            f"run {run.id} ({run.outcome}) has nothing to go on with", hint=NO_ID_HINT
+        )
+    return standing.path

@@ -1,0 +1,100 @@
+"""Undo for every kind of bulk run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from aspencli.changes.journal import open_journal
+from aspencli.changes.report import JobFiles
+from aspencli.changes.runs import Outcome, Place, Run, command_for, fold, undo_source
+from aspencli.changes.undo import Origin, read_origin, read_undo
+from aspencli.cli import params
+from aspencli.cli.changes.backend import open_job
+from aspencli.cli.changes.runner import Purpose
+from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
+from aspencli.cli.context import AppContext
+from aspencli.cli.params import Road
+from aspencli.errors import BadInputError, ConflictError
+
+_DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
+_VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
+
+
+def take_back(
+    context: AppContext,
+    noun: str,
+    what: str,
+    dry_run: bool,
+    force: bool,
+    report: Path | None,
+    undo_file: Path | None,
+    via: Road | None = None,
+) -> None:
+    """Restore what a bulk run changed, where the values are still those that it wrote.
+
+    Args:
+        context: Application context.
+        noun: Command group, such as ``samples``.
+        what: ID of the run, or its undo file.
+        dry_run: Whether to stop after the plan.
+        force: Whether to also restore what was changed since.
+        report: Path of the report; None for no report.
+        undo_file: Path of the undo file for this undo; None for the default location.
+        via: Backend to use; None for the one that the run used.
+
+    Raises:
+        BadInputError: If the run was made on another target, or changed something else.
+    """
+    runs = fold(open_journal().read().events)
+    known = {run.id: run for run in runs}
+    file, run = undo_source(what, runs)
+    origin = read_origin(file)
+    api = known[run].api if run in known else None
+    if origin.target != context.target.label:
+        raise BadInputError(
+            f"{file} was written on {origin.target}, and the target is {context.target.label}",
+            hint=f"Undo it there: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
+        )
+    if origin.of != noun:
+        raise BadInputError(
+            f"{file} takes back a change of {origin.of}, not of {noun}",
+            hint=f"Run: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
+        )
+    run = run or origin.run  # a file that was moved is not in the history under its new path
+    view = _VIEWS[origin.of] if origin.columns else RENAMING
+    with ExitStack() as stack:
+        files = JobFiles(stack, file, view.report, report, undo_file)
+        before = known.get(run or "")
+        place = origin.place or (before.place if before else Place())
+        purpose = Purpose(f"{noun} undo", origin.spec, view, dry_run, force, run, place)
+        road = _road(context, origin, via, before)
+        if road is Road.DB:
+            _refuse_half_done(before)
+        job = open_job(context, stack, origin.group_id, files, purpose, road)
+        requests = read_undo(file, origin, job.faults.add, files.fingerprint.take)
+        job.go(job.assess(requests, skip_moved=True), file, _DAMAGED)
+
+
+def _refuse_half_done(run: Run | None) -> None:
+    """Refuse to undo an interrupted API run in the database, where temporary names are unknown.
+
+    Raises:
+        ConflictError: If the run is an interrupted API run.
+    """
+    if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
+        undo = run.command_line(run.noun, "undo", run.id)
+        raise ConflictError(
+            f"run {run.id} went through the API and was interrupted: samples may have temporary "
+            "names; nothing was changed",
+            hint=f"Undo it through the API: {undo} --via api",
+        )
+
+
+def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None) -> Road:
+    """Return the requested backend, else the one that the run used, else the default."""
+    if via is not None:
+        return via
+    if origin.columns:  # the API does not support these
+        return Road.DB
+    return Road(run.via or "db") if run else params.chosen_road(context, None)

@@ -1,0 +1,303 @@
+"""``aspencli auth``: sign in to a target, and show who is signed in.
+
+Rows about sign-ins, as shown by ``aspencli auth``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli.app import examples, group
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column, Row
+from aspencli.errors import AspenError, BadInputError, CredentialsError, UnreachableError
+
+if TYPE_CHECKING:
+    from aspencli.auth.models import SignIn
+    from aspencli.auth.store import Noted
+    from aspencli.cli.access import Access
+    from aspencli.remote.types import GroupRoles, Me
+
+
+STATUS_COLUMNS = (
+    Column("target", "Target", whole=True),
+    Column("state", "State"),
+    Column("name", "Name"),
+    Column("email", "E-mail"),
+    Column("subject", "Auth0 id", secondary=True),
+    Column("user_id", "User id", right=True, secondary=True),
+    Column("groups", "Groups and roles"),
+    Column("expires_at", "Valid until"),
+    Column("renewable", "Renewed by itself", secondary=True),
+    Column("stored", "Kept in"),
+    Column("issuer", "Identity provider", secondary=True),
+    Column("api_url", "API", secondary=True),
+)
+
+
+def all_rows(context: AppContext) -> Iterator[Row]:
+    """Yield every sign-in on this machine, without any network request."""
+    from aspencli.auth.store import Ledger
+
+    for noted in Ledger(context.access.folder).all().values():
+        if noted.store is not None:
+            yield _row_of(context, noted)
+
+
+def _row_of(context: AppContext, noted: Noted) -> Row:
+    from aspencli.auth.store import Store
+
+    access = context.access
+    store = Store(access.folder, noted.place, access.keyring)
+    try:
+        held, where = store.load(), store.where
+    except CredentialsError as error:  # the others can still be shown
+        context.out.warn(f"{noted.place.target}: {error.message}")
+        held, where = None, noted.store
+    lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
+    return {
+        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        "target": noted.place.target,
+        "state": "signed in" if lasts else "lapsed" if held else "unreadable",
+        **(_of_sign_in(context, held) if held else {}),
+        "stored": where,
+        "issuer": noted.place.issuer,
+        "api_url": noted.place.api,
+    }
+
+
+def status_row(
+    context: AppContext, access: Access, held: SignIn | None, me: Me | None = None
+) -> Row:
+    """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
+    return {
+        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        "target": context.target.label,
+        "state": "signed in" if held else "signed out",
+        **(_of_sign_in(context, held) if held else {}),
+        "stored": access.where if held else None,
+        "issuer": access.at.place.issuer,
+        "api_url": access.at.api_url,
+        **(_of_me(context, me) if me else {}),
+    }
+
+
+def _of_me(context: AppContext, me: Me) -> Row:
+    people = context.out.chosen_form == "table"
+    groups: Any = [group_words(group) for group in me["groups"]] if people else me["groups"]
+    return {"name": me["name"], "user_id": me["id"], "groups": groups}
+
+
+def group_words(group: GroupRoles) -> str:
+    """Return a group and the user's roles in it as text."""
+    return f"{group['name']} ({', '.join(group['roles'])})"
+
+
+def _of_sign_in(context: AppContext, held: SignIn) -> Row:
+    people = context.out.chosen_form == "table"
+    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
+    return {
+        "name": held.name,
+        "email": held.email,
+        "subject": held.subject,
+        "expires_at": moment_words(held.expires_at) if people else until,
+        "renewable": held.refresh_token is not None,
+    }
+
+
+def moment_words(seconds: float) -> str:
+    """Return a Unix timestamp as local time."""
+    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
+
+
+_UNAUTHORIZED = 401
+app = group("Sign in to a target, and see who is signed in.")
+
+
+class StoreKind(enum.Enum):
+    """The places where sign-ins can be stored."""
+
+    KEYRING = "keyring"
+    FILE = "file"
+
+
+@app.command(
+    epilog=examples("aspencli --env staging auth login", "aspencli auth login --store file")
+)
+def login(
+    ctx: typer.Context,
+    store: Annotated[
+        StoreKind | None,
+        typer.Option(
+            help="Where sign-ins are kept from now on. Default: the keyring of the system; a "
+            "file, which only you can read, is used only when asked for.",
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Sign in anew, as somebody else maybe.")
+    ] = False,
+) -> None:
+    """Sign in to the target, on this device or another.
+
+    Shows a link and a code, and waits until you have approved there. The sign-in
+    is kept for this target and renewed by itself where the identity provider
+    allows that. It is sent to the target's API, and nowhere else.
+    """
+    context = current(ctx)
+    access = context.access
+    if access.given is not None:
+        raise BadInputError(
+            "ASPEN_TOKEN is set, and counts before any sign-in", hint="Unset it, then sign in."
+        )
+    kind = access.choose_store(store.value if store else None)
+    held = None if force else access.session.found(old=False)
+    if held is not None and not _is_accepted(context) and not access.session.is_new:
+        context.out.info("The API does not accept the present sign-in; signing in again.")
+        held = None
+    elif held is not None:
+        held = access.session.current()  # it may have been refreshed
+    if held is None:
+        before = access.store.load()
+        held = access.sign_in(kind, browser=browser)
+        access.session.use(held)
+        _give_up(context, before)
+        return _greet(context, held, "signed in")
+    if store is not None:
+        access.store.save(held, kind)
+    return _greet(context, held, "already signed in")
+
+
+@app.command(epilog=examples("aspencli --env staging auth logout"))
+def logout(
+    ctx: typer.Context,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only forget it here; do not ask the provider.")
+    ] = False,
+) -> None:
+    """Sign out of the target: revoke what can be revoked, and forget the rest."""
+    context = current(ctx)
+    access, out = context.access, context.out
+    with access.store.lock():
+        before = None if forget else access.store.load()
+        if before is not None and before.refresh_token:
+            _revoke(access, before.refresh_token)
+        known = access.store.where is not None
+        access.store.forget()
+    if not known:
+        out.info(f"nobody was signed in to {context.target.label}")
+    else:
+        out.done(f"signed out of {context.target.label}")
+    if access.given is not None:
+        out.warn("ASPEN_TOKEN is still set, and counts before any sign-in")
+
+
+@app.command(epilog=examples("aspencli --env staging auth status", "aspencli auth status --all"))
+def status(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every target; only what is known on this machine.")
+    ] = False,
+) -> None:
+    """Show who is signed in to the target, with which roles, and until when.
+
+    Ends with 4 where nobody is, or where the API does not accept it.
+    """
+    context = current(ctx)
+    if everything:
+        rows = list(all_rows(context))
+        return context.out.rows(STATUS_COLUMNS, rows, empty="nobody ever signed in from here")
+    access = context.access
+    held = access.session.found()
+    if held is None:
+        context.out.record(STATUS_COLUMNS, status_row(context, access, None))
+        raise CredentialsError(
+            f"nobody is signed in to {context.target.label}",
+            hint=f"Sign in: {access.at.login_command}",
+        )
+    try:
+        me = context.api().users.me()
+    except AspenError:
+        context.out.record(STATUS_COLUMNS, status_row(context, access, held))
+        raise
+    context.out.record(STATUS_COLUMNS, status_row(context, access, held, me))
+    return None
+
+
+@app.command(
+    epilog=examples(
+        "aspencli auth token --header | curl --header @- https://api.czgenepi.org/v2/users/me"
+    )
+)
+def token(
+    ctx: typer.Context,
+    header: Annotated[
+        bool, typer.Option("--header", help="As the header of a request, for curl --header @-.")
+    ] = False,
+) -> None:
+    """Print the token that the API accepts.
+
+    Who has it can do whatever you may do, until it expires. Do not write it into
+    a command: others on the machine see that. Hand it on through a pipe.
+    """
+    context = current(ctx)
+    held = context.access.session.current()
+    if context.out.out.isatty():
+        context.out.warn(f"who sees this is you until {moment_words(held.expires_at)}")
+    context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
+
+
+def _is_accepted(context: AppContext) -> bool:
+    """Return False if the API rejects the sign-in; True if it accepts it or is unavailable."""
+    try:
+        context.api().users.me()
+    except CredentialsError as error:
+        return error.answer is None or error.answer.status != _UNAUTHORIZED
+    except AspenError:
+        return True
+    return True
+
+
+def _greet(context: AppContext, held: SignIn, did: str) -> None:
+    """Report who is signed in, with their groups according to the API."""
+    until = f"until {moment_words(held.expires_at)}"
+    if held.refresh_token:
+        until = f"{until}, and renewed by itself"
+    context.out.done(f"{did} to {context.target.label} as {held.who}, {until}")
+    try:
+        me = context.api().users.me()
+    except CredentialsError:  # signed in, but not accepted by the API
+        raise
+    except AspenError as error:
+        context.out.warn(f"the API did not tell your roles: {error.message}")
+        return
+    groups = "; ".join(group_words(group) for group in me["groups"])
+    context.out.info(f"groups: {groups or 'none, so its samples and trees are closed to you'}")
+
+
+def _give_up(context: AppContext, before: SignIn | None) -> None:
+    """Revoke the sign-in that a new one has replaced."""
+    if before is None or not before.refresh_token:
+        return
+    try:
+        context.access.provider.revoke(before.refresh_token)
+    except AspenError as error:
+        context.out.warn(f"the sign-in before could not be revoked: {error.message}")
+
+
+def _revoke(access: Access, refresh_token: str) -> None:
+    try:
+        access.provider.revoke(refresh_token)
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"the sign-in could not be revoked, and was left as it is: {error.message}",
+            hint="Try again; or only forget it here, with --forget.",
+        ) from error

@@ -1,0 +1,72 @@
+"""``aspencli config``: the settings and their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+
+from aspencli.cli.app import examples, group
+from aspencli.cli.context import current
+from aspencli.cli.output.formats import Column, Row
+from aspencli.config import KEYS, Config
+from aspencli.targets import Target
+
+app = group("What is set, and where it comes from.")
+
+COLUMNS = (
+    Column("name", "Setting", whole=True),
+    Column("value", "Value"),
+    Column("source", "From"),
+)
+
+_HARMLESS = frozenset(
+    {"user", "host", "port", "dbname", "options", "sslmode", "sslrootcert", "target_session_attrs"}
+)
+
+
+@app.command(epilog=examples("aspencli --env staging config show"))
+def show(ctx: typer.Context) -> None:
+    """Show every setting, its value and where it came from; secrets are masked."""
+    context = current(ctx)
+    context.out.rows(COLUMNS, _rows(context.config, context.target))
+    if context.target.warning:
+        context.out.warn(context.target.warning)
+
+
+def _rows(config: Config, target: Target) -> Iterator[Row]:
+    for key in KEYS:
+        found = config.setting(key.name)
+        value = _masked(found.value) if key.name == "api" else found.value
+        yield {"name": key.name, "value": value, "source": found.source}
+    whose = f", address of {target.belongs_to}" if target.belongs_to else ""
+    safety = f"{target.label} ({target.safety.value}{whose})"
+    yield {"name": "target", "value": safety, "source": "env"}
+    yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
+    yield {"name": "auth_url", "value": _masked(target.auth_url), "source": "target"}
+    yield {"name": "auth_client_id", "value": target.auth_client_id, "source": "target"}
+    yield {"name": "database_url", "value": _masked(target.database_url), "source": "target"}
+    yield {"name": "config_file", "value": str(config.path), "source": _exists(config)}
+
+
+def _exists(config: Config) -> str:
+    return "read" if config.path.exists() else "not there"
+
+
+def _masked(address: str | None) -> str | None:
+    """Return the address with ``***`` in place of anything that is or might be a secret."""
+    if not address:
+        return None
+    scheme, separator, rest = address.partition("://")
+    place, question, query = rest.partition("?")
+    if not separator or "@" in query:  # a password, or a question mark inside one
+        return f"{scheme}://***" if separator else "***"
+    user, at, place = place.rpartition("@")
+    name, colon, _password = user.partition(":")
+    shown = "&".join(map(_masked_option, query.split("&")))
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{place}{question}{shown}"
+
+
+def _masked_option(option: str) -> str:
+    name, equals, _value = option.partition("=")
+    return option if name in _HARMLESS or not equals else f"{name}=***"

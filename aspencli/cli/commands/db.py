@@ -1,0 +1,541 @@
+"""``aspencli db``: the console, psql, schema migrations, and the state of the database.
+
+``aspencli db setup``, ``create`` and ``drop``: creation and deletion of a database.
+
+``aspencli db interact`` and ``aspencli db psql``: interactive access to the database.
+
+``aspencli db status``: the database at a glance.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli.app import examples, group
+from aspencli.cli.commands import db_diagnostics, db_profile, db_schema, db_sessions
+from aspencli.cli.commands.db_schema import STEP_COLUMNS, needs_consent
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import DryRunOption
+from aspencli.errors import BadInputError, RefusedError
+from aspencli.targets import Safety
+from aspencli.text import size_text
+
+if TYPE_CHECKING:
+    from aspencli.admin.databases import Holdings
+    from aspencli.admin.psql import Address, PsqlCall, Standing, Words
+    from aspencli.admin.status import Status
+
+
+SETUP_COLUMNS = (
+    Column("database", "Database"),
+    Column("created", "Made now"),
+    Column("before", "Before"),
+    Column("after", "Revision"),
+    Column("applied", "Applied"),
+)
+CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Made now"))
+DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"))
+
+
+def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Make the database where it is missing, and bring its schema to the newest revision.
+
+    It may be run again at any time: data is left alone, and so are roles. On the local target it
+    does not ask.
+    """
+    from aspencli.admin import schema
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    plan = schema.plan_setup(database)
+    if plan.create:
+        context.out.info(f"{plan.database} is missing, and is to be made")
+    steps = [vars(step) for step in plan.steps]
+    if dry_run:
+        return context.out.rows(STEP_COLUMNS, steps, empty="No revision is missing.")
+    if plan.create or plan.steps:
+        context.out.preview(STEP_COLUMNS, steps, limit=50)
+        context.authorise(f"set {plan.database} up", default_yes=not needs_consent(context))
+    with context.out.progress("Setting up"):
+        result = schema.setup(database, plan)
+        if context.is_on_laptop:
+            context.laptop.prepare()
+    row = {"database": plan.database, "created": result.created, **vars(result.migrated)}
+    context.out.record(SETUP_COLUMNS, row)
+    return context.out.done(f"{plan.database} is set up at revision {result.migrated.after}")
+
+
+def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Make the target's database, empty; nothing to do where it is there."""
+    from aspencli.admin import databases
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+    if databases.exists(database):
+        context.out.info(f"{name} is there; nothing to do")
+        return context.out.record(CREATE_COLUMNS, {"database": name, "created": False})
+    if dry_run:
+        return context.out.info(f"would make {name}; nothing was written")
+    context.authorise(f"make the database {name}", default_yes=not needs_consent(context))
+    created = databases.create(database)
+    context.out.record(CREATE_COLUMNS, {"database": name, "created": created})
+    context.out.done(f"made {name}")
+    return context.out.hint("Give it the schema: aspencli db setup")
+
+
+def drop(
+    ctx: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="End the sessions of others; else it is refused.")
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Drop the target's database with all that is in it; nothing brings it back.
+
+    It asks first. On a shared target the target's name must be typed, or given with --confirm; on
+    production --confirm is the only way.
+    """
+    from aspencli.admin import databases
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+    found = databases.holdings(database)
+    if found is None:
+        context.out.info(f"there is no database {name}; nothing to do")
+        return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
+    if context.target.name == "local":
+        context.require_laptop(database, f"drop {name}")
+    context.out.info(f"{name} on {context.target.label}: {_described(found)}")
+    if dry_run:
+        return context.out.info("nothing was dropped")
+    if not force:
+        databases.require_alone(name, found.visitors)
+    _authorise_drop(context, found)
+    dropped = databases.drop(database, force=force)
+    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped})
+    context.out.done(f"dropped {name}")
+    return context.out.hint("Make it anew: aspencli db setup")
+
+
+def _described(found: Holdings) -> str:
+    samples = "no samples counted" if found.samples is None else f"{found.samples:,} samples"
+    return f"{size_text(found.size)}, {samples}, {len(found.visitors)} other session(s)"
+
+
+def _authorise_drop(context: AppContext, found: Holdings) -> None:
+    target = context.target
+    if target.is_production and context.options["confirm"] is None:
+        raise RefusedError(
+            f"{target.confirmed_by} is production: its database is dropped only with --confirm",
+            hint=f"If you are certain, add --confirm {target.confirmed_by}.",
+        )
+    context.authorise(
+        f"drop {found.name} ({_described(found)})",
+        by_name=target.safety is not Safety.LOCAL,
+    )
+
+
+def register_admin(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(epilog=examples("aspencli db setup"))(setup)
+    app.command(epilog=examples("aspencli db create"))(create)
+    app.command(
+        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging")
+    )(drop)
+
+
+WriteOption = Annotated[
+    bool, typer.Option("--write", help="Allow writing; asks first. Otherwise it is read-only.")
+]
+# Arguments after the first belong to the script, or to psql.
+_HANDED_ON = {"allow_interspersed_args": False}
+
+
+def interact(
+    ctx: typer.Context,
+    script: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SCRIPT", help="Run this file instead; - is standard input."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS...]", help="What it finds in sys.argv.")
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option("--command", "-c", metavar="CODE", help="Run this and exit.")
+    ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Print each query with its time, and what a cell cost."),
+    ] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect/--no-connect", help="Whether to connect at once.")
+    ] = True,
+    write: WriteOption = False,
+) -> None:
+    """Open a Python console (IPython) on the target's database, with engine and models at hand.
+
+    It is read-only unless --write is given: session = engine.make_session(). With a script or -c
+    it runs that, and ends with its exit code.
+    """
+    from aspencli.cli.console.run import ConsoleRequest, run
+
+    context = current(ctx)
+    context.recognize()
+    words = [str(word) for word in (script, *(arguments or ())) if word is not None]
+    if write:
+        context.authorise("open a writing console", dry_run=False)
+    elif context.target.warning and context.out.interactive:
+        context.out.warn(context.target.warning)
+    request = ConsoleRequest(
+        open_database=lambda: context.database(writable=write),
+        address=context.database_url(),
+        target_label=context.target.title,
+        safety=context.target.safety,
+        confirm_write=lambda: _is_allowed(context),
+        writing=write,
+        code=code,
+        script=None if code is not None else script,
+        # With -c every word is an argument, as with python -c.
+        arguments=words if code is not None else words[1:],
+        profile=profile,
+        connect=connect,
+        debug=bool(context.options["debug"]),
+        messages=context.out,
+    )
+    status = run(request)
+    if status:
+        raise typer.Exit(status)
+
+
+def _is_allowed(context: AppContext) -> bool:
+    """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
+    try:
+        context.authorise("open a writing session", dry_run=False)
+    except RefusedError as error:
+        context.out.warn(error.message)
+        return False
+    return True
+
+
+def psql(
+    ctx: typer.Context,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]...", help="Handed on to psql.")
+    ] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Option("--command", "-c", metavar="SQL", help="Run this and exit; may be repeated."),
+    ] = None,
+    write: WriteOption = False,
+) -> None:
+    """Open psql on the target's database, read-only unless --write is given.
+
+    Unqualified names are looked up in schema aspen, then public. The password reaches psql through
+    its environment, never its arguments.
+    """
+    from aspencli.admin.psql import (
+        Address,
+        find_psql,
+        psql_call,
+        read_address,
+        read_words,
+        require_kept_session,
+    )
+
+    context = current(ctx)
+    context.recognize()
+    if write:
+        context.authorise("open psql for writing", dry_run=False)
+    given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
+    words = read_words(given)
+    away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
+    if write and away:
+        raise RefusedError(
+            f"With --write, psql connects to the target's database only, and {' '.join(away)} may "
+            "lead elsewhere; nothing was written",
+            hint="Choose the target with --env, or add one to the config file.",
+        )
+    address = Address(read_address(context.database_url()), context.policy(writable=write))
+    program = find_psql(context.target, context.laptop.psql)
+    address, standing = _reach(context, address)
+    require_kept_session(standing, words, writable=write)
+    _announce(context, address, standing)
+    if standing.pooled and not standing.keeps_session:
+        context.out.warn(
+            "No schema is chosen behind this pooler: write aspen.samples, not samples. "
+            "The time limits are those of the server."
+        )
+    if not write:
+        _require_kept_role(context, standing, words)
+    call = psql_call(
+        program,
+        address,
+        context.target,
+        given,
+        standing=standing,
+        script=not sys.stdin.isatty(),
+    )
+    _become(call)
+
+
+def _reach(context: AppContext, address: Address) -> tuple[Address, Standing]:
+    """Connect as psql will; if that fails, fail in the same way as all other commands."""
+    import psycopg2
+
+    from aspencli.admin.psql import look
+
+    # Only production is read as another role; elsewhere, operators work as themselves.
+    as_reader = context.target.is_production and not address.writable
+    try:
+        return address, look(address, as_reader=as_reader)
+    except psycopg2.OperationalError:
+        if address.parameters.get("password") or not context.out.interactive:
+            with context.database(writable=address.writable).reading() as session:
+                session.connection()
+            raise
+    from getpass import getpass
+
+    user = address.parameters.get("user", "")
+    password = getpass(f"Password for {user or 'the database'}: ")
+    address = replace(address, parameters={**address.parameters, "password": password})
+    return address, look(address, as_reader=as_reader)
+
+
+def _announce(context: AppContext, address: Address, standing: Standing) -> None:
+    if not context.out.interactive:
+        return
+    if context.target.warning:
+        context.out.warn(context.target.warning)
+    mode = "WRITING" if address.writable else "read-only (--write to change that)"
+    if context.target.is_production and not address.writable:
+        if standing.is_read_only_by_convention:
+            mode = "read-only by convention only: this database user can write"
+        elif standing.reader:
+            mode = f"read-only, as role {standing.reader}"
+    limit = int(standing.settings["statement_timeout"]) / 1_000
+    long = f"a statement may take {limit:.0f} s" if limit else "no statement timeout"
+    if standing.pooled:
+        mode += ", through a pooler"
+        long = long if standing.keeps_session else "the server's time limits hold"
+    context.out.info(f"{context.target.title}, {mode}; {long}")
+
+
+def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:
+    """Ask for the target's name on production if SQL could make this session write.
+
+    Raises:
+        RefusedError: If it could, and the name was not given.
+    """
+    from aspencli.admin.psql import could_leave
+
+    if not context.target.is_production or not standing.can_write:
+        return
+    if standing.is_read_only_by_convention:
+        context.authorise(
+            "open psql, read-only by convention only (this database user can write, and there is "
+            "no role to take on that cannot)",
+            by_name=True,
+            dry_run=False,
+        )
+        return
+    why = f"use {words.elsewhere[0]}" if words.elsewhere else None
+    if why is None:
+        found = could_leave([*words.commands, *_texts(words)])
+        why = f"run SQL with {found!r} in it" if found else None
+    if why is not None:
+        context.authorise(
+            f"{why}, which could end the role {standing.reader} that cannot write",
+            by_name=True,
+            dry_run=False,
+        )
+
+
+def _texts(words: Words) -> Iterator[str]:
+    """Yield the SQL that psql will run from files, and from stdin if it is not a terminal."""
+    for name in words.files:
+        if name != "-":
+            try:
+                yield Path(name).read_text(errors="replace")
+            except OSError as error:
+                raise BadInputError(
+                    f"Cannot read {name}: {error.strerror}", hint="Check its name."
+                ) from error
+    if words.reads_stdin and not sys.stdin.isatty():
+        text = sys.stdin.buffer.read()
+        # psql reads the same text again, from an unnamed temporary file.
+        with tempfile.TemporaryFile() as kept:
+            kept.write(text)
+            kept.seek(0)
+            os.dup2(kept.fileno(), 0)
+        yield text.decode(errors="replace")
+
+
+def _become(call: PsqlCall) -> None:
+    """Replace this process with psql, so that signals and the terminal are its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    environment = dict(call.environment)
+    if call.startup is not None:
+        reading, writing = os.pipe()
+        os.write(writing, call.startup.encode())
+        os.close(writing)
+        os.set_inheritable(reading, True)
+        environment["PSQLRC"] = f"/dev/fd/{reading}"
+    # Python ignores SIGPIPE, and ignored signals stay ignored across exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execve(call.program, call.arguments, environment)  # noqa: S606 - no shell is wanted
+
+
+def register_console(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(
+        epilog=examples(
+            "aspencli db interact --profile",
+            'aspencli db interact -c "print(session.query(User).count())"',
+            "aspencli --env staging db interact report.py 2023-01",
+        ),
+        context_settings=_HANDED_ON,
+    )(interact)
+    app.command(
+        epilog=examples(
+            'aspencli db psql -c "select * from users"',
+            "aspencli db psql -- --csv -f report.sql",
+            "aspencli --env staging db psql --write",
+        ),
+        context_settings=_HANDED_ON,
+    )(psql)
+
+
+# The first five counts are those of aspencli.admin.status.TABLES.
+COLUMNS = (
+    Column("target", "Target"),
+    Column("host", "Host"),
+    Column("port", "Port"),
+    Column("database", "Database"),
+    Column("user", "User"),
+    Column("server_version", "PostgreSQL"),
+    Column("revision", "Revision", whole=True),
+    Column("head", "Newest revision"),
+    Column("schema", "Schema"),
+    Column("size", "Size"),
+    Column("samples", "Samples"),
+    Column("users", "Users"),
+    Column("groups", "Groups"),
+    Column("phylo_runs", "Phylo runs"),
+    Column("phylo_trees", "Phylo trees"),
+    Column("estimated", "Estimated counts"),
+    Column("connections", "Connections"),
+    Column("max_connections", "Of at most"),
+    Column("waiting", "Waiting for locks"),
+    Column("longest_transaction_s", "Longest transaction (s)"),
+    Column("longest_transaction", "Whose"),
+    Column("read_only", "Read-only"),
+    Column("replication", "Replication"),
+    Column("verdict", "Verdict"),
+    Column("pooler", "Pooler"),
+    Column("limits", "Time limits"),
+)
+
+
+def status(ctx: typer.Context) -> None:
+    """Show the server, the schema's revision, sizes, counts, and who is connected.
+
+    The last line says what matters, and the next step. Counts of big tables are the server's
+    estimates. The exit code is 0 whenever the database answers.
+    """
+    from aspencli.admin.status import status as ask
+
+    context = current(ctx)
+    found = ask(context.database())
+    context.out.record(COLUMNS, _row(context, found))
+    if found.pooler:
+        context.out.info(
+            "Connected through a pooler; each transaction sets its own mode and limits."
+        )
+    verdict = found.verdict
+    say = context.out.done if verdict.word == "ready" else context.out.warn
+    say(verdict.message)
+    if verdict.step:
+        context.out.hint(verdict.step)
+
+
+def _row(context: AppContext, found: Status) -> dict[str, Any]:
+    from aspencli.admin.status import TABLES
+
+    people = context.out.chosen_form == "table"
+    counts = {name: found.counts.get(name) for name in TABLES}
+    return {
+        "target": context.target.label,
+        **{name: getattr(found, name) for name in ("host", "port", "database", "user")},
+        "server_version": found.version,
+        "revision": found.schema.revision,
+        "head": found.schema.head,
+        "schema": found.schema.word,
+        "size": size_text(found.size) if people else found.size,
+        **{
+            name: count if people or count is None else count.rows for name, count in counts.items()
+        },
+        "estimated": [name for name, count in counts.items() if count and count.estimated],
+        "connections": found.activity.connections,
+        "max_connections": found.activity.max_connections,
+        "waiting": found.activity.waiting,
+        "longest_transaction_s": found.activity.longest_s,
+        "longest_transaction": found.activity.longest,
+        "read_only": found.read_only,
+        "replication": str(found.replication),
+        "verdict": found.verdict.word,
+        "pooler": found.pooler,
+        "limits": _limits(found) if people else {n: vars(v) for n, v in found.limits.items()},
+    }
+
+
+def _limits(found: Status) -> str:
+    """Return the time limits as text, with both values where the server's differs from ours."""
+    return "; ".join(
+        f"{name}: {_seconds(limit.used)}"
+        + (
+            f" (server {_seconds(limit.server)}, ours {_seconds(limit.ours)})"
+            if limit.server != limit.ours
+            else ""
+        )
+        for name, limit in found.limits.items()
+    )
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1_000:g} s" if milliseconds else "none"
+
+
+def register_status(app: typer.Typer) -> None:
+    """Add the command to its group."""
+    app.command(epilog=examples("aspencli db status", "aspencli --env prod db status -o json"))(
+        status
+    )
+
+
+app = group("Console, psql, schema migrations and state of the database.")
+
+for register in (
+    register_console,
+    db_profile.register,
+    db_schema.register,
+    register_admin,
+    register_status,
+    db_sessions.register_activity,
+    db_sessions.register_signals,
+    db_diagnostics.register,
+    db_sessions.register_doctor,
+):
+    register(app)

@@ -1,0 +1,404 @@
+"""``aspencli db activity`` and ``locks``: active sessions, and sessions waiting for locks.
+
+``aspencli db doctor``: a full health check of a database.
+
+``aspencli db cancel`` and ``terminate``: cancel a statement, or end a session.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli.app import examples
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.diagnostics import query_text, seconds_text, tell_hidden
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import DryRunOption
+from aspencli.errors import AspenError
+from aspencli.text import counted, duration_text, visible
+
+if TYPE_CHECKING:
+    from aspencli.diagnostics.activity import Outcome, SeenSession, Signal
+    from aspencli.diagnostics.doctor import Examined
+    from aspencli.diagnostics.locks import Node
+
+
+ACTIVITY_COLUMNS = (
+    Column("pid", "PID", right=True, whole=True),
+    Column("user", "User"),
+    Column("application", "Application", secondary=True),
+    Column("client", "Client", secondary=True),
+    Column("kind", "Kind", secondary=True),
+    Column("state", "State"),
+    Column("state_s", "For", right=True),
+    Column("transaction_s", "Transaction", right=True),
+    Column("wait", "Waits for", secondary=True),
+    Column("blocked_by", "Blocked by"),
+    Column("query", "Statement"),
+)
+LOCK_COLUMNS = (
+    Column("pid", "PID", whole=True),
+    Column("depth", "Depth", right=True, secondary=True),
+    Column("blocked_by", "Blocked by", secondary=True),
+    Column("blocks", "Holds up", right=True),
+    Column("user", "User", secondary=True),
+    Column("application", "Application", secondary=True),
+    Column("state", "State"),
+    Column("transaction_s", "Transaction", right=True),
+    Column("waited_s", "Waits", right=True),
+    Column("lock", "For lock", secondary=True),
+    Column("relation", "On"),
+    Column("query", "Statement"),
+)
+
+
+def activity(
+    ctx: typer.Context,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Those as well who are connected and do nothing.")
+    ] = False,
+) -> None:
+    """Show what the sessions of the database do, the oldest transaction first.
+
+    What other users do is shown to members of pg_monitor; to others it is empty, and that is said.
+    """
+    from aspencli.diagnostics.activity import activity as ask
+    from aspencli.diagnostics.session import looking
+
+    context = current(ctx)
+    with looking(context.database()) as session:
+        found = ask(session)
+    shown = [seen for seen in found.sessions if everybody or not seen.resting]
+    idle = f"{counted(found.resting, 'session')} {'is' if found.resting == 1 else 'are'}"
+    context.out.rows(
+        ACTIVITY_COLUMNS,
+        [_activity_row(context, seen) for seen in shown],
+        empty=f"Nobody does anything; {idle} idle." if found.resting else "Nobody else is here.",
+    )
+    if shown and not everybody and found.resting:
+        context.out.info(f"{idle} connected and idle: --all shows them")
+    tell_hidden(context.out, found.rights, found.hidden, "sessions of other users: what they do")
+
+
+def _activity_row(context: AppContext, seen: SeenSession) -> dict[str, Any]:
+    people = context.out.chosen_form == "table"
+    blockers = ", ".join(map(str, seen.blocked_by)) if people else list(seen.blocked_by)
+    return {
+        **vars(seen),
+        "state": "(hidden)" if people and seen.hidden else seen.state,
+        "state_s": seconds_text(context.out, seen.state_s),
+        "transaction_s": seconds_text(context.out, seen.transaction_s),
+        "blocked_by": blockers,
+        "query": query_text(context.out, seen.query),
+    }
+
+
+def locks(ctx: typer.Context) -> None:
+    """Show who waits for a lock, as a tree below the one who holds everybody up.
+
+    In a table the tree is drawn in the first column; elsewhere depth and blocked_by tell it. A
+    session that waits for several others stands once, below the first of them. The exit code is 0
+    whether anybody waits or not.
+    """
+    from aspencli.diagnostics.locks import locks as ask
+    from aspencli.diagnostics.session import looking
+
+    context = current(ctx)
+    with looking(context.database()) as session:
+        found = ask(session)
+    context.out.rows(
+        LOCK_COLUMNS,
+        [_lock_row(context, node) for node in found.nodes],
+        empty="Nobody waits for a lock.",
+    )
+    for root in found.roots:
+        context.out.warn(held_up(root))
+        context.out.hint(way_out(root))
+    hidden = sum(node.session is not None and node.session.hidden for node in found.nodes)
+    tell_hidden(context.out, found.rights, hidden, "sessions of other users: what they do")
+
+
+def _lock_row(context: AppContext, node: Node) -> dict[str, Any]:
+    people = context.out.chosen_form == "table"
+    seen, wait = node.session, node.wait
+    return {
+        "pid": "  " * (node.depth - 1) + "└ " * (node.depth > 0) + str(node.pid)
+        if people
+        else node.pid,
+        "depth": node.depth,
+        "blocked_by": list(wait.blocked_by) if wait else [],
+        "blocks": node.blocks,
+        "user": seen.user if seen else None,
+        "application": seen.application if seen else None,
+        "state": _state(node, people=people),
+        "transaction_s": seconds_text(context.out, seen.transaction_s if seen else None),
+        "waited_s": seconds_text(context.out, wait.waited_s if wait else None),
+        "lock": f"{wait.mode} on {wait.kind}" if wait else None,
+        "relation": wait.relation if wait else None,
+        "query": query_text(context.out, seen.query if seen else None),
+    }
+
+
+def _state(node: Node, *, people: bool) -> str | None:
+    if node.session is None:
+        return "prepared transaction" if node.pid == 0 else None
+    return "(hidden)" if people and node.session.hidden else node.session.state
+
+
+def held_up(root: Node) -> str:
+    """Return a message that says how many sessions this one blocks, and its own state."""
+    many = f"holds up {counted(root.blocks, 'session')}"
+    seen = root.session
+    if seen is None:
+        return f"a prepared transaction {many}" if root.pid == 0 else f"pid {root.pid} {many}"
+    doing = ""
+    if seen.state is not None:
+        doing = f"; it is {seen.state}"
+        if seen.state_s is not None:
+            doing += f" for {duration_text(seen.state_s)}"
+    return f"pid {root.pid} ({seen}) {many}{doing}"
+
+
+def way_out(root: Node) -> str:
+    """Return advice on how to clear a blocking session."""
+    if root.pid == 0:
+        return "Find it in pg_prepared_xacts; then COMMIT PREPARED or ROLLBACK PREPARED its name."
+    if root.session is not None and root.session.state == "active":
+        return f"Cancel its statement: aspencli db cancel {root.pid}"
+    return f"Have it end its transaction, or end it: aspencli db terminate {root.pid}"
+
+
+def register_activity(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(
+        epilog=examples("aspencli db activity", "aspencli --env prod db activity --all -o json")
+    )(activity)
+    app.command(epilog=examples("aspencli db locks", "aspencli --env prod db locks"))(locks)
+
+
+FINDING_COLUMNS = (
+    Column("verdict", "Verdict", whole=True),
+    Column("check", "Check", whole=True),
+    Column("message", "Found"),
+    Column("step", "Next step"),
+    Column("details", "Details", secondary=True),
+)
+_STYLES = {"ok": "done", "note": "hint", "unknown": "warn", "warning": "warn", "problem": "error"}
+_WIDEST = len("transaction ids")  # the longest name of a check
+_MARGIN = " " * (len("problem ") + 2 + _WIDEST + 2)
+_NARROW_MARGIN = " " * 4
+_WIDE = 72  # terminal width from which messages get a column of their own
+_NARROWEST = 24  # minimum characters per line after the margin, even on a narrower terminal
+
+
+def doctor(
+    ctx: typer.Context,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings, and what is hidden, too.")
+    ] = False,
+) -> None:
+    """Look at everything, read-only: a verdict and a next step for each check.
+
+    Verdicts: ok, note, unknown (not this user's to see, or no answer in time), warning, problem.
+    The exit code is 1 when there is a problem, else 0; with --strict also for a warning or an
+    unknown.
+    """
+    from aspencli.diagnostics.doctor import examine
+
+    context = current(ctx)
+    database = context.database()
+    with context.out.progress("Examining"):
+        found = list(examine(database))
+    found.sort(key=lambda one: -one.verdict.weight)
+    if context.out.chosen_form == "table":
+        context.out.text("\n".join(line for one in found for line in _lines(context.out, one)))
+    else:
+        rows = [{**vars(one), "details": list(one.details)} for one in found]
+        context.out.rows(FINDING_COLUMNS, rows)
+    if _conclude(context, found, strict=strict):
+        raise typer.Exit(1)
+
+
+def _lines(out: Output, one: Examined) -> Iterator[str]:
+    """Yield the lines for one check; unlike table cells, they are never truncated."""
+    word = one.verdict.value
+    margin = _MARGIN if out.width >= _WIDE else _NARROW_MARGIN
+    lead = f"{word:<8}  {one.check:<{_WIDEST}}  "
+    first, *more = _wrapped(out, lead + visible(one.message), "", margin)
+    yield out.styled(_STYLES.get(word, "dim"), first[: len(word)]) + first[len(word) :]
+    yield from more
+    for detail in one.details if word != "ok" else ():
+        if detail != one.message:
+            yield from _wrapped(out, visible(detail), margin + "- ", margin + "  ")
+    if one.step:
+        for line in _wrapped(out, visible(one.step), margin + "next: ", margin + " " * 6):
+            yield out.styled("hint", line)
+
+
+def _wrapped(out: Output, text: str, first: str, others: str) -> list[str]:
+    """Wrap a text to the width, breaking only between words."""
+    return textwrap.wrap(
+        text,
+        max(out.width, len(others) + _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bool:
+    """Print a one-line summary; return True if the result warrants a nonzero exit code."""
+    from aspencli.diagnostics.doctor import Verdict
+
+    worst = found[0]
+    counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
+    summary = ", ".join(f"{count} {word}" for word, count in counts if count)
+    where = f"{context.target.label}: {summary}"
+    if worst.verdict.weight <= Verdict.NOTE.weight:
+        context.out.done(where)
+        return False
+    context.out.warn(f"{where}; {worst.check}: {worst.message}")
+    if worst.step:
+        context.out.hint(worst.step)
+    least = Verdict.UNKNOWN if strict else Verdict.PROBLEM
+    return worst.verdict.weight >= least.weight
+
+
+def register_doctor(app: typer.Typer) -> None:
+    """Add the command to its group."""
+    app.command(
+        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json")
+    )(doctor)
+
+
+SESSION_COLUMNS = (
+    Column("pid", "PID", right=True, whole=True),
+    Column("user", "User"),
+    Column("application", "Application"),
+    Column("client", "Client", secondary=True),
+    Column("state", "State"),
+    Column("transaction_s", "Transaction", right=True),
+    Column("query", "Statement"),
+)
+RESULT_COLUMNS = (
+    Column("pid", "PID", right=True, whole=True),
+    Column("user", "User"),
+    Column("application", "Application"),
+    Column("outcome", "Outcome"),
+)
+Pids = Annotated[
+    list[int],
+    typer.Argument(metavar="PID...", min=1, help="Server processes, as `db activity` shows them."),
+]
+
+
+def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
+    """Cancel the statement that a session runs; the session and its connection stay.
+
+    It asks first; on production --confirm is needed. A session that runs none is left alone.
+    Outcomes: done, gone (it ended by itself before), idle (it ran none), pending (exit code 1).
+    """
+    from aspencli.diagnostics.activity import Signal
+
+    _send(current(ctx), pids, Signal.CANCEL, dry_run=dry_run)
+
+
+def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
+    """End a session: its open transaction is rolled back, its connection closed.
+
+    It asks first; on production --confirm is needed. Only ends sessions of the target's database.
+    Outcomes: done, gone (it ended by itself before), pending (exit code 1).
+    """
+    from aspencli.diagnostics.activity import Signal
+
+    _send(current(ctx), pids, Signal.TERMINATE, dry_run=dry_run)
+
+
+def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool) -> None:
+    from aspencli.diagnostics.activity import find_sessions
+    from aspencli.diagnostics.session import looking
+
+    database = context.database()
+    with looking(database) as session:
+        found = find_sessions(session, pids)
+    context.out.preview(SESSION_COLUMNS, [_row(context, seen) for seen in found], limit=50)
+    if dry_run:
+        return context.out.info(f"would {_words(signal, found)}; nothing was done")
+    context.authorise(_words(signal, found))
+    outcomes = _send_all(context, found, signal)
+    context.out.rows(
+        RESULT_COLUMNS,
+        [{**vars(seen), "outcome": word} for seen, word in zip(found, outcomes, strict=True)],
+    )
+    pending = [str(s.pid) for s, word in zip(found, outcomes, strict=True) if word == "pending"]
+    if pending:
+        raise AspenError(
+            f"the server was told, but pid {', '.join(pending)} goes on",
+            hint="Look again in a moment: aspencli db activity",
+        )
+    return None
+
+
+def _send_all(context: AppContext, found: list[SeenSession], signal: Signal) -> list[str]:
+    from aspencli.diagnostics.activity import Signal, send
+
+    outcomes = []
+    database = context.database()
+    for seen in found:
+        if signal is Signal.CANCEL and not seen.may_run:
+            context.out.warn(f"pid {seen.pid} is {seen.state}: it runs no statement to cancel")
+            context.out.hint(f"To end the session: aspencli db terminate {seen.pid}")
+            outcomes.append("idle")
+            continue
+        outcome = send(database, seen, signal)
+        _tell(context, seen, signal, outcome)
+        outcomes.append(outcome.value)
+    return outcomes
+
+
+def _tell(context: AppContext, seen: SeenSession, signal: Signal, outcome: Outcome) -> None:
+    from aspencli.diagnostics.activity import Outcome, Signal
+
+    cancelling = signal is Signal.CANCEL
+    if outcome is Outcome.DONE:
+        what = "cancelled the statement of" if cancelling else "ended"
+        context.out.done(f"{what} pid {seen.pid} ({seen})")
+    elif outcome is Outcome.GONE:
+        what = "its statement" if cancelling else "the session"
+        context.out.info(f"pid {seen.pid}: {what} had ended before; nothing was done")
+
+
+def _words(signal: Signal, found: list[SeenSession]) -> str:
+    from aspencli.diagnostics.activity import Signal
+
+    who = ", ".join(f"pid {seen.pid} ({seen})" for seen in found)
+    return f"cancel the statement of {who}" if signal is Signal.CANCEL else f"end {who}"
+
+
+def _row(context: AppContext, seen: SeenSession) -> dict[str, object]:
+    return {
+        **vars(seen),
+        "transaction_s": seconds_text(context.out, seen.transaction_s),
+        "query": query_text(context.out, seen.query),
+    }
+
+
+def register_signals(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(
+        epilog=examples(
+            "aspencli db cancel 4711", "aspencli --env prod db cancel 4711 --confirm prod"
+        )
+    )(cancel)
+    app.command(
+        epilog=examples(
+            "aspencli db terminate 4711",
+            "aspencli --env prod db terminate 4711 4712 --confirm prod",
+        )
+    )(terminate)

@@ -1,0 +1,361 @@
+"""``aspencli groups``: list, show, create, and import groups, and invite people to them.
+
+``aspencli groups create``, through the API.
+
+``aspencli groups invites`` and ``invite``, through the API and the identity provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli import params as options
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.commands.accounts_bulk import register_groups
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.params import Road
+from aspencli.errors import AspenError
+
+if TYPE_CHECKING:
+    from aspencli.groups.remote import InvitePlan
+
+
+CREATE_COLUMNS = (
+    Column("status", "Status"),
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("prefix", "Prefix"),
+    Column("default_tree_location", "Trees are about"),
+    Column("address", "Address", secondary=True),
+    Column("division", "Division", secondary=True),
+    Column("location", "Location", secondary=True),
+    Column("submitting_lab", "Submitting lab", secondary=True),
+)
+_EXAMPLES = examples(
+    "aspencli --env staging groups create --name 'Lake County' --prefix LAKE "
+    "--default-tree-location 'North America / USA / California'"
+)
+
+
+def register_creation(app: typer.Typer) -> None:
+    """Add the command to the group ``groups``."""
+    app.command(epilog=_EXAMPLES)(create)
+
+
+def _text(what: str) -> Any:
+    return typer.Option(metavar="TEXT", help=what)
+
+
+def create(
+    ctx: typer.Context,
+    name: Annotated[str, _text("Its name, 3 to 128 characters that no other group has.")],
+    prefix: Annotated[
+        str, _text("What its public identifiers begin with: 2 to 25 characters of its own.")
+    ],
+    default_tree_location: Annotated[
+        str,
+        typer.Option(
+            "--default-tree-location",
+            "--default-tree-location-id",
+            metavar="ID|PLACE",
+            help="What its trees are about: an id, or Region / Country / Division / Location as "
+            "far down as it goes; see: aspencli locations search.",
+            callback=params.checked("the location"),
+        ),
+    ],
+    submitting_lab: Annotated[str | None, _text("The laboratory that submits its samples.")] = None,
+    address: Annotated[str | None, _text("Its address.")] = None,
+    division: Annotated[str | None, _text("The division, such as a state, where it is.")] = None,
+    location: Annotated[str | None, _text("The place where it is.")] = None,
+    dry_run: params.DryRunOption = False,
+) -> None:
+    """Create a group, and its organisation at the identity provider, through the API.
+
+    It takes a system administrator. A group whose organisation is there already comes in with
+    groups import. A name or prefix that is taken is a conflict (exit code 7).
+    """
+    from aspencli.groups.remote import checked_group, make_group
+    from aspencli.reference.locations import Gazetteer, name_of
+
+    context = current(ctx)
+    params.announce(context, params.Road.API)
+    place = Gazetteer(context.api().locations).find(default_tree_location)
+    wanted = checked_group(
+        name=name,
+        prefix=prefix,
+        default_tree_location=place["id"],
+        submitting_lab=submitting_lab,
+        address=address,
+        division=division,
+        location=location,
+    )
+    row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
+    row["default_tree_location"] = name_of(place)
+    if dry_run:
+        context.api().groups.check_create()
+        context.out.records(CREATE_COLUMNS, [{**row, "status": "planned"}])
+        return context.out.info(f"group {wanted['name']} would be created; nothing was written")
+    context.authorise(
+        f"create group {wanted['name']} (prefix {wanted['prefix']}), whose trees are about "
+        f"{name_of(place)}, with its organisation at the identity provider"
+    )
+    made = make_group(context.api().groups, wanted)
+    context.out.records(CREATE_COLUMNS, [{**row, "status": "created", "id": made["id"]}])
+    return context.out.done(f"group {made['name']} was created with id {made['id']}")
+
+
+INVITE_COLUMNS = (
+    Column("email", "E-mail", whole=True),
+    Column("status", "Status", whole=True),
+    Column("error", "Why"),
+)
+INVITATION_COLUMNS = (
+    Column("id", "Id", whole=True, secondary=True),
+    Column("email", "E-mail", whole=True),
+    Column("inviter", "Invited by"),
+    Column("created_at", "Invited", whole=True),
+    Column("expires_at", "Until", whole=True),
+    Column("lapsed", "Lapsed"),
+)
+_INVITE_EXAMPLES = examples(
+    "aspencli groups invite --group CZI --role member ada@lab.example.org",
+    "aspencli groups invite --group CZI --role viewer --from addresses.csv",
+)
+
+
+class GroupRole(StrEnum):
+    """The roles in a group."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+def register_invitations(app: typer.Typer) -> None:
+    """Add the commands to the group ``groups``."""
+    app.command("invites", epilog=examples("aspencli groups invites CZI"))(invites)
+    app.command("invite", epilog=_INVITE_EXAMPLES)(invite)
+
+
+def invites(
+    ctx: typer.Context, group: options.GroupKey = None, old: options.OldGroupKey = None
+) -> None:
+    """List the invitations to a group, the oldest first, lapsed ones too; through the API."""
+    from aspencli.cli.params import named_group
+    from aspencli.groups.remote import list_invitations
+    from aspencli.remote.scope import find_org
+
+    context = current(ctx)
+    key = named_group(context, group, old)
+    params.announce(context, params.Road.API)
+    api = context.api()
+    rows = list_invitations(api.groups, find_org(api, key))
+    context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="no invitations found")
+
+
+def invite(
+    ctx: typer.Context,
+    emails: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="E-MAIL...", help="Whom to invite; - reads them from stdin."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A file with one address a line, or a table with a column email; - for stdin.",
+        ),
+    ] = None,
+    role: Annotated[
+        GroupRole,
+        typer.Option(metavar="NAME", help=f"What they are to be: {', '.join(GroupRole)}."),
+    ] = GroupRole.MEMBER,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            "--group-id",
+            metavar="ID|NAME|PREFIX",
+            help="The group. Default: --org.",
+            callback=params.checked("the group"),
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Also who is a member already, or has an invitation."),
+    ] = False,
+    dry_run: params.DryRunOption = False,
+) -> None:
+    """Invite people to a group by e-mail, through the API.
+
+    It takes an administrator of the group or of the system. Who is a member already, or has an
+    invitation that has not lapsed, is left alone, as far as you may see that. Where an invitation
+    fails, the others are sent, and the exit code is 1.
+    """
+    from aspencli.cli.params import chosen_ids, named_group
+    from aspencli.groups.remote import check_invite, plan_invites
+    from aspencli.remote.scope import find_org
+
+    context = current(ctx)
+    first, rest = _split(emails or [])
+    key = named_group(context, first, group)
+    wanted = chosen_ids(context, rest, file, ("email",))
+    params.announce(context, params.Road.API)
+    api = context.api()
+    plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
+    if plan.before is None:
+        context.out.warn(
+            "you may not see who is a member or invited already, so nobody is left out"
+        )
+    if dry_run:
+        if plan.emails:
+            check_invite(api, plan.org)
+        rows: list[Row] = [{"email": e, "status": s, "error": None} for e, s in plan.spared.items()]
+        rows += [{"email": each, "status": "planned", "error": None} for each in plan.emails]
+        context.out.rows(INVITE_COLUMNS, rows)
+        return context.out.info(f"{len(plan.emails):,} would be invited; nothing was sent")
+    if plan.emails:
+        people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
+        context.authorise(f"invite {people} to {plan.org} as {plan.role}")
+    return _send(context, plan)
+
+
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """Split off a group given before the addresses, as in the old syntax."""
+    if words and words[0] != "-" and "@" not in words[0]:
+        return words[0], words[1:]
+    return None, words
+
+
+def _send(context: AppContext, plan: InvitePlan) -> None:
+    """Send the invitations, and report the result of each."""
+    from aspencli.cli.changes.views import item_report
+    from aspencli.groups.remote import send_invites
+
+    total = len(plan.spared) + len(plan.emails)
+    with (
+        item_report(context.out, INVITE_COLUMNS, total, "addresses were dealt with") as rows,
+        context.out.progress("Inviting", total) as tick,
+    ):
+        for result in send_invites(context.api().groups, plan):
+            rows.append(vars(result))
+            tick(len(rows))
+    failed = sum(row["status"] == "failed" for row in rows)
+    if failed:
+        raise AspenError(
+            f"{failed:,} of {total:,} could not be invited",
+            hint="The service's own log says why. Run it again: who was invited is left alone.",
+        )
+    sent = sum(row["status"] == "invited" for row in rows)
+    context.out.done(f"{sent:,} invited to {plan.org} as {plan.role}")
+
+
+app = command_group("List, look into, make and import groups, and invite to them.")
+
+_SHOW_EXAMPLES = examples("aspencli groups show CZI")
+LIST_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("prefix", "Prefix"),
+    Column("default_tree_location", "Trees are about", secondary=True),
+    Column("users", "Users", right=True),
+    Column("samples", "Samples", right=True),
+)
+SHOW_COLUMNS = (
+    *LIST_COLUMNS,
+    Column("address", "Address"),
+    Column("division", "Division"),
+    Column("location", "Location"),
+    Column("submitting_lab", "Submitting lab"),
+    Column("auth0_org_id", "Auth0 organisation"),
+    Column("tree_parameters", "Tree parameters"),
+    Column("members", "Members"),
+)
+MEMBER_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("email", "E-mail", whole=True),
+    Column("role", "Role", whole=True),
+    Column("agreed_to_tos", "Agreed to terms", secondary=True),
+    Column("acknowledged_policy_version", "Policy acknowledged", secondary=True),
+)
+
+
+@app.command("list", epilog=examples("aspencli groups list --output json"))
+def list_(ctx: typer.Context) -> None:
+    """List every group, with how many users and samples it has; straight from the database."""
+    from aspencli.groups.database import list_groups
+
+    context = current(ctx)
+    with context.database().reading() as session:
+        rows = (vars(group) for group in list_groups(session))
+        context.out.rows(LIST_COLUMNS, rows, empty="no groups found")
+
+
+@app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
+@app.command(epilog=_SHOW_EXAMPLES)
+def show(
+    ctx: typer.Context,
+    group: options.GroupKey = None,
+    old: options.OldGroupKey = None,
+    via: params.ViaOption = None,
+) -> None:
+    """Show a group, its members and their roles.
+
+    Through the API you see groups in which you are admin or member, and not how many samples they
+    have, their division, location, organisation and tree parameters.
+    """
+    from aspencli.cli.params import named_group
+
+    context = current(ctx)
+    key = named_group(context, group, old)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.groups.remote import ask_group
+
+        return context.out.records(SHOW_COLUMNS, [asdict(ask_group(context.api(), key))])
+    from aspencli.groups.database import show_group
+
+    with context.database().reading() as session:
+        found = show_group(session, key)
+    return context.out.records(SHOW_COLUMNS, [asdict(found)])
+
+
+@app.command(epilog=examples("aspencli groups members CZI"))
+def members(
+    ctx: typer.Context,
+    group: options.GroupKey = None,
+    old: options.OldGroupKey = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List the members of a group, each with the strongest role."""
+    from aspencli.cli.params import named_group
+
+    context = current(ctx)
+    key = named_group(context, group, old)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.groups.remote import ask_members
+
+        found = ask_members(context.api(), key)
+        return context.out.rows(MEMBER_COLUMNS, found, empty="no members found")
+    from aspencli.groups.database import list_members
+
+    with context.database().reading() as session:
+        rows = list_members(session, key)
+        return context.out.rows(MEMBER_COLUMNS, rows, empty="no members found")
+
+
+register_creation(app)
+register_invitations(app)
+register_groups(app)

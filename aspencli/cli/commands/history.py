@@ -1,0 +1,247 @@
+"""``aspencli history``: the bulk runs made from this machine, and their outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli.app import AspenGroup, AspenTyper, examples
+from aspencli.cli.context import current
+from aspencli.cli.output.formats import Column, Row
+
+if TYPE_CHECKING:
+    from aspencli.changes.reconcile import Verdict
+    from aspencli.changes.runs import Run
+    from aspencli.cli.output.console import Output
+
+_HELP = "Bulk runs made from this machine."
+_STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
+
+LIST_COLUMNS = (
+    Column("run", "Run", whole=True),
+    Column("started_at", "Started", secondary=True),
+    Column("user", "Who"),
+    Column("target", "Target"),
+    Column("command", "Command", secondary=True),
+    Column("group_id", "Group", right=True),
+    Column("group", "Name", secondary=True),
+    Column("file", "File"),
+    Column("sha256", "SHA-256"),
+    Column("rows", "Rows", right=True),
+    Column("to_change", "To change", right=True, secondary=True),
+    Column("changed", "Changed", right=True),
+    Column("outcome", "Outcome", whole=True),
+)
+SHOW_COLUMNS = (
+    Column("run", "Run"),
+    Column("outcome", "Outcome"),
+    Column("message", "Message"),
+    Column("started_at", "Started"),
+    Column("ended_at", "Ended"),
+    Column("seconds", "Seconds"),
+    Column("user", "User"),
+    Column("host", "Machine"),
+    Column("pid", "Process"),
+    Column("version", "Version of aspencli"),
+    Column("command", "Command"),
+    Column("target", "Target"),
+    Column("database", "Database"),
+    Column("group_id", "Group"),
+    Column("group", "Group's name"),
+    Column("file", "File"),
+    Column("path", "Path"),
+    Column("size", "Bytes"),
+    Column("sha256", "SHA-256"),
+    Column("rows", "Rows"),
+    Column("to_change", "To change"),
+    Column("already", "Already so"),
+    Column("left_out", "Left alone"),
+    Column("problems", "Problems"),
+    Column("changed", "Changed"),
+    Column("transaction", "Transaction"),
+    Column("undo_file", "Undo file"),
+    Column("undo_of", "Takes back"),
+    Column("undone_by", "Taken back by"),
+    Column("checked_at", "Checked"),
+    Column("basis", "Known because"),
+    Column("via", "Reached by"),
+    Column("renames", "To go on with"),
+)
+CHECK_COLUMNS = (
+    Column("run", "Run"),
+    Column("outcome", "Outcome"),
+    Column("basis", "Known because"),
+    Column("written", "Hold what it wrote"),
+    Column("before", "Hold what was before"),
+    Column("otherwise", "Hold something else"),
+    Column("gone", "Are gone"),
+)
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The run, or the beginning of its id.",
+        callback=params.checked("the run"),
+    ),
+]
+
+
+class _ListingGroup(AspenGroup):
+    """A command group that runs ``list`` if no subcommand is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = {"-h", "--help", *self.commands}
+        if not named.intersection(args) and (not args or args[0].startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app: typer.Typer = AspenTyper(cls=_ListingGroup, help=_HELP, add_completion=False)
+
+
+@app.command(
+    "list", epilog=examples("aspencli history", "aspencli history --target prod --output json")
+)
+def list_(
+    ctx: typer.Context,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only runs on this target: prod, or rdev/STACK. Default: all.",
+            callback=params.checked("the target"),
+        ),
+    ] = None,
+    limit: params.LimitOption = None,
+) -> None:
+    """List the runs, the newest first; `aspencli history` alone does the same.
+
+    A run whose process died without telling its end is *unknown*: see `history check`. Dry runs
+    are not kept.
+    """
+    out = current(ctx).out
+    runs = _runs(out)
+    if target:
+        runs = [run for run in runs if target in {run.target, run.target.partition("/")[0]}]
+    limit = params.chosen_limit(out, limit, everything=False)
+    out.rows(LIST_COLUMNS, map(_row, runs[:limit]), empty="no bulk runs found")
+    if limit is not None and limit < len(runs):
+        out.info(f"{limit:,} of {len(runs):,} runs shown")
+        out.hint("See them all with --limit 0.")
+
+
+@app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
+def show(ctx: typer.Context, run_id: RunArgument) -> None:
+    """Show all that is known of a run, and how to take it back."""
+    from aspencli.changes.runs import Outcome, find
+
+    out = current(ctx).out
+    run = find(_runs(out), run_id)
+    out.record(SHOW_COLUMNS, _row(run))
+    if run.outcome is Outcome.UNKNOWN:
+        check = run.command_line("history", "check", run.id)
+        out.hint(f"To find out what became of it: {check}")
+    elif run.outcome is Outcome.UNFINISHED or run.undo_begun:
+        _hint_resume(out, run)
+    elif run.outcome is Outcome.WRITTEN and not run.undone_by:
+        _hint_undo(out, run)
+
+
+@app.command(epilog=examples("aspencli --env prod history check 20261124-034012-3f9a"))
+def check(ctx: typer.Context, run_id: RunArgument) -> None:
+    """Ask the database what became of a run that did not tell its end, and keep the answer.
+
+    The database is asked for the fate of the run's transaction; where it does not know that any
+    more, the samples are compared with the run's undo file. Where even that does not tell, the
+    exit code is 7.
+    """
+    from aspen.database.policy import Limits
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.reconcile import Verdict, judge, keep
+    from aspencli.changes.runs import Outcome, find
+
+    context = current(ctx)
+    out = context.out
+    run = find(_runs(out), run_id)
+    if run.outcome not in {Outcome.UNKNOWN, Outcome.RUNNING}:
+        out.info(f"It is known what became of run {run.id}; the database was not asked.")
+        return _tell(out, run, Verdict(run.outcome, run.basis or "the run itself told it"))
+    limits = Limits(statement_ms=_STATEMENT_MS)
+    with out.progress("Asking the database"):
+        verdict = judge(run, context.target.label, lambda: context.database(limits=limits))
+    journal = open_journal()
+    try:
+        keep(journal, run, verdict)
+    except OSError as error:
+        out.warn(f"the answer was not kept: {journal.path}: {error.strerror}")
+    return _tell(out, run, verdict)
+
+
+def _tell(out: Output, run: Run, verdict: Verdict) -> None:
+    from aspencli.changes.runs import Outcome
+
+    names = ("written", "before", "otherwise", "gone")
+    counts = asdict(verdict.rows) if verdict.rows else dict.fromkeys(names)
+    told = {"run": run.id, "outcome": verdict.outcome.value, "basis": verdict.basis}
+    out.record(CHECK_COLUMNS, told | counts)
+    if verdict.outcome is Outcome.UNFINISHED:
+        _hint_resume(out, run)
+    if verdict.outcome is not Outcome.WRITTEN:
+        return
+    if verdict.rows and not verdict.rows.written:
+        out.warn(
+            f"none of its {run.noun} holds what it wrote: it was taken back or changed since, or "
+            "the server lost it in a crash."
+        )
+    elif run.undo_file and not run.undone_by:
+        _hint_undo(out, run)
+
+
+def _hint_resume(out: Output, run: Run) -> None:
+    """Show the command that resumes what was interrupted: the run, or its undo."""
+    if run.renames is None and not run.undo_begun:  # the journal of the run is missing
+        _hint_undo(out, run)
+        return
+    resume = run.command_line("samples", "resume", run.undo_begun or run.id)
+    out.hint(f"To go on: {resume}")
+
+
+def _hint_undo(out: Output, run: Run) -> None:
+    out.hint(f"To take it back: {run.command_line(run.noun, 'undo', run.id)}")
+
+
+def _runs(out: Output) -> list[Run]:
+    """Return all runs, newest first; warn about unreadable lines of the journal."""
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.runs import fold
+
+    journal = open_journal()
+    reading = journal.read()
+    for number in reading.torn:
+        out.warn(f"line {number} of {journal.path} cannot be read, and was passed over.")
+    return fold(reading.events)
+
+
+def _row(run: Run) -> Row:
+    place, file, counts = run.place, run.file, run.counts
+    return {
+        **vars(run),
+        **asdict(counts),
+        "run": run.id,
+        "outcome": run.outcome.value,
+        "started_at": run.started_at.isoformat(timespec="seconds"),
+        "ended_at": run.ended_at and run.ended_at.isoformat(timespec="seconds"),
+        "checked_at": run.checked_at and run.checked_at.isoformat(timespec="seconds"),
+        "host": run.process.host,
+        "pid": run.process.pid,
+        "database": f"{place.host or ''}:{place.port or ''}/{place.name or ''}",
+        "file": file.given,
+        "path": file.path,
+        "size": file.size,
+        "sha256": file.sha256,
+        "changed": run.changed,
+    }

@@ -1,0 +1,325 @@
+"""``aspencli phylo-runs``: the runs that build phylogenetic trees.
+
+``aspencli phylo-runs create``, ``update`` and ``delete``, through the API.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli import params as options
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import Road
+from aspencli.errors import BadInputError
+from aspencli.text import counted
+
+if TYPE_CHECKING:
+    from aspencli.remote.scope import Scope
+    from aspencli.remote.types import NewPhyloRun, PhyloRun
+
+
+CHANGE_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("workflow_status", "Status", whole=True),
+    Column("tree_type", "Type"),
+    Column("group", "Group", secondary=True),
+    Column("start_datetime", "Started", whole=True),
+    Column("phylo_tree", "Tree", right=True, whole=True),
+    Column("outcome", "Outcome", whole=True),
+)
+
+
+_OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
+
+
+class TreeKind(StrEnum):
+    """The types of phylogenetic trees."""
+
+    OVERVIEW = "overview"
+    TARGETED = "targeted"
+    NON_CONTEXTUALIZED = "non_contextualized"
+
+
+def register_changes(app: typer.Typer) -> None:
+    """Add the commands to the group ``phylo-runs``."""
+    app.command(epilog=_CREATE_EXAMPLES)(create)
+    app.command(epilog=_UPDATE_EXAMPLES)(update)
+    app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)(update)
+    app.command(epilog=_DELETE_EXAMPLES)(delete)
+
+
+_CREATE_EXAMPLES = examples(
+    "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
+    "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type overview "
+    "--start-date 2023-01-01 --lineage BA.2",
+)
+_UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the cannery'")
+_DELETE_EXAMPLES = examples(
+    "aspencli phylo-runs delete 7 9 --dry-run", "aspencli phylo-runs delete --from ids.txt --yes"
+)
+RunKeys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN...", help="Ids of runs; - reads them from stdin."),
+]
+RunsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="A file with one id a line, or a table with a column id; - for stdin.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEXT",
+        help="What it is called, and its tree: at most 128 letters.",
+        callback=params.stored("the name"),
+    ),
+]
+
+
+def create(
+    ctx: typer.Context,
+    name: Name,
+    tree_type: Annotated[
+        TreeKind,
+        typer.Option(case_sensitive=False, help="Which public samples go around one's own."),
+    ],
+    ids: options.Identifiers = None,
+    file: options.From = None,
+    start_date: Annotated[
+        str | None,
+        typer.Option(
+            "--start-date", "--filter-start-date", metavar="DATE", help="None older than that."
+        ),
+    ] = None,
+    end_date: Annotated[
+        str | None,
+        typer.Option(
+            "--end-date", "--filter-end-date", metavar="DATE", help="None younger than that."
+        ),
+    ] = None,
+    lineages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lineage",
+            "--filter-pango-lineages",
+            metavar="NAME",
+            help="Only of this Pango lineage; may be given several times.",
+        ),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location",
+            "--location-id",
+            metavar="ID|PLACE",
+            help="Around this place: its id, or Region / Country / Division / Location.",
+        ),
+    ] = None,
+    template_args: Annotated[
+        str | None,
+        typer.Option(
+            "--template-args",
+            metavar="JSON",
+            help='More for the workflow, as an object: {"filter_start_date": "2023-01-01"}.',
+        ),
+    ] = None,
+    skip_missing: options.SkipMissing = False,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Start a run that makes a phylogenetic tree of samples, and of public ones around them."""
+    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
+    from aspencli.phylo.remote import start_run
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
+    samples = chosen_ids(context, ids, file, NAMES)
+    scope = chosen_scope(context, group, pathogen, writing=True)
+    wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
+    arguments: dict[str, object] = {**_arguments(template_args), **days}
+    if lineages:
+        arguments["filter_pango_lineages"] = lineages
+    if location is not None:
+        arguments["location_id"] = _place(context, location)
+    if arguments:
+        wanted["template_args"] = arguments
+    wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
+    count = counted(len(wanted["samples"]), "sample")
+    if dry_run:
+        context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
+        return context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
+    context.authorise(f"start the run {name!r} of {count} of {scope}")
+    run = start_run(context.api().phylo_runs, scope, wanted)
+    context.out.record(CHANGE_COLUMNS, run_outcome(run, "started"))
+    context.out.done(f"run {run['id']} is started.")
+    return context.out.hint("See how it goes: aspencli phylo-runs list")
+
+
+def update(
+    ctx: typer.Context,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Id of a run.")],
+    name: Name,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Give a run that has ended, and its tree, another name."""
+    from aspencli.cli.params import chosen_scope
+    from aspencli.phylo.remote import find_runs
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen, writing=True)
+    runs = context.api().phylo_runs
+    (before,) = find_runs(runs, scope, [run])
+    if before["name"] == name:
+        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "already so"))
+    if dry_run:
+        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "would be renamed"))
+    context.authorise(f"rename run {run} of {scope} from {before['name']!r} to {name!r}")
+    renamed = runs.rename(*scope.key, run, name)
+    context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "renamed"))
+    return context.out.done(f"run {run} is called {renamed['name']!r}.")
+
+
+def delete(
+    ctx: typer.Context,
+    runs: RunKeys = None,
+    file: RunsFrom = None,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Delete runs that have ended, with their trees; there is no way back.
+
+    Nothing is deleted when one is not there, or has not ended.
+    """
+    from aspencli.cli.changes.views import item_report
+    from aspencli.cli.params import chosen_ids, chosen_scope
+    from aspencli.phylo.remote import delete_runs, find_runs, run_ids
+
+    context = current(ctx)
+    ids = run_ids(chosen_ids(context, runs, file, ("id",)))
+    scope = chosen_scope(context, group, pathogen, writing=True)
+    service = context.api().phylo_runs
+    found = find_runs(service, scope, ids)
+    rows = {run["id"]: run_outcome(run, "would be deleted") for run in found}
+    if dry_run:
+        return context.out.rows(CHANGE_COLUMNS, rows.values())
+    context.out.preview(CHANGE_COLUMNS[:-1], rows.values())
+    context.authorise(f"delete {counted(len(rows), 'run')} of {scope}, with their trees")
+    with (
+        item_report(context.out, CHANGE_COLUMNS, len(rows), "runs were deleted") as report,
+        context.out.progress("Deleting runs", len(rows)) as tick,
+    ):
+        for gone in delete_runs(service, scope, list(rows)):
+            report.append({**rows[gone], "outcome": "deleted"})
+            tick(len(report))
+    return context.out.done(f"{counted(len(report), 'run')} deleted.")
+
+
+def run_outcome(run: PhyloRun, outcome: str) -> dict[str, object]:
+    """Return the report row of a run."""
+    from aspencli.phylo.remote import run_row
+
+    return {**vars(run_row(run)), "outcome": outcome}
+
+
+def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
+    return {
+        **{column.key: None for column in CHANGE_COLUMNS},
+        "name": wanted["name"],
+        "tree_type": wanted["tree_type"],
+        "group": scope.org.name,
+        "outcome": "would be started",
+    }
+
+
+def _arguments(text: str | None) -> dict[str, object]:
+    """Return the value of ``--template-args``.
+
+    Raises:
+        BadInputError: If it is not a JSON object.
+    """
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInputError(f"Invalid JSON for --template-args: {error}", hint=_OBJECT) from error
+    if not isinstance(found, dict):
+        raise BadInputError("Invalid value for --template-args: not an object", hint=_OBJECT)
+    return found
+
+
+def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
+    from aspencli.cli.changes.values import told_day
+
+    return {name: told_day(context, name, day) for name, day in said.items() if day is not None}
+
+
+def _place(context: AppContext, said: str) -> int:
+    from aspencli.reference.locations import Gazetteer
+
+    return Gazetteer(context.api().locations).find(said)["id"]
+
+
+app = command_group("Runs that make phylogenetic trees.")
+
+COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("workflow_status", "Status", whole=True),
+    Column("tree_type", "Type"),
+    Column("group", "Group", secondary=True),
+    Column("pathogen", "Pathogen", secondary=True),
+    Column("start_datetime", "Started", whole=True),
+    Column("end_datetime", "Ended", secondary=True),
+    Column("user", "By", secondary=True),
+    Column("phylo_tree", "Tree", right=True, whole=True),
+    Column("template_args", "Asked for", secondary=True),
+    Column("contextual_data_source", "Compared with", secondary=True),
+)
+
+
+@app.command("list", epilog=examples("aspencli phylo-runs list --group 1"))
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    pathogen: params.PathogenOption = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List the runs, with the id of the tree of each that has one."""
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    group = params.chosen_group(context, group)
+    pathogen = params.chosen_pathogen(context, pathogen)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.phylo.remote import ask_runs
+
+        org = params.chosen_org(context)
+        rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
+        return context.out.rows(COLUMNS, map(vars, rows), empty="no runs found")
+    from aspencli.phylo.database import list_runs
+
+    with context.database().reading() as session:
+        rows = list_runs(session, group=group, pathogen=pathogen)
+        return context.out.rows(COLUMNS, map(vars, rows), empty="no runs found")
+
+
+register_changes(app)

@@ -1,0 +1,235 @@
+"""``aspencli phylo-trees``: download trees and lists of their samples.
+
+``aspencli auspice``: links to view trees.
+
+``aspencli usher``: placement of samples on UShER trees.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli import params as options
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import Road
+from aspencli.errors import BadInputError
+
+if TYPE_CHECKING:
+    from aspencli.remote.downloads import Downloaded, Landing, Progress
+
+
+auspice_app = command_group("Links that show trees.")
+
+LINK_COLUMNS = (Column("url", "Address", whole=True),)
+
+
+@auspice_app.command(epilog=examples("aspencli auspice link 61"))
+def link(
+    ctx: typer.Context,
+    tree: Annotated[
+        int,
+        typer.Argument(metavar="TREE", min=0, help="The tree; see: aspencli phylo-runs list."),
+    ],
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Make an address under which anybody sees a tree for a week.
+
+    On the live service as it was last published, whoever has that address can do everything there
+    that you can, until it lapses. Give it to nobody whom you would not give your password.
+    """
+    from aspencli.cli.params import chosen_scope
+    from aspencli.phylo.trees import with_scheme
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen)
+    api = context.api()
+    found = api.phylo_trees.auspice_link(*scope.key, tree)
+    context.out.warn(
+        "who has this address sees the tree for a week, and on the live service as it was last "
+        "published can do everything there that you can"
+    )
+    context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
+
+
+app = command_group("Phylogenetic trees as files.")
+
+
+class IdStyle(StrEnum):
+    """The kinds of identifiers for the group's own samples in a download."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+Tree = Annotated[
+    int,
+    typer.Argument(metavar="TREE", min=0, help="The tree's id; see: aspencli phylo-runs list."),
+]
+Style = Annotated[
+    IdStyle,
+    typer.Option(
+        "--id-style",
+        metavar="STYLE",
+        help="What your group's own samples are called: private or public.",
+    ),
+]
+
+
+@app.command(epilog=examples("aspencli phylo-trees download 61 --out tree.json"))
+def download(
+    ctx: typer.Context,
+    tree: Tree,
+    id_style: Style = IdStyle.PRIVATE,
+    out: options.Out = None,
+    force: options.Force = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Download a tree as Auspice reads it, as JSON."""
+    from aspencli.cli.params import chosen_scope
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen)
+    public = id_style is IdStyle.PUBLIC
+    fetch = partial(context.api().phylo_trees.download, *scope.key, tree, public_ids=public)
+    _land(context, out, f"tree_{tree}.json", force, f"tree {tree}, {id_style} names", fetch)
+
+
+@app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
+def selected_samples(
+    ctx: typer.Context,
+    tree: Tree,
+    id_style: Style = IdStyle.PRIVATE,
+    out: options.Out = None,
+    force: options.Force = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Download the names of a tree's samples, and which were selected for it, as TSV."""
+    from aspencli.cli.params import chosen_scope
+
+    context = current(ctx)
+    scope = chosen_scope(context, group, pathogen)
+    public = id_style is IdStyle.PUBLIC
+    fetch = partial(context.api().phylo_trees.samples, *scope.key, tree, public_ids=public)
+    what = f"samples of tree {tree}, {id_style} names"
+    _land(context, out, f"tree_{tree}_samples.tsv", force, what, fetch)
+
+
+def _land(
+    context: AppContext,
+    out: str | None,
+    usual: str,
+    force: bool,
+    what: str,
+    fetch: partial[Downloaded],
+) -> None:
+    from aspencli.cli.downloads import destination, say_where
+    from aspencli.cli.downloads import run_download as land
+
+    def take(landing: Landing, progress: Progress) -> Downloaded:
+        return fetch(landing=landing, progress=progress)
+
+    place = destination(context, out, usual, force=force)
+    say_where(context, place, land(context, place, what, take))
+
+
+usher_app = command_group("Place samples on the trees of UShER.")
+
+TREE_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("value", "Value", whole=True),
+    Column("description", "Description"),
+    Column("priority", "Priority", right=True),
+)
+_PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
+_GENOMES = {"SC2": "wuhCor1"}
+"""UCSC's names of the reference genomes, by pathogen."""
+CONSUMER = "USHER"
+"""The consumer of the sequences, as reported to the service."""
+
+
+@usher_app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
+def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
+    """List the trees that UShER can place samples of the pathogen in; the usual one comes first."""
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    slug = context.config.value("pathogen_slug") or ""
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.remote.scope import find_org, find_slugs
+
+        api = context.api()
+        org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)
+        trees = api.usher_trees(org.id, slug)
+        return context.out.rows(TREE_COLUMNS, trees, empty="no trees found")
+    from aspencli.phylo.usher import list_usher_trees
+
+    with context.database().reading() as session:
+        found = list_usher_trees(session, slug)
+        return context.out.rows(TREE_COLUMNS, found, empty="no trees found")
+
+
+@usher_app.command(
+    "get-link", epilog=examples("aspencli usher get-link RCPHL-0000001 RCPHL-0000002 --output json")
+)
+def get_link(
+    ctx: typer.Context,
+    identifiers: options.Identifiers = None,
+    file: options.From = None,
+    subtree_size: Annotated[
+        int | None,
+        typer.Option(
+            "--subtree-size",
+            metavar="N",
+            min=1,
+            help="Show the link to UCSC's UShER instead, for a subtree of so many samples.",
+        ),
+    ] = None,
+    skip_missing: options.SkipMissing = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Make an address from which UShER, and anybody, can load samples' sequences for an hour.
+
+    Give it to UShER as the address of a FASTA file, with one of the trees of get-tree-versions; or
+    open the link that --subtree-size makes of it.
+    """
+    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    ids = chosen_ids(context, identifiers, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    genome = _genome(scope.slug) if subtree_size is not None else None
+    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    url = context.api().samples.fasta_link(*scope.key, known, CONSUMER)
+    if genome is not None:
+        asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}
+        url = f"{_PLACER}?{urlencode(asked)}"
+    context.out.warn("who has this address can load the sequences for an hour")
+    context.out.rows(LINK_COLUMNS, [{"url": url}])
+
+
+def _genome(slug: str) -> str:
+    """Return UCSC's name of a pathogen's reference genome.
+
+    Raises:
+        BadInputError: If UCSC does not support this pathogen.
+    """
+    if slug not in _GENOMES:
+        raise BadInputError(
+            f"Invalid pathogen for --subtree-size: {slug!r} (choose {', '.join(_GENOMES)})",
+            hint="Leave --subtree-size out, and give the address to UShER yourself.",
+        )
+    return _GENOMES[slug]

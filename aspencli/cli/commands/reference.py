@@ -1,0 +1,193 @@
+"""``aspencli locations``: the locations of samples and trees.
+
+``aspencli lineages``: lineages of pathogens.
+
+``aspencli pathogens``: the pathogens of samples.
+
+``aspencli qc-mutations``: quality and mutations of samples.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from operator import itemgetter
+from typing import Annotated, Any
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli import params as options
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.context import current
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import Road
+from aspencli.errors import BadInputError
+
+lineages_app = command_group("Lineages of pathogens.")
+
+LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True),)
+
+
+@lineages_app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
+def list_pango(ctx: typer.Context) -> None:
+    """List the Pango lineages, their parents such as 'BA.2* / 21L', and names of the WHO.
+
+    These are what runs of trees can be narrowed to. They come from the API: the families and the
+    names are its own and stand in no database.
+    """
+    context = current(ctx)
+    params.announce(context, Road.API)
+    rows = ({"lineage": lineage} for lineage in context.api().lineages())
+    context.out.rows(LINEAGE_COLUMNS, rows, empty="no lineages found")
+
+
+locations_app = command_group("Places that samples come from and trees are about.")
+
+
+class Depth(StrEnum):
+    """The levels of a location, from the least to the most specific."""
+
+    REGION = "region"
+    COUNTRY = "country"
+    DIVISION = "division"
+    LOCATION = "location"
+
+
+LOCATION_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    *(Column(level, level.capitalize(), whole=level is Depth.LOCATION) for level in Depth),
+)
+_EMPTY = "no locations found"
+
+
+def _named(what: str) -> Any:
+    return typer.Option(
+        metavar="TEXT", help=f"The {what}, or nearly.", callback=params.checked(f"the {what}")
+    )
+
+
+@locations_app.command("list", epilog=examples("aspencli locations list --depth division"))
+def list_locations(
+    ctx: typer.Context,
+    depth: Annotated[
+        Depth,
+        typer.Option(
+            "--depth",
+            "--max-location-depth",
+            metavar="LEVEL",
+            help=f"How far down: {', '.join(Depth)}. What is less exact is listed, too.",
+        ),
+    ] = Depth.LOCATION,
+    via: params.ViaOption = None,
+) -> None:
+    """List locations, with the ids that other commands take."""
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        found = sorted(context.api().locations.all(depth), key=itemgetter("id"))
+        return context.out.rows(LOCATION_COLUMNS, found, empty=_EMPTY)
+    from aspencli.reference.database import list_locations
+
+    with context.database().reading() as session:
+        return context.out.rows(LOCATION_COLUMNS, list_locations(session, depth), empty=_EMPTY)
+
+
+@locations_app.command(
+    epilog=examples("aspencli locations search --country usa --location 'san fransisco'")
+)
+def search(
+    ctx: typer.Context,
+    region: Annotated[str | None, _named("region")] = None,
+    country: Annotated[str | None, _named("country")] = None,
+    division: Annotated[str | None, _named("division, such as a state")] = None,
+    location: Annotated[str | None, _named("location, such as a county")] = None,
+    via: params.ViaOption = None,
+) -> None:
+    """Find locations by names that may be misspelt; the nearest come first.
+
+    Something is always found, however far it is from what was meant. Where no --location is
+    given, it is the one nearest place and what lies directly in it.
+    """
+    from aspencli.remote.types import LocationQuery
+
+    given = {"region": region, "country": country, "division": division, "location": location}
+    query = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type
+    if not query:
+        raise BadInputError(
+            "no name was given to search for",
+            hint="Give one or more of --region, --country, --division and --location.",
+        )
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        return context.out.rows(
+            LOCATION_COLUMNS, context.api().locations.search(query), empty=_EMPTY
+        )
+    from aspencli.reference.database import search_locations
+
+    with context.database().reading() as session:
+        return context.out.rows(LOCATION_COLUMNS, search_locations(session, query), empty=_EMPTY)
+
+
+pathogens_app = command_group("The pathogens that samples are of.")
+
+PATHOGEN_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("slug", "Slug", whole=True),
+    Column("name", "Name"),
+)
+
+
+@pathogens_app.command("list", epilog=examples("aspencli pathogens list"))
+def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
+    """List the pathogens, with the slugs that --pathogen takes."""
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        found = sorted(context.api().pathogens(), key=itemgetter("id"))
+        return context.out.rows(PATHOGEN_COLUMNS, found, empty="no pathogens found")
+    from aspencli.reference.database import list_pathogens
+
+    with context.database().reading() as session:
+        return context.out.rows(
+            PATHOGEN_COLUMNS, list_pathogens(session), empty="no pathogens found"
+        )
+
+
+qc_mutations_app = command_group("Quality and mutations of samples.")
+
+
+@qc_mutations_app.command(
+    epilog=examples(
+        "aspencli qc-mutations download RCPHL-0000001",
+        "aspencli qc-mutations download --from ids.txt --out quality.tsv",
+    )
+)
+def download(
+    ctx: typer.Context,
+    identifiers: options.Identifiers = None,
+    file: options.From = None,
+    out: options.Out = None,
+    force: options.Force = False,
+    skip_missing: options.SkipMissing = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Download the quality and the mutations of samples, as TSV."""
+    from aspencli.cli.downloads import destination, download_of, say_where
+    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    ids = chosen_ids(context, identifiers, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
+    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    fetch = partial(context.api().samples.qc_mutations, *scope.key)
+    what = "quality and mutations"
+    say_where(context, place, download_of(context, place, what, known, fetch, header=True))

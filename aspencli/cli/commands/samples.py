@@ -1,0 +1,212 @@
+"""``aspencli samples``: list and show samples.
+
+Access to samples through either backend: directly in the database, or through the API.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli.app import examples
+from aspencli.cli.app import group as command_group
+from aspencli.cli.commands import samples_bulk, samples_create, samples_edit, samples_files
+from aspencli.cli.context import current
+from aspencli.cli.output.console import show_page
+from aspencli.cli.output.formats import Column
+from aspencli.cli.params import Road
+from aspencli.samples.models import SampleKey, SampleSort
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+    from aspencli.cli.output.console import Found
+    from aspencli.samples.models import SampleDetails, SampleQuery
+
+
+@contextmanager
+def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterator[Found]:
+    """Provide the samples that match a query."""
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.samples.remote import SamplesAsked
+
+        yield SamplesAsked(context.api(), query, params.chosen_org(context))
+        return
+    from aspencli.samples.database import SampleList
+
+    with context.database().reading() as session:
+        yield SampleList(session, query)
+
+
+def described(
+    context: AppContext,
+    via: Road | None,
+    keys: Sequence[str],
+    group: str | None,
+    by: SampleKey | None,
+) -> list[SampleDetails]:
+    """Return the details of the samples that the keys identify."""
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.samples.remote import describe_asked
+
+        org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
+        return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
+    from aspencli.samples.database import describe_samples, match_samples
+
+    with context.database().reading() as session:
+        return describe_samples(session, match_samples(session, keys, group=group, by=by))
+
+
+app = command_group("List, make, change and delete samples, and download what is made of them.")
+
+_SHOW_EXAMPLES = examples("aspencli samples show 17 LAB-0017 --group CZI")
+LIST_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
+    Column("group", "Group"),
+    Column("pathogen", "Pathogen", secondary=True),
+    Column("collection_date", "Collected", whole=True),
+    Column("location", "Location", secondary=True),
+    Column("private", "Private"),
+    Column("uploaded_by", "Uploaded by", secondary=True),
+)
+SHOW_COLUMNS = (
+    Column("id", "Id"),
+    Column("matched_by", "Matched by"),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
+    Column("private", "Private"),
+    Column("group", "Group"),
+    Column("pathogen", "Pathogen"),
+    Column("collection_date", "Collected", whole=True),
+    Column("location", "Location"),
+    Column("collection_location", "Location's row"),
+    Column("uploaded_by", "Uploaded by"),
+    Column("organism", "Organism"),
+    Column("host", "Host"),
+    Column("purpose_of_sampling", "Purpose"),
+    Column("specimen_processing", "Processing"),
+    Column("sample_collected_by", "Collected by"),
+    Column("sample_collector_contact_email", "Collector's e-mail"),
+    Column("sample_collector_contact_address", "Collector's address"),
+    Column("authors", "Authors"),
+    Column("genome", "Genome"),
+    Column("aligned_genome", "Aligned genome"),
+    Column("accessions", "Accessions"),
+    Column("lineages", "Lineages"),
+    Column("qc_metrics", "Quality"),
+    Column("mutations", "Mutations"),
+    Column("original_submission", "As submitted"),
+)
+
+
+@app.command(
+    "list", epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01")
+)
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    pathogen: params.PathogenOption = None,
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private/--public", help="Only those that other groups may not see, or may."
+        ),
+    ] = None,
+    collected_after: Annotated[
+        dt.date | None,
+        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or later."),
+    ] = None,
+    collected_before: Annotated[
+        dt.date | None,
+        typer.Option(metavar="DATE", parser=params.day, help="Collected on this day or earlier."),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Part of 'Region / Country / Division / Location', in any case.",
+            callback=params.checked("the location"),
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Part of the private or public identifier, in any case.",
+            callback=params.checked("the text to search"),
+        ),
+    ] = None,
+    sort: Annotated[
+        SampleSort,
+        typer.Option(metavar="FIELD", help=f"The order: {', '.join(SampleSort)}; then id."),
+    ] = SampleSort.ID,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the order round.")] = False,
+    limit: params.LimitOption = None,
+    everything: params.AllOption = False,
+    after: params.AfterOption = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List samples, filtered and sorted."""
+    from aspencli.samples.models import SampleQuery
+
+    context = current(ctx)
+    query = SampleQuery(
+        group=params.chosen_group(context, group),
+        pathogen=params.chosen_pathogen(context, pathogen),
+        private=private,
+        collected_after=collected_after,
+        collected_before=collected_before,
+        location=location,
+        search=search,
+        after=after,
+        sort=sort,
+        reverse=reverse,
+    )
+    limit = params.chosen_limit(context.out, limit, everything)
+    with listed(context, via, query) as found:
+        show_page(context.out, LIST_COLUMNS, found, limit, noun="samples")
+
+
+@app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
+@app.command(epilog=_SHOW_EXAMPLES)
+def show(
+    ctx: typer.Context,
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY...",
+            help="Id, private or public identifier.",
+            callback=params.all_checked("a key"),
+        ),
+    ],
+    group: params.GroupOption = None,
+    by: Annotated[
+        SampleKey | None,
+        typer.Option(
+            metavar="FIELD",
+            help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
+        ),
+    ] = None,
+    via: params.ViaOption = None,
+) -> None:
+    """Show samples with their genomes, accessions, lineages and quality."""
+    context = current(ctx)
+    found = described(context, via, keys, params.chosen_group(context, group), by)
+    context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
+
+
+samples_create.register(app)
+samples_edit.register(app)
+samples_files.register(app)
+samples_bulk.register(app)

@@ -1,0 +1,441 @@
+"""``aspencli samples create``, through the API.
+
+Creation of samples from a table and a FASTA file: validation, preview, and result.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aspencli import paths
+from aspencli.cli import params
+from aspencli.cli import params as options
+from aspencli.cli.app import examples
+from aspencli.cli.changes import options as bulk_options
+from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
+from aspencli.cli.context import AppContext, current
+from aspencli.cli.output.formats import Column, Row
+from aspencli.errors import BadInputError, ConflictError
+from aspencli.reference.locations import Gazetteer
+from aspencli.remote.scope import Scope
+from aspencli.samples.create import Sequences, Wanted, create_samples, taken_names
+from aspencli.samples.remote import place_of
+from aspencli.tabular.decode import Fault
+from aspencli.tabular.source import STDIN
+from aspencli.text import counted
+
+_SHOWN = 200  # problems shown at most
+_DEFAULT_PATHOGEN = "SC2"
+_PREVIEW = (Column("line", "Line", right=True, whole=True), *OUTCOME_COLUMNS[1:-1])
+
+
+@dataclass
+class Batch:
+    """A batch of samples to create.
+
+    Attributes:
+        context: Application context.
+        scope: Group and pathogen.
+        path: FASTA file; it is read twice.
+        wanted: Samples, without their sequences.
+        places: Known locations.
+    """
+
+    context: AppContext
+    scope: Scope
+    path: Path
+    wanted: list[Wanted]
+    places: Gazetteer
+    _sequences: Sequences = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sequences = Sequences(self.path, self.wanted)
+
+    def check(self, faults: list[Fault]) -> None:
+        """Check every sequence.
+
+        Args:
+            faults: Problems that are known already.
+
+        Raises:
+            BadInputError: If there is any problem; all of them are listed.
+        """
+        foreign = self._sequences.check(faults.append)
+        _refuse(self.context, faults, foreign)
+
+    def create(self, *, skip_existing: bool, dry_run: bool) -> None:
+        """Ask for confirmation, create the samples, and report the outcome of each.
+
+        Raises:
+            ConflictError: If the group has such samples and they are not to be skipped, or if its
+                other samples have the public identifiers.
+        """
+        out = self.context.out
+        existing, clashing = self._taken()
+        if clashing or (existing and not skip_existing):
+            raise _taken(existing, clashing)
+        left_out = {one.private for one in existing}
+        new = [one for one in self.wanted if one.private not in left_out]
+        same = [self._row(one, "exists already") for one in existing]
+        if dry_run or not new:
+            rows = [self._row(one, "would be created") for one in new]
+            return out.rows(OUTCOME_COLUMNS, rows + same, empty="nothing to create")
+        out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
+        self.context.authorise(f"create {counted(len(new), 'sample')} of {self.scope}")
+        self._send(new, same)
+        return out.done(f"{counted(len(new), 'sample')} created, {len(same):,} there already.")
+
+    def _send(self, new: list[Wanted], same: list[Row]) -> None:
+        out, samples = self.context.out, self.context.api().samples
+        self._name_organism(new)
+        with (
+            item_report(out, OUTCOME_COLUMNS, len(new), "samples were created") as report,
+            out.progress("Creating samples", len(new)) as tick,
+        ):
+            for some in create_samples(samples, self.scope, self._sequences.samples(new)):
+                report += [outcome_row(sample, "created") for sample in some]
+                tick(len(report))
+            report.extend(same)
+
+    def _taken(self) -> tuple[list[Wanted], list[Wanted]]:
+        """Return samples the group already has, and new ones with a public identifier in use."""
+        private, public = taken_names(self.context.api(), self.scope)
+        existing = [one for one in self.wanted if one.private in private]
+        clashing = [
+            one
+            for one in self.wanted
+            if one.private not in private and one.fields.get("public_identifier") in public
+        ]
+        return existing, clashing
+
+    def _name_organism(self, new: Sequence[Wanted]) -> None:
+        """Set the organism, because the service assumes SARS-CoV-2 where it is missing."""
+        slug = self.scope.slug
+        if slug == _DEFAULT_PATHOGEN:
+            return
+        name = next((p["name"] for p in self.context.api().pathogens() if p["slug"] == slug), None)
+        for one in new:
+            if name is not None:
+                one.fields.setdefault("organism", name)
+
+    def _row(self, one: Wanted, outcome: str) -> Row:
+        known = {**one.fields, **one.genome}
+        place = self.places.find(str(one.fields["location_id"]))
+        return {
+            **{column.key: known.get(column.key) for column in OUTCOME_COLUMNS},
+            "location": place_of(place),
+            "outcome": outcome,
+        }
+
+
+def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictError:
+    told = [(one.line, f"{one.private} exists already") for one in existing]
+    told += [
+        (one.line, f"another sample has {one.fields['public_identifier']}") for one in clashing
+    ]
+    details = [f"line {line}: {words}" if line else words for line, words in sorted(told)]
+    return ConflictError(
+        f"{counted(len(told), 'sample')} cannot be created: the group has such identifiers already",
+        details=details[:_SHOWN],
+        hint="Give them other public identifiers, or none: the service makes one up."
+        if clashing
+        else "Give others new identifiers; or go on without them: --skip-existing.",
+    )
+
+
+def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> None:
+    """List all problems and raise an error, if there are any."""
+    told = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
+    told += [f"the sequence {name!r} is of no sample" for name in foreign]
+    for line in told[:_SHOWN]:
+        context.out.info(line)
+    if len(told) > _SHOWN:
+        context.out.info(f"and {len(told) - _SHOWN:,} more")
+    if told:
+        raise BadInputError(
+            f"{counted(len(told), 'problem')}; nothing was created",
+            hint="Mend what is named above, and run the command again.",
+        )
+
+
+def _words(fault: Fault) -> str:
+    line = f"line {fault.line}: " if fault.line else ""
+    return line + (f"{fault.column}: " if fault.column else "") + fault.reason
+
+
+_LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group ``samples``."""
+    app.command(epilog=_EXAMPLES)(create)
+
+
+_EXAMPLES = examples(
+    "aspencli samples create --fasta batch.fasta --metadata batch.csv --dry-run",
+    "aspencli samples create --fasta one.fasta --private-identifier LAB-0017 "
+    "--collection-date 2023-05-17 --location 'North America / USA / California'",
+)
+
+
+def create(
+    ctx: typer.Context,
+    fasta: Annotated[
+        str | None,
+        typer.Option(
+            "--fasta",
+            "--sequence-file",
+            metavar="FILE",
+            help="The sequences (FASTA, perhaps compressed), called by private identifiers; "
+            "- for stdin.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            "--metadata",
+            metavar="FILE",
+            help="A table (CSV, TSV, .xlsx) with private_identifier, collection_date, location, "
+            "and what else is known.",
+        ),
+    ] = None,
+    names: bulk_options.Names = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(metavar="LETTERS", help="Instead of --fasta: the sequence of one sample."),
+    ] = None,
+    private_identifier: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Instead of a table: of one sample.")
+    ] = None,
+    public_identifier: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Of one sample. Default: the service makes one up."),
+    ] = None,
+    collection_date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Of one sample: a day.")
+    ] = None,
+    sequencing_date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Of one sample: a day.")
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location",
+            "--location-id",
+            metavar="ID|PLACE",
+            help="Of one sample: id, or Region / Country / Division / Location.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private/--public", help="Whether other groups may not see them, or may."),
+    ] = True,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Go on without those whose private one exists."),
+    ] = False,
+    encoding: bulk_options.Encoding = None,
+    delimiter: bulk_options.Delimiter = None,
+    sheet: bulk_options.Sheet = None,
+    template: bulk_options.TemplateName = "auto",
+    skip_lines: bulk_options.SkipLines = 0,
+    date_format: bulk_options.DateFormat = None,
+    missing_words: bulk_options.MissingWords = False,
+    dry_run: params.DryRunOption = False,
+    group: options.Group = None,
+    pathogen: options.Pathogen = None,
+) -> None:
+    """Create samples with their sequences.
+
+    Everything is looked at before the first is sent. They go some at a time, each time all or none;
+    after an interruption, --skip-existing goes on.
+    """
+    from aspencli.cli.params import chosen_scope
+    from aspencli.reference.locations import Gazetteer
+
+    context = current(ctx)
+    one = {
+        "private_identifier": private_identifier,
+        "public_identifier": public_identifier,
+        "collection_date": collection_date,
+        "sequencing_date": sequencing_date,
+        "location": location,
+    }
+    given = {name: text for name, text in one.items() if text is not None}
+    _check_sources(fasta, sequence, metadata, given)
+    scope = chosen_scope(context, group, pathogen, writing=True)
+    places = Gazetteer(context.api().locations)
+    faults: list[Fault] = []
+    with ExitStack() as stack:
+        path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
+        if metadata is None:
+            wanted = _one(
+                context, given, path, faults, places, private=private, missing_words=missing_words
+            )
+        else:
+            reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
+            chosen = bulk_options.chosen_names(context, names)
+            wanted = _table(
+                *(context, reading, chosen, faults, places, date_format),
+                private=private,
+                missing_words=missing_words,
+            )
+        batch = Batch(context, scope, path, wanted, places)
+        batch.check(faults)
+        batch.create(skip_existing=skip_existing, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The options for reading the table; see `aspencli.tabular.table.open_table`."""
+
+    path: str
+    encoding: str | None
+    delimiter: str | None
+    sheet: str | None
+    template: str
+    skip_lines: int
+
+
+def _check_sources(
+    fasta: str | None, sequence: str | None, metadata: str | None, given: dict[str, str]
+) -> None:
+    if (fasta is None) == (sequence is None):
+        raise BadInputError(
+            "No sequence was given" if fasta is None else "Both --fasta and --sequence were given",
+            hint="Give --fasta FILE, or --sequence for one sample.",
+        )
+    if sequence is not None and metadata is not None:
+        raise BadInputError(
+            "--sequence is for one sample, and --metadata is a table of them",
+            hint="Give --fasta FILE with the table.",
+        )
+    if (metadata is None) == (not given):
+        raise BadInputError(
+            "it was not said what the samples are"
+            if metadata is None
+            else "a table was given, and options for one sample too",
+            hint="Give --metadata FILE, or --private-identifier, --collection-date and --location.",
+        )
+    if fasta == STDIN == metadata:
+        raise BadInputError("both files are stdin", hint="Name one of them.")
+
+
+@contextmanager
+def _written(sequence: str) -> Iterator[Path]:
+    """Provide a sequence from the command line as a FASTA file; use a file name as is."""
+    named = Path(sequence).expanduser()
+    if not _LETTERS(sequence) and not sequence.startswith(">") and named.is_file():
+        yield named
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="aspencli-", suffix=".fasta") as kept:
+        kept.write(sequence if sequence.startswith(">") else f">sequence\n{sequence}\n")
+        kept.flush()
+        yield Path(kept.name)
+
+
+def _is_stream(path: Path) -> bool:
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False  # reported when it is read
+    return (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)) and os.access(path, os.R_OK)
+
+
+@contextmanager
+def _file(name: str) -> Iterator[Path]:
+    """Provide a file that can be read twice, by copying a pipe to a temporary file."""
+    path = paths.expand(name)
+    if name != STDIN and not _is_stream(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="aspencli-", suffix=".fasta") as kept:
+        with nullcontext(sys.stdin.buffer) if name == STDIN else path.open("rb") as source:
+            shutil.copyfileobj(source, kept)
+        kept.flush()
+        yield Path(kept.name)
+
+
+def _one(
+    context: AppContext,
+    given: dict[str, str],
+    path: Path,
+    faults: list[Fault],
+    places: Gazetteer,
+    *,
+    private: bool,
+    missing_words: bool,
+) -> list[Wanted]:
+    from aspencli.cli.changes.values import told_day
+    from aspencli.samples.create import understand
+    from aspencli.tabular.fasta import read_fasta
+
+    cells = {
+        name: told_day(context, name, text) if name.endswith("_date") else text
+        for name, text in given.items()
+    }
+    headers = [found.header for found in read_fasta(path)]
+    if len(headers) != 1:
+        raise BadInputError(
+            f"{path} has {len(headers):,} sequences, and one sample has one",
+            hint="Give a table of the samples: --metadata FILE.",
+        )
+    found = understand(
+        0,
+        {**cells, "sequence_name": headers[0]},
+        faults.append,
+        places,
+        private=private,
+        missing_words=missing_words,
+    )
+    return [found] if found else []
+
+
+def _table(
+    context: AppContext,
+    reading: _Reading,
+    names: Sequence[str],
+    faults: list[Fault],
+    places: Gazetteer,
+    date_format: str | None,
+    *,
+    private: bool,
+    missing_words: bool,
+) -> list[Wanted]:
+    from aspencli.samples.create import read_wanted
+    from aspencli.tabular.dates import DayFormat
+    from aspencli.tabular.table import open_table
+
+    days = DayFormat(date_format) if date_format is not None else None
+    with open_table(
+        reading.path,
+        encoding=reading.encoding,
+        delimiter=bulk_options.chosen_delimiter(reading.delimiter),
+        sheet=reading.sheet,
+        skip_lines=reading.skip_lines,
+        template=reading.template,
+    ) as source:
+        said = bulk_options.say_notes(context.out, source)
+        found = read_wanted(
+            source,
+            faults.append,
+            places,
+            private=private,
+            names=names,
+            missing_words=missing_words,
+            days=days,
+        )
+        bulk_options.say_notes(context.out, source, said)
+    return found

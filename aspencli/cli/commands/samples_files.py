@@ -1,0 +1,143 @@
+"""``aspencli samples download``, ``validate-ids`` and ``submission-template``, through the API."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from aspencli.cli import params
+from aspencli.cli.app import examples
+from aspencli.cli.context import current
+from aspencli.cli.output.formats import Column
+
+VALIDATED_COLUMNS = (
+    Column("identifier", "Identifier", whole=True),
+    Column("found", "Found"),
+)
+
+
+class Form(StrEnum):
+    """The public repositories with a submission form, spelled as the service does."""
+
+    GISAID = "GISAID"
+    GENBANK = "GenBank"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group ``samples``."""
+    app.command(epilog=_DOWNLOAD_EXAMPLES)(download)
+    app.command("validate-ids", epilog=_VALIDATE_EXAMPLES)(validate_ids)
+    app.command("submission-template", epilog=_TEMPLATE_EXAMPLES)(submission_template)
+
+
+_DOWNLOAD_EXAMPLES = examples(
+    "aspencli samples download RCPHL-0000001 RCPHL-0000002 --out two.fasta",
+    "aspencli samples list --collected-after 2023-01-01 | aspencli samples download - > new.fasta",
+)
+_VALIDATE_EXAMPLES = examples("aspencli samples validate-ids --from ids.txt")
+_TEMPLATE_EXAMPLES = examples(
+    "aspencli samples submission-template --from ids.txt --repository GISAID --out gisaid.csv"
+)
+
+
+def download(
+    ctx: typer.Context,
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
+    out: params.Out = None,
+    force: params.Force = False,
+    repository: params.Repository = None,
+    skip_missing: params.SkipMissing = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
+) -> None:
+    """Download the sequences of samples, as FASTA.
+
+    Nothing is downloaded when an identifier names no sample. Where fewer sequences come than
+    samples were named, the exit code is 6: one has none, or your role does not let you see it.
+    """
+    from aspencli.cli.downloads import demand_all, destination, download_fasta
+    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    ids = chosen_ids(context, identifiers, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    place = destination(context, out, f"{scope.slug}.fasta", force=force)
+    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    fetch = partial(context.api().samples.sequences, *scope.key, repository=repository)
+    demand_all(context, place, len(known), download_fasta(context, place, known, fetch))
+
+
+def validate_ids(
+    ctx: typer.Context,
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
+) -> None:
+    """Tell which identifiers name a sample that you may see; 6 where some do not.
+
+    Public and private identifiers, names of strains and accessions of GISAID are looked for.
+    """
+    from aspencli.cli.params import chosen_ids, chosen_scope
+    from aspencli.samples.remote import find_missing, unknown
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    ids = chosen_ids(context, identifiers, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    with context.out.progress("Looking the samples up", len(ids)) as tick:
+        missing = find_missing(context.api().samples, scope, ids, tick)
+    gone = frozenset(missing)
+    context.out.rows(VALIDATED_COLUMNS, ({"identifier": i, "found": i not in gone} for i in ids))
+    if missing:
+        raise unknown(missing, len(ids), "Check their spelling, --group and --pathogen.")
+
+
+def submission_template(
+    ctx: typer.Context,
+    repository: Annotated[
+        Form,
+        typer.Option(
+            "--repository",
+            "--public-repository-name",
+            metavar="NAME",
+            case_sensitive=False,
+            help=f"Whose form: {', '.join(Form)}.",
+        ),
+    ],
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
+    out: params.Out = None,
+    force: params.Force = False,
+    skip_missing: params.SkipMissing = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
+) -> None:
+    """Download the form of a public repository, filled in for samples (CSV, or TSV for GenBank)."""
+    from aspencli.cli.downloads import destination, download_of, say_where
+    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
+    from aspencli.tabular.identifiers import NAMES
+
+    context = current(ctx)
+    ids = chosen_ids(context, identifiers, file, NAMES)
+    scope = chosen_scope(context, group, pathogen)
+    ending = "csv" if repository is Form.GISAID else "tsv"
+    place = destination(context, out, f"{repository}_{scope.slug}.{ending}", force=force)
+    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    samples = context.api().samples
+    size = download_of(
+        context,
+        place,
+        f"the form of {repository}",
+        known,
+        lambda some, *landing: samples.submission_template(
+            *scope.key, some, repository.value, *landing
+        ),
+        header=True,
+    )
+    say_where(context, place, size)

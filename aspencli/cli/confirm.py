@@ -1,0 +1,85 @@
+"""Confirmation of writes, as strict as the target's safety level requires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aspencli.cli.output.console import Output
+from aspencli.errors import RefusedError
+from aspencli.targets import Target
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The confirmation given on the command line.
+
+    Attributes:
+        yes: True if ``--yes`` was given.
+        name: The target's name given with ``--confirm``, or None.
+    """
+
+    yes: bool = False
+    name: str | None = None
+
+
+def authorise(
+    target: Target,
+    consent: Consent,
+    out: Output,
+    what: str,
+    *,
+    by_name: bool = False,
+    dry_run: bool = True,
+) -> None:
+    """Return only if the write is confirmed.
+
+    On production, and anywhere if ``by_name`` is set, ``--yes`` is not enough: the target's name
+    must be given or typed. If the address belongs to another target, that target's name counts.
+    ``dry_run`` means that the command has ``--dry-run``, which the hint then mentions.
+
+    Raises:
+        RefusedError: The write was declined, the name is wrong, or there is no terminal to ask on.
+    """
+    if target.warning:
+        out.warn(target.warning)
+    if consent.name is not None:
+        _match(target, consent.name)
+    elif target.is_production or by_name:
+        _ask_name(target, out, what, _first(dry_run))
+    elif not consent.yes:
+        _ask(target, out, what, _first(dry_run))
+
+
+def _match(target: Target, name: str) -> None:
+    accepted = {target.belongs_to} if target.belongs_to else {target.name, target.label}
+    if name not in accepted:
+        raise RefusedError(
+            f"--confirm {name} does not name the target, which is {target.confirmed_by}; "
+            "nothing was written",
+            hint=f"Check --env; then give --confirm {target.confirmed_by}.",
+        )
+
+
+def _first(dry_run: bool) -> str:
+    return "Look at the plan with --dry-run, then add" if dry_run else "To go on, add"
+
+
+def _ask_name(target: Target, out: Output, what: str, first: str) -> None:
+    if not out.interactive:
+        where = f"{target.confirmed_by} is production, and" if target.is_production else "here"
+        raise RefusedError(
+            f"{where} --yes is not enough to {what}; nothing was written",
+            hint=f"{first} --confirm {target.confirmed_by}.",
+        )
+    if out.ask(f"Type {target.confirmed_by} to {what}:") != target.confirmed_by:
+        raise RefusedError("not confirmed; nothing was written")
+
+
+def _ask(target: Target, out: Output, what: str, first: str) -> None:
+    if not out.interactive:
+        raise RefusedError(
+            f"nobody is there to confirm: {what} on {target.label}; nothing was written",
+            hint=f"{first} --yes.",
+        )
+    if not out.confirm(f"{what[0].upper()}{what[1:]} on {target.label}?"):
+        raise RefusedError("declined; nothing was written")

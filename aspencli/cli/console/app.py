@@ -1,0 +1,496 @@
+"""The IPython shell of the console, and the application that starts it.
+
+The operator's IPython profile applies (editing mode, colors, extensions, startup files); only
+the prompt, the banner, and the history are the console's own.
+
+The banner shown before the first prompt: the target, its address, and the defined names.
+
+The console history: one file per target, without secrets.
+
+Background loading of slow imports and connections while the prompt is already shown.
+
+The console's own magics: ``%profile`` and ``%write``.
+
+The prompt: the target, colored by its safety level, and the write mode.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from IPython.core.error import UsageError
+from IPython.core.history import HistoryManager
+from IPython.core.magic import no_var_expand
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+from IPython.terminal.ipapp import TerminalIPythonApp
+from IPython.terminal.prompts import Prompts
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.lexers import Lexer
+from pygments.token import Token, _TokenType
+
+from aspencli import files, paths
+from aspencli.cli.console.run import ConsoleRequest
+from aspencli.cli.output.console import Output
+from aspencli.targets import Safety
+
+if TYPE_CHECKING:
+    from aspencli.cli.console.failures import Brief
+    from aspencli.cli.console.workspace import Workspace
+
+
+_DANGER = {
+    Safety.LOCAL: "local",
+    Safety.SHARED: "shared with colleagues",
+    Safety.PRODUCTION: "PRODUCTION",
+}
+
+
+def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
+    """Return the lines of the banner.
+
+    Args:
+        label: Display name of the target.
+        safety: Safety level of the target.
+        address: Database address; its password is left out.
+        writing: Whether sessions may write.
+    """
+    return [
+        f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
+        f"  {place(address)}",
+        "  engine (also db), session, sa, select, and every model: User, Sample, Group, ...",
+        "  session.scalars(select(Sample).limit(3)).all()",
+        "  %profile on|off|report: time queries; %write [off]: write, or only read; %tb: traceback",
+    ]
+
+
+def mode(*, writing: bool) -> str:
+    """Return the session mode as text."""
+    return "WRITING" if writing else "read-only"
+
+
+def place(address: str) -> str:
+    """Return the database, server, and user of an address, without its password.
+
+    (SQLAlchemy could parse the address, but is not loaded yet.)
+    """
+    parts = urlsplit(address)
+    query = parse_qs(parts.query)
+    server = parts.netloc.rpartition("@")[2] or query.get("host", ["this machine"])[0]
+    user = unquote(parts.username or query.get("user", ["(default user)"])[0])
+    return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"
+
+
+LEFT_OUT = "# left out of the history: it held a secret"
+# A password in a URL, a string assigned to a secret-like name, or SQL that sets a password.
+_SECRET = re.compile(
+    r"""://[^\s/:@'"]*:[^\s/@'"]+@"""
+    r"""|(?:pass(?:word|wd)?|pwd|secret\w*|\w*token|api_?key)['"]?\s*[=:,(]\s*[rbf]?['"]"""
+    r"""|\b(?:ALTER|CREATE)\s+(?:USER|ROLE)\b.*\bPASSWORD\b""",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class ConsoleHistory(HistoryManager):
+    """IPython's history, without cells that contain secrets."""
+
+    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
+        """Store a cell, or a placeholder if it contains a secret."""
+        if holds_secret(source_raw or source):
+            source = source_raw = LEFT_OUT
+        super().store_inputs(line_num, source, source_raw)
+
+
+def holds_secret(code: str) -> bool:
+    """Return True if the code may contain a secret; false positives are preferred to misses."""
+    return _SECRET.search(code) is not None
+
+
+def history_file(label: str) -> Path:
+    """Return the history file of a target, creating it readable by this user only.
+
+    Each target has its own, so that the arrow keys never bring up a line from another target.
+    """
+    folder = paths.state_dir() / "console"
+    files.make_folder(folder)
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.sqlite"
+    os.close(files.open_own(path))
+    return path
+
+
+T = TypeVar("T")
+
+
+class Loading(Generic[T]):
+    """A task in a separate thread, started on request and awaited when its result is needed.
+
+    Args:
+        work: Produces the result.
+    """
+
+    def __init__(self, work: Callable[[], T]):
+        self._work = work
+        self._thread: threading.Thread | None = None
+        self.future: Future[T] = Future()
+
+    def start(self) -> None:
+        """Start the task unless it has been started."""
+        if self._thread is None:
+            # A daemon thread, so that an unresponsive server cannot delay the exit.
+            self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
+            self._thread.start()
+
+    def result(self) -> T:
+        """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
+        self.start()
+        return self.future.result()
+
+    def loaded(self) -> T | None:
+        """Return the result if it is available already, else None."""
+        if not self.future.done() or self.future.exception() is not None:
+            return None
+        return self.future.result()
+
+    def finish(self, timeout: float) -> T | None:
+        """Return the result if the task was started and ends within the timeout, in seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self.loaded()
+
+    def _load(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is needed
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
+    """Turn query profiling on or off, or report on it: ``%profile on|off|report``.
+
+    Args:
+        workspace: Workspace to profile.
+        request: Console request.
+        line: Text after the magic's name.
+        tables: Destination of a report.
+
+    Raises:
+        UsageError: If the argument is none of these words.
+    """
+    match line.strip():
+        case "on" | "off" as word:
+            workspace.profile(on=word == "on")
+        case "report":
+            workspace.profiling.report(tables)
+            return
+        case "":
+            """Only print the current state."""
+        case _:
+            raise UsageError("%profile on, %profile off, or %profile report")
+    request.messages.info(f"profiling is {'on' if workspace.profiling.on else 'off'}")
+
+
+def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
+    """Let sessions write, after confirmation: ``%write``; read only again: ``%write off``."""
+    match line.strip():
+        case "" | "on":
+            writable = True
+        case "off":
+            writable = False
+        case _:
+            raise UsageError("%write, or %write off")
+    if writable is workspace.writing:
+        request.messages.info(f"the console is {mode(writing=writable)} already")
+    elif not writable or request.confirm_write():
+        workspace.switch(writable=writable)
+        request.messages.info(
+            f"{mode(writing=writable)} now on {request.target_label}: engine, db and session are "
+            "new; sessions that you made before stay as they are"
+            + ("; end with session.commit()" if writable else "")
+        )
+    else:
+        request.messages.info("not confirmed; the console stays read-only")
+
+
+# IPython is only partly typed:
+# mypy: disallow-untyped-calls=False
+
+
+COLOURS = {
+    Safety.LOCAL: "ansigreen",
+    Safety.SHARED: "ansiyellow",
+    Safety.PRODUCTION: "ansired",
+}
+TARGET = Token.Prompt.Target
+WRITING = Token.Prompt.Writing
+
+
+def styles(safety: Safety) -> dict[_TokenType, str]:
+    """Return the styles of the console's own parts of the prompt."""
+    colour = COLOURS[safety]
+    return {TARGET: f"{colour} bold", WRITING: f"{colour} bold reverse"}
+
+
+class ConsolePrompts(Prompts):
+    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
+
+    Args:
+        shell: IPython shell.
+        label: Display name of the target.
+        writing: Returns True if sessions may write.
+    """
+
+    def __init__(self, shell: Any, label: str, writing: Callable[[], bool]):
+        super().__init__(shell)
+        self._label = label
+        self._writing = writing
+
+    def in_prompt_tokens(self) -> list[tuple[_TokenType, str]]:
+        """Return the tokens shown before the input."""
+        lead = [(TARGET, self._label), (Token.Prompt, " ")]
+        if self._writing():
+            lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
+        return [*lead, *super().in_prompt_tokens()]
+
+
+class LexerWhenTyped(Lexer):
+    """A lexer that is not used until there is text to color.
+
+    Its first use loads modules, which would delay the first prompt by 30 ms.
+
+    Args:
+        lexer: Lexer to delegate to.
+    """
+
+    def __init__(self, lexer: Lexer):
+        self._lexer = lexer
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """Return a function from a line number to the styled text of that line."""
+        return self._lexer.lex_document(document) if document.text else lambda _line: []
+
+
+class CompleterWhenReady(Completer):
+    """A completer that first waits until the names are loaded.
+
+    Args:
+        completer: Completer to delegate to.
+        wait: Returns once they are loaded.
+    """
+
+    def __init__(self, completer: Completer, wait: Callable[[], object]):
+        self._completer = completer
+        self._wait = wait
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """Return the possible completions."""
+        self._wait()
+        return self._completer.get_completions(document, complete_event)
+
+
+# IPython is only partly typed:
+# mypy: disallow-untyped-calls=False
+
+
+HOW_TO_WRITE = "Type %write to be asked for it."
+
+
+class ConsoleShell(TerminalInteractiveShell):
+    """The IPython shell, with names that are loaded after the prompt appears."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        app: ConsoleApp = kwargs["parent"]
+        self._request = app.request
+        self._loading = app.loading
+        self._named = False
+        self._collector_paused = True  # set by `aspencli.cli.console.run.run`
+        super().__init__(*args, **kwargs)
+        self.magics_manager.register_function(self._profile, magic_name="profile")
+        self.magics_manager.register_function(self._write, magic_name="write")
+        for name, magic in (("sql", self._sql), ("explain", self._explain)):
+            self.magics_manager.register_function(magic, "line_cell", name)
+
+    # Methods that IPython calls during startup
+
+    def init_history(self) -> None:
+        """Keep the history in the console's own file."""
+        self.history_manager = ConsoleHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type] # as IPython does
+
+    def init_user_ns(self) -> None:
+        """Fill the namespace, at startup and after ``%reset``."""
+        super().init_user_ns()
+        self._named = False
+
+    def init_prompt_toolkit_cli(self) -> None:
+        """Set up the prompt; loading begins once it is rendered."""
+        self.highlighting_style_overrides = {
+            **self.highlighting_style_overrides,
+            **styles(self._request.safety),
+        }
+        self.prompts = ConsolePrompts(self, self._request.target_label, self._is_writing)
+        super().init_prompt_toolkit_cli()
+        if self.pt_app is not None and self.pt_app.completer is not None:
+            self.pt_app.completer = CompleterWhenReady(self.pt_app.completer, self._settle)
+            self.pt_app.app.after_render += lambda _app: self._begin_loading()
+
+    def _extra_prompt_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = super()._extra_prompt_options()
+        options["lexer"] = LexerWhenTyped(options["lexer"])
+        return options
+
+    # Methods that IPython calls at the prompt
+
+    def prompt_for_code(self) -> str:
+        """Read a cell; a loading failure ends the wait for input."""
+        if self.pt_app is None:
+            self._begin_loading()
+        return str(super().prompt_for_code())
+
+    def run_cell(self, raw_cell: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a cell once the names are loaded, and roll back transactions that failed in it."""
+        workspace = self._ready()
+        with workspace.profiling.cell():
+            result = super().run_cell(raw_cell, *args, **kwargs)
+            if workspace.roll_back_failed():
+                self._request.messages.warn(
+                    "rolled back: the statement failed, and with it its transaction"
+                )
+        return result
+
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        """Show a database error in a few lines; ``%tb`` shows the full traceback."""
+        error = sys.exc_info()[1]  # None when %tb is run, long after the error
+        told = None if error is None or self._request.debug else self._brief(error)
+        if told is None:
+            super().showtraceback(*args, **kwargs)
+            return
+        self._get_exc_info()  # stores it for %tb and %debug
+        self._request.messages.error(told.message, hint=told.hint, details=told.details)
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Store the short message of a database error instead of its traceback.
+
+        IPython colors the full traceback only for ``%notebook``, which takes up to a second.
+        """
+        told = None if self._request.debug else self._brief(exception)
+        if told is None:
+            kept: dict[str, Any] = super()._format_exception_for_storage(exception, *args, **kwargs)
+            return kept
+        lines = [told.message, *told.details]
+        return {"ename": type(exception).__name__, "evalue": told.message, "traceback": lines}
+
+    # Names
+
+    def _begin_loading(self) -> None:
+        self._loading.start()
+        if self._collector_paused:
+            gc.enable()
+            self._collector_paused = False
+
+    def _ready(self) -> Workspace:
+        """Wait until the names are loaded.
+
+        Raises:
+            Exception: If loading failed; it ends the console.
+        """
+        workspace = self._loading.result()
+        self._give_names(workspace)
+        return workspace
+
+    def _settle(self) -> None:
+        """Wait as `_ready` does, but leave a failure to callers that can end the console."""
+        self._loading.start()
+        wait([self._loading.future])
+        workspace = self._loading.loaded()
+        if workspace is not None:
+            self._give_names(workspace)
+
+    def _give_names(self, workspace: Workspace) -> None:
+        # Done here and not in the loading thread, because this thread iterates over the namespace.
+        if not self._named:
+            self.push(workspace.names(), interactive=False)
+            self._named = True
+
+    def _is_writing(self) -> bool:
+        workspace = self._loading.loaded()
+        return self._request.writing if workspace is None else workspace.writing
+
+    def _brief(self, error: BaseException) -> Brief | None:
+        from aspencli.cli.console.failures import brief  # imports SQLAlchemy, loaded by now
+
+        return brief(
+            error,
+            how_to_write=HOW_TO_WRITE,
+            is_own=lambda name: name.startswith("<ipython-input-"),
+        )
+
+    # Magics
+
+    def _profile(self, line: str) -> None:
+        """Print each query and its time: ``%profile on|off``; all of them: ``%profile report``."""
+        profile(self._ready(), self._request, line, self._tables())
+
+    def _write(self, line: str) -> None:
+        """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""
+        workspace = self._ready()
+        write(workspace, self._request, line)
+        self.push(workspace.database_names(), interactive=False)
+
+    @no_var_expand
+    def _sql(self, line: str, cell: str | None = None) -> None:
+        """Run SQL, or a statement of SQLAlchemy: ``%sql SELECT ...``, ``%sql select(User)``."""
+        from aspencli.cli.console.statements import run_sql
+
+        session = self._ready().session
+        run_sql(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
+
+    @no_var_expand
+    def _explain(self, line: str, cell: str | None = None) -> None:
+        """Show a statement's plan: ``%explain SELECT ...``; ``%explain analyze ...`` runs it."""
+        from aspencli.cli.console.statements import explain
+
+        session = self._ready().session
+        explain(session, f"{line}\n{cell or ''}", self.user_ns, self._tables())
+
+    def _tables(self) -> Output:
+        """Return the output for results of magics: tables, even if --output differs."""
+        return replace(self._request.messages, form="table")
+
+
+class ConsoleApp(TerminalIPythonApp):
+    """The IPython application with the console's shell.
+
+    Args:
+        request: Console request.
+        loading: Background task that loads the names.
+    """
+
+    def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
+        self.request = request
+        self.loading = loading
+        super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
+
+    def init_banner(self) -> None:
+        """Show the banner, whatever the profile says; on stderr, because it is not a result."""
+        request = self.request
+        for line in banner(
+            request.target_label, request.safety, request.address, writing=request.writing
+        ):
+            request.messages.info(line)

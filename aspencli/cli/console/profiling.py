@@ -1,0 +1,136 @@
+"""Output of ``--profile`` and ``%profile``: each query, a summary of each cell, and a report."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import Connection
+
+from aspen.database.profiling import sqltime
+from aspen.database.profiling.sqltime import disable_profiling, enable_profiling
+from aspencli.cli.output.console import Output
+from aspencli.text import visible
+
+if TYPE_CHECKING:
+    from aspen.database.profiling.budgets import Everything, Tally
+    from aspen.database.profiling.summary import Profile
+
+_CELL = re.compile(r"<ipython-input-(\d+)-\w+>")
+
+
+class ConsoleProfiling:
+    """Query profiling for the console. While off, it has no cost: no listeners, no imports.
+
+    The lines of ``sqltime`` come from its own hooks, which log a statement as soon as it begins,
+    even in a transaction that is already open; the figures come from recorders, which also cover
+    the fetching of rows.
+
+    Args:
+        messages: Destination of summaries.
+    """
+
+    def __init__(self, messages: Output):
+        self._messages = messages
+        self._everything: Everything | None = None
+        self._in_cell = False
+        self.on = False
+
+    def switch_on(self, connections: Iterable[Connection]) -> None:
+        """Start showing each query.
+
+        Args:
+            connections: Connections in use already; later ones are detected automatically.
+        """
+        if self.on:
+            return
+        from aspen.database.profiling.budgets import Everything
+
+        # All engines, because every query in a console is the operator's own.
+        enable_profiling()
+        if self._is_heard and self._messages.colour(self._messages.err):
+            _highlight()
+        self._everything = self._everything or Everything()
+        self._everything.start()
+        for connection in connections:
+            self._everything.watch(connection)
+        self.on = True
+
+    def switch_off(self) -> None:
+        """Stop showing queries; what was recorded is kept for a report."""
+        if self.on and self._everything is not None:
+            disable_profiling()
+            if self._in_cell:
+                self._everything.since()
+            self._everything.stop()
+            self.on = False
+
+    @contextmanager
+    def cell(self) -> Iterator[None]:
+        """Summarize the queries of a ``with`` block after it ends, if there were any."""
+        if self._in_cell:  # %rerun runs cells within a cell
+            yield
+            return
+        if self.on and self._everything is not None:
+            self._everything.mark()
+        self._in_cell = True
+        try:
+            yield
+        finally:
+            self._in_cell = False
+            if self.on and self._everything is not None:
+                self._summarise(self._everything.since())
+
+    def report(self, out: Output) -> None:
+        """Show everything recorded in this session, as ``db profile`` does."""
+        if self._everything is None:
+            return self._messages.info("nothing was recorded yet; %profile on begins")
+        from aspencli.cli.output.profile import show
+
+        tally = self._everything.tally
+        tally.log.fold(everything=True)
+        profile = _profile(tally)
+        return show(out, profile, profile.statements, parameters=False)
+
+    @property
+    def _is_heard(self) -> bool:
+        # The process may have been started without standard error.
+        return bool(self._messages.stderr or sys.stderr)
+
+    def _summarise(self, tally: Tally) -> None:
+        if not len(tally.log) or not self._is_heard:
+            return
+        # The queries have already run; a summary that cannot be printed must not fail the cell.
+        with suppress(OSError):
+            self._tell(tally)
+
+    def _tell(self, tally: Tally) -> None:
+        from aspencli.cli.output.profile import short_place, totals_text
+
+        profile = _profile(tally)
+        self._messages.info(totals_text(profile))
+        for one in profile.n_plus_one:
+            for flag in (flag for flag in one.flags if flag.name == "n+1"):
+                self._messages.warn(f"n+1: {visible(flag.text)} ({short_place(one, whole=False)})")
+                self._messages.hint(visible(flag.cure))
+
+
+def _profile(tally: Tally) -> Profile:
+    from aspen.database.profiling.summary import summarise
+
+    profile = summarise(tally)
+    for one in profile.statements:
+        one.key = one.key._replace(file=_CELL.sub(r"In [\1]", one.key.file))
+    return profile
+
+
+def _highlight() -> None:
+    """Color the profiler's default output; handlers of the application stay as they are."""
+    from aspencli.cli.console.highlighting import HighlightingFormatter
+
+    for handler in sqltime.logger.handlers:
+        if isinstance(handler, sqltime.CurrentStderrHandler):
+            handler.setFormatter(HighlightingFormatter())

@@ -1,0 +1,306 @@
+"""The environment of the operator's code: defined names, open session, and write mode.
+
+The console's database wrapper, which writes only after writing was requested.
+
+Tracking of the console's sessions and the state of their transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakKeyDictionary, WeakSet
+
+import psycopg2
+import sqlalchemy as sa
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
+from psycopg2.extensions import cursor as plain_cursor
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session, SessionTransaction
+
+from aspen.database import models
+from aspen.database.engine import Database, ReadSession
+from aspen.database.policy import Guard
+from aspen.database.profiling.sqltime import (
+    disable_profiling,
+    enable_profiling,
+    enable_profiling_ctx,
+)
+from aspencli.cli.console.failures import interruptible
+from aspencli.cli.console.profiling import ConsoleProfiling
+from aspencli.cli.console.run import ConsoleRequest
+from aspencli.errors import ConflictError, RefusedError
+
+
+class GuardedDatabase(Database):
+    """A database in which every way to write follows the console's mode.
+
+    Elsewhere, a program asks to write by calling ``begin()`` or ``writing()``; at a prompt these
+    would bypass the confirmation that the safety rules require. Databases derived from this one,
+    its engines, and their connections are guarded the same way (see `aspen.database.driver`). A
+    new engine created from ``engine.url`` is not.
+
+    Args:
+        source: Database that the console was given.
+        writable: Whether it may write.
+        on_session: Called with each new session.
+        how_to_write: Hint for a refused write.
+    """
+
+    def __init__(
+        self,
+        source: Database,
+        *,
+        writable: bool,
+        on_session: Callable[[Session], None],
+        how_to_write: str,
+    ):
+        policy = source.policy
+        guard = Guard.READING if not writable else policy.guard
+        if writable and guard is Guard.READING:
+            guard = Guard.NONE  # writing was requested
+        super().__init__(source.url, policy=replace(policy, writable=writable, guard=guard))
+        self._on_session = on_session
+        self._how_to_write = how_to_write
+
+    def make_session(self) -> ReadSession:
+        """Return a new session, which is rolled back when one of its statements fails."""
+        session = super().make_session()
+        self._on_session(session)
+        return session
+
+    def _require_writing(self) -> None:
+        if not self.writable:
+            raise RefusedError(
+                "this console only reads; nothing was written", hint=self._how_to_write
+            )
+
+
+class Transactions:
+    """A tracker of every session created or used while it is entered, by weak references."""
+
+    def __init__(self) -> None:
+        self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
+
+    def __enter__(self) -> Self:
+        event.listen(Session, "after_begin", self._began)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        event.remove(Session, "after_begin", self._began)
+
+    def watch(self, session: Session) -> None:
+        """Track a session before its first statement."""
+        self._connections.setdefault(session, WeakSet())
+
+    def roll_back_failed(self) -> int:
+        """Roll back sessions that a failed statement left unusable, and return how many."""
+        failed = [session for session in list(self._connections) if self._failed(session)]
+        for session in failed:
+            session.rollback()
+        return len(failed)
+
+    def unsaved(self) -> list[Session]:
+        """Return the sessions that have uncommitted changes."""
+        return [session for session in list(self._connections) if self._changed(session)]
+
+    def connections(self) -> list[Connection]:
+        """Return the connections that the sessions currently hold."""
+        return [
+            connection
+            for session in list(self._connections)
+            for connection in self._open(session)
+            if not connection.invalidated
+        ]
+
+    def close(self) -> None:
+        """Close every session; uncommitted changes are lost."""
+        self.roll_back_failed()
+        for session in list(self._connections):
+            session.close()
+
+    def _began(
+        self, session: Session, _transaction: SessionTransaction, connection: Connection
+    ) -> None:
+        # The session under an AsyncSession can only be rolled back by its own event loop.
+        if not connection.dialect.is_async:
+            self._connections.setdefault(session, WeakSet()).add(connection)
+
+    def _open(self, session: Session) -> list[Connection]:
+        return [connection for connection in self._connections[session] if not connection.closed]
+
+    def _failed(self, session: Session) -> bool:
+        if not session.is_active:  # a flush failed
+            return True
+        return any(map(_is_failed, self._open(session)))
+
+    def _changed(self, session: Session) -> bool:
+        if session.new or session.deleted or any(map(session.is_modified, session.dirty)):
+            return True
+        return any(_wrote(connection) for connection in self._open(session))
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def _is_failed(connection: Connection) -> bool:
+    if connection.invalidated:
+        return True
+    driver = _driver(connection)
+    if driver.closed:
+        # Lost while the driver was used directly, which SQLAlchemy did not notice.
+        connection.invalidate()
+        return True
+    return bool(driver.get_transaction_status() == TRANSACTION_STATUS_INERROR)
+
+
+def _wrote(connection: Connection) -> bool:
+    """Return True if the open transaction has written: the server gave it an ID only then."""
+    if connection.invalidated:
+        return False
+    driver = _driver(connection)
+    if driver.closed or driver.get_transaction_status() != TRANSACTION_STATUS_INTRANS:
+        return False
+    # Asked directly on the driver, with a plain cursor, so that this query is not profiled.
+    with driver.cursor(cursor_factory=plain_cursor) as cursor:
+        try:
+            cursor.execute("SELECT txid_current_if_assigned() IS NOT NULL")
+        except psycopg2.OperationalError:  # the connection is lost, and its changes too
+            return False
+        return bool(cursor.fetchone()[0])
+
+
+class Workspace:
+    """The database of one console, in the mode last requested.
+
+    Args:
+        request: Console request.
+        how_to_write: Hint for a refused write.
+    """
+
+    def __init__(self, request: ConsoleRequest, how_to_write: str):
+        self.request = request
+        self._how_to_write = how_to_write
+        self._transactions = Transactions()
+        self.profiling = ConsoleProfiling(request.messages)
+        with ExitStack() as opened:
+            opened.enter_context(self._transactions)
+            opened.enter_context(interruptible())
+            opened.callback(self.profiling.switch_off)
+            if request.profile:
+                self.profile(on=True)
+            self._source = request.open_database()
+            self._exits = opened.pop_all()
+        self._databases: list[GuardedDatabase] = []
+        self._database = self._open(writable=self._source.writable)
+        if request.around is not None:
+            self._exits.enter_context(request.around(self._database.engine))
+        self._session: Session = self._database.make_session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every session and connection; uncommitted changes are lost."""
+        with self._exits:
+            self._transactions.close()
+            for database in self._databases:
+                database.dispose()
+
+    @property
+    def writing(self) -> bool:
+        """Return True if new sessions may write."""
+        return self._database.writable
+
+    @property
+    def session(self) -> Session:
+        """Return the open session, the initial value of the name ``session``."""
+        return self._session
+
+    def connect(self) -> None:
+        """Open a connection and keep it for the first statement.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: If the database is unreachable or refuses access.
+        """
+        with self._database.engine.connect():
+            """Keep the connection in the pool."""
+
+    def names(self) -> dict[str, Any]:
+        """Return the names defined for the operator's code."""
+        return {
+            **{name: getattr(models, name) for name in models.__all__},
+            "sa": sa,
+            "select": sa.select,
+            "enable_profiling": enable_profiling,
+            "disable_profiling": disable_profiling,
+            "enable_profiling_ctx": enable_profiling_ctx,
+            **self.database_names(),
+        }
+
+    def database_names(self) -> dict[str, Any]:
+        """Return the names that change with the mode."""
+        return {"engine": self._database, "db": self._database, "session": self._session}
+
+    def profile(self, *, on: bool) -> None:
+        """Start or stop printing each query with its time, and a summary of each cell."""
+        if on:
+            self.profiling.switch_on(self._transactions.connections())
+        else:
+            self.profiling.switch_off()
+
+    def switch(self, *, writable: bool) -> None:
+        """Reopen the database in the other mode; existing sessions keep theirs.
+
+        Raises:
+            ConflictError: If a session has uncommitted changes.
+        """
+        if unsaved := self.unsaved():
+            raise ConflictError(
+                f"{_sessions(unsaved)} uncommitted changes",
+                hint="End them first: session.commit() or session.rollback()",
+            )
+        # Not closed: results already shown stay attached to it and can still load attributes.
+        self._session.rollback()
+        self._database = self._open(writable=writable)
+        self._session = self._database.make_session()
+
+    def roll_back_failed(self) -> int:
+        """Roll back sessions that a failed statement left unusable, and return how many."""
+        return self._transactions.roll_back_failed()
+
+    def unsaved(self) -> int:
+        """Return the number of sessions with uncommitted changes."""
+        return len(self._transactions.unsaved())
+
+    def _open(self, *, writable: bool) -> GuardedDatabase:
+        database = GuardedDatabase(
+            self._source,
+            writable=writable,
+            on_session=self._transactions.watch,
+            how_to_write=self._how_to_write,
+        )
+        self._databases.append(database)
+        return database
+
+
+def _sessions(count: int) -> str:
+    return "a session holds" if count == 1 else f"{count} sessions hold"

@@ -1,0 +1,396 @@
+"""The context of a run: its target, its output, and resources that open on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from aspencli import __version__
+from aspencli.config import Config
+from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
+from aspencli.targets import Safety, Target
+
+_LOOK_MS = 10_000  # for a query that only adds details to an error
+
+if TYPE_CHECKING:
+    import typer
+
+    from aspen.database.engine import Database
+    from aspen.database.policy import Guard, Limits, SessionPolicy
+    from aspen.local.client import Laptop
+    from aspencli.cli.access import Access
+    from aspencli.cli.output.console import Output
+    from aspencli.remote.api import Api
+
+
+class Options:
+    """The global options that were given before or after the command."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+
+    def give(self, name: str, value: Any) -> None:
+        """Record the value of an option.
+
+        Raises:
+            BadInputError: The option was already given with another value.
+        """
+        if self._given.setdefault(name, value) != value:
+            raise BadInputError(
+                f"--{name.replace('_', '-')} was given twice: {self._given[name]} and {value}",
+                hint="Give it once.",
+            )
+
+    def __getitem__(self, name: str) -> Any:
+        return self._given.get(name)
+
+    def values(self) -> dict[str, str | None]:
+        """Return the options that have a text value, by name."""
+        return {name: value for name, value in self._given.items() if isinstance(value, str)}
+
+
+class AppContext:
+    """The context of one run of the program."""
+
+    def __init__(self) -> None:
+        self.options = Options()
+        self._exits = ExitStack()
+        self._relays_commits = False
+        self._has_recognized = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._exits.close()
+
+    def closing(self, file: IO[bytes]) -> IO[bytes]:
+        """Register a file to be closed when the run ends, and return it."""
+        return self._exits.enter_context(file)
+
+    @cached_property
+    def config(self) -> Config:
+        """Return the settings from the flags, the environment, and the config file."""
+        return Config(self.options.values())
+
+    @cached_property
+    def target(self) -> Target:
+        """Return the selected target with the strictest safety level of all at its address."""
+        return self.config.safest_target
+
+    @cached_property
+    def out(self) -> Output:
+        """Return the output for results and messages."""
+        from aspencli.cli.output.console import Output
+
+        return Output(self.config.value("output"), no_input=bool(self.options["no_input"]))
+
+    @property
+    def messages(self) -> Output:
+        """Return an output for errors that works even if the settings are invalid."""
+        from aspencli.cli.output.console import Output
+
+        return self.__dict__.get("out") or Output()
+
+    def authorise(
+        self,
+        what: str,
+        *,
+        default_yes: bool = False,
+        by_name: bool = False,
+        dry_run: bool = True,
+        target: Target | None = None,
+    ) -> None:
+        """Get the confirmation that the target's safety level requires for a write.
+
+        Args:
+            what: The action, as a verb phrase.
+            default_yes: True to act as if ``--yes`` was given.
+            by_name: True to require the target's name even if it is not production.
+            dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
+            target: The target of the write, if it is not the selected one.
+
+        Raises:
+            RefusedError: The write was declined, or there is no terminal to confirm it on.
+        """
+        from aspencli.cli.confirm import Consent, authorise
+
+        consent = Consent(
+            yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
+        )
+        authorise(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+        self.out.finish_anyway()
+
+    @property
+    def given_api(self) -> str | None:
+        """Return the API address given for this run, or None for the target's own."""
+        return self.target.api_url if self.config.value("api") else None
+
+    def command(self, *words: str) -> str:
+        """Return a command line for this target, including the options it needs."""
+        from aspencli.changes.runs import command_for
+
+        return command_for(self.target.label, *words, api=self.given_api)
+
+    @cached_property
+    def access(self) -> Access:
+        """Return the access to the target's API, including the sign-in."""
+        from aspencli.cli.access import Access
+
+        debug = bool(self.options["debug"])
+        target = self._with_laptop(self.target)
+        return Access(
+            target,
+            self.config,
+            self.out,
+            debug=debug,
+            exits=self._exits,
+            broken=self._broken_samples,
+        )
+
+    def _broken_samples(self, ids: Sequence[int] | None) -> list[str]:
+        """Describe samples that make the live service fail; empty if no database is known."""
+        if not (self.target.database_url or self.is_on_laptop):
+            return []
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from aspen.database.policy import Limits
+        from aspencli.reference.lookups import incomplete_samples
+
+        try:
+            database = self.database(limits=Limits(statement_ms=_LOOK_MS))
+            with database.reading() as session:
+                return incomplete_samples(session, ids)
+        except (AspenError, SQLAlchemyError) as error:  # this only adds details to another error
+            self.out.info(f"The database could not be asked which sample it is: {_first(error)}")
+            return []
+
+    def api(self) -> Api:
+        """Return the target's API client; its first request signs in if needed.
+
+        Raises:
+            UnreachableError: No API address is configured, or the local API is not running.
+            CredentialsError: No sign-in settings are configured.
+        """
+        if self.target.name == "local" and not self.target.api_url:
+            self.laptop.check_api()
+        return self.access.api
+
+    @property
+    def api_address(self) -> str | None:
+        """Return the address of the target's API, or None if it is not known."""
+        return self._with_laptop(self.target).api_url
+
+    @property
+    def database_address(self) -> str | None:
+        """Return the normalized address of the target's database, or None if it is not known."""
+        from aspencli.addresses import database_address
+
+        try:
+            return str(database_address(self.database_url()))
+        except UnreachableError:
+            return None
+
+    def _with_laptop(self, target: Target) -> Target:
+        """Return the target; unset values of `local` come from the deployment on this machine."""
+        found = self.laptop.endpoints() if target.name == "local" else None
+        if found is None:
+            return target
+        return replace(
+            target,
+            api_url=target.api_url or found.api_url,
+            auth_url=target.auth_url or found.auth_url,
+            auth_client_id=target.auth_client_id or found.auth_client_id,
+        )
+
+    @cached_property
+    def laptop(self) -> Laptop:
+        """Return the deployment on this machine."""
+        from aspen.local.client import Laptop
+
+        return Laptop()
+
+    @property
+    def is_on_laptop(self) -> bool:
+        """Return True if the target's database belongs to the deployment on this machine."""
+        return self.target.name == "local" and not self.target.database_url
+
+    def require_laptop(self, database: Database, what: str) -> None:
+        """Check that a database was created by the deployment on this machine.
+
+        Args:
+            database: The database; its connections are closed afterwards.
+            what: The action, as a verb phrase.
+
+        Raises:
+            RefusedError: It was not, or its origin cannot be determined.
+        """
+        from aspen.database.transactions import identify
+
+        with database.engine.connect() as connection:
+            identity = identify(connection)
+        database.dispose()
+        if not self.laptop.owns(identity.system):
+            raise RefusedError(
+                f"Cannot {what}: {database.display_url} was not created by the local deployment "
+                "on this machine; nothing was written",
+                hint=f"Unset {Config.database_variable('local')}, and remove database_url below "
+                f"[targets.local] from {self.config.path}; then run: aspencli local up",
+            )
+
+    def database(
+        self,
+        *,
+        writable: bool = False,
+        limits: Limits | None = None,
+        admin: bool = False,
+        guard: Guard | None = None,
+    ) -> Database:
+        """Return the target's database, which connects on first use.
+
+        Args:
+            writable: True if its sessions may write.
+            limits: Time limits to use instead of the defaults.
+            admin: True to connect as a role that can create and drop databases. On a target with an
+                address, the user in the address is used.
+            guard: Restrictions for code that is not ours; None for our own code.
+
+        Raises:
+            UnreachableError: No database address is configured.
+        """
+        from aspen.database.commits import LOG
+        from aspen.database.engine import Database
+        from aspencli.cli.output.console import relayed
+
+        self.recognize(writable=writable)
+        database = Database(
+            self.database_url(admin=admin),
+            policy=self.policy(writable=writable, limits=limits, guard=guard),
+        )
+        self._exits.callback(database.dispose)
+        if not self._relays_commits:
+            self._relays_commits = True
+            self._exits.enter_context(relayed(LOG, self.out))
+        return database
+
+    def policy(
+        self, *, writable: bool = False, limits: Limits | None = None, guard: Guard | None = None
+    ) -> SessionPolicy:
+        """Return the policy for database sessions of this run; see `database`."""
+        from aspen.database.policy import Guard, Limits, Overrides, SessionPolicy, cut_name
+
+        return SessionPolicy(
+            application_name=cut_name(self.application_name),
+            limits=limits or Limits(),
+            writable=writable,
+            overrides=Overrides(
+                read_only=bool(self.options["override_read_only"]),
+                timeouts=bool(self.options["override_timeouts"]),
+            ),
+            guard=guard or Guard.NONE,
+        )
+
+    def recognize(self, *, writable: bool = True) -> None:
+        """Check whether the target's database is a production database, whatever its address.
+
+        A database seen before on a production target is recognized by its identity, even through a
+        tunnel or a pooler; from then on, that target's safety level applies. If the database cannot
+        be reached, nothing changes: the command itself fails later.
+
+        Args:
+            writable: True if the command may write. For reads, a production database already
+                recorded under its address is not checked again.
+
+        Raises:
+            UnreachableError: No database address is configured.
+        """
+        if self._has_recognized or self.is_on_laptop:
+            return
+        self._has_recognized = True
+        from aspencli.admin.production import ProductionDatabases
+
+        known = ProductionDatabases()
+        recorded = known.all()
+        if not (self.target.is_production or recorded):
+            return
+        from sqlalchemy.exc import DBAPIError
+
+        from aspen.database.engine import Database
+        from aspen.database.errors import NotAllowedError, StandbyError
+        from aspen.database.policy import Limits
+        from aspen.database.transactions import identify
+
+        database = Database(
+            self.database_url(),
+            application_name=self.application_name,
+            limits=Limits(statement_ms=5_000, connect_s=5),
+            writable=True,  # it only reads, but read-only mode is not available everywhere
+        )
+        addresses = {entry["address"] for entry in recorded.values()}
+        if self.target.is_production and not writable and database.display_url in addresses:
+            return
+        try:
+            with database.engine.connect() as connection:
+                identity = identify(connection)
+        except (DBAPIError, NotAllowedError, StandbyError):
+            return
+        finally:
+            database.dispose()  # a pooler may allow only one connection
+        if self.target.is_production:
+            known.record(self.target.confirmed_by, database.display_url, identity)
+        elif label := known.label_of(identity):
+            self.__dict__["target"] = replace(
+                self.target, safety=Safety.PRODUCTION, belongs_to=label
+            )
+
+    def database_url(self, *, admin: bool = False) -> str:
+        """Return the address of the target's database, including its password; see `database`.
+
+        Raises:
+            UnreachableError: No address is configured, or the local database is not running.
+        """
+        target = self.target
+        if target.database_url:
+            return target.database_url
+        if self.is_on_laptop:
+            return self.laptop.database_url(admin=admin)
+        raise UnreachableError(
+            f"nobody told where the database of {target.label} is",
+            hint=f"Set {Config.database_variable(target.name)}, or database_url below "
+            f"[targets.{target.name}] in {self.config.path}.",
+        )
+
+    @property
+    def application_name(self) -> str:
+        """Return the name that the server's activity views show for this run."""
+        return f"aspencli/{__version__} {self.target.label} {_user()}"
+
+
+def current(ctx: typer.Context) -> AppContext:
+    """Return the application context of a command."""
+    app = ctx.find_root().obj
+    assert isinstance(app, AppContext)  # noqa: S101 - run() sets it
+    return app
+
+
+def _first(error: Exception) -> str:
+    message = error.message if isinstance(error, AspenError) else str(error)
+    return message.partition("\n")[0]
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

@@ -1,0 +1,254 @@
+"""Destinations of downloads: stdout, or a file that is either complete or absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfileobj
+from typing import IO, TYPE_CHECKING, cast
+
+from aspencli import files, paths
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.remote.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+
+STDOUT = "-"
+CHUNK = 2_000
+"""Identifiers per request; the service looks up each of them in several columns."""
+
+_HEADER_LINES = 2  # at most
+
+Fetch = Callable[[Sequence[str], Landing, Progress], Downloaded]
+"""Downloads the data for some identifiers."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The destination of a download.
+
+    Attributes:
+        path: File to write; None for the stream.
+        stream: Stream to write where there is no file.
+    """
+
+    path: Path | None
+    stream: IO[bytes]
+
+    def landing(self, source: str) -> Landing:
+        """Return the receiver of the download; ``source`` describes what is downloaded."""
+        return StreamLanding(self.stream) if self.path is None else FileLanding(self.path, source)
+
+    def __str__(self) -> str:
+        return "stdout" if self.path is None else str(self.path)
+
+
+def destination(context: AppContext, out: str | None, usual: str, *, force: bool) -> Destination:
+    """Return the destination of a download, checked before any request is made.
+
+    Args:
+        context: Application context.
+        out: Destination given on the command line.
+        usual: File name where only a folder is given, or nothing on a terminal.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        BadInputError: If the folder does not exist.
+        ConflictError: If the file already exists.
+    """
+    if out == STDOUT or (out is None and not context.out.out.isatty()):
+        return Destination(None, sys.stdout.buffer)
+    path = paths.expand(out or ".")
+    if path.is_dir():
+        path = path / usual
+    if files.is_stream(path):
+        return Destination(None, context.closing(files.open_stream(path)))
+    files.check_own(path)
+    if not path.parent.is_dir():
+        raise BadInputError(f"there is no folder {path.parent}", hint="Make it: mkdir -p.")
+    if path.exists() and not force:
+        raise ConflictError(
+            f"{path} is there already; nothing was downloaded",
+            hint="Name another file with --out, or add --force to replace it.",
+        )
+    return Destination(path, sys.stdout.buffer)
+
+
+def run_download(
+    context: AppContext,
+    place: Destination,
+    what: str,
+    fetch: Callable[[Landing, Progress], Downloaded],
+) -> int:
+    """Download something with a progress bar, and return its size in bytes.
+
+    Args:
+        context: Application context.
+        place: Destination.
+        what: Description that distinguishes it from other downloads.
+        fetch: Performs the download.
+    """
+    with context.out.transfer(f"Downloading {what}") as progress:
+        done = fetch(place.landing(f"{what} of {context.target.label}"), progress)
+    return done.size
+
+
+def download_of(
+    context: AppContext,
+    place: Destination,
+    what: str,
+    ids: Sequence[str],
+    fetch: Fetch,
+    *,
+    header: bool = False,
+) -> int:
+    """Download data for many identifiers in chunks, and return the size in bytes.
+
+    Args:
+        context: Application context.
+        place: Destination.
+        what: Description of the download.
+        ids: Identifiers.
+        fetch: Downloads the data for one chunk.
+        header: Whether each response begins with header lines, which are kept only once.
+    """
+    if len(ids) <= CHUNK:
+        return run_download(context, place, what, lambda *landing: fetch(ids, *landing))
+    with tempfile.TemporaryDirectory() as folder, context.out.progress(what, len(ids)) as tick:
+        parts = []
+        for start in range(0, len(ids), CHUNK):
+            part = Path(folder, f"part-{start}")
+            fetch(ids[start : start + CHUNK], FileLanding(part, what), lambda *_: None)
+            parts.append(part)
+            tick(min(start + CHUNK, len(ids)))
+        whole = Path(folder, "whole")
+        with os.fdopen(files.create(whole), "wb") as file:
+            _join(parts, file, header=header)
+        return _publish(whole, place)
+
+
+def _join(parts: Sequence[Path], file: IO[bytes], *, header: bool) -> None:
+    """Concatenate the parts; write header lines that all of them share only once.
+
+    GISAID's form has two such lines. Tables with different columns, as from two versions of
+    Nextclade, are merged into one table with the columns of both.
+    """
+    if header and len({_first_line(part) for part in parts}) > 1:
+        _join_tables(parts, file)
+        return
+    with parts[0].open("rb") as first:
+        above = [first.readline() for _ in range(_HEADER_LINES)]
+    for part in parts:
+        with part.open("rb") as some:
+            for line in above if header and part is not parts[0] else ():
+                start = some.tell()
+                if some.readline() != line:
+                    some.seek(start)
+                    break
+            copyfileobj(some, file)
+
+
+def _join_tables(parts: Sequence[Path], file: IO[bytes]) -> None:
+    columns: dict[str, None] = {}
+    for part in parts:
+        with part.open(encoding="utf-8", newline="") as text:
+            columns.update(dict.fromkeys(next(csv.reader(text, delimiter="\t"), [])))
+    out = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.DictWriter(out, columns, restval="", delimiter="\t")
+    writer.writeheader()
+    for part in parts:
+        with part.open(encoding="utf-8", newline="") as text:
+            writer.writerows(csv.DictReader(text, delimiter="\t"))
+    out.detach()
+
+
+def _first_line(part: Path) -> bytes:
+    with part.open("rb") as file:
+        return file.readline()
+
+
+def _publish(whole: Path, place: Destination) -> int:
+    with whole.open("rb") as file:
+        if place.path is None:
+            copyfileobj(file, place.stream)
+            place.stream.flush()
+        else:
+            with files.replacing(place.path) as target:
+                copyfileobj(file, target)
+    return whole.stat().st_size
+
+
+def say_where(context: AppContext, place: Destination, size: int) -> None:
+    """Print the destination and size of a download."""
+    if place.path is not None:
+        context.out.done(f"{place.path}: {size:,} bytes.")
+
+
+def demand_all(context: AppContext, place: Destination, wanted: int, came: int) -> None:
+    """Report the number of downloaded sequences.
+
+    Raises:
+        NotFoundError: If there are fewer than expected.
+    """
+    if came >= wanted:
+        if place.path is not None:
+            context.out.done(f"{place.path}: {came:,} sequences.")
+        return
+    if place.path is not None and not came:
+        place.path.unlink()
+    raise NotFoundError(
+        f"{came:,} sequences came of {wanted:,} samples"
+        + (f", and are in {place.path}" if place.path is not None and came else ""),
+        hint="The others have none, or you may see the samples and not their sequences: that takes "
+        "the role member or admin.",
+    )
+
+
+class Tally:
+    """A counter of the sequences in a FASTA text, which can pass the text on to a stream.
+
+    Args:
+        stream: Stream to pass the text on to, if any.
+
+    Attributes:
+        sequences: Number of sequences so far.
+    """
+
+    def __init__(self, stream: IO[bytes] | None = None):
+        self.sequences = 0
+        self._stream = stream
+        self._last = b"\n"
+
+    def write(self, data: bytes) -> int:
+        """Count the sequences in a chunk, and pass it on."""
+        text = self._last + data
+        self.sequences += text.count(b"\n>")
+        self._last = text[-1:]
+        if self._stream is not None:
+            self._stream.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        if self._stream is not None:
+            self._stream.flush()
+
+
+def download_fasta(
+    context: AppContext, place: Destination, ids: Sequence[str], fetch: Fetch
+) -> int:
+    """Download the sequences of samples, and return their number."""
+    tally = Tally(place.stream if place.path is None else None)
+    counted = Destination(place.path, cast("IO[bytes]", tally))
+    download_of(context, counted, "sequences", ids, fetch)
+    if place.path is not None:
+        with place.path.open("rb") as file:
+            copyfileobj(file, tally)
+    return tally.sequences

@@ -1,0 +1,455 @@
+"""Messages, prompts, progress bars, and tables for people to read.
+
+The first page of a result, and the number of rows it leaves out.
+
+Log messages of other layers, shown to the operator.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+
+from aspencli.cli.output.formats import Column, Row, record_field, write_rows
+from aspencli.errors import RefusedError
+from aspencli.text import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aspencli.cli.output.table import Layout
+
+
+_PART = 1_000  # rows of a table that are laid out at a time
+_HEIGHT = 24  # lines; no table depends on it
+_NARROW = 100  # columns; on narrower terminals, tables drop secondary columns
+_TRIES = 3  # attempts at one question
+_SETTLE_S = 0.1  # quiet time before a question; no one reads and answers one faster
+_PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave longer gaps
+_PIECES = 100  # of a paste; a key that is held down must not block a question forever
+_STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
+
+
+class Tick(Protocol):
+    """A callback for progress of a long operation."""
+
+    def __call__(self, done: int, /) -> None:
+        """Report how much is done so far."""
+
+
+class _Guarded:
+    """A stream that reports write failures to a callback and then continues.
+
+    Args:
+        stream: Stream to wrap.
+        fail: Called with each failure; may raise it to end the command.
+    """
+
+    def __init__(self, stream: TextIO, fail: Callable[[OSError], None]):
+        self._stream = stream
+        self._fail = fail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is still in the buffer."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._fail(error)
+        # Buffered text would fail again at each flush and at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@dataclass
+class Output:
+    """The two output streams and the settings for using them.
+
+    Attributes:
+        form: ``table``, ``json``, ``jsonl``, ``csv`` or ``tsv``; None means a table on a terminal
+            and ``tsv`` elsewhere.
+        no_input: Whether to refuse questions instead of asking them.
+        stdout: Stream for results.
+        stderr: Stream for everything else.
+        lost: Error that prevented a writing command from printing its result, or None.
+    """
+
+    form: str | None = None
+    no_input: bool = False
+    stdout: TextIO | None = None
+    stderr: TextIO | None = None
+    is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
+    lost: OSError | None = field(default=None, init=False)
+    _finishes: bool = field(default=False, init=False, repr=False)
+
+    @property
+    def out(self) -> TextIO:
+        """Return the stream for results."""
+        return cast("TextIO", _Guarded(self.stdout or sys.stdout, self._lose))
+
+    @property
+    def err(self) -> TextIO:
+        """Return the stream for everything else. A failure to write to it changes no outcome."""
+        return cast("TextIO", _Guarded(self.stderr or sys.stderr, lambda _error: None))
+
+    def finish_anyway(self) -> None:
+        """Keep running even if results can no longer be printed.
+
+        A write may be in progress: the command must finish, and its exit code must reflect what was
+        written. `lost` then holds the reason why the result is missing.
+        """
+        self._finishes = True
+
+    def _lose(self, error: OSError) -> None:
+        if not self._finishes:
+            raise error
+        self.lost = self.lost or error
+
+    @property
+    def chosen_form(self) -> str:
+        """Return the format of results."""
+        return self.form or ("table" if self.out.isatty() else "tsv")
+
+    @property
+    def interactive(self) -> bool:
+        """Return True if there is a terminal to answer questions on."""
+        stdin = sys.stdin  # None if the process was started without one
+        return not self.no_input and stdin is not None and stdin.isatty() and self.err.isatty()
+
+    # Results
+
+    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "") -> None:
+        """Show rows on stdout; if there are none, print ``empty`` on stderr."""
+        rows = iter(rows)
+        first = list(islice(rows, 1))  # before the heading is written: a query may fail here
+        if self.chosen_form == "table":
+            if first:
+                self._table(columns, chain(first, rows))
+        else:
+            write_rows(self.out, self.chosen_form, columns, chain(first, rows))
+        self.out.flush()
+        if not first and empty:
+            self.info(empty)
+
+    def records(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        """Show several items: in table format one below the other, else as rows."""
+        if self.chosen_form != "table":
+            return self.rows(columns, rows)
+        for number, row in enumerate(rows):
+            if number:
+                self.text("")
+            self.record(columns, row)
+        return None
+
+    def record(self, columns: Sequence[Column], row: Row) -> None:
+        """Show one item: in table format with one field per line, else as one row."""
+        if self.chosen_form != "table":
+            return self.rows(columns, [row])
+        from rich.table import Table  # imported only when a table is drawn
+
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for column in columns:
+            table.add_row(column.title, record_field(row[column.key]))
+        self._console(self.out).print(table)
+        return self.out.flush()
+
+    def text(self, text: str) -> None:
+        """Print text on stdout unchanged."""
+        self.out.write(text if text.endswith("\n") else text + "\n")
+        self.out.flush()
+
+    @property
+    def width(self) -> int:
+        """Return the maximum width of a line of results, in characters."""
+        return _width(self.out)
+
+    def styled(self, style: str, text: str) -> str:
+        """Return trusted text for stdout, in color where supported."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour(self.out) else text
+
+    # Messages
+
+    def info(self, message: str) -> None:
+        """Report progress or other information."""
+        self._say("", message)
+
+    def done(self, message: str) -> None:
+        """Report success."""
+        self._say(self._styled("done", "✓ ", ""), message)
+
+    def warn(self, message: str) -> None:
+        """Warn about something to know before relying on the result."""
+        self._say(self._styled("warn", "Warning: "), message)
+
+    def hint(self, message: str) -> None:
+        """Suggest what to do next."""
+        self._say(self._styled("hint", "→ ", "  "), message)
+
+    def error(self, message: str, *, hint: str | None = None, details: Iterable[str] = ()) -> None:
+        """Report what failed and why, and what to do next."""
+        self._say(self._styled("error", "Error: "), message)
+        for line in details:
+            self._say("  ", line)
+        if hint:
+            self.hint(hint)
+
+    def preview(self, columns: Sequence[Column], rows: Iterable[Row], *, limit: int = 10) -> None:
+        """Show the first rows on stderr, before a question."""
+        shown = list(islice(rows, limit))
+        if shown and self.err.isatty():
+            self._console(self.err).print(self._layout(columns, self.err).part(shown))
+        elif shown:
+            write_rows(self.err, "tsv", columns, shown)
+
+    # Questions
+
+    def ask(self, question: str) -> str:
+        """Return the operator's answer exactly as typed, without the line break.
+
+        Only a single line typed after the question has appeared counts. Anything typed or pasted
+        before it is discarded, and several lines that arrive at once are treated as a paste: they
+        answer neither this question nor the next.
+
+        Raises:
+            RefusedError: If there is no terminal, or every answer was a paste of several lines.
+        """
+        if not self.interactive:
+            raise RefusedError(
+                f"Confirmation required, but this is not a terminal: {question}",
+                hint="Run it on a terminal.",
+            )
+        for _ in range(_TRIES):
+            if discard_typed(sys.stdin.fileno()):
+                self.info("Discarded what was typed before the question.")
+            self.err.write(self._styled("strong", visible(question)) + " ")
+            self.err.flush()
+            self.is_asking = True
+            answer = read_line(sys.stdin.fileno())
+            self.is_asking = False
+            if answer is None:
+                self.err.write("\n")
+                return ""
+            if not discard_typed(sys.stdin.fileno(), _PASTE_GAP_S):
+                return answer
+            self.warn("Several lines arrived at once and were discarded: type only the answer.")
+        raise RefusedError("not confirmed; nothing was written")
+
+    def confirm(self, question: str) -> bool:
+        """Return True if the operator answers yes; anything else means no."""
+        return self.ask(f"{question} [y/N]").strip().lower() in {"y", "yes"}
+
+    # Progress
+
+    @contextmanager
+    def progress(self, label: str, total: int | None = None) -> Iterator[Tick]:
+        """Show a progress bar on stderr after a second; show nothing if it is not a terminal."""
+        if not self.err.isatty():
+            yield lambda _done: None
+            return
+        from aspencli.cli.output.progress import Bar
+
+        with Bar(self._console(self.err), label, total) as bar:
+            yield bar.update
+
+    @contextmanager
+    def transfer(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Show a progress bar for a download; the callback takes bytes received and total."""
+        if not self.err.isatty():
+            yield lambda _done, _total: None
+            return
+        from aspencli.cli.output.progress import Bar
+
+        with Bar(self._console(self.err), label, None, in_bytes=True) as bar:
+            yield bar.update_both
+
+    # Helpers
+
+    def colour(self, stream: TextIO) -> bool:
+        """Return True if a stream supports color (NO_COLOR and TERM=dumb turn it off)."""
+        return (
+            stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        )
+
+    def _styled(self, style: str, text: str, otherwise: str | None = None) -> str:
+        if self.colour(self.err):
+            return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return text if otherwise is None or _encodes(self.err, text) else otherwise
+
+    def _say(self, lead: str, message: str) -> None:
+        # The lead is trusted and may contain colors; the message may contain text from data.
+        # A server indents its second line with a tab, which `visible` would escape.
+        lines = "\n".join(visible(line.expandtabs(4)) for line in message.split("\n"))
+        self.err.write(_encodable(self.err, lead + lines) + "\n")
+        self.err.flush()
+
+    def _table(self, columns: Sequence[Column], rows: Iterator[Row]) -> None:
+        layout, console = self._layout(columns, self.out), self._console(self.out)
+        while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
+            console.print(layout.part(part))
+
+    def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
+        from aspencli.cli.output.table import Layout
+
+        width = _width(stream)
+        shown = [c for c in columns if not (c.secondary and width < _NARROW)]
+        return Layout(shown, width)
+
+    def _console(self, stream: TextIO) -> Console:
+        from rich.console import Console
+
+        return Console(
+            file=stream,
+            width=_width(stream),
+            height=_HEIGHT,  # otherwise Rich ignores the width where TERM is dumb
+            # Not no_color, which keeps bold text.
+            color_system="auto" if self.colour(stream) else None,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+
+def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:
+    """Discard terminal input until there has been none for a moment.
+
+    The terminal driver returns one line at a time and keeps the rest, so none of it is buffered in
+    this process as long as answers are read with `read_line`.
+
+    Args:
+        descriptor: File descriptor of the terminal.
+        quiet_s: Seconds without a new line that end the wait. A paste arrives in pieces, some
+            milliseconds apart over SSH.
+
+    Returns:
+        True if a whole line was discarded; a partial line is discarded as well.
+    """
+    import select
+    import termios
+
+    found = False
+    for _ in range(_PIECES):
+        waiting = bool(select.select([descriptor], [], [], 0)[0])
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+        if not waiting and not select.select([descriptor], [], [], quiet_s)[0]:
+            termios.tcflush(descriptor, termios.TCIFLUSH)
+            break
+        found = True
+    return found
+
+
+def read_line(descriptor: int) -> str | None:
+    """Return the next line from a terminal without its line break, or None at end of input."""
+    line = b""
+    while not line.endswith((b"\n", b"\r")):
+        read = os.read(descriptor, 1)
+        if not read:
+            return None  # Ctrl-D: an incomplete answer does not count
+        line += read
+    return line[:-1].decode("utf-8", "backslashreplace")
+
+
+def _width(stream: TextIO) -> int:
+    return shutil.get_terminal_size((120, _HEIGHT)).columns if stream.isatty() else 120
+
+
+def _encodes(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encodable(stream: TextIO, text: str) -> str:
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class Found(Protocol):
+    """A query result, in an order that can be resumed after an ID."""
+
+    def rows(self, limit: int | None) -> Iterator[Any]:
+        """Yield the rows; all of them if there is no limit."""
+
+    def count(self) -> int:
+        """Return the total number of rows."""
+
+
+def show_page(
+    out: Output,
+    columns: Sequence[Column],
+    found: Found,
+    limit: int | None,
+    *,
+    noun: str,
+    as_row: Callable[[Row], Row] = dict,
+) -> None:
+    """Show the first rows as they arrive; if there are more, say on stderr how to see them.
+
+    Args:
+        out: Destination.
+        columns: Columns to show; the first is the ID.
+        found: Query result.
+        limit: Maximum number of rows; None means all.
+        noun: Plural noun for the rows.
+        as_row: Converts the fields of each row before it is shown.
+    """
+    rows = found.rows(None if limit is None else limit + 1)  # one extra, to see if there are more
+    last: Any = None
+
+    def shown() -> Iterator[Row]:
+        nonlocal last
+        for each in islice(rows, limit):
+            row = as_row(vars(each))
+            last = row["id"]
+            yield row
+
+    out.rows(columns, shown(), empty=f"no {noun} found")
+    if limit is not None and next(rows, None) is not None:
+        out.info(f"{limit:,} of {found.count():,} {noun} shown")
+        out.hint(f"See them all with --all, or the next with --after {last}.")
+
+
+class _Relay(logging.Handler):
+    """A log handler that writes to the operator's output."""
+
+    def __init__(self, out: Output):
+        super().__init__(logging.INFO)
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record: a warning as a warning, anything else as information."""
+        show = self._out.warn if record.levelno >= logging.WARNING else self._out.info
+        show(record.getMessage())
+
+
+@contextmanager
+def relayed(logger: logging.Logger, out: Output) -> Iterator[None]:
+    """Show the messages of a logger within a ``with`` block."""
+    relay = _Relay(out)
+    logger.addHandler(relay)
+    try:
+        yield
+    finally:
+        logger.removeHandler(relay)

@@ -1,0 +1,153 @@
+"""Cells, columns, and notes of tables about the state of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING
+
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.formats import Column
+from aspencli.text import counted, duration_text, size_text
+
+if TYPE_CHECKING:
+    from aspencli.diagnostics.session import Rights
+
+
+OUTLIER_COLUMNS = (
+    Column("total_ms", "Total", right=True),
+    Column("share", "Share", right=True),
+    Column("calls", "Calls", right=True),
+    Column("mean_ms", "Mean", right=True),
+    Column("max_ms", "Slowest", right=True, secondary=True),
+    Column("rows", "Rows", right=True, secondary=True),
+    Column("hit", "In memory", right=True, secondary=True),
+    Column("read_bytes", "Read", right=True, secondary=True),
+    Column("read_ms", "Reading", right=True, secondary=True),
+    Column("temp_bytes", "Temporary", right=True, secondary=True),
+    Column("user", "User", secondary=True),
+    Column("query_id", "Query id", secondary=True),
+    Column("query", "Statement"),
+)
+
+
+SIZE_COLUMNS = (
+    Column("table", "Table", whole=True),
+    Column("rows", "Rows", right=True),
+    Column("total", "Total", right=True),
+    Column("heap", "Rows only", right=True),
+    Column("toast", "Long values", right=True, secondary=True),
+    Column("indexes", "Indexes", right=True),
+    Column("estimated", "Estimated", secondary=True),
+)
+
+
+INDEX_COLUMNS = (
+    Column("finding", "Finding"),
+    Column("table", "Table"),
+    Column("index", "Index or key"),
+    Column("columns", "Columns"),
+    Column("rows", "Rows", right=True, secondary=True),
+    Column("size", "Size", right=True),
+    Column("scans", "Used", right=True, secondary=True),
+    Column("why", "Why", secondary=True),
+    Column("step", "Statement", secondary=True),
+)
+
+
+BLOAT_COLUMNS = (
+    Column("kind", "Kind"),
+    Column("name", "Name", whole=True),
+    Column("table", "Table", secondary=True),
+    Column("size", "Size", right=True),
+    Column("wasted", "Not needed", right=True),
+    Column("share", "Share", right=True),
+    Column("dead_rows", "Dead rows", right=True, secondary=True),
+    Column("vacuumed", "Vacuumed", secondary=True),
+    Column("analysed", "Analysed", secondary=True),
+    Column("step", "Statement", secondary=True),
+)
+
+
+SETTING_COLUMNS = (
+    Column("name", "Setting", whole=True),
+    Column("value", "Value"),
+    Column("default", "Default", secondary=True),
+    Column("source", "From"),
+    Column("pending_restart", "Waits for restart", secondary=True),
+    Column("remark", "Remark"),
+    Column("about", "About", secondary=True),
+)
+
+
+_LONGEST = 300  # characters of a statement in a table, which the terminal may truncate further
+
+
+_SECOND = 1_000  # milliseconds
+
+
+_STEPS = 10  # statements listed below a table
+
+
+_NAMED = 5  # tables named in a message
+
+
+def seconds_text(out: Output, seconds: float | None) -> float | str | None:
+    """Return seconds as text for a table, as a number otherwise."""
+    if seconds is None or out.chosen_form != "table":
+        return seconds
+    return duration_text(seconds)
+
+
+def bytes_text(out: Output, size: int | None) -> int | str | None:
+    """Return bytes as text for a table, as a number otherwise."""
+    return size_text(size) if size is not None and out.chosen_form == "table" else size
+
+
+def query_text(out: Output, query: str | None) -> str | None:
+    """Return a statement on one line for a table, unchanged otherwise."""
+    if query is None or out.chosen_form != "table":
+        return query
+    return " ".join(query[: 4 * _LONGEST].split())[:_LONGEST]
+
+
+def tell_hidden(out: Output, rights: Rights, count: int, what: str) -> None:
+    """Warn about what the server hides from this user, and say how to make it visible."""
+    if count:
+        out.warn(f"hidden from the user {rights.user}: {count} {what}")
+        out.hint(f"Have an administrator run: {rights.cure}")
+
+
+def millis_text(out: Output, millis: float | None) -> float | str | None:
+    """Return milliseconds as text for a table, as a number otherwise."""
+    if millis is None or out.chosen_form != "table":
+        return millis
+    return f"{millis:.1f} ms" if millis < _SECOND else duration_text(millis / _SECOND)
+
+
+def share_text(out: Output, share: float | None) -> float | str | None:
+    """Return a share as a percentage for a table, as a number from 0 to 1 otherwise."""
+    return f"{share:.0%}" if share is not None and out.chosen_form == "table" else share
+
+
+def for_people(out: Output, columns: Sequence[Column], without: Set[str]) -> list[Column]:
+    """Return the columns; for a table, without the less important ones."""
+    people = out.chosen_form == "table"
+    return [column for column in columns if not (people and column.key in without)]
+
+
+def tell_steps(out: Output, steps: Sequence[str]) -> None:
+    """List corrective statements below a table, whose cells would truncate them."""
+    if out.chosen_form == "table":
+        for step in steps[:_STEPS]:
+            out.hint(step)
+        if len(steps) > _STEPS:
+            out.info(f"{len(steps) - _STEPS} more statements: -o json")
+
+
+def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
+    """Warn about tables that could not be examined because another session locks them."""
+    if tables:
+        verb = "is" if len(tables) == 1 else "are"
+        names = ", ".join(tables[:_NAMED]) + (" ..." if len(tables) > _NAMED else "")
+        out.warn(f"{counted(len(tables), 'table')} {verb} locked by somebody, and {how}: {names}")
+        out.hint("See who it is: aspencli db activity")

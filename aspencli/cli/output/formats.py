@@ -1,0 +1,133 @@
+"""Formatting of results as JSON, JSON Lines, CSV, and TSV, and of table cells."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from aspencli.text import csv_cell, json_text, no_formula, tsv_cell, visible
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a result.
+
+    Attributes:
+        key: Its name in every machine-readable format; a contract.
+        title: Its heading in a table.
+        right: Whether tables right-align it, as for numbers.
+        secondary: Whether tables drop it on a narrow terminal.
+        whole: Whether tables never truncate it, as for identifiers.
+    """
+
+    key: str
+    title: str
+    right: bool = False
+    secondary: bool = False
+    whole: bool = False
+
+
+Row = Mapping[str, Any]
+_PLAIN = frozenset({str, int, float, bool})
+_Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
+
+
+def write_rows(stream: TextIO, form: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    """Write rows as ``json``, ``jsonl``, ``csv``, or ``tsv``, one at a time as they arrive."""
+    _WRITERS[form](stream, columns, rows)
+
+
+def plain(value: Any) -> Any:
+    """Return the value as a JSON type; dates and times are in ISO 8601."""
+    if value is None or value.__class__ in _PLAIN:
+        return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def cell(value: Any) -> str:
+    """Return the value as the text of one cell; empty for None."""
+    if value.__class__ is str:
+        return str(value)
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        return json_text(value)
+    return str(value)
+
+
+def _json_row(stream: TextIO, columns: Sequence[Column], row: Row) -> str:
+    picked = {column.key: plain(row[column.key]) for column in columns}
+    encoding = (stream.encoding or "utf-8").lower()
+    return json_text(picked, ascii_only=encoding not in {"utf-8", "utf8"})
+
+
+def _json(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    lead = "["
+    for row in rows:
+        stream.write(lead + "\n  " + _json_row(stream, columns, row))
+        lead = ","
+    stream.write("[]\n" if lead == "[" else "\n]\n")
+
+
+def _jsonl(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    for row in rows:
+        stream.write(_json_row(stream, columns, row) + "\n")
+
+
+def _csv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    keys = [column.key for column in columns]
+    stream.write(",".join(keys) + "\n")
+    for row in rows:
+        stream.write(",".join([csv_cell(_guarded(row[key])) for key in keys]) + "\n")
+
+
+def _tsv(stream: TextIO, columns: Sequence[Column], rows: Iterable[Row]) -> None:
+    keys = [column.key for column in columns]
+    stream.write("\t".join(keys) + "\n")
+    for row in rows:
+        stream.write("\t".join([tsv_cell(_guarded(row[key])) for key in keys]) + "\n")
+
+
+def _guarded(value: Any) -> str:
+    if value.__class__ is int:
+        return str(value)
+    text = cell(value)
+    return no_formula(text) if isinstance(value, str) else text
+
+
+_WRITERS: dict[str, _Writer] = {"json": _json, "jsonl": _jsonl, "csv": _csv, "tsv": _tsv}
+
+
+def table_cell(value: Any) -> str:
+    """Return the value for a table: one line, without terminal control characters."""
+    return visible(cell(value))
+
+
+def record_field(value: Any) -> str:
+    """Return the value for a record: one line per item of a list, and no JSON."""
+    value = plain(value)
+    items = value if isinstance(value, list) else [value]
+    return "\n".join(visible(_phrase(item)) for item in items)
+
+
+def _phrase(value: Any) -> str:
+    if isinstance(value, dict):
+        parts = ((key, _phrase(item)) for key, item in value.items())
+        return ", ".join(f"{key}: {item}" for key, item in parts if item)
+    if isinstance(value, list):
+        return ", ".join(_phrase(item) for item in value)
+    return cell(value)

@@ -1,0 +1,329 @@
+"""The report of ``db profile``, and the files it is written to.
+
+Presentation of a profile on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aspencli import files
+from aspencli.cli.context import AppContext
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.formats import Column
+from aspencli.errors import AspenError, BadInputError
+from aspencli.targets import Safety
+from aspencli.text import counted, visible
+
+if TYPE_CHECKING:
+    from aspen.database.profiling.budgets import Limit
+    from aspen.database.profiling.compare import Change
+    from aspen.database.profiling.summary import Profile, Statement
+    from aspencli.diagnostics.profile import Bench
+
+
+_PLANS = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of a report.
+
+    Attributes:
+        top: Maximum number of statements.
+        min_ms: Minimum total time of a statement.
+        parameters: Whether to show the parameters of the slowest execution.
+        plans: Whether to show plans.
+        analyze: Whether to run SELECTs again for the plans, even on production.
+        before: Earlier profile to compare with.
+        page: File for the HTML page.
+        limits: Limits to enforce.
+        interrupted: Whether the work was interrupted.
+    """
+
+    top: int
+    min_ms: float
+    parameters: bool
+    plans: bool
+    analyze: bool
+    before: dict[str, Any] | None
+    page: Path | None
+    limits: list[Limit]
+    interrupted: bool = False
+
+    def after_interrupt(self) -> Wanted:
+        """Return the options for interrupted work: nothing is rerun, and no limit is enforced."""
+        return replace(self, plans=False, limits=[], interrupted=True)
+
+
+def limits_of(text: str | None) -> list[Limit]:
+    """Return the limits of a budget.
+
+    Raises:
+        BadInputError: If the budget cannot be parsed.
+    """
+    if text is None:
+        return []
+    from aspen.database.profiling.budgets import parse_budget
+
+    try:
+        return parse_budget(text)
+    except ValueError as error:
+        raise BadInputError(f"--budget: {error}") from error
+
+
+def earlier(path: Path | None) -> dict[str, Any] | None:
+    """Return the profile to compare with, read before anything runs.
+
+    Raises:
+        BadInputError: If the file is not a profile.
+    """
+    if path is None:
+        return None
+    from aspen.database.profiling.compare import compare
+    from aspencli.diagnostics.profile import read_file
+
+    try:
+        found = json.loads(read_file(path))
+    except json.JSONDecodeError as error:
+        raise BadInputError(f"{path} is no JSON: {error}") from error
+    try:
+        if not isinstance(found, dict):
+            raise TypeError("no object")
+        compare(found, found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(
+            f"--compare: {path} is no profile: {error}", hint="Make one with --output json."
+        ) from error
+    return found
+
+
+def page_file(path: Path | None) -> Path | None:
+    """Return the path of the HTML page, checked before anything runs.
+
+    Raises:
+        BadInputError: If no file can be written there.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        what = "is a folder" if path.is_dir() else "is in no folder that exists"
+        raise BadInputError(f"--html: {path} {what}", hint="Name a file in an existing folder.")
+    return path
+
+
+def tell(context: AppContext, bench: Bench, what: str, wanted: Wanted) -> None:
+    """Report what was recorded: print it first, then write the HTML page.
+
+    Args:
+        context: Application context.
+        bench: Recording.
+        what: Description of what was run.
+        wanted: Options of the report.
+
+    Raises:
+        AspenError: If the page cannot be written, or a limit is exceeded.
+    """
+    from aspen.database.profiling.compare import as_document
+
+    found = _summary(bench)
+    if wanted.plans:
+        _explain(context, found, wanted)
+    document = as_document(found, what, parameters=wanted.parameters)
+    document["interrupted"] = wanted.interrupted
+    _show(context, found, document, wanted)
+    if wanted.page is not None:
+        _write_page(context, found, document, wanted.page)
+    _check(wanted.limits, found)
+
+
+def _summary(bench: Bench) -> Profile:
+    from aspen.database.profiling.summary import summarise
+
+    if bench.recorder is None:
+        raise AspenError("nothing was run")
+    return summarise(bench.recorder)
+
+
+def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
+    from aspen.database.profiling.plans import explain_slowest
+
+    analyze = wanted.analyze or context.target.safety is not Safety.PRODUCTION
+    count = min(wanted.top, _PLANS)
+    for one, why in explain_slowest(found, context.database(), count=count, analyze=analyze):
+        context.out.warn(f"no plan of {one.key.fingerprint[:60]}: {why}")
+
+
+def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted: Wanted) -> None:
+    from aspen.database.profiling.compare import compare
+
+    out = context.out
+    if wanted.before is not None:
+        if wanted.interrupted or wanted.before.get("interrupted"):
+            which = "this run" if wanted.interrupted else "the earlier run"
+            out.warn(f"{which} was interrupted: not all that it would ask is compared")
+        return show_changes(out, compare(wanted.before, document))
+    if out.chosen_form in {"json", "jsonl"}:
+        indent = 2 if out.chosen_form == "json" else None
+        return out.text(json.dumps(document, indent=indent, ensure_ascii=False))
+    chosen = [one for one in found.statements if one.total_ms + one.fetch_ms >= wanted.min_ms]
+    return show(out, found, chosen[: wanted.top], parameters=wanted.parameters)
+
+
+def _write_page(context: AppContext, found: Profile, document: dict[str, Any], path: Path) -> None:
+    from aspen.database.profiling.page import as_page
+
+    try:
+        files.write_whole(path, as_page(found, document))
+    except OSError as error:
+        raise AspenError(f"the page cannot be written to {path}: {error.strerror}") from error
+    context.out.info(f"the page is in {path}")
+
+
+def _check(limits: list[Limit], found: Profile) -> None:
+    from aspen.database.profiling.budgets import broken
+
+    if problems := broken(limits, found):
+        raise AspenError("the budget is broken: " + "; ".join(problems))
+
+
+COLUMNS = (
+    Column("calls", "Calls", right=True),
+    Column("total_ms", "Total ms", right=True),
+    Column("mean_ms", "Mean", right=True),
+    Column("p50_ms", "p50", right=True, secondary=True),
+    Column("p95_ms", "p95", right=True),
+    Column("max_ms", "Max", right=True, secondary=True),
+    Column("fetch_ms", "Fetch", right=True, secondary=True),
+    Column("rows", "Rows", right=True),
+    Column("share", "Share", right=True),
+    Column("flags", "Flags"),
+    Column("line", "Line"),
+    Column("query", "Statement"),
+)
+CHANGES = (
+    Column("verdict", "Verdict"),
+    Column("calls_before", "Calls before", right=True),
+    Column("calls_after", "After", right=True),
+    Column("total_ms_before", "ms before", right=True),
+    Column("total_ms_after", "After", right=True),
+    Column("query", "Statement"),
+)
+_SHOWN = 300  # characters of a statement in a table
+_SPENT_MS = 0.05  # shorter times are not shown
+_DIGITS = 3  # decimal places in machine-readable output: microseconds
+
+
+def show(
+    out: Output, profile: Profile, statements: Sequence[Statement], *, parameters: bool
+) -> None:
+    """Show the totals and the statements, followed by warnings."""
+    people = out.chosen_form == "table"
+    if people:
+        out.text(totals_text(profile))
+    out.rows(COLUMNS, [_row(one, people=people) for one in statements], empty="No query ran.")
+    for number, one in enumerate(statements, 1):
+        for flag in one.flags:
+            out.warn(f"{flag.name}: {visible(flag.text)} ({short_place(one)})")
+            if flag.cure:
+                out.hint(visible(flag.cure))
+        if parameters and one.example.parameters:
+            from aspen.database.profiling.plans import hide_secrets
+
+            out.info(f"{number}: parameters {visible(repr(hide_secrets(one.example.parameters)))}")
+        if one.plan:
+            out.info(visible_lines(f"{number}: plan", plan_lines(one.plan["Plan"])))
+
+
+def totals_text(profile: Profile) -> str:
+    """Return the number of queries, and the time spent by category, longest first."""
+    totals = profile.totals
+    queries = f"{totals.queries:,} {'query' if totals.queries == 1 else 'queries'}"
+    failed = f", {totals.failed:,} failed" if totals.failed else ""
+    parts = {
+        "database": totals.execute_ms,
+        "fetching": totals.fetch_ms,
+        "commit and rollback": totals.ending_ms,
+        "waiting for connections": totals.waiting_ms,
+        "Python": totals.python_ms,
+    }
+    spent = [f"{name} {took:,.1f} ms" for name, took in _falling(parts) if took >= _SPENT_MS]
+    return (
+        f"{queries} ({counted(totals.distinct, 'kind')}{failed}), "
+        f"{counted(totals.rows, 'row')}, {counted(totals.transactions, 'transaction')} "
+        f"in {totals.wall_ms:,.1f} ms\n{', '.join(spent)}"
+    )
+
+
+def _falling(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(parts.items(), key=lambda part: -part[1])
+
+
+def _row(one: Statement, *, people: bool) -> dict[str, Any]:
+    numbers = {column.key: getattr(one, column.key) for column in COLUMNS[:8]}
+    shown = {
+        name: (f"{value:,.2f}" if people else round(value, _DIGITS))
+        for name, value in numbers.items()
+        if isinstance(value, float)
+    }
+    text = one.key.fingerprint
+    return {
+        **numbers,
+        **shown,
+        "share": f"{one.share:.0%}" if people else round(one.share, _DIGITS),
+        "flags": ", ".join(flag.name for flag in one.flags),
+        "line": short_place(one, whole=not people),
+        "query": text[:_SHOWN] + "…" * (len(text) > _SHOWN) if people else text,
+    }
+
+
+def short_place(one: Statement, *, whole: bool = True) -> str:
+    """Return the calling line, relative to the current folder if it is inside.
+
+    Args:
+        one: Statement.
+        whole: Whether to show the full path of a file outside the folder, or only its name.
+    """
+    path = Path(one.key.file)
+    if path.is_relative_to(Path.cwd()):
+        return f"{path.relative_to(Path.cwd())}:{one.key.line}"
+    return one.place if whole or not path.is_absolute() else f"{path.name}:{one.key.line}"
+
+
+def plan_lines(node: dict[str, Any], depth: int = 0) -> Iterable[str]:
+    """Yield the nodes of a plan, one per line."""
+    name = " ".join(
+        filter(None, [node["Node Type"], node.get("Relation Name"), node.get("Index Name")])
+    )
+    actual = ""
+    if "Actual Total Time" in node:
+        actual = f", {node['Actual Rows']:,.0f} found in {node['Actual Total Time']:.2f} ms"
+    yield f"{'  ' * depth}{name}: {node['Plan Rows']:,} rows expected{actual}"
+    for below in node.get("Plans", ()):
+        yield from plan_lines(below, depth + 1)
+
+
+def visible_lines(head: str, lines: Iterable[str]) -> str:
+    """Return lines below a heading, without terminal control characters."""
+    return "\n".join([head, *(f"  {visible(line)}" for line in lines)])
+
+
+def show_changes(out: Output, changes: Sequence[Change]) -> None:
+    """Show which statements got faster or slower."""
+    out.rows(
+        CHANGES,
+        [
+            {
+                "verdict": one.verdict + (", n+1 gone" if one.cured else ""),
+                "calls_before": one.calls[0],
+                "calls_after": one.calls[1],
+                "total_ms_before": round(one.total_ms[0], 2),
+                "total_ms_after": round(one.total_ms[1], 2),
+                "query": one.fingerprint[:_SHOWN],
+            }
+            for one in changes
+        ],
+        empty="Nothing ran, before or after.",
+    )

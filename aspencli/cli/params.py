@@ -1,0 +1,378 @@
+"""Options shared by several commands, and their defaults.
+
+The group, pathogen, and identifiers that a request to the API refers to.
+
+Options of the commands that use the API.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aspencli.errors import BadInputError
+from aspencli.samples.models import SampleKey
+from aspencli.stored_text import clean_name, clean_text
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+    from aspencli.cli.output.console import Output
+    from aspencli.remote.scope import Scope
+
+
+TABLE_LIMIT = 100  # rows; more than a person reads
+
+
+class Road(enum.Enum):
+    """The backend through which a command reaches the data of a target."""
+
+    DB = "db"
+    API = "api"
+
+
+def checked(what: str) -> Callable[[str | None], str | None]:
+    """Return an option callback that refuses blank or invisible text."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else clean_text(value, what)
+
+    return check
+
+
+def stored(what: str) -> Callable[[str | None], str | None]:
+    """Return an option callback that refuses text not allowed in stored names."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else clean_name(value, what)
+
+    return check
+
+
+def all_checked(what: str) -> Callable[[list[str]], list[str]]:
+    """Return a callback like `checked` for an option or argument with several values."""
+    return lambda values: [clean_text(value, what) for value in values]
+
+
+def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], list[str]]:
+    """Return a callback for several values that refuses any value not in the list."""
+
+    def check(values: list[str] | None) -> list[str]:
+        for value in values or ():
+            if value not in known:
+                raise BadInputError(
+                    f"there is no {what} {value!r}", hint=f"Name {', '.join(known)}."
+                )
+        return values or []
+
+    return check
+
+
+def day(text: str) -> dt.date:
+    """Parse a date such as ``2023-05-17``.
+
+    Raises:
+        BadInputError: The text is not a date.
+    """
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise BadInputError(
+            f"{text!r} is no day", hint="Write it as year-month-day: 2023-05-17."
+        ) from None
+
+
+def spoken_day(text: str) -> dt.date:
+    """Parse a date, also in words such as ``yesterday``.
+
+    Raises:
+        BadInputError: The text is not a date.
+    """
+    from aspencli.tabular.dates import understand_day
+
+    return understand_day(text).day
+
+
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="ID|NAME|PREFIX",
+        help="Only what belongs to this group. Default: --org, else all groups.",
+        callback=checked("the group"),
+    ),
+]
+PathogenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pathogen",
+        metavar="SLUG",
+        help="Only of this pathogen. Default: --pathogen-slug where it is set, else all.",
+        callback=checked("the pathogen"),
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=0,
+        help=f"At most so many rows; 0: all. Default: {TABLE_LIMIT} in a table, all elsewhere.",
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every row, in a table too.")]
+AfterOption = Annotated[
+    int | None, typer.Option("--after", metavar="ID", help="Go on behind the row of this id.")
+]
+ViaOption = Annotated[
+    Road | None,
+    typer.Option(
+        "--via",
+        help="Straight to the database, or through the API. Default: the database of local, the "
+        "API of the others. (env: ASPEN_VIA)",
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
+
+
+def chosen_group(context: AppContext, given: str | None) -> str | None:
+    """Return the group to use: the command's own option, or else the global ``--org``."""
+    return given if given is not None else chosen_org(context)
+
+
+def chosen_org(context: AppContext) -> str | None:
+    """Return the group of the global ``--org``, which API requests act for, or None."""
+    org = context.config.setting("org")
+    return clean_text(org.value, f"org ({org.source})") if org.value is not None else None
+
+
+def chosen_pathogen(context: AppContext, given: str | None) -> str | None:
+    """Return the pathogen to filter by, or None; the built-in default does not filter lists."""
+    if given is not None:
+        return given
+    slug = context.config.setting("pathogen_slug")
+    if slug.value is None or slug.source == "default":
+        return None
+    return clean_text(slug.value, f"pathogen_slug ({slug.source})")
+
+
+def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None:
+    """Return the maximum number of rows to show, or None for all.
+
+    Raises:
+        BadInputError: Both a number and all rows were requested.
+    """
+    if everything and limit:
+        raise BadInputError("--all and --limit exclude each other", hint="Give one of them.")
+    if everything or limit == 0:
+        return None
+    if limit is None and out.chosen_form == "table":
+        return TABLE_LIMIT
+    return limit
+
+
+def chosen_road(context: AppContext, given: Road | None, usual: Road | None = None) -> Road:
+    """Return the backend for a command that supports both.
+
+    The order is: the option, the setting, the command's ``usual`` backend if it has one, and then
+    the database for ``local`` and the API for other targets, or the database if only its address
+    is known.
+    """
+    if given is not None:
+        return given
+    chosen = context.config.value("via")
+    if chosen is not None:
+        return Road(chosen)
+    if usual is not None:
+        return usual
+    target = context.target
+    only_database = target.database_url is not None and target.api_url is None
+    return Road.DB if target.name == "local" or only_database else Road.API
+
+
+def announce(context: AppContext, road: Road) -> None:
+    """Show the target and the backend if standard error is a terminal."""
+    if context.out.err.isatty():
+        if context.target.warning:
+            context.out.warn(context.target.warning)
+        context.out.info(road_words(context, road))
+
+
+def road_words(context: AppContext, road: Road) -> str:
+    """Return the target and backend for banners and prompts: ``prod, through its API``."""
+    how = "straight in its database" if road is Road.DB else "through its API"
+    return f"{context.target.title}, {how}"
+
+
+def chosen_scope(
+    context: AppContext, group: str | None, pathogen: str | None, *, writing: bool = False
+) -> Scope:
+    """Return the chosen group and pathogen, and print them on a terminal.
+
+    Args:
+        context: Application context.
+        group: Group given on the command line, if any.
+        pathogen: Pathogen given on the command line, if any.
+        writing: Whether the command changes data of the group, including in a dry run.
+
+    Raises:
+        CredentialsError: If the command writes, and the user may only read.
+    """
+    from aspencli.remote.scope import Scope, find_org, require_writer
+
+    org = find_org(context.api(), chosen_group(context, group))
+    if writing:
+        require_writer(context.api().users.me(), org)
+    scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
+    if context.out.err.isatty():
+        context.out.info(f"{road_words(context, Road.API)}, for {scope}")
+    return scope
+
+
+def named_group(context: AppContext, given: str | None, option: str | None) -> str:
+    """Return the group named by argument, option, or ``--org``; there is no other default.
+
+    Raises:
+        BadInputError: If no group is named, or two different ones are.
+    """
+    if given is not None and option is not None and given != option:
+        raise BadInputError(
+            f"two groups were named: {given} and {option}", hint="Name one of them."
+        )
+    found = chosen_group(context, given or option)
+    if found is None:
+        raise BadInputError(
+            "no group was named", hint="Name it by id, name or prefix; or set CZGE_ORG."
+        )
+    return found
+
+
+def chosen_ids(
+    context: AppContext, given: Iterable[str] | None, file: str | None, columns: Sequence[str]
+) -> list[str]:
+    """Return the given identifiers without duplicates."""
+    from aspencli.tabular.identifiers import read_ids
+
+    found = read_ids(list(given or ()), file, columns)
+    if found.repeated:
+        context.out.info(f"Note: named more than once, and taken once: {found.repeated:,}.")
+    return found.ids
+
+
+def known_ids(
+    context: AppContext, scope: Scope, ids: Sequence[str], *, skip_missing: bool
+) -> list[str]:
+    """Return the identifiers that match a sample.
+
+    Raises:
+        NotFoundError: If some do not, and ``skip_missing`` is not set; or if none does.
+    """
+    from aspencli.samples.remote import find_missing, unknown
+
+    with context.out.progress("Looking the samples up", len(ids)) as tick:
+        missing = find_missing(context.api().samples, scope, ids, tick)
+    gone = frozenset(missing)
+    known = [each for each in ids if each not in gone]
+    if missing and not (skip_missing and known):
+        raise unknown(missing, len(ids), "To go on without them, add --skip-missing.")
+    for each in missing:
+        context.out.warn(f"left out: {each} names no sample that you may see")
+    return known
+
+
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="ID|NAME|PREFIX",
+        help="The group whose data it is. Default: --org, else the only one that you have.",
+        callback=checked("the group"),
+    ),
+]
+GroupKey = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[GROUP]",
+        help="The group: id, name or prefix. Default: --org.",
+        show_default=False,
+        callback=checked("the group"),
+    ),
+]
+OldGroupKey = Annotated[
+    str | None,
+    typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
+]
+Pathogen = Annotated[
+    str | None,
+    typer.Option(
+        "--pathogen",
+        metavar="SLUG",
+        help="The pathogen. Default: --pathogen-slug.",
+        callback=checked("the pathogen"),
+    ),
+]
+Identifiers = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IDENTIFIER...",
+        help="Public or private identifiers; - reads them from stdin.",
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="A file with one identifier a line, or a table with a column private_identifier or "
+        "public_identifier; - for stdin.",
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY...",
+        help="Ids, private or public identifiers; - reads them from stdin.",
+    ),
+]
+KeysFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="A file with one of them a line, or a table with a column id, private_identifier or "
+        "public_identifier; - for stdin.",
+    ),
+]
+By = Annotated[
+    SampleKey | None,
+    typer.Option(
+        "--by",
+        metavar="FIELD",
+        help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
+    ),
+]
+Repository = Annotated[
+    str | None,
+    typer.Option(
+        "--repository",
+        "--public-repository-name",
+        metavar="NAME",
+        help="Name the sequences as this public repository does: GISAID or GenBank.",
+    ),
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Go on without those that name no sample.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-O",
+        metavar="FILE",
+        help="Where to; - for stdout. Default: a new file here, or stdout where that is piped.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]

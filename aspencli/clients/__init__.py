@@ -1,1 +1,0 @@
-"""Clients for the API, the identity provider, and the local deployment."""

@@ -1,0 +1,233 @@
+"""The sessions of a database and their activity, from ``pg_stat_activity``.
+
+Signals that cancel another session's statement or terminate the session.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspen.database.engine import Database, ReadSession
+from aspencli.diagnostics.session import Rights, looking, masked, rights
+from aspencli.errors import NotFoundError
+
+_HIDDEN = "<insufficient privilege>"  # shown instead of another user's statement
+# Parallel workers and the like are covered by their leaders, which are client backends.
+_KINDS = ("client backend", "autovacuum worker", "walsender")
+_QUERY = """
+SELECT a.pid, a.datname AS database, a.usename AS "user",
+    nullif(a.application_name, '') AS application,
+    host(a.client_addr) AS client, a.backend_type AS kind, a.state,
+    a.wait_event_type || ': ' || a.wait_event AS wait,
+    greatest(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8 AS state_s,
+    greatest(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS transaction_s,
+    CASE WHEN a.pid IN (SELECT l.pid FROM pg_locks l WHERE NOT l.granted)
+        THEN pg_blocking_pids(a.pid) ELSE '{}' END AS blocked_by,
+    a.query, a.backend_start AS started, a.query_start AS statement_started
+FROM pg_stat_activity a
+WHERE a.pid <> pg_backend_pid()
+    AND (a.backend_type IS NULL OR a.backend_type = ANY(:kinds))
+    AND (a.datname = current_database() OR a.pid = ANY(:pids))
+ORDER BY a.xact_start NULLS LAST, a.state_change NULLS LAST, a.pid
+"""
+
+
+@dataclass(frozen=True)
+class SeenSession:
+    """A session as the server shows it; None stands for a value that is hidden or missing.
+
+    Attributes:
+        pid: The PID of its server process.
+        database: The database it is connected to.
+        user: The database user.
+        application: The application name.
+        client: The client's address; also None for a socket.
+        kind: ``client backend``, ``autovacuum worker`` or ``walsender``.
+        state: ``active``, ``idle``, ``idle in transaction`` and so on.
+        wait: The type and name of the event it waits for.
+        state_s: The seconds it has been in this state.
+        transaction_s: The age of its open transaction, in seconds.
+        blocked_by: The PIDs of the processes that block it; 0 is a prepared transaction.
+        query: The current statement, or the last one if the session is idle.
+        started: When the session started.
+        statement_started: When the statement started.
+    """
+
+    pid: int
+    database: str | None
+    user: str | None
+    application: str | None
+    client: str | None
+    kind: str | None
+    state: str | None
+    wait: str | None
+    state_s: float | None
+    transaction_s: float | None
+    blocked_by: tuple[int, ...]
+    query: str | None
+    started: Any
+    statement_started: Any
+
+    @property
+    def hidden(self) -> bool:
+        """Return True if the server hides the session's activity."""
+        return self.kind is None
+
+    @property
+    def resting(self) -> bool:
+        """Return True if the session is idle and not in a transaction."""
+        return self.state == "idle"
+
+    @property
+    def may_run(self) -> bool:
+        """Return True if it is running a statement, or might be because its state is hidden."""
+        return self.state in {None, "active", "fastpath function call"}
+
+    def __str__(self) -> str:
+        name = f", {self.application}" if self.application else ""
+        where = f" from {self.client}" if self.client else ""
+        return f"{self.user or self.kind}{name}{where}"
+
+
+@dataclass(frozen=True)
+class Activity:
+    """The sessions of the database, and the user's visibility rights."""
+
+    sessions: tuple[SeenSession, ...]
+    rights: Rights
+
+    @property
+    def hidden(self) -> int:
+        """Return the number of sessions whose activity is hidden."""
+        return sum(session.hidden for session in self.sessions)
+
+    @property
+    def resting(self) -> int:
+        """Return the number of idle sessions."""
+        return sum(session.resting for session in self.sessions)
+
+
+def activity(session: ReadSession) -> Activity:
+    """Return the other sessions in the session's database, oldest transaction first."""
+    return Activity(seen_sessions(session), rights(session))
+
+
+def seen_sessions(session: ReadSession, pids: Iterable[int] = ()) -> tuple[SeenSession, ...]:
+    """Return the other sessions of the database, and those with these PIDs in any database."""
+    rows = session.execute(sa.text(_QUERY), {"kinds": list(_KINDS), "pids": list(pids)})
+    return tuple(_seen(dict(row)) for row in rows.mappings())
+
+
+def _seen(row: dict[str, Any]) -> SeenSession:
+    query = None if row["query"] in {"", _HIDDEN} else masked(row["query"])
+    # A blocker is listed twice if it blocks a statement and that statement's parallel workers.
+    blockers = tuple(sorted(set(row["blocked_by"])))
+    ages = {key: _rounded(row[key]) for key in ("state_s", "transaction_s")}
+    return SeenSession(**{**row, **ages, "query": query, "blocked_by": blockers})
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+_STEP_S = 0.05
+
+
+class Signal(enum.Enum):
+    """A signal, with the name of the server function that sends it."""
+
+    CANCEL = "pg_cancel_backend"
+    TERMINATE = "pg_terminate_backend"
+
+
+class Outcome(enum.Enum):
+    """The outcome of a signal.
+
+    Attributes:
+        DONE: The statement or session has ended.
+        GONE: It had already ended; nothing was sent.
+        PENDING: The signal was sent, but it has not ended yet.
+    """
+
+    DONE = "done"
+    GONE = "gone"
+    PENDING = "pending"
+
+
+def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
+    """Return the sessions with these PIDs.
+
+    Raises:
+        NotFoundError: No session in this database has one of the PIDs.
+    """
+    known = {found.pid: found for found in seen_sessions(session)}
+    missing = [pid for pid in pids if pid not in known]
+    if missing:
+        raise NotFoundError(
+            f"no session in this database has pid {', '.join(map(str, missing))}; nothing was done",
+            hint="See who there is: aspencli db activity --all",
+        )
+    return [known[pid] for pid in dict.fromkeys(pids)]
+
+
+def send(
+    database: Database, target: SeenSession, signal: Signal, *, patience: float = 5.0
+) -> Outcome:
+    """Send the signal to exactly this session, and wait for the outcome.
+
+    A later server process with the same PID is not affected, and neither is a later statement of
+    the session if the signal cancels a statement.
+
+    Args:
+        database: The database of the session.
+        target: The session, as it was when the operator decided.
+        signal: The signal to send.
+        patience: The number of seconds to wait.
+    """
+    with looking(database) as session:
+        sent = session.scalar(
+            # The function name is one of two constants.
+            sa.text(
+                f"SELECT {signal.value}(pid) FROM pg_stat_activity WHERE pid = :pid"  # noqa: S608
+                + _same(signal)
+            ),
+            _identity(target),
+        )
+        if not sent:  # None: it is gone; False: it ended at this very moment
+            return Outcome.GONE
+        deadline = time.monotonic() + patience
+        while _is_there(session, target, signal):
+            if time.monotonic() > deadline:
+                return Outcome.PENDING
+            time.sleep(_STEP_S)
+    return Outcome.DONE
+
+
+def _is_there(session: ReadSession, target: SeenSession, signal: Signal) -> bool:
+    session.rollback()  # within a transaction the server keeps showing its first snapshot
+    query = "SELECT 1 FROM pg_stat_activity WHERE pid = :pid" + _same(signal)  # noqa: S608 - ours
+    return session.scalar(sa.text(query), _identity(target)) is not None
+
+
+def _same(signal: Signal) -> str:
+    condition = " AND backend_start IS NOT DISTINCT FROM CAST(:started AS timestamptz)"
+    if signal is Signal.CANCEL:
+        condition += (
+            " AND query_start IS NOT DISTINCT FROM CAST(:statement AS timestamptz)"
+            " AND (state IS NULL OR state IN ('active', 'fastpath function call'))"
+        )
+    return condition
+
+
+def _identity(target: SeenSession) -> dict[str, object]:
+    return {
+        "pid": target.pid,
+        "started": target.started,
+        "statement": target.statement_started,
+    }

@@ -1,0 +1,506 @@
+"""All checks of a database in one run, each with a verdict.
+
+The result of a check by ``db doctor``.
+
+Checks based on the diagnostic commands, each with a verdict and a next step.
+
+Checks that have no command: connections, vacuum, ID and sequence limits, replication.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from aspen.database.engine import Database, ReadSession
+from aspencli.admin.schema import schema_state
+from aspencli.diagnostics.activity import SeenSession, activity
+from aspencli.diagnostics.bloat import BLOATED_BYTES, Bloats, Kind, bloat
+from aspencli.diagnostics.indexes import Finding, IndexFinding, indexes
+from aspencli.diagnostics.locks import Node, locks
+from aspencli.diagnostics.outliers import outliers
+from aspencli.diagnostics.session import patient
+from aspencli.diagnostics.settings import settings
+from aspencli.diagnostics.tables import OURS, sizes
+from aspencli.errors import AspenError, CredentialsError, NotFoundError
+from aspencli.text import sql_name
+
+
+class Verdict(enum.Enum):
+    """The severity of a result, mildest first."""
+
+    OK = "ok"
+    NOTE = "note"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+    @property
+    def weight(self) -> int:
+        """Return the severity as a number; higher is worse."""
+        return list(Verdict).index(self)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The verdict of a check, and the next step.
+
+    Attributes:
+        check: The name of the check.
+        verdict: The severity.
+        message: A summary of what was found.
+        step: What to do next; None if nothing is needed.
+        details: The supporting details, worst first.
+    """
+
+    check: str
+    verdict: Verdict
+    message: str
+    step: str | None = None
+    details: tuple[str, ...] = ()
+
+
+def several(count: int, noun: str, one: str = "", many: str | None = None) -> str:
+    """Return a count with its noun and verb: ``1 session waits``, ``2 sessions wait``.
+
+    Args:
+        count: The number.
+        noun: The noun in the singular.
+        one: The verb in the singular.
+        many: The verb in the plural; None if it is the same.
+    """
+    verb = one if count == 1 or many is None else many
+    return f"{count:,} {noun}{'' if count == 1 else 's'} {verb}".rstrip()
+
+
+LONG_WAIT_S = 30.0
+LONG_TRANSACTION_S, FORGOTTEN_S = 300.0, 3_600.0
+SLOW_MS, HEAVY_SHARE = 1_000.0, 0.5
+_NAMED = 5
+
+
+def check_schema(database: Database) -> Examined:
+    """Check that the schema matches this version of the program."""
+    state = schema_state(database)
+    if state.revision is None:
+        return Examined("schema", Verdict.PROBLEM, "there is no schema", "aspencli db setup")
+    if state.older is not None:
+        message = f"revision {state.revision} is older than any that aspencli can migrate from"
+        return Examined("schema", Verdict.WARNING, message, state.older)
+    if state.behind is None:
+        message = f"this program does not know the revision {state.revision}"
+        return Examined("schema", Verdict.WARNING, message, "Use the version that migrated it.")
+    if state.behind:
+        message = f"{several(state.behind, 'revision')} behind"
+        return Examined("schema", Verdict.WARNING, message, "aspencli db upgrade")
+    return Examined("schema", Verdict.OK, f"up to date: {state.revision}")
+
+
+def check_locks(session: ReadSession) -> Examined:
+    """Check for lock waits and how long they last."""
+    found = locks(session)
+    if not found.nodes:
+        return Examined("locks", Verdict.OK, "nobody waits for a lock")
+    long = found.longest_s > LONG_WAIT_S
+    pids = ", ".join(str(root.pid) for root in found.roots)
+    waiting = several(found.waiting, "session", "waits", "wait")
+    message = f"{waiting} for pid {pids}, up to {found.longest_s:.0f} s"
+    details = tuple(_holding(root) for root in found.roots[:_NAMED])
+    verdict = Verdict.PROBLEM if long else Verdict.WARNING
+    return Examined("locks", verdict, message, "aspencli db locks", details)
+
+
+def _holding(root: Node) -> str:
+    who = f"pid {root.pid} ({root.session})" if root.session else f"pid {root.pid}"
+    if root.pid == 0:
+        who = "a prepared transaction"
+    state = f"; it is {root.session.state}" if root.session and root.session.state else ""
+    return f"{who} holds up {several(root.blocks, 'session')}{state}"
+
+
+def check_activity(session: ReadSession) -> Examined:
+    """Check for transactions that have been open for too long."""
+    found = activity(session)
+    old = [seen for seen in found.sessions if (seen.transaction_s or 0) > LONG_TRANSACTION_S]
+    old.sort(key=lambda seen: -(seen.transaction_s or 0))
+    details = tuple(_transaction(seen) for seen in old[:_NAMED])
+    if old:
+        forgotten = any((seen.transaction_s or 0) > FORGOTTEN_S for seen in old)
+        verdict = Verdict.PROBLEM if forgotten else Verdict.WARNING
+        opened = several(len(old), "transaction", "has", "have")
+        message = f"{opened} been open for more than 5 minutes"
+        step = f"Have it ended, or: aspencli db terminate {old[0].pid}"
+        return Examined("activity", verdict, message, step, details)
+    if found.hidden:
+        message = f"hidden: what {several(found.hidden, 'session')} of other users do"
+        return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
+    message = f"{several(len(found.sessions), 'other session')}, {found.resting} of them idle"
+    if not found.sessions:
+        message = "nobody else is connected"
+    return Examined("activity", Verdict.OK, message)
+
+
+def _transaction(seen: SeenSession) -> str:
+    return f"pid {seen.pid} ({seen}): {seen.state}, for {seen.transaction_s:.0f} s"
+
+
+def check_outliers(session: ReadSession) -> Examined:
+    """Check for slow statements, and for one that takes most of the time."""
+    try:
+        found = outliers(session, limit=20)
+    except NotFoundError as error:
+        return Examined("outliers", Verdict.NOTE, error.message, error.hint)
+    slow = [item for item in found.statements if item.mean_ms > SLOW_MS]
+    heavy = [item for item in found.statements if (item.share or 0) > HEAVY_SHARE]
+    if slow:
+        message = f"{several(len(slow), 'statement', 'takes', 'take')} more than a second each time"
+        step = "aspencli db outliers --by mean"
+        details = tuple(
+            f"{item.mean_ms / 1_000:.1f} s, {several(item.calls, 'call')}: {_short(item.query)}"
+            for item in slow[:_NAMED]
+        )
+        return Examined("outliers", Verdict.WARNING, message, step, details)
+    if heavy:
+        message = f"one statement takes {heavy[0].share:.0%} of the time of all"
+        details = (_short(heavy[0].query),)
+        return Examined("outliers", Verdict.NOTE, message, "aspencli db outliers", details)
+    return Examined(
+        "outliers", Verdict.OK, f"{several(found.seen, 'statement')}, none of them slow"
+    )
+
+
+def _short(query: str | None) -> str:
+    return " ".join((query or "(hidden)").split())[:100]
+
+
+def check_sizes(session: ReadSession) -> Examined:
+    """Report the size of the database and its largest tables."""
+    found = sizes(session)
+    message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}"
+    biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
+    return Examined("sizes", Verdict.OK, message, None, biggest)
+
+
+def check_indexes(session: ReadSession) -> Examined:
+    """Check for invalid, missing, redundant, and unused indexes."""
+    found = indexes(session)
+    relevant = [finding for finding in found.findings if finding.matters]
+    counts = {kind: [f for f in relevant if f.finding is kind] for kind in Finding}
+    told = ", ".join(f"{len(items)} {kind.value}" for kind, items in counts.items() if items)
+    if not told:
+        return Examined("indexes", Verdict.OK, f"{found.seen} indexes, nothing to say")
+    return Examined(
+        "indexes",
+        _index_verdict(counts),
+        f"{told} of {found.seen}",
+        "aspencli db indexes",
+        tuple(f"{f.finding.value}: {f.table} {f.index}" for f in relevant[:_NAMED]),
+    )
+
+
+def _index_verdict(counts: dict[Finding, list[IndexFinding]]) -> Verdict:
+    if counts[Finding.INVALID]:
+        return Verdict.PROBLEM
+    needed = counts[Finding.MISSING] or counts[Finding.DUPLICATE]
+    return Verdict.WARNING if needed else Verdict.NOTE
+
+
+def check_bloat(session: ReadSession) -> Examined:
+    """Check for large amounts of wasted space."""
+    found = bloat(session)
+    bad = [item for item in found.items if item.is_bloated]
+    if bad:
+        wasted = sum(item.wasted or 0 for item in bad) / 1e6
+        tables = sum(item.kind is Kind.TABLE for item in bad)
+        ofs = [several(tables, "table")] * (tables > 0)
+        if len(bad) > tables:
+            ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
+        message = f"{wasted:,.1f} MB are not needed, in {' and '.join(ofs)}"
+        details = tuple(f"{item.name}: {item.share:.0%} of it" for item in bad[:_NAMED])
+        return Examined("bloat", Verdict.WARNING, message, "aspencli db bloat", details)
+    return _unseen(found) or Examined("bloat", Verdict.OK, "nothing big is bloated")
+
+
+def _unseen(found: Bloats) -> Examined | None:
+    """Return an unknown verdict if a large table or index has no statistics.
+
+    Anything below the minimum waste that matters does not need them.
+    """
+    big = [item for item in found.items if item.size > BLOATED_BYTES]
+    unseen = [item for item in big if item.wasted is None]
+    if not unseen:
+        return None
+    message = f"no statistics that this user may see of {len(unseen)} of {len(big)} big ones"
+    step = (
+        f"Run ANALYZE, or ask for: GRANT pg_read_all_data TO {sql_name(found.rights.user)} "
+        "(before PostgreSQL 14: GRANT SELECT ON ALL TABLES IN SCHEMA aspen)"
+    )
+    biggest = sorted(unseen, key=lambda item: -item.size)[:_NAMED]
+    return Examined("bloat", Verdict.UNKNOWN, message, step, tuple(item.name for item in biggest))
+
+
+def check_settings(database: Database) -> Examined:
+    """Check for settings that endanger data or are unusual."""
+    found = settings(database)
+    odd = [item for item in found.items if item.remark]
+    odd.sort(key=lambda item: not item.severe)
+    if not odd:
+        seen = "" if found.rights.settings else " that this user may see"
+        return Examined("settings", Verdict.OK, f"nothing odd in the settings{seen}")
+    severe = odd[0].severe
+    waiting = any(item.pending_restart for item in odd)
+    verdict = Verdict.PROBLEM if severe else Verdict.WARNING if waiting else Verdict.NOTE
+    details = tuple(f"{item.name} = {item.value}: {item.remark}" for item in odd[:_NAMED])
+    return Examined("settings", verdict, details[0], "aspencli db settings", details)
+
+
+_FULL, _NEARLY_FULL = 0.95, 0.8
+# Anti-wraparound autovacuum starts at 200 million; writes are refused at about 2 billion.
+_OLD_XIDS, _VERY_OLD_XIDS = 500_000_000, 1_500_000_000
+_KEPT_WAL = 1 << 30
+_DEAD_ROWS, _DEAD_SHARE = 10_000, 0.2
+_USED_UP = """
+SELECT format('%I.%I', n.nspname, t.relname) || '.' || quote_ident(a.attname) AS name,
+    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
+        THEN pg_sequence_last_value(s.seqrelid) END::float8 / least(s.seqmax, CASE a.atttypid
+        WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
+        ELSE 9223372036854775807 END) AS share,
+    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') AS visible
+FROM pg_sequence s
+JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+JOIN pg_class t ON t.oid = d.refobjid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+WHERE s.seqincrement > 0 AND NOT s.seqcycle AND {ours}
+    AND s.seqrelid NOT IN (SELECT relation FROM pg_locks
+        WHERE relation IS NOT NULL AND mode = 'AccessExclusiveLock')
+"""
+
+
+@dataclass(frozen=True)
+class _Level:
+    verdict: Verdict
+    least: float
+
+
+def connections(session: ReadSession) -> Examined:
+    """Check how many of the server's connections are in use."""
+    taken, most = session.execute(
+        sa.text(
+            "SELECT (SELECT sum(numbackends) FROM pg_stat_database),"
+            " current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+    ).one()
+    message = f"{taken} of {most} connections are taken, all databases of the server together"
+    verdict = _level(
+        taken / most, (_Level(Verdict.PROBLEM, _FULL), _Level(Verdict.WARNING, _NEARLY_FULL))
+    )
+    step = None if verdict is Verdict.OK else "See whose they are: aspencli db activity --all"
+    return Examined("connections", verdict, message, step)
+
+
+def dead_rows(session: ReadSession) -> Examined:
+    """Check that dead rows are being vacuumed."""
+    rows = session.execute(
+        sa.text(
+            "SELECT format('%I.%I', schemaname, relname) AS name, n_dead_tup AS dead,"
+            " n_dead_tup::float8 / (n_live_tup + n_dead_tup) AS share FROM pg_stat_user_tables"
+            " WHERE n_dead_tup > :least AND n_dead_tup > :share * (n_live_tup + n_dead_tup)"
+            " ORDER BY n_dead_tup DESC"
+        ),
+        {"least": _DEAD_ROWS, "share": _DEAD_SHARE},
+    ).all()
+    if not rows and not session.scalar(sa.text("SELECT current_setting('track_counts')::bool")):
+        message = "the server does not count dead rows (track_counts = off)"
+        return Examined("vacuum", Verdict.UNKNOWN, message, "Ask for: track_counts = on")
+    if not rows:
+        return Examined("vacuum", Verdict.OK, "dead rows are cleared away")
+    return Examined(
+        "vacuum",
+        Verdict.WARNING,
+        several(len(rows), "table", "holds many dead rows", "hold many dead rows"),
+        f"VACUUM (ANALYZE) {rows[0].name}",
+        tuple(f"{row.name}: {row.dead:,} dead rows, {row.share:.0%}" for row in rows[:_NAMED]),
+    )
+
+
+def transaction_ids(session: ReadSession) -> Examined:
+    """Check how close the server's oldest transaction ID is to wraparound."""
+    row = session.execute(
+        sa.text(
+            "SELECT datname::text AS name, age(datfrozenxid) AS age FROM pg_database"
+            " ORDER BY age(datfrozenxid) DESC LIMIT 1"
+        )
+    ).one()
+    verdict = _level(
+        row.age, (_Level(Verdict.PROBLEM, _VERY_OLD_XIDS), _Level(Verdict.WARNING, _OLD_XIDS))
+    )
+    message = f"the oldest transaction is {row.age:,} transactions ago, of 2,000,000,000"
+    if verdict is Verdict.OK:
+        return Examined("transaction ids", verdict, message)
+    step = f"VACUUM (FREEZE) in the database {row.name}; see that no old transaction hinders it"
+    return Examined("transaction ids", verdict, f"{message} (in {row.name})", step)
+
+
+def sequences(session: ReadSession) -> Examined:
+    """Check that no sequence is close to the limit of its column's type."""
+    rows: Sequence[Any] = session.execute(
+        sa.text(_USED_UP.format(ours=OURS) + " ORDER BY share DESC NULLS LAST")
+    ).all()
+    near = [row for row in rows if (row.share or 0) > _NEARLY_FULL]
+    hidden = [row.name for row in rows if not row.visible]
+    if not near and hidden:
+        user = session.scalar(sa.text("SELECT quote_ident(current_user)"))
+        return Examined(
+            "sequences",
+            Verdict.UNKNOWN,
+            f"{len(hidden)} of {len(rows)} sequences are hidden from this user",
+            f"Ask for: GRANT SELECT ON ALL SEQUENCES IN SCHEMA aspen TO {user}",
+            tuple(hidden[:_NAMED]),
+        )
+    if not near:
+        most = max((row.share or 0 for row in rows), default=0)
+        return Examined(
+            "sequences", Verdict.OK, f"of {len(rows)} counters none is used by more than {most:.1%}"
+        )
+    return Examined(
+        "sequences",
+        Verdict.PROBLEM if near[0].share > _FULL else Verdict.WARNING,
+        several(len(near), "counter", "comes", "come") + " to an end; then every insert fails",
+        f"Make the column bigger (bigint): {near[0].name}",
+        tuple(f"{row.name}: {row.share:.0%} used" for row in near[:_NAMED]),
+    )
+
+
+def replication(session: ReadSession) -> Examined:
+    """Check for inactive replication slots that make the server retain WAL."""
+    standby = session.scalar(sa.text("SELECT pg_is_in_recovery()"))
+    now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
+    rows = session.execute(
+        sa.text(
+            f"SELECT slot_name::text AS name, pg_wal_lsn_diff({now}, restart_lsn) AS kept"  # noqa: S608 - ours
+            " FROM pg_replication_slots WHERE NOT active AND restart_lsn IS NOT NULL"
+            " ORDER BY kept DESC NULLS LAST"
+        )
+    ).all()
+    part = "a standby" if standby else "no standby"
+    if not rows:
+        return Examined("replication", Verdict.OK, f"{part}; no slot is left behind")
+    worst = int(rows[0].kept or 0)
+    return Examined(
+        "replication",
+        Verdict.PROBLEM if worst > _KEPT_WAL else Verdict.NOTE,
+        several(len(rows), "replication slot", "has", "have")
+        + f" no reader; up to {worst:,} bytes of log are kept",
+        f"Start its reader, or: SELECT pg_drop_replication_slot('{rows[0].name}')",
+        tuple(f"{row.name}: {int(row.kept or 0):,} bytes" for row in rows[:_NAMED]),
+    )
+
+
+def _level(value: float, levels: Sequence[_Level]) -> Verdict:
+    return next((level.verdict for level in levels if value > level.least), Verdict.OK)
+
+
+def pooler(session: ReadSession) -> Examined | None:
+    """Return a note if the connection goes through a pooler."""
+    driver: Any = session.connection().connection.driver_connection
+    if not driver.pooled:
+        return None
+    message = "a connection pooler is in between: settings hold for one transaction at a time"
+    step = "For db psql, connect to the server directly (see the guide to read-only sessions)."
+    return Examined("pooler", Verdict.NOTE, message, step)
+
+
+_Look = Callable[[ReadSession], Examined]
+_ON_SESSIONS: dict[str, _Look] = {
+    "connections": connections,
+    "activity": check_activity,
+    "locks": check_locks,
+    "outliers": check_outliers,
+    "sizes": check_sizes,
+    "indexes": check_indexes,
+    "bloat": check_bloat,
+    "vacuum": dead_rows,
+    "transaction ids": transaction_ids,
+    "sequences": sequences,
+    "replication": replication,
+}
+_REASONS = {
+    "55P03": "a lock was in the way",
+    "57014": "it took too long",
+    "42501": "this user may not look",
+}
+_FORBIDDEN = "42501"
+_REPORT = "Please report it to the maintainers of aspencli."
+
+
+def examine(database: Database) -> Iterator[Examined]:
+    """Yield the verdict of each check; a failure in one does not stop the others.
+
+    Raises:
+        DBAPIError: The database cannot be reached at all.
+    """
+    limited = patient(database)
+    user = database.url.username
+    try:
+        with limited.reading() as session:
+            between = pooler(session)
+        if between is not None:
+            yield between
+        yield _guarded("schema", partial(check_schema, limited), user)
+        for name, look in _ON_SESSIONS.items():
+            yield _guarded(name, partial(_look, limited, look), user)
+        yield _guarded("settings", partial(check_settings, limited), user)
+    finally:
+        limited.dispose()
+
+
+def _look(database: Database, look: _Look) -> Examined:
+    with database.reading() as session:
+        return look(session)
+
+
+def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Examined:
+    """Return the verdict of a check, or ``unknown`` and the reason if it fails."""
+    try:
+        return work()
+    except AspenError as error:
+        details = (error.message, *error.details)
+        if isinstance(error, CredentialsError):
+            return _unknown(name, f"could not look: {_REASONS[_FORBIDDEN]}", error.hint, details)
+        return _unknown(name, f"could not look: {error.message}", error.hint, error.details)
+    except DBAPIError as error:
+        return _refused(name, error, user)
+    except Exception as error:  # noqa: BLE001 - one failed check must not hide the others
+        message = f"the check failed: {type(error).__name__}: {error}"
+        return _unknown(name, message, _REPORT, ())
+
+
+def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
+    state = getattr(error.orig, "pgcode", None)
+    said = (str(error.orig).strip().splitlines() or [""])[0]
+    reason = _REASONS.get(state or "", "the server refused the question")
+    if state is None:
+        reason = "the connection failed"
+    if state == _FORBIDDEN:
+        step = f"Ask for: GRANT pg_monitor TO {sql_name(user) if user else 'this user'}"
+    elif name in _COMMANDS:
+        step = f"Look again, or as another user: aspencli db {name}"
+    else:
+        step = "Look again, or as another user."
+    return _unknown(name, f"could not look: {reason}", step, (said,))
+
+
+def _unknown(name: str, message: str, step: str | None, details: Sequence[str]) -> Examined:
+    return Examined(name, Verdict.UNKNOWN, message, step, tuple(details))
+
+
+_COMMANDS = frozenset({"activity", "locks", "outliers", "sizes", "indexes", "bloat", "settings"})

@@ -1,0 +1,95 @@
+"""Groups read from the database, with their members and sample counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from aspen.database.engine import ReadSession
+from aspen.database.models import Group, Location, Role, Sample, User, UserRole
+from aspencli.groups.remote import ROLES, GroupDetails, GroupSummary
+from aspencli.groups.remote import MemberRow as Member
+from aspencli.reference.lookups import PLACE, find_group
+
+
+def list_groups(session: ReadSession) -> Iterator[GroupSummary]:
+    """Yield every group, ordered by ID."""
+    for row in session.execute(_summaries().order_by(Group.id)):
+        yield GroupSummary(*row)
+
+
+def show_group(session: ReadSession, key: str) -> GroupDetails:
+    """Return the group with this ID, name, or prefix, and its members.
+
+    Raises:
+        NotFoundError: No group matches.
+        BadInputError: Several groups match.
+    """
+    group = find_group(session, key)
+    summary = GroupSummary(*session.execute(_summaries().where(Group.id == group.id)).one())
+    return GroupDetails(
+        **vars(summary),
+        address=group.address,
+        division=group.division,
+        location=group.location,
+        submitting_lab=group.submitting_lab,
+        auth0_org_id=group.auth0_org_id,
+        tree_parameters=group.tree_parameters,
+        members=_members(session, group.id),
+    )
+
+
+def list_members(session: ReadSession, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the members of a group as the API does, each with the strongest of their roles.
+
+    Raises:
+        NotFoundError: No group matches.
+        BadInputError: Several groups match.
+    """
+    ranks = {name: rank for rank, name in enumerate(ROLES)}
+    strongest = sa.func.min(sa.case(ranks, value=Role.name))
+    rows = session.execute(
+        sa.select(
+            User.id,
+            User.name,
+            User.email,
+            User.agreed_to_tos,
+            User.acknowledged_policy_version,
+            strongest.label("role"),
+        )
+        .join(UserRole, UserRole.user_id == User.id)
+        .join(Role, Role.id == UserRole.role_id)
+        .where(UserRole.group_id == find_group(session, key).id, Role.name.in_(ROLES))
+        .group_by(User.id)
+        .order_by(User.id)
+    )
+    for row in rows.mappings():
+        yield {**row, "role": ROLES[row["role"]]}
+
+
+def _summaries() -> sa.Select[Any]:
+    users = (
+        sa.select(sa.func.count(sa.distinct(UserRole.user_id)))
+        .where(UserRole.group_id == Group.id)
+        .scalar_subquery()
+    )
+    samples = (
+        sa.select(sa.func.count()).where(Sample.submitting_group_id == Group.id).scalar_subquery()
+    )
+    return sa.select(Group.id, Group.name, Group.prefix, PLACE, users, samples).outerjoin(
+        Location, Location.id == Group.default_tree_location_id
+    )
+
+
+def _members(session: ReadSession, group_id: int) -> tuple[Member, ...]:
+    rows = session.execute(
+        sa.select(User.id, User.name, User.email, sa.func.array_agg(Role.name))
+        .join(UserRole, UserRole.user_id == User.id)
+        .join(Role, Role.id == UserRole.role_id)
+        .where(UserRole.group_id == group_id)
+        .group_by(User.id)
+        .order_by(User.name, User.id)
+    )
+    return tuple(Member(id_, name, email, tuple(sorted(roles))) for id_, name, email, roles in rows)

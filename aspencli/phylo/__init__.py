@@ -1,0 +1,1 @@
+"""Phylogenetic runs and trees."""

@@ -1,0 +1,1 @@
+"""Reference data: locations, pathogens, and lookups."""

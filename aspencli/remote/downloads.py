@@ -1,0 +1,203 @@
+"""Downloads, written to a partial file that is moved into place when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from aspencli import files
+from aspencli.errors import UnreachableError
+from aspencli.remote.http import Answer
+from aspencli.remote.retry import SetbackError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes so far and the total, which is None if the server does not give it."""
+BEYOND_END = 416
+"""The status for a requested range that does not exist; a `Landing` handles it."""
+_PARTIAL = 206
+_STRONG = re.compile(r'"[^"]*"')  # a strong ETag, which identifies the exact bytes
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A finished download.
+
+    Attributes:
+        path: The file; None if it went to a stream.
+        size: The number of bytes.
+        kind: The media type.
+        suggested: The file name that the server suggests, without directories, or None.
+    """
+
+    path: Path | None
+    size: int
+    kind: str
+    suggested: str | None
+
+
+class Landing(Protocol):
+    """A destination for a download."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the request headers to send; called for each try."""
+
+    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+        """Write the response; the download is complete when this returns."""
+
+
+class FileLanding:
+    """A file that appears at its path only when it is complete.
+
+    If the server sends a strong ETag, a download that breaks off leaves a partial file next to the
+    path, and the next download, in this run or a later one, resumes from there.
+
+    Args:
+        path: The path; an existing file is replaced.
+        source: What is downloaded, so that a partial file of something else is not resumed.
+    """
+
+    def __init__(self, path: Path, source: str):
+        self._path = path
+        self._source = source
+        self._part = path.with_name(f".{path.name}.part")
+        self._mark = path.with_name(f".{path.name}.part.etag")
+
+    def headers(self) -> Mapping[str, str]:
+        """Return a request for only the rest, if there is a partial file with an ETag."""
+        etag = self._etag()
+        if etag is None:
+            return {}
+        return {"range": f"bytes={self._size()}-", "if-range": etag}
+
+    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+        """Write the response to the partial file, and move that into place.
+
+        Raises:
+            SetbackError: The download broke off.
+        """
+        start = self._start(answer)
+        total = _total(answer, start)
+        try:
+            files.check_own(self._part)
+            how = os.O_APPEND if start else os.O_TRUNC
+            with os.fdopen(files.open_own(self._part, flags=os.O_WRONLY | how), "wb") as file:
+                self._remember(answer)
+                size = _copy(answer, file, start, lambda done: progress(done, total))
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(self._part)
+            if self._etag() is None:
+                self.discard()
+            raise
+        self._part.replace(self._path)
+        self._mark.unlink(missing_ok=True)
+        return Downloaded(self._path, size, answer.kind, suggested_name(answer))
+
+    def discard(self) -> None:
+        """Delete the partial file."""
+        self._mark.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+    def _start(self, answer: Answer) -> int:
+        """Return the offset in the partial file at which the response continues."""
+        if answer.status == BEYOND_END:
+            self.discard()
+            raise SetbackError("the part that was there does not fit", perhaps_done=False)
+        if answer.status != _PARTIAL:
+            return 0
+        size = self._size()
+        if not answer.headers.get("content-range", "").startswith(f"bytes {size}-"):
+            self.discard()
+            raise SetbackError("it sent another part than it was asked for", perhaps_done=False)
+        return size
+
+    def _remember(self, answer: Answer) -> None:
+        etag = answer.headers.get("etag", "")
+        if answer.headers.get("accept-ranges") == "bytes" and _STRONG.fullmatch(etag):
+            files.write_whole(self._mark, f"{self._source}\n{etag}")
+        elif answer.status != _PARTIAL:
+            self._mark.unlink(missing_ok=True)
+
+    def _etag(self) -> str | None:
+        if not self._size():
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            source, _, etag = self._mark.read_text().rpartition("\n")
+            return etag if source == self._source else None
+        return None
+
+    def _size(self) -> int:
+        try:
+            return self._part.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+class StreamLanding:
+    """A stream, such as stdout; bytes written to it cannot be taken back.
+
+    Args:
+        stream: Receives the bytes.
+    """
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+        self._written = 0
+
+    def headers(self) -> Mapping[str, str]:
+        """Return no headers, to request the whole file."""
+        return {}
+
+    def take(self, answer: Answer, progress: Progress) -> Downloaded:
+        """Copy the response to the stream.
+
+        Raises:
+            UnreachableError: The download broke off after some bytes were written.
+            SetbackError: It broke off before that.
+        """
+        total = _total(answer, 0)
+
+        def passed(done: int) -> None:
+            self._written = done
+            progress(done, total)
+
+        try:
+            size = _copy(answer, self._stream, 0, passed)
+        except SetbackError as error:
+            if not self._written:
+                raise
+            raise UnreachableError(
+                f"the download broke off after {self._written:,} bytes, which are written: {error}",
+                hint="Run it again; into a file (--out FILE) a broken download leaves nothing.",
+            ) from error
+        self._stream.flush()
+        return Downloaded(None, size, answer.kind, suggested_name(answer))
+
+
+def suggested_name(answer: Answer) -> str | None:
+    """Return the file name in Content-Disposition, without directories or leading dots."""
+    header = answer.headers.get("content-disposition", "")
+    found = re.search(r'filename="?([^";]+)"?', header)
+    name = Path(found[1].strip().replace("\\", "/")).name.lstrip(".") if found else ""
+    return name or None
+
+
+def _copy(answer: Answer, file: IO[bytes], start: int, passed: Callable[[int], None]) -> int:
+    done = start
+    for chunk in answer.chunks(forever=True):
+        file.write(chunk)
+        done += len(chunk)
+        passed(done)
+    return done
+
+
+def _total(answer: Answer, start: int) -> int | None:
+    length = answer.headers.get("content-length", "")
+    return start + int(length) if length.isdecimal() else None

@@ -1,0 +1,1 @@
+"""Samples: list, create, edit, delete, and rename them."""

@@ -1,0 +1,387 @@
+"""Read samples to create from a table and a FASTA file; both are checked before any is sent.
+
+Create samples through the API in batches, each all or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from aspencli.changes.cells import Understood, day, fitted, identifier, named, text, truth
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.reference.locations import Gazetteer
+from aspencli.remote.scope import Directory, Scope, find_slugs
+from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
+from aspencli.samples.edit import Lister
+from aspencli.stored_text import folded, odd_in_identifier
+from aspencli.tabular.damage import error_in, missing_in
+from aspencli.tabular.dates import DayFormat, FutureDays
+from aspencli.tabular.decode import Fault
+from aspencli.tabular.fasta import Genome, read_fasta
+from aspencli.tabular.headers import find, note_further
+from aspencli.tabular.table import Table
+from aspencli.tabular.xlsx.cells import Unusable
+from aspencli.text import quote
+
+REQUIRED = ("private_identifier", "collection_date", "location")
+SHORTEST = 1000
+"""Minimum sequence length that the service accepts."""
+_LETTERS = re.compile("[WSKMYRVHDBNZATCGU-]+")
+_BLANK = "is blank"
+
+
+def _depth(cell: str) -> Understood:
+    try:
+        number = float(cell)
+    except ValueError:
+        return None, f"{quote(cell)} is no number"
+    return (cell, None) if 0 <= number < float("inf") else (None, f"{quote(cell)} is no depth")
+
+
+_TEXTS = (
+    *("organism", "authors", "host", "sample_collected_by", "sample_collector_contact_email"),
+    *("sample_collector_contact_address", "purpose_of_sampling", "specimen_processing"),
+)
+FIELDS: Mapping[str, Callable[[str], Understood]] = {
+    "private_identifier": identifier,
+    "public_identifier": identifier,
+    "collection_date": day,
+    "location": named,
+    "private": truth,
+    "sequencing_date": day,
+    "sequencing_depth": _depth,
+    "sequence_name": named,
+    **dict.fromkeys(_TEXTS, text),
+}
+"""The parser of each table column. ``sequence_name`` is the FASTA header, if it is not the
+private identifier."""
+_IDENTIFIERS = ("private_identifier", "public_identifier")
+_OF_GENOME = ("sequencing_date", "sequencing_depth")
+
+
+@dataclass
+class Wanted:
+    """A sample to create, without its sequence.
+
+    Attributes:
+        line: Its line in the table.
+        fields: The sample's fields, as the API takes them.
+        genome: The fields of its genome, without the sequence.
+        sequence_name: The name of its sequence in the FASTA file.
+    """
+
+    line: int
+    fields: NewSampleFields
+    genome: dict[str, Any] = field(default_factory=dict)
+    sequence_name: str = ""
+
+    @property
+    def private(self) -> str:
+        """Return its private identifier."""
+        return self.fields["private_identifier"]
+
+
+def read_wanted(
+    source: Table,
+    fault: Callable[[Fault], None],
+    places: Gazetteer,
+    *,
+    private: bool,
+    names: Sequence[str] = (),
+    missing_words: bool = False,
+    days: DayFormat | None = None,
+) -> list[Wanted]:
+    """Return the valid rows of a table; report the problems of the others to ``fault``.
+
+    Args:
+        source: The table.
+        fault: Called with each problem.
+        places: The gazetteer that looks up locations.
+        private: The value of ``private`` for samples where the table gives none.
+        names: The file's own column names, such as ``Lab ID=private_identifier``.
+        missing_words: True to accept words such as ``NA`` as identifiers.
+        days: The date format that the file uses besides ISO 8601.
+
+    Raises:
+        BadInputError: The header lacks a required column.
+    """
+    columns = find(source, list(FIELDS), "samples", names=names)
+    lacking = [name for name in REQUIRED if name not in columns]
+    if lacking:
+        raise BadInputError(
+            f"line {source.header_line} of {source.name} has no column {', '.join(lacking)}",
+            hint=f"Every sample needs {', '.join(REQUIRED)}; --map says what the file calls them.",
+        )
+    note_further(source, list(columns.values()), names)
+    found: list[Wanted] = []
+    future = {name: FutureDays(name) for name in columns if FIELDS[name] is day}
+    for line, cells_found in source.records(fault):
+        record = fitted(source, line, cells_found, fault)
+        if record is None:
+            continue
+        cells = {
+            name: cell if isinstance(cell := record[place], Unusable) else cell.strip()
+            for name, place in columns.items()
+        }
+        wanted = understand(
+            line, cells, fault, places, private=private, missing_words=missing_words, days=days
+        )
+        if wanted is not None:
+            found.append(wanted)
+            for name, counter in future.items():
+                counter.look_at(line, {**wanted.fields, **wanted.genome}.get(name))
+    for counter in future.values():
+        source.notes.extend(counter.notes())
+    _check_names(found, fault)
+    return found
+
+
+def understand(
+    line: int,
+    cells: Mapping[str, str],
+    fault: Callable[[Fault], None],
+    places: Gazetteer,
+    *,
+    private: bool,
+    missing_words: bool = False,
+    days: DayFormat | None = None,
+) -> Wanted | None:
+    """Return the sample in cells named as in `FIELDS`, or None if anything is wrong with it."""
+    values: dict[str, Any] = {}
+    is_good = True
+    for name in FIELDS:
+        cell = cells.get(name, "")
+        value, reason = _understood(name, cell, missing_words=missing_words, days=days)
+        if name == "location" and value is not None:
+            value, reason = _placed(places, value)
+        if reason is not None:
+            fault(Fault(line, name, reason))
+            is_good = False
+        elif value is not None:
+            values[name] = value
+    if not is_good:
+        return None
+    genome = {name: values.pop(name) for name in _OF_GENOME if name in values}
+    if "sequencing_depth" in genome:
+        genome["sequencing_depth"] = float(genome["sequencing_depth"])
+    sequence_name = values.pop("sequence_name", values["private_identifier"])
+    values["location_id"] = values.pop("location")
+    values["private"] = values["private"] == "true" if "private" in values else private
+    fields: Any = values
+    return Wanted(line, fields, genome, sequence_name)
+
+
+def _understood(name: str, cell: str, *, missing_words: bool, days: DayFormat | None) -> Understood:
+    if isinstance(cell, Unusable):
+        return None, cell.reason
+    if not cell:
+        return None, _BLANK if name in REQUIRED else None
+    reason = error_in(cell)
+    if reason is None and name in _IDENTIFIERS and not missing_words:
+        reason = missing_in(cell)
+    if reason:
+        return None, reason
+    understand = FIELDS[name]
+    return days.understand(cell) if days is not None and understand is day else understand(cell)
+
+
+def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
+    try:
+        return places.find(text)["id"], None
+    except (NotFoundError, BadInputError) as error:
+        near = f" ({error.details[0]})" if error.details else ""
+        return None, f"{error}{near}"
+
+
+def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
+    for name in ("private_identifier", "public_identifier", "sequence_name"):
+        lines: dict[str, int] = {}
+        for one in wanted:
+            value = one.sequence_name if name == "sequence_name" else one.fields.get(name)
+            if value is not None and lines.setdefault(str(value), one.line) != one.line:
+                told = f"{quote(str(value))} stands on line {lines[str(value)]} already"
+                fault(Fault(one.line, name, told))
+
+
+class Sequences:
+    """The sequences of a FASTA file, for samples to be created.
+
+    Args:
+        path: The file. It is read twice and never loaded as a whole.
+        wanted: The samples.
+    """
+
+    def __init__(self, path: Path, wanted: Sequence[Wanted]):
+        self._path = path
+        self._stamp = _stamp(path)
+        self._by_name = {one.sequence_name: one for one in wanted}
+
+    def check(self, fault: Callable[[Fault], None]) -> list[str]:
+        """Check every sequence, and report problems to ``fault``.
+
+        Returns:
+            The headers of the sequences that belong to no sample.
+
+        Raises:
+            BadInputError: The file is not FASTA.
+        """
+        seen: set[str] = set()
+        foreign = []
+        for found in read_fasta(self._path):
+            one = self._of(found)
+            if one is None:
+                foreign.append(found.header)
+                continue
+            reason = flaw_of(found.sequence)
+            if one.sequence_name in seen:
+                reason = "stands in the FASTA file twice"
+            seen.add(one.sequence_name)
+            if reason is not None:
+                fault(Fault(one.line, "", f"its sequence {reason}"))
+        look_alikes = {folded(name): name for name in foreign}
+        for name, one in self._by_name.items():
+            if name not in seen:
+                near = look_alikes.get(folded(name))
+                odd = odd_in_identifier(name) or odd_in_identifier(near or "")
+                why = f" ({odd[0]})" if odd else ""
+                meant = f"; is {quote(near)} meant?{why}" if near is not None else ""
+                told = f"has no sequence {quote(name)} in {self._path}{meant}"
+                fault(Fault(one.line, "", told))
+        return foreign
+
+    def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:
+        """Yield each of these samples with its sequence, in the order of the FASTA file.
+
+        Raises:
+            ConflictError: The file has changed since it was checked.
+        """
+        left = {one.private for one in wanted}
+        for found in read_fasta(self._path):
+            one = self._of(found)
+            if _stamp(self._path) != self._stamp:
+                break
+            if one is not None and one.private in left:
+                left.remove(one.private)
+                genome: Any = {"sequence": found.sequence.replace(".", "-"), **one.genome}
+                whole: NewGenome = genome
+                yield {"sample": one.fields, "pathogen_genome": whole}
+        if left:
+            raise ConflictError(
+                f"{self._path} changed since it was looked at",
+                hint="Leave it as it is, and run the command again, with --skip-existing.",
+            )
+
+    def _of(self, found: Genome) -> Wanted | None:
+        return self._by_name.get(found.header) or self._by_name.get(found.name)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Return a value that changes when the file's content changes; None if stat fails."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def flaw_of(sequence: str) -> str | None:
+    """Return what is wrong with an uppercase sequence, or None."""
+    letters = sequence.replace(".", "-")
+    if len(letters) < SHORTEST:
+        return f"has {len(letters):,} letters; the service wants {SHORTEST:,}"
+    if not _LETTERS.fullmatch(letters):
+        odd = sorted({letter for letter in letters if not _LETTERS.fullmatch(letter)})
+        return f"has letters that stand for no base: {' '.join(odd)}"
+    return None
+
+
+_MOST, _SEQUENCE_LETTERS = 100, 3_000_000
+"""The maximum number of samples, and of sequence letters, per request."""
+
+
+class Samples(Lister, Protocol):
+    """The part of the API that lists and creates samples."""
+
+    def create(
+        self,
+        org: int,
+        slug: str,
+        samples: Sequence[NewSample],
+        settle: Callable[[], list[Sample] | None] | None = None,
+    ) -> list[Sample]:
+        """Create samples with their genomes, all or none."""
+
+
+class Service(Directory, Protocol):
+    """The part of the API that creating samples needs."""
+
+    @property
+    def samples(self) -> Samples:
+        """Return the samples endpoints."""
+
+
+def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
+    """Return the group's private and public identifiers, across all pathogens."""
+
+    def keep(sample: Sample) -> tuple[str | None, str | None]:
+        own = sample["submitting_group"]["id"] == scope.org.id
+        return (sample["private_identifier"], sample["public_identifier"]) if own else (None, None)
+
+    pairs = [
+        pair
+        for slug in find_slugs(service, None)
+        for pair in service.samples.map(scope.org.id, slug, keep)
+    ]
+    private = {name for name, _ in pairs if name is not None}
+    return private, {name for _, name in pairs if name is not None}
+
+
+def create_samples(
+    samples: Samples, scope: Scope, wanted: Iterable[NewSample]
+) -> Iterator[list[Sample]]:
+    """Create samples in batches, yielding the created samples of each batch.
+
+    Raises:
+        AspenError: A batch was rejected; the batches yielded before are created.
+    """
+    for some in _in_parts(wanted):
+        yield samples.create(*scope.key, some, partial(_look, samples, scope, some))
+
+
+def _in_parts(wanted: Iterable[NewSample]) -> Iterator[list[NewSample]]:
+    part: list[NewSample] = []
+    letters = 0
+    for one in wanted:
+        length = len(one["pathogen_genome"]["sequence"])
+        if part and (len(part) == _MOST or letters + length > _SEQUENCE_LETTERS):
+            yield part
+            part, letters = [], 0
+        part.append(one)
+        letters += length
+    if part:
+        yield part
+
+
+def _look(samples: Samples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
+    """Return the samples created by a request whose response was lost, or None."""
+    names = {one["sample"]["private_identifier"] for one in some}
+
+    def keep(sample: Sample) -> Sample | None:
+        own = sample["submitting_group"]["id"] == scope.org.id
+        return sample if own and sample["private_identifier"] in names else None
+
+    there = [sample for sample in samples.map(*scope.key, keep) if sample is not None]
+    if not there:
+        return None
+    if len(there) == len(some):
+        return there
+    raise ConflictError(
+        f"{len(there):,} of {len(some):,} samples are there, and the answer was lost: somebody "
+        "else creates some of them",
+        hint="Run it again with --skip-existing.",
+    )

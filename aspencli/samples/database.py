@@ -1,0 +1,295 @@
+"""Read samples with all related data from the database.
+
+Find samples by ID or identifier in the database.
+
+List any number of samples from the database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import joinedload, selectinload
+
+from aspen.database.engine import ReadSession
+from aspen.database.models import (
+    AlignedPathogenGenome,
+    Base,
+    Group,
+    Location,
+    Pathogen,
+    Sample,
+    SampleLineage,
+    SampleQCMetric,
+    UploadedPathogenGenome,
+    User,
+)
+from aspencli.reference.locations import LOCATION_LEVELS
+from aspencli.reference.lookups import PLACE, find_group, find_pathogen
+from aspencli.samples.models import (
+    LINEAGE,
+    QC_METRIC,
+    SITES,
+    UPLOADED_GENOME,
+    Match,
+    SampleDetails,
+    SampleKey,
+    SampleQuery,
+    SampleRow,
+    SampleSort,
+    nothing_behind,
+    settle_keys,
+)
+from aspencli.stored_text import as_id
+
+_Fields = dict[str, Any]
+_RELATED = (
+    joinedload(Sample.submitting_group),
+    joinedload(Sample.pathogen),
+    joinedload(Sample.uploaded_by),
+    joinedload(Sample.collection_location),
+    selectinload(Sample.accessions),
+    selectinload(Sample.lineages).defer(SampleLineage.raw_lineage_output),
+    selectinload(Sample.qc_metrics).defer(SampleQCMetric.raw_qc_output),
+    selectinload(Sample.mutations),
+)
+_MUTATION = (
+    "mutations_caller",
+    "substitutions",
+    "insertions",
+    "deletions",
+    "aa_substitutions",
+    "aa_insertions",
+    "aa_deletions",
+    "reference_sequence_accession",
+)
+
+
+def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
+    """Return full details of the matched samples, in the same order."""
+    ids = [match.sample_id for match in matches]
+    samples = {
+        sample.id: sample
+        for sample in session.scalars(
+            sa.select(Sample).where(Sample.id.in_(ids)).options(*_RELATED)
+        )
+    }
+    uploaded = _genomes(session, UploadedPathogenGenome, ids, UPLOADED_GENOME)
+    aligned = _genomes(session, AlignedPathogenGenome, ids, ("aligned_date", "reference_name"))
+    return [
+        _describe(
+            samples[match.sample_id],
+            match.by,
+            uploaded.get(match.sample_id),
+            aligned.get(match.sample_id),
+        )
+        for match in matches
+        if match.sample_id in samples  # It may have been deleted in the meantime.
+    ]
+
+
+def _genomes(
+    session: ReadSession,
+    kind: type[UploadedPathogenGenome | AlignedPathogenGenome],
+    ids: Sequence[int],
+    names: tuple[str, ...],
+) -> dict[int, _Fields]:
+    """Return the genome of each sample that has one; the server computes the sequence length."""
+    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
+    statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
+    genomes = {}
+    for row in session.execute(statement.where(kind.sample_id.in_(ids))).mappings():
+        genomes[row["sample_id"]] = {key: _plain(row[key]) for key in row if key != "sample_id"}
+    return genomes
+
+
+def _describe(
+    sample: Sample, by: SampleKey, genome: _Fields | None, aligned: _Fields | None
+) -> SampleDetails:
+    place = sample.collection_location
+    own = {
+        field.name: getattr(sample, field.name)
+        for field in dataclasses.fields(SampleDetails)
+        if field.name in sample.__mapper__.columns
+    }
+    related: _Fields = {
+        "matched_by": by,
+        "group": _pick(sample.submitting_group, ("id", "name", "prefix")),
+        "pathogen": _pick(sample.pathogen, ("id", "slug", "name")),
+        "location": " / ".join(filter(None, _pick(place, LOCATION_LEVELS).values()))
+        if place
+        else None,
+        "collection_location": _pick(place, ("id", *LOCATION_LEVELS)) if place else None,
+        "uploaded_by": _pick(sample.uploaded_by, ("id", "name", "email")),
+        "genome": genome,
+        "aligned_genome": aligned,
+        "accessions": _each(sample.accessions, ("accession_type", "accession")),
+        "lineages": [_lineage(row) for row in _each(sample.lineages, LINEAGE)],
+        "qc_metrics": _each(sample.qc_metrics, QC_METRIC),
+        "mutations": _each(sample.mutations, _MUTATION),
+    }
+    return SampleDetails(**own, **related)
+
+
+def _each(rows: Sequence[Base], names: Sequence[str]) -> list[_Fields]:
+    # The first column is the tool or the repository, and there is one row for each.
+    return [_pick(row, names) for row in sorted(rows, key=lambda row: str(getattr(row, names[0])))]
+
+
+def _lineage(row: _Fields) -> _Fields:
+    day = row["last_updated"]
+    return {**row, "last_updated": day and day.date()}
+
+
+def _pick(row: Base, names: Iterable[str]) -> _Fields:
+    return {name: getattr(row, name) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """Convert a value to what the API returns: times in UTC, to the second."""
+    if isinstance(value, dt.datetime):
+        return value.replace(microsecond=0, tzinfo=dt.UTC)
+    return value
+
+
+def match_samples(
+    session: ReadSession, keys: Sequence[str], *, group: str | None, by: SampleKey | None
+) -> list[Match]:
+    """Return the sample that each key names, in the order of the keys, without duplicates.
+
+    Args:
+        session: The database session.
+        keys: IDs, private identifiers, and public identifiers.
+        group: ID, name, or prefix of the group to search; None for all.
+        by: The kind of the keys; None for any.
+
+    Raises:
+        NotFoundError: A key matches no sample, or there is no such group.
+        BadInputError: A key matches several samples.
+    """
+    group_id = find_group(session, group).id if group is not None else None
+    kinds = [by] if by else list(SampleKey)
+    found = [match for kind in kinds for match in _matches(session, kind, keys, group_id)]
+    return settle_keys(keys, found, within=group)
+
+
+def _matches(
+    session: ReadSession, kind: SampleKey, keys: Sequence[str], group_id: int | None
+) -> Iterable[Match]:
+    column = getattr(Sample, kind.value)
+    wanted: Sequence[Any] = keys
+    if kind is SampleKey.ID:
+        wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
+    if not wanted:
+        return
+    # Joined through the groups, because the identifiers' indexes begin with the group.
+    statement = (
+        sa.select(column, Sample.id, Group.name)
+        .join(Group, Group.id == Sample.submitting_group_id)
+        .where(column.in_(wanted), Group.id == group_id if group_id is not None else sa.true())
+        .order_by(Sample.id)
+    )
+    for value, sample_id, group in session.execute(statement):
+        yield Match(str(value), sample_id, kind, group)
+
+
+_BATCH = 2_000  # rows fetched at a time; the rest stays on the server
+
+
+class SampleList:
+    """The samples that match a query.
+
+    Args:
+        session: The database session; it must stay open while rows are read.
+        query: The filter and the order.
+
+    Raises:
+        NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
+        BadInputError: The dates are in the wrong order, or the group is ambiguous.
+    """
+
+    def __init__(self, session: ReadSession, query: SampleQuery):
+        self._session = session
+        self._query = query
+        self._conditions = [*_conditions(session, query), *_behind(session, query)]
+
+    def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
+        """Yield the rows in constant memory; all of them if there is no limit."""
+        statement = (
+            sa.select(
+                Sample.id,
+                Sample.private_identifier,
+                Sample.public_identifier,
+                Group.name,
+                Pathogen.slug,
+                Sample.collection_date,
+                PLACE,
+                Sample.private,
+                User.name,
+            )
+            .join(Sample.submitting_group)
+            .join(Sample.pathogen)
+            .join(Sample.uploaded_by)
+            .outerjoin(Location, Location.id == Sample.location_id)
+            .where(*self._conditions)
+            .order_by(*_order(self._query))
+            .limit(limit)
+        )
+        for row in self._session.execute(statement, execution_options={"yield_per": _BATCH}):
+            yield SampleRow(*row)
+
+    def count(self) -> int:
+        """Return the total number of matches."""
+        statement = sa.select(sa.func.count()).select_from(Sample).where(*self._conditions)
+        return self._session.scalar(statement) or 0
+
+
+def _conditions(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
+    query.check()
+    first, last = query.collected_after, query.collected_before
+    if query.group is not None:
+        yield Sample.submitting_group_id == find_group(session, query.group).id
+    if query.pathogen is not None:
+        yield Sample.pathogen_id == find_pathogen(session, query.pathogen).id
+    if query.private is not None:
+        yield Sample.private.is_(query.private)
+    if first:
+        yield Sample.collection_date >= first
+    if last:
+        yield Sample.collection_date <= last
+    if query.location is not None:
+        places = sa.select(Location.id).where(_holds(PLACE, query.location))
+        yield Sample.location_id.in_(places)
+    if query.search is not None:
+        yield sa.or_(
+            _holds(Sample.private_identifier, query.search),
+            _holds(Sample.public_identifier, query.search),
+        )
+
+
+def _holds(text: sa.ColumnElement[Any] | Any, part: str) -> sa.ColumnElement[bool]:
+    return sa.type_coerce(text, sa.String).icontains(part, autoescape=True)
+
+
+def _behind(session: ReadSession, query: SampleQuery) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield a keyset condition, so that concurrent changes neither skip nor repeat rows."""
+    if query.after is None:
+        return
+    column = getattr(Sample, query.sort.value)
+    place = session.execute(sa.select(column, Sample.id).where(Sample.id == query.after)).first()
+    if place is None:
+        raise nothing_behind(query.after)
+    here = sa.tuple_(column, Sample.id)
+    there = sa.tuple_(*(sa.literal(value) for value in place))
+    yield here < there if query.reverse else here > there
+
+
+def _order(query: SampleQuery) -> list[sa.ColumnElement[Any]]:
+    keys = [getattr(Sample, query.sort.value)]
+    if query.sort is not SampleSort.ID:
+        keys.append(Sample.id)
+    return [key.desc() if query.reverse else key.asc() for key in keys]

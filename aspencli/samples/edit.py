@@ -1,0 +1,347 @@
+"""Edit individual samples through the API: only the named fields change.
+
+Samples as complete records, as the API requires for updates that lose nothing.
+
+Delete samples through the API in batches, each all or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from aspencli.changes.cells import identifier
+from aspencli.errors import BadInputError, ConflictError
+from aspencli.remote.scope import Scope
+from aspencli.remote.types import Sample, SampleRecord
+from aspencli.samples.models import SampleKey, settle_keys
+from aspencli.samples.remote import Finder
+from aspencli.tabular.dates import read_day, why_no_day
+
+T = TypeVar("T")
+
+
+class Lister(Protocol):
+    """The part of the API that lists samples."""
+
+    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
+        """Return the result of ``keep`` for each sample."""
+
+
+class Replacer(Lister, Protocol):
+    """The part of the API that lists and replaces samples."""
+
+    def replace(
+        self,
+        org: int,
+        slug: str,
+        records: Sequence[SampleRecord],
+        settle: Callable[[], list[Sample] | None] | None = None,
+    ) -> list[Sample]:
+        """Replace samples with complete records, all or none."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A sample's writable record, along with the full sample.
+
+    Attributes:
+        record: The writable fields.
+        sample: Everything that the API returns.
+    """
+
+    record: SampleRecord
+    sample: Sample
+
+
+def find_samples(
+    samples: Lister,
+    scope: Scope,
+    keys: Sequence[str],
+    by: SampleKey | None,
+    *,
+    skip_missing: bool = False,
+) -> list[Held]:
+    """Return the group's own samples that the keys name, in the given order, without duplicates.
+
+    Args:
+        samples: The API.
+        scope: The group and the pathogen.
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        skip_missing: True to ignore keys that match none of these samples.
+
+    Raises:
+        NotFoundError: A key matches none of these samples.
+        BadInputError: A key matches several of them.
+    """
+    finder = Finder(keys, by, scope.org)
+    listed = samples.map(*scope.key, finder.keep)
+    found = {sample["id"]: sample for sample in listed if sample is not None}
+    within = f"{scope.org.id}, {scope.slug}"
+    matches = finder.matches()
+    if skip_missing:
+        named = {match.key for match in matches}
+        keys = [key for key in keys if key in named]
+    matches = settle_keys(keys, matches, within=within)
+    return [held(found[match.sample_id]) for match in matches]
+
+
+def read_again(samples: Lister, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
+    """Return the current state of the samples with these IDs, without those now deleted."""
+    wanted = frozenset(ids)
+
+    def keep(sample: Sample) -> Sample | None:
+        return sample if sample["id"] in wanted else None
+
+    listed = samples.map(*scope.key, keep)
+    return {sample["id"]: sample for sample in listed if sample is not None}
+
+
+def held(sample: Sample) -> Held:
+    """Return a sample along with its writable record.
+
+    Raises:
+        BadInputError: The API withholds its private identifier.
+    """
+    private = sample["private_identifier"]
+    if private is None:
+        raise BadInputError(
+            f"sample {sample['id']} is of {sample['submitting_group']['name']}, and its private "
+            "identifier, which would have to be written back, is not told to your group",
+            hint=f"Ask in the name of that group: --group {sample['submitting_group']['id']}",
+        )
+    return Held(record_of(sample, private), sample)
+
+
+def record_of(sample: Sample, private_identifier: str) -> SampleRecord:
+    """Return a sample's writable fields; location 0 leaves a missing location as it is."""
+    place: Mapping[str, object] | None = sample["collection_location"]
+    return {
+        "id": sample["id"],
+        "collection_location": sample["collection_location"]["id"] if place else 0,
+        "private": sample["private"],
+        "private_identifier": private_identifier,
+        "public_identifier": sample["public_identifier"],
+        "collection_date": sample["collection_date"],
+        "sequencing_date": sample["sequencing_date"],
+    }
+
+
+EDIT_CHUNK = 250
+"""Samples per request; the live service's response time grows with its square."""
+SAFE = ("collection_location", "private", "collection_date", "sequencing_date")
+IDENTIFIERS = ("private_identifier", "public_identifier")
+FIELDS = (*IDENTIFIERS, *SAFE)
+"""The sample fields that can be changed."""
+_TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A sample before and after a change."""
+
+    before: Held
+    after: SampleRecord
+
+    @property
+    def changed(self) -> list[str]:
+        """Return the fields that change."""
+        return [name for name in FIELDS if self.value(name) != self.value(name, after=False)]
+
+    def value(self, name: str, *, after: bool = True) -> Any:
+        """Return a field's value after the change, or before it."""
+        record: Mapping[str, Any] = self.after if after else self.before.record
+        return record[name]
+
+
+def plan_edits(
+    samples: Replacer,
+    scope: Scope,
+    keys: Sequence[str],
+    by: SampleKey | None,
+    changes: Mapping[str, Any],
+) -> list[Edit]:
+    """Return the edits for the samples that the keys name.
+
+    Args:
+        samples: The API.
+        scope: The group and the pathogen.
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        changes: The new values, by the names in `FIELDS`.
+
+    Raises:
+        BadInputError: There are no changes, or several samples would get the same identifier.
+        NotFoundError: A key matches none of the group's own samples.
+    """
+    if not changes:
+        raise BadInputError(
+            "nothing was said to change", hint="Name what: see aspencli samples update --help."
+        )
+    found = find_samples(samples, scope, keys, by)
+    shared = [name for name in IDENTIFIERS if name in changes]
+    if shared and len(found) > 1:
+        raise BadInputError(
+            f"{len(found)} samples cannot have one {shared[0]}",
+            hint="Name one sample; many identifiers come from a file: samples bulk-update.",
+        )
+    return [_edit(each, changes) for each in found]
+
+
+def plan_records(
+    samples: Replacer,
+    scope: Scope,
+    wanted: Sequence[Mapping[str, Any]],
+    *,
+    missing_words: bool = False,
+) -> list[Edit]:
+    """Return the edits for records that each name a sample by ``id`` and its new values.
+
+    Raises:
+        BadInputError: A record has no ID, or a field that cannot be changed.
+        NotFoundError: A record is for none of the group's own samples.
+    """
+    by_id: dict[str, Mapping[str, Any]] = {}
+    for number, each in enumerate(wanted):
+        _check_record(number, each, missing_words=missing_words)
+        if by_id.setdefault(str(each["id"]), each) is not each:
+            raise BadInputError(f"sample {each['id']} is there twice", hint="Name it once.")
+    if not by_id:
+        return []
+    found = find_samples(samples, scope, list(by_id), SampleKey.ID)
+    return [_edit(each, by_id[str(each.record["id"])]) for each in found]
+
+
+def apply_edits(
+    samples: Replacer, scope: Scope, edits: Sequence[Edit], *, check: bool
+) -> Iterator[list[Sample]]:
+    """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
+
+    Args:
+        samples: The API.
+        scope: The group and the pathogen.
+        edits: The edits that change something.
+        check: True to check first that nothing changed since the plan.
+
+    Raises:
+        ConflictError: A sample changed since the plan.
+        AspenError: A batch was rejected; the batches yielded before are done.
+    """
+    if check:
+        now = read_again(samples, scope, [edit.after["id"] for edit in edits])
+        moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
+        if moved:
+            raise _moved(moved, "nothing was changed")
+    for start in range(0, len(edits), EDIT_CHUNK):
+        some = edits[start : start + EDIT_CHUNK]
+        yield samples.replace(
+            *scope.key, [edit.after for edit in some], partial(_read_edited, samples, scope, some)
+        )
+
+
+def _read_edited(samples: Replacer, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
+    """Return the samples updated by a request whose response was lost, or None if it failed."""
+    now = read_again(samples, scope, [edit.after["id"] for edit in edits])
+    if all(_is(now.get(edit.after["id"]), edit.after) for edit in edits):
+        return list(now.values())
+    moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
+    if moved:
+        raise _moved(moved, "and the answer to the change was lost")
+    return None
+
+
+def _is(sample: Sample | None, record: SampleRecord) -> bool:
+    if sample is None:
+        return False
+    there = record_of(sample, sample["private_identifier"] or "")
+    return there == record
+
+
+def _moved(edits: Sequence[Edit], state: str) -> ConflictError:
+    return ConflictError(
+        f"{len(edits):,} samples changed since they were looked at; {state}",
+        details=[f"sample {edit.after['id']}" for edit in edits[:20]],
+        hint="Run it again: it looks anew.",
+    )
+
+
+def _edit(before: Held, changes: Mapping[str, Any]) -> Edit:
+    known: Any = {**before.record, **{name: changes[name] for name in FIELDS if name in changes}}
+    return Edit(before, known)
+
+
+def _check_record(number: int, record: Any, *, missing_words: bool) -> None:
+    place = f"samples[{number}]"
+    if not isinstance(record, Mapping) or not isinstance(record.get("id"), int):
+        raise BadInputError(f"{place} has no id", hint="Each names the sample that it is about.")
+    unknown = [name for name in record if name not in FIELDS and name != "id"]
+    if unknown:
+        raise BadInputError(
+            f"{place} has something that cannot be changed of a sample: {', '.join(unknown)}",
+            hint=f"These can: {', '.join(FIELDS)}.",
+        )
+    for name in FIELDS:
+        if name in record:
+            _check_value(f"{place}.{name}", name, record[name], missing_words=missing_words)
+
+
+def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> None:
+    if value is None and name != "sequencing_date":
+        raise BadInputError(
+            f"{place} is null, and every sample has one",
+            hint="Leave it out, and it stays as it is.",
+        )
+    if value is not None and type(value) is not _TYPES.get(name, str):
+        wanted = {bool: "true or false", int: "a number"}.get(_TYPES.get(name, str), "a text")
+        raise BadInputError(f"{place} is {value!r}, and has to be {wanted}", hint="Mend it.")
+    if isinstance(value, str) and name in IDENTIFIERS:
+        reason = identifier(value.strip(), missing_words=missing_words)[1]
+        if reason is not None:
+            raise BadInputError(f"{place} {reason}", hint="Fix it, then run the command again.")
+    if isinstance(value, str) and name.endswith("_date") and read_day(value) != value:
+        raise BadInputError(f"{place}: {why_no_day(value)}", hint="Mend it.")
+
+
+DELETE_CHUNK = 500
+
+
+class Samples(Lister, Protocol):
+    """The part of the API that lists and deletes samples."""
+
+    def delete(
+        self,
+        org: int,
+        slug: str,
+        ids: Sequence[int],
+        settle: Callable[[], list[int] | None] | None = None,
+    ) -> list[int]:
+        """Delete samples, all or none."""
+
+
+def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterator[list[int]]:
+    """Delete samples in batches, yielding the deleted IDs of each batch.
+
+    Raises:
+        AspenError: A batch was rejected; the batches yielded before are deleted.
+    """
+    for start in range(0, len(ids), DELETE_CHUNK):
+        some = ids[start : start + DELETE_CHUNK]
+        samples.delete(*scope.key, some, partial(_read_deleted, samples, scope, some))
+        yield list(some)
+
+
+def _read_deleted(samples: Samples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
+    """Return the IDs deleted by a request whose response was lost, or None if it deleted none."""
+    there = read_again(samples, scope, ids)
+    if not there:
+        return list(ids)
+    if len(there) == len(ids):
+        return None
+    raise ConflictError(
+        f"{len(ids) - len(there):,} of {len(ids):,} samples are gone, and somebody else deleted "
+        "some of them",
+        hint="Run it again with --skip-missing.",
+    )

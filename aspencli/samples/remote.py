@@ -1,0 +1,284 @@
+"""List and describe samples through the API.
+
+Find the identifiers that match no sample visible to the user, through the API.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from aspencli.errors import NotFoundError
+from aspencli.reference.locations import LOCATION_LEVELS
+from aspencli.remote.scope import Directory, Org, Scope, find_both, find_slugs
+from aspencli.remote.types import Location, Sample
+from aspencli.samples.models import (
+    LINEAGE,
+    QC_METRIC,
+    SITES,
+    UPLOADED_GENOME,
+    Match,
+    SampleDetails,
+    SampleKey,
+    SampleQuery,
+    SampleRow,
+    nothing_behind,
+    settle_keys,
+)
+
+CHUNK = 5_000
+"""Identifiers per request; the live service fails at about 16,384."""
+_SHOWN = 20
+
+
+class FindsIdentifiers(Protocol):
+    """The part of the API that finds unknown identifiers."""
+
+    def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
+        """Return the identifiers that match no sample visible to the user."""
+
+
+def find_missing(
+    samples: FindsIdentifiers, scope: Scope, ids: Sequence[str], tick: Callable[[int], None]
+) -> list[str]:
+    """Return the identifiers that match no sample visible to the user, in the order given.
+
+    Args:
+        samples: The API.
+        scope: The group and pathogen to search in.
+        ids: Public and private identifiers, strain names, and GISAID accessions.
+        tick: Called with the number of identifiers checked so far.
+    """
+    missing: set[str] = set()
+    for start in range(0, len(ids), CHUNK):
+        some = ids[start : start + CHUNK]
+        missing.update(samples.missing(*scope.key, some))
+        tick(start + len(some))
+    return [each for each in ids if each in missing]
+
+
+def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
+    """Return the error that lists the unknown identifiers.
+
+    Args:
+        missing: The unknown identifiers.
+        count: The number of identifiers that were looked up.
+        hint: What to do next.
+    """
+    more = [f"and {len(missing) - _SHOWN:,} more"] if len(missing) > _SHOWN else []
+    return NotFoundError(
+        f"{len(missing):,} of {count:,} identifiers name no sample that you may see",
+        details=[*missing[:_SHOWN], *more],
+        hint=hint,
+    )
+
+
+T = TypeVar("T")
+_ACCESSION = "GISAID_ISL"
+
+
+class ListsSamples(Protocol):
+    """The part of the API that lists samples."""
+
+    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
+        """Return the result of ``keep`` for each sample."""
+
+
+class Source(Directory, Protocol):
+    """The part of the API that sample lists need."""
+
+    @property
+    def samples(self) -> ListsSamples:
+        """Return the samples endpoints."""
+
+
+class SamplesAsked:
+    """The samples that match a query, filtered here because the API has no filters.
+
+    Args:
+        source: The API.
+        query: The filter and the order; requests are sent as its group unless ``org`` is given.
+        org: ID, name, or prefix of the group to send requests as.
+
+    Raises:
+        NotFoundError: The group, the pathogen, or the sample to continue after does not exist.
+        BadInputError: The dates are in the wrong order, or no group was named.
+    """
+
+    def __init__(self, source: Source, query: SampleQuery, org: str | None = None):
+        query.check()
+        self._query = query
+        asker, self._owner = find_both(source, org, query.group)
+        self._behind: tuple[Any, int] | None = None
+        found = [
+            row
+            for slug in find_slugs(source, query.pathogen)
+            for row in source.samples.map(asker.id, slug, self._keep)
+            if row is not None
+        ]
+        if query.after is not None and self._behind is None:
+            raise nothing_behind(query.after)
+        self._rows = sorted(filter(self._follows, found), key=self._place, reverse=query.reverse)
+
+    def rows(self, limit: int | None = None) -> Iterator[SampleRow]:
+        """Return an iterator over the rows; all of them if there is no limit."""
+        return islice(self._rows, limit)
+
+    def count(self) -> int:
+        """Return the total number of matches."""
+        return len(self._rows)
+
+    def _keep(self, sample: Sample) -> SampleRow | None:
+        row = listed(sample)
+        if row.id == self._query.after:
+            self._behind = self._place(row)
+        return row if self._fits(row, sample) else None
+
+    def _fits(self, row: SampleRow, sample: Sample) -> bool:
+        query, owner = self._query, self._owner
+        first, last = query.collected_after, query.collected_before
+        return (
+            (owner is None or sample["submitting_group"]["id"] == owner.id)
+            and (query.private is None or row.private == query.private)
+            and (first is None or row.collection_date >= first)
+            and (last is None or row.collection_date <= last)
+            and (query.location is None or _holds(query.location, row.location))
+            and (
+                query.search is None
+                or _holds(query.search, row.private_identifier, row.public_identifier)
+            )
+        )
+
+    def _follows(self, row: SampleRow) -> bool:
+        if self._behind is None:
+            return True
+        here = self._place(row)
+        return here < self._behind if self._query.reverse else here > self._behind
+
+    def _place(self, row: SampleRow) -> tuple[Any, int]:
+        value = getattr(row, self._query.sort.value)
+        return ("" if value is None else value), row.id
+
+
+def describe_asked(
+    source: Source,
+    keys: Sequence[str],
+    *,
+    group: str | None,
+    by: SampleKey | None,
+    org: str | None = None,
+    slug: str | None = None,
+) -> list[SampleDetails]:
+    """Return what the API knows about the samples named; see `sample_keys.match_samples`."""
+    asker, owner = find_both(source, org, group)
+    finder = Finder(keys, by, owner)
+    found: dict[int, Sample] = {}
+    for each in find_slugs(source, slug):
+        for sample in source.samples.map(asker.id, each, finder.keep):
+            if sample is not None:
+                found[sample["id"]] = sample
+    matches = settle_keys(keys, finder.matches(), within=group)
+    return [_describe(found[match.sample_id], match.by) for match in matches]
+
+
+class Finder:
+    """A filter that finds samples by key across several lists.
+
+    Args:
+        keys: IDs, private identifiers, and public identifiers.
+        by: The kind of the keys; None for any.
+        owner: The group that the samples must belong to; None for any.
+    """
+
+    def __init__(self, keys: Iterable[str], by: SampleKey | None, owner: Org | None):
+        self._kinds = [by] if by else list(SampleKey)
+        self._keys = frozenset(keys)
+        self._owner = owner
+        self._found: list[Match] = []
+
+    def keep(self, sample: Sample) -> Sample | None:
+        """Return the sample if it matches a key, else None."""
+        group = sample["submitting_group"]
+        if self._owner is not None and group["id"] != self._owner.id:
+            return None
+        found = False
+        for kind in self._kinds:
+            value = sample[kind.value]
+            if value is not None and str(value) in self._keys:
+                self._found.append(Match(str(value), sample["id"], kind, group["name"]))
+                found = True
+        return sample if found else None
+
+    def matches(self) -> list[Match]:
+        """Return all matches so far, ordered by kind of key."""
+        return sorted(self._found, key=lambda match: self._kinds.index(match.by))
+
+
+def listed(sample: Sample) -> SampleRow:
+    """Convert an API sample to a row of a list."""
+    pathogen = sample["pathogen"]
+    return SampleRow(
+        sample["id"],
+        sample["private_identifier"],
+        sample["public_identifier"],
+        sample["submitting_group"]["name"],
+        pathogen["slug"] if pathogen else "",
+        dt.date.fromisoformat(sample["collection_date"]),
+        place_of(sample["collection_location"]),
+        sample["private"],
+        sample["uploaded_by"]["name"],
+    )
+
+
+def place_of(location: Location | None) -> str | None:
+    """Format a location as ``Region / Country / Division / Location``; None if there is none."""
+    if location is None:
+        return None
+    return " / ".join(str(location[part]) for part in LOCATION_LEVELS if location[part]) or None  # type: ignore[literal-required] # the parts are keys
+
+
+def _describe(sample: Sample, by: SampleKey) -> SampleDetails:
+    row = listed(sample)
+    told = sample["gisaid"] or {}
+    place: Location | None = sample["collection_location"]  # our own API may return null
+    accession = told.get("gisaid_id")
+    return SampleDetails(
+        id=row.id,
+        matched_by=by,
+        private_identifier=row.private_identifier,
+        public_identifier=row.public_identifier,
+        private=row.private,
+        group={**_pick(sample["submitting_group"], ("id", "name")), "prefix": None},
+        pathogen=_pick(sample["pathogen"] or {}, ("id", "slug", "name")),
+        collection_date=row.collection_date,
+        location=row.location,
+        collection_location=_pick(place, ("id", *LOCATION_LEVELS)) if place else None,
+        uploaded_by={**_pick(sample["uploaded_by"], ("id", "name")), "email": None},
+        genome=_genome(sample),
+        accessions=[{"accession_type": _ACCESSION, "accession": accession}] if accession else [],
+        lineages=_each(sample["lineages"], LINEAGE),
+        qc_metrics=_each(sample["qc_metrics"], QC_METRIC),
+    )
+
+
+def _genome(sample: Sample) -> dict[str, Any] | None:
+    if sample["upload_date"] is None:
+        return None
+    told = {"upload_date": sample["upload_date"], "sequencing_date": sample["sequencing_date"]}
+    keys = ("length", *UPLOADED_GENOME, "sequencing_date", *SITES)
+    return {key: told.get(key) for key in keys}
+
+
+def _each(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    ordered = sorted(rows, key=lambda row: str(row[names[0]]))
+    return [_pick(row, names) for row in ordered]
+
+
+def _pick(row: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: row.get(name) for name in names}
+
+
+def _holds(part: str, *texts: str | None) -> bool:
+    return any(part.lower() in text.lower() for text in texts if text is not None)

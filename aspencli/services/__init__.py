@@ -1,1 +1,0 @@
-"""The logic behind the commands, independent of argument parsing and output."""

@@ -1,0 +1,223 @@
+"""Dates in files: YYYY-MM-DD is read; for other spellings, a likely meaning is suggested.
+
+Parse dates as people type them: exactly if written as year-month-day, else as natural text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aspencli.errors import BadInputError
+from aspencli.text import quote
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:T00:00:00)?", re.ASCII)
+_PARTS = re.compile(r"[^\W_]+")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_CODES = {
+    "yyyy": "%Y",
+    "yy": "%y",
+    "mmmm": "%B",
+    "mmm": "%b",
+    "mm": "%m",
+    "m": "%m",
+    "dd": "%d",
+    "d": "%d",
+}
+_TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
+_PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
+_EPOCH = dt.date(1899, 12, 30)  # day 0 in spreadsheets
+_SERIALS = range(18_000, 80_000)  # 1949 to 2119
+
+
+class DayFormat:
+    """A date format such as ``DD.MM.YYYY`` or ``%d.%m.%Y``; ISO 8601 is also accepted.
+
+    Args:
+        said: The format, written with the letters Y, M, and D or with strptime codes.
+
+    Raises:
+        BadInputError: The format does not name year, month, and day once each.
+    """
+
+    def __init__(self, said: str):
+        self._said = said
+        self._code = (
+            said if "%" in said else _TOKEN.sub(lambda found: _CODES[found[0].lower()], said)
+        )
+        parts = [code for code in re.findall("%(.)", self._code) if code != "%"]
+        if sorted(_PART_OF.get(code, code) for code in parts) != ["d", "m", "y"]:
+            raise BadInputError(
+                f"Invalid value for --date-format: {said!r}",
+                hint="Name year, month, and day once each: DD.MM.YYYY, M/D/YY, or DD-MMM-YYYY.",
+            )
+
+    def understand(self, text: str) -> tuple[str | None, str | None]:
+        """Return the date as ``2023-05-17``, or the reason the text is invalid."""
+        found = read_day(text)
+        if found:
+            return found, None
+        try:
+            day = dt.datetime.strptime(text, self._code).date()  # noqa: DTZ007 - a date has no zone
+        except ValueError:
+            return None, f"{quote(text)} is not a date written as {self._said}"
+        return day.isoformat(), None
+
+
+class FutureDays:
+    """A counter of the future dates in a column.
+
+    Args:
+        column: The name of the column.
+    """
+
+    def __init__(self, column: str):
+        self._column = column
+        self._today = dt.datetime.now().astimezone().date().isoformat()
+        self._count = 0
+        self._first = ""
+
+    def look_at(self, line: int, day: object) -> None:
+        """Count a date, written as ``2023-05-17``, if it is in the future."""
+        if isinstance(day, str) and day > self._today:
+            self._count += 1
+            self._first = self._first or f"{day} on line {line:,}"
+
+    def notes(self) -> list[str]:
+        """Return a note about the future dates, if there are any."""
+        dates = "1 date is" if self._count == 1 else f"{self._count:,} dates are"
+        found = f"{self._column}: {dates} in the future (the first is {self._first})"
+        return [found] if self._count else []
+
+
+def read_day(text: str) -> str | None:
+    """Return an ISO date, without the midnight that workbooks add; None for anything else."""
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return dt.date.fromisoformat(found[1]).isoformat()
+    except ValueError:
+        return None
+
+
+def why_no_day(text: str) -> str:
+    """Return why a text is not a date, and what it might mean."""
+    shown = quote(text)
+    meant = meanings(text)
+    if not meant:
+        return f"{shown} is no day; write it as year-month-day: 2023-05-17"
+    days = " or ".join(day.isoformat() for day in meant)
+    return f"{shown} is not written as year-month-day; is {days} meant?"
+
+
+def meanings(text: str) -> list[dt.date]:
+    """Return the dates a text could mean, with year, month, and day in some order."""
+    return sorted(set(_meanings(text)))
+
+
+def _meanings(text: str) -> Iterator[dt.date]:
+    parts = [part.lower() for part in _PARTS.findall(text.partition("T")[0])]
+    if len(parts) == 1:
+        yield from _of_one(parts[0])
+    named = [number for number, part in enumerate(parts) if _month(part)]
+    if len(parts) != 3:  # noqa: PLR2004 - year, month, and day
+        return
+    if named:
+        month = _month(parts.pop(named[0]))
+        yield from _days(parts, [(0, None, 1), (1, None, 0)], month)
+    elif len(parts[0]) == len("2023"):
+        yield from _days(parts, [(0, 1, 2)])
+    else:
+        yield from _days(parts, [(2, 0, 1), (2, 1, 0)])
+
+
+def _of_one(part: str) -> Iterator[dt.date]:
+    if not part.isdecimal():
+        return
+    if len(part) == len("20230517"):
+        yield from _days([part[:4], part[4:6], part[6:]], [(0, 1, 2)])
+    elif int(part) in _SERIALS:
+        yield _EPOCH + dt.timedelta(days=int(part))
+
+
+def _month(part: str) -> int | None:
+    found = [number for number, name in enumerate(_MONTHS, 1) if part.startswith(name)]
+    return found[0] if found and part.isalpha() else None
+
+
+def _days(
+    parts: list[str], orders: list[tuple[int, int | None, int]], month: int | None = None
+) -> Iterator[dt.date]:
+    """Yield the valid dates; orders are positions of year, month (if not known), and day."""
+    numbers = [int(part) if part.isdecimal() and len(part) <= 4 else 0 for part in parts]  # noqa: PLR2004
+    for year, at, day in orders:
+        try:
+            yield dt.date(
+                _century(numbers[year]), month or numbers[at if at is not None else 0], numbers[day]
+            )
+        except ValueError:
+            continue
+
+
+def _century(year: int) -> int:
+    return year + 2000 if year < 100 else year  # noqa: PLR2004 - two digits
+
+
+@dataclass(frozen=True)
+class SpokenDay:
+    """A date, along with the text it was parsed from.
+
+    Attributes:
+        said: The text.
+        day: The date that it means.
+    """
+
+    said: str
+    day: dt.date
+
+    @property
+    def is_exact(self) -> bool:
+        """Return True if the text is unambiguous."""
+        return self.said == self.day.isoformat()
+
+
+def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
+    """Parse a date such as ``2023-05-17``, ``17 May 2023``, or ``2 days ago``.
+
+    Args:
+        said: The text.
+        now: The current time; None for this machine's clock.
+
+    Raises:
+        BadInputError: The text is not a date, or is ambiguous.
+    """
+    text = said.strip()
+    exact = read_day(text)
+    if exact is not None:
+        return SpokenDay(text, dt.date.fromisoformat(exact))
+    meant = meanings(text)
+    found = meant[0] if len(meant) == 1 else None
+    if not meant and any(char.isalpha() for char in text):
+        found = _by_words(text, now or dt.datetime.now().astimezone())
+    if found is None:
+        raise BadInputError(why_no_day(text), hint="Write it as year-month-day: 2023-05-17.")
+    return SpokenDay(text, found)
+
+
+def _by_words(text: str, now: dt.datetime) -> dt.date | None:
+    import dateparser  # takes a seventh of a second to import
+
+    found = dateparser.parse(
+        text,
+        languages=["en"],
+        settings={
+            "STRICT_PARSING": True,  # Reject incomplete dates such as May 2023.
+            "PREFER_DATES_FROM": "past",
+            "RELATIVE_BASE": now.replace(tzinfo=None),
+            "PARSERS": ["relative-time", "absolute-time"],
+        },
+    )
+    return found.date() if found else None

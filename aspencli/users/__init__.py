@@ -1,0 +1,1 @@
+"""Users: list, create, and import them."""

@@ -1,0 +1,109 @@
+"""The columns of user and group files: keys that find rows, and fields that change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aspen.database.bulk.accounts import (
+    ADDRESS,
+    AUTH0_ORG,
+    AUTH0_USER,
+    DIVISION,
+    EMAIL,
+    GISAID,
+    GROUP_COLUMNS,
+    GROUP_NAME,
+    GROUPS,
+    IN_GROUP,
+    PLACE,
+    PREFIX,
+    ROLE,
+    SUBMITTING_LAB,
+    SYSTEM_ADMIN,
+    TREE_LOCATION,
+    USER_COLUMNS,
+    USER_NAME,
+    USERS,
+)
+from aspencli.changes.cells import Field, Understood, named, truth
+from aspencli.changes.file_schema import Kind
+from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
+
+_USER_NEEDS, _GROUP_NEEDS = "every user has one", "every group has one"
+
+
+def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
+    """Return a cell parser that applies a validation rule."""
+
+    def understand(cell: str) -> Understood:
+        reason = flaw(cell)
+        return (None, reason) if reason else (cell, None)
+
+    return understand
+
+
+def _text(
+    shortest: int = 1,
+    longest: int = LONGEST_TEXT,
+    flaw: Callable[[str, int], str | None] = name_flaw,
+) -> Callable[[str], Understood]:
+    """Return a parser for one line of text, with the limits of the API (POST /v2/groups/)."""
+
+    def understand(cell: str) -> Understood:
+        if len(cell) < shortest:
+            return None, f"has {len(cell)} characters; at least {shortest} are needed"
+        reason = flaw(cell, longest)
+        return (None, reason) if reason else (cell, None)
+
+    return understand
+
+
+def _account(cell: str) -> Understood:
+    """Parse an ID assigned by the identity provider."""
+    if any(map(str.isspace, cell)):
+        return None, "holds white space"
+    return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
+
+
+_email = Field(EMAIL, _stored(email_flaw), uncleared=_USER_NEEDS, names=True)
+_auth0_user = Field(AUTH0_USER, _account, uncleared=_USER_NEEDS, names=True)
+
+USER_CHANGES = Kind(
+    table=USERS,
+    keys={"email": _email, "auth0_user_id": _auth0_user},
+    fields={
+        "email": _email,
+        "new_email": _email,
+        "name": Field(USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
+        "auth0_user_id": _auth0_user,
+        "new_auth0_user_id": _auth0_user,
+        "system_admin": Field(SYSTEM_ADMIN, truth, uncleared="a user is one, or is not"),
+        "gisaid_submitter_id": Field(GISAID, _text(), names=True),
+        "role": Field(ROLE, named),
+    },
+    renaming={"new_email": "email", "new_auth0_user_id": "auth0_user_id"},
+    creates=tuple(USER_COLUMNS.values()),
+    within=("group", Field(IN_GROUP, named)),
+)
+
+_prefix = Field(PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)
+_name = Field(GROUP_NAME, _text(3, 128), uncleared=_GROUP_NEEDS, names=True)
+
+GROUP_CHANGES = Kind(
+    table=GROUPS,
+    keys={"prefix": _prefix, "name": _name},
+    fields={
+        "prefix": _prefix,
+        "new_prefix": _prefix,
+        "name": _name,
+        "new_name": _name,
+        "address": Field(ADDRESS, _text()),
+        "division": Field(DIVISION, _text()),
+        "location": Field(PLACE, _text()),
+        "default_tree_location": Field(TREE_LOCATION, named, uncleared=_GROUP_NEEDS),
+        "submitting_lab": Field(SUBMITTING_LAB, _text(3, 128)),
+        "auth0_org_id": Field(AUTH0_ORG, _account, uncleared=_GROUP_NEEDS, names=True),
+    },
+    renaming={"new_prefix": "prefix", "new_name": "name"},
+    creates=tuple(GROUP_COLUMNS.values()),
+)

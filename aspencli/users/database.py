@@ -1,0 +1,330 @@
+"""List and describe users from the database.
+
+Create a user in the database: plan it, then write user and role in one transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import selectinload
+
+from aspen.database.engine import Database, ReadSession
+from aspen.database.models import Group, Role, Sample, User, UserRole
+from aspen.database.rights import Right
+from aspencli.errors import BadInputError, ConflictError, NotFoundError
+from aspencli.reference.lookups import find_group, find_role
+from aspencli.stored_text import as_id
+from aspencli.users.models import NewUser
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class UserQuery:
+    """A filter for users; None means no restriction.
+
+    Attributes:
+        group: ID, name, or prefix of a group in which they have a role.
+        role: A role that they have (in that group, if given).
+        system_admin: True for system administrators, False for all other users.
+        search: Part of the name or e-mail address, ignoring case.
+        after: The ID of the user to continue after.
+    """
+
+    group: str | None = None
+    role: str | None = None
+    system_admin: bool | None = None
+    search: str | None = None
+    after: int | None = None
+
+
+@dataclass(frozen=True)
+class UserRow:
+    """A user in a list.
+
+    Attributes:
+        groups: Each group in which the user has a role: ``id``, ``name``, and ``roles``.
+    """
+
+    id: int
+    name: str
+    email: str
+    auth0_user_id: str
+    system_admin: bool
+    groups: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class UserDetails(UserRow):
+    """A user with all details.
+
+    IDs that link the user to other services are left out on purpose.
+
+    Attributes:
+        samples: The number of samples that the user uploaded.
+    """
+
+    agreed_to_tos: bool
+    acknowledged_policy_version: dt.date | None
+    gisaid_submitter_id: str | None
+    created_at: dt.datetime | None
+    samples: int
+
+
+class UserList:
+    """The users that match a query, ordered by ID.
+
+    Args:
+        session: The database session; it must stay open while rows are read.
+        query: The filter.
+
+    Raises:
+        NotFoundError: The group or the role does not exist.
+        BadInputError: The group is ambiguous.
+    """
+
+    def __init__(self, session: ReadSession, query: UserQuery):
+        self._session = session
+        self._conditions = list(_conditions(session, query))
+
+    def rows(self, limit: int | None = None) -> Iterator[UserRow]:
+        """Yield the rows; all of them if there is no limit."""
+        statement = (
+            sa.select(User).where(*self._conditions).order_by(User.id).limit(limit).options(*_ROLES)
+        )
+        for user in self._session.scalars(statement, execution_options={"yield_per": _BATCH}):
+            yield _row(user)
+
+    def count(self) -> int:
+        """Return the total number of matches."""
+        statement = sa.select(sa.func.count()).select_from(User).where(*self._conditions)
+        return self._session.scalar(statement) or 0
+
+
+def show_user(session: ReadSession, key: str) -> UserDetails:
+    """Return the user with this ID, e-mail address (ignoring case), or Auth0 ID.
+
+    Raises:
+        NotFoundError: No user matches.
+        BadInputError: Several users match.
+    """
+    exact = sa.or_(User.id == as_id(key), User.email == key, User.auth0_user_id == key)
+    for condition in (exact, sa.func.lower(User.email) == sa.func.lower(key)):
+        found = session.scalars(sa.select(User).where(condition).order_by(User.id)).all()
+        if len(found) == 1:
+            return details_of(session, found[0])
+        if found:
+            raise BadInputError(
+                f"several users go by {key!r}",
+                hint="Give the id of one.",
+                details=[describe_user(user) for user in found],
+            )
+    raise NotFoundError(
+        f"there is no user {key!r}",
+        hint="Look for a part of the name or address: aspencli users list --search TEXT",
+    )
+
+
+def details_of(session: ReadSession, user: User) -> UserDetails:
+    """Return the details of a loaded user."""
+    uploaded = sa.select(sa.func.count()).where(Sample.uploaded_by_id == user.id)
+    return UserDetails(
+        **vars(_row(user)),
+        agreed_to_tos=user.agreed_to_tos,
+        acknowledged_policy_version=user.acknowledged_policy_version,
+        gisaid_submitter_id=user.gisaid_submitter_id,
+        created_at=user.created_at,
+        samples=session.scalar(uploaded) or 0,
+    )
+
+
+def describe_user(user: User) -> str:
+    """Describe the user in one line, including everything a user can be looked up by."""
+    return f"{user.id}  {user.name} <{user.email}> {user.auth0_user_id}"
+
+
+_ROLES = (
+    selectinload(User.roles).joinedload(UserRole.group),
+    selectinload(User.roles).joinedload(UserRole.role),
+)
+
+
+def _conditions(session: ReadSession, query: UserQuery) -> Iterator[sa.ColumnElement[bool]]:
+    has = []
+    if query.group is not None:
+        has.append(UserRole.group_id == find_group(session, query.group).id)
+    if query.role is not None:
+        has.append(UserRole.role_id == find_role(session, query.role).id)
+    if has:
+        yield User.roles.any(sa.and_(*has))
+    if query.system_admin is not None:
+        yield User.system_admin.is_(query.system_admin)
+    if query.search is not None:
+        yield sa.or_(
+            User.name.icontains(query.search, autoescape=True),
+            User.email.icontains(query.search, autoescape=True),
+        )
+    if query.after is not None:
+        yield User.id > query.after
+
+
+def _row(user: User) -> UserRow:
+    return UserRow(
+        user.id,
+        user.name,
+        user.email,
+        user.auth0_user_id,
+        user.system_admin,
+        _groups(user.roles),
+    )
+
+
+def _groups(roles: Iterable[UserRole]) -> list[dict[str, Any]]:
+    groups: dict[int, dict[str, Any]] = {}
+    for role in sorted(roles, key=lambda role: (role.group_id, role.role.name)):
+        group = groups.setdefault(
+            role.group_id, {"id": role.group_id, "name": role.group.name, "roles": []}
+        )
+        group["roles"].append(role.role.name)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class UserPlan:
+    """The plan for creating a user.
+
+    Attributes:
+        wanted: The user, with the group's full name and the role as the database spells it.
+        group_id: The group's ID.
+        existing: The user, if an identical one with that role already exists.
+    """
+
+    wanted: NewUser
+    group_id: int
+    existing: UserDetails | None
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """The user as now stored in the database, and whether this run created it."""
+
+    user: UserDetails
+    created: bool
+
+
+def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
+    """Return the plan for creating the user.
+
+    Raises:
+        NotFoundError: The group or the role does not exist.
+        ConflictError: The e-mail address or Auth0 ID belongs to another user, or to this user with
+            a different name, role, or ``system_admin``.
+    """
+    group, role = find_group(session, wanted.group), find_role(session, wanted.role)
+    existing = _existing(session, wanted, group, role)
+    return UserPlan(
+        NewUser(
+            wanted.name,
+            wanted.email,
+            wanted.auth0_user_id,
+            group.name,
+            role.name,
+            wanted.system_admin,
+        ),
+        group.id,
+        details_of(session, existing) if existing else None,
+    )
+
+
+RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
+"""The rights that `create_user` needs."""
+
+
+def create_user(database: Database, wanted: NewUser) -> Onboarded:
+    """Write the user and the role in one transaction; safe to repeat.
+
+    Raises:
+        NotFoundError: As `plan_user`.
+        ConflictError: As `plan_user`, including when another process created the user first.
+    """
+    try:
+        with database.begin() as session:
+            return _write(session, wanted)
+    except IntegrityError:
+        # Another process wrote between our check and our write. The current state decides: an
+        # identical user is fine, a different one is a conflict, none means an unrelated error.
+        with database.reading() as session:
+            existing = plan_user(session, wanted).existing
+        if existing is None:
+            raise
+        return Onboarded(existing, created=False)
+
+
+def _write(session: ReadSession, wanted: NewUser) -> Onboarded:
+    group, role = find_group(session, wanted.group), find_role(session, wanted.role)
+    existing = _existing(session, wanted, group, role)
+    if existing is not None:
+        return Onboarded(details_of(session, existing), created=False)
+    user = User(
+        name=wanted.name,
+        email=wanted.email,
+        auth0_user_id=wanted.auth0_user_id,
+        system_admin=wanted.system_admin,
+        roles=[UserRole(group=group, role=role)],
+    )
+    session.add(user)
+    session.flush()
+    return Onboarded(details_of(session, user), created=True)
+
+
+def _existing(session: ReadSession, wanted: NewUser, group: Group, role: Role) -> User | None:
+    """Return the identical user if there is one, or None if no user conflicts."""
+    found = session.scalars(
+        sa.select(User)
+        .where(
+            sa.or_(
+                sa.func.lower(User.email) == sa.func.lower(wanted.email),
+                User.auth0_user_id == wanted.auth0_user_id,
+            )
+        )
+        .order_by(User.id)
+    ).all()
+    if not found:
+        return None
+    if len(found) > 1 or _differences(found[0], wanted, group, role):
+        raise _conflict(found, wanted, group, role)
+    return found[0]
+
+
+def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[str]:
+    has = {(each.group_id, each.role_id) for each in user.roles}
+    pairs = (
+        ("e-mail address", user.email.lower(), wanted.email.lower()),
+        ("Auth0 id", user.auth0_user_id, wanted.auth0_user_id),
+        ("name", user.name, wanted.name),
+        ("system_admin", user.system_admin, wanted.system_admin),
+    )
+    lines = [
+        f"its {what} is {there!r}, not {here!r}" for what, there, here in pairs if there != here
+    ]
+    if (group.id, role.id) not in has:
+        lines.append(f"it is no {role.name} of group {group.name}")
+    return lines
+
+
+def _conflict(found: Sequence[User], wanted: NewUser, group: Group, role: Role) -> ConflictError:
+    details = []
+    for user in found:
+        details.append(f"user {describe_user(user)}")
+        details += [f"  {line}" for line in _differences(user, wanted, group, role)]
+    return ConflictError(
+        f"{wanted.email} or {wanted.auth0_user_id} belongs to a user already; nothing was written",
+        hint=f"Look at it: aspencli users show {found[0].id}",
+        details=details,
+    )

@@ -1,0 +1,182 @@
+"""The console compared with bare IPython, and ``db psql`` with psql, as a user sees them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pexpect
+import sqlalchemy as sa
+
+from aspen.database.engine import Database
+from aspen.local.postgres.server import DATABASE
+from aspencli.cli.console.run import ConsoleRequest
+from aspencli.cli.console.workspace import Workspace
+from aspencli.cli.output.console import Output
+from aspencli.targets import Safety
+from benchmarks.speed.lab import Lab, opened
+from benchmarks.speed.measuring import Comparison, Sample, by_turns, compare, run
+
+_COLOUR = r"(?:\x1b\[[\d;]*m)*"
+_PROMPT = rf"In \[{_COLOUR}%d{_COLOUR}\]:"
+_QUERY = "session.query(User).first()"
+_THINKING_S = 2.0
+_PROMPT_GOAL, _QUERY_S, _PSQL_S = 1.15, 0.150, 0.150
+_CELL_S, _CELLS = 0.001, 1_000
+_STATEMENT = sa.text("SELECT 1")
+_ROUNDS = 11
+_WAIT_S = 30
+
+
+def measure() -> Iterator[Comparison]:
+    """Measure the first prompt, the first query, a statement through psql, and unprofiled cells."""
+    with opened(1_000) as lab:
+        environment = lab.environment(DATABASE) | _terminal(lab)
+        ours = [lab.aspencli, "db", "interact"]
+        ipython = [str(Path(sys.executable).with_name("ipython")), "--no-banner"]
+        for command in (ours, ipython):  # this creates the profile, history, and bytecode
+            _first_prompt(command, environment)
+        yield compare(
+            "db interact, first prompt",
+            lambda: _first_prompt(ours, environment),
+            "ipython --no-banner",
+            lambda: _first_prompt(ipython, environment),
+            goal=_PROMPT_GOAL,
+            rounds=_ROUNDS,
+        )
+        first = by_turns({"ours": lambda: _first_query(ours, environment)}, _ROUNDS)["ours"]
+        allowed = f"{_QUERY_S * 1_000:.0f} ms"
+        yield Comparison(
+            f"db interact, first query after {_THINKING_S:g} s",
+            *(allowed, first, Sample(_QUERY_S, 0.0), 1.0),
+            rounds=_ROUNDS,
+        )
+        yield _psql(lab, environment)
+        yield _cells(lab)
+
+
+def _cells(lab: Lab) -> Comparison:
+    """Measure the extra cost of each cell after the profiler was turned on and off again."""
+    added = median(_added(lab) for _ in range(_ROUNDS))
+    return Comparison(
+        "cells, profiler off again, added",
+        f"{_CELL_S * 1_000:g} ms each",
+        Sample(added * _CELLS, 0.0),
+        Sample(_CELL_S * _CELLS, 0.0),
+        goal=1.0,
+        rows=_CELLS,
+        rounds=_ROUNDS,
+    )
+
+
+def _added(lab: Lab) -> float:
+    address = lab.cluster.url(DATABASE)
+    request = ConsoleRequest(
+        open_database=lambda: Database(address),
+        address=address,
+        target_label="local",
+        safety=Safety.LOCAL,
+        confirm_write=lambda: False,
+        messages=Output(stderr=io.StringIO()),
+    )
+    with Workspace(request, "") as workspace:
+        plain = _each(workspace, nullcontext)
+        workspace.profile(on=True)
+        with redirect_stderr(io.StringIO()), workspace.profiling.cell():
+            workspace.session.scalar(_STATEMENT)
+        workspace.profile(on=False)
+        return _each(workspace, workspace.profiling.cell) - plain
+
+
+def _each(workspace: Workspace, cell: Callable[[], AbstractContextManager[None]]) -> float:
+    """Return the seconds that one query takes in a cell."""
+    session = workspace.session
+    session.scalar(_STATEMENT)
+    began = time.perf_counter()
+    for _ in range(_CELLS):
+        with cell():
+            session.scalar(_STATEMENT)
+    return (time.perf_counter() - began) / _CELLS
+
+
+def _psql(lab: Lab, environment: Mapping[str, str]) -> Comparison:
+    statement = ["-c", "SELECT 1"]
+    # Use the psql that `db psql` runs: Debian's is a wrapper, which starts more slowly.
+    psql = shutil.which("psql") or lab.psql
+    found = compare(
+        "db psql -c",
+        lambda: run([lab.aspencli, "db", "psql", *statement], environment),
+        f"psql -c, and {_PSQL_S * 1_000:.0f} ms",
+        lambda: run([psql, "-X", *statement], environment),
+        goal=1.0,
+        rounds=_ROUNDS,
+    )
+    return replace(found, theirs=replace(found.theirs, seconds=found.theirs.seconds + _PSQL_S))
+
+
+def _terminal(lab: Lab) -> dict[str, str]:
+    return {
+        "IPYTHONDIR": str(lab.folder / "ipython"),
+        "TERM": "xterm-256color",
+        "PROMPT_TOOLKIT_NO_CPR": "1",  # nothing here reports the cursor position
+    }
+
+
+def _first_prompt(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
+    """Measure the time from the start of a console to its first prompt."""
+    child, began = _started(command, environment)
+    try:
+        child.expect(_PROMPT % 1)
+        return Sample(time.perf_counter() - began, _peak_mb(child.pid))
+    finally:
+        child.close(force=True)
+
+
+def _first_query(command: Sequence[str], environment: Mapping[str, str]) -> Sample:
+    """Measure the time from Enter to the next prompt, after a pause before typing."""
+    child, _ = _started(command, environment)
+    try:
+        child.expect(_PROMPT % 1)
+        time.sleep(_THINKING_S)
+        child.send(_QUERY)
+        child.expect_exact(_QUERY[-1])
+        time.sleep(0.2)  # typed text is drawn with a delay
+        began = time.perf_counter()
+        child.send("\r")
+        child.expect(_PROMPT % 2)
+        seconds = time.perf_counter() - began
+        if "Out[" not in re.sub(_COLOUR, "", child.before):
+            raise RuntimeError(f"{_QUERY} was answered with {child.before!r}")
+        return Sample(seconds, _peak_mb(child.pid))
+    finally:
+        child.close(force=True)
+
+
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Any, float]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    began = time.perf_counter()
+    child = pexpect.spawn(
+        command[0],
+        list(command[1:]),
+        env={**kept, **environment},
+        dimensions=(50, 240),
+        encoding="utf-8",
+        timeout=_WAIT_S,
+    )
+    child.delaybeforesend = None
+    return child, began
+
+
+def _peak_mb(pid: int) -> float:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0

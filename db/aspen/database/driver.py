@@ -1,0 +1,387 @@
+"""The connection class of `aspen.database.engine.Database`, which enforces the session policy.
+
+Code that uses it through a session, a pool, or the driver can do only what the policy allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NoReturn
+
+import psycopg2
+from psycopg2.extensions import (
+    ISOLATION_LEVEL_AUTOCOMMIT,
+    TRANSACTION_STATUS_IDLE,
+)
+from psycopg2.extensions import connection as PlainConnection  # noqa: N812 - a class
+from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
+from psycopg2.sql import Composable
+
+from aspen.database.errors import NotAllowedError, ServerReadOnlyError
+from aspen.database.policy import (
+    TIMEOUTS,
+    Guard,
+    ServerDefaults,
+    SessionPolicy,
+    opening_statement,
+    transaction_settings,
+)
+from aspen.database.statement_guard import ends_transaction, is_transaction_mode, may_matter
+
+_SAVEPOINT = "aspencli_rehearsal"
+# The driver renders these as literals; it may render other types as arbitrary SQL.
+_LITERALS = (str, int, float, bool, bytes, type(None))
+
+
+def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
+    """Return a psycopg2 ``connection_factory`` that opens connections under a policy."""
+
+    def open_connection(dsn: str) -> DriverConnection:
+        connection = DriverConnection(dsn)
+        try:
+            connection.take_up(policy)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return open_connection
+
+
+class DriverConnection(PlainConnection):
+    """A connection that enforces its policy in every transaction.
+
+    Attributes:
+        policy: The policy of the connection.
+        pooled: Whether a pooler is in between, so that settings last for one transaction only.
+        defaults: The server's own session defaults.
+    """
+
+    defaults: ServerDefaults
+    pooled = False
+    _policy: SessionPolicy | None = None
+    _fresh = False
+    _saved = False
+
+    def take_up(self, policy: SessionPolicy) -> None:
+        """Apply a policy to the session, and check that it took effect.
+
+        Raises:
+            ServerReadOnlyError: The policy allows writes, but the server's own settings do not.
+            NotAllowedError: It has a different policy already, or cannot be made read-only.
+        """
+        if self._policy not in {None, policy}:
+            raise NotAllowedError("An open connection keeps its policy. Nothing was written.")
+        self._policy = policy
+        pid, read_only, *values = self._ask(opening_statement(policy, self.info.backend_pid))
+        self.pooled = pid != self.info.backend_pid
+        count = len(TIMEOUTS)
+        self.defaults = ServerDefaults(
+            read_only == "on", dict(zip(TIMEOUTS, values[:count], strict=True))
+        )
+        _search_path, became_read_only, *_limits = values[count:]
+        if not policy.writable and became_read_only != "on":
+            raise _not_read_only()
+        if policy.writable and self.defaults.read_only and not policy.overrides.read_only:
+            raise ServerReadOnlyError(
+                "The database refuses writes: default_transaction_read_only is on for this "
+                "database, role, or server. Nothing was written.",
+                hint="Ask its administrator why. To write anyway, for this run only, "
+                "add --override-read-only.",
+            )
+        if policy.guard is Guard.READING:
+            self._set_mode(read_only=True)
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """Return the policy of the connection."""
+        if self._policy is None:
+            raise RuntimeError("the connection was not set up")
+        return self._policy
+
+    @property
+    def rehearsing(self) -> bool:
+        """Return True if nothing is ever committed."""
+        return self.policy.guard is Guard.REHEARSAL
+
+    @property
+    def _is_watched(self) -> bool:
+        return self.pooled or self.policy.guard is not Guard.NONE
+
+    def ping(self) -> None:
+        """Check that the server answers, in one round trip and outside any transaction."""
+        self._ask("SELECT 1")
+
+    def cursor(
+        self, name: Any = None, cursor_factory: Any = None, *arguments: Any, **named: Any
+    ) -> Any:
+        """Return a cursor, which enforces the rules for transactions if there are any."""
+        factory: Any = cursor_factory or vars(PlainConnection)["cursor_factory"].__get__(self)
+        factory = factory or PlainCursor
+        if self._is_watched:
+            factory = _watched(factory)
+        return super().cursor(name, factory, *arguments, **named)
+
+    def commit(self) -> None:
+        """Commit; in a rehearsal, only release the savepoint."""
+        if not self.rehearsing:
+            super().commit()
+        elif self._saved:
+            self._saved = False
+            self._say(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+
+    def rollback(self) -> None:
+        """Roll back; in a rehearsal, only to the last commit."""
+        if not self.rehearsing:
+            super().rollback()
+        elif self._saved:
+            self._saved = False
+            self._say(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
+
+    def before(self, statement: str) -> None:
+        """Begin the transaction that a statement runs in, under the policy; see `_watched`.
+
+        Raises:
+            NotAllowedError: It would end the transaction, or the transaction is not read-only.
+        """
+        policy = self.policy
+        if policy.guard is not Guard.NONE:
+            self._refuse_control(statement)
+        if self.autocommit:
+            return
+        if self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            self._fresh = True
+        if self._fresh and policy.guard is not Guard.REHEARSAL:
+            self._begin(statement)
+        elif self._fresh:
+            self._fresh = False
+            self._begin_settings()
+        if self.rehearsing and not self._saved:
+            self._say(f"SAVEPOINT {_SAVEPOINT}")
+            self._saved = True
+
+    def _begin(self, statement: str) -> None:
+        policy = self.policy
+        if policy.guard is Guard.NONE and is_transaction_mode(statement):
+            return  # our own code sets the mode; the other settings follow it
+        in_mode = self.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        self._fresh = False
+        if not in_mode or policy.writable:
+            self._begin_settings()
+        elif self._set_reading() != "on":
+            raise _not_read_only()
+
+    def _set_reading(self) -> str:
+        """Begin a read-only transaction; after its first query, no statement can make it write."""
+        query = "SELECT current_setting('transaction_read_only')"
+        if self.pooled:
+            query = transaction_settings(self.policy, self.defaults)
+        with PlainCursor(self) as cursor:
+            cursor.execute(f"SET TRANSACTION READ ONLY; {query}")
+            row: Any = cursor.fetchone()
+            return str(row[-1])
+
+    def _begin_settings(self) -> None:
+        if not self.pooled:
+            return
+        mode = ""
+        overrides = self.policy.writable and self.policy.overrides.read_only
+        if overrides and self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            mode = "SET TRANSACTION READ WRITE; "
+        self._say(mode + transaction_settings(self.policy, self.defaults))
+
+    def _refuse_control(self, statement: str) -> None:
+        if self.get_parameter_status("standard_conforming_strings") != "on":
+            raise NotAllowedError(
+                "Statements are not sent while standard_conforming_strings is off: it is not "
+                "certain where each one ends.",
+                hint="Set it to on for this database and role.",
+            )
+        words = ends_transaction(statement)
+        if words is not None:
+            kind = "rehearsal" if self.rehearsing else "read-only session"
+            raise NotAllowedError(
+                f"{words} is not available as SQL in a {kind}. Nothing was written.",
+                hint="Use session.commit() or session.rollback() instead.",
+            )
+
+    def _say(self, words: str) -> None:
+        """Run a statement of our own, bypassing cursors that record or guard."""
+        with PlainCursor(self) as cursor:
+            cursor.execute(words)
+
+    def _ask(self, query: str) -> Any:
+        """Run a query of our own outside any transaction; return its first row."""
+        autocommit: Any = PlainConnection.autocommit
+        before, mode = self.autocommit, self.readonly
+        # If `readonly` were set, psycopg2 would change the session's mode when autocommit ends.
+        self._set_mode(read_only=None)
+        autocommit.__set__(self, True)
+        try:
+            with PlainCursor(self) as cursor:
+                cursor.execute(query)
+                return cursor.fetchone()
+        finally:
+            if not self.closed:
+                autocommit.__set__(self, before)
+                self._set_mode(read_only=mode)
+
+    def _set_mode(self, *, read_only: bool | None) -> None:
+        mode: Any = PlainConnection.readonly
+        mode.__set__(self, read_only)
+
+    # Calls that would take the connection out of its transactions, or change their mode
+
+    def _refuse(self, what: str) -> NoReturn:
+        kind = "rehearsal" if self.rehearsing else "read-only session"
+        raise NotAllowedError(
+            f"{what} is not available in a {kind}. Nothing was written.",
+            hint="To write, and keep it, use the option that asks for writing (see --help).",
+        )
+
+    @property
+    def _is_guarded(self) -> bool:
+        return self.policy.guard is not Guard.NONE
+
+    @property
+    def autocommit(self) -> bool:
+        """Return True if each statement is committed separately."""
+        autocommit: Any = PlainConnection.autocommit
+        return bool(autocommit.__get__(self))
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        if value and self._is_guarded:
+            self._refuse("Autocommit")
+        autocommit: Any = PlainConnection.autocommit
+        autocommit.__set__(self, value)
+
+    @property
+    def readonly(self) -> Any:
+        """Return the mode that its transactions begin with; None for the session's default."""
+        readonly: Any = PlainConnection.readonly
+        return readonly.__get__(self)
+
+    @readonly.setter
+    def readonly(self, value: Any) -> None:
+        if self._is_guarded and not self.policy.writable and _is_off(value):
+            self._refuse("A writing transaction")
+        readonly: Any = PlainConnection.readonly
+        readonly.__set__(self, value)
+
+    def set_session(
+        self,
+        isolation_level: Any = None,
+        readonly: Any = None,
+        deferrable: Any = None,
+        autocommit: Any = None,
+    ) -> None:
+        """Set the characteristics of its transactions."""
+        if self._is_guarded and autocommit:
+            self._refuse("Autocommit")
+        if self._is_guarded and not self.policy.writable and _is_off(readonly):
+            self._refuse("A writing transaction")
+        given = {"isolation_level": isolation_level, "readonly": readonly}
+        given |= {"deferrable": deferrable, "autocommit": autocommit}
+        super().set_session(**{name: value for name, value in given.items() if value is not None})
+
+    def set_isolation_level(self, level: Any) -> None:
+        """Set the isolation level of its transactions."""
+        if self._is_guarded and level == ISOLATION_LEVEL_AUTOCOMMIT:
+            self._refuse("Autocommit")
+        super().set_isolation_level(level)
+
+    def reset(self) -> None:
+        """Reset the session, and apply its policy again."""
+        if self._is_guarded:
+            self._refuse("Resetting the connection")
+        super().reset()
+        self.take_up(self.policy)
+
+    def lobject(self, *arguments: Any, **named: Any) -> Any:
+        """Open a large object, which PostgreSQL 15 and earlier write even when read-only."""
+        if self._is_guarded:
+            self._refuse("A large object")
+        return super().lobject(*arguments, **named)
+
+    def tpc_begin(self, xid: Any) -> None:
+        """Begin a two-phase transaction."""
+        if self._is_guarded:
+            self._refuse("A two-phase transaction")
+        super().tpc_begin(xid)
+
+    def tpc_commit(self, *xid: Any) -> None:
+        """Commit a two-phase transaction."""
+        if self._is_guarded:
+            self._refuse("A two-phase transaction")
+        super().tpc_commit(*xid)
+
+
+def _is_off(value: Any) -> bool:
+    return value is False or (isinstance(value, str | bytes) and value != "default")
+
+
+def _not_read_only() -> NotAllowedError:
+    return NotAllowedError(
+        "The session could not be made read-only: the server, or a pooler in front of it, did not "
+        "keep the setting. Nothing was run.",
+        hint="Connect to the server directly instead of through the pooler.",
+    )
+
+
+@cache
+def _watched(base: type[Any]) -> type[Any]:
+    """Return a cursor class that shows each statement to the connection before sending it."""
+    if issubclass(base, _Watched):
+        return base
+    return type(f"Watched{base.__name__}", (_Watched, base), {})
+
+
+class _Watched:
+    """A mixin for cursor classes; see `_watched`."""
+
+    connection: DriverConnection
+
+    def execute(self, query: Any, vars: Any = None) -> Any:  # noqa: A002 - psycopg2's
+        self.connection.before(_sent(self, query, vars))
+        return super().execute(query, vars)  # type: ignore[misc] # defined by the cursor class
+
+    def executemany(self, query: Any, vars_list: Iterable[Any]) -> Any:
+        sets = list(vars_list)
+        for values in sets:
+            self.connection.before(_sent(self, query, values))
+        return super().executemany(query, sets)  # type: ignore[misc] # same
+
+    def callproc(self, procname: str, *parameters: Any) -> Any:
+        self.connection.before(f"SELECT * FROM {procname}()")  # noqa: S608 - as psycopg2 sends it
+        return super().callproc(procname, *parameters)  # type: ignore[misc] # same
+
+    def copy_expert(self, sql: Any, file: Any, *arguments: Any, **named: Any) -> Any:
+        self.connection.before(_sent(self, sql, None))
+        return super().copy_expert(sql, file, *arguments, **named)  # type: ignore[misc] # same
+
+    def copy_from(self, *arguments: Any, **named: Any) -> Any:
+        self.connection.before("COPY")
+        return super().copy_from(*arguments, **named)  # type: ignore[misc] # same
+
+    def copy_to(self, *arguments: Any, **named: Any) -> Any:
+        self.connection.before("COPY")
+        return super().copy_to(*arguments, **named)  # type: ignore[misc] # same
+
+
+def _sent(cursor: Any, query: Any, values: Any) -> str:
+    """Return the SQL to be sent, accurate enough to find where its statements end."""
+    if isinstance(query, Composable):
+        query = query.as_string(cursor)
+    text = query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+    if values is None or not cursor.connection.policy.guard.guards:
+        return text
+    given = values.values() if isinstance(values, dict) else values
+    if may_matter(text) or not all(type(value) in _LITERALS for value in given):
+        try:
+            sent: bytes = cursor.mogrify(query, values)
+        except (TypeError, IndexError, KeyError, psycopg2.Error):
+            return text  # the driver will report the error, and send nothing
+        return sent.decode(errors="replace")
+    return text

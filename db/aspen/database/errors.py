@@ -1,0 +1,120 @@
+"""Errors raised by the database layer.
+
+The errors of migrations, with messages for operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class NotAllowedError(Exception):
+    """A session or statement that the rules of this database do not allow; nothing was written.
+
+    Attributes:
+        message: What was not allowed, and why.
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ServerReadOnlyError(NotAllowedError):
+    """A server whose own settings make every session of this database or role read-only."""
+
+
+class RowsMovedError(Exception):
+    """A conflict: rows were changed between the plan and the write; nothing was written.
+
+    Attributes:
+        rows: One line of text per changed row; only the first ones if there are many.
+        total: The number of changed rows.
+    """
+
+    def __init__(self, rows: Sequence[str], total: int):
+        super().__init__(f"{total} rows changed since they were planned")
+        self.rows = tuple(rows)
+        self.total = total
+
+
+class OutcomeUnknownError(Exception):
+    """A commit with an unknown outcome: the connection was lost and could not be restored.
+
+    Attributes:
+        transaction: The transaction ID, for checking later with ``txid_status``.
+        undo_file: The undo file, in case the change was written; None if there is no such file.
+    """
+
+    def __init__(self, transaction: int):
+        super().__init__(f"the outcome of transaction {transaction} is not known")
+        self.transaction = transaction
+        self.undo_file: Path | None = None
+
+
+class StandbyError(Exception):
+    """A write that reached a read-only standby; nothing was written.
+
+    Attributes:
+        place: The host and port of the standby.
+    """
+
+    def __init__(self, place: str):
+        super().__init__(f"{place} is a read-only standby; nothing was written")
+        self.place = place
+
+
+class TemporaryTablesDeniedError(Exception):
+    """A role without permission to create temporary tables in the database; nothing was written.
+
+    Attributes:
+        grant: The statement to ask an administrator to run.
+    """
+
+    def __init__(self, database: str, role: str):
+        super().__init__(
+            f"the role {role} may not create temporary tables in database {database}; "
+            "nothing was written"
+        )
+        self.grant = f"GRANT TEMPORARY ON DATABASE {database} TO {role}"
+
+
+class MigrationError(Exception):
+    """A migration that cannot run, or that was aborted.
+
+    Args:
+        message: What happened, and why.
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UnknownRevisionError(MigrationError):
+    """A revision that this version of the program does not have."""
+
+
+class BrokenRevisionsError(MigrationError):
+    """Revisions that cannot be applied in any order, or whose files cannot be loaded."""
+
+
+class NotAtHeadError(MigrationError):
+    """A database that lacks revisions that must be applied first."""
+
+
+class MigrationLockError(MigrationError):
+    """A conflict with another migration, or with a lock on what would be changed."""
+
+
+class MigrationPermissionError(MigrationError):
+    """A role without the required privileges, or a read-only session."""
+
+
+class MigrationRefusedError(MigrationError):
+    """A connection over which a migration cannot run safely."""

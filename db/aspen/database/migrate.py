@@ -1,0 +1,400 @@
+"""The operations on migrations: upgrade, downgrade, inspect, compare, and write revisions.
+
+Nothing is printed here. Each function takes an engine; to change something, its sessions must be
+allowed to write. A `directory` holds more revisions, besides the program's own. Failures raise a
+`MigrationError`, failures to connect an error of SQLAlchemy.
+
+A record of what a migration run did.
+
+Translation of errors of Alembic and PostgreSQL into messages for operators.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.script import Script
+from alembic.util import CommandError
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from aspen.database import alembic
+from aspen.database.errors import (
+    MigrationError,
+    MigrationLockError,
+    MigrationPermissionError,
+    StandbyError,
+)
+from aspen.database.migration_guard import MigrationLimits
+
+_SHOWN = 100  # characters of a statement
+
+
+@dataclass
+class Journal:
+    """A record that is filled while migrations run.
+
+    Attributes:
+        before: The revision that the database was at when this run got the migration lock.
+        applied: The revisions applied (or, in a downgrade, reverted), in that order.
+        kept: The statements of the current revision that are already committed, although it is not
+            done; this happens with ``autocommit_block()`` or with a COMMIT in the revision.
+    """
+
+    before: str | None = None
+    applied: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    _open: list[str] = field(default_factory=list)
+    _is_done: bool = False
+
+    def note(
+        self, ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: object
+    ) -> None:
+        """Record one revision; Alembic calls this, with keywords, in the revision's transaction."""
+        del ctx, heads, run_args
+        self.applied.extend(step.up_revision_ids)
+        self._is_done = True
+
+    def watch(self, connection: Connection) -> None:
+        """Record statements that are committed on a connection before their revision is done."""
+        sa.event.listen(connection, "after_cursor_execute", self._executed)
+        sa.event.listen(connection, "commit", self._committed)
+        sa.event.listen(connection, "rollback", self._rolled_back)
+
+    def _executed(
+        self,
+        connection: Connection,
+        _cursor: object,
+        statement: str,
+        _parameters: object,
+        _context: object,
+        _many: bool,
+    ) -> None:
+        words = statement.split(None, 1)
+        verb = words[0].upper().rstrip(";") if words else ""
+        if verb in {"ROLLBACK", "ABORT"}:
+            self._open.clear()
+        elif verb not in {"SELECT", "SHOW", "SET", "BEGIN", "COMMIT", "END"}:
+            self._open.append(" ".join(statement.split()))
+        driver = connection.connection.dbapi_connection
+        # No transaction is open, either in autocommit mode or after a COMMIT in the revision. From
+        # then on, each statement is committed at once.
+        if driver is not None and driver.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            self._committed(connection)
+
+    def _committed(self, _connection: Connection) -> None:
+        self.kept += self._open
+        self._open.clear()
+        if self._is_done:  # this was the commit of the whole revision
+            self.kept.clear()
+            self._is_done = False
+
+    def _rolled_back(self, _connection: Connection) -> None:
+        self._open.clear()
+
+    @property
+    def words(self) -> str:
+        """Return a description of what a failed revision left behind."""
+        before = f"Applied before it, and kept: {', '.join(self.applied)}. " if self.applied else ""
+        if not self.kept:
+            return f"{before}Nothing of this revision was kept."
+        listed = "; ".join(one if len(one) <= _SHOWN else f"{one[:_SHOWN]}..." for one in self.kept)
+        return (
+            f"{before}This revision had already committed these statements, which were kept, "
+            f"although it is not recorded as applied: {listed}. Undo them by hand before you run "
+            "it again."
+        )
+
+
+_EXISTS_ALREADY = frozenset({"42P06", "42P07"})  # duplicate_schema, duplicate_table
+
+
+@contextmanager
+def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> Iterator[None]:
+    """Turn the failures of a migration into a `MigrationError`.
+
+    Args:
+        limits: The time limits of the migration.
+        journal: The record of the run, if it changes something.
+
+    A failure to connect, or a lost connection, passes through unchanged.
+    """
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(str(error)) from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None)
+        if code is None:
+            raise
+        left = (journal or Journal()).words
+        if "CONCURRENTLY" in (error.statement or "").upper():
+            left += " An index that was built concurrently may be left, marked INVALID: drop it."
+        raise _translated(code, str(error.orig).strip(), limits, left) from error
+    except Exception as error:
+        if journal is None or not _is_of_a_revision(error):
+            raise
+        words = str(error).partition("\n")[0]
+        raise MigrationError(
+            f"The revision's code failed: {type(error).__name__}: {words}", hint=journal.words
+        ) from error
+
+
+def _is_of_a_revision(error: Exception) -> bool:
+    """Return True if the code of a revision raised the error."""
+    if isinstance(error, (MigrationError, SQLAlchemyError, StandbyError)):
+        return False
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name in {"upgrade", "downgrade"} and (
+            "down_revision" in trace.tb_frame.f_globals
+        ):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _translated(code: str, text: str, limits: MigrationLimits, left: str) -> MigrationError:
+    first_line = text.splitlines()[0]
+    match code:
+        case "42501":  # insufficient_privilege
+            return MigrationPermissionError(
+                f"this role may not do that: {first_line}",
+                hint="Migrate as the owner of schema aspen, who may create in schema public too.",
+            )
+        case "25006":  # read_only_sql_transaction
+            return MigrationPermissionError(
+                "the session is read-only", hint="Migrate through a session that may write."
+            )
+        case "55P03":  # lock_not_available
+            return MigrationLockError(
+                f"a table was in use for longer than {limits.lock_ms / 1000:g} s: {first_line}",
+                hint=f"{left} Try again when the table is quieter.",
+            )
+        case "57014":  # query_canceled
+            return MigrationError(
+                f"a statement ran for longer than {limits.statement_ms / 1000:g} s, or was "
+                f"cancelled: {first_line}",
+                hint=f"{left} Allow more time, and try again.",
+            )
+        case code if code in _EXISTS_ALREADY:
+            return MigrationError(
+                f"the database has already what the revision makes: {first_line}",
+                hint="No revision is recorded for what is there. Compare it with the models, and "
+                "record one in public.alembic_version when they agree.",
+            )
+        case _:
+            return MigrationError(
+                f"the database refused: {first_line} (SQLSTATE {code})",
+                hint=left,
+            )
+
+
+_DEFAULT_LIMITS = MigrationLimits()
+_ALEMBIC = threading.Lock()
+"""Alembic keeps its state in globals, so only one thread at a time may use it."""
+
+
+@dataclass(frozen=True)
+class UpgradeResult:
+    """The result of an upgrade.
+
+    Attributes:
+        before: The previous revision of the database; None if it was empty.
+        after: The revision that it is at now.
+        applied: The revisions that were applied, in that order; empty if none were missing.
+    """
+
+    before: str | None
+    after: str | None
+    applied: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DowngradeResult:
+    """The result of a downgrade.
+
+    Attributes:
+        before: The previous revision of the database.
+        after: The revision that it is at now; None if nothing is left.
+        reverted: The revisions that were reverted, in that order.
+    """
+
+    before: str | None
+    after: str | None
+    reverted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One step in the schema's history.
+
+    Attributes:
+        revision: The ID, which is the time it was created.
+        down_revision: The previous revision; None for the first.
+        message: A one-line description of the change.
+        created: The time it was written (UTC); None if the ID does not say.
+        is_current: True if the database is at this revision.
+        is_head: True if it is the newest.
+    """
+
+    revision: str
+    down_revision: str | None
+    message: str
+    created: datetime | None
+    is_current: bool
+    is_head: bool
+
+
+def upgrade(
+    engine: Engine,
+    revision: str = "head",
+    *,
+    directory: Path | None = None,
+    limits: MigrationLimits = _DEFAULT_LIMITS,
+) -> UpgradeResult:
+    """Apply the missing revisions, each in a transaction; the database may be empty.
+
+    Raises:
+        UnknownRevisionError: The program lacks the requested revision, or the database's.
+        MigrationLockError: Another migration, or another session's use of a table, took too long.
+        MigrationPermissionError: The role lacks privileges, or the session is read-only.
+        MigrationError: Anything else; revisions applied before the failing one stay.
+    """
+    journal, after = _migrate(command.upgrade, engine, revision, directory, limits)
+    return UpgradeResult(journal.before, after, tuple(journal.applied))
+
+
+def downgrade(
+    engine: Engine,
+    revision: str,
+    *,
+    directory: Path | None = None,
+    limits: MigrationLimits = _DEFAULT_LIMITS,
+) -> DowngradeResult:
+    """Revert revisions down to the given one, which stays; ``base`` leaves an empty schema.
+
+    Raises:
+        MigrationError: As in `upgrade`.
+    """
+    journal, after = _migrate(command.downgrade, engine, revision, directory, limits)
+    return DowngradeResult(journal.before, after, tuple(journal.applied))
+
+
+def current(engine: Engine) -> str | None:
+    """Return the revision of the database, even if unknown, or None if it records none."""
+    with told_in_words(_DEFAULT_LIMITS), engine.connect() as connection:
+        return alembic.stands_at(connection)
+
+
+def head(directory: Path | None = None) -> str:
+    """Return the newest revision."""
+    return alembic.only_head(alembic.scripts(directory))
+
+
+def has(revision: str) -> bool:
+    """Return True if a revision is one of the program's own."""
+    return revision in {script.revision for script in alembic.scripts().walk_revisions()}
+
+
+def history(engine: Engine | None = None, *, directory: Path | None = None) -> list[Revision]:
+    """Return all revisions, newest first; without an engine, none of them is the current one.
+
+    Raises:
+        UnknownRevisionError: The database is at a revision that the program does not have.
+    """
+    existing = alembic.scripts(directory)
+    at = None if engine is None else current(engine)
+    alembic.require_known(at, existing)
+    return [_listed(script, at) for script in existing.walk_revisions()]
+
+
+def check(engine: Engine) -> list[str]:
+    """Return the differences between database and models, one line each.
+
+    It only reads, and needs no write privileges. Names, types with their lengths, NULLs, defaults,
+    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types, and
+    sequences are compared. Rows, privileges, comments, and storage parameters are not.
+    """
+    with told_in_words(_DEFAULT_LIMITS), alembic.reading(engine) as connection:
+        return alembic.differences(connection)
+
+
+def revision(
+    engine: Engine, message: str, *, autogenerate: bool = True, directory: Path | None = None
+) -> Path:
+    """Write a new revision, and return its file (``YYYYMMDD_HHMMSS_message.py``, in UTC).
+
+    Args:
+        engine: A database at the newest revision, with which the models are compared.
+        message: A one-line description of the change.
+        autogenerate: True to fill it with what the models have and the database lacks.
+        directory: The directory to write to, instead of the program's own.
+
+    Raises:
+        NotAtHeadError: The database is not at the newest revision.
+        MigrationError: The message is empty, or as in `upgrade`.
+    """
+    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
+        return alembic.write_revision(
+            engine, message, autogenerate=autogenerate, directory=directory
+        )
+
+
+def upgrade_sql(revision: str = "head", *, directory: Path | None = None) -> str:
+    """Return the SQL of an upgrade of an empty database, or of a range such as ``from:to``."""
+    existing = alembic.scripts(directory)
+    for end in revision.split(":"):
+        alembic.require_revision(end, existing)
+    text = io.StringIO()
+    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
+        command.upgrade(alembic.make_config(directory, output=text), revision, sql=True)
+    return text.getvalue()
+
+
+def _migrate(
+    step: Callable[[Config, str], None],
+    engine: Engine,
+    target: str,
+    directory: Path | None,
+    limits: MigrationLimits,
+) -> tuple[Journal, str | None]:
+    existing = alembic.scripts(directory)
+    alembic.require_revision(target, existing)
+    config, journal = alembic.make_config(directory), Journal()
+    with (
+        _ALEMBIC,
+        told_in_words(limits, journal),
+        alembic.migration_engine(engine) as private,
+        private.connect() as connection,
+    ):
+        alembic.require_known(alembic.stands_at(connection), existing)
+        connection.rollback()
+        journal.watch(connection)
+        config.attributes.update(connection=connection, limits=limits, journal=journal)
+        step(config, target)
+        return journal, alembic.stands_at(connection)
+
+
+def _listed(script: Script, at: str | None) -> Revision:
+    down = script.down_revision
+    return Revision(
+        revision=script.revision,
+        down_revision=down if down is None or isinstance(down, str) else ", ".join(down),
+        message=script.doc,
+        created=alembic.created(script.revision),
+        is_current=script.revision == at,
+        is_head=script.is_head,
+    )

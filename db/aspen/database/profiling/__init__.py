@@ -1,0 +1,1 @@
+"""Recording what a program asks of the database."""

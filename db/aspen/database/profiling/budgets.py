@@ -1,0 +1,236 @@
+"""Budgets for database work, such as ``queries<=12,total<=200ms,n+1=0``.
+
+Recordings of several engines together, in total and since a mark.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from aspen.database.profiling.hooks import standstill
+from aspen.database.profiling.queries import Log, Query
+from aspen.database.profiling.recorder import Recordable, Recorder
+from aspen.database.profiling.summary import Profile, Statement, summarise
+from aspen.database.profiling.transactions import Times, Transactions
+
+_LIMIT = re.compile(r"\s*([a-z+1-]+)\s*(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(us|ms|s|)\s*")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    "=": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_COUNTS: dict[str, Callable[[Profile], float]] = {
+    "queries": lambda profile: profile.totals.queries,
+    "distinct": lambda profile: profile.totals.distinct,
+    "failed": lambda profile: profile.totals.failed,
+    "rows": lambda profile: profile.totals.rows,
+    "transactions": lambda profile: profile.totals.transactions,
+    "n+1": lambda profile: len(profile.n_plus_one),
+}
+_TIMES: dict[str, Callable[[Profile], float]] = {
+    "total": lambda profile: profile.totals.execute_ms + profile.totals.fetch_ms,
+    "fetch": lambda profile: profile.totals.fetch_ms,
+    "waiting": lambda profile: profile.totals.waiting_ms,
+    "wall": lambda profile: profile.totals.wall_ms,
+    "slowest": lambda profile: max((one.max_ms for one in profile.statements), default=0.0),
+}
+_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "": 1.0}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One part of a budget; times are in milliseconds."""
+
+    metric: str
+    sign: str
+    value: float
+
+    def broken_by(self, profile: Profile) -> str:
+        """Return how a profile violates the limit, in words; "" if it does not."""
+        measured = {**_COUNTS, **_TIMES}[self.metric](profile)
+        if _COMPARE[self.sign](measured, self.value):
+            return ""
+        unit = " ms" if self.metric in _TIMES else ""
+        digits = ".1f" if unit else ".0f"
+        return f"{self.metric} is {measured:{digits}}{unit}, not {self.sign} {self.value:g}{unit}"
+
+
+def parse_budget(text: str) -> list[Limit]:
+    """Return the limits of a budget.
+
+    Raises:
+        ValueError: The budget is invalid; the message says what is valid.
+    """
+    return [_parse(part) for part in text.split(",")]
+
+
+def _parse(part: str) -> Limit:
+    found = _LIMIT.fullmatch(part)
+    if found is None:
+        raise ValueError(f"{part.strip()!r} is no limit; write one as queries<=12 or total<=200ms")
+    metric, sign, number, unit = found.groups()
+    if metric not in _COUNTS and metric not in _TIMES:
+        raise ValueError(f"{metric!r} is not measured; known: {', '.join((*_COUNTS, *_TIMES))}")
+    if unit and metric in _COUNTS:
+        raise ValueError(f"{metric!r} is a count, and has no unit")
+    return Limit(metric, sign, float(number) * _MS[unit])
+
+
+def broken(budget: list[Limit], profile: Profile) -> list[str]:
+    """Return the limits that a profile violates, in words."""
+    return [text for limit in budget if (text := limit.broken_by(profile))]
+
+
+class BudgetBrokenError(AssertionError):
+    """Work that violated its budget."""
+
+
+@contextmanager
+def held_to(engine: Recordable, budget: str) -> Iterator[Recorder]:
+    """Record an engine during a ``with`` block, and enforce a budget.
+
+    Args:
+        engine: The engine that the block uses.
+        budget: The limits, such as ``queries<=12,total<=200ms,n+1=0``.
+
+    Raises:
+        BudgetBrokenError: The budget was violated; the message lists the statements and callers.
+        ValueError: The budget is invalid.
+    """
+    limits = parse_budget(budget)
+    with Recorder(engine) as recorder:
+        yield recorder
+    profile = summarise(recorder)
+    if problems := broken(limits, profile):
+        raise BudgetBrokenError("\n".join([*problems, *map(_told, profile.statements)]))
+
+
+def _told(one: Statement) -> str:
+    flags = "".join(f" [{flag.name}: {flag.text}]" for flag in one.flags)
+    return f"  {one.calls} x {one.total_ms:.1f} ms {one.place}{flags}: {one.key.fingerprint[:200]}"
+
+
+@dataclass
+class Tally:
+    """A recording of several engines, which `aspen.database.profiling.summary.summarise` accepts.
+
+    Attributes:
+        log: The executions.
+        waits: The waits for connections.
+        commits: The commits.
+        rollbacks: The rollbacks.
+        transactions: The individual transactions.
+        seconds: The elapsed time that was recorded.
+        began: The start time (``time.perf_counter``).
+    """
+
+    log: Log = field(default_factory=Log)
+    waits: Times = field(default_factory=Times)
+    commits: Times = field(default_factory=Times)
+    rollbacks: Times = field(default_factory=Times)
+    transactions: Transactions = field(default_factory=Transactions)
+    seconds: float = 0.0
+    began: float = field(default_factory=perf_counter)
+
+
+class Everything:
+    """A recorder of every engine in the process, from each engine's next connection on.
+
+    One listener on the `Engine` class finds the engines; each gets its own recorder, and all of
+    these report to one tally. Engines that already have another recorder are left out.
+    """
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self._recorders: dict[int, Recorder] = {}  # by the ids of their dialects
+        self._lock = threading.Lock()
+        self._on = False
+        self.mark()
+
+    def start(self) -> None:
+        """Start, or resume."""
+        if not self._on:
+            with standstill():
+                event.listen(Engine, "engine_connect", self.watch)
+            self._on = True
+            self.mark()
+
+    def stop(self) -> None:
+        """Stop recording, and remove every listener and recorder."""
+        if not self._on:
+            return
+        with standstill():
+            event.remove(Engine, "engine_connect", self.watch)
+        with self._lock:
+            self._on = False
+            for recorder in self._recorders.values():
+                recorder.stop()
+            self._recorders.clear()
+
+    def watch(self, connection: Connection) -> None:
+        """Record a connection, and everything else that its engine does."""
+        dialect = id(connection.dialect)
+        with self._lock:  # several threads may find an engine at once
+            if not self._on:
+                return
+            recorder = self._recorders.get(dialect) or self._recorder(connection.engine)
+            if recorder is None:
+                return
+            self._recorders[dialect] = recorder
+        recorder.watch(connection)
+
+    def mark(self) -> None:
+        """Restart the counts that `since` returns."""
+        tally = self.tally
+        self._fresh = Log()
+        self._marked = perf_counter()
+        self._before = [(len(times), times.total) for times in _times(tally)]
+        self._begun = tally.transactions.begun
+
+    def since(self) -> Tally:
+        """Return what was recorded since the mark, and set a new mark."""
+        tally = Tally(self._fresh, began=self._marked, seconds=perf_counter() - self._marked)
+        for times, whole, (count, total) in zip(
+            _times(tally), _times(self.tally), self._before, strict=True
+        ):
+            times.count, times.total = len(whole) - count, whole.total - total
+        tally.transactions.begun = self.tally.transactions.begun - self._begun
+        tally.log.fold(everything=True)
+        self.tally.seconds += tally.seconds
+        self.mark()
+        return tally
+
+    def _recorder(self, engine: Engine) -> Recorder | None:
+        recorder = Recorder(engine)
+        recorder.add = self._add
+        tally = self.tally
+        recorder.waits, recorder.commits, recorder.rollbacks = _times(tally)
+        recorder.transactions = tally.transactions
+        try:
+            return recorder.__enter__()
+        except RuntimeError:  # another recorder has it, and gets the figures
+            return None
+
+    def _add(self, query: Query) -> None:
+        # The pool's liveness check is part of waiting for a connection, not a query.
+        if sys._getframe(2).f_code.co_name == "do_ping":  # noqa: SLF001 - documented
+            return
+        # Both logs get the same object, which counts the rows that are fetched later.
+        self.tally.log.add(query)
+        self._fresh.add(query)
+
+
+def _times(tally: Tally) -> tuple[Times, Times, Times]:
+    return tally.waits, tally.commits, tally.rollbacks

@@ -1,0 +1,119 @@
+"""Profiles as JSON (described in `docs/guides/profiling.md`), and their comparison."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aspen.database.profiling.plans import hide_secrets
+from aspen.database.profiling.summary import Profile, Statement
+
+FORMAT, VERSION = "aspencli-profile", 1
+_NOTICEABLE_MS, _NOTICEABLE = 1.0, 0.2
+
+
+def as_document(profile: Profile, what: str, *, parameters: bool = False) -> dict[str, Any]:
+    """Return the profile as plain values.
+
+    Args:
+        profile: The profile.
+        what: A description of what was run.
+        parameters: Whether to include the parameters of each statement's slowest execution.
+    """
+    totals = {**asdict(profile.totals), "python_ms": profile.totals.python_ms}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "what": what,
+        "totals": {name: _short(value) for name, value in totals.items()},
+        "statements": [_statement(one, parameters=parameters) for one in profile.statements],
+    }
+
+
+def _statement(one: Statement, *, parameters: bool) -> dict[str, Any]:
+    lazy = one.key.lazy
+    numbers = {name: getattr(one, name) for name in _NUMBERS}
+    found: dict[str, Any] = {
+        "fingerprint": one.key.fingerprint,
+        "file": one.key.file,
+        "line": one.key.line,
+        "function": one.key.function,
+        "lazily_loaded": lazy.name if lazy else None,
+        **{name: _short(value) for name, value in numbers.items()},
+        "flags": [asdict(flag) for flag in one.flags],
+        "plan": one.plan,
+    }
+    if parameters:
+        found["parameters"] = hide_secrets(one.example.parameters)
+    return found
+
+
+_NUMBERS = (
+    *("calls", "failed", "total_ms", "mean_ms", "p50_ms", "p95_ms", "max_ms", "fetch_ms"),
+    *("rows", "fetched", "share"),
+)
+
+
+def _short(value: float) -> float:
+    return round(value, 4)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One fingerprint before and after.
+
+    Attributes:
+        fingerprint: The statement.
+        verdict: ``gone``, ``new``, ``better``, ``worse`` or ``same``.
+        calls: The number of calls before and after.
+        total_ms: The total time before and after.
+        cured: Whether it was an N+1 before and no longer is.
+    """
+
+    fingerprint: str
+    verdict: str
+    calls: tuple[int, int]
+    total_ms: tuple[float, float]
+    cured: bool
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Return the change of each statement, the largest difference first.
+
+    Raises:
+        ValueError: The first is not a profile document, or is of another version.
+    """
+    if before.get("format") != FORMAT or before.get("version") != VERSION:
+        raise ValueError(f"not a profile of version {VERSION}")
+    old, new = _by_fingerprint(before), _by_fingerprint(after)
+    changes = [_change(text, old.get(text), new.get(text)) for text in {**old, **new}]
+    return sorted(changes, key=lambda one: -abs(one.total_ms[1] - one.total_ms[0]))
+
+
+def _by_fingerprint(document: Mapping[str, Any]) -> dict[str, tuple[int, float, bool]]:
+    found: defaultdict[str, tuple[int, float, bool]] = defaultdict(lambda: (0, 0.0, False))
+    for one in document["statements"]:
+        calls, total, repeated = found[one["fingerprint"]]
+        flagged = any(flag["name"] == "n+1" for flag in one["flags"])
+        total += one["total_ms"] + one["fetch_ms"]
+        found[one["fingerprint"]] = (calls + one["calls"], total, repeated or flagged)
+    return dict(found)
+
+
+def _change(
+    text: str, old: tuple[int, float, bool] | None, new: tuple[int, float, bool] | None
+) -> Change:
+    before, after = old or (0, 0.0, False), new or (0, 0.0, False)
+    saved = before[1] - after[1]
+    if new is None:
+        verdict = "gone"
+    elif old is None:
+        verdict = "new"
+    elif abs(saved) < max(_NOTICEABLE_MS, before[1] * _NOTICEABLE) and before[0] == after[0]:
+        verdict = "same"
+    else:
+        verdict = "better" if saved > 0 else "worse"
+    calls, total = (before[0], after[0]), (before[1], after[1])
+    return Change(text, verdict, calls, total, cured=before[2] and not after[2])

@@ -1,0 +1,306 @@
+"""The identity provider's web application.
+
+The command for an identity provider: ``python -m aspen.local.auth0 --port 3031 --folder DIR``.
+
+Endpoints for the knobs of a running provider: ``/trial/knobs``, only with ``--trial``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from aspen.local.auth0.errors import OAuthError, PageError
+from aspen.local.auth0.management import invitations, organizations, tenant, users
+from aspen.local.auth0.management.base import PREFIX, Bucket, ManagementError, limit, not_valid
+from aspen.local.auth0.oauth import device, endpoints
+from aspen.local.auth0.pages import authorize, sign_in
+from aspen.local.auth0.pages.render import page, style
+from aspen.local.auth0.settings import Dialect, Settings, audit, own_address
+from aspen.local.auth0.store import Provider, ProviderOf
+from aspen.local.processes import HOST, is_free, is_own_connection
+from aspencli.errors import AspenError, ConflictError
+
+_STOP_SECONDS = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until stopped; return the exit code."""
+    os.umask(0o077)
+    try:
+        return _serve(_settings(arguments))
+    except AspenError as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        if error.hint:
+            print(error.hint, file=sys.stderr)  # noqa: T201 - same
+        return error.exit_code
+
+
+def _serve(settings: Settings) -> int:
+    import uvicorn
+
+    from aspen.local.auth0.settings import audit, log_to_stderr
+    from aspen.local.auth0.store import Provider
+
+    if not is_free(settings.port):
+        raise ConflictError(
+            f"port {settings.port} is taken by another program",
+            hint="Name another one with --port, or stop what listens there.",
+        )
+    # uvicorn re-raises the signal that stops it; this makes that a normal exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log_to_stderr()
+    provider = Provider(settings)
+    audit("provider.started", issuer=settings.issuer, trial=settings.trial)
+    try:
+        with provider.database.kept_open():
+            # uvicorn's access log would contain the codes in URLs.
+            uvicorn.run(
+                create_app(provider),
+                host=HOST,
+                port=settings.port,
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+            )
+    finally:
+        audit("provider.stopped", issuer=settings.issuer)
+    return 0
+
+
+def _settings(arguments: list[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(
+        prog="python -m aspen.local.auth0",
+        description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
+    )
+    parser.add_argument("--port", type=_port, required=True, help="where to listen")
+    parser.add_argument("--folder", type=Path, required=True, help="where the state is kept")
+    parser.add_argument(
+        "--issuer", type=_issuer, help="the address in tokens, where it is not the port's own"
+    )
+    parser.add_argument(
+        "--dialect",
+        type=Dialect,
+        choices=list(Dialect),
+        default=Dialect.AUTH0,
+        help="the statuses of errors: 403 for a pending device code (auth0), or 400 (rfc)",
+    )
+    parser.add_argument(
+        "--reuse-seconds",
+        type=float,
+        default=0,
+        metavar="N",
+        help="exchange a refresh token once more for so long, for a client that lost the answer",
+    )
+    parser.add_argument(
+        "--burst", type=_burst, default=50, metavar="N", help="Management API: requests at once"
+    )
+    parser.add_argument(
+        "--rate", type=_rate, default=15, metavar="N", help="Management API: requests a second"
+    )
+    parser.add_argument("--trial", action="store_true", help="let tests make hard cases happen")
+    given = parser.parse_args(arguments)
+    return Settings(
+        folder=given.folder.expanduser().absolute(),
+        port=given.port,
+        issuer=given.issuer or own_address(given.port),
+        dialect=given.dialect,
+        reuse_seconds=given.reuse_seconds,
+        burst=given.burst,
+        rate=given.rate,
+        trial=given.trial,
+    )
+
+
+def _port(text: str) -> int:
+    if not 0 < (port := int(text)) < 65_536:  # noqa: PLR2004 - the range of ports
+        raise ValueError(text)
+    return port
+
+
+def _burst(text: str) -> int:
+    if (burst := int(text)) < 1:
+        raise ValueError(text)
+    return burst
+
+
+def _rate(text: str) -> float:
+    if not 0 < (rate := float(text)) < float("inf"):
+        raise ValueError(text)
+    return rate
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        raise ValueError(text)
+    return f"{text.rstrip('/')}/"
+
+
+_common = APIRouter()
+_OPEN = ("/.well-known/", "/healthz", "/assets/")
+_NOT_YOURS = "This identity provider belongs to another account of this machine."
+# Normal answers to a client that polls.
+_QUIET = {"authorization_pending", "slow_down"}
+
+
+def create_app(provider: Provider) -> FastAPI:
+    """Create the web application of a provider."""
+    settings = provider.settings
+    app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
+    app.state.provider = provider
+    for router in (
+        endpoints.discovery_router,
+        device.router,
+        endpoints.token_router,
+        endpoints.ending_router,
+        endpoints.userinfo_router,
+        authorize.activate_router,
+        sign_in.router,
+        authorize.router,
+    ):
+        app.include_router(router)
+    for managed in (
+        users.router,
+        organizations.organizations_router,
+        organizations.members_router,
+        invitations.router,
+        organizations.roles_router,
+        tenant.router,
+    ):
+        app.include_router(managed, prefix=PREFIX.rstrip("/"))
+    app.include_router(_common)
+    app.state.bucket = Bucket(settings.burst, settings.rate)
+    app.middleware("http")(limit)
+    if settings.trial:
+        app.include_router(router)
+        app.middleware("http")(throttle)
+    app.middleware("http")(_for_our_account)
+    # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
+    hosts = {"127.0.0.1", "localhost", urlsplit(settings.issuer).hostname or ""}
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts - {""}))
+    app.exception_handler(OAuthError)(_answer_client)
+    app.exception_handler(PageError)(_answer_person)
+    app.exception_handler(ManagementError)(_answer_manager)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(StarletteHTTPException)(_answer_lost)
+    return app
+
+
+@_common.get("/healthz")
+def health() -> dict[str, bool]:
+    """Report that the provider is running."""
+    return {"healthy": True}
+
+
+@_common.get("/assets/style.css")
+def style_sheet() -> Response:
+    """The style sheet of the pages."""
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return Response(style(), media_type="text/css", headers=headers)
+
+
+async def _for_our_account(
+    request: Request, proceed: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Refuse connections from other accounts on this machine, as they could sign in as anyone."""
+    path, peer = request.url.path, request.client
+    if not path.startswith(_OPEN):
+        own_port: int = request.app.state.provider.settings.port
+        if peer is None or not is_own_connection(peer.port, own_port):
+            audit("connection.refused", path=path)
+            return JSONResponse(
+                {"error": "access_denied", "error_description": _NOT_YOURS}, status_code=403
+            )
+    return await proceed(request)
+
+
+async def _answer_client(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OAuthError)  # noqa: S101 - registered for this error only
+    if error.error not in _QUIET:
+        audit("request.refused", path=request.url.path, error=error.error, **error.about)
+    status = error.status_in(request.app.state.provider.knobs.dialect)
+    headers = {"Cache-Control": "no-store", **error.headers}
+    return JSONResponse(error.body(), status, headers)
+
+
+async def _answer_person(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, PageError)  # noqa: S101 - registered for this error only
+    return page("error", None, status=error.status, error=error)
+
+
+async def _answer_manager(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ManagementError)  # noqa: S101 - registered for this error only
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this error only
+    return await _answer_manager(request, not_valid(error.errors()))
+
+
+async def _answer_lost(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - same
+    if "text/html" in request.headers.get("accept", ""):
+        lost = PageError("There is nothing here", f"No page has the address {request.url.path}.")
+        return page("error", None, status=error.status_code, error=lost)
+    body: dict[str, Any] = {
+        "statusCode": error.status_code,
+        "error": str(error.detail),
+        "message": str(error.detail),
+    }
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+router = APIRouter(prefix="/trial")
+_THROTTLED = ("/oauth/", "/api/v2/")
+
+
+@router.get("/knobs")
+def show(provider: ProviderOf) -> dict[str, Any]:
+    """The knobs as they stand."""
+    return asdict(provider.knobs)
+
+
+@router.patch("/knobs", response_model=None)
+def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
+    """Turn some of them; see ``aspen.local.auth0.settings.Knobs``."""
+    try:
+        return asdict(provider.trial.change(changes))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        return JSONResponse({"error": "; ".join(problems)}, 400)
+
+
+@router.delete("/knobs")
+def reset(provider: ProviderOf) -> dict[str, Any]:
+    """Have their ordinary values again."""
+    return asdict(provider.trial.reset())
+
+
+async def throttle(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answer with 429 as often as the ``throttled`` knob says."""
+    provider: Provider = request.app.state.provider
+    if not request.url.path.startswith(_THROTTLED) or not provider.trial.take("throttled"):
+        return await proceed(request)
+    body = {"error": "too_many_requests", "error_description": "Too Many Requests"}
+    if request.url.path.startswith("/api/"):
+        body = {"statusCode": "429", "error": "Too Many Requests"}
+    wait = provider.knobs.retry_after
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    return JSONResponse(body, 429, headers)

@@ -1,0 +1,220 @@
+"""The settings of an identity provider.
+
+The audit log: one line of JSON per event, on stderr, without tokens, codes, or secrets.
+
+Random secrets and their hashes.
+
+The knobs of a provider started with ``--trial``, with which tests trigger hard cases.
+
+Without it, every knob keeps its normal value and ``/trial/knobs`` does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
+
+from aspen.local.processes import HOST
+
+_LOGGER = logging.getLogger("aspen.local.auth0.settings")
+
+
+def audit(event: str, **fields: str | int | float | None) -> None:
+    """Log an event.
+
+    Args:
+        event: The name of the event, such as ``token.issued``.
+        fields: The details of the event; those that are None are omitted.
+    """
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    told = {name: value for name, value in fields.items() if value is not None}
+    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **told}))
+
+
+def log_to_stderr() -> None:
+    """Write the events to stderr, which the supervisor saves."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
+    _LOGGER.propagate = False
+
+
+_LETTERS_AND_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def new_secret() -> str:
+    """Return a secret of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> str:
+    """Return the hash to store for a secret; secrets are long and random, so they need no salt."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def matches(secret: str, kept: str) -> bool:
+    """Return True if a secret matches a stored hash; the comparison takes constant time."""
+    return secrets.compare_digest(hashed(secret), kept)
+
+
+def new_identifier(prefix: str, length: int = 16) -> str:
+    """Return an identifier in Auth0's format, such as ``org_`` and 16 letters and digits."""
+    return prefix + "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(length))
+
+
+class Dialect(StrEnum):
+    """The HTTP statuses of the token endpoint's errors; the bodies are the same."""
+
+    AUTH0 = "auth0"
+    """403 for a pending device code, 429 for polling too fast."""
+    RFC = "rfc"
+    """400, as in RFC 6749 and RFC 8628."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one provider.
+
+    Attributes:
+        folder: The folder for its state.
+        port: The port to listen on, on 127.0.0.1.
+        issuer: Its URL in tokens, ending in a slash.
+        dialect: The HTTP statuses of the token endpoint's errors.
+        reuse_seconds: The time during which an exchanged refresh token can be exchanged again, for
+            a client that lost the response; Auth0 calls it the rotation overlap period.
+        burst: The number of Management API requests allowed at once.
+        rate: The number of further requests allowed per second.
+        trial: True if tests may trigger hard cases (``aspen.local.auth0.settings``).
+    """
+
+    folder: Path
+    port: int
+    issuer: str
+    dialect: Dialect = Dialect.AUTH0
+    reuse_seconds: float = 0
+    burst: int = 50
+    rate: float = 15
+    trial: bool = False
+
+    @property
+    def management_audience(self) -> str:
+        """Return the audience of tokens for the Management API."""
+        return f"{self.issuer}api/v2/"
+
+    @property
+    def userinfo_audience(self) -> str:
+        """Return the audience of tokens for which none was requested."""
+        return f"{self.issuer}userinfo"
+
+
+def own_address(port: int) -> str:
+    """Return the default issuer of a provider on a port."""
+    return f"http://{HOST}:{port}/"
+
+
+class Signing(StrEnum):
+    """The key that signs the tokens."""
+
+    RIGHT = "right"
+    WRONG_KEY = "wrong_key"
+    """Another key under the published key's ID: the signature is invalid."""
+    UNKNOWN_KEY = "unknown_key"
+    """Another key under its own ID, which is not published."""
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The current behavior of the provider; the defaults are those of Auth0.
+
+    Attributes:
+        dialect: The HTTP statuses of the token endpoint's errors.
+        interval: The seconds that a client should wait between two polls.
+        omit_interval: True to omit ``interval`` from the response, as RFC 8628 allows.
+        device_seconds: The lifetime of device and user codes.
+        id_token_seconds: The lifetime of an id_token.
+        access_token_seconds: The lifetime of an access_token.
+        refresh_token_seconds: The lifetime of a refresh token.
+        code_seconds: The lifetime of an authorization code.
+        clock_offset: The seconds to add to the clock that dates tokens; may be negative.
+        issuer: The ``iss`` of tokens; None for the provider's own URL.
+        audience: The ``aud`` of id_tokens; None for the requesting client.
+        signing: The key that signs them.
+        slow_down: The number of upcoming polls to answer with ``slow_down``.
+        throttled: The number of upcoming ``/oauth/`` and ``/api/v2/`` requests to answer with 429.
+        retry_after: The ``Retry-After`` of those responses, in seconds; None to omit the header.
+    """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    dialect: Dialect = Dialect.AUTH0
+    interval: float = 5
+    omit_interval: bool = False
+    device_seconds: float = 900
+    id_token_seconds: int = 36_000
+    access_token_seconds: int = 86_400
+    refresh_token_seconds: int = 30 * 86_400
+    code_seconds: float = 60
+    clock_offset: float = 0
+    issuer: str | None = None
+    audience: str | None = None
+    signing: Signing = Signing.RIGHT
+    slow_down: int = 0
+    throttled: int = 0
+    retry_after: int | None = 2
+
+
+_ADAPTER = TypeAdapter(Knobs)
+
+
+class Trial:
+    """The current knobs of one provider.
+
+    Args:
+        usual: Their normal values.
+    """
+
+    def __init__(self, usual: Knobs):
+        self._usual = usual
+        self._knobs = usual
+        self._lock = Lock()
+
+    @property
+    def knobs(self) -> Knobs:
+        """Return the current values of the knobs."""
+        return self._knobs
+
+    def change(self, changes: dict[str, Any]) -> Knobs:
+        """Change some of the knobs.
+
+        Raises:
+            pydantic.ValidationError: A value is invalid, or the knob does not exist.
+        """
+        with self._lock:
+            self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), **changes})
+            return self._knobs
+
+    def reset(self) -> Knobs:
+        """Restore the normal values."""
+        with self._lock:
+            self._knobs = self._usual
+            return self._knobs
+
+    def take(self, name: str) -> bool:
+        """Decrement a knob that counts down; return False if it was already 0."""
+        with self._lock:
+            left: int = getattr(self._knobs, name)
+            if left > 0:
+                self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), name: left - 1})
+            return left > 0

@@ -1,0 +1,143 @@
+"""``python -m aspen.local.launch PART --home D``: a service, as the supervisor starts it.
+
+It is told by the deployment's files how the other parts are reached, and ends when the supervisor
+does: its standard input is a pipe that nobody writes to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aspen.local.aws.content import (
+    REGION,
+    STAGE,
+    Surroundings,
+    made_values,
+    read_credentials,
+    standard_content,
+)
+from aspen.local.postgres import process
+from aspen.local.postgres.paths import WRITER, Places
+from aspen.local.processes import HOST
+from aspen.local.services import POSTGRES, SERVICES, service
+from aspen.local.state import State, read_record
+
+_GRACE_S = 2.0
+_PATIENCE_S = 140.0  # PostgreSQL may take long to repair its data after a crash
+_FAILED = 1
+
+
+def main() -> int:
+    """Serve until SIGTERM, or until the supervisor is gone."""
+    parser = argparse.ArgumentParser(prog="python -m aspen.local.launch", description=__doc__)
+    parser.add_argument("part", choices=[one.name for one in SERVICES])
+    parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
+    chosen = parser.parse_args()
+    os.umask(0o077)
+    threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
+    return _PARTS[chosen.part](State(chosen.home))
+
+
+def _end_with_the_supervisor() -> None:
+    os.read(sys.__stdin__.fileno() if sys.__stdin__ else 0, 1)  # returns when the pipe is closed
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(_FAILED)  # SIGTERM did not end it
+
+
+def _aws(state: State) -> int:
+    from aspen.local.aws import server
+    from aspen.local.aws.server import serve
+
+    server.load()
+    _wait(state, "aws")
+    folder = state.part("aws")
+    standard_content(folder, _surroundings(state)).write(folder)
+    return serve(state.ports()["aws"], folder)
+
+
+def _identity(state: State) -> int:
+    from aspen.local.auth0.app import main as serve
+
+    _introduce(state)
+    folder = state.part("identity")
+    return serve(["--port", str(state.ports()["identity"]), "--folder", str(folder)])
+
+
+def _api(state: State) -> int:
+    from aspen.api.__main__ import main as serve
+    from aspen.local.postgres.server import Cluster
+
+    _wait(state, "api")
+    _introduce(state)  # its port may have changed since the provider started
+    port, address = str(state.ports()["api"]), _api_address(state)
+    keys = read_credentials(state.part("aws"))
+    os.environ |= {
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "BOTO_ENDPOINT_URL": f"http://{HOST}:{state.ports()['aws']}",
+        "DEPLOYMENT_STAGE": STAGE,
+        "API_URL": address,
+        "FRONTEND_URL": address,
+        "DB_DSN": Cluster(state.home).url(),
+    }
+    sys.argv = ["api", "--port", port]
+    return serve()
+
+
+_PARTS: dict[str, Callable[[State], int]] = {"aws": _aws, "identity": _identity, "api": _api}
+
+
+def _introduce(state: State) -> None:
+    """Register the users and the client programs with the identity provider."""
+    from aspen.local.auth0.store import seed
+    from aspen.local.seed.accounts import principals
+
+    made = made_values(state.part("aws"))
+    secrets = made["AUTH0_CLIENT_SECRET"], made["AUTH0_MANAGEMENT_CLIENT_SECRET"]
+    seed(state.part("identity"), principals(*secrets, _api_address(state)))
+
+
+def _api_address(state: State) -> str:
+    """Return the URL of the service, or the one that it will have once it is started."""
+    return f"http://{HOST}:{state.ports().get('api', service('api').port)}"
+
+
+def _wait(state: State, name: str) -> None:
+    """Wait until the parts that a service needs are running."""
+    needed = service(name).needs
+    deadline = time.monotonic() + _PATIENCE_S
+    while missing := [one for one in needed if not _runs(state, one)]:
+        if time.monotonic() > deadline:
+            sys.exit(f"it needs {' and '.join(missing)}, and waited {_PATIENCE_S:.0f} s in vain")
+        time.sleep(0.02)
+
+
+def _runs(state: State, name: str) -> bool:
+    if name == POSTGRES:  # its port is known by then
+        return process.read(Places(state.home).data) is not None
+    kept = read_record(state.record).get(name)
+    return kept is not None and kept.runs
+
+
+def _surroundings(state: State) -> Surroundings:
+    """Return the addresses and credentials of the other parts."""
+    places = Places(state.home)
+    return Surroundings(
+        database=f"{HOST}:{places.remembered().port}",
+        username=WRITER,
+        password=places.passwords()[WRITER],
+        issuer=f"http://{HOST}:{state.ports()['identity']}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""PostgreSQL on this machine: its programs, its files, and its server."""

@@ -1,0 +1,190 @@
+"""The services that the supervisor keeps running beside PostgreSQL, each a Python process.
+
+The states of the parts of a local deployment: PostgreSQL, and the supervised services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+
+from aspencli.errors import UnreachableError
+
+Steps = Callable[[str], None]
+"""Called with the name of each longer step as it starts, such as ``initialising``."""
+PartSteps = Callable[[str, str], None]
+"""Called with a part's name, and the name of each longer step as it starts."""
+
+
+class State(Enum):
+    """The state of a part."""
+
+    ABSENT = "absent"
+    """Never started, or reset: there is no data."""
+    STOPPED = "stopped"
+    RUNNING = "running"
+    CRASHED = "crashed"
+    """It ended without being stopped; the next start repairs it."""
+    STARTING = "starting"
+    """It is loading, or waiting for the parts that it needs."""
+    UNRESPONSIVE = "unresponsive"
+    """Its process is alive but does not answer."""
+    RESTARTING = "restarting"
+    """It ended unexpectedly and is restarted after a pause."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """The result of starting a part.
+
+    Attributes:
+        already_running: True if it was already running, so nothing was done.
+        port: Its port on 127.0.0.1.
+        pid: Its process ID.
+        seconds: The time until it was ready.
+        created: True if its data was newly created.
+        repaired: True if it had crashed before.
+        notes: Messages for the operator.
+    """
+
+    already_running: bool
+    port: int
+    pid: int
+    seconds: float
+    created: bool = False
+    repaired: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The result of stopping a part.
+
+    Attributes:
+        was_running: True if it was running, or had left processes behind.
+        how: The method needed: ``fast``, ``immediate``, or ``killed``; empty if it was not running.
+        seconds: The time until every process was gone.
+    """
+
+    was_running: bool
+    how: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """The status of a part.
+
+    Attributes:
+        name: The part's name.
+        state: The part's state.
+        pid: Its process ID, if it is running.
+        port: Its port on 127.0.0.1; None before the first start.
+        version: Its version; None if unknown.
+        data: The folder of its data.
+        size: The size of that folder in bytes.
+        uptime: The seconds since its start, if it is running.
+        program: The folder of its program files; None if there are none.
+        url: Its URL, if it is running; a database's URL omits the password.
+        restarts: The number of restarts since ``up``.
+        last_restart: When it was last restarted, in seconds since 1970; None if never.
+        reason: The reason why it last ended; empty if it did not.
+    """
+
+    name: str
+    state: State
+    pid: int | None
+    port: int | None
+    version: str | None
+    data: Path
+    size: int
+    uptime: float | None
+    program: Path | None
+    url: str | None = None
+    restarts: int = 0
+    last_restart: float | None = None
+    reason: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Return True if the part is running."""
+        return self.state is State.RUNNING
+
+
+POSTGRES, SUPERVISOR = "postgres", "supervisor"
+CLIENT_ID, MANAGEMENT_CLIENT_ID = "aspencli-local", "aspen-management"
+"""The client IDs of the command line and the service at the identity provider."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service.
+
+    Attributes:
+        name: The name.
+        port: The port on 127.0.0.1 to use if it is free.
+        health: A path that returns 200 while the process works.
+        needs: The parts that it waits for, once it is loaded.
+        modules: The Python modules that it requires.
+        readiness: A path that returns 200 while the parts it needs answer, too; `health` if None.
+    """
+
+    name: str
+    port: int
+    health: str
+    needs: tuple[str, ...]
+    modules: tuple[str, ...]
+    readiness: str | None = None
+
+    @property
+    def ready(self) -> str:
+        """Return the path that returns 200 when the service is ready for requests."""
+        return self.readiness or self.health
+
+
+SERVICES = (
+    # Its secret contains the address of PostgreSQL.
+    Service("aws", 4566, "/_health", (POSTGRES,), ("moto", "flask", "boto3")),
+    Service("identity", 3031, "/healthz", (), ("fastapi", "uvicorn", "joserfc", "multipart")),
+    Service(
+        "api",
+        3000,
+        "/v2/health/",
+        (POSTGRES, "aws", "identity"),
+        ("fastapi", "uvicorn", "asyncpg", "orjson"),
+        readiness="/v2/health/ready",
+    ),
+)
+"""The services, in the order in which they are listed."""
+PARTS = (POSTGRES, *(service.name for service in SERVICES))
+"""The names of all parts."""
+
+
+def service(name: str) -> Service:
+    """Return the service with a name."""
+    return next(one for one in SERVICES if one.name == name)
+
+
+def with_needed(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the parts and their dependencies in order; PostgreSQL is always included."""
+    chosen = {POSTGRES, *names}
+    chosen.update(*(one.needs for one in SERVICES if one.name in chosen))
+    return tuple(name for name in PARTS if name in chosen)
+
+
+def check_installed(services: Iterable[Service]) -> None:
+    """Check that the modules that the services require are installed.
+
+    Raises:
+        UnreachableError: A module is missing; the hint says how to install it.
+    """
+    missing = sorted({name for one in services for name in one.modules if not find_spec(name)})
+    if missing:
+        raise UnreachableError(
+            f"the local deployment needs what is not installed: {', '.join(missing)}",
+            hint="Install this program with its extra: aspencli[local]. "
+            "The database alone does without: aspencli local up --only postgres",
+        )

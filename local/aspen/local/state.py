@@ -1,0 +1,251 @@
+"""The deployment's own files, beside those of its parts: ports, records, logs, and locks.
+
+The supervisor's record of the parts, in a file that commands read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from aspen.local import processes
+from aspen.local.postgres.paths import passage_mode
+from aspen.local.processes import SERVICES_FIRST, file_lock, free_port, is_free
+from aspen.local.services import Service
+from aspencli.errors import AspenError, BadInputError, RefusedError
+from aspencli.files import make_folder, write_whole
+
+
+class Phase(StrEnum):
+    """The phase of a part's life cycle."""
+
+    STARTING = "starting"
+    """It is loading, or waiting for the parts that it needs."""
+    RUNNING = "running"
+    UNRESPONSIVE = "unresponsive"
+    """Its process is alive but does not answer."""
+    RESTARTING = "restarting"
+    """It ended and is restarted after a pause."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, distinguished from a later one with the same process ID.
+
+    Attributes:
+        pid: The process ID.
+        born: When it started; see `processes.born`.
+    """
+
+    pid: int
+    born: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """Return the process that currently has this process ID."""
+        return cls(pid, processes.born(pid))
+
+    @classmethod
+    def read(cls, path: Path) -> Process | None:
+        """Return the process written to a file; None if there is none."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def write(self, descriptor: int) -> None:
+        """Write the process to an open file, replacing its content."""
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(self)).encode(), 0)
+
+    @property
+    def lives(self) -> bool:
+        """Return True if the process still exists."""
+        return bool(self.born) and processes.born(self.pid) == self.born
+
+
+@dataclass
+class PartRecord:
+    """A part, as the supervisor sees it. Times are in seconds since 1970.
+
+    Attributes:
+        phase: Its current phase.
+        since: When that phase began.
+        process: Its process, if there is one.
+        restarts: The number of restarts since the supervisor started.
+        last_restart: When it was last restarted; None if never.
+        reason: The reason why it last ended; empty if it never did.
+        conflict: True if another program had its port.
+        how: How it was stopped: ``fast``, or ``killed`` if it did not end by itself.
+    """
+
+    phase: Phase = Phase.STARTING
+    since: float = 0.0
+    process: Process | None = None
+    restarts: int = 0
+    last_restart: float | None = None
+    reason: str = ""
+    conflict: bool = False
+    how: str = ""
+
+    @property
+    def lives(self) -> bool:
+        """Return True if its process is alive."""
+        return self.process is not None and self.process.lives
+
+    @property
+    def runs(self) -> bool:
+        """Return True if it was last seen running and its process is alive."""
+        return self.phase is Phase.RUNNING and self.lives
+
+
+Record = dict[str, PartRecord]
+"""The record of each part that the supervisor keeps running, by name."""
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write the record to a file."""
+    write_whole(path, json.dumps({name: asdict(part) for name, part in record.items()}))
+
+
+def read_record(path: Path) -> Record:
+    """Read the record from a file; it is empty if the file is missing or damaged."""
+    try:
+        return {name: _part(values) for name, values in json.loads(path.read_text()).items()}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _part(values: dict[str, Any]) -> PartRecord:
+    process = values["process"]
+    known = {one.name: values[one.name] for one in fields(PartRecord)}
+    known |= {"phase": Phase(values["phase"]), "process": Process(**process) if process else None}
+    return PartRecord(**known)
+
+
+class State:
+    """The files of a deployment that do not belong to a part.
+
+    Args:
+        home: The folder of the whole deployment.
+    """
+
+    def __init__(self, home: Path):
+        self.home = home.expanduser().absolute()
+        self.folder = self.home / "supervisor"
+
+    @property
+    def record(self) -> Path:
+        """Return the file with the supervisor's record of the parts."""
+        return self.folder / "record.json"
+
+    @property
+    def alive(self) -> Path:
+        """Return the file that the supervisor locks for as long as it is alive."""
+        return self.folder / "alive"
+
+    @property
+    def filling(self) -> Path:
+        """Return the marker file that exists while test data is added to the database."""
+        return self.folder / "filling"
+
+    def log(self, part: str) -> Path:
+        """Return the log file of a part, or of the ``supervisor``."""
+        return self.folder / "logs" / f"{part}.log"
+
+    def part(self, name: str) -> Path:
+        """Return the folder of a part."""
+        return self.home / name
+
+    def make(self) -> None:
+        """Create the folders.
+
+        Raises:
+            BadInputError: The folders cannot be created.
+            RefusedError: The folders belong to another user.
+        """
+        self.check_owner()
+        try:
+            make_folder(self.home, passage_mode())
+            make_folder(self.log("").parent)
+        except OSError as error:
+            raise BadInputError(
+                f"the folder {self.folder} cannot be made: {error.strerror}",
+                hint="Name another home with ASPEN_HOME, or mend the permissions.",
+            ) from error
+
+    def check_owner(self) -> None:
+        """Check that the deployment does not belong to another user.
+
+        Raises:
+            RefusedError: It belongs to another user.
+        """
+        if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
+            raise RefusedError(
+                f"the local deployment in {self.home} belongs to another user",
+                hint="Run the command as that user, or name a home of your own with ASPEN_HOME.",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other commands from starting or stopping the deployment."""
+        self.make()
+        with file_lock(self.folder / "lock"):
+            yield
+
+    def ports(self) -> dict[str, int]:
+        """Return the port of each service for which one was chosen.
+
+        Raises:
+            AspenError: The file is damaged.
+        """
+        try:
+            kept = json.loads(self._ports.read_text())
+            return {str(name): int(port) for name, port in kept.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise AspenError(
+                f"{self._ports} is damaged",
+                hint="Delete that file; the ports are chosen anew at the next start.",
+            ) from error
+
+    def choose_ports(self, services: Iterable[Service]) -> list[str]:
+        """Choose the ports of services that are not running yet; return notes for the operator.
+
+        Each keeps the port of its last start, unless another program has taken it.
+        """
+        kept, notes = self.ports(), list[str]()
+        before, start = dict(kept), crc32(str(self.home).encode())
+        for one in services:
+            wanted = kept.pop(one.name, one.port)
+            if wanted not in kept.values() and is_free(wanted):
+                kept[one.name] = wanted
+                continue
+            avoid = {*kept.values(), *before.values(), *(other.port for other in services)}
+            kept[one.name] = free_port(start, first=SERVICES_FIRST, avoid=avoid)
+            notes.append(
+                f"port {wanted} is taken by another program; {one.name} is now on {kept[one.name]}"
+            )
+        if kept != before:
+            write_whole(self._ports, json.dumps(kept))
+        return notes
+
+    def clear(self) -> None:
+        """Delete the files, except the lock, which other processes may be waiting for."""
+        shutil.rmtree(self.log("").parent, ignore_errors=True)
+        for path in (self.record, self.filling, self._ports):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _ports(self) -> Path:
+        return self.folder / "ports.json"

@@ -1,0 +1,53 @@
+"""Alembic's environment: `aspen.database.migrate` passes in the connection; no config file.
+
+It reads from ``config.attributes``: ``connection`` (a `Connection` or an `Engine`), ``limits``
+(a `MigrationLimits`), and ``journal`` (a `Journal`); the last two are optional.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from alembic import context
+from sqlalchemy.engine import Connection, Engine
+
+from aspen.database import alembic
+from aspen.database.errors import MigrationError
+from aspen.database.migrate import Journal
+from aspen.database.migration_guard import MigrationLimits, guarded
+
+
+def _run_online() -> None:
+    attributes = context.config.attributes
+    journal = attributes.get("journal") or Journal()
+    with ExitStack() as stack:
+        connectable = attributes.get("connection")
+        if isinstance(connectable, Engine):
+            connectable = stack.enter_context(connectable.connect())
+        if not isinstance(connectable, Connection):
+            raise MigrationError(
+                "no connection was handed to the migrations",
+                hint="Run them through aspen.database.migrate.",
+            )
+        stack.enter_context(guarded(connectable, attributes.get("limits") or MigrationLimits()))
+        context.configure(
+            connection=connectable, on_version_apply=journal.note, **alembic.options()
+        )
+        journal.before = context.get_context().get_current_revision()
+        connectable.rollback()  # reading began a transaction; each revision needs its own
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def _run_offline() -> None:
+    context.configure(dialect_name="postgresql", literal_binds=True, **alembic.options())
+    for name, value in MigrationLimits().settings().items():
+        context.get_context().impl.static_output(f"SET {name} = '{value}';\n")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    _run_offline()
+else:
+    _run_online()

@@ -1,0 +1,443 @@
+"""``auth login``: every way in which a sign-in on another device can go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pexpect
+import pytest
+
+from aspen.local.auth0.store import Seed, User, seed
+from tests import zygote
+from tests.auth.clock import wrong_clock
+from tests.local.auth0.lab import claims_of
+from tests.remote.naughty import reply
+
+if TYPE_CHECKING:
+    from tests.auth.conftest import Lab
+    from tests.remote.conftest import Serving
+
+FAIL = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+NULL = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+
+
+def _status(lab: Lab, **env: str) -> dict[str, Any]:
+    result = lab.run("auth", "status", "-o", "json", env=env)
+    assert result.code == 0, result.err
+    (row,) = json.loads(result.out)
+    return dict(row)
+
+
+# Approved
+
+
+@pytest.mark.parametrize("dialect", ["auth0", "rfc"])
+def test_an_approved_sign_in_is_kept_and_used(lab: Lab, dialect: str) -> None:
+    lab.identity.turn(dialect=dialect)
+    result = lab.login()
+    assert (result.code, result.out) == (0, "")
+    assert "/activate?user_code=" in result.err
+    assert "signed in to mylab as Member Example <member@example.org>, until 20" in result.err
+    assert "and renewed by itself" in result.err
+    status = _status(lab)
+    assert status["state"] == "signed in"
+    assert status["subject"] == "auth0|member"
+    assert [(group["id"], group["roles"]) for group in status["groups"]] == [(1, ["member"])]
+    assert status["stored"] == "keyring (testkeyring Keyring)"
+    assert status["renewable"] is True
+    assert status["api_url"] == lab.api_url
+    assert len(lab.kept()) == 1
+
+
+def test_the_status_reads_well_on_a_terminal(lab: Lab) -> None:
+    lab.login("multi@example.org")
+    shown = lab.run("auth", "status", "-o", "table").out
+    assert "Redwood County Public Health Laboratory (member)" in shown
+    assert "Bayside Department of Public Health (admin)" in shown
+
+
+def test_tokens_are_shown_nowhere(lab: Lab) -> None:
+    lab.identity.turn(interval=1)
+    result = lab.login("member@example.org", "--debug")
+    assert result.code == 0
+    assert "eyJ" not in result.err + result.out
+    for secret in _secrets(lab):
+        assert secret not in result.err
+    assert '"device_code": "***"' in result.err
+    assert "POST" in result.err
+
+
+def _secrets(lab: Lab) -> list[str]:
+    (text,) = (value for key, value in lab.kept().items())
+    kept = json.loads(text)["sign_in"]
+    return [kept["id_token"], kept["refresh_token"]]
+
+
+def test_a_busy_provider_costs_time_only(lab: Lab) -> None:
+    process = lab.start("auth", "login")
+    lines = lab.until(process, "shows the code")
+    lab.identity.turn(throttled=1, retry_after=1)
+    lab.identity.decide(lines[-1].split()[-1], "member@example.org")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def test_a_provider_that_begins_busy_is_waited_for(lab: Lab) -> None:
+    lab.identity.turn(throttled=1, retry_after=1)
+    result = lab.login()
+    assert result.code == 0
+    assert "it answered 429; trying again in 1 s" in result.err
+
+
+def test_to_go_slower_is_obeyed(lab: Lab) -> None:
+    lab.identity.turn(slow_down=1)
+    assert lab.login().code == 0
+
+
+# Not approved
+
+
+def test_a_denied_sign_in_ends_with_4(lab: Lab) -> None:
+    result = lab.login(approve=False)
+    assert result.code == 4
+    assert "the sign-in was denied on the other device" in result.err
+    assert lab.kept() == {}
+
+
+@pytest.mark.parametrize("dialect", ["auth0", "rfc"])
+def test_a_code_that_lapses_ends_with_4(lab: Lab, dialect: str) -> None:
+    lab.identity.turn(device_seconds=3, interval=2, dialect=dialect)
+    result = lab.run("auth", "login")
+    assert result.code == 4
+    assert "lapsed" in result.err
+    assert lab.kept() == {}
+
+
+def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
+    process = lab.start("auth", "login")
+    lab.until(process, "shows the code")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert lab.kept() == {}
+
+
+def test_no_provider_ends_with_5(lab: Lab) -> None:
+    result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": "http://127.0.0.1:9"})
+    assert result.code == 5
+    assert "the identity provider of mylab does not answer at http://127.0.0.1:9" in result.err
+
+
+def test_a_client_that_the_provider_does_not_know_ends_with_4(lab: Lab) -> None:
+    result = lab.run("auth", "login", env={"ASPEN_AUTH_CLIENT_ID_MYLAB": "nobody"})
+    assert result.code == 4
+    assert "refuses" in result.err
+    assert "Device Code" in result.err
+
+
+def test_a_provider_that_is_somebody_else_ends_with_4(lab: Lab) -> None:
+    elsewhere = lab.identity.issuer.replace("127.0.0.1", "localhost")
+    result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": elsewhere})
+    assert result.code == 4
+    assert "says that it is somebody else" in result.err
+
+
+def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
+    config = Path(lab.env["ASPEN_CONFIG"])
+    config.write_text(f'[targets.mylab]\nsafety = "shared"\napi_url = "{lab.api_url}"\n')
+    issuer = lab.identity.issuer.rstrip("/")
+    result = lab.login()
+    assert result.code == 0
+    assert f"the API of mylab has its users sign in at {issuer}\n" in result.err
+    result = lab.run("auth", "status", "-o", "json")
+    assert result.code == 0
+    assert json.loads(result.out)[0]["issuer"] == issuer
+    assert "has its users sign in" not in result.err  # it is remembered
+
+
+def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
+    proxy = serving(reply(302, headers={"Location": "https://sso.example.org/oauth2/start"}))
+    for given, sent in (
+        ("abc|1|x", "_oauth2_proxy=abc|1|x"),
+        ("YWJj==|1|x=", "_oauth2_proxy=YWJj==|1|x="),
+        ("_oauth2_proxy_0=a; _oauth2_proxy_1=b", "_oauth2_proxy_0=a; _oauth2_proxy_1=b"),
+    ):
+        env = {"OAUTH2_PROXY_COOKIE": given, "ASPEN_ENV": "prod", "ASPEN_API_URL_PROD": proxy.url}
+        result = lab.run("auth", "login", env=env)
+        assert result.code == 4
+        assert "nobody told how to sign in to prod, and its API does not say" in result.err
+        assert "ASPEN_AUTH_URL_PROD" in result.err
+        assert proxy.seen[-1].headers["cookie"] == sent
+    bad = {**env, "OAUTH2_PROXY_COOKIE": "a\nb: c"}
+    assert lab.run("auth", "login", env=bad).code == 2
+
+
+def test_a_proxys_cookie_is_not_sent_to_an_address_of_no_target(lab: Lab, serving: Serving) -> None:
+    stranger = serving(reply(404))
+    env = {"OAUTH2_PROXY_COOKIE": "abc|1|x", "ASPEN_ENV": "prod"}
+    result = lab.run("--api", stranger.url, "auth", "login", env=env)
+    assert "OAUTH2_PROXY_COOKIE was not sent" in result.err
+    assert stranger.seen
+    assert not any("cookie" in seen.headers for seen in stranger.seen)
+
+
+@pytest.mark.parametrize("key", ["api_url", "auth_url"])
+def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
+    text = Path(lab.env["ASPEN_CONFIG"]).read_text()
+    lines = [
+        f'{key} = "http://example.org"' if line.startswith(key) else line
+        for line in text.splitlines()
+    ]
+    Path(lab.env["ASPEN_CONFIG"]).write_text("\n".join(lines))
+    result = lab.run("auth", "login")
+    assert result.code == 2
+    assert "is not encrypted (http://example.org)" in result.err
+
+
+# Invalid tokens
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"signing": "wrong_key"}, "its own keys do not confirm (bad_signature)"),
+        ({"signing": "unknown_key"}, "its own keys do not confirm (invalid_key_id)"),
+        ({"issuer": "https://evil.example.org/"}, 'its iss is "https://evil.example.org/"'),
+        ({"audience": "another-client"}, 'its aud is "another-client"'),
+        ({"clock_offset": 7200}, "begins in the future, though its clock and this machine's agree"),
+        ({"clock_offset": -40_000}, "is over already, though its clock and this machine's agree"),
+    ],
+)
+def test_a_token_that_is_not_what_it_claims_is_not_used(
+    lab: Lab, knobs: dict[str, Any], words: str
+) -> None:
+    lab.identity.turn(**knobs)
+    result = lab.login()
+    assert result.code == 4
+    assert words in result.err
+    assert "Traceback" not in result.err
+    assert lab.kept() == {}
+
+
+@pytest.mark.parametrize(
+    ("off", "words"),
+    [
+        (-7200, "begins in the future: this machine's clock is 2.0 hours behind that of the"),
+        (-300, "begins in the future: this machine's clock is 5 minutes behind that of the"),
+        (40_000, "is over already: this machine's clock is 11.1 hours ahead of that of the"),
+    ],
+)
+def test_a_wrong_clock_here_is_explained(lab: Lab, off: int, words: str) -> None:
+    result = lab.login(env=wrong_clock(lab, off))
+    assert result.code == 4
+    assert words in result.err
+    assert "timedatectl" in result.err
+
+
+def test_a_clock_that_is_wrong_but_harmless_is_warned_of(lab: Lab) -> None:
+    result = lab.login(env=wrong_clock(lab, 1200))
+    assert result.code == 0
+    assert "this machine's clock is 20 minutes ahead of that of" in result.err
+
+
+# Users that only the provider knows
+
+
+def test_who_is_no_user_of_the_service_is_told_so(lab: Lab) -> None:
+    seed(lab.identity.folder, Seed(users=[User("auth0|stranger", "stranger@example.org", "S.")]))
+    result = lab.login("stranger@example.org")
+    assert result.code == 4
+    assert "signed in to mylab as S. <stranger@example.org>" in result.err
+    assert "the API of mylab does not accept the sign-in" in result.err
+    assert "(auth0|stranger); the API may not" in result.err
+
+
+def test_who_has_no_group_is_told_so(lab: Lab) -> None:
+    result = lab.login("nogroup@example.org")
+    assert result.code == 0
+    assert "groups: none" in result.err
+
+
+# Repeated sign-in
+
+
+def test_signing_in_again_changes_nothing(lab: Lab) -> None:
+    lab.login()
+    before = lab.kept()
+    result = lab.run("auth", "login")
+    assert result.code == 0
+    assert "already signed in to mylab as Member Example" in result.err
+    assert lab.kept() == before
+
+
+def test_signing_in_as_somebody_else_revokes_the_one_before(lab: Lab) -> None:
+    lab.login()
+    _, refresh_token = _secrets(lab)
+    assert lab.login("viewer@example.org", "--force").code == 0
+    assert _status(lab)["subject"] == "auth0|viewer"
+    assert _refresh(lab, refresh_token).json()["error"] == "invalid_grant"
+
+
+def _refresh(lab: Lab, refresh_token: str) -> httpx.Response:
+    return lab.identity.token(grant_type="refresh_token", refresh_token=refresh_token)
+
+
+# Storage
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [(FAIL, "cannot be used: there is none"), (NULL, "it forgets what it is given")],
+)
+def test_a_keyring_that_is_missing_is_found_out_first(
+    lab: Lab, backend: dict[str, str], words: str
+) -> None:
+    result = lab.run("auth", "login", env=backend)
+    assert result.code == 4
+    assert words in result.err
+    assert "--store file" in result.err
+    assert "ASPEN_TOKEN" in result.err
+    assert lab.events("device.requested") == 0
+
+
+def test_a_file_is_used_when_told_so_once(lab: Lab) -> None:
+    assert lab.login("member@example.org", "--store", "file", env=FAIL).code == 0
+    status = _status(lab, **FAIL)
+    path = Path(status["stored"].removeprefix("file "))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert lab.run("auth", "logout", env=FAIL).code == 0
+    assert not path.exists()
+    assert lab.login(env=FAIL).code == 0  # it is remembered
+    assert path.exists()
+
+
+def test_a_file_that_others_can_read_is_not_used(lab: Lab) -> None:
+    lab.login("member@example.org", "--store", "file")
+    path = Path(_status(lab)["stored"].removeprefix("file "))
+    path.chmod(0o644)
+    result = lab.run("auth", "status")
+    assert result.code == 4
+    assert "can be read or changed by others (0644)" in result.err
+    assert f"chmod 600 '{path}'" in result.err
+    assert lab.run("auth", "logout", "--forget").code == 0
+    assert not path.exists()
+
+
+def test_a_sign_in_can_move_to_another_store(lab: Lab) -> None:
+    lab.login()
+    assert lab.run("auth", "login", "--store", "file").code == 0
+    assert _status(lab)["stored"].startswith("file ")
+    assert lab.kept() == {}
+
+
+def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> Any:
+    surroundings = lab.environment(env)
+    return zygote.at_terminal(
+        arguments, env=surroundings, encoding="utf-8", timeout=120, dimensions=(40, 200)
+    )
+
+
+def test_on_a_terminal_a_file_is_asked_for_once(lab: Lab) -> None:
+    child = _on_a_terminal(lab, "auth", "login", env=FAIL)
+    child.expect("Keep sign-ins in files that only you can read")
+    child.sendline("y")
+    child.expect(r"shows the code (\S+)")
+    lab.identity.decide(_plain(child.match), "member@example.org")
+    child.expect("signed in to mylab")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert lab.run("auth", "logout", env=FAIL).code == 0
+    again = _on_a_terminal(lab, "auth", "login", env=FAIL)
+    again.expect("shows the code")
+    again.sendintr()
+    again.expect(pexpect.EOF)
+    again.close()
+
+
+def test_on_a_terminal_a_no_is_a_no(lab: Lab) -> None:
+    child = _on_a_terminal(lab, "auth", "login", env=FAIL)
+    child.expect("Keep sign-ins in files")
+    child.sendline("n")
+    child.expect("cannot be used")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 4
+    assert not list(lab.home.rglob("mylab-*.json"))
+
+
+def _plain(match: Any) -> str:
+    return str(match[1]).replace("\x1b[0m", "").strip()
+
+
+# Automatic sign-in
+
+
+def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:
+    child = _on_a_terminal(lab, "auth", "token", env={})
+    child.expect("nobody is signed in to mylab; signing in")
+    child.expect(r"shows the code (\S+)")
+    lab.identity.decide(_plain(child.match), "member@example.org")
+    child.expect(r"who sees this is you until")
+    child.expect(r"(eyJ\S+)")
+    assert claims_of(child.match[1])["sub"] == "auth0|member"
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_off_a_terminal_it_says_what_to_run(lab: Lab) -> None:
+    result = lab.run("auth", "token")
+    assert (result.code, result.out) == (4, "")
+    assert "nobody is signed in to mylab" in result.err
+    assert "Sign in: aspencli --env mylab auth login" in result.err
+
+
+def test_the_command_to_run_names_what_was_given(lab: Lab) -> None:
+    env = {
+        "ASPEN_AUTH_URL_RDEV": lab.identity.issuer,
+        "ASPEN_AUTH_CLIENT_ID_RDEV": "aspencli-local",
+    }
+    result = lab.run(
+        *("--env", "rdev", "--stack", "my stack", "--api", lab.api_url, "auth", "token"), env=env
+    )
+    assert result.code == 4
+    wanted = f"aspencli --env rdev --stack 'my stack' --api {lab.api_url} auth login"
+    assert wanted in result.err
+
+
+def test_a_browser_is_opened_where_there_is_one(lab: Lab, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\necho noise\n')
+    browser.chmod(0o755)
+    assert lab.login(env={"BROWSER": str(browser)}).code == 0
+    assert "/activate?user_code=" in opened.read_text()
+    opened.unlink()
+    result = lab.login(
+        "member@example.org", "--force", "--no-browser", env={"BROWSER": str(browser)}
+    )
+    assert result.code == 0
+    assert not opened.exists()
+    assert "noise" not in result.out + result.err
+
+
+def test_a_process_list_shows_no_secret(lab: Lab) -> None:
+    process = lab.start("auth", "login")
+    lab.until(process, "shows the code")
+    command = Path(f"/proc/{process.pid}/cmdline")
+    if command.exists():
+        assert b"auth\0login" in command.read_bytes()
+        assert b"device" not in command.read_bytes()
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143

@@ -1,0 +1,225 @@
+"""Identity providers that do not behave as expected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import KeySet, RSAKey
+
+from aspencli.auth.models import DeviceCode, NotYet, Place, SignIn
+from aspencli.auth.provider import Provider
+from aspencli.auth.tokens import verify
+from aspencli.errors import AspenError, CredentialsError, UnreachableError
+from tests.remote.conftest import Serving
+from tests.remote.naughty import Reply, Route, Seen, hang_up, reply, reply_json
+
+Making = Callable[..., Provider]
+CODE = DeviceCode("secret", "AB-CD", "https://x", None, 900, 5)
+BEGUN = {
+    "device_code": "secret",
+    "user_code": "AB-CD",
+    "verification_uri": "https://login.example.org/device",
+}
+
+
+@pytest.fixture
+def making(serving: Serving) -> Iterator[Making]:
+    """Yield a factory of clients of a provider with the given device and token replies."""
+    with ExitStack() as exits:
+
+        def make(answer: Reply, answering: Route | None = None, **document: Any) -> Provider:
+            def route(seen: Seen) -> Reply:
+                if not seen.target.endswith("openid-configuration"):
+                    return answering(seen) if answering else answer
+                here = f"http://{seen.headers['host']}"
+                known = {
+                    "issuer": f"{here}/",
+                    "jwks_uri": f"{here}/keys",
+                    "token_endpoint": f"{here}/token",
+                    "device_authorization_endpoint": f"{here}/device",
+                }
+                all_known = {**known, **document}
+                return reply_json({k: v for k, v in all_known.items() if v is not None})
+
+            server = serving(route=route)
+            place = Place("mylab", "https://api.example.org", server.url, "client")
+            return exits.enter_context(Provider(place))
+
+        yield make
+
+
+def test_what_is_left_out_has_its_default(making: Making) -> None:
+    code = making(reply_json(BEGUN)).begin()
+    assert (code.interval, code.seconds, code.page_with_code) == (5, 900, None)
+    assert code.link == "https://login.example.org/device"
+    assert "secret" not in repr(code)
+
+
+@pytest.mark.parametrize("value", ["soon", -1, 0, True, None])
+def test_what_is_no_number_has_its_default(making: Making, value: Any) -> None:
+    code = making(reply_json({**BEGUN, "interval": value, "expires_in": value})).begin()
+    assert (code.interval, code.seconds) == (5, 900)
+
+
+@pytest.mark.parametrize(
+    "link", ["file:///etc/passwd", "http://x.example.org/", "javascript:1", ""]
+)
+def test_a_page_that_must_not_be_opened_is_refused(making: Making, link: str) -> None:
+    for key in ("verification_uri", "verification_uri_complete"):
+        with pytest.raises(CredentialsError, match="names no web page"):
+            making(reply_json({**BEGUN, key: link})).begin()
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 428])
+def test_the_json_decides_and_not_the_status(making: Making, status: int) -> None:
+    pending = reply_json({"error": "authorization_pending"}, status)
+    found = making(pending).poll(CODE)
+    assert found == NotYet("authorization_pending")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply(429, headers={"Retry-After": "9"}), NotYet("status 429", passing=True, wait=9.0)),
+        (reply(500, "<html>"), NotYet("status 500", passing=True)),
+        (
+            reply_json({"error": "too_many_requests"}, 429),
+            NotYet("too_many_requests", passing=True),
+        ),
+        (
+            hang_up,
+            NotYet("", "the connection was closed before the answer was complete", passing=True),
+        ),
+    ],
+)
+def test_trouble_of_the_moment_passes(making: Making, answer: Reply, expected: NotYet) -> None:
+    assert making(answer).poll(CODE) == expected
+
+
+@pytest.mark.parametrize("answer", [{}, {"access_token": "x"}, {"id_token": 3}, []])
+def test_an_approval_without_a_token_is_told(making: Making, answer: Any) -> None:
+    with pytest.raises(CredentialsError, match=r"granted no id_token \(status 200\)"):
+        making(reply_json(answer)).poll(CODE)
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", ""])
+def test_a_token_that_is_none_is_refused(making: Making, token: str) -> None:
+    provider = making(reply_json({"id_token": token, "keys": [{"kty": "EC"}]}))
+    with pytest.raises(CredentialsError, match="its own keys do not confirm"):
+        provider.poll(CODE)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"device_authorization_endpoint": None}, "offers no device authorization"),
+        ({"device_authorization_endpoint": "http://x.example.org/"}, "without encryption"),
+        ({"issuer": "https://other.example.org/"}, "says that it is somebody else"),
+        ({"issuer": None}, "says that it is somebody else"),
+    ],
+)
+def test_a_provider_that_cannot_be_trusted_is_not_asked(
+    making: Making, document: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AspenError, match=words) as caught:
+        making(reply_json(BEGUN), **document).begin()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("answer", [reply(404), reply(200, "<html>"), reply_json([]), reply(302)])
+def test_an_address_without_a_provider_is_told(serving: Serving, answer: Reply) -> None:
+    place = Place("mylab", "https://api.example.org", serving(answer).url, "client")
+    with (
+        Provider(place) as provider,
+        pytest.raises(UnreachableError, match="is no document of an identity provider"),
+    ):
+        provider.begin()
+
+
+def test_a_provider_without_revocation_says_so(making: Making) -> None:
+    assert making(reply_json({})).revoke("token") is False
+
+
+def test_a_renewal_says_why_there_is_none(making: Making) -> None:
+    before = SignIn("token", "refresh", "auth0|x", 0, 0)
+    found = making(reply_json({"error": "invalid_grant"}, 403)).refresh(before)
+    assert found == NotYet("invalid_grant")
+
+
+def test_a_revocation_that_is_refused_is_told(making: Making, serving: Serving) -> None:
+    refusing = serving(reply_json({"error": "unsupported_token_type"}, 400))
+    provider = making(reply_json({}), revocation_endpoint=f"{refusing.url}/revoke")
+    with pytest.raises(CredentialsError, match="refuses: unsupported_token_type"):
+        provider.revoke("token")
+
+
+# Tokens
+
+
+KEY = RSAKey.generate_key(2048, {"kid": "k"})
+
+
+def _verified(claims: dict[str, Any], *, ahead: float | None = 0) -> dict[str, Any]:
+    now = time.time()
+    usual = {"iss": "https://i/", "aud": "client", "sub": "x", "iat": now, "exp": now + 600}
+    given = {key: value for key, value in {**usual, **claims}.items() if value is not None}
+    token = jwt.encode({"alg": "RS256", "kid": "k"}, given, KEY)
+    keys = KeySet([KEY]).as_dict(private=False)
+    return verify(
+        token,
+        keys,
+        issuer="https://i/",
+        client_id="client",
+        name="the provider",
+        now=now,
+        seconds_ahead=ahead,
+    )
+
+
+@pytest.mark.parametrize("claims", [{}, {"aud": ["client", "api"], "azp": "client"}])
+def test_a_token_that_is_for_us_is_taken(claims: dict[str, Any]) -> None:
+    assert _verified(claims)["sub"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({"aud": ["client", "api"]}, "does not say that it is for us .azp."),
+        ({"aud": ["client", "api"], "azp": "api"}, "does not say that it is for us .azp."),
+        ({"sub": None}, "says nothing about sub"),
+        ({"iat": None}, "says nothing about iat"),
+        ({"exp": None}, "says nothing about exp"),
+        ({"iss": None}, "says nothing about iss"),
+        ({"nbf": time.time() + 9_000}, "begins in the future"),
+    ],
+)
+def test_a_token_that_is_not_is_refused(claims: dict[str, Any], words: str) -> None:
+    with pytest.raises(CredentialsError, match=words):
+        _verified(claims)
+
+
+def test_whose_clock_is_wrong_is_left_open_where_it_is_not_known() -> None:
+    with pytest.raises(CredentialsError, match="is over already: one of the two clocks is wrong"):
+        _verified({"exp": time.time() - 900}, ahead=None)
+
+
+def test_a_renewal_for_somebody_else_is_refused(making: Making) -> None:
+    def answer(seen: Seen) -> Reply:
+        now = int(time.time())
+        claims = {"aud": "client", "sub": "auth0|y", "iat": now, "exp": now + 600}
+        claims["iss"] = f"http://{seen.headers['host']}/"
+        token = jwt.encode({"alg": "RS256", "kid": "k"}, claims, KEY)
+        return reply_json({"id_token": token, **KeySet([KEY]).as_dict(private=False)})
+
+    before = SignIn("token", "refresh", "auth0|x", 0, 0, "Ada")
+    with pytest.raises(CredentialsError, match="renewed the sign-in of Ada for somebody else"):
+        making(reply(500), answer).refresh(before)
+    same = making(reply(500), answer).refresh(replace(before, subject="auth0|y"))
+    assert isinstance(same, SignIn)
+    assert same.refresh_token == "refresh"  # without rotation, it stays the same

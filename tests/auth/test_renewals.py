@@ -1,0 +1,143 @@
+"""Sessions whose renewal does not go as planned."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from aspencli.auth.models import NotYet, Place, SignIn
+from aspencli.auth.session import Session
+from aspencli.auth.store import KeyringBox, Store, locked
+from aspencli.errors import AspenError, ConflictError, CredentialsError, UnreachableError
+
+PLACE = Place("mylab", "https://api.example.org", "https://login.example.org", "client")
+
+
+def _sign_in(token: str = "first", *, lasts: float = 30, refresh: str | None = "r1") -> SignIn:
+    now = time.time()
+    return SignIn(token, refresh, "auth0|x", now - 3600, now + lasts, "Ada", "ada@example.org")
+
+
+@dataclass
+class Provider:
+    """A provider that answers a renewal as given."""
+
+    answer: SignIn | NotYet | AspenError
+    asked: list[SignIn] = field(default_factory=list)
+
+    def refresh(self, before: SignIn) -> SignIn | NotYet:
+        self.asked.append(before)
+        if isinstance(self.answer, AspenError):
+            raise self.answer
+        return self.answer
+
+    def refusal(self, error: str, description: str) -> CredentialsError:
+        return CredentialsError(f"refused: {error}: {description}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "sign-ins", PLACE, KeyringBox())
+
+
+def _session(store: Store, provider: Provider) -> Session:
+    return Session(PLACE, store, lambda: provider, use_old=False)
+
+
+def test_a_renewal_is_kept_and_used(store: Store) -> None:
+    store.save(_sign_in(), "file")
+    renewed = _sign_in("second", lasts=3600, refresh="r2")
+    session = _session(store, Provider(renewed))
+    assert session.token() == "second"
+    assert store.load() == renewed
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (NotYet("status 500", passing=True), UnreachableError, "has trouble .status 500."),
+        (NotYet("unauthorized_client", "no"), CredentialsError, "refused: unauthorized_client"),
+        (UnreachableError("no way"), UnreachableError, "no way"),
+    ],
+)
+def test_a_renewal_that_fails_otherwise_costs_no_sign_in(
+    store: Store, answer: NotYet | AspenError, kind: type[AspenError], words: str
+) -> None:
+    store.save(before := _sign_in(), "file")
+    with pytest.raises(kind, match=words):
+        _session(store, Provider(answer)).token()
+    assert store.load() == before
+
+
+def test_a_worthless_refresh_token_is_tried_once(store: Store) -> None:
+    store.save(_sign_in(), "file")
+    provider = Provider(NotYet("invalid_grant"))
+    with pytest.raises(CredentialsError, match="was revoked, or has lapsed"):
+        _session(store, provider).token()
+    with pytest.raises(CredentialsError, match="the sign-in to mylab ended at"):
+        _session(store, provider).token()
+    assert len(provider.asked) == 1
+
+
+def test_a_refused_token_is_renewed_though_it_seems_to_last(store: Store) -> None:
+    store.save(_sign_in(lasts=3600), "file")
+    session = _session(store, Provider(_sign_in("second", lasts=3600)))
+    assert session.renew("first") == "second"
+
+
+def test_a_refused_token_that_somebody_renewed_meanwhile_is_left(store: Store) -> None:
+    store.save(_sign_in("theirs", lasts=3600), "file")
+    provider = Provider(_sign_in("another", lasts=3600))
+    assert _session(store, provider).renew("mine") == "theirs"
+    assert provider.asked == []
+
+
+def test_a_refused_token_that_is_brand_new_is_not_renewed(store: Store) -> None:
+    store.save(replace(_sign_in(lasts=3600), issued_at=time.time()), "file")
+    provider = Provider(_sign_in("another", lasts=3600))
+    assert _session(store, provider).renew("first") is None
+    assert provider.asked == []
+
+
+def test_a_refused_token_without_a_way_to_renew_stays_refused(store: Store) -> None:
+    assert _session(store, Provider(_sign_in())).renew("x") is None
+    store.save(_sign_in(lasts=3600, refresh=None), "file")
+    assert _session(store, Provider(_sign_in())).renew("first") is None
+
+
+def test_a_lock_that_somebody_keeps_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aspencli.auth.store._LOCK_S", 0.2)
+    with (
+        locked(tmp_path / "x"),
+        pytest.raises(ConflictError, match="renewing the sign-in") as caught,
+        locked(tmp_path / "x"),
+    ):
+        pass
+    assert str(tmp_path / "x.lock") in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]"])
+def test_what_cannot_be_read_says_how_to_get_rid_of_it(store: Store, text: str) -> None:
+    store.save(_sign_in(), "file")
+    path = Path(str(store.where).removeprefix("file "))
+    path.write_text(text)
+    with pytest.raises(CredentialsError, match="cannot be read") as caught:
+        store.load()
+    assert "auth logout --forget" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"place": {}}'])
+def test_what_another_version_kept_is_no_sign_in(store: Store, text: str) -> None:
+    store.save(_sign_in(), "file")
+    Path(str(store.where).removeprefix("file ")).write_text(text)
+    assert store.load() is None
+
+
+def test_a_sign_in_shows_no_token_when_it_is_printed() -> None:
+    assert "first" not in repr(_sign_in())
+    assert "r1" not in repr(_sign_in())

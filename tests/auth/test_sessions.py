@@ -1,0 +1,438 @@
+"""Staying signed in: renewal, tokens from outside, several targets, and signing out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.auth.conftest import Lab
+from tests.local.auth0.lab import CLIENT, claims_of
+from tests.remote.conftest import Serving
+from tests.remote.naughty import reply_json
+
+
+def _token(lab: Lab, **env: str | None) -> str:
+    result = lab.run("auth", "token", env=env)
+    assert result.code == 0, result.err
+    return result.out.strip()
+
+
+def _kept(lab: Lab) -> dict[str, Any]:
+    (text,) = lab.kept().values()
+    return dict(json.loads(text)["sign_in"])
+
+
+def _make_it_lapse(lab: Lab) -> None:
+    """Backdate the saved sign-in, as if hours had passed."""
+    path = Path(lab.env["KEYRING_FILE"])
+    kept = json.loads(path.read_text())
+    for key, text in kept.items():
+        document = json.loads(text)
+        document["sign_in"]["expires_at"] = time.time() + 50  # renewed with less than a minute left
+        kept[key] = json.dumps(document)
+    path.write_text(json.dumps(kept))
+
+
+# Renewal
+
+
+def test_a_token_that_lasts_is_used_as_it_is(lab: Lab) -> None:
+    lab.login()
+    assert _token(lab) == _token(lab) == _kept(lab)["id_token"]
+    assert lab.events("token.issued") == 1
+
+
+def test_a_token_is_renewed_before_it_lapses(lab: Lab) -> None:
+    lab.login()
+    before = _kept(lab)
+    _make_it_lapse(lab)
+    time.sleep(1.1)  # two tokens issued in the same second are identical
+    token = _token(lab)
+    after = _kept(lab)
+    assert token == after["id_token"] != before["id_token"]
+    assert after["refresh_token"] != before["refresh_token"]
+    assert claims_of(token)["sub"] == "auth0|member"
+
+
+def test_commands_at_the_same_time_renew_it_once(lab: Lab) -> None:
+    lab.login()
+    for _ in range(2):
+        _make_it_lapse(lab)
+        issued = lab.events("token.issued")
+        processes = [lab.start("auth", "token") for _ in range(5)]
+        ends = [process.communicate(timeout=60) for process in processes]
+        assert [process.returncode for process in processes] == [0] * 5, ends
+        assert len({out for out, _ in ends}) == 1
+        assert lab.events("token.issued") == issued + 1
+    assert lab.events("refresh.reused") == 0
+
+
+def test_a_renewal_that_is_interrupted_is_not_lost(lab: Lab) -> None:
+    import signal
+
+    lab.login()
+    for _ in range(3):
+        _make_it_lapse(lab)
+        process = lab.start("auth", "token", "--debug")
+        lab.until(process, "/oauth/token")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+        assert process.returncode in {0, 130}
+    _make_it_lapse(lab)
+    assert _token(lab)
+    assert lab.events("refresh.reused") == 0
+
+
+def test_a_revoked_sign_in_says_so_and_what_to_run(lab: Lab) -> None:
+    lab.login()
+    with sqlite3.connect(lab.identity.folder / "identity.sqlite3") as database:
+        database.execute("UPDATE refresh_tokens SET revoked_at = 1")
+    _make_it_lapse(lab)
+    result = lab.run("auth", "status")
+    assert result.code == 4
+    assert "signed out" in result.out
+    result = lab.run("auth", "token")
+    assert result.code == 4
+    assert "the sign-in to mylab ended at" in result.err
+    assert "aspencli --env mylab auth login" in result.err
+
+
+def test_a_sign_in_without_a_refresh_token_ends(lab: Lab) -> None:
+    lab.login()
+    path = Path(lab.env["KEYRING_FILE"])
+    text = path.read_text().replace(_kept(lab)["refresh_token"], "revoked")
+    path.write_text(text)
+    _make_it_lapse(lab)
+    result = lab.run("auth", "token")
+    assert result.code == 4
+    assert "the sign-in to mylab was revoked, or has lapsed" in result.err
+
+
+def test_a_provider_that_is_away_ends_with_5_and_loses_nothing(lab: Lab) -> None:
+    lab.login()
+    _make_it_lapse(lab)
+    before = lab.kept()
+    lab.identity.stop()
+    try:
+        result = lab.run("auth", "token")
+    finally:
+        lab.identity.start()
+    assert result.code == 5
+    assert "the identity provider of mylab does not answer" in result.err
+    assert lab.kept() == before
+    assert _token(lab)
+
+
+def _spoil(lab: Lab, **changes: Any) -> None:
+    """Replace the saved token with one that the API refuses, issued an hour ago."""
+    path = Path(lab.env["KEYRING_FILE"])
+    kept = json.loads(path.read_text())
+    for key, text in kept.items():
+        document = json.loads(text)
+        head, body, signature = document["sign_in"]["id_token"].split(".")
+        document["sign_in"]["id_token"] = f"{head}.{body}.{signature[::-1]}"
+        document["sign_in"]["issued_at"] -= 3600
+        document["sign_in"].update(changes)
+        kept[key] = json.dumps(document)
+    path.write_text(json.dumps(kept))
+
+
+def test_a_token_that_the_api_refuses_is_renewed(lab: Lab) -> None:
+    lab.login()
+    _spoil(lab)
+    result = lab.run("auth", "status")
+    assert result.code == 0, result.err
+
+
+def test_refused_sign_in_that_cannot_be_renewed_is_replaced_by_login(lab: Lab) -> None:
+    lab.login()
+    _spoil(lab, refresh_token=None)
+    refused = lab.run("auth", "status")
+    assert (refused.code, "auth login" in refused.err) == (4, True)
+    again = lab.login()
+    assert again.code == 0, again.err
+    assert "already signed in" not in again.err
+    assert lab.run("auth", "status").code == 0
+
+
+# Hosts that may receive a token
+
+
+def test_another_host_gets_no_token(lab: Lab, serving: Serving) -> None:
+    lab.login()
+    thief = serving(reply_json({"id": 1, "name": "x", "groups": []}))
+    for arguments in (
+        ("--api", thief.url),
+        ("--api", lab.api_url.replace("127.0.0.1", "localhost")),
+    ):
+        result = lab.run(*arguments, "auth", "status")
+        assert result.code == 4
+        assert "signed out" in result.out
+    assert thief.seen == []
+
+
+def test_targets_are_signed_in_to_side_by_side(lab: Lab) -> None:
+    config = Path(lab.env["ASPEN_CONFIG"])
+    other = config.read_text().replace("[targets.mylab]", "[targets.other]")
+    config.write_text(config.read_text() + other)
+    lab.login()
+    assert lab.login("viewer@example.org", env={"ASPEN_ENV": "other"}).code == 0
+    rows = json.loads(lab.run("auth", "status", "--all", "-o", "json").out)
+    assert {row["target"]: row["subject"] for row in rows} == {
+        "mylab": "auth0|member",
+        "other": "auth0|viewer",
+    }
+    assert {row["state"] for row in rows} == {"signed in"}
+    lab.run("auth", "logout")
+    (row,) = json.loads(lab.run("auth", "status", "--all", "-o", "json").out)
+    assert row["target"] == "other"
+
+
+def test_one_that_cannot_be_read_hides_none_of_the_others(lab: Lab) -> None:
+    config = Path(lab.env["ASPEN_CONFIG"])
+    other = config.read_text().replace("[targets.mylab]", "[targets.other]")
+    config.write_text(config.read_text() + other)
+    lab.login()
+    lab.login("viewer@example.org", "--store", "file", env={"ASPEN_ENV": "other"})
+    env = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    result = lab.run("auth", "status", "--all", "-o", "json", env=env)
+    assert result.code == 0
+    states = {row["target"]: row["state"] for row in json.loads(result.out)}
+    assert states == {"mylab": "unreadable", "other": "signed in"}
+    assert "mylab: the keyring of this system cannot be used: there is none" in result.err
+
+
+def test_nobody_signed_in_from_here(lab: Lab) -> None:
+    result = lab.run("auth", "status", "--all", "-o", "json")
+    assert (result.code, json.loads(result.out)) == (0, [])
+
+
+# ASPEN_TOKEN
+
+
+def test_a_token_from_the_environment_counts_before_any_other(lab: Lab) -> None:
+    lab.login()
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    result = lab.run("auth", "status", "-o", "json", env={"ASPEN_TOKEN": f" {given}\n"})
+    (row,) = json.loads(result.out)
+    assert (row["subject"], row["stored"]) == ("auth0|viewer", "environment (ASPEN_TOKEN)")
+    assert row["groups"][0]["roles"] == ["viewer"]
+    assert _token(lab, ASPEN_TOKEN=given) == given
+
+
+def test_it_needs_neither_keyring_nor_home_nor_provider(lab: Lab) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    env = {
+        "ASPEN_TOKEN": given,
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        "ASPEN_HOME": "/dev/null/no",
+    }
+    issued = lab.events("token.issued")
+    assert lab.run("auth", "status", env=env).code == 0
+    assert lab.events("token.issued") == issued
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"id_token_seconds": 30}, "the token in ASPEN_TOKEN expired at 20"),
+        ({"issuer": "https://other.example.org/"}, "it comes from https://other.example.org"),
+        ({"audience": "another"}, "is not for mylab, and was not sent there"),
+    ],
+)
+def test_a_token_that_is_no_use_is_not_sent(
+    lab: Lab, serving: Serving, knobs: dict[str, Any], words: str
+) -> None:
+    lab.identity.turn(**knobs)
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    api = serving(reply_json({}))
+    env = {"ASPEN_TOKEN": given, "ASPEN_API_URL_MYLAB": api.url}
+    result = lab.run("auth", "status", env=env)
+    assert result.code == 4
+    assert words in result.err
+    assert api.seen == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--env", name, "--api", "{}") for name in ("mylab", "prod", "local")],
+)
+def test_a_token_is_not_sent_to_an_address_of_no_target(
+    lab: Lab, serving: Serving, words: tuple[str, ...]
+) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    stranger = serving(reply_json({}))
+    env = {"ASPEN_TOKEN": given, "ASPEN_ENV": None}
+    result = lab.run(*(word.format(stranger.url) for word in words), "users", "me", env=env)
+    assert result.code in {4, 5}, result.err
+    assert not any(given in str(seen.headers) for seen in stranger.seen)
+
+
+def test_a_token_is_not_sent_to_an_api_that_merely_claims_the_issuer(lab: Lab) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    env: dict[str, str | None] = {
+        "ASPEN_TOKEN": given,
+        "ASPEN_ENV": "staging",
+        "ASPEN_API_URL_STAGING": lab.api_url,
+        "ASPEN_CONFIG": None,  # it has a target with this address and issuer
+    }
+    result = lab.run("users", "me", env=env)
+    assert result.code == 4
+    assert "ASPEN_TOKEN was not sent" in result.err
+    known = {
+        "ASPEN_AUTH_URL_STAGING": lab.identity.issuer.rstrip("/"),
+        "ASPEN_AUTH_CLIENT_ID_STAGING": CLIENT,
+    }
+    assert lab.run("users", "me", env={**env, **known}).code == 0
+
+
+@pytest.mark.parametrize("given", ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.W10.x", "ü.b.c"])
+def test_what_is_no_token_is_told_without_repeating_it(lab: Lab, given: str) -> None:
+    result = lab.run("auth", "token", env={"ASPEN_TOKEN": given})
+    assert (result.code, result.out) == (4, "")
+    assert "ASPEN_TOKEN holds no id_token" in result.err
+    assert given not in result.err
+
+
+def test_signing_in_while_it_is_set_is_refused(lab: Lab) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    result = lab.run("auth", "login", env={"ASPEN_TOKEN": given})
+    assert result.code == 2
+    assert "Unset it" in result.err
+
+
+def test_a_refused_one_says_where_it_came_from(lab: Lab) -> None:
+    given = lab.identity.tokens("viewer@example.org")["id_token"]
+    head, body, signature = given.split(".")
+    env = {"ASPEN_TOKEN": f"{head}.{body}.{signature[::-1]}"}
+    result = lab.run("auth", "status", env=env)
+    assert result.code == 4
+    assert "It came from ASPEN_TOKEN" in result.err
+
+
+# Tokens of the old tool
+
+
+def _leave(lab: Lab, token: str, **more: Any) -> str:
+    server = lab.identity.issuer.removeprefix("http://").rstrip("/")
+    left = json.dumps({"id_token": token, "expires_at": time.time() + 3600, **more})
+    key = f"aspencli/devicetoken-{server}"
+    Path(lab.env["KEYRING_FILE"]).write_text(json.dumps({key: left}))
+    return key
+
+
+def test_the_old_tools_sign_in_is_used_and_left_alone(lab: Lab) -> None:
+    _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
+    before = lab.kept()
+    result = lab.run("auth", "status", "-o", "json")
+    (row,) = json.loads(result.out)
+    assert row["subject"] == "auth0|member"
+    assert row["stored"] == "keyring (testkeyring Keyring), left there by the old tool"
+    assert lab.kept() == before
+
+
+def test_signing_in_does_not_touch_it(lab: Lab) -> None:
+    key = _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
+    left = lab.kept()[key]
+    lab.login("viewer@example.org")
+    assert lab.kept()[key] == left
+    assert len(lab.kept()) == 2
+    assert claims_of(_token(lab))["sub"] == "auth0|viewer"
+    lab.run("auth", "logout")
+    assert lab.kept() == {key: left}
+    assert lab.run("auth", "token").code == 4  # signed out means signed out
+
+
+def test_it_goes_to_no_other_host(lab: Lab, serving: Serving) -> None:
+    _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
+    thief = serving(reply_json({}))
+    assert lab.run("--api", thief.url, "auth", "status").code == 4
+    assert thief.seen == []
+
+
+@pytest.mark.parametrize("left", ["no JSON", "{}", "[]", '{"id_token": "x"}', '{"id_token": 3}'])
+def test_what_is_not_as_it_was_is_passed_over(lab: Lab, left: str) -> None:
+    key = _leave(lab, "x")
+    Path(lab.env["KEYRING_FILE"]).write_text(json.dumps({key: left}))
+    result = lab.run("auth", "token")
+    assert result.code == 4
+    assert "nobody is signed in" in result.err
+
+
+def test_one_of_another_client_is_passed_over(lab: Lab) -> None:
+    lab.identity.turn(audience="another")
+    _leave(lab, lab.identity.tokens("member@example.org")["id_token"])
+    assert lab.run("auth", "token").code == 4
+
+
+# Tokens for other programs
+
+
+def test_the_token_comes_as_a_header_too(lab: Lab) -> None:
+    lab.login()
+    result = lab.run("auth", "token", "--header")
+    assert result.out == f"Authorization: Bearer {_kept(lab)['id_token']}\n"
+    assert result.err == ""
+
+
+# Signing out
+
+
+def test_signing_out_revokes_and_forgets(lab: Lab) -> None:
+    lab.login()
+    refresh_token = _kept(lab)["refresh_token"]
+    result = lab.run("auth", "logout")
+    assert (result.code, result.out) == (0, "")
+    assert "signed out of mylab" in result.err
+    assert lab.kept() == {}
+    again = lab.identity.token(grant_type="refresh_token", refresh_token=refresh_token)
+    assert again.json()["error"] == "invalid_grant"
+    result = lab.run("auth", "logout")
+    assert result.code == 0
+    assert "nobody was signed in to mylab" in result.err
+
+
+def test_signing_out_without_the_provider_is_not_half_done(lab: Lab) -> None:
+    lab.login()
+    before = lab.kept()
+    env = {"ASPEN_AUTH_URL_MYLAB": None}
+    lab.identity.stop()
+    try:
+        result = lab.run("auth", "logout", env=env)
+        assert result.code == 5
+        assert "could not be revoked, and was left as it is" in result.err
+        assert lab.kept() == before
+        assert lab.run("auth", "logout", "--forget").code == 0
+    finally:
+        lab.identity.start()
+    assert lab.kept() == {}
+
+
+# Without the service
+
+
+def test_the_status_without_the_api_tells_what_is_known_here(lab: Lab) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    config = Path(lab.env["ASPEN_CONFIG"])
+    config.write_text(config.read_text().replace(lab.api_url, nowhere))
+    result = lab.login()
+    assert result.code == 0
+    assert "the API did not tell your roles" in result.err
+    result = lab.run("auth", "status", "-o", "json")
+    assert result.code == 5
+    (row,) = json.loads(result.out)
+    assert (row["subject"], row["groups"]) == ("auth0|member", None)
+    assert "does not answer" in result.err
+
+
+def test_the_client_is_the_one_of_the_settings(lab: Lab) -> None:
+    lab.login()
+    assert claims_of(_token(lab))["aud"] == CLIENT

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aspen.database.bulk.rows import AssessedRow, Change, Problem
+from aspencli.changes.report import RENAMES, ReportFile
+from aspencli.errors import AspenError, BadInputError, RefusedError
+
+
+def renamed(before: str | None, after: str) -> tuple[Change, ...]:
+    return (Change("public_identifier", before, after),)
+
+
+ROWS = [
+    AssessedRow(2, "A", renamed("1", "2"), None, left_out=False),
+    AssessedRow(
+        4, "B", renamed(None, "3"), "private_identifier: the group has no sample", left_out=False
+    ),
+    AssessedRow(6, "C", renamed("4", "4"), None, left_out=False),
+    AssessedRow(7, "D", renamed("5", "6"), "public_identifier: is held", left_out=True),
+]
+FAULTS = [Problem(3, "", "has too few cells"), Problem(5, "public_identifier", "is blank")]
+
+
+def written(path: Path) -> list[str]:
+    return path.read_text().splitlines()[1:]
+
+
+def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    with ReportFile(path, RENAMES) as report:
+        report.write(ROWS, FAULTS, "changed")
+        assert not path.exists(), "it is true only when it is published"
+        assert report.publish() == path
+    assert written(path) == [
+        "2,A,1,2,changed,",
+        "3,,,,refused,has too few cells",
+        "4,B,,3,refused,private_identifier: the group has no sample",
+        "5,,,,refused,public_identifier: is blank",
+        "6,C,4,4,already so,",
+        "7,D,5,6,left alone,public_identifier: is held",
+    ]
+
+
+def test_the_last_thing_written_counts(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("from before")
+    with ReportFile(path, RENAMES) as report:
+        report.write(ROWS * 1_000, FAULTS, "changed")
+        assert path.read_text() == "from before"
+        report.write(ROWS[:1], [], "not written", bad_only=False)
+        report.publish()
+    assert written(path) == ["2,A,1,2,not written,"]
+
+
+def test_only_what_is_bad(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    with ReportFile(path, RENAMES) as report:
+        report.write(ROWS, FAULTS, "changed", bad_only=True)
+        report.publish()
+    assert [line[0] for line in written(path)] == ["3", "4", "5", "7"]
+
+
+def test_unpublished_report_leaves_nothing(tmp_path: Path) -> None:
+    with ReportFile(tmp_path / "report.csv", RENAMES) as report:
+        report.write(ROWS, FAULTS, "changed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    row = AssessedRow(
+        2, "=HYPERLINK()", renamed("\x1b[31mred\r\n", "@x\u202e"), None, left_out=False
+    )
+    with ReportFile(path, RENAMES) as report:
+        report.write([row], [], "changed")
+        report.publish()
+    assert written(path) == ["2,'=HYPERLINK(),\\x1b[31mred\\r\\n,'@x\\u202e,changed,"]
+
+
+@pytest.mark.parametrize("target", ["real.csv", "missing.csv"])
+def test_link_is_refused_and_stays(tmp_path: Path, target: str) -> None:
+    (tmp_path / "real.csv").write_text("precious")
+    (tmp_path / "link.csv").symlink_to(target)
+    with pytest.raises(RefusedError, match="is a symbolic link, so nothing was written"):
+        ReportFile(tmp_path / "link.csv", RENAMES)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "precious"
+    assert {one.name for one in tmp_path.iterdir()} == {"link.csv", "real.csv"}
+
+
+def test_places_that_take_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(BadInputError, match="is no file"):
+            ReportFile(place, RENAMES)
+    with pytest.raises(AspenError, match=r"file is no folder; nothing was written"):
+        ReportFile(tmp_path / "file" / "report.csv", RENAMES)

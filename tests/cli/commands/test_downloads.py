@@ -1,0 +1,228 @@
+"""Files that the service creates: sequences, forms, mutations, trees, and links to them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli.commands.api_lab import ApiLab
+
+FIRST = ("RCPHL-0000001", "RCPHL-0000002")
+
+
+@pytest.fixture
+def lab(shared_lab: ApiLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiLab:
+    monkeypatch.chdir(tmp_path)
+    return shared_lab
+
+
+def tree_of(lab: ApiLab, group: int = 1) -> str:
+    rows = lab("phylo-runs", "list", "--group", str(group), "-o", "json", "--via", "db").json
+    return str(next(row["phylo_tree"] for row in rows if row["phylo_tree"]))
+
+
+# Sequences
+
+
+def test_sequences_come_to_stdout_where_that_is_piped(lab: ApiLab) -> None:
+    ended = lab.run("samples", "download", *FIRST)
+    assert (ended.code, ended.err) == (0, "")
+    assert re.findall("^>(.*)$", ended.out, re.MULTILINE) == list(FIRST)
+
+
+def test_sequences_come_to_a_file_which_is_not_replaced(lab: ApiLab, tmp_path: Path) -> None:
+    path = tmp_path / "two.fasta"
+    command = ("samples", "download", *FIRST, "--out", str(path))
+    ended = lab(*command)
+    assert (ended.code, ended.out) == (0, "")
+    assert f"{path}: 2 sequences." in ended.err
+    written = path.read_bytes()
+    assert written.startswith(b">RCPHL-0000001\n")
+    again = lab(*command)
+    assert (again.code, again.out) == (7, "")
+    assert "--force" in again.err
+    assert lab(*command, "--force").code == 0
+    assert path.read_bytes() == written
+    assert [each.name for each in tmp_path.glob("*.fasta*")] == ["two.fasta"]
+
+
+def test_names_come_from_a_list_of_samples(lab: ApiLab) -> None:
+    listed = lab("samples", "list", "--group", "1", "--limit", "3")
+    ended = lab("samples", "download", "-", stdin=listed.out)
+    assert ended.code == 0, ended.err
+    assert ended.out.count(">") == 3
+
+
+def test_many_are_asked_for_some_at_a_time(
+    lab: ApiLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aspencli.cli.downloads.CHUNK", 4)
+    monkeypatch.setattr("aspencli.samples.remote.CHUNK", 4)
+    names = [f"RCPHL-{number:07}" for number in range(1, 11)]
+    ended = lab("samples", "download", *names, "-O", "ten.fasta")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "ten.fasta").read_text().count(">") == 10
+    assert lab("samples", "download", *names).out == (tmp_path / "ten.fasta").read_text()
+
+
+def test_nothing_comes_where_a_name_is_unknown(lab: ApiLab, tmp_path: Path) -> None:
+    command = ("samples", "download", *FIRST, "nope", "-O", "x.fasta")
+    ended = lab(*command)
+    assert (ended.code, ended.out) == (6, "")
+    assert "1 of 3 identifiers name no sample" in ended.err
+    assert "nope" in ended.err
+    assert not (tmp_path / "x.fasta").exists()
+    assert lab(*command, "--skip-missing").code == 0
+    assert (tmp_path / "x.fasta").read_text().count(">") == 2
+    assert lab("samples", "download", "nope", "neither", "--skip-missing").code == 6
+
+
+def test_a_viewer_may_see_samples_and_not_their_sequences(lab: ApiLab, tmp_path: Path) -> None:
+    public = lab("samples", "list", "--group", "1", "--public", "--limit", "2", "-o", "json").json
+    names = [row["public_identifier"] for row in public]
+    ended = lab("samples", "download", *names, "-O", "x.fasta", who="viewer")
+    assert (ended.code, ended.out) == (6, "")
+    assert "0 sequences came of 2 samples" in ended.err
+    assert list(tmp_path.glob("*fasta*")) == []
+
+
+@pytest.mark.parametrize("command", ["samples", "qc-mutations"])
+@pytest.mark.parametrize(
+    ("who", "group", "words"),
+    [
+        ("sysadmin", "1", "being system administrator opens no group's data"),
+        ("g2member", "1", "It takes a role in group 1"),
+        ("nogroup", None, "you have a role in none"),
+    ],
+)
+def test_who_has_no_role_in_the_group_gets_nothing(
+    lab: ApiLab, command: str, who: str, group: str | None, words: str
+) -> None:
+    of = ("--group", group) if group else ()
+    ended = lab(command, "download", "RCPHL-0000001", *of, who=who)
+    assert (ended.code, ended.out) == (4, "")
+    assert words in ended.err
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(lab: ApiLab) -> None:
+    ended = lab("phylo-trees", "download", "1", "--out", "no/such/tree.json")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no folder no/such" in ended.err
+
+
+# Validation of names
+
+
+def test_validation_tells_of_each(lab: ApiLab) -> None:
+    ended = lab("samples", "validate-ids", *FIRST, "nope", "-o", "json")
+    assert ended.code == 6
+    assert json.loads(ended.out) == [
+        {"identifier": "RCPHL-0000001", "found": True},
+        {"identifier": "RCPHL-0000002", "found": True},
+        {"identifier": "nope", "found": False},
+    ]
+    assert "1 of 3 identifiers name no sample that you may see" in ended.err
+    fine = lab("samples", "validate_ids", "-", stdin="\n".join(FIRST))
+    assert (fine.code, fine.err) == (0, "")
+
+
+def test_validation_of_nothing_is_bad_input(lab: ApiLab) -> None:
+    ended = lab("samples", "validate-ids")
+    assert (ended.code, ended.out) == (2, "")
+    assert "no identifier was given" in ended.err
+
+
+# Forms and mutations
+
+
+@pytest.mark.parametrize(("repository", "separator"), [("gisaid", ","), ("GenBank", "\t")])
+def test_the_form_of_a_repository(lab: ApiLab, repository: str, separator: str) -> None:
+    ended = lab("samples", "submission-template", *FIRST, "--repository", repository)
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert separator in lines[0]
+    assert len(lines) >= 3
+
+
+@pytest.mark.parametrize(("repository", "headers"), [("gisaid", 2), ("genbank", 1)])
+def test_form_of_many_samples_has_its_headers_once(
+    lab: ApiLab, monkeypatch: pytest.MonkeyPatch, repository: str, headers: int
+) -> None:
+    whole = lab("samples", "submission-template", *FIRST, "--repository", repository).out
+    monkeypatch.setattr("aspencli.cli.downloads.CHUNK", 1)
+    ended = lab("samples", "submission-template", *FIRST, "--repository", repository)
+    assert ended.out == whole
+    assert len(whole.splitlines()) == headers + len(FIRST)
+
+
+def test_the_form_of_nobody_is_bad_input(lab: ApiLab) -> None:
+    ended = lab("samples", "submission-template", *FIRST, "--repository", "ENA")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'gisaid', 'genbank'" in ended.err
+
+
+def test_mutations(lab: ApiLab) -> None:
+    ended = lab.run("qc_mutations", "download", *FIRST)
+    assert (ended.code, ended.err) == (0, "")
+    header, *rows = ended.out.splitlines()
+    assert "\t" in header
+    assert len(rows) == 2
+
+
+# Trees
+
+
+@pytest.mark.parametrize(
+    ("style", "name"), [("private", "RCPHL-0000001"), ("public", "USA/CA-RCPHL-1/2020")]
+)
+def test_a_tree(lab: ApiLab, tmp_path: Path, style: str, name: str) -> None:
+    tree = tree_of(lab)
+    ended = lab("phylo-trees", "download", tree, "--id-style", style, "-O", ".", "--force")
+    assert (ended.code, ended.out) == (0, "")
+    text = (tmp_path / f"tree_{tree}.json").read_text()
+    assert "tree" in json.loads(text)
+    assert name in text
+    selected = lab("phylo_trees", "selected-samples", tree, "--id-style", style)
+    assert (selected.code, selected.err) == (0, "")
+    assert selected.out.startswith("Sample Identifier\tSelected\r\n")
+    assert name in selected.out
+
+
+@pytest.mark.parametrize("command", ["download", "selected-samples"])
+def test_a_tree_of_others_is_not_found(lab: ApiLab, tmp_path: Path, command: str) -> None:
+    for tree in ("999999", tree_of(lab, 2)):
+        ended = lab("phylo-trees", command, tree, "-O", "x")
+        assert (ended.code, ended.out) == (6, "")
+        assert list(tmp_path.glob("*x*")) == []
+
+
+# Links
+
+
+def test_a_link_to_auspice_opens_the_tree_for_anybody(lab: ApiLab) -> None:
+    ended = lab("auspice", "link", tree_of(lab), "-o", "json")
+    assert ended.code == 0, ended.err
+    assert "can do everything there that you can" in ended.err
+    (row,) = ended.json
+    assert list(row) == ["url"]
+    answer = httpx.get(row["url"], trust_env=False)
+    assert answer.status_code == 200
+    assert "tree" in answer.json()
+
+
+def test_a_link_to_a_tree_of_others_is_not_found(lab: ApiLab) -> None:
+    ended = lab("auspice", "link", tree_of(lab, 2))
+    assert (ended.code, ended.out) == (6, "")
+
+
+def test_a_link_for_usher_hands_the_sequences_out(lab: ApiLab) -> None:
+    ended = lab("usher", "get-link", *FIRST, "-o", "json")
+    assert ended.code == 0, ended.err
+    (row,) = ended.json
+    assert list(row) == ["url"]
+    fasta = httpx.get(row["url"], trust_env=False).text
+    assert fasta.count(">") == 2

@@ -1,0 +1,245 @@
+"""The local deployment, from the command line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from aspen.database.engine import Database
+from aspen.local.deployment import Deployment
+from tests import zygote
+from tests.local.marking import mark_as_created
+
+if TYPE_CHECKING:
+    from tests.conftest import CliResult, CliRunner, Server
+
+HEADER = "strain\tgenbank_accession\tdate\tregion\tcountry\tdivision\tlocation\n"
+GOOD = "USA/CA-1/2020\tMT000001\t2020-03-05\tNorth America\tUSA\tCalifornia\tOrange County\n"
+NO_DAY = "USA/CA-2/2020\tMT000002\t2020-03\tNorth America\tUSA\tCalifornia\t\n"
+NO_NAME = "USA/CA-3/2020\t?\t2020-03-07\tNorth America\tUSA\tCalifornia\t\n"
+
+
+@pytest.fixture
+def deployment(aspen_home: Path) -> Iterator[Path]:
+    """Yield the test's home directory, and stop whatever runs there at the end."""
+    yield aspen_home
+    Deployment(aspen_home / "data").reset()
+
+
+def row(result: CliResult, part: str | None = None) -> dict[str, Any]:
+    """Return the only row, or the row of the given part."""
+    found: list[dict[str, Any]] = json.loads(result.out)
+    (one,) = (row for row in found if part in {None, row.get("part")})
+    return one
+
+
+def count(database: Database, table: str) -> int:
+    with database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(sa.table(table))) or 0
+
+
+def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) -> None:
+    words = ("local", "up", "--only", "postgres", "-o", "json")
+    first = run_cli(*words, timeout=120)
+    assert first.code == 0, first.err
+    assert "initialising" in first.err
+    assert "aspencli local seed" in first.err
+    part = row(first)
+    assert part["url"] == f"postgresql://user_rw@127.0.0.1:{part['port']}/aspen_db"
+    assert part["state"] == "running"
+
+    assert run_cli("local", "seed", "--samples", "25").code == 0
+    again = run_cli(*words)
+    assert (again.code, again.err, row(again)) == (0, "", part)
+    status = run_cli("local", "status", "-o", "json")
+    assert row(status, "postgres")["pid"]
+    assert row(status, "api")["state"] == "absent"
+    check = run_cli("local", "status", "--check")
+    assert check.code == 5
+    assert "aws is absent, identity is absent, api is absent" in check.err
+    assert "listening" in run_cli("local", "logs").out
+    assert "listening" in run_cli("local", "logs", "postgres").out
+    assert run_cli("local", "logs", "api").code == 6
+    assert run_cli("local", "logs", "apy").code == 2
+
+    users = run_cli("db", "psql", "--", "-tAc", "SELECT count(*) > 0 FROM users")
+    assert users.out == "t\n"
+    assert row(run_cli("db", "status", "-o", "json"))["samples"] == 25
+
+    follow_until_ctrl_c(run_cli)
+
+    drop = run_cli("db", "drop", "--yes")
+    assert drop.code == 0, drop.err
+    assert run_cli("db", "create").code == 0
+    assert run_cli("db", "upgrade").code == 0  # the local roles get their privileges again
+    seed = run_cli("local", "seed", "-o", "json")
+    assert row(seed)["groups"] == 3, seed.err
+
+    refused = run_cli("local", "reset")
+    assert refused.code == 3
+    assert str(deployment) in refused.err or "/var/lib/aspencli" in refused.err
+    down = ("local", "down", "-o", "json")
+    assert row(run_cli(*down), "postgres")["was_running"] is True
+    assert row(run_cli(*down), "postgres")["was_running"] is False
+    assert run_cli("db", "psql").code == 5
+    reset = ("local", "reset", "--yes", "-o", "json")
+    assert row(run_cli(*reset), "postgres")["deleted"] is True
+    assert row(run_cli(*reset), "postgres")["deleted"] is False
+    status = run_cli("local", "status", "-o", "json")
+    assert {one["state"] for one in json.loads(status.out)} == {"absent"}
+
+
+def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
+    up = run_cli("local", "up", "-o", "json", timeout=240)
+    assert up.code == 0, up.err
+    parts = {one["part"]: one for one in json.loads(up.out)}
+    assert list(parts) == ["postgres", "aws", "identity", "api"]
+    assert re.search(r"ready after .* s \(postgres .*, aws .*, identity .*, api .*\)", up.err)
+    assert f"{parts['api']['url']}/v2/docs" in up.err
+    assert row(run_cli("db", "status", "-o", "json"))["samples"] == 1025
+
+    again = run_cli("local", "up", "-o", "json")
+    assert (again.code, again.err, json.loads(again.out)) == (0, "", list(parts.values()))
+    assert run_cli("local", "status", "--check").code == 0
+    assert row(run_cli("local", "seed", "--roles", "-o", "json"))["samples"] == 0
+
+    down = run_cli("local", "down", "-o", "json")
+    assert [one["part"] for one in json.loads(down.out)] == [*parts][::-1]
+    assert {one["how"] for one in json.loads(down.out)} == {"fast"}
+    warm = run_cli("local", "up", "-o", "json", timeout=240)
+    assert warm.code == 0, warm.err
+    assert {one["part"]: one["state"] for one in json.loads(warm.out)} == dict.fromkeys(
+        parts, "running"
+    )
+    deleted = run_cli("local", "reset", "--yes", "-o", "json")
+    assert {one["deleted"] for one in json.loads(deleted.out)} == {True}
+    assert "api" in deleted.out
+
+
+def follow_until_ctrl_c(run_cli: CliRunner) -> None:
+    """Check that messages are shown as they are written, and that Ctrl-C is not a failure."""
+    words = ["local", "logs", "-f", "--lines", "1", "postgres"]
+    with zygote.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stderr
+        try:
+            child.stdout.readline()  # an old one
+            run_cli("db", "psql", "-c", 'SELECT 1/0 AS "in vain"')
+            while "in vain" not in child.stdout.readline():
+                pass
+            child.send_signal(signal.SIGINT)
+            assert (child.wait(120), child.stderr.read()) == (0, "")
+        finally:
+            child.kill()
+
+
+@pytest.fixture
+def own_server(aspen_home: Path, postgres: Server) -> None:
+    """Mark the tests' server as the one that the deployment created."""
+    mark_as_created(aspen_home, postgres.url("postgres"))
+
+
+def test_what_never_ran(run_cli: CliRunner) -> None:
+    status = run_cli("local", "status")
+    assert status.code == 0
+    assert "aspencli local up" in status.err
+    assert run_cli("local", "status", "--check").code == 5
+    assert run_cli("local", "logs").code == 6
+    for words in (["local", "seed"], ["db", "status"], ["db", "interact", "-c", "1"]):
+        result = run_cli(*words)
+        assert result.code == 5
+        assert "aspencli local up" in result.err
+    assert run_cli("local", "down").code == 0
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "logs", "reset", "seed", "init"])
+def test_another_target_is_refused(run_cli: CliRunner, command: str) -> None:
+    for settings in ({"ASPEN_ENV": "staging"}, {}):
+        words = ["--env", "prod"] if not settings else []
+        result = run_cli(*words, "local", command, "--yes", env=settings)
+        assert result.code == 2
+        assert "--env local" in result.err
+
+
+@pytest.mark.usefixtures("own_server")
+def test_test_groups_come_once(run_cli: CliRunner, database: Database) -> None:
+    first = run_cli("local", "seed", "--yes", "-o", "json", database=database)
+    assert row(first)["groups"] == 3
+    again = run_cli("local", "seed", "--yes", "-o", "json", database=database)
+    assert (row(again)["groups"], row(again)["users"]) == (0, 0)
+
+
+@pytest.mark.usefixtures("own_server")
+def test_another_database_is_seeded_only_with_consent(
+    run_cli: CliRunner, database: Database
+) -> None:
+    assert run_cli("local", "seed", database=database).code == 3
+    assert count(database, "users") == 0
+
+
+@pytest.mark.usefixtures("own_server")
+def test_samples_are_made_up(run_cli: CliRunner, seeded: Database) -> None:
+    words = ["local", "seed", "--samples", "15", "--group", "2", "--seed", "7", "--yes"]
+    result = run_cli(*words, "-o", "json", database=seeded)
+    assert row(result)["samples"] == 15
+    assert count(seeded, "samples") == 75
+
+
+@pytest.mark.usefixtures("own_server")
+def test_an_absent_group_is_not_found(run_cli: CliRunner, seeded: Database) -> None:
+    words = ["local", "seed", "--samples", "1", "--group", "99", "--yes"]
+    assert run_cli(*words, database=seeded).code == 6
+
+
+@pytest.mark.usefixtures("own_server")
+def test_bad_lines_are_named_and_the_others_loaded(
+    run_cli: CliRunner, seeded: Database, tmp_path: Path
+) -> None:
+    metadata, sequences = tmp_path / "metadata.tsv", tmp_path / "sequences.fasta.gz"
+    metadata.write_text(HEADER + NO_DAY + GOOD + NO_NAME)
+    sequences.write_bytes(gzip.compress(b">USA/CA-1/2020\nACGT\nNN\n"))
+    words = ["local", "seed", "--metadata", str(metadata), "--sequences", str(sequences), "--yes"]
+    result = run_cli(*words, "-o", "json", database=seeded)
+    assert result.code == 0, result.err
+    added = row(result)
+    assert (added["samples"], added["genomes"], added["rejected"]) == (1, 1, 2)
+    assert "line 2, column date" in result.err
+    assert "line 4, column genbank_accession" in result.err
+    again = row(run_cli(*words, "-o", "json", database=seeded))
+    assert (again["samples"], again["already"]) == (0, 1)
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_file_of_bad_lines_alone_is_bad_input(
+    run_cli: CliRunner, seeded: Database, tmp_path: Path
+) -> None:
+    metadata = tmp_path / "metadata.tsv"
+    metadata.write_text(HEADER + NO_DAY)
+    result = run_cli("local", "seed", "--metadata", str(metadata), "--yes", database=seeded)
+    assert result.code == 2
+    assert "line 2, column date" in result.err
+    assert count(seeded, "samples") == 60
+
+
+@pytest.mark.usefixtures("own_server")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sequences", "some.fasta"],
+        ["--metadata", "absent.tsv"],
+        ["--samples", "-1"],
+    ],
+)
+def test_what_cannot_be_meant_is_bad_input(
+    run_cli: CliRunner, seeded: Database, words: list[str]
+) -> None:
+    assert run_cli("local", "seed", *words, "--yes", database=seeded).code == 2

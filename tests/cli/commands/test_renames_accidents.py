@@ -1,0 +1,247 @@
+"""Renaming through an API that fails, dies, or is interrupted: it only costs time."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aspen.database.engine import Database
+from benchmarks.accidents_api.crasher import Crash, Crasher
+from benchmarks.accidents_api.gate import Mishap
+from benchmarks.accidents_api.kills import Killing
+from benchmarks.accidents_api.site import Site, ended, site_on
+from benchmarks.accidents_api.trying import RENAME, Try
+from tests.api.conftest import Provider
+from tests.cli.commands.renames_lab import write_mapping
+from tests.conftest import Server
+
+_ALL: tuple[Mishap, ...] = (
+    *("503 before", "504 after", "reset before"),
+    *("reset after", "cut answer", "429", "stall"),
+)
+
+
+@pytest.fixture(scope="module")
+def shared_site(
+    postgres: Server,
+    _roles_template: str,
+    provider: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    name = postgres.create(template=_roles_template)
+    database = Database(postgres.url(name), application_name="tests", writable=True)
+    with site_on(database, provider, tmp_path_factory.mktemp("site")) as site:
+        site.renames.give_sequencing_dates()
+        yield site
+    database.dispose()
+    postgres.drop(name)
+
+
+def _at(moment: int, act: Callable[[], None]) -> Callable[[int], None]:
+    """Return a function that acts before one change, counted from 0."""
+    changes = itertools.count()
+    return lambda _number: act() if next(changes) == moment else None
+
+
+def _kill_last(running: list[subprocess.Popen[str]]) -> None:
+    running[-1].kill()
+
+
+@pytest.fixture
+def renaming(shared_site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Try:
+    return Try(shared_site, tmp_path, len(request.node.name))
+
+
+def test_the_live_service_takes_every_request(renaming: Try) -> None:
+    with renaming.gate() as gate:
+        done = renaming.site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+    assert len(gate.sizes) < 20
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_goes_wrong_on_the_way_it_ends_complete(
+    renaming: Try, tmp_path: Path, seed: int
+) -> None:
+    chances = dict.fromkeys(_ALL, 0.07)
+    reading: dict[Mishap, float] = {"503 before": 0.2, "reset after": 0.1, "cut answer": 0.1}
+    dice = random.Random(seed)
+    with renaming.gate(chances=chances, reading=reading, stall_s=0.2, dice=dice) as gate:
+        done = renaming.site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    assert gate.happened
+    renaming.is_done()
+
+
+def test_a_service_that_is_killed_and_comes_back(renaming: Try) -> None:
+    site, killed = renaming.site, []
+
+    def kill(number: int) -> None:
+        if number in (1, 3) and number not in killed:
+            killed.append(number)
+            site.api.kill()
+            site.api.start()
+
+    with renaming.gate() as gate:
+        gate.on_change = kill
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    assert killed == [1, 3]
+    renaming.is_done()
+
+
+def test_a_command_that_is_killed_goes_on_where_it_was(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    with renaming.gate() as gate:  # one for all: another address is another group
+        for moment in (0, 2, 1):
+            gate.on_change = _at(moment, partial(_kill_last, running))
+            running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+            assert ended(running[-1]).code == -signal.SIGKILL
+        (run,) = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json
+        assert run["outcome"] == "unfinished"
+        other = write_mapping(renaming.home / "other.csv", {"a": "b"})
+        refused = site.run(gate.url, renaming.home, *RENAME, str(other))
+        assert refused.code in (2, 7)
+        done = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+        assert done.code == 0, done.err
+        renaming.is_done()
+        again = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+        assert (again.code, "has ended" in again.err) == (0, True)
+        undone = site.run(gate.url, renaming.home, "samples", "undo", run["run"], "--yes")
+        assert undone.code == 0, undone.err
+    assert renaming.site.renames.names() == renaming.names
+
+
+def test_an_interrupt_leaves_no_temporary_name(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    with renaming.gate() as gate:
+        gate.on_change = _at(1, lambda: running[0].send_signal(signal.SIGINT))
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        stopped = ended(running[0])
+        assert stopped.code == 130, stopped.err
+        assert "none has a temporary name" in stopped.err
+        assert renaming.temporary() == 0
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_what_was_begun_can_be_taken_back(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+    with renaming.gate() as gate:
+        gate.on_change = _at(3, partial(_kill_last, running))
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        assert ended(running[0]).code == -signal.SIGKILL
+        assert site.renames.names() != renaming.names
+        run = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json[0]["run"]
+        back = site.run(gate.url, renaming.home, "samples", "undo", run, "--yes")
+        assert back.code == 0, back.err
+        assert site.renames.names() == renaming.names
+        shown = site.run(gate.url, renaming.home, "history", "show", run, "-o", "json").json[0]
+        assert shown["outcome"] == "rolled back"
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_who_changes_a_name_meanwhile_is_not_overwritten(renaming: Try) -> None:
+    site = renaming.site
+    fresh = [key for key, name in renaming.wanted.items() if name.startswith("new-0")]
+    moved, taker = max(fresh), min(fresh)
+    theirs = {moved: "theirs", taker: renaming.wanted[fresh[5]]}
+
+    def meddle(number: int) -> None:
+        if number == 1:
+            site.renames.set_names(theirs)
+
+    with renaming.gate() as gate:
+        gate.on_change = meddle
+        stopped = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+        names = site.renames.names()
+        assert renaming.temporary() == 0
+        if stopped.code == 7:
+            resumed = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+            assert resumed.code in (0, 7), resumed.err
+        names = site.renames.names()
+    left_alone = {key for key in renaming.wanted if names[key] != renaming.wanted[key]}
+    assert left_alone <= {moved, taker, fresh[5]}
+    assert renaming.temporary() == 0
+
+
+def test_a_sign_in_that_lapses_ends_it_with_the_way_to_go_on(renaming: Try) -> None:
+    site = renaming.site
+    with renaming.gate() as gate:
+        gate.on_change = _at(1, lambda: setattr(gate.rules, "chances", {"401": 1.0}))
+        stopped = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+        assert stopped.code == 4, stopped.err
+        assert "nothing is lost" in stopped.err
+        assert "samples resume" in stopped.err
+        gate.rules.chances = {}
+        run = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json[0]
+        assert run["outcome"] == "unfinished"
+        done = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+def test_a_second_interrupt_is_obeyed_at_once(renaming: Try) -> None:
+    site, running = renaming.site, list[subprocess.Popen[str]]()
+
+    def interrupt_twice() -> None:
+        for _ in range(2):
+            running[0].send_signal(signal.SIGINT)
+            time.sleep(0.3)
+
+    with renaming.gate(cost_s=lambda _rows: 3.0) as gate:
+        gate.on_change = _at(1, interrupt_twice)
+        running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
+        stopped = ended(running[0])
+        assert (stopped.code, "samples resume" in stopped.err) == (130, True), stopped.err
+        gate.rules.cost_s = lambda _rows: 0.0
+        done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
+    assert done.code == 0, done.err
+    renaming.is_done()
+
+
+@pytest.fixture(scope="module")
+def killing(
+    postgres: Server,
+    _seeded_template: str,
+    provider: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Killing]:
+    name = postgres.create(template=_seeded_template)
+    database = Database(postgres.url(name), application_name="tests", writable=True)
+    folder = tmp_path_factory.mktemp("killing")
+    with site_on(database, provider, folder) as site, Crasher() as crasher:
+        yield Killing(site, crasher, folder, random.Random(3), thorough=False)
+    database.dispose()
+    postgres.drop(name)
+
+
+def test_kill_at_every_durable_step_leaves_a_suggestion_that_works(killing: Killing) -> None:
+    """A step is a moment when something is safe on disk: the journals or the undo file."""
+    step = 4  # before that, there is only a line in the history
+    while killing.kill(Crash(signal.SIGKILL, step)):
+        step += 1
+    assert step > 10
+    assert killing.met["suggested: resume"] > 2
+    assert killing.met["ended: written"] > 2
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGINT, 6), (signal.SIGTERM, 7), (signal.SIGINT, 12)]
+)
+def test_interrupt_at_a_durable_step_leaves_a_suggestion_that_works(
+    killing: Killing, number: int, step: int
+) -> None:
+    killing.kill(Crash(number, step, "after"))

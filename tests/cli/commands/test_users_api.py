@@ -1,0 +1,143 @@
+"""``aspencli users`` through the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from aspen.database.models import User
+from tests.cli.commands.api_lab import ApiLab, Relay
+from tests.local.auth0.lab import Identity
+from tests.remote.naughty import Naughty, Reply, Seen, reply
+
+Serving = Callable[..., Naughty]
+ME_KEYS = [
+    *("id", "name", "groups", "agreed_to_tos", "acknowledged_policy_version"),
+    "gisaid_submitter_id",
+]
+ADA = (
+    *("--name", "Ada Love", "--email", "ada@lab.example.org"),
+    *("--auth0-user-id", "auth0|ada", "--group-id", "1", "--via", "api", "--yes"),
+)
+
+
+# me
+
+
+def test_the_keys_of_me_are_a_contract(shared_lab: ApiLab) -> None:
+    (row,) = shared_lab("users", "me", "-o", "json", who="multi").json
+    assert list(row) == ME_KEYS
+    assert row["groups"] == [
+        {"id": 1, "name": "Redwood County Public Health Laboratory", "roles": ["member"]},
+        {"id": 2, "name": "Bayside Department of Public Health", "roles": ["admin"]},
+    ]
+
+
+def test_me_reads_in_words_in_a_table(shared_lab: ApiLab) -> None:
+    out = shared_lab("user", "me", "-o", "table").out
+    assert "Redwood County Public Health Laboratory (member)" in " ".join(out.split())
+
+
+def test_nobody_is_told_how_to_sign_in(shared_lab: ApiLab) -> None:
+    ended = shared_lab("users", "me", env={"ASPEN_TOKEN": "nonsense"})
+    assert (ended.code, ended.out) == (4, "")
+
+
+# update-me
+
+
+def _me(lab: ApiLab, who: str = "member") -> User:
+    with lab.service.database.reading() as session:
+        return session.query(User).filter_by(auth0_user_id=f"auth0|{who}").one()
+
+
+def test_one_changes_what_one_names_and_nothing_else(
+    people_lab: ApiLab, identity: Identity
+) -> None:
+    before = _me(people_lab)
+    words = ("--name", "Ada Love", "--gisaid-submitter-id", "ada7", "-o", "json", "--yes")
+    ended = people_lab("users", "update-me", *words)
+    assert ended.code == 0, ended.err
+    assert (ended.json[0]["name"], ended.json[0]["gisaid_submitter_id"]) == ("Ada Love", "ada7")
+    after = _me(people_lab)
+    assert (after.name, after.gisaid_submitter_id) == ("Ada Love", "ada7")
+    assert after.agreed_to_tos == before.agreed_to_tos
+    assert after.acknowledged_policy_version == before.acknowledged_policy_version
+    with identity.management() as management:
+        assert management.get("users/auth0|member").json()["name"] == "Ada Love"
+    again = people_lab("users", "update-me", *words)
+    assert (again.code, again.out) == (0, ended.out)
+    assert "nothing was sent" in again.err
+
+
+def test_one_agrees_to_terms_and_to_a_policy(people_lab: ApiLab) -> None:
+    flags = ("--agreed-to-tos", "--acknowledged-policy-version", "2022-06-22", "--yes")
+    assert people_lab("user", "update_me", *flags).code == 0
+    me = _me(people_lab)
+    assert (me.agreed_to_tos, str(me.acknowledged_policy_version)) == (True, "2022-06-22")
+    assert people_lab("users", "update-me", "--not-agreed-to-tos", "--yes").code == 0
+    assert not _me(people_lab).agreed_to_tos
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ((), 2, "nothing to change was named"),
+        (("--name", " "), 2, "the name is blank"),
+        (("--acknowledged-policy-version", "soon"), 2, "is no day"),
+        (("--name", "Ada"), 3, "nothing was written"),
+        (("--name", "Ada", "--dry-run"), 0, "nothing was sent"),
+    ],
+)
+def test_nothing_is_changed(
+    people_lab: ApiLab, flags: tuple[str, ...], code: int, words: str
+) -> None:
+    before = _me(people_lab).name
+    ended = people_lab("users", "update-me", *flags)
+    assert (ended.code, words in ended.err) == (code, True), ended.err
+    assert _me(people_lab).name == before
+
+
+# create
+
+
+def test_the_api_makes_members_only(api_lab: ApiLab) -> None:
+    ended = api_lab("users", "create", *ADA, "--role", "admin", who="sysadmin")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--via db" in ended.err
+
+
+def test_who_administers_nothing_makes_no_users(api_lab: ApiLab) -> None:
+    ended = api_lab("users", "create", *ADA, who="gadmin")
+    assert (ended.code, ended.out) == (4, "")
+    assert "Only a system administrator" in ended.err
+
+
+def test_the_same_user_again_is_a_conflict(api_lab: ApiLab) -> None:
+    assert api_lab("users", "create", *ADA, who="sysadmin").code == 0
+    again = api_lab("users", "create", *ADA, who="sysadmin")
+    assert (again.code, again.out) == (7, "")
+
+
+def test_a_service_that_cannot_make_users_is_gone_round(api_lab: ApiLab, serving: Serving) -> None:
+    def route(seen: Seen) -> Reply:
+        if seen.method == "POST":
+            return reply(500, "Internal Server Error")
+        return Relay(api_lab.service.url, "POST", [])(seen)
+
+    address = serving(route=route).url
+    ended = api_lab("users", "create", *ADA, who="sysadmin", env={"ASPEN_API": address})
+    assert (ended.code, ended.out) == (1, "")
+    assert "--via db" in ended.err
+
+
+@pytest.mark.parametrize(("delivered", "again"), [(True, 7), (False, 0)])
+def test_an_answer_that_got_lost_is_told_and_settled_by_a_second_run(
+    api_lab: ApiLab, serving: Serving, delivered: bool, again: int
+) -> None:
+    address = serving(route=Relay(api_lab.service.url, "POST", [delivered])).url
+    ended = api_lab("users", "create", *ADA, who="sysadmin", env={"ASPEN_API": address})
+    assert (ended.code, ended.out) == (5, "")
+    assert "Run the same command again" in ended.err
+    assert api_lab("users", "create", *ADA, who="sysadmin").code == again

@@ -1,0 +1,385 @@
+"""Code without a prompt: the names it has, the output it prints, and how it exits."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+
+from aspen.database.engine import Database
+from aspencli.cli.console.run import ConsoleRequest, run
+from aspencli.errors import BadInputError
+from aspencli.targets import Safety
+from tests.cli.console.terminal import DRIVER
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def request_for(migrated_db: str) -> Iterator[Callable[..., ConsoleRequest]]:
+    opened: list[Database] = []
+
+    def make(*, writing: bool = False, **changes: Any) -> ConsoleRequest:
+        def open_database() -> Database:
+            opened.append(Database(migrated_db, writable=writing))
+            return opened[-1]
+
+        request = ConsoleRequest(
+            open_database=open_database,
+            address=migrated_db,
+            target_label="local",
+            safety=Safety.LOCAL,
+            confirm_write=lambda: False,
+            writing=writing,
+        )
+        return replace(request, **changes)
+
+    yield make
+    for database in opened:
+        database.dispose()
+
+
+@pytest.fixture
+def execute(
+    request_for: Callable[..., ConsoleRequest], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    def execute(code: str | None = None, **changes: Any) -> Ended:
+        text = None if code is None else textwrap.dedent(code)
+        exit_code = run(request_for(code=text, **changes))
+        return Ended(exit_code, *capsys.readouterr())
+
+    return execute
+
+
+Execute = Callable[..., Ended]
+
+
+def count(address: str, table: str = "aspen.locations") -> int:
+    engine = sa.create_engine(address)
+    with engine.connect() as connection:
+        found = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
+    engine.dispose()
+    return int(found or 0)
+
+
+def test_the_last_value_is_printed_as_the_console_shows_it(execute: Execute) -> None:
+    assert execute("x = 1\nsession.scalars(select(Sample)).all()") == (0, "[]\n", "")
+
+
+def test_none_and_statements_print_nothing(execute: Execute) -> None:
+    assert execute("None") == (0, "", "")
+    assert execute("x = 3") == (0, "", "")
+    assert execute("") == (0, "", "")
+
+
+def test_the_names_of_the_console_are_there(execute: Execute) -> None:
+    done = execute(
+        """
+        assert engine is db and session.bind is engine.engine
+        assert sa.select is select and Sample.__tablename__ == "samples"
+        with enable_profiling_ctx(engine):
+            pass
+        with engine.make_session() as own:
+            own.query(User).all() == []
+        """
+    )
+    assert done == (0, "", "")
+
+
+def test_an_error_of_the_database_is_told_in_a_few_lines(execute: Execute) -> None:
+    done = execute("x = 1\nsession.execute(sa.text('SELECT * FROM nothing_of_the_kind'))")
+    assert done.code == 1
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert lines[0] == 'Error: UndefinedTable: relation "nothing_of_the_kind" does not exist'
+    assert "Traceback" not in done.err
+    assert "at line 2: session.execute(" in lines[-1]
+
+
+def test_debug_shows_the_whole_traceback(execute: Execute) -> None:
+    done = execute("session.execute(sa.text('SELECT nothing'))", debug=True)
+    assert "Traceback (most recent call last)" in done.err
+    assert "_execute_context" in done.err
+    assert "UndefinedColumn" in done.err
+
+
+def test_an_error_of_the_code_shows_its_own_frames_only(execute: Execute) -> None:
+    done = execute("def half(n):\n    return n / 0\n\nhalf(1)")
+    assert done.code == 1
+    assert "return n / 0" in done.err
+    assert "ZeroDivisionError" in done.err
+    assert "aspencli" not in done.err
+
+
+def test_code_that_is_no_python_is_an_error_of_the_code(execute: Execute) -> None:
+    done = execute("select * from samples")
+    assert done.code == 1
+    assert "SyntaxError" in done.err
+    assert "aspencli" not in done.err
+
+
+def test_an_error_of_sqlalchemy_comes_without_its_link(execute: Execute) -> None:
+    done = execute("session.scalars(select(Sample)).one()")
+    assert done.code == 1
+    assert done.err == "Error: NoResultFound: No row was found when one was required\n"
+
+
+def test_a_write_that_was_not_asked_for_says_how_to_ask(execute: Execute) -> None:
+    done = execute("session.execute(sa.text('CREATE TABLE t ()'))")
+    assert done.code == 1
+    assert "ReadOnlySqlTransaction" in done.err
+    assert "Run it again with --write." in done.err
+
+
+@pytest.mark.parametrize("code", ["with db.begin(): pass", "db.writing()"])
+def test_no_way_round_the_question(execute: Execute, code: str) -> None:
+    done = execute(code)
+    assert done.code == 3
+    assert done.err.startswith("Error: this console only reads; nothing was written")
+
+
+ADD = """
+session.add(Location(region="Europe", country="Italy", division="Lazio", location="Roma"))
+"""
+
+
+def test_what_is_committed_stays(execute: Execute, migrated_db: str) -> None:
+    assert execute(ADD + "session.commit()", writing=True) == (0, "", "")
+    assert count(migrated_db) == 1
+
+
+def test_beginning_a_transaction_commits_it_at_its_end(execute: Execute, migrated_db: str) -> None:
+    code = "with db.writing().begin() as session:\n    " + ADD.strip()
+    assert execute(code, writing=True) == (0, "", "")
+    assert count(migrated_db) == 1
+
+
+OWN = "own = engine.make_session(); own.execute(sa.text('CREATE TABLE t ()'))"
+
+
+@pytest.mark.parametrize("code", [ADD, ADD + "session.flush()", OWN + "; None"])
+def test_uncommitted_work_is_not_committed_and_one_is_told(
+    execute: Execute, migrated_db: str, code: str
+) -> None:
+    done = execute(code, writing=True)
+    assert done.code == 0
+    assert done.err.startswith("Warning: there were uncommitted changes, and they are not saved")
+    assert count(migrated_db) == 0
+
+
+def test_a_writing_session_that_only_read_leaves_without_a_word(execute: Execute) -> None:
+    assert execute("session.scalars(select(User)).all()", writing=True) == (0, "[]\n", "")
+
+
+def test_profiling_prints_the_queries_to_standard_error(migrated_db: str) -> None:
+    done = run_driver(migrated_db, "--profile", "-c", "session.query(User).all()")
+    lines = done.stderr.splitlines()
+    assert done.stdout == "[]\n"
+    assert lines[0].startswith("DEBUG:sqltime:Start Query: SELECT aspen.users.id")
+    assert lines[-4] == "DEBUG:sqltime:Query Complete!"
+    assert lines[-3].startswith("DEBUG:sqltime:Total Time: 0.")
+    assert lines[-2].startswith("1 query (1 kind), 0 rows, 1 transaction in ")
+    assert done.stderr.count("Start Query") == 1
+
+
+def test_a_script_has_its_arguments_and_its_folder(execute: Execute, tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("answer = 42\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "# -*- coding: latin-1 -*-\n"
+        "import sys, beside\n"
+        "if __name__ == '__main__':\n"
+        "    print(sys.argv[1:], beside.answer, __file__, len('é'), session.query(User).count())\n"
+        "7\n",
+        encoding="latin-1",
+    )
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
+    done = execute(script=script, arguments=["a", "--b"])
+    assert done == (0, f"['a', '--b'] 42 {script} 1 0\n", "")
+    assert (sys.argv, sys.path, sys.modules["__main__"]) == before
+    del sys.modules["beside"]
+
+
+def test_a_script_may_map_classes_of_its_own(execute: Execute) -> None:
+    done = execute(
+        """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from typing import get_type_hints
+
+        class Key: ...
+
+        @dataclass
+        class Row:
+            key: Key
+
+        get_type_hints(Row)["key"] is Key
+        """
+    )
+    assert done == (0, "True\n", "")
+
+
+def test_a_script_that_is_missing_is_named(request_for: Callable[..., ConsoleRequest]) -> None:
+    with pytest.raises(BadInputError, match=r"missing\.py cannot be read"):
+        run(request_for(script=Path("missing.py")))
+
+
+@pytest.mark.parametrize("script", [None, Path("-")])
+def test_standard_input_is_a_script(
+    execute: Execute, monkeypatch: pytest.MonkeyPatch, script: Path | None
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("print(session.query(User).all())\n5\n"))
+    assert execute(script=script) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("leaving", "code", "err"),
+    [("sys.exit()", 0, ""), ("sys.exit(4)", 4, ""), ("sys.exit('no')", 1, "no\n")],
+)
+def test_the_code_may_choose_the_exit_code(
+    execute: Execute, leaving: str, code: int, err: str
+) -> None:
+    assert execute(f"import sys\n{leaving}") == (code, "", err)
+
+
+def test_a_database_that_is_not_there_is_told_before_the_code_runs(
+    request_for: Callable[..., ConsoleRequest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_for(
+        code="print('ran')", open_database=lambda: Database("postgresql://nobody@127.0.0.1:1/x")
+    )
+    with pytest.raises(sa.exc.OperationalError, match="Connection refused"):
+        run(request)
+    assert run(replace(request, connect=False)) == 0
+    assert capsys.readouterr().out == "ran\n"
+
+
+def test_copy_works(execute: Execute) -> None:
+    done = execute(
+        """
+        import io
+        out = io.StringIO()
+        cursor = session.connection().connection.cursor()
+        cursor.copy_expert("COPY (SELECT 1, 'a') TO STDOUT", out)
+        out.getvalue()
+        """
+    )
+    assert done == (0, "'1\\ta\\n'\n", "")
+
+
+def test_many_rows_and_statements_without_parameters_work(execute: Execute) -> None:
+    done = execute(
+        """
+        with engine.engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE t (a int)")
+            connection.exec_driver_sql("INSERT INTO t VALUES (%s)", [(n,) for n in range(3)])
+            plain = connection.execution_options(no_parameters=True)
+            found = plain.exec_driver_sql("SELECT count(*), '%' FROM t").all()
+        found
+        """,
+        writing=True,
+    )
+    assert done == (0, "[(3, '%')]\n", "")
+
+
+def test_asynchronous_engines_work(execute: Execute) -> None:
+    done = execute(
+        """
+        import asyncio
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        async def main():
+            engine_ = create_async_engine(engine.url.set(drivername="postgresql+asyncpg"))
+            async with engine_.connect() as connection:
+                found = await connection.scalar(sa.text("SELECT 5"))
+            await engine_.dispose()
+            return found
+
+        asyncio.run(main())
+        """
+    )
+    assert done == (0, "5\n", "")
+
+
+def test_an_interrupt_cancels_the_statement_on_the_server(migrated_db: str) -> None:
+    code = "session.execute(sa.text('SELECT pg_sleep(60)'))"
+    watcher = sa.create_engine(migrated_db)
+    with subprocess.Popen(
+        [sys.executable, str(DRIVER), migrated_db, "-c", code],
+        stderr=subprocess.PIPE,
+        env=dict(os.environ),
+        text=True,
+    ) as process:
+        wait_for(lambda: sleeping(watcher))
+        process.send_signal(signal.SIGINT)
+        interrupted = time.monotonic()
+        _, err = process.communicate(timeout=120)
+        assert time.monotonic() - interrupted < 10
+    assert process.returncode == 130
+    assert err == "Error: interrupted\n"
+    assert not sleeping(watcher)
+    watcher.dispose()
+
+
+def test_a_connection_lost_in_the_codes_own_hands_is_the_codes_error(execute: Execute) -> None:
+    done = execute(
+        """
+        cursor = session.connection().connection.cursor()
+        pid = session.scalar(sa.text("SELECT pg_backend_pid()"))
+        with engine.make_session() as other:
+            other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        cursor.execute("SELECT 1")
+        """
+    )
+    assert done.code == 1
+    assert "terminating connection" in done.err or "server closed" in done.err
+
+
+def test_a_statement_over_its_limit_says_how_to_raise_it(
+    request_for: Callable[..., ConsoleRequest],
+    migrated_db: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = Database(migrated_db).with_limits(statement_ms=50)
+    request = request_for(
+        code="session.execute(sa.text('SELECT pg_sleep(60)'))", open_database=lambda: database
+    )
+    assert run(request) == 1
+    err = capsys.readouterr().err
+    assert "canceling statement due to statement timeout" in err
+    assert "SET statement_timeout" in err
+
+
+def run_driver(address: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(DRIVER), address, *options], capture_output=True, text=True, check=True
+    )
+
+
+def sleeping(engine: sa.Engine) -> bool:
+    with engine.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        query += " AND state = 'active' AND datname = current_database()"
+        return bool(connection.scalar(sa.text(query)))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,255 @@
+"""The console at a terminal, as an operator sees and uses it."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.cli.console.terminal import Terminal
+
+GREEN, YELLOW, RED = "\x1b[0;32;1m", "\x1b[0;33;1m", "\x1b[0;31;1m"
+
+
+@pytest.fixture(autouse=True)
+def own_ipython(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return an IPython folder for the test, not that of whoever runs the tests."""
+    folder = tmp_path / "ipython"
+    monkeypatch.setenv("IPYTHONDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def watcher(migrated_db: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(migrated_db, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+def test_the_runbooks_first_session(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        name = sa.make_url(migrated_db).database
+        assert "Aspen console on local (local): read-only" in console.banner
+        assert f"database {name} on " in console.banner
+        assert console.banner.endswith("local In [1]:")
+        console.run("session = engine.make_session()")
+        assert "Out[2]: []\n" in console.run("session.query(User).all()")
+        assert "Out[3]: True" in console.run("db is engine and sa.select is select")
+        assert console.leave()[0] == 0
+
+
+def test_the_tab_key_knows_the_models_from_the_first_moment(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        console.type("PathogenL\t")
+        console.until("ineage")
+        assert "'pathogen_lineages'" in console.run(".__tablename__")
+
+
+def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        console.run("own = engine.make_session(); own.scalar(sa.text('SELECT 1'))")
+        told = console.run("x = own.execute(sa.text('SELECT nothing'))")
+        assert 'Error: UndefinedColumn: column "nothing" does not exist' in told
+        assert "Traceback" not in told
+        assert "Warning: rolled back: the statement failed" in told
+        assert "Out[3]: 1" in console.run("own.scalar(sa.text('SELECT 1'))")
+        whole = console.run("%tb")
+        assert "Traceback (most recent call last)" in whole
+        assert "_execute_context" in whole
+        kept = console.run("get_ipython().history_manager.exceptions[2]['traceback']")
+        assert "does not exist" in kept
+        assert "_execute_context" not in kept
+        # IPython shows errors that do not come from the database.
+        assert "ZeroDivisionError: division by zero" in console.run("1 / 0")
+
+
+def test_writing_is_asked_for_shown_and_given_back(migrated_db: str, watcher: sa.Engine) -> None:
+    create = "x = session.execute(sa.text('CREATE TABLE t ()'))"
+    with Terminal(migrated_db) as console:
+        refused = console.run(create)
+        assert "ReadOnlySqlTransaction" in refused
+        assert "Type %write to be asked for it." in refused
+        granted = console.run("%write")
+        assert "WRITING now on local" in granted
+        assert granted.endswith("local WRITE In [3]:")
+        console.run(create)
+        assert "a session holds uncommitted changes" in console.run("%write off")
+        console.run("session.commit()")
+        assert console.run("%write off").endswith("local In [7]:")
+        assert "this console only reads" in console.run("with db.begin(): pass")
+    with watcher.connect() as connection:
+        assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is not None
+
+
+def test_declined_writing_stays_off(migrated_db: str) -> None:
+    with Terminal(migrated_db, "--answer", "no") as console:
+        declined = console.run("%write")
+        assert "not confirmed; the console stays read-only" in declined
+        assert declined.endswith("local In [2]:")
+        assert "UsageError: %write, or %write off" in console.run("%write please")
+
+
+def test_leaving_with_uncommitted_changes_is_told(migrated_db: str, watcher: sa.Engine) -> None:
+    with Terminal(migrated_db, "--write") as console:
+        assert "(local): WRITING" in console.banner
+        assert console.banner.endswith("local WRITE In [1]:")
+        console.run("x = session.execute(sa.text('CREATE TABLE t ()'))")
+        code, last = console.leave()
+    assert code == 0
+    assert "Warning: left with uncommitted changes; they are not saved" in last
+    with watcher.connect() as connection:
+        assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is None
+
+
+def test_profiling_goes_on_and_off(migrated_db: str) -> None:
+    with Terminal(migrated_db, "--profile") as console:
+        assert "DEBUG:sqltime:Start Query: SELECT 1" in console.run(
+            "session.scalar(sa.text('SELECT 1'))"
+        )
+        console.run("%write")
+        assert "DEBUG:sqltime:Total Time: 0." in console.run("session.scalar(sa.text('SELECT 2'))")
+        assert "profiling is off" in console.run("%profile off")
+        assert "DEBUG" not in console.run("session.scalar(sa.text('SELECT 3'))")
+        assert "profiling is off" in console.run("%profile")
+        assert "UsageError: %profile on, %profile off, or %profile report" in console.run(
+            "%profile maybe"
+        )
+
+
+def test_an_interrupt_cancels_the_statement_and_keeps_the_connection(
+    migrated_db: str, watcher: sa.Engine
+) -> None:
+    with Terminal(migrated_db) as console:
+        console.run("me = session.scalar(sa.text('SELECT pg_backend_pid()'))")
+        console.enter("session.scalar(sa.text('SELECT pg_sleep(60)'))")
+        wait_until_sleeping(watcher)
+        interrupted = time.monotonic()
+        console.interrupt()
+        told = console.next_prompt()
+        assert time.monotonic() - interrupted < 10
+        assert "Error: interrupted" in told
+        assert "Warning: rolled back" in told
+        same = console.run("session.scalar(sa.text('SELECT pg_backend_pid()')) == me")
+        assert "Out[3]: True" in same
+
+
+@pytest.mark.parametrize(
+    ("safety", "colour"), [("local", GREEN), ("shared", YELLOW), ("production", RED)]
+)
+def test_the_prompt_has_the_colour_of_danger(migrated_db: str, safety: str, colour: str) -> None:
+    with Terminal(migrated_db, "--safety", safety, "--label", "rdev/mine") as console:
+        assert f"{colour}rdev/mine" in console.seen
+
+
+def test_no_colour_where_none_is_wanted(migrated_db: str) -> None:
+    with Terminal(migrated_db, "--safety", "production", env={"NO_COLOR": "1"}) as console:
+        console.run("'text'")
+        assert not [code for code in ("\x1b[0;3", "\x1b[3", "\x1b[38") if code in console.seen]
+
+
+def test_a_database_that_refuses_ends_the_prompt_at_once() -> None:
+    console = Terminal("postgresql://nobody@127.0.0.1:1/nowhere")
+    code, last = console.end()
+    assert code == 5
+    assert "Error: the database does not answer" in last
+
+
+def test_the_history_is_the_targets_own_and_holds_no_secret(
+    migrated_db: str, aspen_home: Path
+) -> None:
+    address = "postgresql://me:hidden1@elsewhere/db"
+    with Terminal(migrated_db, "--label", "rdev/mine") as console:
+        console.run(f"address = '{address}'")
+        console.run("password = 'hidden2'")
+        console.run("harmless = 'shown'")
+        assert console.leave()[0] == 0
+    path = aspen_home / "state" / "console" / "rdev-mine.sqlite"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    held = path.read_bytes()
+    assert b"harmless" in held
+    assert b"hidden" not in held
+    with Terminal(migrated_db, "--label", "rdev/mine") as console:
+        console.type("\x1b[A\x1b[A\r")  # exit is never saved
+        assert "# left out of the history" in console.next_prompt()
+
+
+def test_where_no_history_can_be_kept_the_console_goes_on(
+    migrated_db: str, aspen_home: Path
+) -> None:
+    aspen_home.mkdir()
+    (aspen_home / "state").write_text("in the way")
+    with Terminal(migrated_db) as console:
+        assert "Warning: the history is not kept" in console.banner
+        assert "Out[1]: 2" in console.run("1 + 1")
+
+
+def test_the_operators_own_profile_holds(migrated_db: str, own_ipython: Path) -> None:
+    profile = own_ipython / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "startup" / "mine.py").write_text("mine = 'from my start-up file'\n")
+    (profile / "ipython_config.py").write_text(
+        "c.TerminalIPythonApp.display_banner = False\nc.HistoryManager.hist_file = '/nowhere/x'\n"
+    )
+    with Terminal(migrated_db) as console:
+        assert "Aspen console on local" in console.banner
+        assert "from my start-up file" in console.run("mine")
+        console.run("%reset -f")
+        assert "read-only" in console.run("engine")
+
+
+def test_the_password_is_never_shown(migrated_db: str) -> None:
+    password = sa.make_url(migrated_db).password
+    assert password
+    with Terminal(migrated_db) as console:
+        console.run("engine")
+        console.run("engine.url, session.bind")
+        assert password not in console.seen
+
+
+def wait_until_sleeping(engine: sa.Engine) -> None:
+    query = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        " AND state = 'active' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + 30
+    with engine.connect() as connection:
+        while not connection.scalar(query):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_sql_is_run_as_it_is_and_shown_as_a_table(migrated_db: str) -> None:
+    with Terminal(migrated_db) as console:
+        told = console.run("%sql SELECT '{1,2}'::int[] AS list, 'a%' LIKE 'a%' AS \"like it\";")
+        assert "[1, 2]" in told
+        assert "like it" in told
+        assert "true" in told
+        assert "more rows; the first 100" in console.run(
+            "%sql SELECT * FROM generate_series(1, 101)"
+        )
+        console.run("wanted = select(Role.id).where(Role.name == 'a:b%')")
+        assert "no rows" in console.run("%sql wanted")
+        assert 'Error: UndefinedTable: relation "nothing"' in console.run("%sql TABLE nothing")
+        assert "session.commit()" in console.run("%sql COMMIT")
+        assert "ReadOnlySqlTransaction" in console.run("%sql CREATE TABLE aspen.t ()")
+
+
+def test_the_plan_is_shown_and_what_was_run_for_it_is_taken_back(
+    migrated_db: str, watcher: sa.Engine
+) -> None:
+    with Terminal(migrated_db) as console:
+        assert "Scan" in console.run("%explain SELECT * FROM aspen.roles WHERE name = '{x}'")
+        assert "rows=" in console.run("%explain select(Role).where(Role.id.in_([1, 2]))")
+        console.run("%write")
+        assert "actual" in console.run(
+            "%explain analyze INSERT INTO aspen.roles (name) VALUES ('made up')"
+        )
+        console.run("session.commit()")
+    with watcher.connect() as connection:
+        made = sa.text("SELECT count(*) FROM aspen.roles WHERE name = 'made up'")
+        assert connection.scalar(made) == 0

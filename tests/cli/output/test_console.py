@@ -1,0 +1,393 @@
+"""The two streams: what a user sees, and what a user is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pexpect
+import pytest
+
+from aspencli.cli.output.console import Output
+from aspencli.cli.output.formats import Column
+from aspencli.errors import RefusedError
+
+COLUMNS = (
+    Column("id", "Id", right=True),
+    Column("name", "Name"),
+    Column("aside", "Aside", secondary=True),
+)
+ROWS = [{"id": 1, "name": "Ada", "aside": "x"}, {"id": 22, "name": "Bob", "aside": "y"}]
+HOSTILE = "[red]\x1b[31m:smile:\x9b2J\u202e"
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Captured:
+    """An `Output`, and what it wrote."""
+
+    def __init__(self, form: str | None = None, *, terminal: bool = False):
+        kind = Terminal if terminal else io.StringIO
+        self.stdout, self.stderr = kind(), kind()
+        self.output = Output(form, stdout=self.stdout, stderr=self.stderr)
+
+    @property
+    def out(self) -> str:
+        return self.stdout.getvalue()
+
+    @property
+    def err(self) -> str:
+        return self.stderr.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+# Formats
+
+
+def test_off_a_terminal_it_is_tsv_and_on_one_a_table() -> None:
+    piped, shown = Captured(), Captured(terminal=True)
+    for each in (piped, shown):
+        each.output.rows(COLUMNS, ROWS)
+    assert piped.out == "id\tname\taside\n1\tAda\tx\n22\tBob\ty\n"
+    lines = [line.rstrip() for line in _plain(shown.out).splitlines()]
+    assert lines == ["Id  Name  Aside", " 1  Ada   x", "22  Bob   y"]
+
+
+def test_a_format_that_was_asked_for_holds_on_a_terminal_too() -> None:
+    shown = Captured("jsonl", terminal=True)
+    shown.output.rows(COLUMNS, ROWS[:1])
+    assert shown.out == '{"id": 1, "name": "Ada", "aside": "x"}\n'
+
+
+@pytest.mark.parametrize(("width", "shown"), [("99", False), ("100", True)])
+def test_a_narrow_terminal_leaves_out_what_is_secondary(
+    width: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    each = Captured(terminal=True)
+    each.output.rows(COLUMNS, ROWS)
+    assert ("Aside" in each.out) is shown
+    assert "Name" in each.out
+    machine = Captured("csv", terminal=True)
+    machine.output.rows(COLUMNS, ROWS)
+    assert machine.out.startswith("id,name,aside\n")
+
+
+NAME = "hCoV-19/USA/CA-RCPHL-0123456789/2023"
+WHOLE = (Column("id", "Id", whole=True), Column("name", "Name", whole=True), Column("aside", "A"))
+
+
+@pytest.mark.parametrize("width", ["20", "60", "140"])
+def test_an_identifier_is_never_cut(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    each = Captured("table", terminal=True)
+    each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": ""}])
+    lines = _plain(each.out).splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert NAME in "".join(line[4:].strip() for line in lines[1:])
+
+
+def test_a_long_table_is_one_that_does_not_wait_for_its_end() -> None:
+    each = Captured("table")
+    written = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(3_000):
+            written.append(len(each.out))
+            yield {"id": number, "name": "x" * (3 + number % 2), "aside": "y" * (number == 5)}
+
+    each.output.rows(COLUMNS, rows())
+    assert written[0] == 0 < written[-1]
+    heading, *lines = each.out.splitlines()
+    assert heading.split() == ["Id", "Name", "Aside"]
+    assert [int(line.split()[0]) for line in lines] == list(range(3_000))
+    # Cells align with the heading within each part of the table. ("999" is one narrower.)
+    assert {line.index("x") for line in lines[:1_000]} == {heading.index("Name")}
+    assert len({line.index("x") for line in lines[1_000:]}) == 1
+
+
+def test_a_long_table_keeps_its_columns_where_later_rows_need_less() -> None:
+    each = Captured("table")
+    rows = [{"id": n, "name": "long name" if n == 3 else "x", "aside": "y"} for n in range(2_500)]
+    rows[0]["id"] = 123_456
+    each.output.rows(COLUMNS, iter(rows))
+    heading, *lines = each.out.splitlines()
+    assert {line.index("y") for line in lines} == {heading.index("Aside")}
+
+
+def test_other_text_is_cut_to_keep_a_row_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    each = Captured("table", terminal=True)
+    each.output.rows(WHOLE, [{"id": 1, "name": NAME, "aside": "long " * 20}])
+    (line,) = _plain(each.out).splitlines()[1:]
+    assert NAME in line
+    assert line.rstrip().endswith("…")
+
+
+def test_a_record_shows_its_fields_below_each_other() -> None:
+    each = Captured("table")
+    each.output.records(COLUMNS, ROWS)
+    lines = [line.rstrip() for line in each.out.splitlines()]
+    assert lines == [
+        "Id     1",
+        "Name   Ada",
+        "Aside  x",
+        "",
+        "Id     22",
+        "Name   Bob",
+        "Aside  y",
+    ]
+    machine = Captured("tsv")
+    machine.output.records(COLUMNS, ROWS)
+    assert machine.out.count("\n") == 3
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv"])
+def test_nothing_found_is_said_on_stderr(form: str) -> None:
+    each = Captured(form)
+    each.output.rows(COLUMNS, iter([]), empty="nothing found")
+    assert each.err == "nothing found\n"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv"])
+def test_a_query_that_fails_leaves_stdout_empty(form: str) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"id": 1 // len(each.out), "name": "", "aside": ""}
+
+    each = Captured(form)
+    with pytest.raises(ZeroDivisionError):
+        each.output.rows(COLUMNS, rows())
+    assert each.out == ""
+
+
+# Text from data
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_data_injects_neither_markup_nor_escapes(terminal: bool) -> None:
+    each = Captured("table", terminal=terminal)
+    row = {"id": 1, "name": HOSTILE, "aside": HOSTILE}
+    each.output.rows(COLUMNS, [row])
+    each.output.record(COLUMNS, row)
+    each.output.preview(COLUMNS, [row])
+    for say in (each.output.info, each.output.done, each.output.warn, each.output.hint):
+        say(HOSTILE)
+    each.output.error(HOSTILE, hint=HOSTILE, details=[HOSTILE])
+    for written in (_plain(each.out), _plain(each.err)):
+        assert "[red]\\x1b[31m:smile:\\x9b2J\\u202e" in written
+        assert not set(written) & set("\x1b\x9b\u202e")
+
+
+@pytest.mark.parametrize("wish", [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_colours_means_no_escapes_at_all(
+    wish: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*wish)
+    each = Captured(terminal=True)
+    each.output.rows(COLUMNS, ROWS)
+    each.output.record(COLUMNS, ROWS[0])
+    each.output.error("failed", hint="mend it")
+    assert "\x1b" not in each.out + each.err
+
+
+def test_messages_go_to_stderr_only() -> None:
+    each = Captured()
+    each.output.info("reading")
+    each.output.done("done")
+    each.output.warn("3 rows skipped")
+    each.output.hint("look")
+    each.output.error("failed", hint="mend it", details=["line 2", "line 3"])
+    assert each.out == ""
+    assert each.err == (
+        "reading\n✓ done\nWarning: 3 rows skipped\n→ look\n"
+        "Error: failed\n  line 2\n  line 3\n→ mend it\n"
+    )
+
+
+def test_a_preview_goes_to_stderr_and_stops() -> None:
+    each = Captured("json")
+    each.output.preview(COLUMNS, [ROWS[0]] * 20, limit=3)
+    assert each.out == ""
+    assert each.err.count("Ada") == 3
+
+
+# Questions
+
+
+def test_off_a_terminal_nothing_is_asked() -> None:
+    each = Captured()
+    with pytest.raises(RefusedError, match="not a terminal"):
+        each.output.confirm("Go on?")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [("y", True), ("YES", True), ("n", False), ("", False), ("yep", False), ("\x04", False)],
+)
+def test_only_a_clear_yes_is_one(answer: str, outcome: bool) -> None:
+    script = (
+        "from aspencli.cli.output.console import Output; print('said', Output().confirm('Go on?'))"
+    )
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=120)
+    child.expect(r"Go on\? \[y/N\]")
+    if answer == "\x04":
+        child.sendeof()
+    else:
+        child.sendline(answer)
+    child.expect(f"said {outcome}")
+    child.close()
+
+
+def test_no_input_refuses_on_a_terminal_too() -> None:
+    script = (
+        "from aspencli.cli.output.console import Output\n"
+        "from aspencli.errors import RefusedError\n"
+        "try: Output(no_input=True).confirm('Go on?')\n"
+        "except RefusedError: print('refused')\n"
+    )
+    child = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=120)
+    child.expect("refused")
+    child.close()
+
+
+_TWO_QUESTIONS = """
+import sys
+from aspencli.errors import RefusedError
+from aspencli.cli.output.console import Output
+sys.stderr.write("working\\n")
+sys.stdin.readline() if sys.argv[1:] == ["read"] else None
+import time; time.sleep(0.3)
+try:
+    print("said", ascii(Output().ask("Name?")))
+    print("then", ascii(Output().ask("Next?")))
+except RefusedError:
+    print("refused")
+"""
+
+
+def _asking(*arguments: str) -> pexpect.spawn:
+    child = pexpect.spawn(
+        sys.executable, ["-c", _TWO_QUESTIONS, *arguments], encoding="utf-8", timeout=120
+    )
+    child.expect("working")
+    return child
+
+
+@pytest.mark.parametrize(
+    ("reader", "early"),
+    [((), "prod\n" * 200), ((), "pro"), ((), "\x04"), (("read",), "\x1b[200~y\x1b[201~\nprod\n")],
+)
+def test_ask_discards_what_was_typed_before(reader: tuple[str, ...], early: str) -> None:
+    child = _asking(*reader)
+    child.send("first\n" * len(reader) + early)
+    child.expect(r"Name\?")
+    child.sendline("mine")
+    child.expect("said 'mine'")
+    child.expect(r"Next\?")
+    child.sendline("other")
+    child.expect("then 'other'")
+    child.close()
+
+
+@pytest.mark.parametrize("typed", [" prod ", "\u00a0prod", "\x1b[200~prod\x1b[201~"])
+def test_ask_returns_an_answer_exactly_as_typed(typed: str) -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.sendline(typed)
+    child.expect_exact(f"said {typed!a}")
+    child.close()
+
+
+def test_ask_takes_no_answer_from_a_paste_of_several_lines() -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.send("prod\naspencli next\n")
+    child.expect("Several lines arrived at once")
+    child.expect(r"Name\?")
+    child.sendline("prod")
+    child.expect("said 'prod'")
+    for _ in range(3):
+        child.expect(r"Next\?")
+        child.send("y\ny\n")
+    child.expect("refused")
+    child.close()
+
+
+def test_ask_takes_no_answer_without_its_line_break() -> None:
+    child = _asking()
+    child.expect(r"Name\?")
+    child.send("prod\x04\x04")
+    child.expect("said ''")
+    child.close()
+
+
+# Progress
+
+
+def test_progress_is_silent_off_a_terminal() -> None:
+    each = Captured()
+    with each.output.progress("Reading", total=3) as tick:
+        tick(1)
+        time.sleep(1.2)
+        tick(3)
+    assert each.out + each.err == ""
+
+
+def test_what_is_quick_shows_no_bar() -> None:
+    each = Captured(terminal=True)
+    with each.output.progress("Reading", total=3) as tick:
+        tick(3)
+    assert "Reading" not in each.err
+
+
+def test_what_takes_longer_shows_a_bar_on_stderr() -> None:
+    each = Captured(terminal=True)
+    with each.output.progress("Reading [red]", total=3) as tick:
+        tick(2)
+        time.sleep(1.4)
+    assert "Reading [red]" in _plain(each.err)
+    assert "2/3" in _plain(each.err)
+    assert each.out == ""
+
+
+def test_an_error_ends_the_bar() -> None:
+    each = Captured(terminal=True)
+    with contextlib.suppress(ZeroDivisionError), each.output.progress("Reading") as tick:
+        time.sleep(1.2)
+        tick(1 // 0)
+    assert "\x1b[?25h" in each.err  # the cursor is visible again
+
+
+def test_a_download_shows_its_bytes() -> None:
+    each = Captured(terminal=True)
+    with each.output.transfer("Loading") as tick:
+        tick(1_000_000, None)
+        tick(2_000_000, 8_000_000)
+        time.sleep(1.4)
+    assert "2.0/8.0 MB" in _plain(each.err)
+
+
+def test_a_download_is_silent_off_a_terminal() -> None:
+    each = Captured()
+    with each.output.transfer("Loading") as tick:
+        tick(1, 2)
+    assert each.out + each.err == ""

@@ -1,0 +1,61 @@
+"""The first rows, and the note about the remaining ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aspencli.cli.output.console import Output, show_page
+from aspencli.cli.output.formats import Column
+
+COLUMNS = (Column("id", "Id"),)
+
+
+@dataclass
+class Numbers:
+    """A list of a given size, and the number of rows requested from it."""
+
+    size: int
+    asked: int | None = -1
+    counted: int = 0
+
+    def rows(self, limit: int | None) -> Iterator[Any]:
+        self.asked = limit
+        end = self.size if limit is None else min(limit, self.size)
+        return (SimpleNamespace(id=number) for number in range(1, end + 1))
+
+    def count(self) -> int:
+        self.counted += 1
+        return self.size
+
+
+def _page(size: int, limit: int | None) -> tuple[list[int], str, Numbers]:
+    found, out, err = Numbers(size), io.StringIO(), io.StringIO()
+    show_page(Output("tsv", stdout=out, stderr=err), COLUMNS, found, limit, noun="numbers")
+    return [int(line) for line in out.getvalue().splitlines()[1:]], err.getvalue(), found
+
+
+@pytest.mark.parametrize(("size", "limit"), [(3, None), (3, 3), (2, 3)])
+def test_when_all_are_shown_nothing_is_said_and_nothing_counted(
+    size: int, limit: int | None
+) -> None:
+    shown, said, found = _page(size, limit)
+    assert (shown, said, found.counted) == (list(range(1, size + 1)), "", 0)
+
+
+def test_when_there_are_more_it_says_how_many_and_how() -> None:
+    shown, said, found = _page(12_345, 3)
+    assert shown == [1, 2, 3]
+    assert said == (
+        "3 of 12,345 numbers shown\n→ See them all with --all, or the next with --after 3.\n"
+    )
+    assert found.asked == 4  # just enough to know that there are more
+
+
+def test_nothing_found_is_said() -> None:
+    assert _page(0, 3)[:2] == ([], "no numbers found\n")

@@ -1,0 +1,15 @@
+"""A quick sample of generated requests; ``python -m tests.contract.madeup`` runs thousands."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.conftest import Api
+from tests.contract.madeup import make_up
+
+
+@pytest.mark.parametrize("principal", ["sysmember", "viewer"])
+def test_no_made_up_request_gets_a_wrong_answer(whole: Api, principal: str) -> None:
+    made = make_up(whole, principal, "--phases", "examples,fuzzing", "-n", "3", "--seed", "7")
+    assert not made.failed, made.report
+    assert made.cases > 50

@@ -1,0 +1,228 @@
+"""Updating several columns at once: unique ones, clearable ones, and ones that a row keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from aspen.database.bulk.rows import KEEP, Cell, Change, Request
+from aspen.database.bulk.samples import COLUMNS, PRIVATE, PUBLIC, SAMPLES
+from aspen.database.bulk.spec import Column, Spec
+from aspen.database.engine import Database
+from aspen.database.errors import RowsMovedError
+from aspencli.changes import undo as undofile
+from aspencli.changes.undo import Origin, read_undo
+from aspencli.tabular.decode import Fault
+from tests.cli.commands.mapping_lab import Lab
+from tests.database.rename_lab import planned, problems, undo_into
+
+NAMES = {"A": "1", "B": "2", "C": "3", "D": "4"}
+HOST = Column("host", "host", nullable=True)
+DATE = Column("collection_date", "collection_date", type="date")
+ID = Column("id", "id", type="bigint")
+SPEC = Spec(SAMPLES, ID, (PRIVATE, PUBLIC, HOST, DATE), partial=True)
+Row = tuple[str, str, str | None, str]
+
+
+class Group:
+    """Samples whose updatable columns can all be read."""
+
+    def __init__(self, lab: Lab):
+        self._lab = lab
+        self.id = lab.group(NAMES)
+
+    def rows(self) -> dict[str, Row]:
+        """Return private identifier, public identifier, host, and date, by ID."""
+        query = (
+            "SELECT id, private_identifier, public_identifier, host, collection_date::text AS date "
+            "FROM aspen.samples WHERE submitting_group_id = :group ORDER BY id"
+        )
+        with self._lab.engine.connect() as connection:
+            found = connection.execute(sa.text(query), {"group": self.id}).all()
+        return {str(row.id): tuple(row[1:]) for row in found}
+
+    def set(self, key: str, **values: Any) -> None:
+        sets = ", ".join(f"{name} = :{name}" for name in values)
+        self._lab.execute(f"UPDATE aspen.samples SET {sets} WHERE id = :key", key=key, **values)
+
+
+@pytest.fixture(scope="module")
+def database(lab: Lab) -> Iterator[Database]:
+    database = Database(lab.address, application_name="columns", writable=True)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(scope="module")
+def lab(
+    postgres: Any, _migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    name = postgres.create(template=_migrated_template)
+    yield Lab(postgres.url(name), tmp_path_factory.mktemp("lab"))
+    postgres.drop(name)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a column that can be cleared, too."""
+    kind = undofile.Kind(SAMPLES, COLUMNS | {"host": HOST})
+    monkeypatch.setitem(undofile.KINDS, "samples", kind)
+
+
+@pytest.fixture
+def group(lab: Lab) -> Group:
+    return Group(lab)
+
+
+def asked(group: Group, *rows: tuple[Cell, ...]) -> list[Request]:
+    """Return a request per row, which updates the first columns of the sample at its position."""
+    keys = list(group.rows())
+    return [
+        Request(line, keys[line - 2], (*row, *[KEEP] * (4 - len(row))))
+        for line, row in enumerate(rows, start=2)
+    ]
+
+
+def undo_requests(path: Path) -> list[Request]:
+    """Return the requests of an undo file, as the program reads it."""
+    origin = Origin("local", 1, "now", 4, "samples", tuple(column.name for column in SPEC.columns))
+    file = path.with_name("whole.csv")
+    file.write_text(origin.line() + path.read_text())
+    faults: list[Fault] = []
+    rows = list(read_undo(str(file), origin, faults.append))
+    assert not faults
+    return rows
+
+
+ROWS: list[tuple[Cell, ...]] = [
+    ("B", "2"),
+    ("A", "1"),
+    ("D", "9", "bat"),
+    ("C", "3", KEEP, "2024-02-29"),
+]
+
+
+def test_both_identifiers_swapped_at_once_and_put_back(
+    database: Database, group: Group, tmp_path: Path
+) -> None:
+    before, undo = group.rows(), tmp_path / "undo.csv"
+    with planned(database, group.id, asked(group, *ROWS), spec=SPEC) as (run, plan):
+        assert not problems(run)
+        assert (plan.to_change, plan.already, plan.detours) == (4, 0, 7)
+        assert next(run.rows()).changes == (
+            Change("private_identifier", "A", "B"),
+            Change("public_identifier", "1", "2"),
+        )
+        run.apply(undo_into(undo))
+    assert list(group.rows().values()) == [
+        ("B", "2", None, "2023-05-17"),
+        ("A", "1", None, "2023-05-17"),
+        ("D", "9", "bat", "2023-05-17"),
+        ("C", "3", None, "2024-02-29"),
+    ]
+    back = undo_requests(undo)
+    assert [row.values for row in back] == [
+        ("A", "1", KEEP, KEEP),
+        ("B", "2", KEEP, KEEP),
+        ("C", "3", None, KEEP),
+        ("D", "4", KEEP, "2023-05-17"),
+    ]
+    with planned(database, group.id, back, spec=SPEC.restoring(), skip_moved=True) as (run, plan):
+        assert (plan.to_change, plan.left_out, plan.problems) == (4, 0, 0)
+        run.apply(undo_into(undo))
+    assert group.rows() == before
+
+
+def test_what_a_row_does_not_name_may_change_meanwhile(
+    database: Database, group: Group, tmp_path: Path
+) -> None:
+    rows = asked(group, ("X", KEEP, "bat"), (KEEP, "2"), (KEEP, KEEP, None))
+    first, second, _third, _fourth = group.rows()
+    with planned(database, group.id, rows, spec=SPEC) as (run, plan):
+        assert (plan.to_change, plan.already) == (1, 2)
+        group.set(first, public_identifier="theirs", collection_date="2020-01-01")
+        group.set(second, private_identifier="theirs", host="theirs")
+        run.apply(undo_into(tmp_path / "undo.csv"))
+    assert list(group.rows().values())[:2] == [
+        ("X", "theirs", "bat", "2020-01-01"),
+        ("theirs", "2", "theirs", "2023-05-17"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"host": "x"}, 'sample "A" has host "x" now, not nothing'),
+        ({"private_identifier": "x"}, 'sample "A" has private_identifier "x" now, not "A"'),
+        (
+            {"collection_date": "1999-12-31"},
+            'sample "A" has collection_date "1999-12-31" now, not "2023-05-17"',
+        ),
+    ],
+)
+@pytest.mark.parametrize("row", [("X", "1", "bat", "2024-01-01"), ("A", "1", None, "2023-05-17")])
+def test_what_a_row_names_may_not(
+    change: dict[str, str],
+    told: str,
+    row: tuple[Cell, ...],
+    database: Database,
+    group: Group,
+    tmp_path: Path,
+) -> None:
+    rows = asked(group, row, (KEEP, "9"))
+    with planned(database, group.id, rows, spec=SPEC) as (run, _plan):
+        group.set(next(iter(group.rows())), **change)
+        now = group.rows()
+        with pytest.raises(RowsMovedError) as caught:
+            run.apply(undo_into(tmp_path / "undo.csv"))
+    assert (caught.value.rows, caught.value.total) == ((f"line 2: {told}",), 1)
+    assert group.rows() == now
+
+
+def test_undo_leaves_a_row_alone_of_which_any_column_was_changed_since(
+    database: Database, group: Group, tmp_path: Path
+) -> None:
+    undo = tmp_path / "undo.csv"
+    with planned(database, group.id, asked(group, *ROWS), spec=SPEC) as (run, _plan):
+        run.apply(undo_into(undo))
+    first, *_others, last = group.rows()
+    group.set(last, collection_date="1999-12-31")  # so D keeps C, which the third needs back
+    group.set(first, host="x")  # not changed by the run
+    back = undo_requests(undo)
+    with planned(database, group.id, back, spec=SPEC.restoring(), skip_moved=True) as (run, plan):
+        assert (plan.to_change, plan.left_out, plan.problems) == (2, 2, 0)
+        assert [(problem.line, problem.column, problem.reason) for problem in run.left_out()] == [
+            (5, "private_identifier", '"C" is held by sample "C", which keeps it'),
+            (5, "public_identifier", '"3" is held by sample "C", which keeps it'),
+            (
+                6,
+                "collection_date",
+                '"C" has collection_date "1999-12-31" now, not "2024-02-29"',
+            ),
+        ]
+        run.apply(undo_into(undo))
+    assert list(group.rows().values()) == [
+        ("A", "1", "x", "2023-05-17"),
+        ("B", "2", None, "2023-05-17"),
+        ("D", "9", "bat", "2023-05-17"),
+        ("C", "3", None, "1999-12-31"),
+    ]
+
+
+def test_every_problem_is_named_with_its_column(database: Database, group: Group) -> None:
+    rows = asked(group, ("B", "X"), (KEEP, "X"), ("Y", KEEP), ("Y", "9"))
+    rows += [Request(6, "123456789012", ("Z", "4", KEEP, KEEP)), rows[1]._replace(line=7)]
+    with planned(database, group.id, rows, spec=SPEC) as (run, plan):
+        assert [(each.line, each.column, each.reason) for each in problems(run)] == [
+            (2, "private_identifier", '"B" is held by sample "B", which keeps it'),
+            (3, "public_identifier", '"X" stands on line 2 already'),
+            (5, "private_identifier", '"Y" stands on line 4 already'),
+            (6, "id", "the group has no sample 123456789012"),
+            (7, "id", f"{rows[1].key} stands on line 3 already"),
+            (7, "public_identifier", '"X" stands on line 2 already'),
+        ]
+        assert plan.problems == 6

@@ -1,0 +1,146 @@
+"""Transactions and savepoints as the recorder sees them, on real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from aspen.database.profiling.recorder import Recorder
+from aspen.database.profiling.rehearsal import rehearsed
+from aspen.database.profiling.summary import summarise
+from aspen.database.profiling.timeline import as_timeline
+from aspen.database.profiling.transactions import Outcome, Transactions
+
+NOTHING = sa.text("SELECT 1")
+
+
+def seen(recorder: Recorder) -> list[tuple[int, Outcome]]:
+    return [(one.depth, one.outcome) for one in recorder.transactions.spans()]
+
+
+def test_what_is_committed_and_what_is_rolled_back(engine: Engine) -> None:
+    with Recorder(engine) as recorder:
+        with engine.begin() as connection:
+            connection.execute(sa.text("SELECT pg_sleep(0.02)"))
+        with engine.connect() as connection:
+            connection.execute(NOTHING)
+    first, second = recorder.transactions.spans()
+    assert (first.outcome, second.outcome) == (Outcome.COMMITTED, Outcome.ROLLED_BACK)
+    assert first.seconds > 0.02
+    assert recorder.began <= first.started < second.started <= recorder.ended
+
+
+def test_savepoints_end_with_what_they_stand_in(engine: Engine) -> None:
+    with Recorder(engine) as recorder, engine.begin() as connection:
+        with connection.begin_nested(), connection.begin_nested():
+            connection.execute(NOTHING)
+        with pytest.raises(DBAPIError), connection.begin_nested(), connection.begin_nested():
+            connection.execute(sa.text("SELECT 1/0"))
+        connection.begin_nested()
+    assert seen(recorder) == [
+        (2, Outcome.COMMITTED),
+        (1, Outcome.COMMITTED),
+        (2, Outcome.ROLLED_BACK),
+        (1, Outcome.ROLLED_BACK),
+        (1, Outcome.COMMITTED),
+        (0, Outcome.COMMITTED),
+    ]
+    assert {one.transaction for one in recorder.transactions.spans()} == {0}
+
+
+def test_a_commit_that_is_refused_has_failed(engine: Engine) -> None:
+    with Recorder(engine) as recorder, engine.connect() as connection:
+        connection.execute(
+            sa.text("CREATE TEMP TABLE t (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        )
+        connection.execute(sa.text("INSERT INTO t VALUES (1), (1)"))
+        with pytest.raises(DBAPIError):
+            connection.commit()
+    assert seen(recorder) == [(0, Outcome.FAILED)]
+    assert recorder.commits.failed == 1
+
+
+def test_a_connection_that_is_lost_ends_its_transaction(engine: Engine) -> None:
+    with Recorder(engine) as recorder:
+        with engine.connect() as connection:
+            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+            os.kill(pid, signal.SIGTERM)
+            with pytest.raises(DBAPIError):
+                connection.execute(sa.text("SELECT pg_sleep(5)"))
+        with engine.connect() as connection:
+            connection.execute(NOTHING)
+    assert [outcome for _, outcome in seen(recorder)] == [Outcome.CLOSED, Outcome.ROLLED_BACK]
+
+
+def test_what_is_open_when_the_recording_ends_is_kept_as_open(engine: Engine) -> None:
+    with engine.connect() as connection:
+        with Recorder(engine) as recorder:
+            connection.execute(NOTHING)
+        assert seen(recorder) == [(0, Outcome.OPEN)]
+        connection.rollback()
+    assert len(recorder.transactions) == 1
+
+
+def test_a_rehearsal_shows_what_would_have_happened(engine: Engine) -> None:
+    with rehearsed(engine), Recorder(engine) as recorder:
+        with engine.begin() as connection:
+            connection.execute(NOTHING)
+        with engine.connect() as connection:
+            connection.execute(NOTHING)
+    assert seen(recorder) == [(0, Outcome.COMMITTED), (0, Outcome.ROLLED_BACK)]
+
+
+def test_asynchronous_transactions_that_are_open_at_once_are_drawn_apart(empty_db: str) -> None:
+    async def work() -> Recorder:
+        address = sa.make_url(empty_db).set(drivername="postgresql+asyncpg")
+        engine = create_async_engine(address)
+
+        async def one(number: int) -> None:
+            async with engine.begin() as connection, connection.begin_nested() as nested:
+                await connection.execute(sa.text("SELECT pg_sleep(0.1)"))
+                if number == 0:
+                    await nested.rollback()
+
+        with Recorder(engine) as recorder:
+            await asyncio.gather(*map(one, range(3)))
+        await engine.dispose()
+        return recorder
+
+    recorder = asyncio.run(work())
+    assert sorted(seen(recorder)) == [
+        *[(0, Outcome.COMMITTED)] * 3,
+        *[(1, Outcome.COMMITTED)] * 2,
+        (1, Outcome.ROLLED_BACK),
+    ]
+    timeline = as_timeline(summarise(recorder))
+    assert timeline["lanes"] == 3
+    assert sorted(band[0] for band in timeline["transactions"]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_savepoint_takes_those_that_were_set_after_it_with_it() -> None:
+    transactions = Transactions()
+    transactions.begin(1)
+    for name in ("a", "b", "c"):
+        transactions.save(1, name)
+    transactions.leave(1, "b", Outcome.ROLLED_BACK)
+    assert [one.depth for one in transactions.spans()] == [3, 2]
+    transactions.end(1, Outcome.COMMITTED)
+    assert [one.depth for one in transactions.spans()] == [3, 2, 1, 0]
+
+
+def test_a_savepoint_that_nobody_set_and_an_end_without_a_beginning_are_nothing() -> None:
+    transactions = Transactions()
+    transactions.end(1, Outcome.COMMITTED)
+    transactions.save(1, "a")
+    transactions.begin(1)
+    transactions.leave(1, "a", Outcome.COMMITTED)
+    transactions.begin(1)
+    transactions.stop()
+    assert [one.outcome for one in transactions.spans()] == [Outcome.CLOSED, Outcome.OPEN]

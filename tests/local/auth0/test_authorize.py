@@ -1,0 +1,286 @@
+"""Sign-in from a web application: authorization codes, invitations, and signing out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.local.auth0.lab import (
+    CALLBACK,
+    CLIENT,
+    MANAGEMENT,
+    ORGANIZATIONS,
+    WEB_SECRET,
+    Identity,
+    claims_of,
+    submit,
+)
+
+MEMBER = "member@example.org"
+VERIFIER = "a-verifier-of-at-least-43-characters-0123456789"
+CHALLENGE = (
+    base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+)
+REQUEST = {
+    "response_type": "code",
+    "client_id": CLIENT,
+    "redirect_uri": CALLBACK,
+    "scope": "openid profile email",
+    "state": "the state",
+    "nonce": "the nonce",
+    "code_challenge": CHALLENGE,
+    "code_challenge_method": "S256",
+}
+
+
+@pytest.fixture
+def browser(identity: Identity) -> Iterator[httpx.Client]:
+    """Yield a browser; `follow` follows its redirects within the provider."""
+    with httpx.Client(base_url=identity.issuer, timeout=30) as client:
+        yield client
+
+
+def follow(browser: httpx.Client, answer: httpx.Response) -> httpx.Response:
+    while answer.has_redirect_location and answer.headers["location"].startswith("/"):
+        answer = browser.get(answer.headers["location"])
+    return answer
+
+
+def authorize(browser: httpx.Client, **changes: str | None) -> httpx.Response:
+    sent = {name: value for name, value in {**REQUEST, **changes}.items() if value is not None}
+    return follow(browser, browser.get("authorize", params=sent))
+
+
+def sign_in(browser: httpx.Client, email: str = MEMBER, **changes: str | None) -> httpx.Response:
+    return follow(browser, submit(browser, authorize(browser, **changes), email=email))
+
+
+def sent_back(answer: httpx.Response) -> dict[str, str]:
+    location = answer.headers["location"]
+    assert location.startswith(CALLBACK)
+    return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+
+
+def exchange(identity: Identity, code: str, **changes: str) -> httpx.Response:
+    sent = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
+    return identity.token(**{**sent, "code_verifier": VERIFIER, **changes})
+
+
+def test_code_is_exchanged_for_the_users_tokens(identity: Identity, browser: httpx.Client) -> None:
+    back = sent_back(sign_in(browser))
+    assert back["state"] == "the state"
+    tokens = exchange(identity, back["code"]).raise_for_status().json()
+    claims = claims_of(tokens["id_token"])
+    assert (claims["sub"], claims["nonce"], claims["aud"]) == ("auth0|member", "the nonce", CLIENT)
+    assert "refresh_token" not in tokens
+
+
+def test_second_time_nobody_is_asked(browser: httpx.Client) -> None:
+    sign_in(browser)
+    assert "code" in sent_back(authorize(browser))
+    assert "code" in sent_back(authorize(browser, prompt="none"))
+
+
+@pytest.mark.parametrize("again", [{"prompt": "login"}, {"max_age": "0"}])
+def test_a_new_sign_in_can_be_asked_for(browser: httpx.Client, again: dict[str, str]) -> None:
+    sign_in(browser)
+    time.sleep(0.01)
+    assert "Who do you want to be?" in authorize(browser, **again).text
+    assert "code" in sent_back(sign_in(browser, "viewer@example.org", **again))
+
+
+def test_prompt_none_asks_nobody(browser: httpx.Client) -> None:
+    assert sent_back(authorize(browser, prompt="none"))["error"] == "login_required"
+
+
+def test_the_address_can_be_hinted_at(browser: httpx.Client) -> None:
+    assert f'value="{MEMBER}" required' in authorize(browser, login_hint=MEMBER).text
+
+
+def test_used_code_ends_what_it_was_exchanged_for(
+    identity: Identity, browser: httpx.Client
+) -> None:
+    code = sent_back(sign_in(browser, scope="openid offline_access"))["code"]
+    tokens = exchange(identity, code).json()
+    assert exchange(identity, code).json()["error"] == "invalid_grant"
+    token = tokens["refresh_token"]
+    answer = identity.token(grant_type="refresh_token", refresh_token=token)
+    assert answer.json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"code_verifier": VERIFIER + "x"}, "invalid_grant"),
+        ({"code_verifier": ""}, "invalid_grant"),
+        ({"redirect_uri": "http://127.0.0.1:8/v2/auth/callback"}, "invalid_grant"),
+        ({"redirect_uri": ""}, "invalid_grant"),
+        ({"code": "made up"}, "invalid_grant"),
+        ({"code": ""}, "invalid_request"),
+        ({"client_secret": "wrong"}, "invalid_client"),
+    ],
+)
+def test_bad_exchanges(
+    identity: Identity, browser: httpx.Client, changes: dict[str, str], error: str
+) -> None:
+    code = sent_back(sign_in(browser))["code"]
+    assert exchange(identity, **{"code": code, **changes}).json()["error"] == error
+    assert exchange(identity, code).status_code == 200
+
+
+def test_code_expires(identity: Identity, browser: httpx.Client) -> None:
+    identity.turn(code_seconds=0.2)
+    code = sent_back(sign_in(browser))["code"]
+    time.sleep(0.3)
+    assert exchange(identity, code).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("basic", [True, False])
+def test_with_its_secret_a_client_does_without_pkce(
+    identity: Identity, browser: httpx.Client, basic: bool
+) -> None:
+    code = sent_back(sign_in(browser, code_challenge=None, code_challenge_method=None))["code"]
+    sent = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
+    without = identity.token(**sent)
+    assert without.json()["error"] == "invalid_grant"
+    proof: dict[str, Any] = {"data": {**sent, "client_id": CLIENT, "client_secret": WEB_SECRET}}
+    if basic:
+        proof = {"data": sent, "auth": (CLIENT, WEB_SECRET)}
+    assert identity.http.post("oauth/token", **proof).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"response_mode": "form_post"}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"code_challenge": "short"}, "invalid_request"),
+        ({"audience": "https://unknown"}, "access_denied"),
+        ({"organization": "org_none"}, "invalid_request"),
+    ],
+)
+def test_bad_requests_go_back_to_the_client(
+    browser: httpx.Client, changes: dict[str, str], error: str
+) -> None:
+    back = sent_back(authorize(browser, **changes))
+    assert (back["error"], back["state"]) == (error, "the state")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": "nobody"},
+        {"client_id": None},
+        {"client_id": MANAGEMENT},
+        {"redirect_uri": None},
+        {"redirect_uri": "https://evil.example/v2/auth/callback"},
+        {"redirect_uri": "http://127.0.0.1:9/elsewhere"},
+        {"redirect_uri": "http://127.0.0.1:9@evil.example/v2/auth/callback"},
+        {"redirect_uri": "http://user@127.0.0.1:9/v2/auth/callback"},
+        {"redirect_uri": "http://127.0.0.1:x/v2/auth/callback"},
+        {"redirect_uri": "https://127.0.0.1:9/v2/auth/callback"},
+        {"redirect_uri": "http://127.0.0.1:9/v2/auth/callback#part"},
+    ],
+)
+def test_nothing_is_sent_to_an_address_that_is_not_registered(
+    browser: httpx.Client, changes: dict[str, str | None]
+) -> None:
+    answer = authorize(browser, **changes)
+    assert answer.status_code == 400
+    assert "location" not in answer.headers
+
+
+def test_repeated_parameters_are_refused(browser: httpx.Client) -> None:
+    answer = browser.get("authorize?client_id=a&client_id=b")
+    assert answer.status_code == 400
+
+
+def test_only_members_sign_in_to_an_organization(identity: Identity, browser: httpx.Client) -> None:
+    redwood = {"organization": ORGANIZATIONS[0]}
+    page = authorize(browser, **redwood)
+    assert "member@example.org" in page.text
+    assert "g2member@example.org" not in page.text
+    refused = submit(browser, page, email="g2member@example.org")
+    assert refused.status_code == 403
+    assert "does not belong to Redwood" in refused.text
+    code = sent_back(sign_in(browser, **redwood))["code"]
+    claims = claims_of(exchange(identity, code).json()["id_token"])
+    assert claims["org_id"] == ORGANIZATIONS[0]
+    # A signed-in user who is not a member is asked again.
+    assert "Sign in to Bayside" in authorize(browser, organization=ORGANIZATIONS[1]).text
+
+
+def invitation(identity: Identity, email: str) -> dict[str, Any]:
+    with identity.management() as api:
+        roles = api.get("roles", params={"name_filter": "viewer"}).json()
+        body = {
+            "inviter": {"name": "Gale <Admin>"},
+            "invitee": {"email": email},
+            "client_id": CLIENT,
+            "roles": [roles[0]["id"]],
+            "app_metadata": {"from": "an invitation"},
+        }
+        path = f"organizations/{ORGANIZATIONS[1]}/invitations"
+        return dict(api.post(path, json=body).raise_for_status().json())
+
+
+def accept(browser: httpx.Client, invited: dict[str, Any]) -> httpx.Response:
+    link = httpx.URL(invited["invitation_url"]).params
+    return authorize(browser, **dict(link))
+
+
+@pytest.mark.parametrize("email", ["guest@example.org", "nogroup@example.org"])
+def test_invited_becomes_a_member(identity: Identity, browser: httpx.Client, email: str) -> None:
+    sign_in(browser)  # someone else, who is not invited
+    invited = invitation(identity, email)
+    page = accept(browser, invited)
+    assert "Join Bayside Department of Public Health" in page.text
+    assert "Gale &lt;Admin&gt;" in page.text
+    code = sent_back(follow(browser, submit(browser, page)))["code"]
+    claims = claims_of(exchange(identity, code).json()["id_token"])
+    assert (claims["email"], claims["org_id"]) == (email, ORGANIZATIONS[1])
+    with identity.management() as api:
+        path = f"organizations/{ORGANIZATIONS[1]}"
+        held = api.get(f"{path}/members/{claims['sub']}/roles").json()
+        assert [role["name"] for role in held] == ["viewer"]
+        assert invited["id"] not in [i["id"] for i in api.get(f"{path}/invitations").json()]
+    assert "does not hold any more" in accept(browser, invited).text
+
+
+def test_withdrawn_and_foreign_invitations_do_not_hold(
+    identity: Identity, browser: httpx.Client
+) -> None:
+    invited = invitation(identity, "late@example.org")
+    page = accept(browser, invited)
+    other = authorize(browser, invitation=invited["ticket_id"], organization=ORGANIZATIONS[0])
+    assert other.status_code == 400
+    with identity.management() as api:
+        path = f"organizations/{ORGANIZATIONS[1]}/invitations/{invited['id']}"
+        api.delete(path).raise_for_status()
+    assert submit(browser, page).status_code == 400
+
+
+def test_signing_out_forgets_who_it_was(browser: httpx.Client) -> None:
+    sign_in(browser)
+    target = "http://127.0.0.1:4000/"
+    answer = browser.get("v2/logout", params={"client_id": CLIENT, "returnTo": target})
+    assert (answer.status_code, answer.headers["location"]) == (302, target)
+    assert "Who do you want to be?" in authorize(browser).text
+
+
+def test_signing_out_leads_to_registered_addresses_only(browser: httpx.Client) -> None:
+    for sent in (
+        {"client_id": CLIENT, "returnTo": "https://evil.example/"},
+        {"returnTo": "http://127.0.0.1:4000/"},
+    ):
+        answer = browser.get("v2/logout", params=sent)
+        assert answer.status_code == 400
+    assert "You are signed out" in browser.get("v2/logout").text

@@ -1,0 +1,132 @@
+"""The pages in Chromium: with and without scripts, light and dark, and on a phone.
+
+Chromium is the system's (Debian: ``apt install chromium``); ``pip install playwright`` drives it.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browsing import ARGUMENTS, CHROMIUM, driven, needs_chromium
+from tests.local.auth0.lab import ORGANIZATIONS, Identity
+
+WINDOWS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1000, "height": 800}, "java_script_enabled": True},
+    "dark": {
+        "viewport": {"width": 1000, "height": 800},
+        "color_scheme": "dark",
+        "java_script_enabled": False,
+    },
+    "phone": {"viewport": {"width": 320, "height": 640}, "java_script_enabled": False},
+}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with driven() as browser:
+        yield browser
+
+
+@pytest.fixture(params=sorted(WINDOWS))
+def page(chromium: Any, identity: Identity, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Yield a page that fails the test if it sends a request to another server."""
+    context = chromium.new_context(**WINDOWS[request.param])
+    opened, asked = context.new_page(), []
+    opened.on("request", lambda sent: asked.append(sent.url))
+    yield opened
+    context.close()
+    assert asked
+    assert [url for url in asked if not url.startswith((identity.issuer, "data:"))] == []
+
+
+def fits(page: Any) -> bool:
+    """Return True if nothing requires horizontal scrolling."""
+    width = page.viewport_size["width"]
+    boxes = [box.bounding_box() for box in page.locator("main, main *:visible").all()]
+    return all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes if box)
+
+
+@needs_chromium
+def test_code_typed_signed_in_and_approved(page: Any, identity: Identity) -> None:
+    asked = identity.ask(organization=ORGANIZATIONS[0])
+    page.goto(asked["verification_uri"])
+    assert fits(page)
+    page.keyboard.type(asked["user_code"].lower())  # the field has the focus
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/login?*")
+    assert fits(page)
+    page.get_by_role("button", name="Member Example").first.click()
+    page.wait_for_url("**/activate/confirm?*")
+    assert fits(page)
+    assert page.locator("p.code").inner_text() == asked["user_code"]
+    page.get_by_role("button", name="Approve").click()
+    page.wait_for_url("**/activate/done?*")
+    assert page.get_by_role("heading").inner_text() == "Approved: go back to the program"
+    assert identity.poll(asked["device_code"]).status_code == 200
+
+
+@needs_chromium
+def test_denied_after_a_mistyped_code_and_address(page: Any, identity: Identity) -> None:
+    asked = identity.ask()
+    page.goto(asked["verification_uri"])
+    page.get_by_label("Code").fill("BBBB-BBBB")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("alert").wait_for()
+    assert fits(page)
+    page.get_by_label("Code").fill(asked["user_code"])
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_label("Somebody else").fill("nobody@example.org")
+    page.get_by_role("button", name="Continue").click()
+    assert "There is no user" in page.get_by_role("alert").inner_text()
+    page.get_by_label("Somebody else").fill("viewer@example.org")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Deny").click()
+    page.wait_for_url("**/activate/done?*")
+    assert identity.poll(asked["device_code"]).json()["error"] == "access_denied"
+
+
+@needs_chromium
+def test_light_and_dark_differ_and_can_be_read(chromium: Any, identity: Identity) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(f"{identity.issuer}activate")
+        seen[scheme] = page.evaluate(
+            "['main', 'h1', 'main'].map((name, at) => getComputedStyle("
+            "document.querySelector(name))[at ? 'color' : 'backgroundColor'])"
+        )
+        context.close()
+    assert seen["light"] != seen["dark"]
+    for background, *inks in seen.values():
+        assert all(contrast(background, ink) >= 7 for ink in inks)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colors, as defined by WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [float(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@needs_chromium
+def test_the_page_is_painted_without_a_driver(identity: Identity, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    command = [str(CHROMIUM), *ARGUMENTS, "--headless", "--window-size=400,700"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}"]
+    done = subprocess.run(
+        [*command, f"{identity.issuer}activate"], capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert struct.unpack(">II", picture.read_bytes()[16:24]) == (400, 700)

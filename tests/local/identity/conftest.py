@@ -1,7 +1,0 @@
-"""The running identity provider for the tests in this folder."""
-
-from __future__ import annotations
-
-from tests.local.identity.fixtures import identity, identity_process
-
-__all__ = ["identity", "identity_process"]

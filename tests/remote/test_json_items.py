@@ -1,0 +1,73 @@
+"""Long lists, read item by item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aspencli.errors import UnreachableError
+from aspencli.remote.transport import items
+from tests.remote.conftest import Client
+from tests.remote.naughty import reply, reply_json
+
+OBJECTS = st.lists(
+    st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.booleans())
+)
+
+
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@given(OBJECTS, st.integers(1, 50), st.sampled_from([None, 1]), st.booleans())
+def test_the_items_are_those_of_the_list_however_it_is_cut(
+    value: list[Any], size: int, indent: int | None, ascii_only: bool
+) -> None:
+    text = json.dumps({"samples": value, "more": 1}, indent=indent, ensure_ascii=ascii_only)
+    data = text.encode("utf-8", "surrogatepass")
+    if "\\ud" in text or b"\xed" in data:
+        data = json.dumps({"samples": value}, indent=indent).encode()
+    assert list(items(_pieces(data, size), "samples")) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", '{"samples"', '{"samples": [', '{"samples": [{}', '{"samples": [{},'),
+        *('{"samples": [{"a": 1', '{"other": []}', "[]", '{"samples": {}}'),
+        *('{"samples": [{} {}]}', '{"samples": [nonsense]}'),
+    ],
+)
+def test_what_is_no_whole_list_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|early"):
+        list(items([text.encode()], "samples"))
+
+
+def test_of_each_sample_only_what_is_wanted_is_kept(client: Callable[..., Client]) -> None:
+    samples = [{"id": n, "public_identifier": f"s{n}"} for n in range(1000)]
+    made = client(reply_json({"samples": samples}))
+    assert made.api.samples.map(1, "SC2", lambda sample: sample["id"]) == list(range(1000))
+
+
+def test_a_list_that_breaks_off_is_read_again_from_the_start(
+    client: Callable[..., Client],
+) -> None:
+    whole = json.dumps({"samples": [{"id": n} for n in range(1000)]})
+    made = client(
+        reply(200, whole[:9000], kind="application/json", length=len(whole)),
+        reply(200, whole[:9000], kind="application/json"),
+        reply(200, whole, kind="application/json"),
+    )
+    assert len(made.api.samples.all(1, "SC2")) == 1000
+    assert len(made.server.seen) == 3
+
+
+def test_a_list_of_another_kind_is_told(client: Callable[..., Client]) -> None:
+    with pytest.raises(UnreachableError, match="something else"):
+        client(reply(200, "<html>", kind="text/html")).api.samples.all(1, "SC2")

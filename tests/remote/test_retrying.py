@@ -1,0 +1,272 @@
+"""The client's retries: when it tries again, how long it waits, and when it must not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from aspencli.errors import AspenError, UncertainError, UnreachableError
+from aspencli.remote.http import Caller, Http, Request
+from aspencli.remote.retry import Patience, Persistence, http_date, retry_after
+from aspencli.remote.transport import under, whole
+from aspencli.remote.types import Me, SampleRecord
+from tests.remote.conftest import Client, Serving
+from tests.remote.naughty import Reply, drip, drip_head, hang_up, reply, reply_json, reset, stall
+
+MakeClient = Callable[..., Client]
+ME = {"id": 1, "name": "Ada", "groups": []}
+RECORD: SampleRecord = {
+    "id": 1,
+    "collection_location": 1,
+    "private": False,
+    "private_identifier": "p",
+    "public_identifier": "q",
+    "collection_date": "2024-01-01",
+    "sequencing_date": None,
+}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [reset, hang_up, reply(502), reply(503), reply(504), reply(429), reply(200, "{", length=9)],
+)
+def test_what_only_reads_is_read_again(client: MakeClient, first: Reply) -> None:
+    made = client(reply_json(ME), first, reply_json(ME))
+    assert made.api.users.me()["name"] == "Ada"
+    assert made.api.users.me()["name"] == "Ada"
+    assert len(made.server.seen) == 3
+    assert len(made.slept) == 1
+
+
+def test_the_pauses_grow_and_are_spread(client: MakeClient) -> None:
+    made = client(*[reply(503)] * 7, reply_json(ME))
+    made.api.users.me()
+    limits = [0.5, 1, 2, 4, 8, 16, 20]
+    assert all(limit / 2 <= slept <= limit for slept, limit in zip(made.slept, limits, strict=True))
+    assert made.told[-1].startswith("the API of mylab: it answered 503; trying again in ")
+
+
+def test_a_server_that_says_how_long_is_given_as_long(client: MakeClient) -> None:
+    made = client(reply(429, headers={"Retry-After": "7"}), reply_json(ME))
+    made.api.users.me()
+    assert made.slept == [7]
+    assert made.told == ["the API of mylab: it answered 429; trying again in 7 s ..."]
+
+
+def test_a_server_that_asks_for_too_long_is_not_waited_for(client: MakeClient) -> None:
+    made = client(reply(503, headers={"Retry-After": "86400"}))
+    with pytest.raises(UnreachableError) as caught:
+        made.api.users.me()
+    assert made.slept == []
+    assert caught.value.answer is not None
+    assert caught.value.answer.status == 503
+    assert "86,400 s" in (caught.value.hint or "")
+
+
+def test_a_server_nobody_ever_heard_of_is_given_up_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    slept: list[float] = []
+    http = Http(f"http://127.0.0.1:{port}", "the API")
+    caller = Caller(
+        http, "the API of x", hint="start it", persistence=Persistence(sleep=slept.append)
+    )
+    with pytest.raises(UnreachableError, match="connection refused") as caught:
+        caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience())
+    http.close()
+    assert len(slept) == 2
+    assert caught.value.hint == "start it"
+
+
+def test_a_name_that_nobody_knows_is_told() -> None:
+    http = Http("https://no-such-host.invalid", "the API")
+    caller = Caller(http, "the API of x", hint="", persistence=Persistence(sleep=lambda _: None))
+    with pytest.raises(UnreachableError, match=r"at https://no-such-host\.invalid: its name"):
+        caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience())
+    http.close()
+
+
+# Changes
+
+
+def _change(made: Client, **more: object) -> list[object]:
+    return made.api.samples.replace(1, "SC2", [RECORD], **more)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("lost", [reset, hang_up, reply(502), reply(503), reply(504)])
+def test_a_change_whose_answer_is_lost_is_not_made_twice(client: MakeClient, lost: Reply) -> None:
+    made = client(lost)
+    with pytest.raises(UncertainError, match="may have been made, or not") as caught:
+        _change(made)
+    assert len(made.server.seen) == 1
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("lost", [reset, reply(504)])
+def test_a_change_that_was_found_to_be_made_is_not_sent_again(
+    client: MakeClient, lost: Reply
+) -> None:
+    made = client(lost)
+    assert _change(made, settle=lambda: ["found"]) == ["found"]
+    assert len(made.server.seen) == 1
+
+
+def test_a_change_that_was_found_not_to_be_made_is_sent_again(client: MakeClient) -> None:
+    made = client(reset, reply(502), reply_json({"samples": ["done"]}))
+    looked = []
+
+    def settle() -> None:
+        looked.append(len(made.server.seen))
+
+    assert _change(made, settle=settle) == ["done"]
+    assert looked == [1, 2]
+
+
+def test_a_look_that_fails_leaves_it_unsettled(client: MakeClient) -> None:
+    made = client(reset)
+
+    def settle() -> None:
+        raise UnreachableError("no list")
+
+    with pytest.raises(UncertainError, match="and looking failed: no list"):
+        _change(made, settle=settle)
+    assert len(made.server.seen) == 1
+
+
+def test_who_gives_up_looks_first(client: MakeClient) -> None:
+    made = client(reply(504, headers={"Retry-After": "86400"}))
+    assert _change(made, settle=lambda: ["found"]) == ["found"]
+    with pytest.raises(UncertainError):
+        _change(made, settle=lambda: None)
+
+
+def test_a_change_that_was_surely_not_begun_is_sent_again(client: MakeClient) -> None:
+    made = client(reply(429, headers={"Retry-After": "2"}), reply_json({"samples": []}))
+    assert _change(made) == []
+    assert len(made.server.seen) == 2
+
+
+def test_a_failure_of_the_service_is_no_reason_to_try_again(client: MakeClient) -> None:
+    made = client(reply(500, "Internal Server Error"))
+    with pytest.raises(AspenError):
+        made.api.users.me()
+    assert len(made.server.seen) == 1
+
+
+# Timeouts
+
+
+def test_an_answer_that_never_begins_is_not_waited_for(serving: Serving) -> None:
+    server = serving(stall(20))
+    http = Http(server.url, "the API")
+    caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
+    since = time.monotonic()
+    with pytest.raises(UnreachableError, match="no answer came in time"):
+        caller.call(
+            lambda: Request("GET", "/"),
+            lambda answer: answer.read(),
+            Patience(read=0.2, strangers=2),
+        )
+    http.close()
+    assert len(server.seen) == 2
+    assert time.monotonic() - since < 5
+
+
+def test_an_answer_that_drips_is_not_waited_for(serving: Serving) -> None:
+    server = serving(drip(b"x" * 1000, 0.05))
+    http = Http(server.url, "the API")
+    caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
+    since = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"not complete after 1 s"):
+        caller.call(
+            lambda: Request("GET", "/"), lambda answer: answer.read(), Patience(read=5, total=1)
+        )
+    http.close()
+    assert time.monotonic() - since < 4
+
+
+def test_a_head_that_drips_is_not_waited_for(serving: Serving) -> None:
+    server = serving(reply(200, "x"), drip_head(0.05))
+    http = Http(server.url, "the API")
+    caller = Caller(http, "x", hint="", persistence=Persistence(sleep=lambda _: None))
+    patience = Patience(read=5, total=1)
+    caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
+    since = time.monotonic()
+    with pytest.raises(UnreachableError):
+        caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), patience)
+    http.close()
+    assert server.connections == 1  # a reused connection is monitored, too
+    assert time.monotonic() - since < 4
+
+
+def test_the_whole_call_has_an_end(serving: Serving) -> None:
+    server = serving(reply(503))
+    http = Http(server.url, "the API")
+    caller = Caller(http, "x", hint="")
+    since = time.monotonic()
+    with pytest.raises(UnreachableError, match="it answered 503"):
+        caller.call(lambda: Request("GET", "/"), lambda answer: answer.read(), Patience(total=2))
+    http.close()
+    assert time.monotonic() - since < 3
+    assert 2 <= len(server.seen) <= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("120", 120),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("-3", 0),
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("Wed, 99 Foo 2099", None),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(text: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": text}) == seconds
+
+
+def test_a_date_to_wait_for_is_read_by_the_servers_own_clock() -> None:
+    theirs = datetime(2001, 1, 1, tzinfo=UTC)
+    until = format_datetime(theirs + timedelta(seconds=90), usegmt=True)
+    assert retry_after({"retry-after": until, "date": format_datetime(theirs, usegmt=True)}) == 90
+    assert retry_after({"retry-after": until}) == 0
+    assert http_date("no date") is None
+
+
+# Connections
+
+
+def test_one_connection_serves_a_whole_command(client: MakeClient) -> None:
+    made = client(reply_json(ME))
+    for _ in range(5):
+        made.api.users.me()
+    assert made.server.connections == 1
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(client: MakeClient) -> None:
+    def then_close(wire: object) -> None:
+        reply_json({"samples": []}, headers={"Connection": "close"})(wire)  # type: ignore[arg-type]
+
+    made = client(then_close)
+    _change(made)
+    _change(made)
+    assert made.slept == []
+    assert made.server.connections == 2
+
+
+def test_only_what_has_the_shape_is_taken(client: MakeClient) -> None:
+    made = client(reply_json(["no object"]))
+    with pytest.raises(UnreachableError, match="something else than the API of mylab"):
+        made.api.users.me()
+    assert dict(whole(Me)({"id": 1})) == {"id": 1}
+    with pytest.raises(TypeError):
+        under("id", int)({"id": "one"})

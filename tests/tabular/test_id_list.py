@@ -1,0 +1,75 @@
+"""Lists of identifiers as operators have them."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from openpyxl import Workbook
+
+from aspencli.errors import BadInputError
+from aspencli.tabular.identifiers import KEYS, NAMES, read_ids
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ids.txt"
+
+
+def test_one_a_line_each_once(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfA-1\r\n\n  A 2 \nA-1\nid,x\n")
+    found = read_ids(["B", "A-1"], str(file), NAMES)
+    assert found.ids == ["B", "A-1", "A 2", "id,x"]
+    assert found.repeated == 2
+
+
+def test_utf_16_and_gzip(file: Path) -> None:
+    file.write_bytes("Ä-1\nÄ-2\n".encode("utf-16"))
+    assert read_ids([], str(file), NAMES).ids == ["Ä-1", "Ä-2"]
+    file.write_bytes(gzip.compress(b"A-1\n"))
+    assert read_ids([], str(file), NAMES).ids == ["A-1"]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_a_column_of_a_table(file: Path, delimiter: str) -> None:
+    rows = (
+        ("id", "private_identifier", "Public_Identifier"),
+        ("7", "A-1", "P/1"),
+        ("8", "", "P/2"),
+    )
+    file.write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    assert read_ids([], str(file), NAMES).ids == ["A-1", "P/2"]
+    assert read_ids([], str(file), KEYS).ids == ["7", "8"]
+
+
+def test_a_column_of_a_workbook(tmp_path: Path) -> None:
+    book = Workbook()
+    assert book.active is not None
+    for row in (("public_identifier", "n"), ("P/1", 1), ("P/2", 2)):
+        book.active.append(row)
+    book.save(tmp_path / "ids.xlsx")
+    assert read_ids([], str(tmp_path / "ids.xlsx"), NAMES).ids == ["P/1", "P/2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no identifier was given"),
+        (b"\n \n", "no identifier was given"),
+        (b"A\nB\x1b[1m\n", "line 2: it holds a character that cannot be seen: U+001B"),
+        (b"A\nB\xff\n", "line 2: byte 0xFF"),
+        (b"private_identifier,x\nA,1\n,2\n", "line 3: names no sample"),
+        (b"%PDF-1.7\n", "is a PDF"),
+    ],
+)
+def test_what_cannot_be_used(file: Path, data: bytes, words: str) -> None:
+    file.write_bytes(data)
+    with pytest.raises(BadInputError) as caught:
+        read_ids([], str(file), NAMES)
+    assert words in "\n".join([caught.value.message, *caught.value.details])
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="cannot be read"):
+        read_ids([], str(tmp_path / "none"), NAMES)

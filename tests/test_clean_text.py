@@ -1,0 +1,44 @@
+"""Values that an operator may enter: texts, e-mail addresses, and IDs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aspencli.errors import BadInputError
+from aspencli.stored_text import as_id, clean_email, clean_text
+
+
+@settings(deadline=None)  # a busy machine must not fail the test
+@given(st.text())
+def test_a_text_is_refused_or_can_be_shown_and_stored(text: str) -> None:
+    try:
+        clean = clean_text(text, "it")
+    except BadInputError:
+        return
+    assert clean
+    assert clean == clean.strip()
+    assert "\x00" not in clean
+    clean.encode()  # no half of a surrogate pair
+    assert len(clean.splitlines()) == 1
+
+
+@settings(deadline=None)  # a busy machine must not fail the test
+@given(st.text())
+def test_an_id_is_one_that_postgresql_has(text: str) -> None:
+    number = as_id(text)
+    assert number is None or (0 <= number < 2**31 and str(number) == text)
+
+
+@pytest.mark.parametrize(
+    "address", ["a@b.org", "ada+lab@sub.domain.example.org", "o'neil@lab.ie", "ada@münchen.de"]
+)
+def test_an_address_is_taken_as_it_is(address: str) -> None:
+    assert clean_email(f" {address} ") == address
+
+
+@pytest.mark.parametrize("address", ["@b.org", "a@.org", "a@b.", "a@b.c@d.e", "a@b", "a b@c.d", ""])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(BadInputError):
+        clean_email(address)

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from aspen.database.cancel import cancellable
+from aspen.database.copy import copy_in
+from aspen.database.engine import Database
+from aspencli.signals import Shield, TerminatedError, interrupt_code, obey_sigterm
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    assert signal.getsignal(signal.SIGINT) == before[signal.SIGINT]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    obey_sigterm()
+    signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+
+
+def send(number: signal.Signals, after: float = 0.0) -> threading.Timer:
+    timer = threading.Timer(after, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+def test_shield_notes_and_its_check_obeys() -> None:
+    obey_sigterm()
+    with Shield() as shield:
+        shield.raise_shield()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert shield.late
+        with pytest.raises(TerminatedError):
+            shield.check()
+    assert interrupt_code() == 143
+
+
+def test_shield_lets_nothing_through_after_the_check() -> None:
+    with Shield() as shield:
+        shield.raise_shield()
+        shield.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert shield.late
+    assert interrupt_code() == 130
+
+
+def test_shield_lets_an_ignored_interrupt_be_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Shield() as shield:
+            shield.raise_shield()
+            os.kill(os.getpid(), signal.SIGINT)
+            shield.check()
+            assert not shield.late
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_leaves_an_event_loop_between_two_callbacks() -> None:
+    seen: list[str] = []
+
+    def data_received() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("callback ended")
+        except TerminatedError:  # inside a compiled protocol, this would crash the process
+            seen.append("callback interrupted")
+
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(data_received)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("work canceled")
+            raise
+
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        asyncio.run(work())
+    assert seen == ["callback ended", "work canceled"]
+    assert interrupt_code() == 143
+
+
+def test_second_sigterm_ends_an_event_loop_that_does_not_turn() -> None:
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still running")
+
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        asyncio.run(work())
+
+
+def test_sigterm_while_asyncio_is_imported_ends_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))  # partly imported
+    obey_sigterm()
+    with pytest.raises(TerminatedError):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+LOST = """
+import os, signal, time
+from aspencli.signals import TerminatedError, deliver_lost_interrupts, obey_sigterm
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(1000):
+            pass
+
+obey_sigterm()
+deliver_lost_interrupts()
+try:
+    Closing()
+    time.sleep(30)
+except {error}:
+    print("obeyed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "TerminatedError")]
+)
+def test_interrupt_in_a_finalizer_is_obeyed_after_it(name: str, error: str) -> None:
+    script = LOST.format(name=name, error=error)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("obeyed\n", "", 0)
+
+
+def test_interrupted_statement_ends_at_once_on_the_server(database: Database) -> None:
+    began = time.monotonic()
+    with database.engine.connect() as connection:
+        timer = send(signal.SIGINT, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            cancellable(connection, lambda: connection.execute(sa.text("SELECT pg_sleep(30)")))
+        timer.join()
+        connection.rollback()
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_ignored_interrupt_stays_ignored(database: Database) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with database.engine.connect() as connection:
+            timer = send(signal.SIGINT, 0.1)
+            query = sa.text("SELECT 1 FROM pg_sleep(0.3)")
+            assert cancellable(connection, lambda: connection.scalar(query)) == 1
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def table(database: Database) -> Iterator[sa.Connection]:
+    with database.writing().engine.connect() as connection:
+        connection.execute(sa.text("CREATE TEMPORARY TABLE t (line text)"))
+        connection.commit()
+        yield connection
+        connection.invalidate()
+
+
+def test_what_fails_while_lines_are_made_is_raised_as_it_is(table: sa.Connection) -> None:
+    def lines() -> Iterator[str]:
+        yield "a\n" * 100_000
+        raise LookupError("in the middle")
+
+    with pytest.raises(LookupError, match="in the middle"), table.begin():
+        copy_in(table, "t", lines())
+    assert table.scalar(sa.text("SELECT count(*) FROM t")) == 0
+
+
+def test_what_the_server_refuses_is_raised(table: sa.Connection) -> None:
+    with table.begin(), pytest.raises(psycopg2.DataError, match="extra data after last expected"):
+        copy_in(table, "t", ["one\ttoo many\n"] * 100_000)
+
+
+def test_interrupt_reaches_a_copy_that_awaits_its_next_line(table: sa.Connection) -> None:
+    def lines() -> Iterator[str]:
+        yield "a\n"
+        time.sleep(30)
+        yield "b\n"
+
+    began = time.monotonic()
+    timer = send(signal.SIGINT, 0.2)
+    with pytest.raises(KeyboardInterrupt):
+        copy_in(table, "t", lines())
+    timer.join()
+    assert time.monotonic() - began < 5
+
+
+def test_copy_in_another_thread(table: sa.Connection) -> None:
+    thread = threading.Thread(target=copy_in, args=(table, "t", ["a\n", "é\\\\\n"] * 50_000))
+    thread.start()
+    thread.join()
+    assert table.scalar(sa.text("SELECT count(*) FROM t WHERE line IN ('a', 'é\\')")) == 100_000
