@@ -17,12 +17,119 @@ _FILE = re.compile(
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 
-def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path: Path) -> None:
+# The blocks of the runbook's "maximal case". `SomeModel`, `somefield`, and `bar` stand for the
+# model and the columns of the new endpoint; its import of the view is pseudocode.
+_RUNBOOK_SCHEMAS = """
+from typing import List
+from aspen.api.schemas.base import BaseResponse, BaseRequest
+
+class NewRequest(BaseRequest):
+    foo: str
+
+class NewResponseItem(BaseResponse):
+    id: int
+    name: str
+
+class NewResponseList(BaseResponse):
+    rows: List[NewResponseItem]
+"""
+_RUNBOOK_VIEW = """
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from aspen.api.auth import get_auth_user
+from aspen.api.deps import get_db, get_settings
+from aspen.api.schemas.new_module import NewRequest, NewResponseList
+from aspen.api.settings import Settings
+from aspen.database.models import User, Pathogen
+
+router = APIRouter()
+
+@router.get("/", response_model=NewResponseList)
+async def list_items(
+    request: NewRequest,
+    db: AsyncSession = Depends(get_db),
+    settings: Settings = Depends(get_settings),
+    user: User = Depends(get_auth_user),
+) -> NewResponseList:
+    rows = (
+        (await db.execute(sa.select(Pathogen).filter(Pathogen.slug == request.foo)))
+        .scalars()
+        .all()
+    )
+    return NewResponseList.parse_obj({"rows": rows})
+"""
+_RUNBOOK_ROUTE = """
+    app.include_router(
+        new_module.router,
+        prefix="/v2/new_module",
+        dependencies=[Depends(get_auth_user)],
+    )
+"""
+_RUNBOOK_TEST = """
+import pytest
+
+from tests.api.conftest import Api
+
+
+@pytest.mark.filterwarnings("ignore:The `parse_obj` method")
+def test_new_module(api: Api) -> None:
+    path, body = "/v2/new_module/", {"foo": "SC2"}
+    assert api("GET", path, json=body).status_code == 401
+    assert api("GET", path, "member", json={}).status_code == 422
+    listed = api("GET", path, "member", json=body)
+    assert (listed.status_code, listed.json()) == (200, {"rows": [{"id": 1, "name": "SARS-CoV-2"}]})
+"""
+
+
+def _copy_service(folder: Path) -> None:
     for package in ("api", "tests"):
         shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+
+
+def _test_copy(folder: Path, *tests: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=folder,
+        # The service comes from the copy; everything else is this checkout's.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "api"), str(folder)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1])
+
+
+def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path) -> None:
+    _copy_service(tmp_path)
+    service = tmp_path / "api" / "aspen" / "api"
+    (service / "schemas" / "new_module.py").write_text(_RUNBOOK_SCHEMAS)
+    (service / "views" / "new_module.py").write_text(_RUNBOOK_VIEW)
+    (tmp_path / "tests" / "api" / "test_new_module.py").write_text(_RUNBOOK_TEST)
+    main = service / "main.py"
+    route = "    app.include_router(pathogens.router"
+    imported = (
+        "from fastapi import Depends\n"
+        "from aspen.api.auth import get_auth_user\n"
+        "from aspen.api.views import new_module\n"
+    )
+    before = main.read_text()
+    main.write_text(
+        before.replace("\n\n_BODIES", f"\n{imported}\n_BODIES", 1).replace(
+            route, f"{_RUNBOOK_ROUTE}{route}", 1
+        )
+    )
+    assert len(main.read_text()) == len(before) + len(imported) + len(_RUNBOOK_ROUTE)
+    _test_copy(tmp_path, "tests/api/test_new_module.py")
+
+
+def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path: Path) -> None:
+    _copy_service(tmp_path)
     text = GUIDE.read_text()
     written = {name: code for name, code in _FILE.findall(text) if name != "api/aspen/api/main.py"}
     assert set(written) == {
@@ -43,19 +150,7 @@ def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path:
         )
     )
     assert len(main.read_text()) == len(before) + len(imported) + len(included) + 1
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, "tests/api/test_repositories.py", "tests/api/test_frame.py"],
-        cwd=tmp_path,
-        # The service comes from the copy; everything else is this checkout's.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1])
+    _test_copy(tmp_path, "tests/api/test_repositories.py", "tests/api/test_frame.py")
 
 
 def _route(text: str) -> tuple[str, str]:
