@@ -42,9 +42,9 @@ def downgrade() -> None:
 
 UPGRADE = """
 import sqlalchemy as sa, sys
-from migrations import runner
+from aspen.database import migrate
 engine = sa.create_engine(sys.argv[1])
-print(len(runner.upgrade(engine).applied))
+print(len(migrate.upgrade(engine).applied))
 engine.dispose()
 """
 

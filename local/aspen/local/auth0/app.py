@@ -164,7 +164,7 @@ def create_app(provider: Provider) -> FastAPI:
     settings = provider.settings
     app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
     app.state.provider = provider
-    for router in (
+    for part in (
         endpoints.discovery_router,
         device.router,
         endpoints.token_router,
@@ -174,7 +174,7 @@ def create_app(provider: Provider) -> FastAPI:
         sign_in.router,
         authorize.router,
     ):
-        app.include_router(router)
+        app.include_router(part)
     for managed in (
         users.router,
         organizations.organizations_router,
@@ -188,7 +188,7 @@ def create_app(provider: Provider) -> FastAPI:
     app.state.bucket = Bucket(settings.burst, settings.rate)
     app.middleware("http")(limit)
     if settings.trial:
-        app.include_router(router)
+        app.include_router(trial_router)
         app.middleware("http")(throttle)
     app.middleware("http")(_for_our_account)
     # Refuse other host names: a web page could use one to read the answers (DNS rebinding).
@@ -267,17 +267,17 @@ async def _answer_lost(request: Request, error: Exception) -> Response:
     return JSONResponse(body, error.status_code, error.headers)
 
 
-router = APIRouter(prefix="/trial")
+trial_router = APIRouter(prefix="/trial")
 _THROTTLED = ("/oauth/", "/api/v2/")
 
 
-@router.get("/knobs")
+@trial_router.get("/knobs")
 def show(provider: ProviderOf) -> dict[str, Any]:
     """The knobs as they stand."""
     return asdict(provider.knobs)
 
 
-@router.patch("/knobs", response_model=None)
+@trial_router.patch("/knobs", response_model=None)
 def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
     """Turn some of them; see ``aspen.local.auth0.settings.Knobs``."""
     try:
@@ -287,7 +287,7 @@ def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, 
         return JSONResponse({"error": "; ".join(problems)}, 400)
 
 
-@router.delete("/knobs")
+@trial_router.delete("/knobs")
 def reset(provider: ProviderOf) -> dict[str, Any]:
     """Have their ordinary values again."""
     return asdict(provider.trial.reset())
