@@ -6,15 +6,16 @@ ignore anything they do not know, so that both older and newer journals stay rea
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aspencli import files, paths
 
@@ -22,6 +23,9 @@ VERSION = 1
 _NAME = "journal.jsonl"
 _NEEDED = ("event", "run", "at")
 _RECENT = 1 << 16  # bytes to search for a run ID
+_BLOCK = 1 << 16  # bytes to read at once from the end
+_FIRST = "started"
+_FIRST_LINE = json.dumps({"v": VERSION, "event": _FIRST}).rstrip("}").encode()
 
 Event = Mapping[str, Any]
 
@@ -65,9 +69,8 @@ class Journal:
         # In ASCII, neither a line separator nor a name that is not UTF-8 can break the line.
         line = json.dumps({"v": VERSION, **event}).encode("ascii") + b"\n"
         self._make_folder()
-        descriptor = files.open_own(self.path, flags=os.O_RDWR | os.O_APPEND)
+        descriptor = self._open_locked()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             if begins and _is_taken(descriptor, size, event["run"]):
                 return False
@@ -102,6 +105,79 @@ class Journal:
                     events.append(event)
         return Reading(tuple(events), tuple(torn))
 
+    def read_recent(self, runs: int, wanted: Callable[[Event], bool] = lambda _: True) -> Reading:
+        """Return the events of the newest runs, without reading the rest of the file.
+
+        Args:
+            runs: The number of runs.
+            wanted: Returns True if a run with this first event counts.
+
+        Raises:
+            OSError: The journal cannot be read.
+        """
+        events: list[Event] = []
+        torn: list[int] = []
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return Reading((), ())
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            for number, line in enumerate(_lines_from_end(file)):
+                event = _parse(line)
+                if event is None:
+                    torn.append(number)
+                    continue
+                events.append(event)
+                if event["event"] == _FIRST and wanted(event):
+                    runs -= 1
+                    if not runs:
+                        break
+            if torn:  # rare enough to count all lines for their numbers
+                file.seek(0)
+                last = sum(1 for _ in file)
+                torn = [last - number for number in reversed(torn)]
+        return Reading(tuple(reversed(events)), tuple(torn))
+
+    def count_runs(self) -> int:
+        """Return the number of runs in the journal, without parsing it.
+
+        Raises:
+            OSError: The journal cannot be read.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return 0
+        with file:
+            return sum(line.startswith(_FIRST_LINE) for line in file)
+
+    def rewrite(self, keep: Callable[[Event], bool]) -> None:
+        """Replace the journal by the events to keep; lines that cannot be parsed are dropped.
+
+        Other processes that append at the same moment wait, and then append to the new file.
+
+        Raises:
+            OSError: The new journal cannot be written; the old one is unchanged.
+        """
+        descriptor = self._open_locked()
+        try:
+            with open(descriptor, "rb", closefd=False) as old:
+                kept = [line for line in old if (event := _parse(line)) and keep(event)]
+            files.write_whole(self.path, b"".join(kept))
+        finally:
+            os.close(descriptor)
+
+    def _open_locked(self) -> int:
+        """Return a descriptor of the journal, locked against other writers."""
+        while True:
+            descriptor = files.open_own(self.path, flags=os.O_RDWR | os.O_APPEND)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    return descriptor
+            os.close(descriptor)  # `rewrite` replaced the file while this waited for the lock
+
     def _make_folder(self) -> None:
         folder = self.path.parent
         if not folder.is_dir():
@@ -128,6 +204,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lines_from_end(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first."""
+    end = file.seek(0, os.SEEK_END)
+    rest = b""
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        first, *lines = (file.read(end - start) + rest).split(b"\n")
+        yield from (line for line in reversed(lines) if line)
+        rest, end = first, start
+    if rest:
+        yield rest
 
 
 def _is_taken(descriptor: int, size: int, run: str) -> bool:

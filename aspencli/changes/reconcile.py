@@ -58,6 +58,11 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
             f"run {run.id} has not ended: process {run.process.pid} works on it",
             hint="Wait for it to end, then check again.",
         )
+    if run.single:
+        raise ConflictError(
+            f"nothing recorded whether run {run.id} ({run.command}) took effect",
+            hint=f"Look at what it was to change: aspencli {run.noun} --help",
+        )
     if run.via == "api":  # Its journal would show the first request, had it been sent.
         return Verdict(Outcome.ROLLED_BACK, "it ended before it sent anything")
     if run.transaction is None:

@@ -39,6 +39,7 @@ class Subject:
         undo_of: The run that it undoes, if any.
         via: The backend: ``db`` or ``api``.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
+        single: True if it changes items without a file, so that only the history records it.
     """
 
     command: str
@@ -51,6 +52,7 @@ class Subject:
     undo_of: str | None = None
     via: str = "db"
     api: str | None = None
+    single: bool = False
 
 
 def place_of(url: URL, identity: DatabaseIdentity, api: str | None = None) -> Place:
@@ -103,6 +105,7 @@ class Recording:
         self._warn = warn
         self._began = time.monotonic()
         self._stage = "planned"
+        self._changed = 0
         self._begun: Callable[[], bool] = lambda: True  # for a resumed run
 
     def __enter__(self) -> Self:
@@ -128,6 +131,7 @@ class Recording:
             "undo_of": subject.undo_of,
             "via": subject.via,
             "api": subject.api,
+            **({"single": True} if subject.single else {}),
         }
 
     @staticmethod
@@ -184,6 +188,18 @@ class Recording:
         self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
         self._stage, self._begun = "sending", begun
 
+    def changing(self, *, atomic: bool) -> None:
+        """Note that the change begins now, which no journal or transaction of its own records.
+
+        Args:
+            atomic: True if an error means that nothing was changed.
+        """
+        self._stage = "changing at once" if atomic else "changing"
+
+    def changed(self) -> None:
+        """Note that an item was changed, so that an error leaves the run unfinished."""
+        self._changed += 1
+
     def ended(self, outcome: Outcome, message: str | None = None) -> None:
         """Record the outcome, unless it is already recorded; only warn if that fails."""
         if self._stage == "ended":
@@ -199,6 +215,9 @@ class Recording:
             )
 
     def _outcome_of(self, error: BaseException) -> Outcome:
+        if self._stage == "changing":
+            is_certain = isinstance(error, AspenError) and not self._changed
+            return Outcome.ROLLED_BACK if is_certain else Outcome.UNFINISHED
         if self._stage == "sending":
             return Outcome.UNFINISHED if self._begun() else Outcome.ROLLED_BACK
         if isinstance(error.__cause__, OutcomeUnknownError):

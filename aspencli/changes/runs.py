@@ -178,6 +178,7 @@ class Run:
         via: The backend: ``db`` or ``api``; None if the journal has no value.
         renames: The journal from which it can be resumed, if any.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
+        single: True if it changed items without a file, so that only the history records it.
     """
 
     id: str
@@ -207,6 +208,7 @@ class Run:
     via: str | None = None
     renames: Path | None = None
     api: str | None = None
+    single: bool = False
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -289,6 +291,11 @@ def undo_file_of(run: Run) -> Path:
             f"it is not known whether run {run.id} was written",
             hint=f"Ask the database first: {run.command_line('history', 'check', run.id)}",
         )
+    if run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file is None:
+        raise BadInputError(
+            f"run {run.id} ({run.command}) has no undo file",
+            hint=f"See what it did: aspencli history show {run.id}",
+        )
     if run.outcome not in {Outcome.WRITTEN, Outcome.UNFINISHED} or run.undo_file is None:
         raise BadInputError(
             f"run {run.id} wrote nothing ({run.outcome}), so there is nothing to take back",
@@ -366,6 +373,7 @@ def _started(event: Event) -> Run:
         undo_of=_text(event, "undo_of"),
         via=_text(event, "via"),
         api=_text(event, "api"),
+        single=event.get("single") is True,
     )
 
 
@@ -431,7 +439,7 @@ _ADVANCES: dict[str, Callable[[Run, Event], Run]] = {
 
 
 def _settled(run: Run) -> Run:
-    if run.via == _API:
+    if run.via == _API and not run.single:
         standing = look_up(run.id)
         return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,9 @@ from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.errors import AspenError
+from aspencli.targets import BUILT_IN
+from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
     from aspencli.changes.reconcile import Verdict
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from aspencli.cli.output.console import Output
 
 _HELP = "Bulk runs made from this machine."
+_NAMED = 10  # maximum number of runs to list in a message
+_LARGE = 1 << 30  # bytes of stored records worth a hint
 _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
 
 LIST_COLUMNS = (
@@ -69,6 +75,11 @@ SHOW_COLUMNS = (
     Column("basis", "Known because"),
     Column("via", "Reached by"),
     Column("renames", "To go on with"),
+)
+PRUNE_COLUMNS = (
+    Column("kind", "To remove", whole=True),
+    Column("number", "Number", right=True),
+    Column("bytes", "Bytes", right=True),
 )
 CHECK_COLUMNS = (
     Column("run", "Run"),
@@ -123,15 +134,76 @@ def list_(
     A run whose process died without telling its end is *unknown*: see `history check`. Dry runs
     are not kept.
     """
+    from aspencli.changes.retention import stored
+
     out = current(ctx).out
-    runs = _runs(out)
-    if target:
-        runs = [run for run in runs if target in {run.target, run.target.partition("/")[0]}]
     limit = params.chosen_limit(out, limit, everything=False)
-    out.rows(LIST_COLUMNS, map(_row, runs[:limit]), empty="no bulk runs found")
-    if limit is not None and limit < len(runs):
-        out.info(f"{limit:,} of {len(runs):,} runs shown")
+    runs, total = _newest_runs(out, target, limit)
+    out.rows(LIST_COLUMNS, map(_row, runs), empty="No runs found.")
+    if limit is not None and limit < total:
+        out.info(f"{limit:,} of {total:,} runs shown")
         out.hint("See them all with --limit 0.")
+    if size := sum(kind.size for kind in stored()):
+        out.info(f"History and undo files: {size_text(size)}")
+        if size > _LARGE:
+            out.hint("Remove old ones: aspencli history prune")
+
+
+@app.command(
+    epilog=examples("aspencli history prune --dry-run", "aspencli history prune --older-than 365")
+)
+def prune(
+    ctx: typer.Context,
+    older_than: Annotated[
+        int,
+        typer.Option(metavar="DAYS", min=0, help="Remove runs that started more days ago."),
+    ] = 180,
+    dry_run: params.DryRunOption = False,
+) -> None:
+    """Remove old runs, with their undo files, journals, and crash reports.
+
+    Shows what would be removed, and which runs can no longer be undone afterward, and asks first.
+    Runs that are not finished are kept.
+    """
+    from aspencli.changes.journal import open_journal
+    from aspencli.changes.retention import plan_pruning
+    from aspencli.changes.retention import prune as remove
+
+    context = current(ctx)
+    out = context.out
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=older_than)
+    plan = plan_pruning(_runs(out), before)
+    kinds = [{"kind": "runs", "number": len(plan.runs), "bytes": None}]
+    kinds += [
+        {"kind": kind.kind, "number": len(kind.paths), "bytes": kind.size} for kind in plan.files
+    ]
+    out.rows(PRUNE_COLUMNS, [] if plan.is_empty else kinds, empty="Nothing to remove.")
+    if plan.kept:
+        out.info(f"Kept because they are not finished: {counted(len(plan.kept), 'run')}")
+    if plan.undoable:
+        named = ", ".join(run.id for run in plan.undoable[:_NAMED])
+        more = f", and {len(plan.undoable) - _NAMED:,} more" if len(plan.undoable) > _NAMED else ""
+        out.warn(f"{counted(len(plan.undoable), 'run')} can no longer be undone: {named}{more}")
+    if plan.is_empty:
+        return
+    if dry_run:
+        out.info("Dry run: nothing was removed.")
+        return
+    context.authorise(
+        f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
+        target=BUILT_IN["local"],  # it changes this machine, whatever the target
+    )
+    journal = open_journal()
+    try:
+        left = remove(journal, plan)
+    except OSError as error:
+        raise AspenError(
+            f"The history {journal.path} cannot be rewritten: {error.strerror}",
+            hint="Nothing was removed. Free space or fix permissions there, then try again.",
+        ) from error
+    for path in left:
+        out.warn(f"{path} could not be removed.")
+    out.done(f"Removed {counted(len(plan.runs), 'run')}, {size_text(plan.size)}")
 
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
@@ -145,9 +217,9 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)
         out.hint(f"To find out what became of it: {check}")
-    elif run.outcome is Outcome.UNFINISHED or run.undo_begun:
+    elif run.undo_begun or (run.outcome is Outcome.UNFINISHED and not run.single):
         _hint_resume(out, run)
-    elif run.outcome is Outcome.WRITTEN and not run.undone_by:
+    elif run.outcome is Outcome.WRITTEN and run.undo_file and not run.undone_by:
         _hint_undo(out, run)
 
 
@@ -224,6 +296,29 @@ def _runs(out: Output) -> list[Run]:
     for number in reading.torn:
         out.warn(f"line {number} of {journal.path} cannot be read, and was passed over.")
     return fold(reading.events)
+
+
+def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[list[Run], int]:
+    """Return the newest runs, and how many there are; read no more of the history than needed."""
+    from aspencli.changes.journal import Event, open_journal
+    from aspencli.changes.runs import fold
+
+    def is_wanted(label: object) -> bool:
+        return not target or target in {label, str(label).partition("/")[0]}
+
+    def counts(event: Event) -> bool:
+        return is_wanted(event.get("target"))
+
+    journal = open_journal()
+    # One more than is shown tells whether there are more, without reading them all.
+    reading = journal.read_recent(limit + 1, counts) if limit else journal.read()
+    for number in reading.torn:
+        out.warn(f"line {number} of {journal.path} cannot be read, and was passed over.")
+    runs = [run for run in fold(reading.events) if is_wanted(run.target)]
+    total = len(runs)
+    if limit and total > limit:
+        total = len(_runs(out)) if target else journal.count_runs()
+    return runs[:limit] if limit else runs, total
 
 
 def _row(run: Run) -> Row:

@@ -1,0 +1,151 @@
+"""How long the records of runs are kept: the history, undo files, journals, and crash reports."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aspencli import paths
+from aspencli.changes import request_journal
+from aspencli.changes.journal import Event, Journal
+from aspencli.changes.runs import Outcome, Run
+
+DEFAULT_DAYS = 180
+"""The age at which `history prune` removes records, unless it is given another."""
+_OPEN = frozenset({Outcome.RUNNING, Outcome.UNFINISHED, Outcome.UNKNOWN})
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one kind.
+
+    Attributes:
+        kind: What they are, such as ``undo files``.
+        paths: The files.
+        size: Their total size in bytes.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A plan of what to remove.
+
+    Attributes:
+        before: Records older than this are removed.
+        runs: The runs to remove from the history, the newest first.
+        undoable: Those of them that can be undone now, and no longer afterward.
+        kept: Older runs that stay because they are not finished.
+        files: The files to remove, by kind.
+    """
+
+    before: dt.datetime
+    runs: tuple[Run, ...]
+    undoable: tuple[Run, ...]
+    kept: tuple[Run, ...]
+    files: tuple[Files, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes in the files to remove."""
+        return sum(found.size for found in self.files)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if there is nothing to remove."""
+        return not self.runs and not any(found.paths for found in self.files)
+
+
+def stored() -> list[Files]:
+    """Return the files that record runs, by kind."""
+    state = paths.state_dir()
+    return [
+        _files("history", state.glob("history/journal.jsonl")),
+        _files("undo files", state.glob("undo/*")),
+        _files("journals of renames through the API", request_journal.folder().glob("*")),
+        _files("crash reports", state.glob("crashes/*")),
+    ]
+
+
+def plan_pruning(runs: Sequence[Run], before: dt.datetime) -> Pruning:
+    """Return what `prune` would remove.
+
+    Runs that are not finished are kept with all their files, and so is a run that another one is
+    undoing. Files that belong to no run in the history are removed by their own age.
+
+    Args:
+        runs: Every run in the history, the newest first.
+        before: The limit, UTC.
+    """
+    old = [run for run in runs if run.started_at < before]
+    kept = tuple(run for run in old if run.outcome in _OPEN or run.undo_begun)
+    removed = tuple(run for run in old if run not in kept)
+    needed = {path.absolute() for run in runs if run not in removed for path in _files_of(run)}
+    owned = {path.absolute() for run in removed for path in _files_of(run)}
+    _, *kinds = stored()
+    files = tuple(
+        _files(kind.kind, (path for path in kind.paths if _goes(path, owned, needed, before)))
+        for kind in kinds
+    )
+    undoable = tuple(
+        run
+        for run in removed
+        if run.outcome is Outcome.WRITTEN
+        and not run.undone_by
+        and run.undo_file
+        and run.undo_file.is_file()
+    )
+    return Pruning(before, removed, undoable, kept, files)
+
+
+def prune(journal: Journal, pruning: Pruning) -> list[Path]:
+    """Remove what was planned; return the files that could not be removed.
+
+    The history is rewritten first: a crash in between leaves files without a run, which the next
+    pruning finds by their age.
+
+    Raises:
+        OSError: The history cannot be rewritten; nothing was removed.
+    """
+    gone = {run.id for run in pruning.runs}
+
+    def stays(event: Event) -> bool:
+        return event["run"] not in gone
+
+    if gone:
+        journal.rewrite(stays)
+    left = []
+    for path in (path for kind in pruning.files for path in kind.paths):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            left.append(path)
+    return left
+
+
+def _files(kind: str, found: Iterable[Path]) -> Files:
+    sizes = {}
+    for path in sorted(found):
+        try:
+            if path.is_file():
+                sizes[path] = path.stat().st_size
+        except OSError:  # removed by another process in the meantime
+            continue
+    return Files(kind, tuple(sizes), sum(sizes.values()))
+
+
+def _files_of(run: Run) -> list[Path]:
+    found = [run.undo_file] if run.undo_file else []
+    journal = request_journal.path_of(run.id)
+    return [*found, journal, *([run.renames] if run.renames else [])]
+
+
+def _goes(path: Path, owned: set[Path], needed: set[Path], before: dt.datetime) -> bool:
+    if path.absolute() in needed:
+        return False
+    return path.absolute() in owned or path.stat().st_mtime < before.timestamp()
