@@ -1,3 +1,3 @@
 """The administration toolkit for CZ GEN EPI (Aspen)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -105,7 +105,6 @@ class Recording:
         self._warn = warn
         self._began = time.monotonic()
         self._stage = "planned"
-        self._changed = 0
         self._begun: Callable[[], bool] = lambda: True  # for a resumed run
 
     def __enter__(self) -> Self:
@@ -188,17 +187,12 @@ class Recording:
         self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
         self._stage, self._begun = "sending", begun
 
-    def changing(self, *, atomic: bool) -> None:
-        """Note that the change begins now, which no journal or transaction of its own records.
+    def changing(self) -> None:
+        """Note that the change begins now, and that only this record tells of it.
 
-        Args:
-            atomic: True if an error means that nothing was changed.
+        An error is then taken to mean that an unknown part of it was done.
         """
-        self._stage = "changing at once" if atomic else "changing"
-
-    def changed(self) -> None:
-        """Note that an item was changed, so that an error leaves the run unfinished."""
-        self._changed += 1
+        self._stage = "changing"
 
     def ended(self, outcome: Outcome, message: str | None = None) -> None:
         """Record the outcome, unless it is already recorded; only warn if that fails."""
@@ -216,8 +210,7 @@ class Recording:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self._stage == "changing":
-            is_certain = isinstance(error, AspenError) and not self._changed
-            return Outcome.ROLLED_BACK if is_certain else Outcome.UNFINISHED
+            return Outcome.UNFINISHED
         if self._stage == "sending":
             return Outcome.UNFINISHED if self._begun() else Outcome.ROLLED_BACK
         if isinstance(error.__cause__, OutcomeUnknownError):

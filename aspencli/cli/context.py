@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from aspen.local.client import Laptop
     from aspencli.cli.access import Access
     from aspencli.cli.output.console import Output
+    from aspencli.cli.record import Record
     from aspencli.remote.api import Api
+    from aspencli.remote.scope import Scope
 
 
 class Options:
@@ -61,6 +63,7 @@ class AppContext:
         self._exits = ExitStack()
         self._relays_commits = False
         self._has_recognized = False
+        self.writes_database = False
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +79,25 @@ class AppContext:
     def closing(self, file: IO[bytes]) -> IO[bytes]:
         """Register a file to be closed when the run ends, and return it."""
         return self._exits.enter_context(file)
+
+    @cached_property
+    def record(self) -> Record:
+        """Return the record of this run's write in the history."""
+        from aspencli.cli.record import Record
+
+        return Record()
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record the outcome of a write that is confirmed in this block."""
+        try:
+            yield
+        except BaseException as error:
+            if "record" in vars(self):
+                self.record.end(error)
+            raise
+        if "record" in vars(self):
+            self.record.end(None)
 
     @cached_property
     def config(self) -> Config:
@@ -109,8 +131,13 @@ class AppContext:
         by_name: bool = False,
         dry_run: bool = True,
         target: Target | None = None,
+        recorded: bool = True,
+        scope: Scope | None = None,
+        items: int | None = None,
     ) -> None:
         """Get the confirmation that the target's safety level requires for a write.
+
+        The write is recorded in the history, from before the question until the command ends.
 
         Args:
             what: The action, as a verb phrase.
@@ -118,16 +145,24 @@ class AppContext:
             by_name: True to require the target's name even if it is not production.
             dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
             target: The target of the write, if it is not the selected one.
+            recorded: False if the command records the write itself, or changes no target.
+            scope: The group whose items are changed, for the record.
+            items: The number of items to change, for the record.
 
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
+            AspenError: The history cannot be written; nothing was changed.
         """
         from aspencli.cli.confirm import Consent, authorise
 
+        if recorded:
+            self.record.begin(self, scope, items)
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
         authorise(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
+        if recorded:
+            self.record.confirmed()
         self.out.finish_anyway()
 
     @property
@@ -272,6 +307,7 @@ class AppContext:
         from aspencli.cli.output.console import relayed
 
         self.recognize(writable=writable)
+        self.writes_database |= writable
         database = Database(
             self.database_url(admin=admin),
             policy=self.policy(writable=writable, limits=limits, guard=guard),

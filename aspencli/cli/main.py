@@ -110,12 +110,13 @@ def run(args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
 
     def invoke() -> Any:
-        return command().main(
-            args=list(sys.argv[1:] if args is None else args),
-            prog_name="aspencli",
-            standalone_mode=False,
-            obj=context,
-        )
+        with context.recording():
+            return command().main(
+                args=list(sys.argv[1:] if args is None else args),
+                prog_name="aspencli",
+                standalone_mode=False,
+                obj=context,
+            )
 
     with context:
         return finish(context, invoke)

@@ -377,7 +377,7 @@ def agree(
             f"to {what} on {target.label}; nothing was written",
             hint=f"Look at the plan with --dry-run, then add {flag}.",
         )
-    context.authorise(what, by_name=by_name)
+    context.authorise(what, by_name=by_name, recorded=False)
 
 
 class Writing(ABC, Generic[StoreT]):

@@ -191,6 +191,7 @@ def prune(
         return
     context.authorise(
         f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
+        recorded=False,
         target=BUILT_IN["local"],  # it changes this machine, whatever the target
     )
     journal = open_journal()

@@ -1,0 +1,88 @@
+"""Records in the history of the writes that a command confirms, from before to after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aspencli.changes.journal import open_journal
+from aspencli.changes.recording import Recording, Subject
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+    from aspencli.remote.scope import Scope
+
+
+class Record:
+    """The record of one command's write; bulk runs have a more detailed one of their own.
+
+    It covers every command that asks for confirmation, because the confirmation begins it.
+    """
+
+    def __init__(self) -> None:
+        self._recording: Recording | None = None
+
+    def begin(self, context: AppContext, scope: Scope | None, items: int | None) -> None:
+        """Record that a write is planned, unless one of this command already is.
+
+        Args:
+            context: The context of the command.
+            scope: The group whose items are changed, if it is one.
+            items: The number of items, if known.
+
+        Raises:
+            AspenError: The history cannot be written; nothing was changed.
+        """
+        if self._recording is not None:
+            return
+        via = "db" if context.writes_database or "access" not in vars(context) else "api"
+        subject = Subject(
+            command=_command(),
+            target=context.target.label,
+            place=_place(context, via),
+            group_id=scope.org.id if scope else None,
+            group=scope.org.name if scope else None,
+            file=InputFile(),
+            counts=Counts(rows=items, to_change=items),
+            via=via,
+            api=context.given_api if via == "api" else None,
+            single=True,
+        )
+        self._recording = Recording(open_journal(), subject, context.out.warn).__enter__()
+
+    def confirmed(self) -> None:
+        """Note that the write was confirmed and begins now."""
+        if self._recording is not None:
+            self._recording.changing()
+
+    def end(self, error: BaseException | None) -> None:
+        """Record the outcome of the write, if there was one, when the command has ended."""
+        if self._recording is None:
+            return
+        if error is None:
+            self._recording.ended(Outcome.WRITTEN)
+        else:
+            self._recording.__exit__(type(error), error, error.__traceback__)
+
+
+def _command() -> str:
+    """Return the running command's name, such as ``users create``."""
+    context = click.get_current_context()
+    names = []
+    while context.parent is not None:
+        names.append(context.command.name or "")
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def _place(context: AppContext, via: str) -> Place:
+    if via == "api":
+        return Place(api=context.access.at.api_url)
+    from sqlalchemy.engine import make_url
+
+    from aspen.database.libpq import first_text
+
+    url = make_url(context.database_url())
+    return Place(url.host or first_text(url.query.get("host")) or None, url.port, url.database)
