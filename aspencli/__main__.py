@@ -1,4 +1,4 @@
-"""The entry point. It handles ``--version`` without importing anything else."""
+"""The entry point. It shows the version without importing anything else."""
 
 import errno
 import gc
@@ -11,8 +11,8 @@ from aspencli import __version__
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     _open_closed_streams()
-    if sys.argv[1:] == ["--version"]:
-        sys.exit(_tell_version())
+    if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
+        sys.exit(_print_version())
     # Startup objects live until exit; collecting among them takes a tenth of the startup time.
     gc.set_threshold(100_000, 50, 50)
     try:
@@ -23,7 +23,7 @@ def main() -> None:
 
         code = run()
     except KeyboardInterrupt:  # during the import, or while connections close
-        sys.stderr.write("Error: interrupted\n")
+        sys.stderr.write("Error: Interrupted.\n")
         code = 130
     # Everything is closed by now. The interpreter's final garbage collection would take a fifth of
     # a command's run time.
@@ -31,7 +31,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _tell_version() -> int:
+def _print_version() -> int:
     try:
         sys.stdout.write(f"aspencli {__version__}\n")
         sys.stdout.flush()

@@ -28,6 +28,15 @@ class Setting:
     value: str | None
     source: str
 
+    @property
+    def place(self) -> str:
+        """Return the source without its kind: ``--env``, ``ASPEN_ENV``, or the config file."""
+        return self.source.partition(" ")[2]
+
+    def label(self, name: str) -> str:
+        """Return what the operator has set: an option, a variable, or a key of the config file."""
+        return f"{name} in {self.place}" if self.source.startswith("config") else self.place
+
 
 @dataclass(frozen=True)
 class Key:
@@ -103,7 +112,7 @@ class Config:
         except FileNotFoundError:
             if self._environ.get(CONFIG_VARIABLE):  # its targets and safety levels would be missing
                 raise BadInputError(
-                    f"The config file {self.path} does not exist",
+                    f"The config file {self.path} does not exist.",
                     hint=f"Fix {CONFIG_VARIABLE}, or unset it.",
                 ) from None
             return {}
@@ -116,7 +125,7 @@ class Config:
                 content = file.read(_MOST_BYTES + 1)
             if len(content) > _MOST_BYTES:  # a device such as /dev/zero never ends
                 raise BadInputError(
-                    f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB",
+                    f"The config file {self.path} is larger than {_MOST_BYTES // 1024} KiB.",
                     hint="Check ASPEN_CONFIG: this is probably not a config file.",
                 )
             document = tomllib.loads(content.decode())
@@ -124,16 +133,16 @@ class Config:
             raise self._unreadable(error) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(
-                f"the config file {self.path} is not valid TOML: {error}",
-                hint="Mend that line, or move the file away.",
+                f"The config file {self.path} is not valid TOML: {error}",
+                hint="Fix that line, or move the file out of the way.",
             ) from error
         self._check(document)
         return document
 
     def _unreadable(self, error: OSError) -> BadInputError:
         return BadInputError(
-            f"the config file {self.path} cannot be read: {error.strerror}",
-            hint="Mend its permissions, or name another file with ASPEN_CONFIG.",
+            f"Cannot read the config file {self.path}: {error.strerror}",
+            hint="Fix its permissions, or set ASPEN_CONFIG to another file.",
         )
 
     def setting(self, name: str) -> Setting:
@@ -146,8 +155,8 @@ class Config:
         found = self._find(key)
         if key.choices and found.value is not None and found.value not in key.choices:
             raise BadInputError(
-                f"{found.value!r} is no value of {name} (from {found.source})",
-                hint=f"Choose one of: {', '.join(key.choices)}.",
+                f"Invalid value for {found.label(name)}: {found.value!r} "
+                f"(choose {', '.join(key.choices)})"
             )
         return found
 
@@ -173,15 +182,17 @@ class Config:
         chosen = self.setting("env")
         target = self.targets.get(chosen.value or "")
         if target is None:
+            near = _nearest(chosen.value or "", self.targets)
             raise BadInputError(
-                f"there is no target {chosen.value!r} (from {chosen.source})",
-                hint=_nearest(chosen.value or "", self.targets)
+                f"Unknown target: {chosen.value!r} (from {chosen.place})",
+                hint=(f"Did you mean {near}? " if near else "")
                 + f"Targets: {', '.join(self.targets)}.",
             )
         if target.is_production and chosen.source.startswith("config"):
             raise BadInputError(
-                f"{self.path} makes {target.name} the default target",
-                hint="Production is never a default: take it out, and give --env prod when needed.",
+                f"{self.path} sets {target.name} as the default target.",
+                hint="Production cannot be the default: remove that setting, and pass "
+                f"--env {target.name} when you need it.",
             )
         return self._complete(target)
 
@@ -190,14 +201,14 @@ class Config:
         if target.name == "rdev":
             if not stack.value:
                 raise BadInputError(
-                    "rdev holds one deployment per stack, and no stack was named",
+                    "Target rdev requires a stack.",
                     hint="Add --stack NAME (or set ASPEN_STACK).",
                 )
             target = replace(target, stack=stack.value)
         elif stack.value and stack.source.startswith("flag"):
             raise BadInputError(
-                f"--stack goes with --env rdev, not with {target.name}",
-                hint="Leave --stack out, or give --env rdev.",
+                f"--stack is valid only with --env rdev, not with {target.name}.",
+                hint="Remove --stack, or add --env rdev.",
             )
         found: dict[str, Any] = {
             key: self._environ.get(self.variable(key, target.name)) or getattr(target, key)
@@ -249,8 +260,8 @@ class Config:
         maps: dict[str, dict[str, str]] = self.document.get("maps", {})
         if name not in maps:
             raise BadInputError(
-                f"There is no column map {name!r} in {self.path}",
-                hint=f"Maps: {', '.join(maps)}." if maps else f"Write [maps.{name}] in it.",
+                f"No column map named {name!r} in {self.path}",
+                hint=f"Maps: {', '.join(maps)}." if maps else f"Add a [maps.{name}] section to it.",
             )
         return maps[name]
 
@@ -272,15 +283,15 @@ class Config:
         for name, table in self._table(document, "targets").items():
             if not isinstance(table, dict):
                 raise BadInputError(
-                    f"targets.{name} in {self.path} is no table",
-                    hint=f"Write it as [targets.{name}] with its keys below.",
+                    f"targets.{name} in {self.path} is not a table.",
+                    hint=f"Write it as [targets.{name}], with its keys below.",
                 )
             self._only(table, _TARGET_KEYS, f"targets.{name}.")
         for name, table in self._table(document, "maps").items():
             if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
                 raise BadInputError(
-                    f"maps.{name} in {self.path} does not say which header is which column",
-                    hint=f"Write [maps.{name}] and below it lines such as "
+                    f"maps.{name} in {self.path} is not a table of headers and columns.",
+                    hint=f"Write it as [maps.{name}], with lines below such as "
                     '"Lab ID" = "private_identifier".',
                 )
         self._check_names(document.get("targets", {}))
@@ -299,20 +310,24 @@ class Config:
     def _table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
         table = document.get(name, {})
         if not isinstance(table, dict):
-            raise BadInputError(f"{name} in {self.path} is no table", hint=f"Write it as [{name}].")
+            raise BadInputError(
+                f"{name} in {self.path} is not a table.", hint=f"Write it as [{name}]."
+            )
         return table
 
     def _only(self, table: Mapping[str, Any], known: Any, prefix: str) -> None:
         for name, value in table.items():
             if name not in known:
+                near = _nearest(name, known)
                 raise BadInputError(
-                    f"{self.path} has a key nobody knows: {prefix}{name}",
-                    hint=_nearest(name, known) + f"Known here: {', '.join(known)}.",
+                    f"Unknown key in {self.path}: {prefix}{name}"
+                    + (f" (did you mean {near}?)" if near else ""),
+                    hint=f"Valid keys here: {', '.join(known)}.",
                 )
             is_section = not prefix or prefix == "targets"
             if not is_section and (isinstance(value, bool) or not isinstance(value, (str, int))):
                 raise BadInputError(
-                    f"{prefix}{name} in {self.path} must be text", hint="Put it in quotes."
+                    f"{prefix}{name} in {self.path} must be a string.", hint="Put it in quotes."
                 )
 
     def _merge(self, base: Target | None, name: str, table: Mapping[str, Any]) -> Target:
@@ -329,13 +344,13 @@ class Config:
             safety = Safety(word)
         except ValueError:
             raise BadInputError(
-                f"targets.{name}.safety in {self.path} is {word!r}",
+                f"Invalid value for targets.{name}.safety in {self.path}: {word!r}",
                 hint=f"Choose one of: {', '.join(s.value for s in Safety)}.",
             ) from None
         if base and STRICTNESS.index(safety) < STRICTNESS.index(base.safety):
             raise BadInputError(
-                f"{self.path} lowers the safety of {name} from {base.safety.value} to {word}",
-                hint="It can only be raised; give a deployment of your own another name.",
+                f"{self.path} lowers the safety of {name} from {base.safety.value} to {word}.",
+                hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
 
@@ -361,8 +376,7 @@ def _given(addresses: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(address for address in addresses if address)
 
 
-def _nearest(name: str, known: Any) -> str:
+def _nearest(name: str, known: Any) -> str | None:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]}? " if near else ""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)

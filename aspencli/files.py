@@ -94,13 +94,13 @@ def check_own(path: Path) -> None:
         return
     if stat.S_ISLNK(mode):
         raise RefusedError(
-            f"{path} is a symbolic link, so nothing was written",
-            hint=f"Name the file that it points to ({_target(path)}), or remove the link.",
+            f"{path} is a symbolic link; nothing was written.",
+            hint=f"Give the file that it points to ({_target(path)}), or remove the link.",
         )
     if stat.S_ISDIR(mode):
-        raise BadInputError(f"{path} is a folder", hint="Name a file in it.")
+        raise BadInputError(f"{path} is a directory.", hint="Give a file in it.")
     if not stat.S_ISREG(mode):
-        raise BadInputError(f"{path} is not a regular file", hint="Name a file.")
+        raise BadInputError(f"{path} is not a regular file.", hint="Give a regular file.")
 
 
 def is_stream(path: Path) -> bool:
@@ -179,9 +179,10 @@ def read_private(path: Path) -> str | None:
             mode = os.fstat(file.fileno()).st_mode
             if mode & _OTHERS:
                 raise CredentialsError(
-                    f"{path} can be read or changed by others ({stat.S_IMODE(mode):04o}), and was "
-                    "not used",
-                    hint=f"If nobody did: chmod 600 '{path}'. Else sign out, and in again.",
+                    f"{path} is accessible to other users (mode {stat.S_IMODE(mode):04o}), so it "
+                    "was not used.",
+                    hint=f"If you are sure that no one else used it: chmod 600 '{path}'. Otherwise "
+                    "sign out, then sign in again.",
                 )
             return file.read()
     except FileNotFoundError:
@@ -197,5 +198,5 @@ def why_not(path: Path, error: OSError) -> str:
     """
     at = Path(error.filename) if isinstance(error.filename, str) else path
     if at in path.parents and at.exists() and not at.is_dir():
-        return f"{at} is no folder"
+        return f"{at} is not a directory"
     return error.strerror or str(error)

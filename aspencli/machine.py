@@ -35,7 +35,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Return True if the process is still running; False if this machine cannot tell."""
+        """Return True if the process is still running; False if this machine cannot check."""
         return self.is_here and bool(self.started) and _start_of(self.pid) == self.started
 
 

@@ -39,8 +39,8 @@ def expand(path: str | Path) -> Path:
     found = os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises RuntimeError instead
     if str(found).startswith("~"):
         raise BadInputError(
-            f"No home folder was found for {Path(path).parts[0]!r}",
-            hint=f"Write the path in full, or as ./{path} if the folder is really named so.",
+            f"No home directory found for {Path(path).parts[0]!r}",
+            hint=f"Use the full path, or ./{path} if the directory really has that name.",
         )
     return Path(found)
 

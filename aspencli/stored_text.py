@@ -164,6 +164,7 @@ _LOOKS_LIKE = {
 }
 _LOCAL_PART = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+")
 _LABEL = re.compile(r"[^\W_]+(?:-+[^\W_]+)*")
+_NO_EMAIL = "is not a valid e-mail address (example: ada@lab.example.org)"
 
 
 class Odd(NamedTuple):
@@ -192,13 +193,13 @@ def code_point(char: str) -> str:
 def identifier_flaw(text: str, longest: int = LONGEST) -> str | None:
     """Return what is wrong with an identifier, as the end of a sentence; None if valid."""
     if text.isprintable() and 0 < len(text) <= longest and _LOST not in text:
-        return _told(odd_in_identifier(text))
-    return line_flaw(text, longest) or _told(odd_in_identifier(text))
+        return _contains(odd_in_identifier(text))
+    return line_flaw(text, longest) or _contains(odd_in_identifier(text))
 
 
 def name_flaw(text: str, longest: int = LONGEST_TEXT) -> str | None:
     """Return what is wrong with a name or other display text; None if valid."""
-    return line_flaw(text, longest) or _told(odd_in_name(text))
+    return line_flaw(text, longest) or _contains(odd_in_name(text))
 
 
 def email_flaw(text: str) -> str | None:
@@ -207,8 +208,8 @@ def email_flaw(text: str) -> str | None:
     if reason:
         return reason
     if text.lower().startswith("mailto:"):
-        return "starts with 'mailto:', which belongs to a link; give the address alone"
-    reason = _told(odd_in_identifier(text))
+        return "starts with 'mailto:'; use only the address"
+    reason = _contains(odd_in_identifier(text))
     if reason:
         return reason
     local, _at, domain = text.rpartition("@")
@@ -220,7 +221,7 @@ def email_flaw(text: str) -> str | None:
         and len(labels) > 1
         and all(map(_LABEL.fullmatch, labels))
     )
-    return None if is_address else "is not an e-mail address such as ada@lab.example.org"
+    return None if is_address else _NO_EMAIL
 
 
 def line_flaw(text: str, longest: int = LONGEST) -> str | None:
@@ -231,11 +232,13 @@ def line_flaw(text: str, longest: int = LONGEST) -> str | None:
     if control:
         code = ord(control[0])
         name = _CONTROL_NAMES.get(code, "a control character")
-        return f"holds {name} (U+{code:04X}) at position {control.start() + 1}"
+        return f"contains {name} (U+{code:04X}) at position {control.start() + 1}"
     if _LOST in text:
-        return "holds a replacement character (U+FFFD): an earlier conversion lost a letter there"
+        return (
+            "contains a replacement character (U+FFFD): an earlier conversion lost a letter there"
+        )
     if len(text) > longest:
-        return f"has {len(text)} characters; {longest} are allowed"
+        return f"is too long: {len(text)} characters (maximum {longest})"
     return None
 
 
@@ -328,8 +331,8 @@ def _unseen(char: str) -> str | None:
     if kind == "Cc":
         return "which is a control character"
     if kind in {"Co", "Cs"}:
-        return "which has no meaning outside the system that wrote it"
-    return "which Unicode does not assign" if kind == "Cn" else None
+        return "which has no meaning outside the program that wrote it"
+    return "which is not assigned in Unicode" if kind == "Cn" else None
 
 
 def without_unseen(text: str) -> tuple[str, list[str]]:
@@ -367,11 +370,11 @@ def _script(char: str) -> str:
     return unicodedata.name(char, "").partition(" ")[0]
 
 
-def _told(odd: list[Odd]) -> str | None:
+def _contains(odd: list[Odd]) -> str | None:
     if not odd:
         return None
     more = len(odd) - 1
-    return f"contains {odd[0]}" + (f" ({more} more of the kind)" if more else "")
+    return f"contains {odd[0]}" + (f" (and {more} more)" if more else "")
 
 
 _LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, the type of every key in the schema
@@ -391,11 +394,13 @@ def clean_text(text: str, what: str) -> str:
     for char in text:
         if unicodedata.category(char) in _FORBIDDEN or char in _TURNING:
             raise BadInputError(
-                f"{what} holds a character that cannot be seen: U+{ord(char):04X}",
+                f"{_title(what)} contains an invisible character: U+{ord(char):04X}",
                 hint="Type it instead of pasting it.",
             )
     if not text.strip():
-        raise BadInputError(f"{what} is blank", hint="Give at least one visible character.")
+        raise BadInputError(
+            f"{_title(what)} is blank.", hint="Give at least one visible character."
+        )
     return text.strip()
 
 
@@ -427,8 +432,9 @@ def clean_email(text: str) -> str:
     reason = email_flaw(email)
     if reason:
         raise BadInputError(
-            f"Invalid e-mail address {quote(email)}: it {reason}",
-            hint="Expected is something like ada@lab.example.org.",
+            f"Invalid e-mail address: {quote(email)}"
+            + ("" if reason == _NO_EMAIL else f" {reason}"),
+            hint="Use an address such as ada@lab.example.org.",
         )
     return email
 
@@ -439,11 +445,11 @@ def clean_account(text: str) -> str:
     Raises:
         BadInputError: The ID is blank or contains white space.
     """
-    account = clean_identifier(text, "the Auth0 user id")
+    account = clean_identifier(text, "the Auth0 user ID")
     if any(char.isspace() for char in account):
         raise BadInputError(
-            f"the Auth0 user id {account!r} holds white space",
-            hint="Copy it from the user's page in Auth0; in a shell, put it in quotes.",
+            f"The Auth0 user ID {account!r} contains white space.",
+            hint="Copy it from the user's page in Auth0. In a shell, put it in quotes.",
         )
     return account
 
@@ -451,8 +457,13 @@ def clean_account(text: str) -> str:
 def _stored(text: str, what: str, flaw: Callable[[str], str | None]) -> str:
     reason = flaw(text)
     if reason:
-        raise BadInputError(f"{what} {reason}", hint="Type it instead of pasting it.")
+        raise BadInputError(f"{_title(what)} {reason}.", hint="Type it instead of pasting it.")
     return text
+
+
+def _title(what: str) -> str:
+    """Return the subject of a sentence as its beginning; names of settings stay as they are."""
+    return f"The {what[4:]}" if what.startswith("the ") else what
 
 
 def as_id(text: str) -> int | None:

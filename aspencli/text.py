@@ -125,8 +125,8 @@ def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
     near = nearest(key, names)
     lead = f"Did you mean {' or '.join(near)}? " if near else ""
     return NotFoundError(
-        f"there is no {noun} {key!r}",
-        hint=f"{lead}There are: {', '.join(names)}." if names else "There are none at all.",
+        f"No such {noun}: {key!r}",
+        hint=f"{lead}Choose from: {', '.join(names)}." if names else "There are none.",
     )
 
 

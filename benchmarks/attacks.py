@@ -1,7 +1,7 @@
-"""``make attacks``: attack the service from this machine, and measure what others notice.
+"""``make attacks``: attack the service from this machine, and measure the effect on other users.
 
-Each attack takes a few seconds and goes to a service of its own on 127.0.0.1. Meanwhile another
-user asks again and again. ARGS names attacks; all of them take some minutes.
+Each attack takes a few seconds. All go to a separate service on 127.0.0.1, to which another user
+sends requests all the while. ARGS selects attacks; running all of them takes a few minutes.
 """
 
 from __future__ import annotations
@@ -406,9 +406,11 @@ def site() -> Iterator[tuple[Server, Mapping[str, str]]]:
 def main() -> int:
     """Run the attacks; exit with 1 if other users were affected too much."""
     parser = argparse.ArgumentParser(prog="make attacks", description=__doc__)
-    parser.add_argument("attacks", nargs="*", choices=[[], *ATTACKS], help="which of them")
-    parser.add_argument("--seconds", type=float, default=_SECONDS, help="how long each lasts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "attacks", nargs="*", choices=[[], *ATTACKS], help="attacks to run (default: all)"
+    )
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="duration of each attack")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     chosen = parser.parse_args()
     table = Table(
         "attack", "requests", "failed", "p95 s", "worst s", "peak MB", "recovery s", box=None

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aspencli.cli.app import GLOBAL_OPTIONS
+from aspencli.cli.app import GLOBAL_OPTIONS, GlobalOption
+from aspencli.cli.help import (
+    argument_name,
+    details,
+    example_lines,
+    option_names,
+    paragraphs,
+    value_name,
+)
 from aspencli.cli.main import command
 
 TARGET = Path(__file__).with_name("commands.md")
@@ -35,7 +43,7 @@ def walk(group: Any, context: Any, path: tuple[str, ...]) -> Iterator[tuple[tupl
 
 
 def render() -> str:
-    """The whole page."""
+    """Return the whole page."""
     root = command()
     context = root.context_class(root, info_name="aspencli")
     sections = [INTRODUCTION, _global_options()]
@@ -45,32 +53,28 @@ def render() -> str:
 
 def _global_options() -> str:
     rows = [
-        (", ".join(option.names) + (f" {option.metavar}" if option.metavar else ""), option.help)
+        (_names(option) + (f" {option.metavar}" if option.metavar else ""), option.help)
         for option in GLOBAL_OPTIONS
         if not option.hidden
     ]
     return "## Global options\n\nAccepted before or after the command.\n\n" + _table(rows)
 
 
+def _names(option: GlobalOption) -> str:
+    return ", ".join(sorted((*option.names, *option.root_names), key=len))
+
+
 def _section(path: tuple[str, ...], found: Any) -> str:
     title = "#" * min(len(path), 3) + " " + " ".join(path)
-    parts = [title, "", " ".join((found.help or "").split("\n\n")[0].split())]
-    parts += ["\n" + " ".join(part.split()) for part in (found.help or "").split("\n\n")[1:]]
+    parts = [title, "", "\n\n".join(paragraphs(found.help))]
     if not hasattr(found, "list_commands"):
         usage = " ".join([*path, *_arguments(found)])
         parts += ["", f"    {usage}"]
         rows = list(_rows(found))
         parts += ["", _table(rows).rstrip()] if rows else []
-        if found.epilog and found.epilog.startswith("Example"):
-            shown = [line for line in _examples(found.epilog) if line != usage]
-            parts += ["", *(f"    {line}" for line in shown)] if shown else []
+        shown = [line for line in example_lines(found.epilog) if line != usage]
+        parts += ["", *(f"    {line}" for line in shown)] if shown else []
     return "\n".join(parts).rstrip() + "\n"
-
-
-def _examples(epilog: str) -> list[str]:
-    body = epilog.partition(":")[2].strip()
-    lines = [line.strip() for line in body.splitlines()]
-    return [line for line in lines if line and not line.startswith("Global options")]
 
 
 def _arguments(found: Any) -> Iterator[str]:
@@ -78,13 +82,8 @@ def _arguments(found: Any) -> Iterator[str]:
         yield "[OPTIONS]"
     for param in found.params:
         if _is_argument(param) and not param.hidden:
-            word = _word(param) + ("" if param.nargs == 1 else "...")
+            word = argument_name(param)
             yield word if param.required else f"[{word}]"
-
-
-def _word(param: Any) -> str:
-    """Return an argument's name without the brackets that show how often it may be given."""
-    return "".join(char for char in param.metavar or param.name.upper() if char not in "[].")
 
 
 def _is_argument(param: Any) -> bool:
@@ -95,19 +94,12 @@ def _rows(found: Any) -> Iterator[tuple[str, str]]:
     for param in found.params:
         if param.hidden or not param.expose_value:
             continue
-        names = _word(param) if _is_argument(param) else ""
-        if not names:
-            names = ", ".join([*param.opts, *param.secondary_opts])
-            if not param.is_flag:
-                names += f" {param.metavar or param.type.name.upper()}"
-        required = " Required." if param.required else ""
-        yield names, f"{param.help or ''}{required}{_default(param)}"
-
-
-def _default(param: Any) -> str:
-    shown = param.default is not None and not callable(param.default) and not param.required
-    flag = isinstance(param.default, bool)
-    return f" Default: {param.default}." if shown and not flag and param.default != () else ""
+        if _is_argument(param):
+            names = argument_name(param)
+        else:
+            names = f"{option_names(param)} {value_name(param)}".rstrip()
+        more = details(param)
+        yield names, f"{param.help or ''}{f' [{more}]' if more else ''}"
 
 
 def _table(rows: list[tuple[str, str]]) -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lock the dependencies in pyproject.toml, with hashes for every platform and no index URL.
+# Lock the dependencies of pyproject.toml, with hashes for every platform and without an index URL.
 set -eu
 uv=$1
 

@@ -95,7 +95,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_written_to(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="is a folder"):
+    with pytest.raises(BadInputError, match="is a directory"):
         files.write_whole(tmp_path, "x")
     with pytest.raises(IsADirectoryError):
         files.open_own(tmp_path)
@@ -141,7 +141,7 @@ def test_a_page_of_a_profile_is_private_and_follows_no_link(
     assert mode(page) == 0o600
     refused = run_cli(*words, str(link), database=seeded)
     assert refused.code == 3
-    assert "is a symbolic link, so nothing was written" in refused.err
+    assert "is a symbolic link; nothing was written" in refused.err
     assert victim.read_text() == "precious"
     kept = run_cli(*words, "/dev/null", database=seeded)
     assert kept.code == 0, kept.err

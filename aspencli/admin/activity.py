@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aspen.database.engine import ReadSession
+from aspencli.text import counted
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Replication:
     def __str__(self) -> str:
         if self.standby:
             return f"standby, {self.lag_s or 0.0:.0f} s behind"
-        return f"primary, {self.followers} standby(s)"
+        return f"primary, {counted(self.followers, 'standby')}"
 
 
 def activity(session: ReadSession) -> Activity:
@@ -77,7 +78,7 @@ def activity(session: ReadSession) -> Activity:
 
 def _who(row: Any) -> str:
     name = f", {row.application_name}" if row.application_name else ""
-    return f"pid {row.pid}: {row.usename}{name} ({row.state})"
+    return f"PID {row.pid}: {row.usename}{name} ({row.state})"
 
 
 def replication(session: ReadSession) -> Replication:

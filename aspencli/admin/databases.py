@@ -14,6 +14,7 @@ from aspen.database.cancel import cancellable
 from aspen.database.engine import Database
 from aspen.database.refusals import refusal_state
 from aspencli.errors import BadInputError, ConflictError, RefusedError
+from aspencli.text import counted
 
 # Every server has one of these to connect to while another database is created or dropped.
 _MAINTENANCE = ("postgres", "template1")
@@ -45,7 +46,7 @@ class Visitor:
     def __str__(self) -> str:
         where = f" from {self.client}" if self.client else ""
         name = f", {self.application}" if self.application else ""
-        return f"pid {self.pid}: {self.user}{where}{name} ({self.state or 'state hidden'})"
+        return f"PID {self.pid}: {self.user}{where}{name} ({self.state or 'state hidden'})"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def name_of(database: Database) -> str:
     name = database.url.database
     if not name:
         raise BadInputError(
-            f"the address {database.display_url} names no database",
-            hint="End it with the name: postgresql://user@host:port/aspen_db",
+            f"The database URL has no database name: {database.display_url}",
+            hint="Add the name at the end: postgresql://user@host:port/aspen_db",
         )
     return name
 
@@ -123,9 +124,10 @@ def require_alone(name: str, visitors: Sequence[Visitor], *, always: bool = Fals
         ConflictError: Another session is connected.
     """
     if visitors or always:
+        users = counted(len(visitors), "other session") if visitors else "other sessions"
         raise ConflictError(
-            f"{len(visitors)} other session(s) use {name}; it was not dropped",
-            hint="Ask them to leave, or end their sessions with --force.",
+            f"Database {name} is in use by {users}. It was not dropped.",
+            hint="Ask their owners to disconnect, or pass --force to terminate the sessions.",
             details=[str(visitor) for visitor in visitors[:10]],
         )
 
@@ -144,8 +146,8 @@ def drop(database: Database, *, force: bool = False) -> bool:
     name = name_of(database)
     if name in _SYSTEM:
         raise RefusedError(
-            f"{name} is a database of the server itself; it is never dropped",
-            hint="Check the database's name in the target's address.",
+            f"{name} is a system database and cannot be dropped.",
+            hint="Check the database name in the target's database URL.",
         )
     database.dispose()
     with _beside(database) as connection:

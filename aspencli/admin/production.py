@@ -37,7 +37,7 @@ class ProductionDatabases:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise AspenError(
-                f"The record of production databases cannot be read: {self.path}",
+                f"Could not read the list of production databases: {self.path}",
                 hint="Restore its permissions, or delete it and connect to each production target "
                 "once: aspencli --env prod db status",
             ) from error

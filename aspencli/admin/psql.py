@@ -145,7 +145,7 @@ def _connect(address: Address, **more: Any) -> Any:
 
 
 def _keeps_session(address: Address) -> bool:
-    """Return True if the pooler gives each client a session of its own.
+    """Return True if the pooler gives each client its own session.
 
     Such a pooler resets a session before the next client gets it. So leave a mark in a session,
     and see if it is gone when the same server process serves the next connection. When in doubt,
@@ -189,10 +189,9 @@ def _verify(address: Address, standing: Standing) -> None:
             cursor.execute(f"SHOW {READ_ONLY}")
             if cursor.fetchone()[0] != "on":
                 raise NotAllowedError(
-                    "psql's session could not be made read-only: something between here and the "
-                    "server dropped its settings. Nothing was run.",
-                    hint="Use our own console, which sets them for each transaction: "
-                    "aspencli db interact",
+                    "Could not make the psql session read-only: something between this machine and "
+                    "the server dropped its settings. Nothing was run.",
+                    hint="Use aspencli db interact instead, which sets them for each transaction.",
                 )
 
 
@@ -227,7 +226,7 @@ def read_address(address: str) -> dict[str, str]:
     except (ProgrammingError, ValueError):
         # The parser's message could include the password.
         raise BadInputError(
-            "not a database address; expected postgresql://user:password@host:port/name",
+            "Invalid database URL (expected postgresql://user:password@host:port/name).",
             hint=_WHERE_TO_FIX,
         ) from None
     if wanted := found.get("target_session_attrs"):
@@ -273,10 +272,10 @@ def find_psql(target: Target, bundled: Callable[[], Path | None], path: str | No
     if local:
         return local
     raise UnreachableError(
-        f"there is no psql on PATH to reach {target.label} with; the one that comes with the local "
-        "PostgreSQL has no TLS, and serves the local target only",
-        hint="Install PostgreSQL's client (postgresql-client, or libpq of Homebrew), "
-        "or use our own console: aspencli db interact",
+        "psql was not found on PATH. The psql bundled with the local PostgreSQL has no TLS, and "
+        f"works only for the local target, not for {target.label}.",
+        hint="Install the PostgreSQL client (postgresql-client, or libpq on Homebrew), "
+        "or use: aspencli db interact",
     )
 
 
@@ -359,7 +358,7 @@ def _prompts(address: Address, target: Target) -> list[str]:
     """
     if target.safety is Safety.LOCAL:
         return []
-    lead = target.title + (" (writing)" if address.writable else "")
+    lead = target.title + (" (read-write)" if address.writable else "")
     return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]
 
 
@@ -420,7 +419,7 @@ def read_words(arguments: Sequence[str]) -> Words:
     try:
         options, rest = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
     except getopt.GetoptError as error:
-        raise BadInputError(f"psql does not take these arguments: {error}") from error
+        raise BadInputError(f"Invalid psql arguments: {error}") from error
     return Words(
         tuple(value for name, value in options if name in {"-c", "--command"}),
         tuple(value for name, value in options if name in {"-f", "--file"}),
@@ -447,14 +446,14 @@ def require_kept_session(standing: Standing, words: Words, *, writable: bool) ->
         return
     if not standing.keeps_session:
         raise RefusedError(
-            "psql cannot be made read-only here: a pooler in front of the database may run each "
-            "transaction in another session of the server. Nothing was run.",
-            hint="Use our own console, which sets each transaction up (aspencli db interact), "
-            "or connect to the database directly.",
+            "psql cannot be read-only here: a connection pooler may run each transaction in a "
+            "different server session. Nothing was run.",
+            hint="Use aspencli db interact, which sets up each transaction, or connect to the "
+            "database directly.",
         )
     if words.skips_startup:
         raise RefusedError(
-            "Behind a pooler psql is made read-only by its startup file, which -X "
+            "Behind a pooler, psql is made read-only by its startup file, which -X "
             "(--no-psqlrc) skips. Nothing was run.",
-            hint="Leave -X out.",
+            hint="Run it without -X.",
         )

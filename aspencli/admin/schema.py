@@ -34,10 +34,10 @@ from aspencli.errors import (
 BASE = "base"
 _KINDS: tuple[tuple[type[MigrationError], type[AspenError], str], ...] = (
     (BrokenRevisionsError, BadInputError, ""),
-    (UnknownRevisionError, NotFoundError, "See what there is: aspencli db history"),
-    (MigrationLockError, ConflictError, "See who holds it: aspencli db activity"),
+    (UnknownRevisionError, NotFoundError, "List all revisions: aspencli db history"),
+    (MigrationLockError, ConflictError, "See what is running: aspencli db activity"),
     (MigrationRefusedError, RefusedError, ""),
-    (NotAtHeadError, ConflictError, "That is: aspencli db upgrade"),
+    (NotAtHeadError, ConflictError, "Run: aspencli db upgrade"),
     (MigrationPermissionError, CredentialsError, ""),
 )
 _STEPS = re.compile(r"[+-]\d+")
@@ -155,8 +155,9 @@ def pending(
     to = _resolve(chain, at, revision)
     if to < at:
         raise BadInputError(
-            f"{revision} lies behind {_name(chain, at)}, where the database stands",
-            hint=f"To go back: aspencli db downgrade {_name(chain, to)}",
+            f"Revision {revision} is older than the database's current revision "
+            f"({_name(chain, at)}).",
+            hint=f"To downgrade: aspencli db downgrade {_name(chain, to)}",
         )
     return chain[at + 1 : to + 1]
 
@@ -172,8 +173,9 @@ def undone(database: Database, revision: str, *, directory: Path | None = None) 
     to = _resolve(chain, at, revision)
     if to > at:
         raise BadInputError(
-            f"{revision} lies ahead of {_name(chain, at)}, where the database stands",
-            hint=f"To go there: aspencli db upgrade {_name(chain, to)}",
+            f"Revision {revision} is newer than the database's current revision "
+            f"({_name(chain, at)}).",
+            hint=f"To upgrade: aspencli db upgrade {_name(chain, to)}",
         )
     return chain[to + 1 : at + 1][::-1]
 
@@ -262,8 +264,8 @@ def _stand(database: Database, directory: Path | None) -> tuple[list[Revision], 
         raise NotFoundError(error.message, hint=error.hint)
     if position is None:
         raise NotFoundError(
-            f"the database stands at revision {at}, which this version of aspencli does not have",
-            hint="A newer version migrated it: update aspencli and try again.",
+            f"The database is at revision {at}, which this version of aspencli does not know.",
+            hint="A newer version migrated it. Update aspencli, then try again.",
         )
     return chain, position
 
@@ -279,8 +281,10 @@ def _resolve(chain: Sequence[Revision], at: int, wanted: str) -> int:
     else:
         found = [i for i, step in enumerate(chain) if step.revision.startswith(wanted)]
     if len(found) != 1:
-        what = f"{len(found)} revisions begin with" if found else "there is no revision"
-        raise NotFoundError(f"{what} {wanted!r}", hint="See them all: aspencli db history")
+        message = f"Revision not found: {wanted!r}"
+        if found:
+            message = f"Ambiguous revision: {wanted!r} matches {len(found)} revisions."
+        raise NotFoundError(message, hint="List all revisions: aspencli db history")
     return found[0]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from aspen.database.engine import Database, ReadSession
 from aspencli.admin.activity import Activity, Replication, activity, replication
 from aspencli.admin.schema import SchemaState, visible_schema_state
-from aspencli.text import sql_name
+from aspencli.text import counted, sql_name
 
 TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
 """The tables whose rows are counted."""
@@ -191,19 +191,24 @@ def _schema_verdict(schema: SchemaState) -> Verdict | None:
     if schema.hidden:
         return None
     if schema.revision is None:
-        return Verdict("empty", "the database has no schema yet", "aspencli db setup")
+        return Verdict("empty", "The database has no schema yet.", "aspencli db setup")
     if schema.older is not None:
-        found = f"its revision {schema.revision} is older than any that aspencli can migrate from"
+        found = (
+            f"Schema revision {schema.revision} is older than any revision that aspencli can "
+            "migrate from."
+        )
         return Verdict("behind", found, schema.older)
     if schema.behind is None:
         return Verdict(
             "unknown",
-            f"its revision {schema.revision} is none that this version of aspencli knows",
+            f"This version of aspencli does not know schema revision {schema.revision}.",
             "Use the version of aspencli that migrated it, or a newer one.",
         )
     if schema.behind:
         return Verdict(
-            "behind", f"the schema is {schema.behind} revision(s) behind", "aspencli db upgrade"
+            "behind",
+            f"The schema is {counted(schema.behind, 'revision')} behind.",
+            "aspencli db upgrade",
         )
     return None
 
@@ -214,19 +219,19 @@ def _server_verdict(status: Status) -> Verdict | None:
         pids = ", ".join(map(str, seen.blockers))
         return Verdict(
             "blocked",
-            f"{seen.waiting} session(s) wait for a lock that process {pids} holds",
-            "See who waits for whom: aspencli db locks",
+            f"{counted(seen.waiting, 'session')} waiting for a lock, blocked by PID {pids}.",
+            "See what is blocking: aspencli db locks",
         )
     if status.read_only:
-        step = "Ask whoever runs it why"
+        step = "Ask the server's administrator why"
         if not status.replication.standby:
             step += ", or override it for one run: --override-read-only"
-        return Verdict("read-only", "the server refuses every write", f"{step}.")
+        return Verdict("read-only", "The server is read-only.", f"{step}.")
     if seen.longest_s is not None and seen.longest_s > _LONG_TRANSACTION_S:
         return Verdict(
             "busy",
-            f"a transaction has been open for {seen.longest_s:.0f} s ({seen.longest})",
-            "Have it committed or rolled back: it holds locks, and hinders a migration.",
+            f"A transaction has been open for {seen.longest_s:.0f} s ({seen.longest}).",
+            "Have it committed or rolled back: it holds locks and can block migrations.",
         )
     return None
 
@@ -235,7 +240,8 @@ def _ready(status: Status) -> Verdict:
     if status.schema.hidden:
         return Verdict(
             "unknown",
-            f"the schema's revision cannot be read: {status.schema.hidden}",
-            f"Ask for: GRANT SELECT ON public.alembic_version TO {sql_name(status.user)}",
+            f"Could not read the schema revision: {status.schema.hidden}",
+            "Ask an administrator to run: GRANT SELECT ON public.alembic_version TO "
+            f"{sql_name(status.user)}",
         )
-    return Verdict("ready", "ready: the schema is up to date", "aspencli db interact")
+    return Verdict("ready", "Ready. The schema is up to date.", "aspencli db interact")

@@ -46,8 +46,8 @@ def open_browser(link: str) -> bool:
 
 _SLOWER_S = 5.0
 _LONGEST_PAUSE_S = 60.0
-_AGAIN = "Start again: the code was not used."
-_LAPSED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the second on expiry
+_AGAIN = "Run the command again to get a new code."
+_EXPIRED = frozenset({"expired_token", "invalid_grant"})  # Auth0 sends the second on expiry
 
 
 class DeviceProvider(Protocol):
@@ -102,22 +102,21 @@ def wait_for_approval(
         slower = min(interval * 2**troubles, max(interval, _LONGEST_PAUSE_S))
         pause = max(slower if found.wait is None else interval, found.wait or 0)
     raise CredentialsError(
-        f"nobody approved the sign-in within {code.seconds / 60:.0f} minutes; the code has lapsed",
+        f"The sign-in was not approved within {code.seconds / 60:.0f} minutes; the code expired.",
         hint=_AGAIN,
     )
 
 
 def _denied(provider: DeviceProvider, found: NotYet) -> CredentialsError:
     if found.error == "access_denied":
-        words = f": {found.description}" if found.description else ""
+        words = f": {found.description}" if found.description else "."
         return CredentialsError(
-            f"the sign-in was denied on the other device{words}",
-            hint="If that was a slip, start again. If it was not you: tell your administrators.",
+            f"The sign-in was denied on the other device{words}",
+            hint="If you denied it by mistake, run the command again. If it was not you, contact "
+            "your administrators.",
         )
-    if found.error in _LAPSED:
-        return CredentialsError(
-            "the code has lapsed before anybody approved the sign-in", hint=_AGAIN
-        )
+    if found.error in _EXPIRED:
+        return CredentialsError("The code expired before the sign-in was approved.", hint=_AGAIN)
     return provider.refusal(found.error, found.description)
 
 

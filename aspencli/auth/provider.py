@@ -95,8 +95,8 @@ class Discovery:
         issuer = found.get("issuer")
         if not isinstance(issuer, str) or issuer.rstrip("/") != self._base:
             raise CredentialsError(
-                f"{self._base} says that it is somebody else: {issuer!r}",
-                hint="auth_url of the target has to be the issuer: aspencli config show",
+                f"Wrong issuer: {self._base} identifies itself as {issuer!r}.",
+                hint="Set the target's auth_url to the issuer; see: aspencli config show",
             )
         return found
 
@@ -122,15 +122,14 @@ class Discovery:
     def _endpoint(self, name: str) -> str:
         address = self.document.get(name)
         if not isinstance(address, str):
-            what = name.removesuffix("_endpoint").replace("_", " ")
             raise CredentialsError(
-                f"{self._name} offers no {what}",
-                hint="Is auth_url right? See: aspencli config show. Else set ASPEN_TOKEN.",
+                f"No {name} in the discovery document of {self._name}.",
+                hint="Check auth_url (aspencli config show), or set ASPEN_TOKEN.",
             )
         if not origin_of(address, f"the {name} of {self._name}").is_private:
             raise CredentialsError(
-                f"{self._name} would have secrets sent without encryption, to {address}",
-                hint="Nothing was sent. Tell those who run it.",
+                f"Refused to send secrets unencrypted to {address}, the {name} of {self._name}.",
+                hint="Nothing was sent. Contact the provider's administrators.",
             )
         return address
 
@@ -140,7 +139,8 @@ class Discovery:
         reply = caller.call(lambda: request, _read, PATIENCE)
         if not reply.body or reply.status >= _NO_SUCCESS:
             raise UnreachableError(
-                f"{address} is no document of an identity provider (status {reply.status})",
+                f"Unexpected response from {address} (HTTP {reply.status}); expected JSON from an "
+                "identity provider.",
                 hint="Check auth_url: aspencli config show",
             )
         return reply.body
@@ -152,11 +152,11 @@ class Discovery:
 
     def _caller(self, address: str) -> tuple[Caller, str]:
         """Return the caller for the server of an address, and the path on it."""
-        origin = str(origin_of(address, f"the address of {self._name}"))
+        origin = str(origin_of(address, self._name))
         if origin not in self._callers:
             http = Http(origin, self._name, log=self._log)
             self._exits.callback(http.close)
-            hint = "Check your network, and auth_url: aspencli config show"
+            hint = "Check your network and auth_url (aspencli config show)."
             self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
         parts = urlsplit(address)
         path = parts.path or "/"
@@ -197,7 +197,7 @@ class Provider:
         log: WireLog | None = None,
         tell: Callable[[str], None] = lambda _words: None,
     ):
-        self.name = f"the identity provider of {place.target}"
+        self.name = f"the {place.target} identity provider"
         self._place = place
         self._discovery = Discovery(place.issuer, self.name, log or WireLog(), tell)
         self._seconds_ahead: float | None = None
@@ -230,7 +230,7 @@ class Provider:
             form["audience"] = self._place.audience
         reply = self._discovery.post("device_authorization_endpoint", form)
         if "device_code" not in reply.body:
-            raise self.refusal(reply.error, reply.description or f"status {reply.status}")
+            raise self.refusal(reply.error, reply.description or f"HTTP {reply.status}")
         return self._device_code(reply.body)
 
     def poll(self, code: DeviceCode) -> SignIn | NotYet:
@@ -267,8 +267,8 @@ class Provider:
         found = self._result(self._discovery.post("token_endpoint", form), before.refresh_token)
         if isinstance(found, SignIn) and found.subject != before.subject:
             raise CredentialsError(
-                f"{self.name} renewed the sign-in of {before.who} for somebody else",
-                hint="It was not used. Sign out, and in again.",
+                f"Renewing the sign-in of {before.who} returned a token for a different user.",
+                hint="The token was not used. Sign out, then sign in again.",
             )
         return found
 
@@ -293,24 +293,24 @@ class Provider:
         words = ": ".join(part for part in (error, description) if part)
         if error in {"unauthorized_client", "invalid_client", "invalid_request", "invalid_scope"}:
             hint = (
-                f"Its administrators must let the client {self._place.client_id} use the grants "
-                "Device Code and Refresh Token; or auth_client_id is another: aspencli config show"
+                "Ask its administrators to enable the Device Code and Refresh Token grants for "
+                f"client {self._place.client_id}, or check auth_client_id: aspencli config show"
             )
         else:
-            hint = "Try again; if it stays so, tell those who run the provider."
-        return CredentialsError(f"{self.name} refuses: {words}", hint=hint)
+            hint = "Try again. If it keeps failing, contact the provider's administrators."
+        return CredentialsError(f"Request rejected by {self.name}: {words}", hint=hint)
 
     def _result(self, reply: Reply, refresh_token: str | None = None) -> SignIn | NotYet:
         self._seconds_ahead = reply.seconds_ahead
         overloaded = reply.status == _TOO_MANY or reply.status >= _SERVER_ERRORS
         if reply.error or overloaded:
-            error = reply.error or f"status {reply.status}"
+            error = reply.error or f"HTTP {reply.status}"
             return NotYet(error, reply.description, passing=overloaded, wait=reply.wait)
         token = reply.body.get("id_token")
         if not isinstance(token, str):
             raise CredentialsError(
-                f"{self.name} granted no id_token (status {reply.status})",
-                hint="Its administrators must allow the scope openid for this client.",
+                f"No id_token was issued by {self.name} (HTTP {reply.status}).",
+                hint="Ask its administrators to allow the openid scope for this client.",
             )
         claims = verify(
             token,
@@ -330,7 +330,7 @@ class Provider:
         for link in (page, whole):
             if link is not None and not _can_be_opened(str(link)):
                 raise CredentialsError(
-                    f"{self.name} names no web page to sign in at",
+                    f"No valid sign-in page was returned by {self.name}.",
                     hint="Check auth_url: aspencli config show",
                 )
         return DeviceCode(

@@ -98,7 +98,7 @@ class Session:
     def current(self) -> SignIn:
         """Return the sign-in to use now; see `token`."""
         if self._held is None or not self._held.lasts(self._now()):
-            self._held = self.found() or self._anew()
+            self._held = self.found() or self._new()
         return self._held
 
     def found(self, *, old: bool = True) -> SignIn | None:
@@ -139,7 +139,7 @@ class Session:
         found = self._renewed(refused)
         if found is None and self._sign_in is not None:
             self.is_new = True
-            found = self._sign_in(f"the API does not accept the sign-in to {self._place.target}")
+            found = self._sign_in(f"Your sign-in was rejected by the {self._place.target} API")
         if found is not None:
             self._held = found
         return found.id_token if found else None
@@ -151,11 +151,11 @@ class Session:
     def advice(self) -> str:
         """Return what to do when the API rejects the token."""
         if self._given is not None:
-            return f"It came from {TOKEN_VARIABLE}: give a new one, or unset it and sign in."
-        who = f"{self._held.who} ({self._held.subject})" if self._held else "whoever is signed in"
+            return f"The token is from {TOKEN_VARIABLE}. Set a new one, or unset it and sign in."
+        who = f" as {self._held.who} ({self._held.subject})" if self._held else ""
         return (
-            f"The identity provider knows {who}; the API may not: it wants a user with that id. "
-            f"See: aspencli users list. Or sign in as somebody else: {self._command} --force"
+            f"You are signed in{who}, but the API may have no user with this ID (see: aspencli "
+            f"users list). To sign in as a different user: {self._command} --force"
         )
 
     def _renewed(self, refused: str | None = None) -> SignIn | None:
@@ -190,8 +190,8 @@ class Session:
         """
         if found.passing:
             raise UnreachableError(
-                f"the sign-in to {self._place.target} could not be renewed: the identity provider "
-                f"has trouble ({found.error})",
+                f"Could not renew the sign-in to {self._place.target}: the identity provider is "
+                f"having problems ({found.error}).",
                 hint="Try again in a few minutes.",
             )
         if found.error != _WORTHLESS:
@@ -202,21 +202,21 @@ class Session:
         if given.lasts(self._now()):
             return given
         raise CredentialsError(
-            f"the token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}",
-            hint=f"Give a new one, or unset {TOKEN_VARIABLE} and sign in: {self._command}",
+            f"The token in {TOKEN_VARIABLE} expired {_moment(given.expires_at)}.",
+            hint=f"Set a new one, or unset {TOKEN_VARIABLE} and sign in: {self._command}",
         )
 
-    def _anew(self) -> SignIn:
+    def _new(self) -> SignIn:
         stored, target = self._store.load(), self._place.target
         if stored is None:
-            reason = f"nobody is signed in to {target}"
+            reason = f"You are not signed in to {target}"
         elif self._revoked:
-            reason = f"the sign-in to {target} was revoked, or has lapsed"
+            reason = f"Your sign-in to {target} has expired or was revoked"
         else:
-            reason = f"the sign-in to {target} ended {_moment(stored.expires_at)}"
+            reason = f"Your sign-in to {target} expired {_moment(stored.expires_at)}"
         if self._sign_in is None:
             raise CredentialsError(
-                reason, hint=f"Sign in: {self._command} (for a machine: {TOKEN_VARIABLE})"
+                f"{reason}.", hint=f"Sign in: {self._command} (in scripts, set {TOKEN_VARIABLE})"
             )
         return self._sign_in(reason)
 

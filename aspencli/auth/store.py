@@ -32,7 +32,7 @@ SERVICE = "aspencli"
 """The service name of our keyring entries, which the old tool used too."""
 _PROBE = "probe"
 _LONG_S = 3.0
-_WAITING = "waiting for the keyring; it may show a window that wants to be answered ..."
+_WAITING = "Waiting for the system keyring; it may be showing a prompt ..."
 
 
 class Box(Protocol):
@@ -122,7 +122,7 @@ class KeyringBox:
         self.put(_PROBE, secret)
         kept = self.get(_PROBE)
         if kept != secret:
-            raise KeyringError("it forgets what it is given")
+            raise KeyringError("a test value could not be read back")
         self.drop(_PROBE)
 
     def _backend(self) -> KeyringBackend:
@@ -131,7 +131,7 @@ class KeyringBox:
         return self._asked(keyring.get_keyring)
 
     def _asked(self, ask: Callable[[], T]) -> T:
-        timer = threading.Timer(_LONG_S, self._tell or _nobody, [_WAITING])
+        timer = threading.Timer(_LONG_S, self._tell or _ignore, [_WAITING])
         timer.daemon = True
         timer.start()
         try:
@@ -153,13 +153,13 @@ class KeyringError(CredentialsError):
 
     def __init__(self, reason: str):
         super().__init__(
-            f"the keyring of this system cannot be used: {reason}",
-            hint="Unlock it, or keep sign-ins in a file: aspencli auth login --store file; "
-            "for a machine, set ASPEN_TOKEN.",
+            f"Could not use the system keyring: {reason}",
+            hint="Unlock it, or store sign-ins in a file: aspencli auth login --store file. "
+            "In scripts, set ASPEN_TOKEN.",
         )
 
 
-def _nobody(_words: str) -> None:
+def _ignore(_words: str) -> None:
     """Ignore the message."""
 
 
@@ -167,7 +167,7 @@ def _reason(error: Exception) -> str:
     from keyring.errors import NoKeyringError
 
     if isinstance(error, NoKeyringError):  # its own message is about installing Python packages
-        return "there is none"
+        return "none found"
     return str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -328,8 +328,8 @@ def locked(path: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise ConflictError(
-            f"another command has been renewing the sign-in for {_LOCK_S} s",
-            hint=f"Wait for it, or end it; the lock is {path}.lock",
+            f"Another command has been renewing the sign-in for {_LOCK_S} s.",
+            hint=f"Wait for it to finish, or stop it. Its lock file is {path}.lock",
         ) from None
 
 
@@ -364,8 +364,8 @@ def _object(text: str, where: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise CredentialsError(
-            f"what is kept in {where} cannot be read",
-            hint="Sign out, and in again: aspencli auth logout --forget",
+            f"Could not read the sign-in stored in {where}.",
+            hint="Sign out, then sign in again: aspencli auth logout --forget",
         )
     return found
 

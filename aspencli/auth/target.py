@@ -47,7 +47,7 @@ class Whereabouts:
     @property
     def api_name(self) -> str:
         """Return the display name of the API."""
-        return f"the API of {self._target.label}"
+        return f"the {self._target.label} API"
 
     @property
     def is_usual(self) -> bool:
@@ -84,7 +84,7 @@ class Whereabouts:
     @property
     def _owners(self) -> list[Known]:
         """Return all targets that have exactly this address."""
-        api = origin_of(self.api_url, f"the address of {self.api_name}")
+        api = origin_of(self.api_url, self.api_name)
         return [one for one in self._config.known if any(_is_at(a, api) for a in one.apis)]
 
     @property
@@ -116,13 +116,13 @@ class Whereabouts:
         """
         target = self._target
         if not target.api_url:
-            start = "Start it: aspencli local up; or g" if target.name == "local" else "G"
+            start = "Start it: aspencli local up. Or pass" if target.name == "local" else "Pass"
             raise UnreachableError(
-                f"nobody told where {self.api_name} is",
-                hint=f"{start}ive --api URL (or set ASPEN_API), or set api_url below "
+                f"No URL is configured for {self.api_name}.",
+                hint=f"{start} --api URL (or set ASPEN_API), or set api_url under "
                 f"[targets.{target.name}] in {self._config.path}.",
             )
-        self._check(target.api_url, f"the address of {self.api_name}")
+        self._check(target.api_url, self.api_name)
         return target.api_url
 
     @cached_property
@@ -137,12 +137,12 @@ class Whereabouts:
             BadInputError: Tokens would be sent there without encryption.
         """
         target = self._target
-        api = str(origin_of(self.api_url, f"the address of {self.api_name}"))
+        api = str(origin_of(self.api_url, self.api_name))
         if target.auth_url and target.auth_client_id:
             issuer, client = target.auth_url, target.auth_client_id
         else:
             issuer, client = self._noted(api) or self._told()
-        self._check(issuer, f"the identity provider of {target.label}")
+        self._check(issuer, f"the {target.label} identity provider")
         return Place(target.label, api, issuer.rstrip("/"), client, target.auth_audience)
 
     def _noted(self, api: str) -> tuple[str, str] | None:
@@ -159,8 +159,9 @@ class Whereabouts:
         name = self._target.name
         variables = [Config.variable(key, name) for key in ("auth_url", "auth_client_id")]
         raise CredentialsError(
-            f"nobody told how to sign in to {self._target.label}, and its API does not say",
-            hint=f"Set auth_url and auth_client_id below [targets.{name}] in {self._config.path}, "
+            f"No identity provider is configured for {self._target.label}, and its API does not "
+            "name one.",
+            hint=f"Set auth_url and auth_client_id under [targets.{name}] in {self._config.path}, "
             f"or {' and '.join(variables)}.",
         )
 
@@ -168,8 +169,8 @@ class Whereabouts:
         origin = origin_of(address, what)
         if not origin.is_private and self._target.safety is not Safety.LOCAL:
             raise BadInputError(
-                f"{what} is not encrypted ({origin}), and tokens would be sent there",
-                hint="Write it with https://",
+                f"Refused to send tokens unencrypted to {what}: {origin}",
+                hint="Use an https:// URL.",
             )
 
 

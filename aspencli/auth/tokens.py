@@ -16,8 +16,8 @@ _ALGORITHM = "RS256"  # the only one that the API accepts
 _LEEWAY_S = 60
 _FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _CLOCK_HINT = (
-    "Set the clock right, best by itself: timedatectl set-ntp true (Linux), or System Settings, "
-    "General, Date & Time (macOS). Then sign in again."
+    "Set the clock automatically: timedatectl set-ntp true (Linux), or System Settings > General > "
+    "Date & Time (macOS). Then sign in again."
 )
 
 
@@ -33,11 +33,11 @@ def claims_of(token: str) -> dict[str, Any]:
         ValueError: It is not a token.
     """
     if not is_token(token):
-        raise ValueError("it is no signed token")
+        raise ValueError("not a signed token")
     body = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     if not isinstance(claims, dict):
-        raise TypeError("it claims nothing")
+        raise TypeError("the token has no claims")
     return claims
 
 
@@ -89,22 +89,23 @@ def verify(
         ).claims
     except JoseError as error:
         raise CredentialsError(
-            f"{name} issued a token that its own keys do not confirm ({error.error})",
-            hint="It was not used. Try again; if it stays so, tell those who run the provider.",
+            f"The token from {name} has an invalid signature ({error.error}).",
+            hint="The token was not used. Try again. If it keeps failing, contact the provider's "
+            "administrators.",
         ) from None  # the cause might repeat the token
     try:
         _registry(issuer, client_id, now).validate(claims)
     except ExpiredTokenError:
-        _wrong_time("is over already", name, seconds_ahead)
+        _wrong_time("has already expired", name, seconds_ahead)
     except MissingClaimError as error:
-        _wrong(f"says nothing about {error.claim}", name)
+        _wrong(f"has no {error.claim} claim", name)
     except ClaimError as error:
         if error.claim in {"iat", "nbf"}:
-            _wrong_time("begins in the future", name, seconds_ahead)
+            _wrong_time("is not valid yet", name, seconds_ahead)
         said = json.dumps(claims.get(error.claim or ""))
-        _wrong(f"is not for us: its {error.claim} is {said}", name)
+        _wrong(f"is not for this client: its {error.claim} is {said}", name)
     if isinstance(claims["aud"], list) and claims.get("azp") != client_id:
-        _wrong("is for several, and does not say that it is for us (azp)", name)
+        _wrong("has several audiences, and its azp is not this client", name)
     return dict(claims)
 
 
@@ -124,8 +125,8 @@ def _registry(issuer: str, client_id: str, now: float) -> Any:
 
 def _wrong(what: str, name: str) -> NoReturn:
     raise CredentialsError(
-        f"{name} issued a token that {what}",
-        hint="It was not used. Check auth_url and auth_client_id of the target: "
+        f"The token from {name} {what}.",
+        hint="The token was not used. Check the target's auth_url and auth_client_id: "
         "aspencli config show",
     )
 
@@ -136,7 +137,7 @@ def _wrong_time(what: str, name: str, seconds_ahead: float | None) -> NoReturn:
         words = "one of the two clocks is wrong"
     if words is None:
         raise CredentialsError(
-            f"{name} issued a token whose time {what}, though its clock and this machine's agree",
-            hint="It was not used. Tell those who run the provider.",
+            f"The token from {name} {what}, although its clock and this machine's agree.",
+            hint="The token was not used. Contact the provider's administrators.",
         )
-    raise CredentialsError(f"{name} issued a token whose time {what}: {words}", hint=_CLOCK_HINT)
+    raise CredentialsError(f"The token from {name} {what}: {words}", hint=_CLOCK_HINT)

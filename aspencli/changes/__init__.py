@@ -1,1 +1,1 @@
-"""What every write shares: plans, reports, journals, undo files, and reconciliation."""
+"""Parts shared by every write: plans, reports, journals, undo files, and reconciliation."""

@@ -190,8 +190,8 @@ def require_rights(lacking: Sequence[Right]) -> None:
     """
     if lacking:
         raise CredentialsError(
-            "This database user may not write what the plan shows",
-            hint="Sign in as a user that may, or ask for these rights with GRANT.",
+            "This database user lacks the privileges that the plan needs.",
+            hint="Have an administrator grant them, or connect as a user that has them.",
             details=[f"missing: {right}" for right in lacking],
         )
 
@@ -207,8 +207,8 @@ def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadI
     count = assessment.problems
     return BadInputError(
         f"{name} cannot be applied: {count:,} {'problem' if count == 1 else 'problems'}; "
-        "nothing was written",
-        hint=remedy or "Mend the lines named above, and run the command again.",
+        "nothing was written.",
+        hint=remedy or "Fix the lines listed above, then run the command again.",
     )
 
 
@@ -245,21 +245,21 @@ def apply(
         raise _conflict(error, noun) from error
     except OutcomeUnknownError as error:
         raise AspenError(
-            "the connection was lost at the commit: it is not known whether it was written",
-            hint=f"When the database answers again, ask it: {ask}",
-            details=[f"The undo file is {error.undo_file}."],
+            "Connection lost during the commit; it is unknown whether the changes were written.",
+            hint=f"When the database is reachable again, run: {ask}",
+            details=[f"undo file: {error.undo_file}"],
         ) from error
     except IntegrityError as error:
         raise ConflictError(
-            "the database refused what was to be written; nothing was written",
-            hint="If a new row's number is taken, run the command again: it takes the next.",
+            "The database rejected the changes; nothing was written.",
+            hint="If a new row's ID is already taken, run the command again: it uses the next one.",
             details=str(error.orig).strip().splitlines(),
         ) from error
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         raise UnreachableError(
-            "the connection to the database broke; nothing was written",
+            "Connection to the database lost; nothing was written.",
             hint="Run the command again.",
             details=str(error.orig).strip().splitlines(),
         ) from error
@@ -268,8 +268,8 @@ def apply(
 def _conflict(error: RowsMovedError, noun: str) -> ConflictError:
     more = error.total - len(error.rows)
     return ConflictError(
-        f"somebody else changed {noun}s of this file since the plan was made; nothing was written",
-        hint="Run the command again: it makes a new plan.",
+        f"Another user changed {noun}s in this file after the plan was made; nothing was written.",
+        hint="Run the command again to make a new plan.",
         details=[*error.rows, f"and {more:,} more"] if more else error.rows,
     )
 
@@ -281,5 +281,5 @@ def require_group(name: str | None, group_id: int) -> str:
         NotFoundError: The group does not exist.
     """
     if name is None:
-        raise NotFoundError(f"there is no group {group_id}", hint="See: aspencli groups list")
+        raise NotFoundError(f"No such group: {group_id}", hint="See: aspencli groups list")
     return name

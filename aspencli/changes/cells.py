@@ -86,13 +86,13 @@ def truth(cell: str) -> Understood:
     word = cell.lower()
     if word in _TRUE or word in _FALSE:
         return json.dumps(word in _TRUE), None
-    return None, f"{quote(cell)} is neither true nor false; write true or false, yes or no, 1 or 0"
+    return None, f"{quote(cell)} is not true or false; use true or false, yes or no, 1 or 0"
 
 
 def number(cell: str) -> Understood:
     """Parse the numeric ID of a row."""
     found = as_id(cell)
-    return (None, f"{quote(cell)} is no id") if found is None else (str(found), None)
+    return (None, f"{quote(cell)} is not a valid ID") if found is None else (str(found), None)
 
 
 def named(cell: str) -> Understood:
@@ -159,7 +159,7 @@ def read_mapping(
                 fault(Fault(line, column, reason))
     if powers:
         source.notes.append(
-            "identifiers that a spreadsheet would take for numbers in scientific notation: "
+            "identifiers that a spreadsheet would read as numbers in scientific notation: "
             f"{powers:,} (the first is {first})"
         )
 
@@ -188,6 +188,6 @@ def fitted(
     found = record if len(record) == width else source.fit(line, record)
     if found is None:
         kind = "too few" if len(record) < width else "too many"
-        reason = f"has {kind} cells: {len(record)}, where the header has {width}"
+        reason = f"has {kind} cells: {len(record)} (the header has {width})"
         fault(Fault(line, "", reason))
     return found

@@ -35,7 +35,8 @@ class Draft:
         self._path = paths.expand(path)
         if self._path.exists() and not self._path.is_file():
             raise BadInputError(
-                f"the {kind} {path} is no file", hint="Name a file; it is made or replaced."
+                f"The {kind} {path} is not a regular file.",
+                hint="Give a file; it will be created or replaced.",
             )
         files.check_own(self._path)
         self._target = self._path.absolute()
@@ -44,9 +45,9 @@ class Draft:
         if not self.suffix:
             *others, last = suffixes
             raise BadInputError(
-                f"the {kind} {path} ends in none of {', '.join(others)} and {last}, "
-                "which tell how it is written",
-                hint=f"Name it {self._path.stem}{others[0]}, for example.",
+                f"Unsupported file type for the {kind}: {path} "
+                f"(choose {', '.join(others)}, or {last})",
+                hint=f"For example: {self._path.stem}{others[0]}",
             )
         try:
             files.make_folder(self._target.parent)
@@ -90,7 +91,6 @@ class Draft:
         """
         option = self._kind.split(maxsplit=1)[0]
         return AspenError(
-            f"the {self._kind} {self._path} cannot be written: {why_not(self._target, error)}; "
-            f"{state}",
-            hint=f"Make room or mend permissions, or name another place with --{option}.",
+            f"Cannot write the {self._kind} {self._path}: {why_not(self._target, error)}; {state}.",
+            hint=f"Free disk space or fix the permissions, or choose another path with --{option}.",
         )

@@ -16,6 +16,7 @@ from aspencli.errors import BadInputError
 from aspencli.tabular.damage import error_in, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
 from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Delimited
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx.cells import Unusable
@@ -34,6 +35,8 @@ class Kind:
         creates: All columns of the table, if missing rows are created.
         within: The header and field that scope the values stored in other tables, such as the
             group; a row may then span several lines.
+        listing: The headers of the command that lists the table. A file with all of them is read
+            as that command's output.
     """
 
     table: Stored
@@ -42,6 +45,7 @@ class Kind:
     renaming: Mapping[str, str]
     creates: tuple[Column, ...] = ()
     within: tuple[str, Field] | None = None
+    listing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,15 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
     """
     known = [*kind.keys, *(name for name in kind.fields if name not in kind.keys)]
     known += [kind.within[0]] if kind.within else []
-    places = find(source, known, "a file of changes", names=names)
+    names = [*names, *_read_as_listing(source, kind, known)]
+    places = find(source, known, "a bulk update", names=names)
     chosen = _choose_key(source, kind, places, key)
     headers = tuple(name for name in kind.fields if name in places and name != chosen)
     _refuse_twice(source, kind, headers)
     if not headers:
         raise BadInputError(
-            f"{source.name} has no column that changes anything",
-            hint=f"Rows are found by {chosen}. What may change: "
+            f"{source.name} has no column to update.",
+            hint=f"Rows are matched by {chosen}. Columns that can be updated: "
             + ", ".join(name for name in kind.fields if name != chosen),
         )
     within = _within(source, kind, places, headers)
@@ -118,34 +123,47 @@ def lay_out(source: Table, kind: Kind, *, key: str | None, names: Sequence[str])
     return Layout(kind, chosen, used, headers, within)
 
 
+def _read_as_listing(source: Table, kind: Kind, known: Sequence[str]) -> list[str]:
+    """Prepare for the output of the command that lists the table; return columns to ignore."""
+    found = {header.strip() for header in source.header}
+    if not kind.listing or not found.issuperset(kind.listing):
+        return []
+    if isinstance(source, Delimited):
+        source.unguard()
+    ignored = [header for header in kind.listing if header not in known]
+    source.notes.append(f"read as a list of {kind.table.noun}s; not imported: {', '.join(ignored)}")
+    return [f"{header}=" for header in ignored]
+
+
 def _choose_key(source: Table, kind: Kind, places: Mapping[str, int], key: str | None) -> str:
     found = [name for name in kind.keys if name in places]
     if key is not None:
         if key not in kind.keys:
             raise BadInputError(
-                f"--key {key!r} is nothing that rows can be found by",
-                hint=f"Give one of: {', '.join(kind.keys)}.",
+                f"Invalid value for --key: {key!r}",
+                hint=f"Choose one of: {', '.join(kind.keys)}.",
             )
         if key not in places:
             raise BadInputError(
-                f"{source.name} has no column {key}, which --key names",
-                hint="Look at its header, or name the column with --map.",
+                f"Invalid value for --key: {source.name} has no column {key}",
+                hint="Check its header, or map the column with --map.",
             )
         return key
     if not found:
         raise BadInputError(
-            f"{source.name} has no column that tells which {kind.table.noun} a row means",
-            hint=f"Give one of: {', '.join(kind.keys)}; or say which it is with "
-            f"--map 'HEADER={next(iter(kind.keys))}'.",
+            f"{source.name} has no column that identifies the {kind.table.noun} of each row.",
+            hint=f"Add one of: {', '.join(kind.keys)}. If the file has it under another name: "
+            f"--map 'HEADER={next(iter(kind.keys))}'",
             details=[f"found: {', '.join(source.header)}"],
         )
     if len(found) > 1:
         if kind.table.id in found:
             raise BadInputError(
-                f"each of {' and '.join(found)} could tell which {kind.table.noun} a row means",
-                hint=" or ".join(f"--key {name}" for name in found),
+                f"Several columns could identify the {kind.table.noun} of each row: "
+                f"{', '.join(found)}",
+                hint=f"Choose one: {' or '.join(f'--key {name}' for name in found)}",
             )
-        source.notes.append(f"{kind.table.noun}s are found by {found[0]}; --key says otherwise")
+        source.notes.append(f"{kind.table.noun}s are matched by {found[0]} (to change: --key)")
     return found[0]
 
 
@@ -162,8 +180,8 @@ def _within(
         return within if lying else None
     has, lacks = (lying, [within]) if lying else ([within], aside)
     raise BadInputError(
-        f"{source.name} has the column {', '.join(has)} and no column {' or '.join(lacks)}",
-        hint=f"Each {aside[0]} is one within a {within}: give both, or neither.",
+        f"{source.name} has the column {', '.join(has)} but no column {' or '.join(lacks)}",
+        hint=f"A {aside[0]} belongs to a {within}: give both columns, or neither.",
     )
 
 
@@ -172,8 +190,8 @@ def _refuse_twice(source: Table, kind: Kind, headers: Sequence[str]) -> None:
         other = kind.renaming.get(header)
         if other in headers:
             raise BadInputError(
-                f"{other} and {header} of {source.name} both say what shall be in its place",
-                hint=f"Leave one out, or find rows by the former: --key {other}",
+                f"{source.name} has two columns with the new {other}: {other} and {header}",
+                hint=f"Remove one of them, or match rows by the first: --key {other}",
             )
 
 
@@ -181,7 +199,7 @@ CLEARED = "\\N"
 """The cell content that clears a value."""
 
 _REMEMBERED = 4_096  # cached cells per column
-_TOLD = ""  # the reason for a cell whose line was already reported
+_REPORTED = ""  # the reason for a cell whose line was already reported
 _Read = tuple[Cell, str | None]
 
 
@@ -193,8 +211,8 @@ def checked_clear_word(word: str | None) -> str | None:
     """
     if word is not None and not word.strip():
         raise BadInputError(
-            "--clear-word is blank, and a blank cell leaves a value as it is",
-            hint="Give a word that nothing else is called.",
+            "--clear-word cannot be blank: a blank cell leaves the value unchanged.",
+            hint="Choose a word that does not occur as a value.",
         )
     return word and word.strip()
 
@@ -370,4 +388,4 @@ class _Column:
 def _damage(source: Table, cell: str) -> str | None:
     if isinstance(cell, Unusable):
         return cell.reason
-    return _TOLD if source.is_told(cell) else error_in(cell.strip())
+    return _REPORTED if source.is_told(cell) else error_in(cell.strip())

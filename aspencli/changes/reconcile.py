@@ -50,13 +50,13 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
     """
     if run.target != label:
         raise BadInputError(
-            f"run {run.id} was made on {run.target}, and the target is {label}",
-            hint=f"Ask there: {run.command_line('history', 'check', run.id)}",
+            f"Run {run.id} was made on {run.target}, but the target is {label}.",
+            hint=f"Check it on {run.target}: {run.command_line('history', 'check', run.id)}",
         )
     if run.outcome is Outcome.RUNNING:
         raise ConflictError(
-            f"run {run.id} has not ended: process {run.process.pid} works on it",
-            hint="Wait for it to end, then check again.",
+            f"Run {run.id} is still in progress (process {run.process.pid}).",
+            hint="Wait for it to finish, then check again.",
         )
     if run.single:
         raise ConflictError(
@@ -64,26 +64,26 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
             hint=f"Look at what it was to change: aspencli {run.noun} --help",
         )
     if run.via == "api":  # Its journal would show the first request, had it been sent.
-        return Verdict(Outcome.ROLLED_BACK, "it ended before it sent anything")
+        return Verdict(Outcome.ROLLED_BACK, "it ended before it sent any request")
     if run.transaction is None:
-        return Verdict(Outcome.ROLLED_BACK, "it ended before it began to write")
+        return Verdict(Outcome.ROLLED_BACK, "it ended before it wrote anything")
     database = open_database()
     status = _status(run, run.transaction, database)
     if status == "in progress":
         raise ConflictError(
-            f"transaction {run.transaction} of run {run.id} is still open on the server, "
-            "which has not noticed that nobody is there any more",
-            hint="Check again in a moment; or see what it waits for: "
+            f"Transaction {run.transaction} of run {run.id} is still open on the server, "
+            "which has not yet noticed that the client is gone.",
+            hint="Check again in a moment, or see what it is waiting for: "
             + run.command_line("db", "status"),
         )
     number = run.transaction
     if status == "aborted":
-        return Verdict(Outcome.ROLLED_BACK, f"the database rolled transaction {number} back")
+        return Verdict(Outcome.ROLLED_BACK, f"transaction {number} was rolled back")
     if not run.committing:
-        return Verdict(Outcome.ROLLED_BACK, "it ended before it asked for the commit")
+        return Verdict(Outcome.ROLLED_BACK, "it ended before the commit")
     if status == "committed":
         rows = _compare(run, database) if _has_undo_file(run) else None
-        return Verdict(Outcome.WRITTEN, f"the database committed transaction {number}", rows)
+        return Verdict(Outcome.WRITTEN, f"transaction {number} was committed", rows)
     return _by_rows(run, database)
 
 
@@ -114,26 +114,26 @@ def _has_undo_file(run: Run) -> bool:
 def _by_rows(run: Run, database: Database) -> Verdict:
     if not _has_undo_file(run):
         raise AspenError(
-            f"the database does not know any more what became of transaction {run.transaction}, "
-            f"and the undo file of run {run.id}, which could tell, is gone: {run.undo_file}",
-            hint=f"Look at some of its {run.noun}: aspencli {run.noun} list",
+            f"The database no longer has the outcome of transaction {run.transaction}, and the "
+            f"undo file of run {run.id} is missing: {run.undo_file}",
+            hint=f"Check some of its {run.noun}: aspencli {run.noun} list",
         )
     rows = _compare(run, database)
     row = run.noun.removesuffix("s")
     total = rows.written + rows.before + rows.otherwise + rows.gone
     if rows.written == total:
-        return Verdict(Outcome.WRITTEN, f"every {row} holds what it wrote", rows)
+        return Verdict(Outcome.WRITTEN, f"every {row} has the value that it wrote", rows)
     if rows.before == total:
-        return Verdict(Outcome.ROLLED_BACK, f"every {row} holds what it held before", rows)
+        return Verdict(Outcome.ROLLED_BACK, f"every {row} has its previous value", rows)
     raise ConflictError(
-        f"the database does not know any more what became of transaction {run.transaction}, and "
-        f"the {run.noun} of run {run.id} tell no single story",
-        hint=f"Look at each: {run.command_line(run.noun, 'undo', str(run.undo_file))} --dry-run",
+        f"The database no longer has the outcome of transaction {run.transaction}, and the "
+        f"{run.noun} of run {run.id} do not show it.",
+        hint=f"Review each: {run.command_line(run.noun, 'undo', str(run.undo_file))} --dry-run",
         details=[
-            f"{rows.written:,} hold what it wrote",
-            f"{rows.before:,} hold what they held before",
-            f"{rows.otherwise:,} hold something else",
-            f"{rows.gone:,} are gone",
+            f"with the value that it wrote: {rows.written:,}",
+            f"with their previous value: {rows.before:,}",
+            f"with another value: {rows.otherwise:,}",
+            f"no longer there: {rows.gone:,}",
         ],
     )
 
@@ -145,8 +145,8 @@ def _compare(run: Run, database: Database) -> Comparison:
     rows = compare(database, origin.spec, origin.group_id, read_undo(path, origin, faults.append))
     if faults:
         raise BadInputError(
-            f"the undo file of run {run.id} is damaged: {path}",
-            hint="If there is a copy of it, put it there.",
+            f"The undo file of run {run.id} is damaged: {path}",
+            hint="If you have a copy, restore it to that path.",
             details=[f"line {fault.line}: {fault.reason}" for fault in faults[:_NAMED]],
         )
     return rows

@@ -204,8 +204,8 @@ class Recording:
             self._append("ended", outcome=outcome.value, seconds=seconds, message=message)
         except OSError as error:
             self._warn(
-                f"the journal {self._journal.path} cannot be written: {error.strerror}; "
-                f"it does not tell that run {self.id} ended: {outcome.value}."
+                f"Cannot write the journal {self._journal.path}: {error.strerror}. "
+                f"It does not show the outcome of run {self.id}: {outcome.value}."
             )
 
     def _outcome_of(self, error: BaseException) -> Outcome:
@@ -228,9 +228,10 @@ class Recording:
             return self._append(event, begins=begins, **facts)
         except OSError as error:
             raise AspenError(
-                f"the journal {self._journal.path} cannot be written: {error.strerror}; "
-                "nothing was changed",
-                hint="Make room or mend permissions there, or set ASPEN_HOME to another folder.",
+                f"Cannot write the journal {self._journal.path}: {error.strerror}; "
+                "nothing was changed.",
+                hint="Free disk space or fix the permissions, or set ASPEN_HOME to another "
+                "directory.",
             ) from error
 
     def _append(self, event: str, *, begins: bool = False, **facts: object) -> bool:

@@ -30,12 +30,14 @@ def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
             continue
         if run.outcome is Outcome.UNKNOWN:
             raise ConflictError(
-                f"it is not known whether run {run.id} wrote this file already, which passes on "
-                "what its rows are found by",
-                hint="Ask the database first: " + run.command_line("history", "check", run.id),
+                f"This file moves identifiers between rows, and it is unknown whether run {run.id} "
+                "already wrote it.",
+                hint="Check that first: " + run.command_line("history", "check", run.id),
             )
         if run.outcome is Outcome.RUNNING:
-            raise ConflictError(f"run {run.id} is at work on this file", hint="Wait for it to end.")
+            raise ConflictError(
+                f"Run {run.id} is still writing this file.", hint="Wait for it to finish."
+            )
         if _holds(run, known):
             return run
     return None

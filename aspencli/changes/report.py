@@ -34,7 +34,7 @@ from aspencli.tabular.writers import LONGEST_CELL, WRITERS, as_text, write_workb
 from aspencli.tabular.xlsx.cells import shown
 from aspencli.text import guard
 
-_Told = tuple[tuple[str | None, ...], Change | None]
+_Cells = tuple[tuple[str | None, ...], Change | None]
 _Line = tuple[Any, ...]  # the line number, then texts or None
 
 
@@ -49,7 +49,7 @@ class ReportForm:
     """
 
     columns: tuple[str, ...]
-    cells: Callable[[AssessedRow], Iterable[_Told]]
+    cells: Callable[[AssessedRow], Iterable[_Cells]]
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -57,12 +57,12 @@ class ReportForm:
         return ("line", *self.columns, "outcome", "reason")
 
 
-def _change(row: AssessedRow) -> Iterable[_Told]:
+def _change(row: AssessedRow) -> Iterable[_Cells]:
     (change,) = row.changes
     return [((row.key, change.before, change.after), change)]
 
 
-def _each_change(row: AssessedRow) -> Iterable[_Told]:
+def _each_change(row: AssessedRow) -> Iterable[_Cells]:
     return [((row.key, each.column, each.before, each.after), each) for each in row.changes] or [
         ((row.key, None, None, None), None)
     ]
@@ -74,15 +74,16 @@ CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
 """One row per value that a line sets."""
 
 
-def _each_placed(row: AssessedRow) -> Iterable[_Told]:
+def _each_placed(row: AssessedRow) -> Iterable[_Cells]:
     return [((cells[0], row.within, *cells[1:]), each) for cells, each in _each_change(row)]
 
 
 PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
 """The same, with a column for the group that a value belongs to."""
+_PLANNED, _DONE, _SKIPPED = "update", "updated", "skipped"
 _BECOMES = {
-    "create": {"changed": "created", "would change": "would create"},
-    "delete": {"changed": "deleted", "would change": "would delete"},
+    "create": {_PLANNED: "create", _DONE: "created"},
+    "delete": {_PLANNED: "delete", _DONE: "deleted"},
 }
 
 
@@ -118,17 +119,18 @@ class ReportFile(Draft):
         Args:
             rows: The readable rows of the file, ordered by line.
             faults: The problems of the other rows, ordered by line.
-            changed: The outcome to report for changed rows.
+            changed: The outcome to report for changed rows: ``update``, ``updated``, or, if the
+                run failed, ``skipped``.
             bad_only: True to leave out rows without problems.
         """
         lines: Iterator[_Line] = (
-            (row.line, *cells, *_told(row, change, changed))
+            (row.line, *cells, *_outcome(row, change, changed))
             for row in rows
             if row.reason or not bad_only
             for cells, change in self._form.cells(row)
         )
         blank = (None,) * len(self._form.columns)
-        bad: Iterator[_Line] = ((p.line, *blank, "refused", reason_of(p)) for p in faults)
+        bad: Iterator[_Line] = ((p.line, *blank, "failed", reason_of(p)) for p in faults)
         try:
             self.file.seek(0)
             self.file.truncate()
@@ -147,13 +149,14 @@ def reason_of(problem: Problem) -> str:
     return f"{problem.column}: {problem.reason}" if problem.column else problem.reason
 
 
-def _told(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
+def _outcome(row: AssessedRow, change: Change | None, changed: str) -> tuple[str, str | None]:
     """Return the outcome and the reason for one row of the report."""
     if row.reason:
-        return "left alone" if row.left_out else "refused", row.reason
+        skipped = "skip" if changed == _PLANNED else _SKIPPED
+        return skipped if row.left_out else "failed", row.reason
     if row.becomes:
         return _BECOMES[row.becomes].get(changed, changed), None
-    return "already so" if change is None or change.is_same else changed, None
+    return "unchanged" if change is None or change.is_same else changed, None
 
 
 class JobFiles:
@@ -192,15 +195,16 @@ class JobFiles:
     def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
         if self.undo and (self.undo.exists() or self.undo.is_symlink()):
             raise BadInputError(
-                f"the undo file {self.undo} exists already", hint="Name a file that does not."
+                f"The undo file {self.undo} already exists.",
+                hint="Give a file that does not exist.",
             )
         taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
         for kind, path in (("report", report), ("rejects file", rejects)):
             place = paths.expand(path).resolve() if path else None
             if place in taken:
                 raise BadInputError(
-                    f"the {kind} {path} would take the place of another file of this run",
-                    hint=f"Name another file with --{kind.split()[0]}.",
+                    f"The {kind} {path} would overwrite another file of this run.",
+                    hint=f"Choose another file with --{kind.split()[0]}.",
                 )
             taken += [place] if place else []
 
@@ -340,8 +344,8 @@ def _bounded(row: _Row) -> _Row:
     longest = max(len(cell) for cell in row if isinstance(cell, str))
     if longest > LONGEST_CELL:
         raise BadInputError(
-            f"a cell of line {row[0]:,} has {longest:,} characters, and a workbook takes "
-            f"{LONGEST_CELL:,}",
-            hint="Name a .csv file with --rejects.",
+            f"A cell on line {row[0]:,} has {longest:,} characters (maximum in a workbook: "
+            f"{LONGEST_CELL:,})",
+            hint="Use a .csv file for --rejects.",
         )
     return row

@@ -1,4 +1,4 @@
-"""The journal of one renaming through the API: its plan, and each request as it is made.
+"""The journal of one rename run through the API: its plan, and each request as it is made.
 
 It has one JSON value per line: a head, the rows, a line that ends the rows, and events. Each
 request is on disk before it is sent. A process that has the journal open holds a lock on it, so
@@ -193,8 +193,8 @@ class RunJournal:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise AspenError(
-                f"the journal {self.path} cannot be written: {why_not(self.path, error)}",
-                hint=f"Make room there, then go on with: aspencli samples resume {self.path}",
+                f"Cannot write the journal {self.path}: {why_not(self.path, error)}",
+                hint=f"Free disk space, then resume: aspencli samples resume {self.path}",
             ) from error
 
 
@@ -223,8 +223,8 @@ def create(head: Head, rows: list[Row]) -> RunJournal:
             raise
     except OSError as error:
         raise AspenError(
-            f"the journal {path} cannot be written: {why_not(path, error)}; nothing was changed",
-            hint="Make room or mend permissions there, or set ASPEN_HOME to another folder.",
+            f"Cannot write the journal {path}: {why_not(path, error)}; nothing was changed.",
+            hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
         ) from error
     return RunJournal(path, file, head, rows)
 
@@ -240,8 +240,8 @@ def reopen(path: Path) -> RunJournal:
         file = path.open("r+b")
     except OSError as error:
         raise BadInputError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="Name the journal of a renaming, or a run as it is named by: aspencli history",
+            f"Cannot read {path}: {error.strerror}",
+            hint="Give the journal of a rename run, or a run ID (see: aspencli history).",
         ) from error
     try:
         _lock(file, path)
@@ -296,7 +296,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         time.sleep(_LOCK_PAUSE_S)
-    raise ConflictError(f"another process is at work on {path}", hint="Wait for it to end.")
+    raise ConflictError(f"Another process is using {path}.", hint="Wait for it to finish.")
 
 
 def _read(path: Path, file: IO[bytes]) -> RunJournal:
@@ -306,8 +306,8 @@ def _read(path: Path, file: IO[bytes]) -> RunJournal:
         rows = list(_rows(lines))
     except (ValueError, TypeError, KeyError, StopIteration, RuntimeError):
         raise BadInputError(
-            f"{path} is no journal of a renaming, or ends before anything was sent",
-            hint="If nothing was sent, run the command again that made it.",
+            f"{path} is not the journal of a rename run, or it is incomplete and nothing was sent.",
+            hint="If nothing was sent, run the original command again.",
         ) from None
     journal = RunJournal(path, file, head, rows)
     torn = False

@@ -1,4 +1,4 @@
-"""How long the records of runs are kept: the history, undo files, journals, and crash reports."""
+"""Retention of the records of runs: the history, undo files, journals, and crash reports."""
 
 from __future__ import annotations
 

@@ -121,7 +121,8 @@ def _is_same_api(recorded: Place, here: Place, run: str) -> bool:
 
 def _elsewhere(recorded: Place, here: Place, run: str) -> RefusedError:
     return RefusedError(
-        f"{run} was made on {recorded}, and the target is now {here}; nothing was written",
+        f"{run[:1].upper()}{run[1:]} was made on {recorded}, but the target is now {here}; "
+        "nothing was written.",
         hint="Check --env, --api, and the target's addresses: aspencli config show",
     )
 
@@ -238,12 +239,12 @@ def find(runs: Sequence[Run], wanted: str) -> Run:
     found = [run for run in runs if run.id.startswith(wanted)]
     exact = [run for run in found if run.id == wanted]
     if not found:
-        raise NotFoundError(f"the history has no run {wanted}", hint=NO_ID_HINT)
+        raise NotFoundError(f"No such run: {wanted}", hint=NO_ID_HINT)
     if len(found) > 1 and not exact:
         more = [f"and {len(found) - _NAMED:,} more"] if len(found) > _NAMED else []
         raise BadInputError(
-            f"{len(found):,} runs begin with {wanted}",
-            hint="Give more of the id.",
+            f"{len(found):,} run IDs begin with {wanted}",
+            hint="Give more characters of the ID.",
             details=[*(run.id for run in found[:_NAMED]), *more],
         )
     return (exact or found)[0]
@@ -285,11 +286,13 @@ def undo_file_of(run: Run) -> Path:
         NotFoundError: The file no longer exists.
     """
     if run.outcome is Outcome.RUNNING:
-        raise ConflictError(f"run {run.id} has not ended", hint="Wait for it, or stop it.")
+        raise ConflictError(
+            f"Run {run.id} is still in progress.", hint="Wait for it to finish, or stop it."
+        )
     if run.outcome is Outcome.UNKNOWN:
         raise ConflictError(
-            f"it is not known whether run {run.id} was written",
-            hint=f"Ask the database first: {run.command_line('history', 'check', run.id)}",
+            f"It is unknown whether run {run.id} was written.",
+            hint=f"Check that first: {run.command_line('history', 'check', run.id)}",
         )
     if run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file is None:
         raise BadInputError(
@@ -298,13 +301,13 @@ def undo_file_of(run: Run) -> Path:
         )
     if run.outcome not in {Outcome.WRITTEN, Outcome.UNFINISHED} or run.undo_file is None:
         raise BadInputError(
-            f"run {run.id} wrote nothing ({run.outcome}), so there is nothing to take back",
+            f"Run {run.id} wrote nothing ({run.outcome}); there is nothing to undo.",
             hint=NO_ID_HINT,
         )
     if not run.undo_file.is_file():
         raise NotFoundError(
-            f"the undo file of run {run.id} is gone: {run.undo_file}",
-            hint=f"If there is a copy, name it: aspencli {run.noun} undo FILE",
+            f"The undo file of run {run.id} is missing: {run.undo_file}",
+            hint=f"If you have a copy: aspencli {run.noun} undo FILE",
         )
     return run.undo_file
 
@@ -444,7 +447,7 @@ def _settled(run: Run) -> Run:
         return _without_journal(run) if standing is None else _by_journal(run, standing)
     if run.outcome is not Outcome.RUNNING or run.process.is_alive:
         return run
-    stage = "at the commit" if run.committing else "before the commit"
+    stage = "during the commit" if run.committing else "before the commit"
     message = f"process {run.process.pid} died {stage}"
     if not run.process.is_here:
         message = _other_host(run)
@@ -452,20 +455,22 @@ def _settled(run: Run) -> Run:
 
 
 def _other_host(run: Run) -> str:
-    return f"it ran on {run.process.host}, whose processes cannot be seen from here"
+    return f"it ran on {run.process.host}, and its process cannot be checked from this machine"
 
 
 def _by_journal(run: Run, found: Standing) -> Run:
     """Return a run through the API in the state shown by its journal."""
     if found.ended is not None:
         outcome = _outcome({"outcome": found.ended})
-        told = replace(run, renames=found.path, basis=found.basis or run.basis)
-        return told if outcome is run.outcome else replace(told, outcome=outcome, message=None)
+        settled = replace(run, renames=found.path, basis=found.basis or run.basis)
+        if outcome is run.outcome:
+            return settled
+        return replace(settled, outcome=outcome, message=None)
     if found.busy:
         return replace(run, outcome=Outcome.RUNNING, message=None, renames=found.path)
     if not found.begun:
         return _unsent(run)
-    message = f"process {run.process.pid} died with some of its requests sent"
+    message = f"process {run.process.pid} died after it had sent some of its requests"
     return replace(
         run,
         outcome=Outcome.UNFINISHED,
@@ -481,7 +486,7 @@ def _without_journal(run: Run) -> Run:
     if not is_open or (run.outcome is Outcome.RUNNING and run.process.is_alive):
         return run
     if run.renames is not None:  # recorded after the journal was complete
-        message = f"its journal is gone: {run.renames}"
+        message = f"its journal is missing: {run.renames}"
         return replace(run, outcome=Outcome.UNFINISHED, message=message, renames=None)
     if not run.process.is_here:
         return replace(run, outcome=Outcome.UNKNOWN, message=_other_host(run))
@@ -492,7 +497,7 @@ def _unsent(run: Run) -> Run:
     """Return the state of a run through the API that sent no requests and changed nothing."""
     if run.outcome not in {Outcome.RUNNING, Outcome.UNFINISHED}:
         return run
-    message = run.message or f"process {run.process.pid} died before it sent anything"
+    message = run.message or f"process {run.process.pid} died before it sent any request"
     return replace(run, outcome=Outcome.ROLLED_BACK, message=message)
 
 

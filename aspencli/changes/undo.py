@@ -204,8 +204,8 @@ def read_origin(path: str) -> Origin:
         origin = _origin(fields, by_key=SAMPLES.id.encode() not in header)
     except OSError as error:
         raise BadInputError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="Give an undo file, or a run as it is named by: aspencli history",
+            f"Cannot read {path}: {error.strerror}",
+            hint="Give an undo file, or a run ID (see: aspencli history).",
         ) from error
     except (ValueError, TypeError, KeyError):
         raise _foreign(path) from None
@@ -249,9 +249,11 @@ def read_undo(
                 else:
                     fault(request)
         if rows != origin.rows:
-            fault(Fault(line, "", f"the file ends with {rows:,} rows, and had {origin.rows:,}"))
+            fault(
+                Fault(line, "", f"the file has {rows:,} rows, but was written with {origin.rows:,}")
+            )
         elif not _ends_with_line(path):  # Its last cell may be truncated.
-            fault(Fault(line, "", "is cut short"))
+            fault(Fault(line, "", "is truncated"))
 
 
 def _ends_with_line(path: str) -> bool:
@@ -265,13 +267,13 @@ def _request(spec: Spec, line: int, cells: Sequence[str]) -> Request | Fault:
     label = sides.pop(0) if spec.tells_label else None
     within = sides.pop(0) if spec.within else ""
     if spec.by_id and not _NUMBER(key):
-        return Fault(line, spec.key.name, f"is no number: {json.dumps(key)}")
+        return Fault(line, spec.key.name, f"is not a number: {json.dumps(key)}")
     if spec.is_plain:
         return Request(line, key, (sides[1],), (sides[0],), None, label)
     written = [_value(cell) for cell in sides[::2]]
     before = [_value(cell) for cell in sides[1::2]]
     if spec.within and within and not _is_integer(within):
-        return Fault(line, spec.within.name, f"is no number: {json.dumps(within)}")
+        return Fault(line, spec.within.name, f"is not a number: {json.dumps(within)}")
     for column, new, old in zip(spec.columns, written, before, strict=True):
         if (new is KEEP) != (old is KEEP) or not (_fits(column, new) and _fits(column, old)):
             return Fault(line, column.name, "is damaged")
@@ -339,9 +341,9 @@ _CHECKS: dict[str, Callable[[str], object]] = {
 
 def _is_whole(source: Table, line: int, record: list[str], fault: Callable[[Fault], None]) -> bool:
     if len(record) != len(source.header):
-        fault(Fault(line, "", "is cut short"))
+        fault(Fault(line, "", "is truncated"))
     elif any("\x00" in cell for cell in record):
-        fault(Fault(line, "", "holds a NUL"))
+        fault(Fault(line, "", "contains a NUL"))
     else:
         return not any(map(source.is_told, record))
     return False
@@ -365,13 +367,13 @@ def _sync_folder(folder: Path) -> None:
 
 def _foreign(path: str) -> BadInputError:
     return BadInputError(
-        f"{path} is no undo file of aspencli",
-        hint="Give the file that the summary of the bulk update named.",
+        f"{path} is not an aspencli undo file.",
+        hint="Give the undo file that the bulk update printed.",
     )
 
 
 def _unwritable(path: Path, error: OSError) -> AspenError:
     return AspenError(
-        f"the undo file {path} cannot be written: {why_not(path, error)}; nothing was changed",
-        hint="Make room or mend permissions, or name another place with --undo-file.",
+        f"Cannot write the undo file {path}: {why_not(path, error)}; nothing was changed.",
+        hint="Free disk space or fix the permissions, or choose another path with --undo-file.",
     )

@@ -69,7 +69,7 @@ class Access:
 
         found = where_to_sign_in(self._caller, self._cookie)
         if found is not None:
-            self._out.info(f"{self.at.api_name} has its users sign in at {found[0]}")
+            self._out.info(f"Sign-in page of {self.at.api_name}: {found[0]}")
         return found
 
     @cached_property
@@ -105,25 +105,25 @@ class Access:
             issuer, audience = str(claims["iss"]).rstrip("/"), claims["aud"]
         except (ValueError, LookupError, TypeError):
             raise CredentialsError(
-                f"{TOKEN_VARIABLE} holds no id_token",
-                hint="Give what `aspencli auth token` prints, or unset it and sign in.",
+                f"{TOKEN_VARIABLE} is not an id_token.",
+                hint="Set it to the output of `aspencli auth token`, or unset it and sign in.",
             ) from None
         audiences = audience if isinstance(audience, list) else [audience]
         place = self.at.place
         if issuer != place.issuer or place.client_id not in audiences:
             named = ", ".join(map(str, audiences))
             raise CredentialsError(
-                f"the token in {TOKEN_VARIABLE} is not for {place.target}, and was not sent there: "
-                f"it comes from {issuer}, for the client {named}",
-                hint=f"{place.target} wants one from {place.issuer} for the client "
+                f"The token in {TOKEN_VARIABLE} is not valid for {place.target} and was not sent: "
+                f"it was issued by {issuer} for client {named}.",
+                hint=f"{place.target} needs a token issued by {place.issuer} for client "
                 f"{place.client_id}.",
             )
         if not self.at.has_own_issuer:
             name = self._target.name
             raise CredentialsError(
                 f"{TOKEN_VARIABLE} was not sent to {place.api}: no target is configured with that "
-                f"address and the issuer {place.issuer}",
-                hint=f"If it is the right API, set api_url, auth_url, and auth_client_id below "
+                f"address and the issuer {place.issuer}.",
+                hint=f"If this is the right API, set api_url, auth_url, and auth_client_id under "
                 f"[targets.{name}] in {self._config.path}; or unset {TOKEN_VARIABLE} and sign in.",
             )
         return found
@@ -163,7 +163,8 @@ class Access:
         cookie = _proxy_cookie()
         if cookie and not self.at.is_known:
             self._out.warn(
-                f"{PROXY_COOKIE} was not sent: {self.at.api_url} is not the address of a target"
+                f"{PROXY_COOKIE} was not sent: no target is configured with the address "
+                f"{self.at.api_url}."
             )
             return None
         return cookie
@@ -171,14 +172,14 @@ class Access:
     def _where_hint(self) -> str:
         if self._target.name == "local":
             return "Start it: aspencli local up"
-        return "Check your network (VPN?), and its address: aspencli config show"
+        return "Check your network or VPN, and the configured address: aspencli config show"
 
     @property
     def where(self) -> str:
         """Return a description of where the current sign-in is stored."""
         if self.given is not None:
             return f"environment ({TOKEN_VARIABLE})"
-        return self.store.where or f"{self.keyring.where('')}, left there by the old tool"
+        return self.store.where or f"{self.keyring.where('')}, from the old tool"
 
     def choose_store(self, asked: str | None = None) -> str:
         """Choose the backend for a new sign-in, and check that it works before signing in.
@@ -204,7 +205,7 @@ class Access:
 
     def _file_instead(self, error: KeyringError) -> str:
         self._out.warn(error.message)
-        question = f"Keep sign-ins in files that only you can read, in {self.folder}?"
+        question = f"Store sign-ins in {self.folder} instead, in files that only you can read?"
         if not self._out.confirm(question):
             raise error
         return "file"
@@ -220,17 +221,18 @@ class Access:
 
         code = self.provider.begin()
         self._announce(code, browser=browser)
-        label = f"Waiting for your approval ({code.seconds / 60:.0f} minutes at most)"
+        label = f"Waiting for approval (up to {code.seconds / 60:.0f} minutes)"
         with self._out.progress(label, int(code.seconds)) as passed:
             found = wait_for_approval(self.provider, code, passed)
         with self.store.lock():
             self.store.save(found, kind)
         if self.provider.skew:
-            self._out.warn(f"{self.provider.skew}; set it right, or tokens will seem to lapse")
+            skew = self.provider.skew.removesuffix(".")
+            self._out.warn(f"{skew}. Correct it, or tokens will appear to be expired.")
         return found
 
     def _sign_in_now(self, reason: str) -> SignIn:
-        self._out.info(f"{reason}; signing in ...")
+        self._out.info(f"{reason.removesuffix('.')}. Signing in...")
         return self.sign_in(self.choose_store())
 
     def _announce(self, code: DeviceCode, *, browser: bool) -> None:
@@ -240,9 +242,9 @@ class Access:
         self._out.info(f"  {code.link}")
         if not self.at.is_usual:
             self._out.warn(f"Your token will be sent to {self.at.place.api}.")
-        self._out.info(f"and make sure that it shows the code {code.user_code}")
+        self._out.info(f"Check that the page shows the code {code.user_code}")
         if browser and has_browser() and open_browser(code.link):
-            self._out.info("It should open in your browser by itself.")
+            self._out.info("The page should open in your browser automatically.")
 
 
 def _proxy_cookie() -> str | None:
@@ -254,7 +256,8 @@ def _proxy_cookie() -> str | None:
     cookie = os.environ.get(PROXY_COOKIE, "").strip()
     if not (cookie.isascii() and cookie.isprintable()):
         raise BadInputError(
-            f"{PROXY_COOKIE} holds characters that no cookie holds", hint="Copy it once more."
+            f"{PROXY_COOKIE} contains characters that are not allowed in a cookie.",
+            hint="Copy the cookie again.",
         )
     named = cookie.startswith(_COOKIE)  # long cookies are split: _oauth2_proxy_0=...
     if not cookie:

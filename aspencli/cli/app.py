@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+from typer._click.exceptions import UsageError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
 from aspencli import __version__
+from aspencli.cli.help import help_page, summary
 from aspencli.cli.old_spellings import modernize
 from aspencli.config import OUTPUT_FORMATS
 from aspencli.tabular import expansion
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
 
 PANEL = "Global options (before or after the command)"
-EPILOG = "Global options (--env, --output, --yes ...): aspencli --help"
+EPILOG = "Global options such as --env, --output and --yes: aspencli --help"
+DOCS = "https://github.com/chanzuckerberg/czgenepi"
+"""Where the documentation is; the help shows it."""
 
 
 class GlobalOption(NamedTuple):
@@ -32,6 +36,7 @@ class GlobalOption(NamedTuple):
     constant: tuple[str, str] | None = None  # the option and value it is short for
     hidden: bool = False
     completions: tuple[str, ...] = ()
+    root_names: tuple[str, ...] = ()  # further names, of the root only: elsewhere they may be taken
 
     @property
     def key(self) -> str:
@@ -46,48 +51,49 @@ GLOBAL_OPTIONS = (
         "NAME",
         completions=("local", "rdev", "staging", "prod"),
     ),
-    GlobalOption(("--stack",), "The stack, with --env rdev. (env: ASPEN_STACK)", "NAME"),
-    GlobalOption(("--api",), "Another address of the target's API. (env: ASPEN_API)", "URL"),
-    GlobalOption(("--org",), "The group that a command is about. (env: CZGE_ORG)", "ID"),
+    GlobalOption(("--stack",), "Stack of the target rdev. (env: ASPEN_STACK)", "NAME"),
+    GlobalOption(("--api",), "Use another address of the target's API. (env: ASPEN_API)", "URL"),
+    GlobalOption(("--org",), "Group to work in. (env: CZGE_ORG)", "ID"),
     GlobalOption(
-        ("--pathogen-slug",), "The pathogen, such as SC2 or MPX. (env: CZGE_PATHOGEN)", "SLUG"
+        ("--pathogen-slug",), "Pathogen, such as SC2 or MPX. (env: CZGE_PATHOGEN)", "SLUG"
     ),
     GlobalOption(
         ("--output", "-o"),
-        "table, json, jsonl, csv or tsv. Default: a table on a terminal, else tsv.",
+        "Format: table, json, jsonl, csv, or tsv. Default: table on a terminal, otherwise tsv.",
         "FORMAT",
         completions=OUTPUT_FORMATS,
     ),
-    GlobalOption(("--yes", "-y"), "Do not ask before writing (production wants --confirm)."),
-    GlobalOption(("--confirm",), "Confirm a write by the target's name.", "NAME"),
+    GlobalOption(("--yes", "-y"), "Write without asking. Production also requires --confirm."),
+    GlobalOption(("--confirm",), "Confirm a write by giving the target's name.", "NAME"),
     GlobalOption(
         ("--override-read-only",),
-        "Write for this run although the database or role is set to read-only.",
+        "Write in this run even if the database or role is set to read-only.",
     ),
     GlobalOption(
         ("--override-timeouts",),
-        "Use our own time limits for this run where the database or role sets shorter ones.",
+        "Use aspencli's time limits in this run even if the database or role sets shorter ones.",
     ),
-    GlobalOption(("--no-input",), "Never ask; refuse instead."),
+    GlobalOption(("--no-input",), "Never prompt; fail if confirmation would be required."),
     GlobalOption(
-        ("--debug",), "Show requests, without their secrets, and the traceback of an error."
+        ("--debug",), "Log requests (secrets masked), and show the traceback of an error."
     ),
     GlobalOption(
         (expansion.OPTION,),
-        "How large a compressed input may become when it is unpacked, such as 2G. "
+        "Maximum size of a compressed input once expanded, such as 2G. "
         f"(env: {expansion.VARIABLE})",
         "SIZE",
     ),
-    GlobalOption(("--version",), "Show the version and exit."),
+    GlobalOption(("--version",), "Show the version and exit.", root_names=("-V",)),
     GlobalOption(("--local",), "", constant=("env", "local"), hidden=True),
 )
 
 
-def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
+def _make(option: GlobalOption, *, is_root: bool) -> TyperOption:
     flag = option.metavar is None
+    names = (*option.names, *(option.root_names if is_root else ()))
     return TyperOption(
         # The prefix avoids a clash with a parameter of the command itself.
-        param_decls=[f"global_{option.names[0].lstrip('-').replace('-', '_')}", *option.names],
+        param_decls=[f"global_{option.names[0].lstrip('-').replace('-', '_')}", *names],
         help=option.help,
         metavar=option.metavar,
         is_flag=flag or None,
@@ -95,7 +101,7 @@ def _make(option: GlobalOption, *, hidden: bool) -> TyperOption:
         type=None if flag else str,
         expose_value=False,
         callback=_keeper(option),
-        hidden=hidden or option.hidden,
+        hidden=option.hidden or not is_root,
         rich_help_panel=PANEL,
         autocompletion=(lambda *_: list(option.completions)) if option.completions else None,
     )
@@ -106,7 +112,7 @@ def _keeper(option: GlobalOption) -> Callable[..., None]:
         if value in (None, False) or ctx.resilient_parsing:
             return
         if option.key == "version":
-            typer.echo(f"aspencli {__version__}")
+            typer.echo(version_line())
             raise typer.Exit
         if option.names[0] == expansion.OPTION:
             expansion.allow(value)
@@ -122,7 +128,7 @@ class AspenCommand(TyperCommand):
 
     def __init__(self, name: str | None, **attrs: Any):
         super().__init__(name, **attrs)
-        self.params.extend(_free(self.params, hidden=True))
+        self.params.extend(_free(self.params))
         self.epilog = _with_pointer(self.epilog)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -130,6 +136,10 @@ class AspenCommand(TyperCommand):
         group = ctx.parent.command.name if ctx.parent else None
         known = _known(self.params)
         return super().parse_args(ctx, modernize((group or "", self.name or ""), args, known))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page."""
+        formatter.write(help_page(self, ctx))
 
 
 class AspenGroup(TyperGroup):
@@ -139,12 +149,16 @@ class AspenGroup(TyperGroup):
 
     def __init__(self, **attrs: Any):
         super().__init__(**attrs)
-        self.params.extend(_free(self.params, hidden=not self.is_root))
+        self.params.extend(_free(self.params, is_root=self.is_root))
         self.epilog = self.epilog if self.is_root else _with_pointer(self.epilog)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the command; ``--pathogen_slug`` means ``--pathogen-slug``."""
         return super().parse_args(ctx, _hyphened(args, _known(self.params)))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page."""
+        formatter.write(help_page(self, ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command with that name; ``update_public_ids`` finds ``update-public-ids``."""
@@ -185,10 +199,10 @@ def _with_pointer(epilog: str | None) -> str:
     return f"{epilog}\n\n{EPILOG}" if epilog else EPILOG
 
 
-def _free(params: Sequence[Any], *, hidden: bool = False) -> list[TyperOption]:
+def _free(params: Sequence[Any], *, is_root: bool = False) -> list[TyperOption]:
     taken = {name for param in params for name in param.opts}
     return [
-        _make(option, hidden=hidden)
+        _make(option, is_root=is_root)
         for option in GLOBAL_OPTIONS
         if not taken.intersection(option.names)
     ]
@@ -226,24 +240,33 @@ def load_group(entry: Entry) -> TyperGroup:
 
 
 class RootGroup(AspenGroup):
-    """The root group, which lists its groups from a table and loads each on first use."""
+    """The root group, which lists its groups from a table and loads each on first use.
+
+    Commands registered directly, such as ``help``, follow the groups.
+    """
 
     is_root = True
     entries: tuple[Entry, ...] = ()
 
+    def __init__(self, **attrs: Any):
+        super().__init__(**attrs)
+        self._own = dict(self.commands)
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        """Return the names of the groups in table order."""
-        return [entry.name for entry in self.entries]
+        """Return the names of the groups in table order, and of the commands."""
+        return [*(entry.name for entry in self.entries), *self._own]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - same
-        """Return a placeholder for the help, or None; see `resolve_command`."""
+        """Return a command, a placeholder for a group, or None; see `resolve_command`."""
+        if cmd_name in self._own:
+            return self._own[cmd_name]
         entry = self._entry(cmd_name)
         return TyperCommand(entry.name, help=entry.help) if entry else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Resolve the command, loading the real group."""
         # Typer's "Did you mean" suggestions are looked up here.
-        self.commands = {entry.name: self.get_command(ctx, entry.name) for entry in self.entries}
+        self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         name, stand_in, rest = super().resolve_command(ctx, args)
         entry = self._entry(stand_in.name or "") if stand_in else None
         if entry is None:
@@ -255,8 +278,49 @@ class RootGroup(AspenGroup):
         return next((e for e in self.entries if wanted in (e.name, *e.aliases)), None)
 
 
+def version_line() -> str:
+    """Return the program's name and version."""
+    return f"aspencli {__version__}"
+
+
+def find_command(root: Any, words: Sequence[str]) -> Any:
+    """Return the context of the command that the words call; ``.command`` is the command.
+
+    Args:
+        root: The context of the root group.
+        words: The names of a group and a command, or of a group, or nothing.
+
+    Raises:
+        UsageError: There is no such command.
+    """
+    found = root
+    for word in words:
+        if not isinstance(found.command, TyperGroup):
+            found.fail(f"No such command {word!r}: '{found.command_path}' has no subcommands.")
+        name, command, _rest = found.command.resolve_command(found, [word])
+        found = command.context_class(command, info_name=name, parent=found)
+    return found
+
+
+def complete_command(ctx: Any, args: Sequence[str], incomplete: str) -> list[tuple[str, str]]:
+    """Return the names, with their help, that may follow the words of ``aspencli help``."""
+    words = list(ctx.params.get("words") or args)
+    try:
+        found = find_command(ctx.find_root(), words)
+    except UsageError:
+        return []
+    if not isinstance(found.command, TyperGroup):
+        return []
+    found_commands = (
+        (name, found.command.get_command(found, name))
+        for name in found.command.list_commands(found)
+        if name.startswith(incomplete)
+    )
+    return [(name, summary(each)) for name, each in found_commands if each and not each.hidden]
+
+
 def examples(*lines: str) -> str:
-    """Return a command's epilog with usage examples."""
+    """Return a command's epilog with usage examples; each must start with ``aspencli``."""
     return "\n\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 

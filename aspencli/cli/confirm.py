@@ -54,32 +54,33 @@ def _match(target: Target, name: str) -> None:
     accepted = {target.belongs_to} if target.belongs_to else {target.name, target.label}
     if name not in accepted:
         raise RefusedError(
-            f"--confirm {name} does not name the target, which is {target.confirmed_by}; "
-            "nothing was written",
-            hint=f"Check --env; then give --confirm {target.confirmed_by}.",
+            f"--confirm {name} does not match the target, {target.confirmed_by}; "
+            "nothing was written.",
+            hint=f"Check --env, then pass --confirm {target.confirmed_by}.",
         )
 
 
 def _first(dry_run: bool) -> str:
-    return "Look at the plan with --dry-run, then add" if dry_run else "To go on, add"
+    return "Review the plan with --dry-run, then pass" if dry_run else "Pass"
 
 
 def _ask_name(target: Target, out: Output, what: str, first: str) -> None:
     if not out.interactive:
-        where = f"{target.confirmed_by} is production, and" if target.is_production else "here"
+        where = f" on production ({target.confirmed_by})" if target.is_production else ""
         raise RefusedError(
-            f"{where} --yes is not enough to {what}; nothing was written",
+            f"Confirmation by name required to {what}{where}; nothing was written.",
             hint=f"{first} --confirm {target.confirmed_by}.",
         )
     if out.ask(f"Type {target.confirmed_by} to {what}:") != target.confirmed_by:
-        raise RefusedError("not confirmed; nothing was written")
+        raise RefusedError("Not confirmed; nothing was written.")
 
 
 def _ask(target: Target, out: Output, what: str, first: str) -> None:
     if not out.interactive:
         raise RefusedError(
-            f"nobody is there to confirm: {what} on {target.label}; nothing was written",
+            f"Confirmation required to {what} on {target.label}, but this is not a terminal; "
+            "nothing was written.",
             hint=f"{first} --yes.",
         )
     if not out.confirm(f"{what[0].upper()}{what[1:]} on {target.label}?"):
-        raise RefusedError("declined; nothing was written")
+        raise RefusedError("Declined; nothing was written.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aspencli.cli.output.console import Output
     from aspencli.cli.record import Record
     from aspencli.remote.api import Api
-    from aspencli.remote.scope import Scope
+    from aspencli.remote.scope import Org
 
 
 class Options:
@@ -44,7 +44,7 @@ class Options:
         if self._given.setdefault(name, value) != value:
             raise BadInputError(
                 f"--{name.replace('_', '-')} was given twice: {self._given[name]} and {value}",
-                hint="Give it once.",
+                hint="Pass it once.",
             )
 
     def __getitem__(self, name: str) -> Any:
@@ -132,7 +132,7 @@ class AppContext:
         dry_run: bool = True,
         target: Target | None = None,
         recorded: bool = True,
-        scope: Scope | None = None,
+        group: Org | None = None,
         items: int | None = None,
     ) -> None:
         """Get the confirmation that the target's safety level requires for a write.
@@ -146,7 +146,7 @@ class AppContext:
             dry_run: True if the command has ``--dry-run``, which a refusal then suggests.
             target: The target of the write, if it is not the selected one.
             recorded: False if the command records the write itself, or changes no target.
-            scope: The group whose items are changed, for the record.
+            group: The group whose items are changed, for the record.
             items: The number of items to change, for the record.
 
         Raises:
@@ -156,7 +156,7 @@ class AppContext:
         from aspencli.cli.confirm import Consent, authorise
 
         if recorded:
-            self.record.begin(self, scope, items)
+            self.record.begin(self, group, items)
         consent = Consent(
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
@@ -206,7 +206,7 @@ class AppContext:
             with database.reading() as session:
                 return incomplete_samples(session, ids)
         except (AspenError, SQLAlchemyError) as error:  # this only adds details to another error
-            self.out.info(f"The database could not be asked which sample it is: {_first(error)}")
+            self.out.info(f"Could not look up the sample in the database: {_first(error)}")
             return []
 
     def api(self) -> Api:
@@ -277,9 +277,9 @@ class AppContext:
         if not self.laptop.owns(identity.system):
             raise RefusedError(
                 f"Cannot {what}: {database.display_url} was not created by the local deployment "
-                "on this machine; nothing was written",
-                hint=f"Unset {Config.database_variable('local')}, and remove database_url below "
-                f"[targets.local] from {self.config.path}; then run: aspencli local up",
+                "on this machine; nothing was written.",
+                hint=f"Unset {Config.database_variable('local')}, remove database_url under "
+                f"[targets.local] in {self.config.path}, then run: aspencli local up",
             )
 
     def database(
@@ -400,8 +400,8 @@ class AppContext:
         if self.is_on_laptop:
             return self.laptop.database_url(admin=admin)
         raise UnreachableError(
-            f"nobody told where the database of {target.label} is",
-            hint=f"Set {Config.database_variable(target.name)}, or database_url below "
+            f"No database is configured for {target.label}.",
+            hint=f"Set {Config.database_variable(target.name)}, or database_url under "
             f"[targets.{target.name}] in {self.config.path}.",
         )
 

@@ -26,33 +26,33 @@ class _Rule(NamedTuple):
 
 # Keyed by SQLSTATE, its prefix (PostgreSQL, appendix A), or a name of our own.
 _STATES = {
-    "08": _Rule(5, "the connection to the database broke", "Try again."),
-    "28": _Rule(4, "the database does not accept this user", "Check the user and the password."),
+    "08": _Rule(5, "The connection to the database was lost", "Try again."),
+    "28": _Rule(4, "The database rejected this user", "Check the user and password."),
     "3D000": _Rule(
-        6, "there is no such database", "Check its name; make it with: aspencli db create"
+        6, "The database does not exist", "Check its name, or create it: aspencli db create"
     ),
-    "3F000": _Rule(6, "the schema is missing", "Make it with: aspencli db upgrade"),
-    "42P01": _Rule(6, "a table is missing", "Bring the schema up to date: aspencli db upgrade"),
-    "42501": _Rule(4, "this database user may not do that", "Use one that may."),
-    "25006": _Rule(3, "this session is read-only; nothing was written", "Ask for writing: --write"),
+    "3F000": _Rule(6, "The schema is missing", "Create it: aspencli db upgrade"),
+    "42P01": _Rule(6, "A table is missing", "Upgrade the schema: aspencli db upgrade"),
+    "42501": _Rule(4, "This database user does not have permission", "Use one that does."),
+    "25006": _Rule(3, "This session is read-only; nothing was written", "To allow writes: --write"),
     "57014": _Rule(
         5,
-        "the database gave up the statement: it took too long, or somebody cancelled it",
-        "Try again when it is less busy.",
+        "The statement was canceled: it took too long, or someone canceled it",
+        "Try again when the database is less busy.",
     ),
-    "57P": _Rule(5, "the database is shutting down or was restarted", "Try again in a moment."),
+    "57P": _Rule(5, "The database is shutting down or restarting", "Try again in a moment."),
     "55P03": _Rule(
         7,
-        "somebody else holds a lock on what was to be changed; nothing was written",
-        "Try again later, or see who it is: aspencli db activity",
+        "Another session holds a lock on the data to change; nothing was written",
+        "Try again later, or find the session: aspencli db activity",
     ),
-    "40": _Rule(7, "another transaction got in the way; nothing was written", "Try again."),
-    "23505": _Rule(7, "it exists already", "Choose another value."),
-    "23": _Rule(7, "it contradicts what the database holds", "See the details."),
+    "40": _Rule(7, "Conflict with another transaction; nothing was written", "Try again."),
+    "23505": _Rule(7, "It already exists", "Choose another value."),
+    "23": _Rule(7, "It violates a constraint of the database", "See the details."),
     "22P05": _Rule(
         2,
         "The database's encoding cannot store {}; nothing was written",
-        "Replace it, or move to a database in UTF-8: aspencli db create makes one.",
+        "Replace it, or use a UTF-8 database: aspencli db create creates one.",
     ),
     "plain": _Rule(
         4,
@@ -62,32 +62,32 @@ _STATES = {
     ),
     "certificate": _Rule(
         5,
-        "The database server's certificate is not accepted",
-        "Check sslrootcert, and that the address names the server as its certificate does.",
+        "The database server's certificate was rejected",
+        "Check sslrootcert, and that the host in the address matches the certificate.",
     ),
     "28000": _Rule(
         4,
-        "The database server does not admit this user",
-        "The user may be missing, may lack LOGIN, or may not be allowed to connect from your host "
+        "The database server rejected this user",
+        "The user may not exist, may lack LOGIN, or may not be allowed to connect from your host "
         "(pg_hba.conf). Check the user in the target's address, or ask the administrator.",
     ),
     "53300": _Rule(
         5,
-        "The connection limit of the server, database, or user is reached",
+        "The connection limit of the server, database, or user has been reached",
         "Try again later, or see who is connected: aspencli db activity --all",
     ),
-    "53": _Rule(5, "the database is short of resources", "Try again later, or free some."),
+    "53": _Rule(5, "The database is out of resources", "Try again later, or free some."),
 }
 # States that mean something else while a connection is being opened.
 _REFUSALS = {
     "42501": _Rule(
         4,
-        "This user may not connect to the database",
-        "Ask its owner for: GRANT CONNECT ON DATABASE … TO …",
+        "This user is not allowed to connect to the database",
+        "Ask its owner to run: GRANT CONNECT ON DATABASE … TO …",
     ),
     "55000": _Rule(
         5,
-        "The database accepts no connections",
+        "The database does not accept connections",
         "Its owner can allow them: ALTER DATABASE … ALLOW_CONNECTIONS true",
     ),
 }
@@ -101,7 +101,7 @@ _OPENING = (
 )
 _UNTRANSLATABLE = "22P05"
 _STATES_OF_SERVERS = frozenset({"28", "3D000", "53", "57P"})
-_UNANSWERED = _Rule(5, "the database does not answer", "Check that it runs and that you reach it.")
+_UNANSWERED = _Rule(5, "The database is not responding", "Check that it is running and reachable.")
 # Errors that libpq itself reports about connection settings. They are always in English, because
 # the driver's libpq is built without translations.
 _SETTING = re.compile(
@@ -120,7 +120,7 @@ _SETTING = re.compile(
 
 def _where_set() -> str:
     names = libpq.set_variables()
-    stray = f", and these variables in your environment: {', '.join(names)}" if names else ""
+    stray = f", and these environment variables: {', '.join(names)}" if names else ""
     return f"Check the target's database address (aspencli config show){stray}."
 
 
@@ -130,7 +130,7 @@ def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str,
     if own is not None:
         return own
     if isinstance(error, NoResultFound):
-        return 6, "not found", None, ()
+        return 6, "Not found", None, ()
     if not isinstance(error, DBAPIError):
         return None
     state = getattr(error.orig, "pgcode", None)

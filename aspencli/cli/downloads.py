@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, cast
 from aspencli import files, paths
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.remote.downloads import Downloaded, FileLanding, Landing, Progress, StreamLanding
+from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
@@ -72,11 +73,11 @@ def destination(context: AppContext, out: str | None, usual: str, *, force: bool
         return Destination(None, context.closing(files.open_stream(path)))
     files.check_own(path)
     if not path.parent.is_dir():
-        raise BadInputError(f"there is no folder {path.parent}", hint="Make it: mkdir -p.")
+        raise BadInputError(f"Directory not found: {path.parent}", hint="Create it with mkdir -p.")
     if path.exists() and not force:
         raise ConflictError(
-            f"{path} is there already; nothing was downloaded",
-            hint="Name another file with --out, or add --force to replace it.",
+            f"{path} already exists; nothing was downloaded.",
+            hint="Choose another file with --out, or add --force to overwrite it.",
         )
     return Destination(path, sys.stdout.buffer)
 
@@ -188,7 +189,7 @@ def _publish(whole: Path, place: Destination) -> int:
 def say_where(context: AppContext, place: Destination, size: int) -> None:
     """Print the destination and size of a download."""
     if place.path is not None:
-        context.out.done(f"{place.path}: {size:,} bytes.")
+        context.out.done(f"Saved {place.path} ({size:,} bytes).")
 
 
 def demand_all(context: AppContext, place: Destination, wanted: int, came: int) -> None:
@@ -199,15 +200,15 @@ def demand_all(context: AppContext, place: Destination, wanted: int, came: int) 
     """
     if came >= wanted:
         if place.path is not None:
-            context.out.done(f"{place.path}: {came:,} sequences.")
+            context.out.done(f"Saved {place.path} ({counted(came, 'sequence')}).")
         return
     if place.path is not None and not came:
         place.path.unlink()
     raise NotFoundError(
-        f"{came:,} sequences came of {wanted:,} samples"
-        + (f", and are in {place.path}" if place.path is not None and came else ""),
-        hint="The others have none, or you may see the samples and not their sequences: that takes "
-        "the role member or admin.",
+        f"Received {counted(came, 'sequence')} for {counted(wanted, 'sample')}."
+        + (f" Saved to {place.path}." if place.path is not None and came else ""),
+        hint="The other samples have no sequence, or you do not have permission to see it (this "
+        "requires the role member or admin).",
     )
 
 
@@ -246,8 +247,8 @@ def download_fasta(
 ) -> int:
     """Download the sequences of samples, and return their number."""
     tally = Tally(place.stream if place.path is None else None)
-    counted = Destination(place.path, cast("IO[bytes]", tally))
-    download_of(context, counted, "sequences", ids, fetch)
+    counting = Destination(place.path, cast("IO[bytes]", tally))
+    download_of(context, counting, "sequences", ids, fetch)
     if place.path is not None:
         with place.path.open("rb") as file:
             copyfileobj(file, tally)

@@ -45,7 +45,7 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
     try:
         code = invoke()
     except NoArgsIsHelpError as error:
-        error.show()
+        _show_help(context, error)
         return UsageError.exit_code
     except (KeyboardInterrupt, Abort):
         code = INTERRUPTED
@@ -57,9 +57,17 @@ def finish(context: AppContext, invoke: Callable[[], Any]) -> int:
     except Exception as error:  # noqa: BLE001 - every error ends here
         code = _report(context, error)
     if code == INTERRUPTED:
-        context.messages.error("interrupted; what was not confirmed as done was not done")
+        context.messages.error("Interrupted. Nothing was changed beyond what is reported above.")
         return interrupt_code()
     return _flush(context, code if isinstance(code, int) else 0)
+
+
+def _show_help(context: AppContext, error: NoArgsIsHelpError) -> None:
+    from aspencli.cli.help import help_page
+
+    err = context.messages.err
+    err.write(help_page(error.ctx.command, error.ctx, err))
+    err.flush()
 
 
 def _flush(context: AppContext, code: int) -> int:
@@ -75,7 +83,7 @@ def _flush(context: AppContext, code: int) -> int:
         if not isinstance(error, BrokenPipeError) and not code:
             return _report(context, error)
     if lost is not None:
-        done = "The exit code tells what was done" if code else "Everything was carried out"
+        done = "See the exit code for the outcome" if code else "The command itself succeeded"
         context.messages.warn(f"The result could not be printed: {lost.strerror}. {done}.")
     return code
 
@@ -101,7 +109,7 @@ def explain(error: Exception) -> Failure:
         return found
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what = error.filename or "the results"
-        return Failure(1, f"{what}: {error.strerror}", "Make room, and run it again.")
+        return Failure(1, f"{what}: {error.strerror}", "Free up space, then run the command again.")
     return _file_failure(error) or _bug(error)
 
 
@@ -112,11 +120,11 @@ def _file_failure(error: Exception) -> Failure | None:
         return Failure(
             1,
             "Cannot write the results: standard output is closed.",
-            "Redirect it to a file, or to /dev/null, and run the command again.",
+            "Redirect it to a file or to /dev/null, then run the command again.",
         )
     if error.filename:
         return Failure(
-            1, f"{error.filename}: {error.strerror}", "Mend it, and run the command again."
+            1, f"{error.filename}: {error.strerror}", "Fix this, then run the command again."
         )
     return None
 
@@ -145,9 +153,9 @@ def _bug(error: Exception) -> Failure:
     try:
         hint = f"The details are in {_crash_file(error)}. {ISSUES}"
     except (OSError, RefusedError):
-        hint = f"Run it again with --debug for the details. {ISSUES}"
+        hint = f"Run the command again with --debug for details. {ISSUES}"
     words = str(error).partition("\n")[0]
-    return Failure(1, f"a bug in aspencli: {type(error).__name__}: {words}", hint)
+    return Failure(1, f"Bug in aspencli: {type(error).__name__}: {words}", hint)
 
 
 def _crash_file(error: Exception) -> Path:
@@ -155,7 +163,7 @@ def _crash_file(error: Exception) -> Path:
     files.make_folder(folder)
     path = folder / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     lines = traceback.format_exception(error)  # frames and messages; no variables, no arguments
-    text = _VALUES.sub(r"\1 (left out: it may hold data)", "".join(lines))
+    text = _VALUES.sub(r"\1 (omitted: may contain data)", "".join(lines))
     files.write_whole(path, f"aspencli {__version__}, Python {sys.version}\n\n{text}")
     return path
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from aspen.database import libpq
-from aspencli.cli.app import AspenTyper, Entry, RootGroup
+from aspencli.cli.app import (
+    DOCS,
+    AspenTyper,
+    Entry,
+    RootGroup,
+    complete_command,
+    examples,
+    find_command,
+    version_line,
+)
 from aspencli.cli.context import AppContext
 from aspencli.cli.failures import finish
 from aspencli.signals import obey_sigterm
@@ -20,55 +30,69 @@ ENTRIES = (
     Entry(
         "samples",
         "aspencli.cli.commands.samples",
-        "List, make, change and delete samples, and download what is made of them.",
+        "List, create, update, delete, and download samples.",
         ("sample",),
     ),
     Entry(
         "users",
         "aspencli.cli.commands.users",
-        "List and onboard users, and see to your own account.",
+        "List, show, create, and import users, and manage your own account.",
         ("user", "userinfo"),
     ),
     Entry(
         "groups",
         "aspencli.cli.commands.groups",
-        "List, look into, make and import groups, and invite to them.",
+        "List, show, create, and import groups, and invite people to them.",
         ("group",),
     ),
-    Entry("phylo-runs", "aspencli.cli.commands.phylo_runs", "Runs that make phylogenetic trees."),
-    Entry("phylo-trees", "aspencli.cli.commands.phylo_trees", "Phylogenetic trees as files."),
+    Entry(
+        "phylo-runs",
+        "aspencli.cli.commands.phylo_runs",
+        "List, start, rename, and delete runs that build phylogenetic trees.",
+    ),
+    Entry("phylo-trees", "aspencli.cli.commands.phylo_trees", "Download phylogenetic trees."),
     Entry(
         "qc-mutations",
         "aspencli.cli.commands.reference:qc_mutations_app",
-        "Quality and mutations of samples.",
+        "Download quality control results and mutations of samples.",
     ),
     Entry(
         "usher",
         "aspencli.cli.commands.phylo_trees:usher_app",
-        "Place samples on the trees of UShER.",
+        "Place samples on UShER trees.",
     ),
     Entry(
         "locations",
         "aspencli.cli.commands.reference:locations_app",
-        "Places that samples come from and trees are about.",
+        "List and search locations of samples and trees.",
         ("location",),
     ),
     Entry(
         "pathogens",
         "aspencli.cli.commands.reference:pathogens_app",
-        "The pathogens that samples are of.",
+        "List pathogens.",
     ),
-    Entry("lineages", "aspencli.cli.commands.reference:lineages_app", "Lineages of pathogens."),
-    Entry("auspice", "aspencli.cli.commands.phylo_trees:auspice_app", "Links that show trees."),
-    Entry("history", "aspencli.cli.commands.history", "Bulk runs made from this machine."),
+    Entry(
+        "lineages",
+        "aspencli.cli.commands.reference:lineages_app",
+        "List the lineages of a pathogen.",
+    ),
+    Entry(
+        "auspice", "aspencli.cli.commands.phylo_trees:auspice_app", "Create links to view trees."
+    ),
+    Entry(
+        "history",
+        "aspencli.cli.commands.history",
+        "Show runs made from this machine, and remove old ones.",
+    ),
     Entry(
         "db",
         "aspencli.cli.commands.db",
-        "Console, psql, schema migrations and state of the database.",
+        "Console, psql, schema migrations, and database health.",
     ),
-    Entry("local", "aspencli.cli.commands.local", "A whole deployment on this machine."),
-    Entry("auth", "aspencli.cli.commands.auth", "Sign in to a target, and see who is signed in."),
-    Entry("config", "aspencli.cli.commands.config", "What is set, and where it comes from."),
+    Entry("local", "aspencli.cli.commands.local", "Run a full deployment on this machine."),
+    Entry("auth", "aspencli.cli.commands.auth", "Sign in to a target, and show who is signed in."),
+    Entry("config", "aspencli.cli.commands.config", "Show settings and where they come from."),
 )
 
 
@@ -78,9 +102,22 @@ class Root(RootGroup):
     entries = ENTRIES
 
 
-app = AspenTyper(
+_ABOUT = "Administer CZ GEN EPI (Aspen): its database and its API, on the target you choose."
+_EXAMPLES = examples(
+    "aspencli --env staging auth login",
+    "aspencli samples list --group CZI --collected-after 2023-01-01",
+    "aspencli --env staging samples update-public-ids --group-id 1 -f ids.csv --dry-run",
+    "aspencli --env prod db psql -c 'SELECT count(*) FROM samples'",
+    "aspencli local up",
+)
+
+app: typer.Typer = AspenTyper(
     cls=Root,
-    help="Administer CZ GEN EPI (Aspen): its database and its API, on the target you choose.",
+    help=_ABOUT,
+    epilog=(
+        f"{_EXAMPLES}\n\nHelp on a command: aspencli help COMMAND, or aspencli COMMAND --help\n\n"
+        f"Documentation: {DOCS}"
+    ),
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -89,6 +126,29 @@ app = AspenTyper(
 @app.callback()
 def root() -> None:
     """Administer CZ GEN EPI (Aspen): its database and its API, on the target you choose."""
+
+
+@app.command("help", epilog=examples("aspencli help", "aspencli help samples list"))
+def show_help(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND]...",
+            help="A command, such as samples list. Default: all of them.",
+            autocompletion=complete_command,
+        ),
+    ] = None,
+) -> None:
+    """Show the help of a command, as --help does."""
+    found = find_command(ctx.find_root(), words or ())
+    typer.echo(found.get_help())
+
+
+@app.command("version", epilog=examples("aspencli version"))
+def show_version() -> None:
+    """Show the version, as --version does."""
+    typer.echo(version_line())
 
 
 def command() -> TyperGroup:

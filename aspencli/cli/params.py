@@ -17,6 +17,7 @@ import typer
 from aspencli.errors import BadInputError
 from aspencli.samples.models import SampleKey
 from aspencli.stored_text import clean_name, clean_text
+from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
@@ -64,7 +65,7 @@ def all_among(what: str, known: Sequence[str]) -> Callable[[list[str] | None], l
         for value in values or ():
             if value not in known:
                 raise BadInputError(
-                    f"there is no {what} {value!r}", hint=f"Name {', '.join(known)}."
+                    f"Invalid {what}: {value!r}", hint=f"Choose from {', '.join(known)}."
                 )
         return values or []
 
@@ -81,7 +82,7 @@ def day(text: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise BadInputError(
-            f"{text!r} is no day", hint="Write it as year-month-day: 2023-05-17."
+            f"Invalid date: {text!r}", hint="Use the format YYYY-MM-DD, such as 2023-05-17."
         ) from None
 
 
@@ -101,7 +102,7 @@ GroupOption = Annotated[
     typer.Option(
         "--group",
         metavar="ID|NAME|PREFIX",
-        help="Only what belongs to this group. Default: --org, else all groups.",
+        help="Only this group. Default: --org, or else all groups.",
         callback=checked("the group"),
     ),
 ]
@@ -110,7 +111,7 @@ PathogenOption = Annotated[
     typer.Option(
         "--pathogen",
         metavar="SLUG",
-        help="Only of this pathogen. Default: --pathogen-slug where it is set, else all.",
+        help="Only this pathogen. Default: --pathogen-slug if set, or else all.",
         callback=checked("the pathogen"),
     ),
 ]
@@ -120,22 +121,24 @@ LimitOption = Annotated[
         "--limit",
         metavar="N",
         min=0,
-        help=f"At most so many rows; 0: all. Default: {TABLE_LIMIT} in a table, all elsewhere.",
+        help=f"Maximum rows (0 for all). Default: {TABLE_LIMIT} in a table, otherwise all.",
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Every row, in a table too.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Show all rows.")]
 AfterOption = Annotated[
-    int | None, typer.Option("--after", metavar="ID", help="Go on behind the row of this id.")
+    int | None, typer.Option("--after", metavar="ID", help="Start after the row with this id.")
 ]
 ViaOption = Annotated[
     Road | None,
     typer.Option(
         "--via",
-        help="Straight to the database, or through the API. Default: the database of local, the "
-        "API of the others. (env: ASPEN_VIA)",
+        help="Backend: database or API. Default: the database for local, the API for other "
+        "targets. (env: ASPEN_VIA)",
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
+]
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:
@@ -166,7 +169,7 @@ def chosen_limit(out: Output, limit: int | None, everything: bool) -> int | None
         BadInputError: Both a number and all rows were requested.
     """
     if everything and limit:
-        raise BadInputError("--all and --limit exclude each other", hint="Give one of them.")
+        raise BadInputError("--all and --limit cannot be combined.", hint="Pass one or the other.")
     if everything or limit == 0:
         return None
     if limit is None and out.chosen_form == "table":
@@ -202,9 +205,9 @@ def announce(context: AppContext, road: Road) -> None:
 
 
 def road_words(context: AppContext, road: Road) -> str:
-    """Return the target and backend for banners and prompts: ``prod, through its API``."""
-    how = "straight in its database" if road is Road.DB else "through its API"
-    return f"{context.target.title}, {how}"
+    """Return the target and backend for banners and prompts: ``Target: prod (API)``."""
+    backend = "database" if road is Road.DB else "API"
+    return f"Target: {context.target.title} ({backend})"
 
 
 def chosen_scope(
@@ -228,7 +231,7 @@ def chosen_scope(
         require_writer(context.api().users.me(), org)
     scope = Scope(org, pathogen or context.config.value("pathogen_slug") or "")
     if context.out.err.isatty():
-        context.out.info(f"{road_words(context, Road.API)}, for {scope}")
+        context.out.info(f"{road_words(context, Road.API)}, {scope}")
     return scope
 
 
@@ -240,12 +243,12 @@ def named_group(context: AppContext, given: str | None, option: str | None) -> s
     """
     if given is not None and option is not None and given != option:
         raise BadInputError(
-            f"two groups were named: {given} and {option}", hint="Name one of them."
+            f"Two different groups were given: {given} and {option}.", hint="Pass one of them."
         )
     found = chosen_group(context, given or option)
     if found is None:
         raise BadInputError(
-            "no group was named", hint="Name it by id, name or prefix; or set CZGE_ORG."
+            "No group was given.", hint="Pass a group id, name, or prefix, or set CZGE_ORG."
         )
     return found
 
@@ -258,7 +261,7 @@ def chosen_ids(
 
     found = read_ids(list(given or ()), file, columns)
     if found.repeated:
-        context.out.info(f"Note: named more than once, and taken once: {found.repeated:,}.")
+        context.out.info(f"Note: ignored {counted(found.repeated, 'duplicate')}.")
     return found.ids
 
 
@@ -272,14 +275,14 @@ def known_ids(
     """
     from aspencli.samples.remote import find_missing, unknown
 
-    with context.out.progress("Looking the samples up", len(ids)) as tick:
+    with context.out.progress("Looking up samples", len(ids)) as tick:
         missing = find_missing(context.api().samples, scope, ids, tick)
     gone = frozenset(missing)
     known = [each for each in ids if each not in gone]
     if missing and not (skip_missing and known):
-        raise unknown(missing, len(ids), "To go on without them, add --skip-missing.")
+        raise unknown(missing, len(ids), "To continue without them, add --skip-missing.")
     for each in missing:
-        context.out.warn(f"left out: {each} names no sample that you may see")
+        context.out.warn(f"Skipped {each}: no matching sample that you can see.")
     return known
 
 
@@ -288,7 +291,7 @@ Group = Annotated[
     typer.Option(
         "--group",
         metavar="ID|NAME|PREFIX",
-        help="The group whose data it is. Default: --org, else the only one that you have.",
+        help="Group that owns the data. Default: --org, or else your only group.",
         callback=checked("the group"),
     ),
 ]
@@ -296,7 +299,7 @@ GroupKey = Annotated[
     str | None,
     typer.Argument(
         metavar="[GROUP]",
-        help="The group: id, name or prefix. Default: --org.",
+        help="Group id, name, or prefix. Default: --org.",
         show_default=False,
         callback=checked("the group"),
     ),
@@ -310,7 +313,7 @@ Pathogen = Annotated[
     typer.Option(
         "--pathogen",
         metavar="SLUG",
-        help="The pathogen. Default: --pathogen-slug.",
+        help="Pathogen. Default: --pathogen-slug.",
         callback=checked("the pathogen"),
     ),
 ]
@@ -326,15 +329,15 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="FILE",
-        help="A file with one identifier a line, or a table with a column private_identifier or "
-        "public_identifier; - for stdin.",
+        help="File with one identifier per line, or a table with a private_identifier or "
+        "public_identifier column; - for stdin.",
     ),
 ]
 Keys = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY...",
-        help="Ids, private or public identifiers; - reads them from stdin.",
+        help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
     ),
 ]
 KeysFrom = Annotated[
@@ -342,8 +345,8 @@ KeysFrom = Annotated[
     typer.Option(
         "--from",
         metavar="FILE",
-        help="A file with one of them a line, or a table with a column id, private_identifier or "
-        "public_identifier; - for stdin.",
+        help="File with one key per line, or a table with an id, private_identifier, or "
+        "public_identifier column; - for stdin.",
     ),
 ]
 By = Annotated[
@@ -351,7 +354,7 @@ By = Annotated[
     typer.Option(
         "--by",
         metavar="FIELD",
-        help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
+        help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
     ),
 ]
 Repository = Annotated[
@@ -360,11 +363,11 @@ Repository = Annotated[
         "--repository",
         "--public-repository-name",
         metavar="NAME",
-        help="Name the sequences as this public repository does: GISAID or GenBank.",
+        help="Name sequences in the format of this public repository: GISAID or GenBank.",
     ),
 ]
 SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Go on without those that name no sample.")
+    bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
 ]
 Out = Annotated[
     str | None,
@@ -372,7 +375,7 @@ Out = Annotated[
         "--out",
         "-O",
         metavar="FILE",
-        help="Where to; - for stdout. Default: a new file here, or stdout where that is piped.",
+        help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
+from typer._click.globals import get_current_context
 
+from aspen.database.libpq import first_text
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place
+from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
-    from aspencli.remote.scope import Scope
+    from aspencli.remote.scope import Org
 
 
 class Record:
@@ -24,12 +26,12 @@ class Record:
     def __init__(self) -> None:
         self._recording: Recording | None = None
 
-    def begin(self, context: AppContext, scope: Scope | None, items: int | None) -> None:
+    def begin(self, context: AppContext, group: Org | None, items: int | None) -> None:
         """Record that a write is planned, unless one of this command already is.
 
         Args:
             context: The context of the command.
-            scope: The group whose items are changed, if it is one.
+            group: The group whose items are changed, if it is one.
             items: The number of items, if known.
 
         Raises:
@@ -42,8 +44,8 @@ class Record:
             command=_command(),
             target=context.target.label,
             place=_place(context, via),
-            group_id=scope.org.id if scope else None,
-            group=scope.org.name if scope else None,
+            group_id=group.id if group else None,
+            group=group.name if group else None,
             file=InputFile(),
             counts=Counts(rows=items, to_change=items),
             via=via,
@@ -69,7 +71,7 @@ class Record:
 
 def _command() -> str:
     """Return the running command's name, such as ``users create``."""
-    context = click.get_current_context()
+    context = get_current_context()
     names = []
     while context.parent is not None:
         names.append(context.command.name or "")
@@ -78,11 +80,12 @@ def _command() -> str:
 
 
 def _place(context: AppContext, via: str) -> Place:
-    if via == "api":
-        return Place(api=context.access.at.api_url)
-    from sqlalchemy.engine import make_url
+    try:
+        if via == "api":
+            return Place(api=context.access.at.api_url)
+        from sqlalchemy.engine import make_url  # the API's commands do without SQLAlchemy
 
-    from aspen.database.libpq import first_text
-
-    url = make_url(context.database_url())
+        url = make_url(context.database_url())
+    except AspenError:  # such as a local deployment that is not running
+        return Place()
     return Place(url.host or first_text(url.query.get("host")) or None, url.port, url.database)

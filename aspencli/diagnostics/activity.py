@@ -169,9 +169,10 @@ def find_sessions(session: ReadSession, pids: list[int]) -> list[SeenSession]:
     known = {found.pid: found for found in seen_sessions(session)}
     missing = [pid for pid in pids if pid not in known]
     if missing:
+        named = ", ".join(map(str, missing))
         raise NotFoundError(
-            f"no session in this database has pid {', '.join(map(str, missing))}; nothing was done",
-            hint="See who there is: aspencli db activity --all",
+            f"No session in this database has PID {named}. Nothing was done.",
+            hint="List all sessions: aspencli db activity --all",
         )
     return [known[pid] for pid in dict.fromkeys(pids)]
 

@@ -176,7 +176,7 @@ def _bloat(row: Any) -> Bloat:
     elif wasted and _dead_part(row) > wasted / size / 2:
         step = f"VACUUM (ANALYZE) {row.name}"
     else:
-        step = f"VACUUM FULL {row.name} -- locks it meanwhile; pg_repack does not"
+        step = f"VACUUM FULL {row.name} -- locks the table meanwhile; pg_repack does not"
     return Bloat(
         kind, row.name, row.table, size, wasted, row.dead_rows, row.vacuumed, row.analysed, step
     )

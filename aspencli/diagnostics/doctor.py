@@ -89,39 +89,42 @@ def check_schema(database: Database) -> Examined:
     """Check that the schema matches this version of the program."""
     state = schema_state(database)
     if state.revision is None:
-        return Examined("schema", Verdict.PROBLEM, "there is no schema", "aspencli db setup")
+        return Examined(
+            "schema", Verdict.PROBLEM, "The database has no schema.", "aspencli db setup"
+        )
     if state.older is not None:
-        message = f"revision {state.revision} is older than any that aspencli can migrate from"
+        message = f"Revision {state.revision} is older than any that aspencli can migrate from."
         return Examined("schema", Verdict.WARNING, message, state.older)
     if state.behind is None:
-        message = f"this program does not know the revision {state.revision}"
-        return Examined("schema", Verdict.WARNING, message, "Use the version that migrated it.")
+        message = f"This version of aspencli does not know revision {state.revision}."
+        step = "Use the version of aspencli that migrated it."
+        return Examined("schema", Verdict.WARNING, message, step)
     if state.behind:
-        message = f"{several(state.behind, 'revision')} behind"
+        message = f"{several(state.behind, 'revision')} behind."
         return Examined("schema", Verdict.WARNING, message, "aspencli db upgrade")
-    return Examined("schema", Verdict.OK, f"up to date: {state.revision}")
+    return Examined("schema", Verdict.OK, f"Up to date: {state.revision}")
 
 
 def check_locks(session: ReadSession) -> Examined:
     """Check for lock waits and how long they last."""
     found = locks(session)
     if not found.nodes:
-        return Examined("locks", Verdict.OK, "nobody waits for a lock")
+        return Examined("locks", Verdict.OK, "No sessions are waiting for locks.")
     long = found.longest_s > LONG_WAIT_S
     pids = ", ".join(str(root.pid) for root in found.roots)
-    waiting = several(found.waiting, "session", "waits", "wait")
-    message = f"{waiting} for pid {pids}, up to {found.longest_s:.0f} s"
+    waiting = several(found.waiting, "session", "is waiting", "are waiting")
+    message = f"{waiting} for locks, blocked by PID {pids} ({found.longest_s:.0f} s)."
     details = tuple(_holding(root) for root in found.roots[:_NAMED])
     verdict = Verdict.PROBLEM if long else Verdict.WARNING
     return Examined("locks", verdict, message, "aspencli db locks", details)
 
 
 def _holding(root: Node) -> str:
-    who = f"pid {root.pid} ({root.session})" if root.session else f"pid {root.pid}"
+    who = f"PID {root.pid} ({root.session})" if root.session else f"PID {root.pid}"
     if root.pid == 0:
-        who = "a prepared transaction"
-    state = f"; it is {root.session.state}" if root.session and root.session.state else ""
-    return f"{who} holds up {several(root.blocks, 'session')}{state}"
+        who = "A prepared transaction"
+    state = f"; {root.session.state}" if root.session and root.session.state else ""
+    return f"{who} is blocking {several(root.blocks, 'session')}{state}"
 
 
 def check_activity(session: ReadSession) -> Examined:
@@ -134,20 +137,20 @@ def check_activity(session: ReadSession) -> Examined:
         forgotten = any((seen.transaction_s or 0) > FORGOTTEN_S for seen in old)
         verdict = Verdict.PROBLEM if forgotten else Verdict.WARNING
         opened = several(len(old), "transaction", "has", "have")
-        message = f"{opened} been open for more than 5 minutes"
-        step = f"Have it ended, or: aspencli db terminate {old[0].pid}"
+        message = f"{opened} been open for more than 5 minutes."
+        step = f"Have it committed or rolled back, or: aspencli db terminate {old[0].pid}"
         return Examined("activity", verdict, message, step, details)
     if found.hidden:
-        message = f"hidden: what {several(found.hidden, 'session')} of other users do"
+        message = f"The activity of {several(found.hidden, 'session')} of other users is hidden."
         return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
-    message = f"{several(len(found.sessions), 'other session')}, {found.resting} of them idle"
+    message = f"{several(len(found.sessions), 'other session')} ({found.resting} idle)."
     if not found.sessions:
-        message = "nobody else is connected"
+        message = "No other sessions."
     return Examined("activity", Verdict.OK, message)
 
 
 def _transaction(seen: SeenSession) -> str:
-    return f"pid {seen.pid} ({seen}): {seen.state}, for {seen.transaction_s:.0f} s"
+    return f"PID {seen.pid} ({seen}): {seen.state}, transaction open for {seen.transaction_s:.0f} s"
 
 
 def check_outliers(session: ReadSession) -> Examined:
@@ -159,19 +162,21 @@ def check_outliers(session: ReadSession) -> Examined:
     slow = [item for item in found.statements if item.mean_ms > SLOW_MS]
     heavy = [item for item in found.statements if (item.share or 0) > HEAVY_SHARE]
     if slow:
-        message = f"{several(len(slow), 'statement', 'takes', 'take')} more than a second each time"
+        message = (
+            f"{several(len(slow), 'statement', 'averages', 'average')} more than 1 s per call."
+        )
         step = "aspencli db outliers --by mean"
         details = tuple(
-            f"{item.mean_ms / 1_000:.1f} s, {several(item.calls, 'call')}: {_short(item.query)}"
+            f"{item.mean_ms / 1_000:.1f} s x {several(item.calls, 'call')}: {_short(item.query)}"
             for item in slow[:_NAMED]
         )
         return Examined("outliers", Verdict.WARNING, message, step, details)
     if heavy:
-        message = f"one statement takes {heavy[0].share:.0%} of the time of all"
+        message = f"One statement accounts for {heavy[0].share:.0%} of the time of all statements."
         details = (_short(heavy[0].query),)
         return Examined("outliers", Verdict.NOTE, message, "aspencli db outliers", details)
     return Examined(
-        "outliers", Verdict.OK, f"{several(found.seen, 'statement')}, none of them slow"
+        "outliers", Verdict.OK, f"{several(found.seen, 'statement')} checked; none is slow."
     )
 
 
@@ -182,7 +187,7 @@ def _short(query: str | None) -> str:
 def check_sizes(session: ReadSession) -> Examined:
     """Report the size of the database and its largest tables."""
     found = sizes(session)
-    message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}"
+    message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}."
     biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
     return Examined("sizes", Verdict.OK, message, None, biggest)
 
@@ -194,11 +199,11 @@ def check_indexes(session: ReadSession) -> Examined:
     counts = {kind: [f for f in relevant if f.finding is kind] for kind in Finding}
     told = ", ".join(f"{len(items)} {kind.value}" for kind, items in counts.items() if items)
     if not told:
-        return Examined("indexes", Verdict.OK, f"{found.seen} indexes, nothing to say")
+        return Examined("indexes", Verdict.OK, f"{found.seen} indexes checked; no problems.")
     return Examined(
         "indexes",
         _index_verdict(counts),
-        f"{told} of {found.seen}",
+        f"{told} ({found.seen} indexes checked).",
         "aspencli db indexes",
         tuple(f"{f.finding.value}: {f.table} {f.index}" for f in relevant[:_NAMED]),
     )
@@ -221,10 +226,10 @@ def check_bloat(session: ReadSession) -> Examined:
         ofs = [several(tables, "table")] * (tables > 0)
         if len(bad) > tables:
             ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
-        message = f"{wasted:,.1f} MB are not needed, in {' and '.join(ofs)}"
-        details = tuple(f"{item.name}: {item.share:.0%} of it" for item in bad[:_NAMED])
+        message = f"{wasted:,.1f} MB wasted in {' and '.join(ofs)}."
+        details = tuple(f"{item.name}: {item.share:.0%} wasted" for item in bad[:_NAMED])
         return Examined("bloat", Verdict.WARNING, message, "aspencli db bloat", details)
-    return _unseen(found) or Examined("bloat", Verdict.OK, "nothing big is bloated")
+    return _unseen(found) or Examined("bloat", Verdict.OK, "No significant bloat.")
 
 
 def _unseen(found: Bloats) -> Examined | None:
@@ -236,9 +241,12 @@ def _unseen(found: Bloats) -> Examined | None:
     unseen = [item for item in big if item.wasted is None]
     if not unseen:
         return None
-    message = f"no statistics that this user may see of {len(unseen)} of {len(big)} big ones"
+    message = (
+        f"This user can see no statistics of {len(unseen)} of {len(big)} large tables and indexes."
+    )
     step = (
-        f"Run ANALYZE, or ask for: GRANT pg_read_all_data TO {sql_name(found.rights.user)} "
+        "Run ANALYZE, or ask an administrator to run: GRANT pg_read_all_data TO "
+        f"{sql_name(found.rights.user)} "
         "(before PostgreSQL 14: GRANT SELECT ON ALL TABLES IN SCHEMA aspen)"
     )
     biggest = sorted(unseen, key=lambda item: -item.size)[:_NAMED]
@@ -251,8 +259,8 @@ def check_settings(database: Database) -> Examined:
     odd = [item for item in found.items if item.remark]
     odd.sort(key=lambda item: not item.severe)
     if not odd:
-        seen = "" if found.rights.settings else " that this user may see"
-        return Examined("settings", Verdict.OK, f"nothing odd in the settings{seen}")
+        seen = "" if found.rights.settings else " among those that this user can see"
+        return Examined("settings", Verdict.OK, f"No unusual settings{seen}.")
     severe = odd[0].severe
     waiting = any(item.pending_restart for item in odd)
     verdict = Verdict.PROBLEM if severe else Verdict.WARNING if waiting else Verdict.NOTE
@@ -299,11 +307,11 @@ def connections(session: ReadSession) -> Examined:
             " - current_setting('superuser_reserved_connections')::int"
         )
     ).one()
-    message = f"{taken} of {most} connections are taken, all databases of the server together"
+    message = f"{taken} of {most} connections in use (all databases on the server)."
     verdict = _level(
         taken / most, (_Level(Verdict.PROBLEM, _FULL), _Level(Verdict.WARNING, _NEARLY_FULL))
     )
-    step = None if verdict is Verdict.OK else "See whose they are: aspencli db activity --all"
+    step = None if verdict is Verdict.OK else "See who is connected: aspencli db activity --all"
     return Examined("connections", verdict, message, step)
 
 
@@ -319,14 +327,15 @@ def dead_rows(session: ReadSession) -> Examined:
         {"least": _DEAD_ROWS, "share": _DEAD_SHARE},
     ).all()
     if not rows and not session.scalar(sa.text("SELECT current_setting('track_counts')::bool")):
-        message = "the server does not count dead rows (track_counts = off)"
-        return Examined("vacuum", Verdict.UNKNOWN, message, "Ask for: track_counts = on")
+        message = "The server does not count dead rows (track_counts = off)."
+        step = "Ask an administrator to set: track_counts = on"
+        return Examined("vacuum", Verdict.UNKNOWN, message, step)
     if not rows:
-        return Examined("vacuum", Verdict.OK, "dead rows are cleared away")
+        return Examined("vacuum", Verdict.OK, "Dead rows are being vacuumed.")
     return Examined(
         "vacuum",
         Verdict.WARNING,
-        several(len(rows), "table", "holds many dead rows", "hold many dead rows"),
+        several(len(rows), "table", "has many dead rows.", "have many dead rows."),
         f"VACUUM (ANALYZE) {rows[0].name}",
         tuple(f"{row.name}: {row.dead:,} dead rows, {row.share:.0%}" for row in rows[:_NAMED]),
     )
@@ -343,11 +352,11 @@ def transaction_ids(session: ReadSession) -> Examined:
     verdict = _level(
         row.age, (_Level(Verdict.PROBLEM, _VERY_OLD_XIDS), _Level(Verdict.WARNING, _OLD_XIDS))
     )
-    message = f"the oldest transaction is {row.age:,} transactions ago, of 2,000,000,000"
+    message = f"Oldest transaction ID age: {row.age:,} (limit 2,000,000,000)."
     if verdict is Verdict.OK:
         return Examined("transaction ids", verdict, message)
-    step = f"VACUUM (FREEZE) in the database {row.name}; see that no old transaction hinders it"
-    return Examined("transaction ids", verdict, f"{message} (in {row.name})", step)
+    step = f"VACUUM (FREEZE) in database {row.name}; end any long transaction that blocks it."
+    return Examined("transaction ids", verdict, f"{message[:-1]} in database {row.name}.", step)
 
 
 def sequences(session: ReadSession) -> Examined:
@@ -362,20 +371,19 @@ def sequences(session: ReadSession) -> Examined:
         return Examined(
             "sequences",
             Verdict.UNKNOWN,
-            f"{len(hidden)} of {len(rows)} sequences are hidden from this user",
-            f"Ask for: GRANT SELECT ON ALL SEQUENCES IN SCHEMA aspen TO {user}",
+            f"{len(hidden)} of {len(rows)} sequences are hidden from this user.",
+            f"Ask an administrator to run: GRANT SELECT ON ALL SEQUENCES IN SCHEMA aspen TO {user}",
             tuple(hidden[:_NAMED]),
         )
     if not near:
-        most = max((row.share or 0 for row in rows), default=0)
-        return Examined(
-            "sequences", Verdict.OK, f"of {len(rows)} counters none is used by more than {most:.1%}"
-        )
+        message = f"{several(len(rows), 'sequence')} checked; none near its limit."
+        return Examined("sequences", Verdict.OK, message)
     return Examined(
         "sequences",
         Verdict.PROBLEM if near[0].share > _FULL else Verdict.WARNING,
-        several(len(near), "counter", "comes", "come") + " to an end; then every insert fails",
-        f"Make the column bigger (bigint): {near[0].name}",
+        several(len(near), "sequence", "is near its limit", "are near their limits")
+        + ", after which inserts fail.",
+        f"Change the column to bigint: {near[0].name}",
         tuple(f"{row.name}: {row.share:.0%} used" for row in near[:_NAMED]),
     )
 
@@ -391,16 +399,16 @@ def replication(session: ReadSession) -> Examined:
             " ORDER BY kept DESC NULLS LAST"
         )
     ).all()
-    part = "a standby" if standby else "no standby"
+    part = "Standby" if standby else "Primary"
     if not rows:
-        return Examined("replication", Verdict.OK, f"{part}; no slot is left behind")
+        return Examined("replication", Verdict.OK, f"{part}; no inactive replication slots.")
     worst = int(rows[0].kept or 0)
     return Examined(
         "replication",
         Verdict.PROBLEM if worst > _KEPT_WAL else Verdict.NOTE,
-        several(len(rows), "replication slot", "has", "have")
-        + f" no reader; up to {worst:,} bytes of log are kept",
-        f"Start its reader, or: SELECT pg_drop_replication_slot('{rows[0].name}')",
+        several(len(rows), "replication slot", "is inactive", "are inactive")
+        + f"; up to {worst:,} bytes of WAL are retained.",
+        f"Restart its consumer, or: SELECT pg_drop_replication_slot('{rows[0].name}')",
         tuple(f"{row.name}: {int(row.kept or 0):,} bytes" for row in rows[:_NAMED]),
     )
 
@@ -414,7 +422,7 @@ def pooler(session: ReadSession) -> Examined | None:
     driver: Any = session.connection().connection.driver_connection
     if not driver.pooled:
         return None
-    message = "a connection pooler is in between: settings hold for one transaction at a time"
+    message = "Connected via a connection pooler; settings apply per transaction."
     step = "For db psql, connect to the server directly (see the guide to read-only sessions)."
     return Examined("pooler", Verdict.NOTE, message, step)
 
@@ -434,12 +442,12 @@ _ON_SESSIONS: dict[str, _Look] = {
     "replication": replication,
 }
 _REASONS = {
-    "55P03": "a lock was in the way",
-    "57014": "it took too long",
-    "42501": "this user may not look",
+    "55P03": "timed out waiting for a lock",
+    "57014": "timed out",
+    "42501": "permission denied",
 }
 _FORBIDDEN = "42501"
-_REPORT = "Please report it to the maintainers of aspencli."
+_REPORT = "This is a bug. Please report it to the aspencli maintainers."
 
 
 def examine(database: Database) -> Iterator[Examined]:
@@ -475,28 +483,29 @@ def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Exami
     except AspenError as error:
         details = (error.message, *error.details)
         if isinstance(error, CredentialsError):
-            return _unknown(name, f"could not look: {_REASONS[_FORBIDDEN]}", error.hint, details)
-        return _unknown(name, f"could not look: {error.message}", error.hint, error.details)
+            return _unknown(name, f"Check failed: {_REASONS[_FORBIDDEN]}", error.hint, details)
+        return _unknown(name, f"Check failed: {error.message}", error.hint, error.details)
     except DBAPIError as error:
         return _refused(name, error, user)
     except Exception as error:  # noqa: BLE001 - one failed check must not hide the others
-        message = f"the check failed: {type(error).__name__}: {error}"
+        message = f"Check failed: {type(error).__name__}: {error}"
         return _unknown(name, message, _REPORT, ())
 
 
 def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
     state = getattr(error.orig, "pgcode", None)
     said = (str(error.orig).strip().splitlines() or [""])[0]
-    reason = _REASONS.get(state or "", "the server refused the question")
+    reason = _REASONS.get(state or "", "the server rejected the query")
     if state is None:
         reason = "the connection failed"
     if state == _FORBIDDEN:
-        step = f"Ask for: GRANT pg_monitor TO {sql_name(user) if user else 'this user'}"
+        grantee = sql_name(user) if user else "this user"
+        step = f"Ask an administrator to run: GRANT pg_monitor TO {grantee}"
     elif name in _COMMANDS:
-        step = f"Look again, or as another user: aspencli db {name}"
+        step = f"Try again, or as another database user: aspencli db {name}"
     else:
-        step = "Look again, or as another user."
-    return _unknown(name, f"could not look: {reason}", step, (said,))
+        step = "Try again, or as another database user."
+    return _unknown(name, f"Check failed: {reason}", step, (said,))
 
 
 def _unknown(name: str, message: str, step: str | None, details: Sequence[str]) -> Examined:

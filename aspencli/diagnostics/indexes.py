@@ -150,7 +150,7 @@ _Row = Mapping[str, Any]
 def _invalid(found: Sequence[_Row]) -> Iterator[IndexFinding]:
     for row in found:
         if not row["valid"]:
-            why = "its making failed or is under way: it slows writes and serves no query"
+            why = "Build failed or still running: it slows writes, and queries cannot use it"
             step = f"REINDEX INDEX CONCURRENTLY {row['index']}"
             yield _finding(Finding.INVALID, row, why, step)
 
@@ -190,11 +190,11 @@ def _better(row: _Row, others: Sequence[_Row]) -> IndexFinding | None:
         step = f"ALTER TABLE {row['table']} DROP CONSTRAINT {row['constraint']}"
     for other in others:
         if _same(row, other) and (other["unique"] or not row["unique"]):
-            why = f"the same as {other['index']}"
+            why = f"Duplicate of {other['index']}"
             return _finding(Finding.DUPLICATE, row, why, step)
     for other in others:
         if not row["unique"] and _begins(row, other):
-            why = f"{other['index']} begins with the same columns"
+            why = f"Covered by {other['index']}, which starts with the same columns"
             return _finding(Finding.COVERED, row, why, step)
     return None
 
@@ -241,7 +241,8 @@ def _missing(found: Sequence[_Row], keys: Sequence[_Row]) -> Iterator[IndexFindi
                 key["rows"],
                 key["size"],
                 None,
-                "no index for this foreign key: joins, and deletes on the other side, read it all",
+                "Foreign key without an index: joins, and deletes in the referenced table, scan "
+                "the whole table",
                 key["step"],
             )
 
@@ -256,7 +257,7 @@ def _unused(found: Sequence[_Row]) -> Iterator[IndexFinding]:
     for row in found:
         idle = row["valid"] and not row["scans"] and not row["needed"] and not row["unique"]
         if idle and row["size"] > SMALL:
-            why = "no query of this server has used it since the counts began"
+            why = "Not used by any query on this server since statistics were reset"
             step = f"DROP INDEX CONCURRENTLY {row['index']}"
             yield _finding(Finding.UNUSED, row, why, step)
 

@@ -135,7 +135,7 @@ def outliers(session: ReadSession, *, order: Order = Order.TOTAL, limit: int | N
     except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) == _NOT_LOADED:
             raise _not_loaded(
-                f"the extension {_NAME} is there, but the server did not load its library"
+                f"The extension {_NAME} is installed, but the server has not loaded its library."
             ) from error
         raise
     seen, hidden = (rows[0]["seen"], rows[0]["hidden"]) if rows else (0, 0)
@@ -179,7 +179,7 @@ def _outlier(row: dict[str, Any]) -> Outlier:
 
 
 def _not_made(session: ReadSession) -> NotFoundError:
-    missing = f"this database does not have the extension {_NAME}"
+    missing = f"The extension {_NAME} is not installed in this database."
     loaded = session.scalar(
         sa.text("SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'")
     )
@@ -188,14 +188,14 @@ def _not_made(session: ReadSession) -> NotFoundError:
     )
     if not available:
         return NotFoundError(
-            f"{missing}, and the server does not offer it",
-            hint="Install PostgreSQL's contrib modules on the server's machine.",
+            f"The extension {_NAME} is not available on this server.",
+            hint="Install PostgreSQL's contrib modules on the server.",
         )
     if loaded is not None and _NAME not in loaded:
         return _not_loaded(missing)
-    unsure = "" if loaded is not None else " (if the server loads its library)"
+    unsure = "" if loaded is not None else " (if the server has loaded its library)"
     return NotFoundError(
-        missing, hint=f"Have an administrator run{unsure}: CREATE EXTENSION {_NAME}"
+        missing, hint=f"Ask an administrator to run{unsure}: CREATE EXTENSION {_NAME}"
     )
 
 

@@ -70,7 +70,7 @@ def run_sql(text: str, database: Database, bench: Bench, source: str = "--sql") 
     """
     parts = split_statements(text)
     if not parts:
-        raise BadInputError("there is no statement", hint='Give one, as in --sql "SELECT 1".')
+        raise BadInputError("No SQL statement was given.", hint='For example: --sql "SELECT 1"')
     for line, statement in parts:
         _check_statement(line, statement)
     with bench.around(database.engine), database.engine.begin() as connection:
@@ -92,17 +92,17 @@ def _check_statement(line: int, statement: str) -> None:
     shown = f"{statement.partition(chr(10))[0][:60]!r} (line {line})"
     if statement.startswith("\\"):
         raise BadInputError(
-            f"{shown} is a psql command, not SQL",
+            f"{shown} is a psql command, not SQL.",
             hint="Remove it, or run the file in psql: aspencli db psql -- -f FILE",
         )
     if words[0] in _ENDING:
         raise BadInputError(
-            f"{shown} would end the transaction that all statements run in",
-            hint="Remove it. Pass --write --commit to commit at the end.",
+            f"{shown} would end the transaction that all statements run in.",
+            hint="Remove it. To commit at the end, pass --write --commit.",
         )
     if words[0] == "COPY" and not {"STDIN", "STDOUT"}.isdisjoint(words):
         raise BadInputError(
-            f"{shown} transfers data through the client, which cannot be profiled",
+            f"{shown} transfers data through the client, which cannot be profiled.",
             hint="Profile the SELECT or INSERT instead, or run it in psql: aspencli db psql",
         )
 
@@ -117,14 +117,14 @@ def read_file(path: Path) -> str:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInputError(
-            f"{path} cannot be read: {error.strerror}", hint="Check the file's name."
+            f"Could not read {path}: {error.strerror}", hint="Check the file name."
         ) from error
     except UnicodeDecodeError as error:
         raise BadInputError(
-            f"{path} is not UTF-8 text (byte {error.start + 1})", hint="Save it as UTF-8."
+            f"{path} is not UTF-8 text (byte {error.start + 1}).", hint="Save it as UTF-8."
         ) from error
     if "\0" in text:
-        raise BadInputError(f"{path} is not text: it contains NUL bytes", hint="Save it as UTF-8.")
+        raise BadInputError(f"{path} is not text: it contains NUL bytes.", hint="Save it as UTF-8.")
     return text
 
 
@@ -139,11 +139,12 @@ def split_request(text: str, *, write: bool) -> tuple[str, str]:
     method, path = method.upper(), path.strip()
     if method not in METHODS or not path.startswith("/"):
         raise BadInputError(
-            f"{text!r} is no request", hint='Write it as "GET /v2/orgs/1/pathogens/SC2/samples/".'
+            f"Invalid request: {text!r}",
+            hint='Use the form "GET /v2/orgs/1/pathogens/SC2/samples/".',
         )
     if method not in READING and not write:
         raise RefusedError(
-            f"a {method} writes, and this is read-only",
-            hint="Give --write; what it does is rolled back unless --commit is given too.",
+            f"{method} requests write, and profiling is read-only by default.",
+            hint="Pass --write. Changes are rolled back unless you also pass --commit.",
         )
     return method, path

@@ -91,8 +91,8 @@ class Settings:
         for word in words:
             if not any(word.lower() in item.name.lower() for item in self.items):
                 raise NotFoundError(
-                    f"no setting has {word!r} in its name",
-                    hint="See them all: aspencli db settings --all",
+                    f"No setting has {word!r} in its name.",
+                    hint="List all settings: aspencli db settings --all",
                 )
         return [item for item in self.items if any(w.lower() in item.name.lower() for w in words)]
 
@@ -153,47 +153,51 @@ def _bytes(row: Any) -> int:
 
 _Check = tuple[Callable[[Any], bool], str, bool]
 _CHECKS: dict[str, _Check] = {
-    "fsync": (lambda r: r.value == "off", "a crash of the machine can destroy the database", True),
+    "fsync": (lambda r: r.value == "off", "A crash can corrupt the database", True),
     "full_page_writes": (
         lambda r: r.value == "off",
-        "a crash of the machine can destroy pages",
+        "A crash can corrupt data pages",
         True,
     ),
     "autovacuum": (
         lambda r: r.value == "off",
-        "nobody clears dead rows away: tables grow, and one day the server stops",
+        "Dead rows are never removed: tables grow, and eventually the server rejects writes",
         True,
     ),
-    "track_counts": (lambda r: r.value == "off", "autovacuum works by these counts", True),
-    "zero_damaged_pages": (lambda r: r.value == "on", "damaged data is thrown away unseen", True),
+    "track_counts": (
+        lambda r: r.value == "off",
+        "Autovacuum does not work without these statistics",
+        True,
+    ),
+    "zero_damaged_pages": (lambda r: r.value == "on", "Damaged data is silently discarded", True),
     "synchronous_commit": (
         lambda r: r.value == "off",
-        "a crash can lose what was committed a moment before",
+        "A crash can lose the most recent commits",
         False,
     ),
     "shared_buffers": (
         lambda r: _bytes(r) < _LITTLE_MEMORY,
-        "little memory; a quarter of the machine's is usual",
+        "Low; 25% of the machine's memory is typical",
         False,
     ),
     "work_mem": (
         lambda r: _bytes(r) > _MUCH_WORK_MEM,
-        "much, for each sort of each session: the machine can run out of memory",
+        "High: it applies to each sort of each session, so the machine can run out of memory",
         False,
     ),
     "idle_in_transaction_session_timeout": (
         lambda r: r.value == "0",
-        "a session that forgets its transaction holds its locks for ever",
+        "Sessions left idle in a transaction keep their locks; no timeout is set",
         False,
     ),
     "password_encryption": (
         lambda r: r.value not in {"scram-sha-256"},
-        "new passwords are kept as MD5, which is broken",
+        "New passwords are stored as MD5 hashes, which are insecure",
         False,
     ),
     "default_transaction_read_only": (
         lambda r: r.value == "on",
-        "new sessions cannot write",
+        "New sessions are read-only by default",
         False,
     ),
 }
@@ -201,7 +205,7 @@ _CHECKS: dict[str, _Check] = {
 
 def _judged(row: Any) -> tuple[str | None, bool]:
     if row.pending_restart:
-        return "another value is written down, and waits for a restart", False
+        return "A new value is configured, and takes effect after a restart", False
     check = _CHECKS.get(row.name)
     if check is not None and row.value is not None and check[0](row):
         return check[1], check[2]

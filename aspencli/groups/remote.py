@@ -23,8 +23,8 @@ from aspencli.stored_text import clean_email, clean_identifier, clean_name
 
 _SERVER_ERROR = 500
 _LIVE = (
-    "The service as it was last published answers so where the name or the prefix is taken or "
-    "there is no such location: see aspencli groups list, aspencli locations list."
+    "The published version of the service responds this way if the name or the prefix is taken, or "
+    "if the location does not exist. See: aspencli groups list, aspencli locations list"
 )
 
 
@@ -65,7 +65,8 @@ def make_group(groups: CreatesGroups, group: NewGroup) -> Group:
         return groups.create(group)
     except UncertainError as error:
         error.hint = (
-            "Run the same command again: it makes the group, or says that it is there (exit code 7)"
+            "Run the same command again: it creates the group, or reports that it already exists "
+            "(exit code 7)."
         )
         raise
     except AspenError as error:
@@ -318,8 +319,8 @@ def check_invite(directory: Inviting, org: Org) -> None:
         directory.groups.check_create()  # also requires a system administrator
     except CredentialsError as error:
         raise CredentialsError(
-            f"You may not invite people to {org}",
-            hint="Only an administrator of the group or a system administrator can: ask one.",
+            f"You are not allowed to invite people to {org}.",
+            hint="Ask an administrator of the group or a system administrator.",
             details=error.details,
             answer=error.answer,
         ) from error

@@ -163,8 +163,8 @@ def run_ids(keys: Sequence[str]) -> list[int]:
     wrong = [key for key, number in numbers.items() if number is None]
     if wrong:
         raise BadInputError(
-            f"a run has a number: {', '.join(map(repr, wrong[:_SHOWN]))}",
-            hint="See those that there are: aspencli phylo-runs list",
+            f"Invalid run ID: {', '.join(map(repr, wrong[:_SHOWN]))}",
+            hint="List the runs: aspencli phylo-runs list",
         )
     return list(dict.fromkeys(number for number in numbers.values() if number is not None))
 
@@ -180,14 +180,14 @@ def find_runs(runs: ChangesRuns, scope: Scope, ids: Sequence[int]) -> list[Phylo
     missing = [number for number in ids if number not in own]
     if missing:
         raise NotFoundError(
-            f"{scope} has no run {_listed(missing)}",
-            hint="See those that there are: aspencli phylo-runs list",
+            f"No such run in {scope}: {_listed(missing)}",
+            hint="List the runs: aspencli phylo-runs list",
         )
     running = [number for number in ids if own[number]["workflow_status"] == _RUNNING]
     if running:
         raise ConflictError(
-            f"still in progress: run {_listed(running)}; nothing was changed",
-            hint="Wait until it has ended (see: aspencli phylo-runs list), or leave it out.",
+            f"Still in progress: run {_listed(running)}; nothing was changed.",
+            hint="Wait for it to finish (see: aspencli phylo-runs list), or leave it out.",
         )
     return [own[number] for number in ids]
 

@@ -49,8 +49,8 @@ class Gazetteer:
             raise self._none(text)
         if len(found) > 1:
             raise BadInputError(
-                f"{text!r} means several locations",
-                hint="Give its id.",
+                f"Several locations match {text!r}.",
+                hint="Use the ID of one of them.",
                 details=[f"{place['id']}  {name_of(place)}" for place in found],
             )
         return found[0]
@@ -64,10 +64,10 @@ class Gazetteer:
     def _none(self, text: str) -> NotFoundError:
         near = nearest(_folded(text.split("/")), list(self._by_name))
         return NotFoundError(
-            f"there is no location {text!r}",
-            details=[f"near: {name_of(self._by_name[name][0])}" for name in near[:5]],
-            hint="Give its id, or Region / Country / Division / Location as far down as it is "
-            "known; see: aspencli locations search",
+            f"No such location: {text!r}",
+            details=[f"similar: {name_of(self._by_name[name][0])}" for name in near[:5]],
+            hint="Use an ID, or Region / Country / Division / Location (the last ones may be left "
+            "out). To search: aspencli locations search",
         )
 
 

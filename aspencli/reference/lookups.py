@@ -40,8 +40,8 @@ def find_group(session: ReadSession, key: str) -> Group:
             return found[0]
         if found:
             raise BadInputError(
-                f"{key!r} means several groups",
-                hint="Give one of their full names.",
+                f"Several groups match {key!r}.",
+                hint="Use the full name of one of them.",
                 details=[describe_group(group) for group in found],
             )
     raise _no_group(session, key)
@@ -82,13 +82,13 @@ def _no_group(session: ReadSession, key: str) -> NotFoundError:
     groups = session.scalars(sa.select(Group).order_by(Group.id)).all()
     near = set(nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
     return NotFoundError(
-        f"there is no group {key!r}",
+        f"No such group: {key!r}",
         details=[
-            f"near: {describe_group(group)}"
+            f"similar: {describe_group(group)}"
             for group in groups
             if group.name in near or group.prefix in near
         ],
-        hint="See them all: aspencli groups list",
+        hint="List all groups: aspencli groups list",
     )
 
 

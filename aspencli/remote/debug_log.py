@@ -67,14 +67,14 @@ def masked_body(body: bytes, content_type: str) -> str:
         try:
             text = json.dumps(_masked(json.loads(body)), ensure_ascii=False)
         except ValueError:
-            return f"{len(body):,} bytes that are no JSON"
+            return f"{len(body):,} bytes of invalid JSON"
     elif kind == "application/x-www-form-urlencoded":
         form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
         text = json.dumps(_masked(form), ensure_ascii=False)
     elif kind == "text/plain":
         text = masked_text(body.decode(errors="replace"))
     else:
-        return f"{len(body):,} bytes of {kind or 'no stated kind'}"
+        return f"{len(body):,} bytes of {kind or 'unknown type'}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
 
 

@@ -109,13 +109,17 @@ class FileLanding:
         """Return the offset in the partial file at which the response continues."""
         if answer.status == BEYOND_END:
             self.discard()
-            raise SetbackError("the part that was there does not fit", perhaps_done=False)
+            raise SetbackError(
+                "the partial file does not match the server's file", perhaps_done=False
+            )
         if answer.status != _PARTIAL:
             return 0
         size = self._size()
         if not answer.headers.get("content-range", "").startswith(f"bytes {size}-"):
             self.discard()
-            raise SetbackError("it sent another part than it was asked for", perhaps_done=False)
+            raise SetbackError(
+                "the server sent a different range than requested", perhaps_done=False
+            )
         return size
 
     def _remember(self, answer: Answer) -> None:
@@ -174,8 +178,9 @@ class StreamLanding:
             if not self._written:
                 raise
             raise UnreachableError(
-                f"the download broke off after {self._written:,} bytes, which are written: {error}",
-                hint="Run it again; into a file (--out FILE) a broken download leaves nothing.",
+                f"The download was interrupted after {self._written:,} bytes, which were already "
+                f"written: {error}",
+                hint="Run it again. To avoid incomplete output, download to a file: --out FILE",
             ) from error
         self._stream.flush()
         return Downloaded(None, size, answer.kind, suggested_name(answer))

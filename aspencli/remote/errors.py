@@ -38,7 +38,7 @@ def skew_words(seconds_ahead: float | None, name: str) -> str | None:
         return None
     span = f"{off / 3600:,.1f} hours" if off >= _IN_HOURS_FROM_S else f"{off / 60:.0f} minutes"
     way = "behind" if seconds_ahead > 0 else "ahead of"
-    return f"this machine's clock is {span} {way} that of {name}"
+    return f"this machine's clock is {span} {way} the clock of {name}"
 
 
 UNAUTHORISED, FORBIDDEN = 401, 403
@@ -59,20 +59,25 @@ class _Rule(NamedTuple):
     hint: str | None
 
 
-_VISIBLE = "It does not exist, or is another group's, or your role there does not let you."
+_VISIBLE = "It does not exist, it belongs to another group, or your role does not allow access."
 # The first rule that matches the status and the service's message applies.
 _RULES = (
-    _Rule(400, "must be unique|already exist", ConflictError, "Choose identifiers that are free."),
-    _Rule(400, "either duplicate", BadInputError, "Give each identifier once."),
-    _Rule(400, "in-progress", ConflictError, "Wait until the run has ended."),
-    _Rule(400, "pathogen slug", NotFoundError, "See which there are: aspencli pathogens list"),
-    _Rule(400, "location", NotFoundError, "Find its id: aspencli locations search"),
-    _Rule(400, "missing ids", NotFoundError, "These are not there, or you may not see them."),
+    _Rule(
+        400,
+        "must be unique|already exist",
+        ConflictError,
+        "Choose identifiers that are not in use.",
+    ),
+    _Rule(400, "either duplicate", BadInputError, "List each identifier only once."),
+    _Rule(400, "in-progress", ConflictError, "Wait for the run to finish."),
+    _Rule(400, "pathogen slug", NotFoundError, "List all pathogens: aspencli pathogens list"),
+    _Rule(400, "location", NotFoundError, "Find its ID: aspencli locations search"),
+    _Rule(400, "missing ids", NotFoundError, "They do not exist, or you do not have access."),
     _Rule(400, "not viewable|^Not found$|No phylo run", NotFoundError, _VISIBLE),
     _Rule(400, "", BadInputError, None),
     _Rule(404, "", NotFoundError, _VISIBLE),
-    _Rule(409, "", ConflictError, "Look at what is there, and choose another value."),
-    _Rule(413, "", BadInputError, "Send less at once."),
+    _Rule(409, "", ConflictError, "Check the existing value, and choose another one."),
+    _Rule(413, "", BadInputError, "Send fewer items per request."),
 )
 
 
@@ -103,10 +108,10 @@ def error_of(answer: Answer, name: str, request: str) -> AspenError:
 def no_api(answer: Answer, name: str) -> UnreachableError:
     """Return the error for a response that does not come from the API."""
     return UnreachableError(
-        f"something else than {name} answers at {answer.url.partition('?')[0]}: "
-        f"{answer.kind or 'no kind of text'}, where JSON belongs",
-        hint="A proxy or a sign-in page may stand before it: check the address with "
-        "aspencli config show, your network, and OAUTH2_PROXY_COOKIE.",
+        f"The response from {answer.url.partition('?')[0]} is not from {name}: expected JSON, "
+        f"got {answer.kind or 'no content type'}.",
+        hint="There may be a proxy or a sign-in page in front of it. Check its URL (aspencli "
+        "config show), your network, and OAUTH2_PROXY_COOKIE.",
     )
 
 
@@ -118,32 +123,32 @@ def forbidden(path: str, me: Me | None, method: str = "GET") -> tuple[tuple[str,
         method: The method of the request.
         me: The signed-in user, or None if not known.
     """
-    who = () if me is None else (f"You are {me['name']}, with {_roles(me)}.",)
+    who = () if me is None else (f"You are signed in as {me['name']}, with {_roles(me)}.",)
     found = re.match(r"/v2/(orgs|groups)/(\d+)/", path)
     if found is None:
-        return who, "Only a system administrator may; ask one."
+        return who, "Only a system administrator can do this."
     group = int(found[2])
     if method == "POST" and path.endswith("/invitations/"):
         return who, (
-            f"Only an administrator of group {group} or a system administrator can invite to it, "
-            "and it has to exist: ask one of them."
+            f"Only an administrator of group {group} or a system administrator can invite people "
+            "to it. Also check that the group exists."
         )
     if me is not None and any(each["id"] == group for each in me["groups"]):
         return (
             who,
-            f"Your role in group {group} does not reach that far; ask an administrator of it.",
+            f"Your role in group {group} does not allow this. Ask an administrator of the group.",
         )
     return who, (
-        f"It takes a role in group {group}; being system administrator opens no group's data. "
-        "Ask an administrator of the group to invite you, or invite yourself as system "
-        "administrator: "
+        f"You need a role in group {group}; system administrators do not have access to every "
+        "group's data. Ask an administrator of the group to invite you, or, as a system "
+        "administrator, invite yourself: "
         f"aspencli groups invite --group {group} --role member YOUR-ADDRESS"
     )
 
 
 def _roles(me: Me) -> str:
     if not me["groups"]:
-        return "a role in no group"
+        return "no role in any group"
     roles = (f"{g['name']} ({g['id']}): {', '.join(g['roles'])}" for g in me["groups"])
     return "these roles: " + "; ".join(roles)
 
@@ -174,9 +179,9 @@ def _extra(body: Any) -> dict[str, Any]:
 def _elsewhere(answer: Answer, name: str, said: ServiceAnswer) -> UnreachableError:
     where = answer.headers.get("location", "").partition("?")[0]
     return UnreachableError(
-        f"{name} sends us elsewhere ({said.status}): {where or 'it does not say where'}",
-        hint="It was not followed, for the sign-in is for this host only. If a proxy with a "
-        "sign-in of its own stands before it, set OAUTH2_PROXY_COOKIE; else check --api.",
+        f"Unexpected redirect (HTTP {said.status}) from {name} to {where or 'an unknown URL'}.",
+        hint="It was not followed, because your sign-in is only for this host. If there is a proxy "
+        "with its own sign-in in front of it, set OAUTH2_PROXY_COOKIE. Otherwise check --api.",
         answer=said,
     )
 
@@ -186,11 +191,14 @@ def _told(name: str, said: ServiceAnswer) -> AspenError:
     for rule in _RULES:
         if rule.status == said.status and re.search(rule.pattern, said.text, re.I):
             return rule.kind(
-                f"{name} refuses: {said.text}", hint=rule.hint, details=details, answer=said
+                f"Request rejected by {name}: {said.text}",
+                hint=rule.hint,
+                details=details,
+                answer=said,
             )
     return AspenError(
-        f"{name} fails: {said.text} ({said.status})",
-        hint="It is no fault of yours; tell those who run it, with the time.",
+        f"Error from {name}: {said.text} (HTTP {said.status})",
+        hint="This is not your fault. Report it to the service's administrators, with the time.",
         details=details,
         answer=said,
     )
@@ -211,8 +219,8 @@ def _invalid(found: list[Any], name: str, said: ServiceAnswer) -> BadInputError:
     if len(lines) > _LISTED:
         lines[_LISTED:] = [f"... and {len(lines) - _LISTED:,} more"]
     return BadInputError(
-        f"{name} does not take these values ({said.status})",
-        hint="Mend them, and run it again.",
+        f"Invalid values, rejected by {name} (HTTP {said.status}).",
+        hint="Fix them, then run the command again.",
         details=lines,
         answer=said,
     )
@@ -225,23 +233,23 @@ def _complaint(item: Any) -> str:
     for step in item.get("loc", ()):
         place += f"[{step}]" if isinstance(step, int) else f".{step}"
     where = re.sub(r"^\.(body|path|query)\b\.?", "", place).lstrip(".")
-    return f"{where or 'the request'}: {item.get('msg') or item.get('type') or 'not valid'}"
+    return f"{where or 'the request'}: {item.get('msg') or item.get('type') or 'invalid'}"
 
 
 def _no_role(name: str, said: ServiceAnswer) -> CredentialsError:
     # This is treated as a 403, so that the missing role is explained in the same way.
     return CredentialsError(
-        f"{name} does not let you see that group, or it does not exist",
+        f"The group does not exist, or you do not have access to it in {name}.",
         answer=ServiceAnswer(FORBIDDEN, said.text, said.extra),
     )
 
 
 def _not_you(answer: Answer, name: str, said: ServiceAnswer) -> CredentialsError:
     if answer.status == FORBIDDEN:
-        return CredentialsError(f"{name} does not let you do that: {said.text}", answer=said)
+        return CredentialsError(f"Permission denied by {name}: {said.text}", answer=said)
     clocks = skew_words(answer.seconds_ahead, name)
     return CredentialsError(
-        f"{name} does not accept the sign-in", details=[clocks] if clocks else (), answer=said
+        f"Your sign-in was rejected by {name}.", details=[clocks] if clocks else (), answer=said
     )
 
 
@@ -249,10 +257,10 @@ def _why_broken(request: str) -> str | None:
     """Return the known cause of a failure for which the live service gives no reason."""
     if _SAMPLES(request):
         return (
-            "The service fails for the whole list if one sample that you may see has no location."
+            "The service fails for the whole list if any sample that you can see has no location."
             if request.startswith("GET")
-            else "The service fails for the whole request if one of its samples has no location "
-            "or no genome."
+            else "The service fails for the whole request if any of its samples has no location or "
+            "no genome."
         )
     return None
 
@@ -260,22 +268,22 @@ def _why_broken(request: str) -> str | None:
 def _unexplained(name: str, request: str, said: ServiceAnswer) -> AspenError:
     if said.status < _SERVER_ERRORS:
         return AspenError(
-            f"{name} knows no {request} ({said.status})",
-            hint="Is that the address of the API, and is it of this age? See: aspencli config show",
+            f"{request} is not supported by {name} (HTTP {said.status}).",
+            hint="Check the URL and the version of the API: aspencli config show",
             answer=said,
         )
     cause = _why_broken(request) if said.status == _SERVER_ERRORS else None
     if cause is not None:
         return BrokenSamplesError(
-            f"{name} failed at {request} ({said.status})",
+            f"{request} failed: {name} returned HTTP {said.status}.",
             hint="Give each sample a location and a genome, then run the command again. "
-            "With access to the database: aspencli samples list --via db",
+            "If you have database access: aspencli samples list --via db",
             details=[cause],
             answer=said,
         )
     return AspenError(
-        f"{name} failed at {request} and does not say why ({said.status})",
-        hint="Its own log says why. As a rule nothing of what was asked is done then: look before "
+        f"{request} failed: {name} returned HTTP {said.status} without a reason.",
+        hint="The reason is in the service's log. Usually nothing was changed, but check before "
         "you try again.",
         answer=said,
     )

@@ -158,7 +158,7 @@ class Answer:
             yield chunk
             if not forever and self._deadline.left <= 0:
                 raise SetbackError(
-                    f"the answer was not complete after {self._deadline.seconds:.0f} s",
+                    f"the response was not complete after {self._deadline.seconds:.0f} s",
                     perhaps_done=True,
                 )
 
@@ -234,7 +234,7 @@ class Http:
             url += "?" + urlencode(request.query)
         timeout = _timeout(patience, deadline)
         with self._once(request, url, timeout, deadline) as answer:
-            onward = self._mended(answer, url)
+            onward = self._without_slash_redirect(answer, url)
             if onward is None:
                 yield answer
         if onward is not None:
@@ -263,7 +263,7 @@ class Http:
         finally:
             response.close()
 
-    def _mended(self, answer: Answer, url: str) -> str | None:
+    def _without_slash_redirect(self, answer: Answer, url: str) -> str | None:
         """Return the address to use instead if a redirect only adds or removes the last slash.
 
         The origin is kept, because behind its load balancer the service redirects to plain HTTP.
@@ -277,7 +277,7 @@ class Http:
         warnings.warn(
             f"the service redirected {asked.path} to {told.path}", SlashWarning, stacklevel=2
         )
-        self._log.note(f"a bug of ours: {asked.path} should be {told.path}")
+        self._log.note(f"aspencli bug: {asked.path} should be {told.path}")
         return f"{self.origin}{told.path}" + (f"?{asked.query}" if asked.query else "")
 
 
@@ -298,12 +298,12 @@ def _in_our_words() -> Iterator[None]:
     except httpx.LocalProtocolError:
         # Its message repeats what was about to be sent, possibly a token.
         raise SetbackError(
-            "the request is not well formed, and was not sent", perhaps_done=False, hopeless=True
+            "the request is malformed, and was not sent", perhaps_done=False, hopeless=True
         ) from None
     except httpx.TransportError as error:
         raise _setback(error) from error
     except httpx.DecodingError as error:
-        raise SetbackError("its answer is garbled", perhaps_done=True) from error
+        raise SetbackError("the response could not be decoded", perhaps_done=True) from error
 
 
 def _setback(error: httpx.TransportError) -> SetbackError:
@@ -315,22 +315,22 @@ def _reason(error: httpx.TransportError) -> tuple[str, bool]:
     """Return why there is no response, and whether retrying is pointless."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not accepted: {cause.verify_message}", True
+            return f"certificate verification failed: {cause.verify_message}", True
         if isinstance(cause, socket.gaierror):
-            return f"its name is not known here: {cause.strerror}", False
+            return f"could not resolve the host name: {cause.strerror}", False
     for kinds, words in _WORDS:
         if any(isinstance(cause, kinds) for cause in _causes(error)):
             return words, False
-    return f"the connection broke: {error}", False
+    return f"connection failed: {error}", False
 
 
 _WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((ConnectionRefusedError,), "nothing listens there (connection refused)"),
-    ((ConnectionResetError, BrokenPipeError), "the connection was reset"),
-    ((httpx.ConnectTimeout,), "no connection came about in time"),
-    ((httpx.TimeoutException,), "no answer came in time"),
-    ((httpx.ProxyError,), "the proxy refuses to pass it on"),
-    ((httpx.RemoteProtocolError,), "the connection was closed before the answer was complete"),
+    ((ConnectionRefusedError,), "connection refused"),
+    ((ConnectionResetError, BrokenPipeError), "connection reset"),
+    ((httpx.ConnectTimeout,), "connection timed out"),
+    ((httpx.TimeoutException,), "timed out waiting for a response"),
+    ((httpx.ProxyError,), "the proxy refused the connection"),
+    ((httpx.RemoteProtocolError,), "connection closed before the response was complete"),
 )
 
 
@@ -369,7 +369,7 @@ class Caller:
         self.name = name
         self._hint = hint
         self._persistence = persistence or Persistence()
-        self._persistence.tell = lambda words: tell(f"{name}: {words}")
+        self._persistence.tell = lambda words: tell(f"Waiting for {name}: {words}")
 
     def call(
         self,
@@ -415,33 +415,33 @@ class Caller:
         answer = None if error.status is None else ServiceAnswer(error.status)
         if error.wait is not None and error.wait >= 1:
             return UnreachableError(
-                f"{self.name} cannot serve this now: {error.reason}",
-                hint=f"It asks to wait {error.wait:,.0f} s; then try again.",
+                f"Temporarily unavailable: {self.name} ({error.reason}).",
+                hint=f"Try again in {error.wait:,.0f} s.",
                 answer=answer,
             )
         if error.status is not None:
             return UnreachableError(
-                f"{self.name} cannot serve this now: {error.reason}",
+                f"Temporarily unavailable: {self.name} ({error.reason}).",
                 hint="Try again in a few minutes.",
                 answer=answer,
             )
         hint = self._hint
         if "certificate" in error.reason:
             hint = (
-                "If your network has its own certificates, name their file with SSL_CERT_FILE; "
-                "and check this machine's clock."
+                "If your network uses its own certificates, set SSL_CERT_FILE to their file. Also "
+                "check this machine's clock."
             )
         tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
         return UnreachableError(
-            f"{self.name} does not answer at {self.http.origin}: {error.reason}{tried}",
+            f"Request to {self.name} at {self.http.origin} failed: {error.reason}{tried}",
             hint=hint,
-            details=[f"asked through the proxy {self.http.proxy}"] if self.http.proxy else (),
+            details=[f"Sent through the proxy {self.http.proxy}"] if self.http.proxy else (),
         )
 
     def _uncertain(self, request: Request, error: UnsettledError) -> UncertainError:
         return UncertainError(
-            f"{self.name} was asked for a change, and its answer was lost ({error}): "
-            "it may have been made, or not",
-            hint="Look before you do it again.",
+            f"The response to a change sent to {self.name} was lost ({error}). The change may or "
+            "may not have been made.",
+            hint="Check whether it was made before you try again.",
             details=[f"{request.method} {request.path}"],
         )

@@ -80,7 +80,7 @@ def _checked(address: str, variable: str) -> str:
         # The address is not repeated, because it may contain a password.
         raise BadInputError(
             f"Invalid proxy address in {variable}",
-            hint=f"Write it like http://proxy.example.org:3128 ({', '.join(SCHEMES)} are supported)"
+            hint=f"Use the form http://proxy.example.org:3128 ({', '.join(SCHEMES)} are supported)"
             f", or unset {variable}.",
         )
     return address

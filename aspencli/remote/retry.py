@@ -17,7 +17,7 @@ T = TypeVar("T")
 BUSY = frozenset({429, 502, 503, 504})
 """The statuses that mean "not now"."""
 _NOT_BEGUN = 429  # the only one of them that guarantees that nothing was done
-_TOLD_FROM = 1.0  # seconds; shorter waits are not reported
+_REPORTED_FROM = 1.0  # seconds; shorter waits are not reported
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class UnsettledError(Exception):
 def busy(status: int, headers: Mapping[str, str]) -> SetbackError:
     """Return the setback for a status in `BUSY`."""
     return SetbackError(
-        f"it answered {status}",
+        f"HTTP {status}",
         perhaps_done=status != _NOT_BEGUN,
         wait=retry_after(headers),
         status=status,
@@ -202,8 +202,8 @@ class Persistence:
         return pause if pause < deadline.left else None
 
     def _wait(self, pause: float, reason: str) -> None:
-        if pause >= _TOLD_FROM:
-            self.tell(f"{reason}; trying again in {pause:.0f} s ...")
+        if pause >= _REPORTED_FROM:
+            self.tell(f"{reason}; retrying in {pause:.0f} s ...")
         self.sleep(pause)
 
 
@@ -216,7 +216,9 @@ def _looked(settle: Callable[[], T | None], setback: SetbackError) -> T | None:
     try:
         return settle()
     except AspenError as error:
-        raise UnsettledError(f"{setback.reason}; and looking failed: {error.message}") from error
+        raise UnsettledError(
+            f"{setback.reason}; checking the outcome failed too: {error.message}"
+        ) from error
 
 
 def _spread(pause: float) -> float:

@@ -101,8 +101,8 @@ def find_org(directory: Directory, key: str | None) -> Org:
         candidates = [Org(group["id"], group["name"]) for group in found]
         if len(candidates) > 1:
             raise BadInputError(
-                f"{key!r} means several of your groups",
-                hint="Give its id.",
+                f"Ambiguous group: {key!r} matches several of your groups.",
+                hint="Use its ID.",
                 details=[str(org) for org in candidates],
             )
         if candidates:
@@ -133,7 +133,8 @@ def require_writer(me: Me, org: Org) -> None:
     known = next((g for g in me["groups"] if g["id"] == org.id), None)
     if known is not None and set(known["roles"]) <= _LOOKS_ONLY:
         raise CredentialsError(
-            f"you may look at the samples of group {org.id} ({known['name']}), not change them",
+            f"You have read-only access to group {org.id} ({known['name']}), and cannot change its "
+            "samples.",
             hint="Ask an administrator of the group to make you a member.",
         )
 
@@ -158,14 +159,14 @@ def _only(mine: list[GroupRoles]) -> Org:
         return Org(mine[0]["id"], mine[0]["name"])
     if mine:
         raise BadInputError(
-            "no group was named, and you have a role in several",
-            hint="Add --org ID, or set CZGE_ORG.",
+            "No group was given, and you have a role in several.",
+            hint="Pass --org ID, or set CZGE_ORG.",
             details=_listed(mine),
         )
     raise CredentialsError(
-        "no group was named, and you have a role in none",
-        hint="Being system administrator opens no group's data; ask an administrator of the group "
-        "to invite you.",
+        "No group was given, and you have no role in any.",
+        hint="System administrators do not have access to every group's data. Ask an administrator "
+        "of the group to invite you.",
     )
 
 
@@ -186,11 +187,11 @@ def _prefixed(groups: Groups, mine: list[GroupRoles], key: str) -> Iterator[Grou
 
 def _no_group(mine: list[GroupRoles], key: str) -> NotFoundError:
     return NotFoundError(
-        f"there is no group {key!r} in which you have a role",
+        f"You have no role in a group {key!r}.",
         details=_listed(mine),
-        hint="Give the id of one of them; a group that is not yours has no other name here."
+        hint="Use the ID of one of them. Other groups can only be given by ID."
         if mine
-        else "You have a role in no group; a group that is not yours is named by its id.",
+        else "You have no role in any group. Other groups can only be given by ID.",
     )
 
 

@@ -62,7 +62,7 @@ class _Reader:
     def take(self, token: str) -> None:
         """Consume a token, which must come next."""
         if not self.follows(token):
-            raise ValueError(f"{token} expected")
+            raise ValueError(f"expected {token}")
 
     def follows(self, token: str) -> bool:
         """Return True if a token comes next, and consume it then."""
@@ -96,7 +96,7 @@ class _Reader:
     def _more(self) -> None:
         piece = next(self._pieces, None)
         if piece is None:
-            raise ValueError("it ends too early")
+            raise ValueError("unexpected end")
         self._text = self._text[self._at :] + piece
         self._at = 0
 
@@ -106,7 +106,7 @@ def whole(_shape: type[T]) -> Callable[[Any], T]:
 
     def pick(body: Any) -> T:
         if not isinstance(body, dict):
-            raise TypeError("an object was expected")
+            raise TypeError("expected an object")
         return cast("T", body)
 
     return pick
@@ -118,7 +118,7 @@ def under(key: str, kind: type[T]) -> Callable[[Any], T]:
     def pick(body: Any) -> T:
         found = body[key]
         if not isinstance(found, kind):
-            raise TypeError(f"{key} was expected to be a {kind.__name__}")
+            raise TypeError(f"expected {key} to be a {kind.__name__}")
         return found
 
     return pick
@@ -266,7 +266,9 @@ class ApiCalls:
             try:
                 return [keep(item) for item in items(answer.chunks(), key)]
             except ValueError as error:
-                raise SetbackError("its answer is no whole list", perhaps_done=False) from error
+                raise SetbackError(
+                    "the response is not a complete list", perhaps_done=False
+                ) from error
 
         request = _request("GET", path, None, query)
         return self._do(_Call(lambda: request, read, HEAVY))
@@ -379,4 +381,4 @@ def _which(request: Request, broken: Callable[[Sequence[int] | None], list[str]]
         return found
     named = ", ".join(map(str, ids[:_NAMED]))
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
-    return [f"It is one of the samples in the request: {named}{more}"]
+    return [f"The cause is one of the samples in the request: {named}{more}"]

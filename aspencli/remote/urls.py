@@ -49,7 +49,7 @@ def origin_of(address: str, what: str) -> Origin:
 
     Args:
         address: An absolute ``http`` or ``https`` address.
-        what: A description of the address, for the message.
+        what: The server that the address is for, such as ``the prod API``, for messages.
 
     Raises:
         BadInputError: It is no such address, or contains a user or password.
@@ -57,13 +57,13 @@ def origin_of(address: str, what: str) -> Origin:
     parts, port = _split(address, what)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise BadInputError(
-            f"{what} is no web address: {address!r}",
-            hint="Write it like https://api.example.org",
+            f"Invalid URL for {what}: {address!r}",
+            hint="Use the form https://api.example.org",
         )
     if "@" in parts.netloc:
         raise BadInputError(
-            f"{what} holds a user or a password",
-            hint="Leave it out: the sign-in says who you are.",
+            f"The URL for {what} contains a user name or password.",
+            hint="Remove it. Your sign-in identifies you.",
         )
     return Origin(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 
@@ -74,6 +74,6 @@ def _split(address: str, what: str) -> tuple[SplitResult, int | None]:
         port = parts.port
     except ValueError as error:
         raise BadInputError(
-            f"{what} is no web address: {error}", hint="Write it like https://api.example.org"
+            f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
         ) from error
     return parts, port

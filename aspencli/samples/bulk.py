@@ -15,7 +15,7 @@ from aspen.database.bulk.samples import (
 from aspencli.changes.cells import Field, day, identifier, named, number, sought, truth
 from aspencli.changes.file_schema import Kind
 
-_NEEDED = "every sample has one"
+_NEEDED = "every sample needs one"
 _private = Field(PRIVATE, identifier, uncleared=_NEEDED, names=True)
 _public = Field(PUBLIC, identifier, uncleared=_NEEDED, names=True)
 
@@ -33,9 +33,9 @@ SAMPLE_CHANGES = Kind(
         "new_public_identifier": _public,
         "collection_date": Field(COLLECTION_DATE, day, uncleared=_NEEDED),
         "sequencing_date": Field(SEQUENCING_DATE, day),
-        "private": Field(PRIVACY, truth, uncleared="a sample is private, or it is not"),
+        "private": Field(PRIVACY, truth, uncleared="it is either true or false"),
         # The column is nullable, but one null keeps the service from listing the group's samples.
-        "location": Field(LOCATION, named, uncleared="the service lists no sample without one"),
+        "location": Field(LOCATION, named, uncleared="the service cannot list samples without one"),
     },
     renaming={
         "new_private_identifier": "private_identifier",

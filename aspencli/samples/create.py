@@ -39,8 +39,12 @@ def _depth(cell: str) -> Understood:
     try:
         number = float(cell)
     except ValueError:
-        return None, f"{quote(cell)} is no number"
-    return (cell, None) if 0 <= number < float("inf") else (None, f"{quote(cell)} is no depth")
+        return None, f"{quote(cell)} is not a number"
+    return (
+        (cell, None)
+        if 0 <= number < float("inf")
+        else (None, f"{quote(cell)} is not a valid depth")
+    )
 
 
 _TEXTS = (
@@ -114,8 +118,8 @@ def read_wanted(
     lacking = [name for name in REQUIRED if name not in columns]
     if lacking:
         raise BadInputError(
-            f"line {source.header_line} of {source.name} has no column {', '.join(lacking)}",
-            hint=f"Every sample needs {', '.join(REQUIRED)}; --map says what the file calls them.",
+            f"Line {source.header_line} of {source.name} has no column {', '.join(lacking)}",
+            hint=f"Required: {', '.join(REQUIRED)}. If the file has other names, use --map.",
         )
     note_further(source, list(columns.values()), names)
     found: list[Wanted] = []
@@ -195,7 +199,8 @@ def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
         return places.find(text)["id"], None
     except (NotFoundError, BadInputError) as error:
         near = f" ({error.details[0]})" if error.details else ""
-        return None, f"{error}{near}"
+        message = error.message.removesuffix(".")
+        return None, f"{message[:1].lower()}{message[1:]}{near}"
 
 
 def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
@@ -204,8 +209,7 @@ def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> No
         for one in wanted:
             value = one.sequence_name if name == "sequence_name" else one.fields.get(name)
             if value is not None and lines.setdefault(str(value), one.line) != one.line:
-                told = f"{quote(str(value))} stands on line {lines[str(value)]} already"
-                fault(Fault(one.line, name, told))
+                fault(Fault(one.line, name, f"duplicate of line {lines[str(value)]}"))
 
 
 class Sequences:
@@ -239,7 +243,7 @@ class Sequences:
                 continue
             reason = flaw_of(found.sequence)
             if one.sequence_name in seen:
-                reason = "stands in the FASTA file twice"
+                reason = "is in the FASTA file more than once"
             seen.add(one.sequence_name)
             if reason is not None:
                 fault(Fault(one.line, "", f"its sequence {reason}"))
@@ -249,9 +253,8 @@ class Sequences:
                 near = look_alikes.get(folded(name))
                 odd = odd_in_identifier(name) or odd_in_identifier(near or "")
                 why = f" ({odd[0]})" if odd else ""
-                meant = f"; is {quote(near)} meant?{why}" if near is not None else ""
-                told = f"has no sequence {quote(name)} in {self._path}{meant}"
-                fault(Fault(one.line, "", told))
+                meant = f"; did you mean {quote(near)}?{why}" if near is not None else ""
+                fault(Fault(one.line, "", f"has no sequence {quote(name)} in {self._path}{meant}"))
         return foreign
 
     def samples(self, wanted: Collection[Wanted]) -> Iterator[NewSample]:
@@ -272,8 +275,8 @@ class Sequences:
                 yield {"sample": one.fields, "pathogen_genome": whole}
         if left:
             raise ConflictError(
-                f"{self._path} changed since it was looked at",
-                hint="Leave it as it is, and run the command again, with --skip-existing.",
+                f"{self._path} was modified while the command was running.",
+                hint="Run the command again with --skip-existing, and do not modify the file.",
             )
 
     def _of(self, found: Genome) -> Wanted | None:
@@ -293,10 +296,10 @@ def flaw_of(sequence: str) -> str | None:
     """Return what is wrong with an uppercase sequence, or None."""
     letters = sequence.replace(".", "-")
     if len(letters) < SHORTEST:
-        return f"has {len(letters):,} letters; the service wants {SHORTEST:,}"
+        return f"is too short: {len(letters):,} letters (minimum {SHORTEST:,})"
     if not _LETTERS.fullmatch(letters):
         odd = sorted({letter for letter in letters if not _LETTERS.fullmatch(letter)})
-        return f"has letters that stand for no base: {' '.join(odd)}"
+        return f"contains invalid letters: {' '.join(odd)}"
     return None
 
 
@@ -381,7 +384,7 @@ def _look(samples: Samples, scope: Scope, some: Sequence[NewSample]) -> list[Sam
     if len(there) == len(some):
         return there
     raise ConflictError(
-        f"{len(there):,} of {len(some):,} samples are there, and the answer was lost: somebody "
-        "else creates some of them",
-        hint="Run it again with --skip-existing.",
+        f"The response was lost, and {len(there):,} of {len(some):,} samples exist: another user "
+        "created some of them.",
+        hint="Run the command again with --skip-existing.",
     )

@@ -19,6 +19,7 @@ from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.models import SampleKey, settle_keys
 from aspencli.samples.remote import Finder
 from aspencli.tabular.dates import read_day, why_no_day
+from aspencli.text import counted
 
 T = TypeVar("T")
 
@@ -109,9 +110,9 @@ def held(sample: Sample) -> Held:
     private = sample["private_identifier"]
     if private is None:
         raise BadInputError(
-            f"sample {sample['id']} is of {sample['submitting_group']['name']}, and its private "
-            "identifier, which would have to be written back, is not told to your group",
-            hint=f"Ask in the name of that group: --group {sample['submitting_group']['id']}",
+            f"Cannot update sample {sample['id']} of {sample['submitting_group']['name']}: "
+            "your group cannot see its private identifier.",
+            hint=f"Send the request as that group: --group {sample['submitting_group']['id']}",
         )
     return Held(record_of(sample, private), sample)
 
@@ -178,15 +179,13 @@ def plan_edits(
         NotFoundError: A key matches none of the group's own samples.
     """
     if not changes:
-        raise BadInputError(
-            "nothing was said to change", hint="Name what: see aspencli samples update --help."
-        )
+        raise BadInputError("No changes given.", hint="See: aspencli samples update --help")
     found = find_samples(samples, scope, keys, by)
     shared = [name for name in IDENTIFIERS if name in changes]
     if shared and len(found) > 1:
         raise BadInputError(
-            f"{len(found)} samples cannot have one {shared[0]}",
-            hint="Name one sample; many identifiers come from a file: samples bulk-update.",
+            f"{len(found)} samples cannot share one {shared[0]}.",
+            hint="Give one sample. To change many identifiers: aspencli samples bulk-update FILE",
         )
     return [_edit(each, changes) for each in found]
 
@@ -208,7 +207,7 @@ def plan_records(
     for number, each in enumerate(wanted):
         _check_record(number, each, missing_words=missing_words)
         if by_id.setdefault(str(each["id"]), each) is not each:
-            raise BadInputError(f"sample {each['id']} is there twice", hint="Name it once.")
+            raise BadInputError(f"Sample {each['id']} is listed twice.", hint="List it once.")
     if not by_id:
         return []
     found = find_samples(samples, scope, list(by_id), SampleKey.ID)
@@ -249,7 +248,7 @@ def _read_edited(samples: Replacer, scope: Scope, edits: Sequence[Edit]) -> list
         return list(now.values())
     moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
     if moved:
-        raise _moved(moved, "and the answer to the change was lost")
+        raise _moved(moved, "the response to the update was lost")
     return None
 
 
@@ -262,9 +261,9 @@ def _is(sample: Sample | None, record: SampleRecord) -> bool:
 
 def _moved(edits: Sequence[Edit], state: str) -> ConflictError:
     return ConflictError(
-        f"{len(edits):,} samples changed since they were looked at; {state}",
+        f"Another user changed {counted(len(edits), 'sample')} in the meantime; {state}.",
         details=[f"sample {edit.after['id']}" for edit in edits[:20]],
-        hint="Run it again: it looks anew.",
+        hint="Run the command again to make a new plan.",
     )
 
 
@@ -276,12 +275,12 @@ def _edit(before: Held, changes: Mapping[str, Any]) -> Edit:
 def _check_record(number: int, record: Any, *, missing_words: bool) -> None:
     place = f"samples[{number}]"
     if not isinstance(record, Mapping) or not isinstance(record.get("id"), int):
-        raise BadInputError(f"{place} has no id", hint="Each names the sample that it is about.")
+        raise BadInputError(f"{place} has no id.", hint="Every entry needs the ID of its sample.")
     unknown = [name for name in record if name not in FIELDS and name != "id"]
     if unknown:
         raise BadInputError(
-            f"{place} has something that cannot be changed of a sample: {', '.join(unknown)}",
-            hint=f"These can: {', '.join(FIELDS)}.",
+            f"{place} has fields that cannot be updated: {', '.join(unknown)}",
+            hint=f"Fields that can be updated: {', '.join(FIELDS)}.",
         )
     for name in FIELDS:
         if name in record:
@@ -291,18 +290,22 @@ def _check_record(number: int, record: Any, *, missing_words: bool) -> None:
 def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> None:
     if value is None and name != "sequencing_date":
         raise BadInputError(
-            f"{place} is null, and every sample has one",
-            hint="Leave it out, and it stays as it is.",
+            f"{place} cannot be null.", hint="Leave it out to keep the current value."
         )
     if value is not None and type(value) is not _TYPES.get(name, str):
-        wanted = {bool: "true or false", int: "a number"}.get(_TYPES.get(name, str), "a text")
-        raise BadInputError(f"{place} is {value!r}, and has to be {wanted}", hint="Mend it.")
+        wanted = {bool: "true or false", int: "a number"}.get(_TYPES.get(name, str), "a string")
+        raise BadInputError(
+            f"{place} is {value!r}, but must be {wanted}.",
+            hint="Fix it, then run the command again.",
+        )
     if isinstance(value, str) and name in IDENTIFIERS:
         reason = identifier(value.strip(), missing_words=missing_words)[1]
         if reason is not None:
-            raise BadInputError(f"{place} {reason}", hint="Fix it, then run the command again.")
+            raise BadInputError(f"{place} {reason}.", hint="Fix it, then run the command again.")
     if isinstance(value, str) and name.endswith("_date") and read_day(value) != value:
-        raise BadInputError(f"{place}: {why_no_day(value)}", hint="Mend it.")
+        raise BadInputError(
+            f"{place}: {why_no_day(value)}", hint="Fix it, then run the command again."
+        )
 
 
 DELETE_CHUNK = 500
@@ -341,7 +344,7 @@ def _read_deleted(samples: Samples, scope: Scope, ids: Sequence[int]) -> list[in
     if len(there) == len(ids):
         return None
     raise ConflictError(
-        f"{len(ids) - len(there):,} of {len(ids):,} samples are gone, and somebody else deleted "
-        "some of them",
-        hint="Run it again with --skip-missing.",
+        f"{len(ids) - len(there):,} of {len(ids):,} samples no longer exist: another user deleted "
+        "some of them.",
+        hint="Run the command again with --skip-missing.",
     )

@@ -81,10 +81,10 @@ def _demand_found(missing: list[str], *, within: str | None) -> None:
     if missing:
         place = f" in group {within}" if within is not None else ""
         odd = [(key, found) for key in dict.fromkeys(missing) if (found := odd_in_identifier(key))]
-        meant = f"Try {folded(odd[0][0])!r}. " if odd else ""
+        meant = f"Did you mean {folded(odd[0][0])!r}? " if odd else ""
         raise NotFoundError(
-            f"there is no sample {', '.join(repr(key) for key in dict.fromkeys(missing))}{place}",
-            hint=f"{meant}Look for a part of it: aspencli samples list --search TEXT",
+            f"No such sample{place}: {', '.join(repr(key) for key in dict.fromkeys(missing))}",
+            hint=f"{meant}Search by part of an identifier: aspencli samples list --search TEXT",
             details=[f"{key!r} contains {found[0]}" for key, found in odd],
         )
 
@@ -92,8 +92,8 @@ def _demand_found(missing: list[str], *, within: str | None) -> None:
 def _demand_single(ambiguous: list[Match]) -> None:
     if ambiguous:
         raise BadInputError(
-            "several samples go by that name; nothing is shown",
-            hint="Add --group, or --by id, private_identifier or public_identifier.",
+            "Several samples match; nothing was done.",
+            hint="Add --group, or --by id, private_identifier, or public_identifier.",
             details=[
                 f"{match.key!r} is the {match.by.value} of sample {match.sample_id}"
                 f" (group {match.group})"
@@ -162,8 +162,7 @@ class SampleQuery:
         first, last = self.collected_after, self.collected_before
         if first and last and first > last:
             raise BadInputError(
-                f"no sample was collected after {first} and before {last}",
-                hint="Swap the two days.",
+                f"Invalid date range: {first} is later than {last}.", hint="Swap the two dates."
             )
 
 
@@ -239,6 +238,6 @@ UNTOLD = tuple(field.name for field in fields(SampleDetails) if field.default is
 def nothing_behind(sample: int) -> NotFoundError:
     """Return the error for a list that continues after a sample that does not exist."""
     return NotFoundError(
-        f"there is no sample {sample} to go on behind",
-        hint="Give the id of the last sample that was shown.",
+        f"Invalid value for --after: no such sample: {sample}",
+        hint="Give the ID of the last sample shown.",
     )

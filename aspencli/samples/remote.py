@@ -69,7 +69,7 @@ def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
     """
     more = [f"and {len(missing) - _SHOWN:,} more"] if len(missing) > _SHOWN else []
     return NotFoundError(
-        f"{len(missing):,} of {count:,} identifiers name no sample that you may see",
+        f"{len(missing):,} of {count:,} identifiers match no sample that you can see.",
         details=[*missing[:_SHOWN], *more],
         hint=hint,
     )

@@ -175,13 +175,13 @@ def unreadable(name: str, error: Exception, tool: str = "") -> BadInputError:
         tool: The command that unpacks it.
     """
     is_short = isinstance(error, EOFError)
-    what = "is cut short" if is_short else "is damaged"
-    why = "end too early" if is_short else "cannot be unpacked"
+    what = "is truncated" if is_short else "is damaged"
+    why = "ends too early" if is_short else "cannot be decompressed"
     test = {"gunzip": "gzip", "bunzip2": "bzip2", "unxz": "xz", "unzstd": "zstd"}.get(tool, "unzip")
     flag = "-t" if test == "unzip" else "--test"
     return BadInputError(
-        f"{name} {what}: its compressed data {why}",
-        hint=f"Copy or download it again; see: {test} {flag} FILE",
+        f"{name} {what}: the compressed data {why}.",
+        hint=f"Copy or download it again. To test it: {test} {flag} FILE",
     )
 
 
@@ -234,15 +234,15 @@ def only_member(name: str, file: IO[bytes]) -> tuple[ZipFile, ZipInfo] | None:
         shown = ", ".join(member.filename for member in files[:_SHOWN])
         more = f", and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
         raise BadInputError(
-            f"{name} is a zip archive with {len(files):,} files, and one is needed",
-            hint="Unpack it, and give the file that is needed.",
+            f"{name} is a zip archive with {len(files):,} files, but must contain exactly one.",
+            hint="Extract it, then give the file that you need.",
             details=[f"found: {shown}{more}"] if files else (),
         )
     if files[0].header_offset < 0:
         raise unreadable(name, BadZipFile())
     if files[0].flag_bits & _ENCRYPTED:
         raise BadInputError(
-            f"{name} is a zip archive that is protected by a password",
-            hint="Unpack it, and give the file that is in it.",
+            f"{name} is a password-protected zip archive.",
+            hint="Extract it, then give the file in it.",
         )
     return archive, files[0]

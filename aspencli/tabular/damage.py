@@ -54,9 +54,9 @@ _DATE = "|".join(
     ]
 )
 _KINDS = (
-    (_SCIENTIFIC, "is a number in scientific notation, as spreadsheets write long numbers"),
-    (_DATE, "is a date, as spreadsheets make of identifiers such as MAR1"),
-    (r"\d+\.0+", "ends in .0, as spreadsheets and programs write whole numbers"),
+    (_SCIENTIFIC, "is in scientific notation, as spreadsheets display long numbers"),
+    (_DATE, "is a date; spreadsheets convert identifiers such as MAR1 to dates"),
+    (r"\d+\.0+", "ends in .0, which spreadsheets and programs add to whole numbers"),
     (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", "is a number with thousands separators"),
 )
 _REMEDY = "format the column as text and enter it again"
@@ -81,30 +81,30 @@ def error_in(text: str) -> str | None:
     is_error = text.upper().rstrip("!?") in _ERRORS or (
         _ERROR.fullmatch(text) is not None and (text[0] != "#" or text == text.upper())
     )
-    return f"holds the error {text}" if is_error else None
+    return f"contains the error {text}" if is_error else None
 
 
 def missing_in(text: str) -> str | None:
     """Return a reason if a cell holds a word for a missing value, else None."""
     if len(text) > _LONGEST_WORD or text.lower() not in MISSING:
         return None
-    return f"is {quote(text)}, which usually stands for a missing value"
+    return f"is {quote(text)}, which usually means a missing value"
 
 
 def damage_to_identifier(text: str) -> str | None:
     """Return what a spreadsheet did to an identifier, with the remedy; None if it is intact."""
     first = text[:1]
     if first == "'":
-        return "starts with an apostrophe, as spreadsheets mark text; remove it"
+        return "starts with an apostrophe, which spreadsheets use to mark text; remove it"
     if first == "=":
         constant = _CONSTANT.fullmatch(text)
         if constant:
             meant = constant[1].replace('""', '"')
-            return f"is a formula; write its value instead: {quote(meant)}"
+            return f"is a formula; use its value instead: {quote(meant)}"
         if _FORMULA.match(text):
             return "is a formula; save its value instead"
     if first == '"' == text[-1] and len(text) > 1:
-        return f"is in quotes; write it without: {quote(text[1:-1])}"
+        return f"is in quotes; remove them: {quote(text[1:-1])}"
     for pattern, why in _DAMAGED if first in _DAMAGED_STARTS else ():
         if pattern.fullmatch(text):
             return f"{quote(text)} {why}; {_REMEDY}"

@@ -51,7 +51,7 @@ class DayFormat:
         if sorted(_PART_OF.get(code, code) for code in parts) != ["d", "m", "y"]:
             raise BadInputError(
                 f"Invalid value for --date-format: {said!r}",
-                hint="Name year, month, and day once each: DD.MM.YYYY, M/D/YY, or DD-MMM-YYYY.",
+                hint="Use year, month, and day once each: DD.MM.YYYY, M/D/YY, or DD-MMM-YYYY.",
             )
 
     def understand(self, text: str) -> tuple[str | None, str | None]:
@@ -62,7 +62,7 @@ class DayFormat:
         try:
             day = dt.datetime.strptime(text, self._code).date()  # noqa: DTZ007 - a date has no zone
         except ValueError:
-            return None, f"{quote(text)} is not a date written as {self._said}"
+            return None, f"{quote(text)} is not a date in the format {self._said}"
         return day.isoformat(), None
 
 
@@ -108,9 +108,9 @@ def why_no_day(text: str) -> str:
     shown = quote(text)
     meant = meanings(text)
     if not meant:
-        return f"{shown} is no day; write it as year-month-day: 2023-05-17"
+        return f"{shown} is not a valid date; use the format YYYY-MM-DD: 2023-05-17"
     days = " or ".join(day.isoformat() for day in meant)
-    return f"{shown} is not written as year-month-day; is {days} meant?"
+    return f"{shown} is not in the format YYYY-MM-DD; did you mean {days}?"
 
 
 def meanings(text: str) -> list[dt.date]:
@@ -203,7 +203,7 @@ def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:
     if not meant and any(char.isalpha() for char in text):
         found = _by_words(text, now or dt.datetime.now().astimezone())
     if found is None:
-        raise BadInputError(why_no_day(text), hint="Write it as year-month-day: 2023-05-17.")
+        raise BadInputError(why_no_day(text), hint="Use the format YYYY-MM-DD: 2023-05-17.")
     return SpokenDay(text, found)
 
 

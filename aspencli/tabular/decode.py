@@ -89,7 +89,7 @@ class Text:
         """Return the line's length in bytes, and note undecodable bytes."""
         if self.codec != "utf-8":
             if _LOST in line:
-                self._note(number, f"holds bytes that are not {self.codec.upper()}")
+                self._note(number, f"contains bytes that are not valid {self.codec.upper()}")
             return 0  # offsets are reported for UTF-8 only
         raw = line.encode(errors="surrogateescape")
         kept = _KEPT_BYTE.search(line)
@@ -97,8 +97,10 @@ class Text:
             place = offset + len(line[: kept.start()].encode(errors="surrogateescape"))
             byte = ord(kept[0]) - 0xDC00
             more = len(_KEPT_BYTE.findall(line)) - 1
-            others = f", and {more} more" if more else ""
-            self._note(number, f"byte 0x{byte:02X} at offset {place:,} is not UTF-8{others}", raw)
+            others = f" (and {more} more)" if more else ""
+            self._note(
+                number, f"byte 0x{byte:02X} at offset {place:,} is not valid UTF-8{others}", raw
+            )
         return len(raw)
 
     def _note(self, number: int, reason: str, raw: bytes = b"") -> None:
@@ -148,7 +150,7 @@ def _remedy(codec: str, raw: bytes) -> str:
         other = "cp1252"
     return (
         "If it comes from Excel on Windows, save it as CSV UTF-8, "
-        f"or say how to read it: --encoding {other}"
+        f"or specify its encoding: --encoding {other}"
     )
 
 
@@ -169,7 +171,7 @@ class _Lines(io.BufferedIOBase):
         self._line = len(data) - end if end >= 0 else self._line + len(data)
         if self._line > _LONGEST_LINE:
             raise BadInputError(
-                f"{self._name} has a line of more than {_LONGEST_LINE:,} bytes: it is no CSV file",
+                f"{self._name} is not a CSV file: a line has more than {_LONGEST_LINE:,} bytes.",
                 hint="Give a CSV file with a header and rows.",
             )
         return data

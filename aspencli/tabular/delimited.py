@@ -117,7 +117,7 @@ class Delimited(Reading):
             except csv.Error as error:
                 while bad:
                     fault(bad.pop(0))
-                fault(self._mend(error, start))
+                fault(self._recover(error, start))
             else:
                 return
 
@@ -145,12 +145,12 @@ class Delimited(Reading):
     def _endless(self) -> BadInputError:
         number = self._read + self._reader.line_num - len(self._recent) + 1
         return BadInputError(
-            f"line {number:,} of {self.name} begins a row that does not end within "
-            f"{len(self._recent):,} lines",
-            hint="Look for a quote on that line that is opened and never closed.",
+            f"Line {number:,} of {self.name} begins a row that does not end within "
+            f"{len(self._recent):,} lines.",
+            hint="Look for an unclosed quote on that line.",
         )
 
-    def _mend(self, error: csv.Error, start: int) -> Fault:
+    def _recover(self, error: csv.Error, start: int) -> Fault:
         """Return the fault, and queue any lines swallowed by a stray quote to be read again."""
         message, last = str(error), start + len(self._recent) - 1
         offset, is_open = _last_quote(self._recent, self.delimiter)
@@ -160,10 +160,8 @@ class Delimited(Reading):
         elif _TOO_LARGE in message:
             fault = Fault(opened, "", f"a cell has more than {_LARGEST_CELL:,} characters")
         elif "expected after" in message:
-            where = (
-                f", which opened on this line and closed on line {last}" if last > opened else ""
-            )
-            fault = Fault(opened, "", f"text stands after the closing quote of a cell{where}")
+            where = f" that begins on this line and ends on line {last}" if last > opened else ""
+            fault = Fault(opened, "", f"text after the closing quote of a cell{where}")
         else:
             fault = Fault(start, "", message)
         self._again.extendleft(reversed(self._recent[offset + 1 :]))
@@ -201,7 +199,7 @@ def open_delimited(
     _take_header(source)
     if tuple(source.header[: len(REJECTED)]) == REJECTED:
         source.unguard()
-        text.notes.append("a rejects file: apostrophes before =, +, -, @ and ' are taken away")
+        text.notes.append("a rejects file: apostrophes before =, +, -, @, and ' are removed")
     return source
 
 
@@ -215,14 +213,14 @@ def _take_header(source: Delimited) -> None:
     if faults:
         first = faults[0]
         raise BadInputError(
-            f"{source.name} cannot be read: line {first.line}: {first.reason}",
-            hint=source.text.remedy or "Mend that line.",
+            f"Cannot read {source.name}: line {first.line}: {first.reason}",
+            hint=source.text.remedy or "Fix that line, then run the command again.",
         )
     if not record:
-        raise BadInputError(f"{source.name} is empty", hint="Give a file with a header and rows.")
+        raise BadInputError(f"{source.name} is empty.", hint="Give a file with a header and rows.")
     if len(record) > _MOST_COLUMNS:
         raise BadInputError(
-            f"{source.name} has {len(record):,} columns; {_MOST_COLUMNS:,} are allowed",
+            f"{source.name} has {len(record):,} columns (maximum {_MOST_COLUMNS:,})",
             hint="Give a file with a header and rows.",
         )
     source.name_columns(record)

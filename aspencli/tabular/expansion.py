@@ -59,9 +59,9 @@ def check(name: str, expanded: int, packed: int, floor: int) -> None:
     limit = _limit(packed, floor)
     if expanded > limit:
         raise BadInputError(
-            f"{name} expands to more than {limit:,} bytes from {packed:,}, which is unusual",
-            hint="Check the file. If it is right, allow what it needs, "
-            f"for example {OPTION} {_suggested(limit)}",
+            f"{name} expands from {packed:,} to more than {limit:,} bytes, which is suspicious.",
+            hint="Check the file. If it is valid, raise the limit, "
+            f"for example: {OPTION} {_suggested(limit)}",
         )
 
 
@@ -137,7 +137,7 @@ def _limit(packed: int, floor: int) -> int:
 def _bytes(text: str, what: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise BadInputError(f"Invalid value for {what}: {text!r}", hint="Write a size such as 2G.")
+        raise BadInputError(f"Invalid value for {what}: {text!r}", hint="Use a size such as 2G.")
     return int(found[1]) * _UNITS[found[2].upper()]
 
 

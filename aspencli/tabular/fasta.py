@@ -66,7 +66,7 @@ def read_fasta(path: Path) -> Iterator[Genome]:
             elif text and not name:
                 raise _unfit(path, number, "a sequence before the first header")
             elif text and not _LETTERS.fullmatch(text):
-                raise _unfit(path, number, "characters that are no sequence")
+                raise _unfit(path, number, "invalid characters")
             else:
                 parts.append(text)
         if name:
@@ -92,8 +92,8 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             stored.seek(0)
             if head.startswith(ZIP) and found is None:
                 raise BadInputError(
-                    f"{path} is damaged, or an archive without a FASTA file",
-                    hint="Copy or download it again; see: unzip -t FILE",
+                    f"{path} is damaged, or contains no FASTA file.",
+                    hint="Copy or download it again. To test it: unzip -t FILE",
                 )
             if packing:
                 tool = packing.tool
@@ -113,7 +113,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInputError(
-            f"{path} cannot be read: {reason}", hint="Check the file's name and permissions."
+            f"Cannot read {path}: {reason}", hint="Check the file's name and permissions."
         ) from error
     except UnicodeDecodeError as error:
         raise BadInputError(
@@ -135,5 +135,6 @@ def _name(path: Path, number: int, header: str) -> str:
 
 def _unfit(path: Path, number: int, what: str) -> BadInputError:
     return BadInputError(
-        f"{path} is no FASTA file: {what} in line {number}", hint="Name a FASTA file, or a .gz."
+        f"{path} is not a valid FASTA file: {what} on line {number}",
+        hint="Give a FASTA file; it may be compressed.",
     )

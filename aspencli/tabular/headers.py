@@ -29,7 +29,7 @@ class SavedName(str):
 
 
 def locate(
-    source: Table, wanted: Sequence[str], kind: str = "a mapping", *, names: Sequence[str] = ()
+    source: Table, wanted: Sequence[str], kind: str = "a mapping file", *, names: Sequence[str] = ()
 ) -> list[int]:
     """Return the positions of the wanted columns, and note any others.
 
@@ -76,9 +76,9 @@ def find(
     if near:
         options = " ".join(_option(header, name) for name, header in near.items())
         raise BadInputError(
-            f"line {source.header_line} of {source.name} has "
-            + ", ".join(f"{header!r}: is {name} meant?" for name, header in near.items()),
-            hint=f"If so: {options} - or else: "
+            f"Line {source.header_line} of {source.name} has "
+            + ", ".join(f"{header!r} (did you mean {name}?)" for name, header in near.items()),
+            hint=f"If so: {options}. To ignore it: "
             + " ".join(_option(header, "") for header in near.values()),
             details=[f"found: {_listed(source.header)}"],
         )
@@ -97,7 +97,7 @@ def note_further(source: Table, used: Sequence[int], names: Sequence[str] = ()) 
     used = [*used, *parts]  # the template joins these into one column
     further = [name for place, name in enumerate(source.header) if place not in used]
     if further:
-        source.notes.append(f"further columns ignored: {_listed(further)}")
+        source.notes.append(f"ignored columns: {_listed(further)}")
     source.columns = used
     own = len(REJECTED) if tuple(source.header[: len(REJECTED)]) == REJECTED else 0
     known = {*used, *_unwanted(source, names), *range(own)}
@@ -152,11 +152,11 @@ def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[s
             continue
         if not (is_pair and header) or name not in wanted:
             raise BadInputError(
-                f"--map {words!r} does not say which column is which",
-                hint=f"Write HEADER=COLUMN, with COLUMN one of: {', '.join(wanted)}.",
+                f"Invalid value for --map: {words!r}",
+                hint=f"Use HEADER=COLUMN, where COLUMN is one of: {', '.join(wanted)}.",
             )
         if name in positions:
-            raise BadInputError(f"--map names {name} twice", hint="Name each column once.")
+            raise BadInputError(f"--map names {name} more than once.", hint="Map each column once.")
         if found.count(_plain(header)) != 1:
             raise _unknown(source, header, name)
         positions[name] = found.index(_plain(header))
@@ -166,7 +166,7 @@ def _given(source: Table, wanted: Sequence[str], names: Sequence[str]) -> dict[s
 def _unknown(source: Table, header: str, name: str) -> BadInputError:
     if _plain(header) in map(_plain, source.header):
         return BadInputError(
-            f"the column {header} stands there more than once in {source.name}",
+            f"{source.name} has more than one column {header}",
             hint="Give the columns different names.",
         )
     from difflib import get_close_matches
@@ -174,8 +174,8 @@ def _unknown(source: Table, header: str, name: str) -> BadInputError:
     headers = {_plain(other): other for other in source.header}
     near = get_close_matches(_plain(header), list(headers), n=1)
     return BadInputError(
-        f"{source.name} has no column {header!r}, which --map names",
-        hint=f"Perhaps: {_option(headers[near[0]], name)}" if near else "Look at its header.",
+        f"Invalid value for --map: {source.name} has no column {header!r}",
+        hint=f"Did you mean {_option(headers[near[0]], name)}?" if near else "Check its header.",
         details=[f"found: {_listed(source.header)}"],
     )
 
@@ -184,23 +184,21 @@ def _foreign(
     source: Table, wanted: Sequence[str], kind: str, problems: Sequence[tuple[str, int]]
 ) -> BadInputError:
     near = _nearest(wanted, source.header)
-    told = []
+    reasons = []
     for name, count in problems:
-        meant = f" (is {near[name]!r} meant?)" if name in near else ""
-        told.append(
-            f"the column {name} stands there {count} times" if count else f"no column {name}{meant}"
-        )
+        meant = f" (did you mean {near[name]!r}?)" if name in near else ""
+        reasons.append(f"{count} columns {name}" if count else f"no column {name}{meant}")
     absent = [name for name, count in problems if not count]
     options = [_option(near.get(name, "YOUR HEADER"), name) for name in absent]
-    hint = f"It must be: {source.delimiter.join(wanted)}"
+    hint = f"Expected: {source.delimiter.join(wanted)}"
     later = source.line_of(absent) if absent else None
     if later is not None:
         hint = f"Line {later} looks like the header: --skip-lines {later - 1}"
         options = []
     return BadInputError(
-        f"line {source.header_line} of {source.name} is not the header of {kind}: "
-        f"{'; '.join(told)}",
-        hint=f"{hint} - or say which is which: {' '.join(options)}" if options else hint,
+        f"Line {source.header_line} of {source.name} is not the header of {kind}: "
+        f"{'; '.join(reasons)}",
+        hint=f"{hint}. To map other names: {' '.join(options)}" if options else hint,
         details=[f"found: {_listed(source.header)}"],
     )
 

@@ -12,6 +12,7 @@ from aspencli.tabular.delimited import open_delimited
 from aspencli.tabular.source import STDIN, Opened, is_zip, open_archive, open_bytes, sniff
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx.workbook import open_workbook
+from aspencli.text import counted
 
 NAMES = ("private_identifier", "public_identifier")
 """Columns that identify a sample; the private identifier, unique in its group, comes first."""
@@ -37,7 +38,7 @@ def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> 
     """Return the identifiers that were typed and those in a file.
 
     Args:
-        given: The typed identifiers; ``-`` stands for standard input.
+        given: The typed identifiers; ``-`` means standard input.
         file: A file with one identifier per line, or a table with one of the columns.
         columns: The columns to look for in a table; each row's first that is not blank is used.
 
@@ -46,14 +47,14 @@ def read_ids(given: Sequence[str], file: str | None, columns: Sequence[str]) -> 
     """
     named: list[str] = []
     for each in given:
-        named += _read(STDIN, columns) if each == STDIN else [clean_text(each, "an identifier")]
+        named += _read(STDIN, columns) if each == STDIN else [clean_text(each, "the identifier")]
     if file is not None:
         named += _read(file, columns)
     ids = list(dict.fromkeys(named))
     if not ids:
         raise BadInputError(
-            "no identifier was given",
-            hint="Name some, or a file that has one a line: --from FILE (- for stdin).",
+            "No identifiers given.",
+            hint="List some, or give a file with one per line: --from FILE (- for stdin).",
         )
     return IdList(ids, len(named) - len(ids))
 
@@ -105,14 +106,14 @@ def _of_table(table: Table, columns: Sequence[str]) -> Iterator[_Found]:
     if not places:
         raise BadInputError(
             f"{table.name} has none of the columns {', '.join(columns)}",
-            hint="Name the column so, or give one identifier a line.",
+            hint="Rename the column, or give a file with one identifier per line.",
         )
     table.columns = places
     faults: list[Fault] = []
     for line, record in table.records(faults.append):
         cells = [record[place].strip() for place in places if place < len(record)]
         found = next(filter(None, cells), "")
-        yield line, None if found else "names no sample", found
+        yield line, None if found else "has no identifier", found
         while faults:
             fault = faults.pop(0)
             yield fault.line, fault.reason, ""
@@ -124,16 +125,16 @@ def _checked(name: str, found: Iterable[_Found]) -> list[str]:
     ids, wrong = list[str](), list[str]()
     for line, reason, text in found:
         try:
-            ids.append(clean_text(text, "it") if reason is None else "")
+            ids.append(clean_text(text, "the identifier") if reason is None else "")
         except BadInputError as error:
-            wrong.append(f"line {line:,}: {error.message}")
+            wrong.append(f"line {line:,}: {error.message.removesuffix('.')}")
         if reason is not None:
             wrong.append(f"line {line:,}: {reason}")
     if wrong:
         more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
         raise BadInputError(
-            f"{name} has lines that cannot be used: {len(wrong):,}",
+            f"{name} has {counted(len(wrong), 'invalid line')}; nothing was done.",
             details=[*wrong[:_SHOWN], *more],
-            hint="Mend them; nothing was done.",
+            hint="Fix them, then run the command again.",
         )
     return ids

@@ -1,4 +1,4 @@
-"""What readers of every table format share: limits, faults, and the columns that are read."""
+"""Parts shared by the readers of all table formats: limits, faults, and the columns to read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Reading:
         self.template = template = choose(name, self.header)
         if template is None:
             return
-        self.notes.append(f"read as {template.title}; --template none reads it as it is")
+        self.notes.append(f"read as {template.title} (to read it as is: --template none)")
         if template.joined:
             column, parts = template.joined
             found = [header.lower() for header in self.header]
@@ -129,18 +129,18 @@ class Reading:
                 if place < width and record[place] and not record[place].isspace():
                     counts[place] += 1
             yield line, record
-        told = [
+        found = [
             f"{self.header[place] or '(no name)'} ({count:,})"
             for place, count in counts.items()
             if count
         ]
-        if told:
-            self.notes.append(f"values in ignored columns: {', '.join(told)}")
+        if found:
+            self.notes.append(f"values in ignored columns: {', '.join(found)}")
 
     def _end(self) -> Iterator[Record]:
         if self._ragged:
             self.notes.append(
-                "rows with surplus blank cells, or without cells that are not used: "
+                "rows with extra blank cells, or without cells in unused columns: "
                 f"{self._ragged:,} (the first is line {self._first_ragged:,})"
             )
         yield from ()

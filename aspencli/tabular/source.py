@@ -116,7 +116,7 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
             again = packing_of(stream.peek())
             if again:
                 raise BadInputError(
-                    f"{name} is compressed twice", hint=f"Unpack it first: {packing.tool} FILE."
+                    f"{name} is compressed twice.", hint=f"Decompress it first: {packing.tool} FILE"
                 )
             notes.append(f"compressed with {packing.name}")
         yield Opened(name, stream, notes)
@@ -142,8 +142,8 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
             if left < 0:
                 raise BadInputError(
                     f"{opened.name} is too large for a workbook: more than "
-                    f"{_LARGEST_ARCHIVE:,} bytes",
-                    hint="Save the sheet as CSV UTF-8, which may have any size.",
+                    f"{_LARGEST_ARCHIVE:,} bytes.",
+                    hint="Save the sheet as CSV UTF-8, which has no size limit.",
                 )
             file.write(piece)
         file.flush()
@@ -192,9 +192,9 @@ def _open(path: str) -> Iterator[Source]:
         # sys.stdin is None if the shell closed it.
         stdin = cast("io.TextIOWrapper | None", sys.stdin)
         if stdin is None or stdin.closed or stdin.isatty():
-            state = "the terminal" if stdin and not stdin.closed else "closed"
+            state = "a terminal" if stdin and not stdin.closed else "closed"
             raise BadInputError(
-                f"standard input is {state}", hint="Pipe a file into it, or name a file."
+                f"Standard input is {state}.", hint="Pipe a file into the command, or give a file."
             )
         yield cast("io.BufferedReader", stdin.buffer)
         return
@@ -207,21 +207,21 @@ def _open_file(path: str) -> IO[bytes]:
         return paths.expand(path).open("rb")
     except (OSError, RuntimeError, ValueError) as error:  # e.g., an unknown home folder
         if isinstance(error, IsADirectoryError):
-            raise BadInputError(f"{path} is a folder", hint="Name a file in it.") from error
+            raise BadInputError(f"{path} is a directory.", hint="Give a file in it.") from error
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInputError(
-            f"{path} cannot be read: {reason}", hint="Check its name and permissions."
+            f"Cannot read {path}: {reason}", hint="Check its name and permissions."
         ) from error
 
 
 _MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Unpack it, and give the file that is in it."),
-    b"Rar!": ("is a RAR archive", "Unpack it, and give the file that is in it."),
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
+    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
     b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
     b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
-    b"PK\x05\x06": ("is an empty zip archive", "A CSV file is needed."),
-    b"%PDF": ("is a PDF", "A CSV file is needed."),
-    b"SQLite format 3": ("is a SQLite database", "A CSV file is needed."),
+    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
+    b"%PDF": ("is a PDF", "Give a CSV file."),
+    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
 }
 # Old workbooks and password-protected new ones are such a container, with named streams inside.
 _CONTAINER = b"\xd0\xcf\x11\xe0"
@@ -258,7 +258,7 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
     """
     for magic, (what, remedy) in _MAGIC.items():
         if head.startswith(magic):
-            raise BadInputError(f"{name} {what}", hint=remedy)
+            raise BadInputError(f"{name} {what}.", hint=remedy)
     if head.startswith(_CONTAINER):
         raise _container(name, head)
     _refuse_markup(name, head)
@@ -266,7 +266,7 @@ def sniff(name: str, head: bytes, encoding: str | None) -> tuple[str, int, list[
         ((len(bom), codec) for bom, codec in _BOMS if head.startswith(bom)), (0, "")
     )
     if encoding is not None:
-        return _as_told(name, encoding, length, marked)
+        return _as_specified(name, encoding, length, marked)
     if marked:
         return marked, length, [] if marked == "utf-8" else [f"read as {marked[:6].upper()}"]
     _refuse_binary(name, head[:4096])
@@ -283,43 +283,43 @@ def _refuse_markup(name: str, head: bytes) -> None:
     suffix = PurePath(name).suffix.lower()
     called = f" named {suffix}" if suffix not in {"", ".html", ".htm", ".xml", ".json"} else ""
     if start.startswith((b"<html", b"<!doctype html", b"<table", b"<meta", b"<style")):
-        what = f"is an HTML page{called}: save it as .xlsx or CSV"
-        hint = "Open it in the spreadsheet program, and save it as a workbook (.xlsx) or CSV UTF-8."
+        what = f"is an HTML page{called}, not a table"
+        hint = "Open it in a spreadsheet program, then save it as a workbook (.xlsx) or CSV UTF-8."
     elif start.startswith((b"<?xml", b"<workbook")):
         is_sheet = b"office:spreadsheet" in start or b"<workbook" in start
         kind = "spreadsheet" if is_sheet else "document"
-        what = f"is an XML {kind}{called}: save it as .xlsx or CSV"
-        hint = "Open it in the spreadsheet program, and save it as a workbook (.xlsx) or CSV UTF-8."
+        what = f"is an XML {kind}{called}, not a table"
+        hint = "Open it in a spreadsheet program, then save it as a workbook (.xlsx) or CSV UTF-8."
     elif start.startswith((b"{", b"[")) and re.match(rb'[{[]\s*(["{[}\]]|\d)', start):
         what, hint = (
-            f"is JSON{called}: a table is needed",
+            f"is JSON{called}, not a table",
             "Give a CSV file with a header and rows.",
         )
     else:
         return
-    raise BadInputError(f"{name} {what}", hint=hint)
+    raise BadInputError(f"{name} {what}.", hint=hint)
 
 
 def _container(name: str, head: bytes) -> BadInputError:
     if _ENCRYPTED in head:
         return BadInputError(
-            f"{name} is protected by a password",
-            hint="Open it, and save it without one; or save the sheet as CSV UTF-8.",
+            f"{name} is password-protected.",
+            hint="Open it and save it without a password, or save the sheet as CSV UTF-8.",
         )
     return BadInputError(
-        f"{name} is an old Excel workbook (.xls), or is protected by a password",
-        hint="Open it, and save it as an Excel workbook (.xlsx) without a password.",
+        f"{name} is an old Excel workbook (.xls), or is password-protected.",
+        hint="Open it, then save it as an Excel workbook (.xlsx) without a password.",
     )
 
 
-def _as_told(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:
+def _as_specified(name: str, encoding: str, length: int, marked: str) -> tuple[str, int, list[str]]:
     codec = _known(encoding)
     if marked == codec or marked.startswith(f"{codec}-"):  # utf-16 takes the mark's byte order
         codec = marked
     elif marked:
         raise BadInputError(
-            f"{name} starts with the mark of {marked.upper()}, and --encoding says {encoding}",
-            hint="Leave --encoding out.",
+            f"{name} starts with a {marked.upper()} byte order mark, but --encoding is {encoding}.",
+            hint="Remove --encoding.",
         )
     return codec, length, [f"read as {encoding}"]
 
@@ -329,13 +329,13 @@ def _refuse_binary(name: str, sample: bytes) -> None:
     if even + odd > len(sample) * _WIDE_SHARE and min(even, odd) * 4 < max(even, odd):
         codec = "utf-16-le" if odd > even else "utf-16-be"
         raise BadInputError(
-            f"{name} looks like UTF-16 without a byte order mark",
-            hint=f"Save it as UTF-8, or say so: --encoding {codec}",
+            f"{name} looks like UTF-16 without a byte order mark.",
+            hint=f"Save it as UTF-8, or specify its encoding: --encoding {codec}",
         )
     junk = sum(byte in _JUNK for byte in sample)
     if junk > max(_SOME_JUNK, len(sample) * _JUNK_SHARE):
         raise BadInputError(
-            f"{name} is binary, not text", hint="Give a CSV file with a header and rows."
+            f"{name} is binary, not text.", hint="Give a CSV file with a header and rows."
         )
 
 
@@ -344,6 +344,7 @@ def _known(encoding: str) -> str:
         b" ".decode(encoding, "replace")  # Some registered codecs do not decode to text.
     except (LookupError, UnicodeError):
         raise BadInputError(
-            f"there is no encoding {encoding!r}", hint="Try utf-8, utf-16-le, cp1252 or latin-1."
+            f"Invalid value for --encoding: {encoding!r}",
+            hint="Try utf-8, utf-16-le, cp1252, or latin-1.",
         ) from None
     return codecs.lookup(encoding).name.removesuffix("-sig")

@@ -123,11 +123,11 @@ def open_table(
                 table = stack.enter_context(open_workbook(opened, found, sheet, skip_lines))
             elif found is not opened:
                 raise BadInputError(
-                    f"{opened.name} is a zip archive in a zip archive",
-                    hint="Unpack it, and give the file that is in it.",
+                    f"{opened.name} is a zip archive in another zip archive.",
+                    hint="Extract it, then give the file in it.",
                 )
         if table is None:
-            _refuse(opened.name, "is a text", {"sheet": sheet})
+            _refuse(opened.name, "is a text file", {"sheet": sheet})
             table = open_delimited(opened, encoding, delimiter, preamble, skip_lines)
         table.use_template(template)
         yield table
@@ -138,5 +138,5 @@ def _refuse(name: str, what: str, options: Mapping[str, str | None]) -> None:
     for option, value in options.items():
         if value is not None:
             raise BadInputError(
-                f"{name} {what}, and has no {option}", hint=f"Leave --{option} out."
+                f"{name} {what}, so --{option} does not apply.", hint=f"Remove --{option}."
             )

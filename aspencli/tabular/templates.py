@@ -167,8 +167,8 @@ def choose(name: str, headers: Sequence[str]) -> Template | None:
         )
     if not any(map(found.column_of, headers)):
         raise BadInputError(
-            f"The file has no column of {found.title}, which --template names",
-            hint="Leave --template out, or name the columns with --map.",
+            f"Invalid value for --template: the file has no column of {found.title}",
+            hint="Remove --template, or map the columns with --map.",
             details=[f"found: {', '.join(headers)}"],
         )
     return found

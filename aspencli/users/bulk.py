@@ -29,7 +29,7 @@ from aspencli.changes.cells import Field, Understood, named, truth
 from aspencli.changes.file_schema import Kind
 from aspencli.stored_text import LONGEST_TEXT, email_flaw, identifier_flaw, name_flaw
 
-_USER_NEEDS, _GROUP_NEEDS = "every user has one", "every group has one"
+_USER_NEEDS, _GROUP_NEEDS = "every user needs one", "every group needs one"
 
 
 def _stored(flaw: Callable[[str], str | None]) -> Callable[[str], Understood]:
@@ -51,7 +51,7 @@ def _text(
 
     def understand(cell: str) -> Understood:
         if len(cell) < shortest:
-            return None, f"has {len(cell)} characters; at least {shortest} are needed"
+            return None, f"is too short: {len(cell)} characters (minimum {shortest})"
         reason = flaw(cell, longest)
         return (None, reason) if reason else (cell, None)
 
@@ -61,7 +61,7 @@ def _text(
 def _account(cell: str) -> Understood:
     """Parse an ID assigned by the identity provider."""
     if any(map(str.isspace, cell)):
-        return None, "holds white space"
+        return None, "contains white space"
     return _stored(lambda text: identifier_flaw(text, LONGEST_TEXT))(cell)
 
 
@@ -77,13 +77,14 @@ USER_CHANGES = Kind(
         "name": Field(USER_NAME, _text(), uncleared=_USER_NEEDS, names=True),
         "auth0_user_id": _auth0_user,
         "new_auth0_user_id": _auth0_user,
-        "system_admin": Field(SYSTEM_ADMIN, truth, uncleared="a user is one, or is not"),
+        "system_admin": Field(SYSTEM_ADMIN, truth, uncleared="it is either true or false"),
         "gisaid_submitter_id": Field(GISAID, _text(), names=True),
         "role": Field(ROLE, named),
     },
     renaming={"new_email": "email", "new_auth0_user_id": "auth0_user_id"},
     creates=tuple(USER_COLUMNS.values()),
     within=("group", Field(IN_GROUP, named)),
+    listing=("id", "name", "email", "auth0_user_id", "system_admin", "groups"),
 )
 
 _prefix = Field(PREFIX, _text(2, 25, identifier_flaw), uncleared=_GROUP_NEEDS, names=True)

@@ -121,13 +121,13 @@ def show_user(session: ReadSession, key: str) -> UserDetails:
             return details_of(session, found[0])
         if found:
             raise BadInputError(
-                f"several users go by {key!r}",
-                hint="Give the id of one.",
+                f"Several users match {key!r}.",
+                hint="Use the ID of one of them.",
                 details=[describe_user(user) for user in found],
             )
     raise NotFoundError(
-        f"there is no user {key!r}",
-        hint="Look for a part of the name or address: aspencli users list --search TEXT",
+        f"No such user: {key!r}",
+        hint="Search by part of the name or e-mail address: aspencli users list --search TEXT",
     )
 
 
@@ -306,7 +306,7 @@ def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[
     has = {(each.group_id, each.role_id) for each in user.roles}
     pairs = (
         ("e-mail address", user.email.lower(), wanted.email.lower()),
-        ("Auth0 id", user.auth0_user_id, wanted.auth0_user_id),
+        ("Auth0 ID", user.auth0_user_id, wanted.auth0_user_id),
         ("name", user.name, wanted.name),
         ("system_admin", user.system_admin, wanted.system_admin),
     )
@@ -314,7 +314,7 @@ def _differences(user: User, wanted: NewUser, group: Group, role: Role) -> list[
         f"its {what} is {there!r}, not {here!r}" for what, there, here in pairs if there != here
     ]
     if (group.id, role.id) not in has:
-        lines.append(f"it is no {role.name} of group {group.name}")
+        lines.append(f"it does not have the role {role.name} in group {group.name}")
     return lines
 
 
@@ -324,7 +324,7 @@ def _conflict(found: Sequence[User], wanted: NewUser, group: Group, role: Role) 
         details.append(f"user {describe_user(user)}")
         details += [f"  {line}" for line in _differences(user, wanted, group, role)]
     return ConflictError(
-        f"{wanted.email} or {wanted.auth0_user_id} belongs to a user already; nothing was written",
-        hint=f"Look at it: aspencli users show {found[0].id}",
+        f"{wanted.email} or {wanted.auth0_user_id} already belongs to a user; nothing was written.",
+        hint=f"See: aspencli users show {found[0].id}",
         details=details,
     )

@@ -46,8 +46,8 @@ def plan_asked(source: Source, wanted: NewUser) -> Org:
     """
     if wanted.role.lower() != API_ROLE:
         raise BadInputError(
-            f"through the API a new user is a member, not {wanted.role}",
-            hint="Go through the database: --via db.",
+            f"The API can create users only with the role {API_ROLE}, not {wanted.role}.",
+            hint="Use the database: --via db.",
         )
     org = find_org(source, wanted.group)
     if org.name is not None:
@@ -77,13 +77,14 @@ def create_asked(source: Source, wanted: NewUser, org: Org) -> dict[str, Any]:
         )
     except UncertainError as error:
         error.hint = (
-            "Run the same command again: it makes the user, or says that there is one (exit code 7)"
+            "Run the same command again: it creates the user, or reports that it already exists "
+            "(exit code 7)."
         )
         raise
     except AspenError as error:
         if error.answer is not None and error.answer.status == _SERVER_ERROR:
             error.hint = (
-                "The service as it was last published cannot make users. Go through the database: "
+                "The published version of the service cannot create users. Use the database: "
                 "--via db."
             )
         raise

@@ -1,4 +1,7 @@
-"""``make accidents``: the long campaign as a table in Markdown; 1 where one ends badly."""
+"""``make accidents``: interrupt renames in many ways, and print a Markdown table of the results.
+
+Exits with 1 if a rename leaves the data in a wrong state.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ _OFTEN, _SELDOM = 200, 16
 def main() -> int:
     """Inject the failures; return 1 if any of them left something wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accidents", description=__doc__)
-    parser.add_argument("--times", type=int, help="how many of each kind")
-    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind")
+    parser.add_argument("--times", type=int, help="number of failures of each kind")
+    parser.add_argument(
+        "--kind", action="append", choices=list(KINDS), help="inject only this kind (repeatable)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     # Background jobs start with SIGINT ignored, and the interrupted processes would inherit that.

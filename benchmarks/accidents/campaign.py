@@ -95,7 +95,7 @@ def _false_report(trial: Trial, *, wrote: bool) -> Iterator[str]:
         rows = list(csv.DictReader(file))
     if trial.work.values not in (None, len(rows)):
         yield f"the report has {len(rows)} rows, not {trial.work.values}"
-    changed = any(row["outcome"] in {"changed", "created"} for row in rows)
+    changed = any(row["outcome"] in {"updated", "created"} for row in rows)
     if changed != wrote:
         yield f"the report says {changed=}, and it is {wrote=}"
 

@@ -194,7 +194,7 @@ def _two_runs(trial: Trial, chance: Random) -> None:
         second.wait()
     assert {first_code, trial.code} <= {0, 7}, first_said + trial.said
     assert 0 in {first_code, trial.code}
-    assert "another transaction got in the way" not in first_said + trial.said
+    assert "Conflict with another transaction" not in first_said + trial.said
     trial.code = 0
 
 
@@ -226,7 +226,7 @@ def _disk_full(place: str) -> Accident:
         trial.options = []
         assert left <= {"journal.jsonl"}, left
         assert trial.code == 1, trial.said
-        assert "cannot be written" in trial.said, trial.said
+        assert "Cannot write " in trial.said, trial.said
 
     return happen
 
@@ -241,7 +241,7 @@ def _read_only(trial: Trial, chance: Random) -> None:
             pass
     trial.options = []
     assert trial.code == 1, trial.said
-    assert "cannot be written" in trial.said, trial.said
+    assert "Cannot write " in trial.said, trial.said
 
 
 KINDS: dict[str, Accident] = {

@@ -1,8 +1,8 @@
-"""``make accidents-api``: 10,000 renames through an API that has accidents; 1 where one ends badly.
+"""``make accidents-api``: run 10,000 renames through a failing API; exit with 1 on a bad result.
 
-Each time the group's names are swapped, passed around and along chains, and made anew, while things
-go wrong. In the end every name has to be as wanted, everything else of each sample as before, and
-no temporary name left.
+Each run swaps names, rotates them, moves them along chains, and replaces them with new ones, while
+failures are injected. At the end, every name must be as requested, everything else unchanged, and
+no temporary name may remain.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ def main() -> int:
     """Run the renamings."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accidents_api", description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--times", type=int, default=3, help="how often each kind")
+    parser.add_argument("--times", type=int, default=3, help="number of runs of each kind")
     parser.add_argument("--kind", action="append", choices=list(_KINDS))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=0, help="only kill so many small renames")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="only run this many small renames, and kill each"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aspen-accidents-api-") as name:
         folder = Path(name)

@@ -1,7 +1,7 @@
-"""``make broken-settings``: run every command with every broken setting, and count what is wrong.
+"""``make broken-settings``: run every command with every broken setting, and count the faults.
 
-Each run is a process of its own, forked from one that has loaded the program already: thousands of
-starts would cost more than the runs. What only a fresh interpreter reads is not tried here.
+Each run is forked from a process that has already loaded the program, since thousands of startups
+would take longer than the runs. Settings that only a new interpreter reads are not covered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.broken_settings.settings import SECRET, Broken, all_settings
 
 _CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 7})
 _SECONDS = 40.0
-_BUGS = ("a bug in aspencli", "Traceback (most recent call last)")
+_BUGS = ("Bug in aspencli", "Traceback (most recent call last)")
 # Loaded once, before forking; importing them opens nothing.
 _HEAVY = (
     "sqlalchemy.orm",
@@ -67,10 +67,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.broken_settings", description=__doc__
     )
-    parser.add_argument("--setting", help="only settings whose name holds this")
-    parser.add_argument("--command", help="only commands whose name holds this")
+    parser.add_argument("--setting", help="only settings whose name contains this")
+    parser.add_argument("--command", help="only commands whose name contains this")
     parser.add_argument("--few", action="store_true", help="only one command of each kind")
-    parser.add_argument("--show", action="store_true", help="show what each run said")
+    parser.add_argument("--show", action="store_true", help="show the output of each run")
     chosen = parser.parse_args()
     for name in _HEAVY:
         import_module(name)

@@ -1,4 +1,4 @@
-"""``make fuzz``: the long campaign, and its figures; exits with 1 where a case fails."""
+"""``make fuzz``: run many generated cases, and print the results; exit with 1 if a case fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _LARGE_MB = 8
 def main() -> int:
     """Run the campaign; return 1 if a case fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, default=20_000, help="how many mappings, and files")
+    parser.add_argument(
+        "--cases", type=int, default=20_000, help="number of mappings, and of files"
+    )
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     sys.stdout.write("| what | cases | seconds | failures |\n|---|--:|--:|--:|\n")

@@ -1,10 +1,11 @@
-"""``make bench``: commands and service beside what one would write by hand, as table and JSON.
+"""``make bench``: compare the commands and the service with hand-written code, as a table and JSON.
 
-Small by default (a minute or two); ``make bench FULL=1`` takes a table of 2,000,000 samples, up to
-1,000,000 of them, and lists of 100,000 (half an hour). ARGS names the parts to measure, and
-``--json FILE``. The part ``millions`` (a file of ten million rows; minutes, and 10 GB of disk) has
-to be asked for, and so has ``renames-api`` (through an API that is slow on purpose; minutes).
-``profiler`` by name, or ``FULL=1``, also records a crowd and a million queries (three minutes).
+The default takes a minute or two. ``make bench FULL=1`` takes half an hour: it uses a table of
+2,000,000 samples, changes up to 1,000,000 of them, and reads lists of 100,000. ARGS selects the
+parts to measure, and may contain ``--json FILE``. Two parts run only if selected: ``millions`` (a
+file of ten million rows; takes minutes, and 10 GB of disk) and ``renames-api`` (through an API that
+is slow on purpose; takes minutes). If ``profiler`` is selected, or with ``FULL=1``, it also records
+concurrent threads and a million queries (three minutes).
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *_PARTS], help="what to measure")
-    parser.add_argument("--full", action="store_true", help="the sizes that goals are set for")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is run")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("parts", nargs="*", choices=[[], *_PARTS], help="parts to measure")
+    parser.add_argument(
+        "--full", action="store_true", help="use the sizes that the goals are set for"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of runs of each measurement")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     return parser
 
 

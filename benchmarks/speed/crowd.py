@@ -1,8 +1,8 @@
-"""32 threads and 200 tasks at once on two recorded engines, with errors and cancellations.
+"""Run 32 threads and 200 tasks at once on two recorded engines, with errors and cancellations.
 
-It is run as a process of its own, ``python -m benchmarks.speed.crowd URL STATEMENTS [--plain]``: it
-tells in JSON what it asked and what it kept, and exits with 1 where a count is wrong or something
-is left. The work is done twice, so that what the second half adds to the process can be seen.
+``python -m benchmarks.speed.crowd URL STATEMENTS [--plain]`` runs in a separate process. It prints
+the number of sent and recorded statements as JSON, and exits with 1 if a count is wrong or
+something is left over. The work is done twice, to measure what the second half adds to the process.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("statements", type=int)
-    parser.add_argument("--plain", action="store_true", help="record nothing")
+    parser.add_argument("--plain", action="store_true", help="do not record")
     chosen = parser.parse_args()
     found, problems = asyncio.run(_run(chosen.url, chosen.statements, plain=chosen.plain))
     sys.stdout.write(json.dumps({**found, "problems": problems}) + "\n")

@@ -1,6 +1,6 @@
-"""Many queries recorded, summed up and written as a page, in a process whose memory is measured.
+"""Record many queries, summarize them, and write the HTML page, to measure the process's memory.
 
-It is run as ``python -m benchmarks.speed.many_queries URL COUNT [--plain]``.
+Usage: ``python -m benchmarks.speed.many_queries URL COUNT [--plain]``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("count", type=int)
-    parser.add_argument("--plain", action="store_true", help="record nothing")
+    parser.add_argument("--plain", action="store_true", help="do not record")
     chosen = parser.parse_args()
     engine = sa.create_engine(chosen.url, pool_size=1)
     with nullcontext() if chosen.plain else Recorder(engine) as recorder:

@@ -282,7 +282,7 @@ def settings_for(database: Database, provider_url: str, own_url: str, **changes:
 
 @dataclass(frozen=True)
 class Cloud:
-    """The AWS stand-in on this machine, with the files of `roles`.
+    """The AWS emulator on this machine, with the files of `roles`.
 
     Attributes:
         settings: The settings that point the service at it: ``make_api(roles, **aws.settings)``.

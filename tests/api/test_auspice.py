@@ -165,7 +165,7 @@ def test_a_tree_whose_file_is_gone_is_a_404(lab: Api) -> None:
         session.get_one(PhyloTree, tree).s3_key = "no/such/file.json"
     answer = lab("GET", link_to(lab, tree))
     assert answer.status_code == 404
-    assert answer.json()["error"] == "the tree's file is gone"
+    assert answer.json()["error"] == "the tree file no longer exists"
 
 
 @contextmanager

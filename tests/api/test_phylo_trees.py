@@ -130,4 +130,4 @@ def test_a_tree_whose_file_is_gone(roles: Any, make_api: Any, aws: Any) -> None:
     for what in ("download", "sample_ids"):
         answer = api("GET", PATH.format(1, tree, what), "member")
         assert answer.status_code == 404
-        assert answer.json()["error"] == "the tree's file is gone"
+        assert answer.json()["error"] == "the tree file no longer exists"

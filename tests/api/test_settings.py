@@ -127,7 +127,7 @@ def test_the_secret_is_read_and_the_environment_wins(aws: Cloud) -> None:
 def test_a_secret_that_is_no_object_is_named(aws: Cloud, text: str) -> None:
     name = f"bad-{uuid4().hex}"
     aws.client("secretsmanager").create_secret(Name=name, SecretString=text)
-    with pytest.raises(SettingsError, match=f"the secret {name} holds"):
+    with pytest.raises(SettingsError, match=f"the secret {name} is not"):
         Settings.load({**aws.settings, "GENEPI_CONFIG_SECRET_NAME": name})
 
 
@@ -137,7 +137,7 @@ def test_a_secret_that_cannot_be_read_is_named() -> None:
         "BOTO_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_REGION": "us-west-2",
     }
-    with pytest.raises(SettingsError, match="the secret genepi-config cannot be read"):
+    with pytest.raises(SettingsError, match="cannot read the secret genepi-config"):
         settings(**away)
 
 

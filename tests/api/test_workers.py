@@ -186,7 +186,7 @@ def test_number_of_workers_is_checked(given: str) -> None:
         timeout=PATIENCE_S,
     )
     assert done.returncode == 2
-    assert f"must be a whole number of 1 or more, not '{given}'" in done.stderr
+    assert f"must be a whole number, 1 or more: '{given}'" in done.stderr
 
 
 def test_process_accepts_one_connection_at_a_time() -> None:

@@ -43,8 +43,8 @@ def test_an_approved_sign_in_is_kept_and_used(lab: Lab, dialect: str) -> None:
     result = lab.login()
     assert (result.code, result.out) == (0, "")
     assert "/activate?user_code=" in result.err
-    assert "signed in to mylab as Member Example <member@example.org>, until 20" in result.err
-    assert "and renewed by itself" in result.err
+    assert "Signed in to mylab as Member Example <member@example.org> (expires 20" in result.err
+    assert "auto-renews)" in result.err
     status = _status(lab)
     assert status["state"] == "signed in"
     assert status["subject"] == "auth0|member"
@@ -92,7 +92,7 @@ def test_a_provider_that_begins_busy_is_waited_for(lab: Lab) -> None:
     lab.identity.turn(throttled=1, retry_after=1)
     result = lab.login()
     assert result.code == 0
-    assert "it answered 429; trying again in 1 s" in result.err
+    assert "HTTP 429; retrying in 1 s" in result.err
 
 
 def test_to_go_slower_is_obeyed(lab: Lab) -> None:
@@ -106,7 +106,7 @@ def test_to_go_slower_is_obeyed(lab: Lab) -> None:
 def test_a_denied_sign_in_ends_with_4(lab: Lab) -> None:
     result = lab.login(approve=False)
     assert result.code == 4
-    assert "the sign-in was denied on the other device" in result.err
+    assert "The sign-in was denied on the other device" in result.err
     assert lab.kept() == {}
 
 
@@ -115,7 +115,7 @@ def test_a_code_that_lapses_ends_with_4(lab: Lab, dialect: str) -> None:
     lab.identity.turn(device_seconds=3, interval=2, dialect=dialect)
     result = lab.run("auth", "login")
     assert result.code == 4
-    assert "lapsed" in result.err
+    assert "expired" in result.err
     assert lab.kept() == {}
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "interrupted" in err
+    assert "Interrupted" in err
     assert "Traceback" not in err
     assert lab.kept() == {}
 
@@ -133,13 +133,13 @@ def test_ctrl_c_ends_the_wait_and_keeps_nothing(lab: Lab) -> None:
 def test_no_provider_ends_with_5(lab: Lab) -> None:
     result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": "http://127.0.0.1:9"})
     assert result.code == 5
-    assert "the identity provider of mylab does not answer at http://127.0.0.1:9" in result.err
+    assert "Request to the mylab identity provider at http://127.0.0.1:9 failed" in result.err
 
 
 def test_a_client_that_the_provider_does_not_know_ends_with_4(lab: Lab) -> None:
     result = lab.run("auth", "login", env={"ASPEN_AUTH_CLIENT_ID_MYLAB": "nobody"})
     assert result.code == 4
-    assert "refuses" in result.err
+    assert "Request rejected by" in result.err
     assert "Device Code" in result.err
 
 
@@ -147,7 +147,7 @@ def test_a_provider_that_is_somebody_else_ends_with_4(lab: Lab) -> None:
     elsewhere = lab.identity.issuer.replace("127.0.0.1", "localhost")
     result = lab.run("auth", "login", env={"ASPEN_AUTH_URL_MYLAB": elsewhere})
     assert result.code == 4
-    assert "says that it is somebody else" in result.err
+    assert "Wrong issuer: " in result.err
 
 
 def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
@@ -156,11 +156,11 @@ def test_without_settings_the_api_says_where_to_sign_in(lab: Lab) -> None:
     issuer = lab.identity.issuer.rstrip("/")
     result = lab.login()
     assert result.code == 0
-    assert f"the API of mylab has its users sign in at {issuer}\n" in result.err
+    assert f"Sign-in page of the mylab API: {issuer}\n" in result.err
     result = lab.run("auth", "status", "-o", "json")
     assert result.code == 0
     assert json.loads(result.out)[0]["issuer"] == issuer
-    assert "has its users sign in" not in result.err  # it is remembered
+    assert "Sign-in page of" not in result.err  # it is remembered
 
 
 def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
@@ -173,7 +173,10 @@ def test_what_a_proxy_wants_goes_along(lab: Lab, serving: Serving) -> None:
         env = {"OAUTH2_PROXY_COOKIE": given, "ASPEN_ENV": "prod", "ASPEN_API_URL_PROD": proxy.url}
         result = lab.run("auth", "login", env=env)
         assert result.code == 4
-        assert "nobody told how to sign in to prod, and its API does not say" in result.err
+        assert (
+            "No identity provider is configured for prod, and its API does not name one"
+            in result.err
+        )
         assert "ASPEN_AUTH_URL_PROD" in result.err
         assert proxy.seen[-1].headers["cookie"] == sent
     bad = {**env, "OAUTH2_PROXY_COOKIE": "a\nb: c"}
@@ -199,7 +202,9 @@ def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
     Path(lab.env["ASPEN_CONFIG"]).write_text("\n".join(lines))
     result = lab.run("auth", "login")
     assert result.code == 2
-    assert "is not encrypted (http://example.org)" in result.err
+    server = {"api_url": "API", "auth_url": "identity provider"}[key]
+    words = f"Refused to send tokens unencrypted to the mylab {server}: http://example.org"
+    assert words in result.err
 
 
 # Invalid tokens
@@ -208,12 +213,15 @@ def test_nothing_is_sent_without_encryption(lab: Lab, key: str) -> None:
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"signing": "wrong_key"}, "its own keys do not confirm (bad_signature)"),
-        ({"signing": "unknown_key"}, "its own keys do not confirm (invalid_key_id)"),
+        ({"signing": "wrong_key"}, "has an invalid signature (bad_signature)"),
+        ({"signing": "unknown_key"}, "has an invalid signature (invalid_key_id)"),
         ({"issuer": "https://evil.example.org/"}, 'its iss is "https://evil.example.org/"'),
         ({"audience": "another-client"}, 'its aud is "another-client"'),
-        ({"clock_offset": 7200}, "begins in the future, though its clock and this machine's agree"),
-        ({"clock_offset": -40_000}, "is over already, though its clock and this machine's agree"),
+        ({"clock_offset": 7200}, "is not valid yet, although its clock and this machine's agree"),
+        (
+            {"clock_offset": -40_000},
+            "has already expired, although its clock and this machine's agree",
+        ),
     ],
 )
 def test_a_token_that_is_not_what_it_claims_is_not_used(
@@ -230,9 +238,12 @@ def test_a_token_that_is_not_what_it_claims_is_not_used(
 @pytest.mark.parametrize(
     ("off", "words"),
     [
-        (-7200, "begins in the future: this machine's clock is 2.0 hours behind that of the"),
-        (-300, "begins in the future: this machine's clock is 5 minutes behind that of the"),
-        (40_000, "is over already: this machine's clock is 11.1 hours ahead of that of the"),
+        (-7200, "is not valid yet: this machine's clock is 2.0 hours behind the clock of the"),
+        (-300, "is not valid yet: this machine's clock is 5 minutes behind the clock of the"),
+        (
+            40_000,
+            "has already expired: this machine's clock is 11.1 hours ahead of the clock of the",
+        ),
     ],
 )
 def test_a_wrong_clock_here_is_explained(lab: Lab, off: int, words: str) -> None:
@@ -245,7 +256,7 @@ def test_a_wrong_clock_here_is_explained(lab: Lab, off: int, words: str) -> None
 def test_a_clock_that_is_wrong_but_harmless_is_warned_of(lab: Lab) -> None:
     result = lab.login(env=wrong_clock(lab, 1200))
     assert result.code == 0
-    assert "this machine's clock is 20 minutes ahead of that of" in result.err
+    assert "this machine's clock is 20 minutes ahead of the clock of" in result.err
 
 
 # Users that only the provider knows
@@ -255,15 +266,15 @@ def test_who_is_no_user_of_the_service_is_told_so(lab: Lab) -> None:
     seed(lab.identity.folder, Seed(users=[User("auth0|stranger", "stranger@example.org", "S.")]))
     result = lab.login("stranger@example.org")
     assert result.code == 4
-    assert "signed in to mylab as S. <stranger@example.org>" in result.err
-    assert "the API of mylab does not accept the sign-in" in result.err
-    assert "(auth0|stranger); the API may not" in result.err
+    assert "Signed in to mylab as S. <stranger@example.org>" in result.err
+    assert "Your sign-in was rejected by the mylab API" in result.err
+    assert "(auth0|stranger), but the API may have no user with this ID" in result.err
 
 
 def test_who_has_no_group_is_told_so(lab: Lab) -> None:
     result = lab.login("nogroup@example.org")
     assert result.code == 0
-    assert "groups: none" in result.err
+    assert "Groups: none" in result.err
 
 
 # Repeated sign-in
@@ -274,7 +285,7 @@ def test_signing_in_again_changes_nothing(lab: Lab) -> None:
     before = lab.kept()
     result = lab.run("auth", "login")
     assert result.code == 0
-    assert "already signed in to mylab as Member Example" in result.err
+    assert "Already signed in to mylab as Member Example" in result.err
     assert lab.kept() == before
 
 
@@ -295,7 +306,10 @@ def _refresh(lab: Lab, refresh_token: str) -> httpx.Response:
 
 @pytest.mark.parametrize(
     ("backend", "words"),
-    [(FAIL, "cannot be used: there is none"), (NULL, "it forgets what it is given")],
+    [
+        (FAIL, "Could not use the system keyring: none found"),
+        (NULL, "a test value could not be read back"),
+    ],
 )
 def test_a_keyring_that_is_missing_is_found_out_first(
     lab: Lab, backend: dict[str, str], words: str
@@ -326,7 +340,7 @@ def test_a_file_that_others_can_read_is_not_used(lab: Lab) -> None:
     path.chmod(0o644)
     result = lab.run("auth", "status")
     assert result.code == 4
-    assert "can be read or changed by others (0644)" in result.err
+    assert "is accessible to other users (mode 0644)" in result.err
     assert f"chmod 600 '{path}'" in result.err
     assert lab.run("auth", "logout", "--forget").code == 0
     assert not path.exists()
@@ -348,11 +362,11 @@ def _on_a_terminal(lab: Lab, *arguments: str, env: dict[str, str]) -> Any:
 
 def test_on_a_terminal_a_file_is_asked_for_once(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "login", env=FAIL)
-    child.expect("Keep sign-ins in files that only you can read")
+    child.expect("Store sign-ins in .* in files that only you can read")
     child.sendline("y")
     child.expect(r"shows the code (\S+)")
     lab.identity.decide(_plain(child.match), "member@example.org")
-    child.expect("signed in to mylab")
+    child.expect("Signed in to mylab")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
@@ -366,9 +380,9 @@ def test_on_a_terminal_a_file_is_asked_for_once(lab: Lab) -> None:
 
 def test_on_a_terminal_a_no_is_a_no(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "login", env=FAIL)
-    child.expect("Keep sign-ins in files")
+    child.expect("Store sign-ins in .* in files")
     child.sendline("n")
-    child.expect("cannot be used")
+    child.expect("Could not use the system keyring")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 4
@@ -384,10 +398,10 @@ def _plain(match: Any) -> str:
 
 def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:
     child = _on_a_terminal(lab, "auth", "token", env={})
-    child.expect("nobody is signed in to mylab; signing in")
+    child.expect("[Yy]ou are not signed in to mylab. Signing in")
     child.expect(r"shows the code (\S+)")
     lab.identity.decide(_plain(child.match), "member@example.org")
-    child.expect(r"who sees this is you until")
+    child.expect(r"Anyone who sees this token can act as you until")
     child.expect(r"(eyJ\S+)")
     assert claims_of(child.match[1])["sub"] == "auth0|member"
     child.expect(pexpect.EOF)
@@ -398,7 +412,7 @@ def test_a_command_signs_in_by_itself_on_a_terminal(lab: Lab) -> None:
 def test_off_a_terminal_it_says_what_to_run(lab: Lab) -> None:
     result = lab.run("auth", "token")
     assert (result.code, result.out) == (4, "")
-    assert "nobody is signed in to mylab" in result.err
+    assert "You are not signed in to mylab" in result.err
     assert "Sign in: aspencli --env mylab auth login" in result.err
 
 

@@ -72,7 +72,7 @@ def test_what_is_no_number_has_its_default(making: Making, value: Any) -> None:
 )
 def test_a_page_that_must_not_be_opened_is_refused(making: Making, link: str) -> None:
     for key in ("verification_uri", "verification_uri_complete"):
-        with pytest.raises(CredentialsError, match="names no web page"):
+        with pytest.raises(CredentialsError, match="No valid sign-in page"):
             making(reply_json({**BEGUN, key: link})).begin()
 
 
@@ -86,15 +86,15 @@ def test_the_json_decides_and_not_the_status(making: Making, status: int) -> Non
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (reply(429, headers={"Retry-After": "9"}), NotYet("status 429", passing=True, wait=9.0)),
-        (reply(500, "<html>"), NotYet("status 500", passing=True)),
+        (reply(429, headers={"Retry-After": "9"}), NotYet("HTTP 429", passing=True, wait=9.0)),
+        (reply(500, "<html>"), NotYet("HTTP 500", passing=True)),
         (
             reply_json({"error": "too_many_requests"}, 429),
             NotYet("too_many_requests", passing=True),
         ),
         (
             hang_up,
-            NotYet("", "the connection was closed before the answer was complete", passing=True),
+            NotYet("", "connection closed before the response was complete", passing=True),
         ),
     ],
 )
@@ -104,24 +104,27 @@ def test_trouble_of_the_moment_passes(making: Making, answer: Reply, expected: N
 
 @pytest.mark.parametrize("answer", [{}, {"access_token": "x"}, {"id_token": 3}, []])
 def test_an_approval_without_a_token_is_told(making: Making, answer: Any) -> None:
-    with pytest.raises(CredentialsError, match=r"granted no id_token \(status 200\)"):
+    with pytest.raises(CredentialsError, match=r"No id_token was issued by .* \(HTTP 200\)"):
         making(reply_json(answer)).poll(CODE)
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", ""])
 def test_a_token_that_is_none_is_refused(making: Making, token: str) -> None:
     provider = making(reply_json({"id_token": token, "keys": [{"kty": "EC"}]}))
-    with pytest.raises(CredentialsError, match="its own keys do not confirm"):
+    with pytest.raises(CredentialsError, match="has an invalid signature"):
         provider.poll(CODE)
 
 
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"device_authorization_endpoint": None}, "offers no device authorization"),
-        ({"device_authorization_endpoint": "http://x.example.org/"}, "without encryption"),
-        ({"issuer": "https://other.example.org/"}, "says that it is somebody else"),
-        ({"issuer": None}, "says that it is somebody else"),
+        ({"device_authorization_endpoint": None}, "No device_authorization_endpoint in"),
+        (
+            {"device_authorization_endpoint": "http://x.example.org/"},
+            "Refused to send secrets unencrypted",
+        ),
+        ({"issuer": "https://other.example.org/"}, "Wrong issuer: "),
+        ({"issuer": None}, "Wrong issuer: "),
     ],
 )
 def test_a_provider_that_cannot_be_trusted_is_not_asked(
@@ -137,7 +140,7 @@ def test_an_address_without_a_provider_is_told(serving: Serving, answer: Reply) 
     place = Place("mylab", "https://api.example.org", serving(answer).url, "client")
     with (
         Provider(place) as provider,
-        pytest.raises(UnreachableError, match="is no document of an identity provider"),
+        pytest.raises(UnreachableError, match="expected JSON from an identity provider"),
     ):
         provider.begin()
 
@@ -155,7 +158,7 @@ def test_a_renewal_says_why_there_is_none(making: Making) -> None:
 def test_a_revocation_that_is_refused_is_told(making: Making, serving: Serving) -> None:
     refusing = serving(reply_json({"error": "unsupported_token_type"}, 400))
     provider = making(reply_json({}), revocation_endpoint=f"{refusing.url}/revoke")
-    with pytest.raises(CredentialsError, match="refuses: unsupported_token_type"):
+    with pytest.raises(CredentialsError, match=r"rejected by .*: unsupported_token_type"):
         provider.revoke("token")
 
 
@@ -190,13 +193,13 @@ def test_a_token_that_is_for_us_is_taken(claims: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("claims", "words"),
     [
-        ({"aud": ["client", "api"]}, "does not say that it is for us .azp."),
-        ({"aud": ["client", "api"], "azp": "api"}, "does not say that it is for us .azp."),
-        ({"sub": None}, "says nothing about sub"),
-        ({"iat": None}, "says nothing about iat"),
-        ({"exp": None}, "says nothing about exp"),
-        ({"iss": None}, "says nothing about iss"),
-        ({"nbf": time.time() + 9_000}, "begins in the future"),
+        ({"aud": ["client", "api"]}, "its azp is not this client"),
+        ({"aud": ["client", "api"], "azp": "api"}, "its azp is not this client"),
+        ({"sub": None}, "has no sub claim"),
+        ({"iat": None}, "has no iat claim"),
+        ({"exp": None}, "has no exp claim"),
+        ({"iss": None}, "has no iss claim"),
+        ({"nbf": time.time() + 9_000}, "is not valid yet"),
     ],
 )
 def test_a_token_that_is_not_is_refused(claims: dict[str, Any], words: str) -> None:
@@ -205,7 +208,9 @@ def test_a_token_that_is_not_is_refused(claims: dict[str, Any], words: str) -> N
 
 
 def test_whose_clock_is_wrong_is_left_open_where_it_is_not_known() -> None:
-    with pytest.raises(CredentialsError, match="is over already: one of the two clocks is wrong"):
+    with pytest.raises(
+        CredentialsError, match="has already expired: one of the two clocks is wrong"
+    ):
         _verified({"exp": time.time() - 900}, ahead=None)
 
 
@@ -218,7 +223,9 @@ def test_a_renewal_for_somebody_else_is_refused(making: Making) -> None:
         return reply_json({"id_token": token, **KeySet([KEY]).as_dict(private=False)})
 
     before = SignIn("token", "refresh", "auth0|x", 0, 0, "Ada")
-    with pytest.raises(CredentialsError, match="renewed the sign-in of Ada for somebody else"):
+    with pytest.raises(
+        CredentialsError, match="Renewing the sign-in of Ada returned a token for a different user"
+    ):
         making(reply(500), answer).refresh(before)
     same = making(reply(500), answer).refresh(replace(before, subject="auth0|y"))
     assert isinstance(same, SignIn)

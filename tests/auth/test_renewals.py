@@ -58,7 +58,7 @@ def test_a_renewal_is_kept_and_used(store: Store) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (NotYet("status 500", passing=True), UnreachableError, "has trouble .status 500."),
+        (NotYet("status 500", passing=True), UnreachableError, "is having problems .status 500."),
         (NotYet("unauthorized_client", "no"), CredentialsError, "refused: unauthorized_client"),
         (UnreachableError("no way"), UnreachableError, "no way"),
     ],
@@ -75,9 +75,9 @@ def test_a_renewal_that_fails_otherwise_costs_no_sign_in(
 def test_a_worthless_refresh_token_is_tried_once(store: Store) -> None:
     store.save(_sign_in(), "file")
     provider = Provider(NotYet("invalid_grant"))
-    with pytest.raises(CredentialsError, match="was revoked, or has lapsed"):
+    with pytest.raises(CredentialsError, match="has expired or was revoked"):
         _session(store, provider).token()
-    with pytest.raises(CredentialsError, match="the sign-in to mylab ended at"):
+    with pytest.raises(CredentialsError, match="Your sign-in to mylab expired at"):
         _session(store, provider).token()
     assert len(provider.asked) == 1
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_says_how_to_get_rid_of_it(store: Store, text: str) 
     store.save(_sign_in(), "file")
     path = Path(str(store.where).removeprefix("file "))
     path.write_text(text)
-    with pytest.raises(CredentialsError, match="cannot be read") as caught:
+    with pytest.raises(CredentialsError, match="Could not read") as caught:
         store.load()
     assert "auth logout --forget" in str(caught.value.hint)
 

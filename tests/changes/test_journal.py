@@ -152,7 +152,7 @@ def test_a_run_that_told_nothing_more_is_running_while_its_process_lives() -> No
     [
         ([], "died before the commit"),
         ([event("writing", transaction=7)], "died before the commit"),
-        ([event("committing", transaction=7, undo_file="/u.csv")], "died at the commit"),
+        ([event("committing", transaction=7, undo_file="/u.csv")], "died during the commit"),
     ],
 )
 def test_a_run_whose_process_died_is_unknown(events: list[dict[str, Any]], words: str) -> None:
@@ -180,7 +180,7 @@ def test_a_zombie_is_not_alive() -> None:
 def test_a_run_of_another_machine_cannot_be_seen_from_here() -> None:
     run = only(started(host="elsewhere"))
     assert run.outcome is Outcome.UNKNOWN
-    assert run.message == "it ran on elsewhere, whose processes cannot be seen from here"
+    assert run.message == "it ran on elsewhere, and its process cannot be checked from this machine"
 
 
 def test_what_ended_tells_its_outcome() -> None:
@@ -237,9 +237,9 @@ def test_journals_of_other_versions_are_read_as_far_as_they_are_known(journal: J
 def test_the_beginning_of_an_id_is_enough_where_it_is_the_only_one() -> None:
     runs = fold([started(f"2026010{day}-000000-aaaa") for day in (1, 2, 2, 3)])
     assert find(runs, "20260102").id == "20260102-000000-aaaa"
-    with pytest.raises(BadInputError, match="3 runs begin with 2026"):
+    with pytest.raises(BadInputError, match="3 run IDs begin with 2026"):
         find(runs, "2026")
-    with pytest.raises(NotFoundError, match="the history has no run 2027"):
+    with pytest.raises(NotFoundError, match="No such run: 2027"):
         find(runs, "2027")
 
 

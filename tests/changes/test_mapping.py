@@ -21,13 +21,13 @@ H = "private_identifier,public_identifier\n"
         ("x" * 128, None),
         ("🧬" * 128, None),
         ("", "is blank"),
-        ("x" * 129, "has 129 characters; 128 are allowed"),
-        ("a\0", "holds a NUL (U+0000) at position 2"),
-        ("\x85", "holds a control character (U+0085) at position 1"),
-        ("a\rb", "holds a carriage return (U+000D) at position 2"),
+        ("x" * 129, "is too long: 129 characters (maximum 128)"),
+        ("a\0", "contains a NUL (U+0000) at position 2"),
+        ("\x85", "contains a control character (U+0085) at position 1"),
+        ("a\rb", "contains a carriage return (U+000D) at position 2"),
         ("hCoV\u201319/USA", "contains U+2013 EN DASH at position 5, which looks like '-'"),
         ("\u0421A-N1", "contains U+0421 CYRILLIC CAPITAL LETTER ES at position 1, which looks"),
-        ("\ufffd", "holds a replacement character (U+FFFD): an earlier conversion lost a letter"),
+        ("\ufffd", "contains a replacement character (U+FFFD): an earlier conversion lost a"),
     ],
 )
 def test_flaws_of_identifiers(value: str, reason: str | None) -> None:

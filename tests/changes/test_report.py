@@ -32,16 +32,16 @@ def written(path: Path) -> list[str]:
 def test_every_line_has_its_outcome_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     with ReportFile(path, RENAMES) as report:
-        report.write(ROWS, FAULTS, "changed")
+        report.write(ROWS, FAULTS, "updated")
         assert not path.exists(), "it is true only when it is published"
         assert report.publish() == path
     assert written(path) == [
-        "2,A,1,2,changed,",
-        "3,,,,refused,has too few cells",
-        "4,B,,3,refused,private_identifier: the group has no sample",
-        "5,,,,refused,public_identifier: is blank",
-        "6,C,4,4,already so,",
-        "7,D,5,6,left alone,public_identifier: is held",
+        "2,A,1,2,updated,",
+        "3,,,,failed,has too few cells",
+        "4,B,,3,failed,private_identifier: the group has no sample",
+        "5,,,,failed,public_identifier: is blank",
+        "6,C,4,4,unchanged,",
+        "7,D,5,6,skipped,public_identifier: is held",
     ]
 
 
@@ -49,24 +49,24 @@ def test_the_last_thing_written_counts(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     path.write_text("from before")
     with ReportFile(path, RENAMES) as report:
-        report.write(ROWS * 1_000, FAULTS, "changed")
+        report.write(ROWS * 1_000, FAULTS, "updated")
         assert path.read_text() == "from before"
-        report.write(ROWS[:1], [], "not written", bad_only=False)
+        report.write(ROWS[:1], [], "skipped", bad_only=False)
         report.publish()
-    assert written(path) == ["2,A,1,2,not written,"]
+    assert written(path) == ["2,A,1,2,skipped,"]
 
 
 def test_only_what_is_bad(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     with ReportFile(path, RENAMES) as report:
-        report.write(ROWS, FAULTS, "changed", bad_only=True)
+        report.write(ROWS, FAULTS, "updated", bad_only=True)
         report.publish()
     assert [line[0] for line in written(path)] == ["3", "4", "5", "7"]
 
 
 def test_unpublished_report_leaves_nothing(tmp_path: Path) -> None:
     with ReportFile(tmp_path / "report.csv", RENAMES) as report:
-        report.write(ROWS, FAULTS, "changed")
+        report.write(ROWS, FAULTS, "updated")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,16 +76,16 @@ def test_neither_formulas_nor_escapes_get_into_it(tmp_path: Path) -> None:
         2, "=HYPERLINK()", renamed("\x1b[31mred\r\n", "@x\u202e"), None, left_out=False
     )
     with ReportFile(path, RENAMES) as report:
-        report.write([row], [], "changed")
+        report.write([row], [], "updated")
         report.publish()
-    assert written(path) == ["2,'=HYPERLINK(),\\x1b[31mred\\r\\n,'@x\\u202e,changed,"]
+    assert written(path) == ["2,'=HYPERLINK(),\\x1b[31mred\\r\\n,'@x\\u202e,updated,"]
 
 
 @pytest.mark.parametrize("target", ["real.csv", "missing.csv"])
 def test_link_is_refused_and_stays(tmp_path: Path, target: str) -> None:
     (tmp_path / "real.csv").write_text("precious")
     (tmp_path / "link.csv").symlink_to(target)
-    with pytest.raises(RefusedError, match="is a symbolic link, so nothing was written"):
+    with pytest.raises(RefusedError, match="is a symbolic link; nothing was written"):
         ReportFile(tmp_path / "link.csv", RENAMES)
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text() == "precious"
@@ -96,7 +96,7 @@ def test_places_that_take_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     for place in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(BadInputError, match="is no file"):
+        with pytest.raises(BadInputError, match="is not a regular file"):
             ReportFile(place, RENAMES)
-    with pytest.raises(AspenError, match=r"file is no folder; nothing was written"):
+    with pytest.raises(AspenError, match=r"file is not a directory; nothing was written"):
         ReportFile(tmp_path / "file" / "report.csv", RENAMES)

@@ -33,16 +33,16 @@ ROWS = [
 ]
 FAULTS = [Problem(3, "", "has too few cells")]
 TOLD: list[tuple[int | str | None, ...]] = [
-    (2, "=1+1", "@old", "-new", "changed", None),
-    (3, None, None, None, "refused", "has too few cells"),
-    (4, "00123", None, "_x0041_", "refused", "private_identifier: no sample"),
+    (2, "=1+1", "@old", "-new", "updated", None),
+    (3, None, None, None, "failed", "has too few cells"),
+    (4, "00123", None, "_x0041_", "failed", "private_identifier: no sample"),
 ]
 
 
 def report(path: Path, rows: list[AssessedRow], faults: list[Problem]) -> Path:
     with ReportFile(path, RENAMES) as file:
         file.write(rows[:1], [], "from before")
-        file.write(rows, faults, "changed")
+        file.write(rows, faults, "updated")
         return file.publish()
 
 
@@ -93,7 +93,7 @@ def test_rows_beyond_a_sheet_go_to_a_further_one(
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.xls", "out.csv.gz"])
 def test_other_suffixes_are_refused_before_anything_is_done(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"ends in none of \.csv, \.json and \.xlsx") as caught:
+    with pytest.raises(BadInputError, match=r"(choose \.csv, \.json, or \.xlsx)") as caught:
         ReportFile(tmp_path / "folder" / name, RENAMES)
     assert "out" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
@@ -146,8 +146,8 @@ def test_rejects_are_mended_and_read_again(suffix: str, delimiter: str, tmp_path
     requests, faults, notes = reread(place)
     assert [(one.key, *one.values) for one in requests] == [("00123", "-N"), ("'=L-3", "N-3")]
     assert len(faults) == 1
-    assert "further columns ignored: line, reason, note" in notes
-    said = "a rejects file: apostrophes before =, +, -, @ and ' are taken away"
+    assert "ignored columns: line, reason, note" in notes
+    said = "a rejects file: apostrophes before =, +, -, @, and ' are removed"
     assert (said in notes) == (suffix != ".xlsx")
     with open_table(str(place)) as table:
         records = [record for _line, record in table.records(faults.append)]
@@ -165,7 +165,7 @@ def test_text_of_rejects_is_harmless_and_opens_in_excel(tmp_path: Path) -> None:
     reject(source, place)
     data = place.read_bytes().decode("utf-8")
     assert data.startswith("\ufeffline;reason;private_identifier;")
-    assert "\r\n2;has too many cells: 4, where the header has 3;'=HYPERLINK();é;;y\r\n" in data
+    assert "\r\n2;has too many cells: 4 (the header has 3);'=HYPERLINK();é;;y\r\n" in data
 
 
 def test_rows_of_another_width_keep_it(tmp_path: Path) -> None:
@@ -198,7 +198,8 @@ def test_lines_that_are_no_rows_are_counted(tmp_path: Path) -> None:
     done, _faults = reject(source, place)
     assert done == Rejected(place, 2, 1)
     _requests, faults, _notes = reread(place)
-    assert [(fault.line, fault.reason.split()[0]) for fault in faults] == [(2, "holds"), (3, "is")]
+    found = [(fault.line, fault.reason.split()[0]) for fault in faults]
+    assert found == [(2, "contains"), (3, "is")]
     assert "replacement character" in faults[0].reason
 
 
@@ -207,7 +208,7 @@ def test_characters_that_xml_has_not_come_back(tmp_path: Path) -> None:
     source.write_text(f"{H},note\nL-1,N\x1b1,_x0041_\uffff\n")
     reject(source, place)
     _requests, faults, _notes = reread(place)
-    assert faults[0].reason.startswith("holds an escape character (U+001B) at position 2")
+    assert faults[0].reason.startswith("contains an escape character (U+001B) at position 2")
     with open_table(str(place)) as table:
         ((_line, record),) = table.records(faults.append)
     assert record[2:] == ["L-1", "N\x1b1", "_x0041_\uffff"]
@@ -216,7 +217,7 @@ def test_characters_that_xml_has_not_come_back(tmp_path: Path) -> None:
 def test_cell_that_no_workbook_takes(tmp_path: Path) -> None:
     source = tmp_path / "ids.csv"
     source.write_text(f"{H},genome\nL-1,,{'a' * 40_000}\n")
-    with pytest.raises(BadInputError, match="a cell of line 2 has 40,000 characters"):
+    with pytest.raises(BadInputError, match="A cell on line 2 has 40,000 characters"):
         reject(source, tmp_path / "bad.xlsx")
     assert not (tmp_path / "bad.xlsx").exists()
     assert reject(source, tmp_path / "bad.csv")[0].rows == 1
@@ -233,7 +234,7 @@ def test_workbook_is_rejected_as_it_was_seen(tmp_path: Path) -> None:
     book.save(source)
     assert reject(source, place)[0].rows == 1
     ((_header, written),) = sheets(place)
-    reason = "public_identifier: holds the error #N/A (cell B2)"
+    reason = "public_identifier: contains the error #N/A (cell B2)"
     assert written == (2, reason, "00123", "#N/A")
 
 
@@ -247,5 +248,5 @@ def test_nothing_rejected_leaves_a_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bad", "bad.json", "bad.txt"])
 def test_rejects_have_a_form_that_is_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"ends in none of \.csv, \.tsv and \.xlsx"):
+    with pytest.raises(BadInputError, match=r"(choose \.csv, \.tsv, or \.xlsx)"):
         RejectsFile(tmp_path / name)

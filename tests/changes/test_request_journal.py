@@ -48,7 +48,7 @@ def test_it_is_its_owners_alone() -> None:
 def test_only_one_process_goes_on_with_a_run() -> None:
     with (
         request_journal.create(head(), ROWS) as made,
-        pytest.raises(ConflictError, match="at work"),
+        pytest.raises(ConflictError, match="is using"),
     ):
         request_journal.reopen(made.path)
     request_journal.reopen(made.path).__exit__(None, None, None)
@@ -84,9 +84,9 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     for number, text in enumerate(("", "{}\n", "private_identifier\n", "[1]\n", '{"v": 2}\n')):
         path = tmp_path / f"{number}.jsonl"
         path.write_text(text)
-        with pytest.raises(BadInputError, match="no journal"):
+        with pytest.raises(BadInputError, match="not the journal"):
             request_journal.reopen(path)
-    with pytest.raises(BadInputError, match="cannot be read"):
+    with pytest.raises(BadInputError, match="Cannot read"):
         request_journal.reopen(tmp_path / "none.jsonl")
 
 

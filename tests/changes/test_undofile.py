@@ -38,7 +38,7 @@ def test_a_file_that_lost_its_last_letters_is_cut_short(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     faults: list[Fault] = []
     list(read_undo(str(path), ORIGIN, faults.append))
-    assert faults == [Fault(4, "", "is cut short")]
+    assert faults == [Fault(4, "", "is truncated")]
 
 
 def test_two_of_the_same_moment_have_different_names(tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_file_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_folder_is_no_undo_file(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="cannot be read"):
+    with pytest.raises(BadInputError, match="Cannot read"):
         read_origin(str(tmp_path))

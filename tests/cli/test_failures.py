@@ -60,7 +60,7 @@ def test_a_wrong_password(
 ) -> None:
     code, err = _listing(seeded.url.set(password="wr0ng"), monkeypatch, capsys)
     assert code == 4
-    assert "does not accept this user" in err
+    assert "rejected this user" in err
     assert "wr0ng" not in err
 
 
@@ -79,7 +79,7 @@ def test_a_port_where_nothing_listens(
         address = f"postgresql://me:secret@127.0.0.1:{port}/db"
         code, err = _listing(address, monkeypatch, capsys)
     assert code == 5
-    assert "does not answer" in err
+    assert "is not responding" in err
     assert "secret" not in err
 
 
@@ -95,7 +95,7 @@ def test_a_database_that_does_not_exist(
 ) -> None:
     code, err = _listing(postgres.url("no_such_database"), monkeypatch, capsys)
     assert code == 6
-    assert "there is no such database" in err
+    assert "The database does not exist" in err
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_an_unreadable_file_is_told_by_its_name() -> None:
 def test_anything_else_is_a_bug(seeded: Database) -> None:
     failure = _failure(seeded, "SELECT nonsense FROM aspen.roles")
     assert failure.code == 1
-    assert failure.message.startswith("a bug in aspencli: ProgrammingError")
+    assert failure.message.startswith("Bug in aspencli: ProgrammingError")
 
 
 def test_the_report_of_a_bug_holds_no_data(seeded: Database, aspen_home: Path) -> None:
@@ -276,7 +276,7 @@ def test_report_of_a_bug_follows_no_planted_link(aspen_home: Path, tmp_path: Pat
         name = f"{now + dt.timedelta(seconds=seconds):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
         (crashes / name).symlink_to(tmp_path / "elsewhere")
     failure = explain(ZeroDivisionError("x"))
-    assert failure.message.startswith("a bug in aspencli: ZeroDivisionError")
+    assert failure.message.startswith("Bug in aspencli: ZeroDivisionError")
     assert failure.hint is not None
-    assert failure.hint.startswith("Run it again with --debug")
+    assert failure.hint.startswith("Run the command again with --debug")
     assert not (tmp_path / "elsewhere").exists()

@@ -74,7 +74,16 @@ def test_the_help_of_a_command_holds_an_example(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--version",), ("--env", "prod", "--version"), ("samples", "list", "--version")]
+    "arguments",
+    [
+        ("--version",),
+        ("-V",),
+        ("version",),
+        ("--env", "prod", "--version"),
+        ("--env", "prod", "-V"),
+        ("--env", "prod", "version"),
+        ("samples", "list", "--version"),
+    ],
 )
 def test_the_version_is_told_from_anywhere(run_cli: CliRunner, arguments: tuple[str, ...]) -> None:
     result = run_cli(*arguments)
@@ -214,7 +223,7 @@ def test_a_bug_leaves_a_report_that_only_its_owner_reads(
     err = capsys.readouterr().err
     (report,) = (aspen_home / "state" / "crashes").iterdir()
     assert str(report) in err
-    assert "a bug in aspencli: RuntimeError: out of cheese" in err
+    assert "Bug in aspencli: RuntimeError: out of cheese" in err
     assert "Traceback" not in err
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
     text = report.read_text()
@@ -236,7 +245,7 @@ def test_ctrl_c_ends_with_130(
     _failing(monkeypatch, KeyboardInterrupt())
     assert run(["config", "show"]) == 130
     err = capsys.readouterr().err
-    assert "interrupted" in err
+    assert "Interrupted" in err
     assert "Traceback" not in err
 
 
@@ -359,8 +368,9 @@ def test_a_database_command_loads_nothing_of_the_sign_in(
     assert _among(done.stderr, SIGN_IN) == set()
 
 
-def test_the_version_needs_no_command_framework(cli_env: CliEnvironment) -> None:
-    done = _spawn("--version", env=cli_env(None), python=("-X", "importtime"))
+@pytest.mark.parametrize("argument", ["--version", "-V", "version"])
+def test_the_version_needs_no_command_framework(argument: str, cli_env: CliEnvironment) -> None:
+    done = _spawn(argument, env=cli_env(None), python=("-X", "importtime"))
     assert "typer" not in done.stderr
 
 
@@ -372,6 +382,11 @@ def test_the_version_needs_no_command_framework(cli_env: CliEnvironment) -> None
         ("aspencli user cr", "create"),
         ("aspencli --env st", "staging"),
         ("aspencli config show --output js", "jsonl"),
+        ("aspencli hel", "help"),
+        ("aspencli vers", "version"),
+        ("aspencli help sam", "samples"),
+        ("aspencli help db pro", "profile"),
+        ("aspencli help vers", "version"),
     ],
 )
 def test_completion_is_light_and_knows_the_names(

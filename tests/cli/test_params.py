@@ -56,14 +56,14 @@ def test_a_command_may_have_a_usual_road_of_its_own(
 
 def test_a_road_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASPEN_VIA", "sea")
-    with pytest.raises(BadInputError, match="'sea' is no value of via"):
+    with pytest.raises(BadInputError, match="Invalid value for ASPEN_VIA: 'sea'"):
         chosen_road(_context("local", "", tmp_path, monkeypatch), None)
 
 
 def test_the_road_is_told_with_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = _context("prod", "", tmp_path, monkeypatch)
-    assert road_words(context, Road.API) == "prod, through its API"
-    assert road_words(context, Road.DB) == "prod, straight in its database"
+    assert road_words(context, Road.API) == "Target: prod (API)"
+    assert road_words(context, Road.DB) == "Target: prod (database)"
 
 
 def _context(env: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:

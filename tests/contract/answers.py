@@ -1,8 +1,7 @@
-"""``python -m tests.contract.answers``: replay requests that the live service was asked.
+"""``python -m tests.contract.answers``: replay requests recorded from the live service.
 
-Each answer is equal to the one that was recorded, or differs as a row of
-``docs/guides/service-differences.md`` says (`tests/contract/differences.toml` names the row), or is
-wrong.
+A response is correct if it equals the recorded one, or differs as documented in a row of
+``docs/guides/service-differences.md`` (``tests/contract/differences.toml`` names the row).
 """
 
 from __future__ import annotations
@@ -225,8 +224,10 @@ def show(answer: Answer | None) -> str:
 def main() -> int:
     """Replay all requests and print each; return 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract.answers", description=__doc__)
-    parser.add_argument("--wrong", action="store_true", help="print the wrong ones only, in full")
-    parser.add_argument("--show", type=int, nargs="*", default=[], help="print these in full")
+    parser.add_argument("--wrong", action="store_true", help="print only wrong responses, in full")
+    parser.add_argument(
+        "--show", type=int, nargs="*", default=[], help="numbers of requests to print in full"
+    )
     parser.add_argument("--answers", type=Path, default=RECORDED / "answers.jsonl")
     parser.add_argument("--rows", type=Path, default=RECORDED / "rows.sql.gz")
     chosen = parser.parse_args()

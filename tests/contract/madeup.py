@@ -1,4 +1,4 @@
-"""``python -m tests.contract.madeup``: thousands of requests; exit code 1 if an answer is wrong."""
+"""``python -m tests.contract.madeup``: send generated requests; exit with 1 on a wrong response."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def make_up(api: Api, principal: str, *options: str) -> Made:
 def main() -> int:
     """Run until there are enough cases; return 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract.madeup", description=__doc__)
-    parser.add_argument("--cases", type=int, default=5_000, help="how many requests at least")
+    parser.add_argument("--cases", type=int, default=5_000, help="minimum number of requests")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--principal", default="sysmember", help="who asks")
+    parser.add_argument("--principal", default="sysmember", help="user who sends the requests")
     chosen = parser.parse_args()
     cases, failed, began = 0, False, time.monotonic()
     with whole_service() as api:

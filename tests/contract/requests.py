@@ -1,7 +1,7 @@
-"""``python -m tests.contract.requests``: every path, every role, the errors.
+"""``python -m tests.contract.requests``: send requests for every path, role, and error.
 
-What is expected is how the live service answers, as it was measured, or what
-``docs/guides/service-differences.md`` says of ours; such answers are marked ``differs``.
+The expected responses are those measured at the live service. Where ours differ on purpose, as
+documented in ``docs/guides/service-differences.md``, they are marked ``differs``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.contract.tables import TABLES
 def main() -> int:
     """Send all requests and print each; return 1 if an answer is not as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract.requests", description=__doc__)
-    parser.add_argument("--wrong", action="store_true", help="print the wrong ones only")
+    parser.add_argument("--wrong", action="store_true", help="print only wrong responses")
     chosen = parser.parse_args()
     total = differing = wrong = 0
     with whole_service() as api:
@@ -33,7 +33,7 @@ def main() -> int:
                     sys.stdout.write(f"{answered}\n")
     sys.stdout.write(
         f"\n{total} requests: {total - differing - wrong} as the live service answers,"
-        f" {differing} better as told, {wrong} wrong\n"
+        f" {differing} documented differences, {wrong} wrong\n"
     )
     return int(wrong > 0)
 

@@ -156,11 +156,11 @@ def test_what_a_row_does_not_name_may_change_meanwhile(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"host": "x"}, 'sample "A" has host "x" now, not nothing'),
-        ({"private_identifier": "x"}, 'sample "A" has private_identifier "x" now, not "A"'),
+        ({"host": "x"}, 'sample "A" now has host "x", expected nothing'),
+        ({"private_identifier": "x"}, 'sample "A" now has private_identifier "x", expected "A"'),
         (
             {"collection_date": "1999-12-31"},
-            'sample "A" has collection_date "1999-12-31" now, not "2023-05-17"',
+            'sample "A" now has collection_date "1999-12-31", expected "2023-05-17"',
         ),
     ],
 )
@@ -196,12 +196,12 @@ def test_undo_leaves_a_row_alone_of_which_any_column_was_changed_since(
     with planned(database, group.id, back, spec=SPEC.restoring(), skip_moved=True) as (run, plan):
         assert (plan.to_change, plan.left_out, plan.problems) == (2, 2, 0)
         assert [(problem.line, problem.column, problem.reason) for problem in run.left_out()] == [
-            (5, "private_identifier", '"C" is held by sample "C", which keeps it'),
-            (5, "public_identifier", '"3" is held by sample "C", which keeps it'),
+            (5, "private_identifier", '"C" is already used by sample "C"'),
+            (5, "public_identifier", '"3" is already used by sample "C"'),
             (
                 6,
                 "collection_date",
-                '"C" has collection_date "1999-12-31" now, not "2024-02-29"',
+                '"C" now has collection_date "1999-12-31", expected "2024-02-29"',
             ),
         ]
         run.apply(undo_into(undo))
@@ -218,11 +218,11 @@ def test_every_problem_is_named_with_its_column(database: Database, group: Group
     rows += [Request(6, "123456789012", ("Z", "4", KEEP, KEEP)), rows[1]._replace(line=7)]
     with planned(database, group.id, rows, spec=SPEC) as (run, plan):
         assert [(each.line, each.column, each.reason) for each in problems(run)] == [
-            (2, "private_identifier", '"B" is held by sample "B", which keeps it'),
-            (3, "public_identifier", '"X" stands on line 2 already'),
-            (5, "private_identifier", '"Y" stands on line 4 already'),
+            (2, "private_identifier", '"B" is already used by sample "B"'),
+            (3, "public_identifier", "duplicate of line 2"),
+            (5, "private_identifier", "duplicate of line 4"),
             (6, "id", "the group has no sample 123456789012"),
-            (7, "id", f"{rows[1].key} stands on line 3 already"),
-            (7, "public_identifier", '"X" stands on line 2 already'),
+            (7, "id", "duplicate of line 3"),
+            (7, "public_identifier", "duplicate of line 2"),
         ]
         assert plan.problems == 6

@@ -229,7 +229,7 @@ def test_disabling_what_was_not_enabled_does_nothing(engine: Engine) -> None:
 
 
 def test_what_is_no_engine_is_named() -> None:
-    with pytest.raises(TypeError, match="an engine is needed, not a str"):
+    with pytest.raises(TypeError, match="expected an engine, not a str"):
         enable_profiling("postgresql://localhost")  # type: ignore[arg-type]
 
 

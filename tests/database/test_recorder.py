@@ -114,7 +114,7 @@ def test_an_engine_that_was_disposed_of_is_recorded_on(engine: Engine) -> None:
 def test_a_second_recorder_of_one_engine_is_refused(engine: Engine) -> None:
     derived = engine.execution_options(isolation_level="AUTOCOMMIT")
     with Recorder(engine) as recorder:
-        with pytest.raises(RuntimeError, match="being recorded already"), Recorder(derived):
+        with pytest.raises(RuntimeError, match="already being recorded"), Recorder(derived):
             pass
         with derived.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
@@ -195,7 +195,7 @@ def test_what_is_loaded_lazily_is_named_with_its_cure(seeded: Database) -> None:
     assert [key.line for key in lazy.values()] == [line, line + 3]
     cures = [key.lazy.cure for key in lazy.values() if key.lazy]
     assert cures[0] == ".options(selectinload(Group.samples))"
-    assert cures[1].startswith("expire_on_commit=False")
+    assert cures[1].startswith("Set expire_on_commit=False")
 
 
 def test_what_a_flush_writes_is_put_down_to_the_line_that_flushed(seeded: Database) -> None:

@@ -322,12 +322,12 @@ def settled(bench: Bench, group: int) -> None:
 @pytest.mark.parametrize(
     ("happens", "told"),
     [
-        (renamed, 'line 3: sample "B" is named "meanwhile" now, not "2"'),
-        (deleted, 'line 3: sample "B" is gone'),
-        (moved_away, 'line 3: sample "B" is in another group now'),
-        (relabelled, 'line 3: sample "B" is "b" now'),
-        (taken, 'line 4: "9" is held by sample "E" now'),
-        (settled, 'line 5: sample "D" is named "meanwhile" now, not "4"'),
+        (renamed, 'line 3: sample "B" is now named "meanwhile", expected "2"'),
+        (deleted, 'line 3: sample "B" was deleted'),
+        (moved_away, 'line 3: sample "B" was moved to another group'),
+        (relabelled, 'line 3: sample "B" was renamed to "b"'),
+        (taken, 'line 4: "9" is now used by sample "E"'),
+        (settled, 'line 5: sample "D" is now named "meanwhile", expected "4"'),
     ],
 )
 @pytest.mark.parametrize("last", ["3", "C-new"], ids=["plain", "swap"])

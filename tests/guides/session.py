@@ -17,7 +17,7 @@ from pathlib import Path
 import pexpect
 
 PROFILING = Path(__file__).parents[2] / "docs" / "guides" / "profiling.md"
-_WIDTH = 96  # from 100 on, the width of the figures decides which columns are shown
+_WIDTH = 96  # on a wider terminal, the width of the figures decides which columns are shown
 _INDENT, _PROMPT = "    ", "    $ "
 _FILE = re.compile(r"```python (\S+\.py)\n(.*?)```\n", re.DOTALL)
 _SESSION = re.compile(r"(?:^    \$ .*\n(?:^    (?!\$ ).*\n)*)+", re.MULTILINE)
@@ -39,7 +39,7 @@ _MOVING = (
     # Line numbers in the service change with its source.
     (re.compile(r"\b(admission|authz|streaming)\.py:\d+"), r"\1.py:N"),
     # Column widths depend on the numbers in the columns.
-    (re.compile(r"(SELECT|UPDATE) .*…$"), r"\1 …"),
+    (re.compile(r"(?:^|(?<=  ))(SELECT|UPDATE|INSERT|DELETE|WITH) .*$"), r"\1 …"),
     (re.compile(r"\S*…"), "…"),
     (re.compile(r" {2,}"), "  "),
 )

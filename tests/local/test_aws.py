@@ -175,12 +175,12 @@ def test_what_is_made_up_stays_and_is_for_the_owners_eyes(tmp_path: Path) -> Non
 def test_a_damaged_content_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "content.json").write_text(text)
-    with pytest.raises(AspenError, match="cannot be read"):
+    with pytest.raises(AspenError, match="Cannot read the AWS emulator"):
         read_content(tmp_path)
     words = ["--port", "1", "--folder", str(tmp_path)]
     done = zygote.run_text(words, module="aspen.local.aws", env=os.environ)
     assert done.returncode == 1
-    assert "cannot be read" in done.stderr
+    assert "Cannot read the AWS emulator" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -31,7 +31,7 @@ def test_what_is_found_brings_the_extensions() -> None:
 
 
 def test_a_named_folder_without_postgresql_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="there is no initdb"):
+    with pytest.raises(BadInputError, match="initdb not found"):
         find_binaries(environ={"ASPEN_PG_BINDIR": str(tmp_path)})
 
 
@@ -63,7 +63,7 @@ def test_data_go_on_with_the_version_that_made_them(
     assert cluster.status().version == other.version
     cluster.down()
     monkeypatch.setenv("ASPEN_PG_BINDIR", str(first.bindir))
-    with pytest.raises(ConflictError, match=f"made by PostgreSQL {other.major}") as caught:
+    with pytest.raises(ConflictError, match=f"requires PostgreSQL {other.major}") as caught:
         cluster.up()
     assert caught.value.hint is not None
     assert "reset" in caught.value.hint

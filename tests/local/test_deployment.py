@@ -154,7 +154,7 @@ def test_an_operator_signs_in_to_it(whole: Deployment, monkeypatch: pytest.Monke
             provider.decide(code, "multi@example.org")
         said = login.stderr.read()
     assert login.returncode == 0, said
-    assert "signed in to local as Mo Multi" in said
+    assert "Signed in to local as Mo Multi" in said
     status = aspencli("auth", "status", "-o", "json")
     (row,) = json.loads(status.stdout)
     roles = {group["id"]: group["roles"] for group in row["groups"]}
@@ -257,7 +257,7 @@ def test_a_killed_service_is_told_of_and_started_again(whole: Deployment, name: 
     assert eventually(lambda: part(whole, name).runs)
     after = part(whole, name)
     assert after.pid != before.pid
-    assert (after.port, after.reason) == (before.port, "it was ended by SIGKILL")
+    assert (after.port, after.reason) == (before.port, "terminated by SIGKILL")
     assert after.last_restart
     assert time.time() - after.last_restart < 60
     if name == "aws":  # filled again
@@ -271,7 +271,7 @@ def test_a_killed_postgresql_is_told_of_and_started_again(whole: Deployment) -> 
     assert eventually(lambda: part(whole, "postgres").restarts == before.restarts + 1)
     after = part(whole, "postgres")
     assert after.runs
-    assert (after.port, after.reason) == (before.port, "its main process ended")
+    assert (after.port, after.reason) == (before.port, "main process exited")
     assert not whole.up().changed  # whether or not the API has noticed the restart
 
 
@@ -285,7 +285,7 @@ def test_what_knows_the_databases_port_follows_it_to_another(whole: Deployment) 
     assert eventually(lambda: is_free(database.port or 0))
     with socket.create_server((HOST, database.port)):
         os.kill(supervisor.pid, signal.SIGCONT)
-        moved = "PostgreSQL answers on another port now"
+        moved = "PostgreSQL moved to another port"
         for name in ("aws", "api"):
             assert eventually(lambda name=name: part(whole, name).reason == moved)  # type: ignore[misc]
         assert not whole.up().prepared
@@ -302,7 +302,7 @@ def test_a_hung_service_is_told_of_and_started_again(whole: Deployment) -> None:
     assert eventually(lambda: part(whole, "identity").state is Doing.UNRESPONSIVE)
     assert eventually(lambda: part(whole, "identity").restarts == before.restarts + 1)
     assert eventually(lambda: part(whole, "identity").runs)
-    assert "did not answer" in part(whole, "identity").reason
+    assert "no response for" in part(whole, "identity").reason
 
 
 def test_a_service_that_answers_again_was_not_started(whole: Deployment) -> None:
@@ -329,10 +329,12 @@ def test_the_commands_tell_of_it(whole: Deployment, monkeypatch: pytest.MonkeyPa
     assert shown.returncode == 0, shown.stderr
     told = {row["part"]: row for row in json.loads(shown.stdout)}
     assert told["identity"]["restarts"] == killed.restarts + 1
-    assert told["identity"]["reason"] == "it was ended by SIGKILL"
-    assert re.search(r"identity restarted .*, last at 20.*: it was ended by SIGKILL", shown.stderr)
+    assert told["identity"]["reason"] == "terminated by SIGKILL"
+    assert re.search(
+        r"identity restarted .*, most recently at 20.*: terminated by SIGKILL", shown.stderr
+    )
     logs = aspencli("local", "logs", "supervisor", "-n", "50").stdout
-    assert "identity: it was ended by SIGKILL" in logs
+    assert "identity: terminated by SIGKILL" in logs
     everybody = aspencli("local", "logs", "-n", "100000").stdout
     assert re.search(r"^postgres +\| .*listening on", everybody, re.MULTILINE)
     assert re.search(r"^api +\| .*Uvicorn running on", everybody, re.MULTILINE)
@@ -358,7 +360,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_mends_it(
     os.kill(supervisor.pid, signal.SIGKILL)
     assert eventually(lambda: not psutil.pid_exists(first.started["identity"].pid))
     status = part(deployment, "identity")
-    assert (status.state, status.reason) == (Doing.CRASHED, "its supervisor ended")
+    assert (status.state, status.reason) == (Doing.CRASHED, "supervisor exited")
     again = deployment.up(ONE)
     assert again.started["postgres"].already_running
     assert again.started["identity"].port == first.started["identity"].port
@@ -454,7 +456,7 @@ def test_a_part_that_cannot_start_is_told_with_its_words(
     deployment: Deployment, home: Path
 ) -> None:
     home.joinpath("identity").write_text("no folder")
-    with pytest.raises(AspenError, match="identity could not be started") as caught:
+    with pytest.raises(AspenError, match="Cannot start identity") as caught:
         deployment.up(ONE)
     assert "aspencli local logs identity" in str(caught.value.hint)
     assert any("identity" in line for line in caught.value.details)
@@ -471,7 +473,7 @@ def test_a_port_of_another_program_is_avoided_and_told(deployment: Deployment) -
     with socket.create_server((HOST, port)):
         moved = deployment.up(ONE).started
         assert moved["identity"].port != port
-        assert f"port {port} is taken by another program" in " ".join(moved["postgres"].notes)
+        assert f"Port {port} is in use by another program" in " ".join(moved["postgres"].notes)
         deployment.down()
     assert deployment.up(ONE).started["identity"].port == moved["identity"].port
 
@@ -487,7 +489,7 @@ def test_a_port_that_was_taken_meanwhile_is_given_up_by_the_next_start(
     assert eventually(lambda: is_free(started.port))
     with socket.create_server((HOST, started.port)):
         os.kill(supervisor.pid, signal.SIGCONT)
-        taken = f"port {started.port} is taken by another program"
+        taken = f"port {started.port} is in use by another program"
         assert eventually(lambda: part(deployment, "identity").reason == taken)
         assert not part(deployment, "identity").runs
         up = deployment.up(ONE)

@@ -165,7 +165,7 @@ def test_a_reset_begins_from_nothing(cluster: Cluster) -> None:
     assert cluster.reset()
     assert cluster.status().state is State.ABSENT
     assert not cluster.reset()
-    with pytest.raises(NotFoundError, match="no local database"):
+    with pytest.raises(NotFoundError, match="local database was never started"):
         cluster.url()
     assert cluster.up().created
     assert cluster.passwords() != before
@@ -179,7 +179,7 @@ def test_the_port_is_kept_unless_somebody_takes_it(cluster: Cluster) -> None:
     with socket.create_server((HOST, port)):
         moved = cluster.up()
         assert moved.port != port
-        assert f"port {port} is taken" in moved.notes[0]
+        assert f"Port {port} is in use" in moved.notes[0]
         cluster.down()
     assert cluster.up().port == moved.port
 
@@ -204,7 +204,7 @@ def test_lost_passwords_are_told_as_such(cluster: Cluster) -> None:
     cluster.up()
     cluster.down()
     (cluster.data.parent / "passwords.json").unlink()
-    with pytest.raises(ConflictError, match="passwords of the local database are lost"):
+    with pytest.raises(ConflictError, match="local database's password file is"):
         cluster.up()
 
 
@@ -241,7 +241,7 @@ def test_the_log_can_be_read_and_followed(cluster: Cluster) -> None:
 
 def test_a_setting_that_cannot_be_is_told_with_the_servers_words(home: Path) -> None:
     cluster = Cluster(home, settings={**FAST, "shared_buffers": "much"})
-    with pytest.raises(Exception, match="ended while it was starting") as caught:
+    with pytest.raises(Exception, match="exited during startup") as caught:
         cluster.up()
     assert any("shared_buffers" in line for line in caught.value.details)  # type: ignore[attr-defined]
 

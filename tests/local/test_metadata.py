@@ -85,18 +85,18 @@ def test_real_records_arrive_whole_and_once(seeded: Database) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("date", "2020-03", "'2020-03' is incomplete; the day is needed"),
-        ("date", "2020-03-XX", "'2020-03-XX' is incomplete; the day is needed"),
-        ("date", "2020-XX-XX", "'2020-XX-XX' is incomplete; the day is needed"),
-        ("date", "2020", "'2020' is incomplete; the day is needed"),
-        ("date", "2020-02-30", "'2020-02-30' is no date (YYYY-MM-DD)"),
-        ("date", "20200305", "'20200305' is no date (YYYY-MM-DD)"),
-        ("date", "?", "is missing"),
-        ("strain", "", "is missing"),
-        ("genbank_accession", "?", "is missing"),
-        ("country", "", "is missing"),
-        ("strain", "x" * 200, "is longer than 120 characters"),
-        ("host", "a\0b", "holds a NUL character"),
+        ("date", "2020-03", "incomplete date: '2020-03' (expected YYYY-MM-DD)"),
+        ("date", "2020-03-XX", "incomplete date: '2020-03-XX' (expected YYYY-MM-DD)"),
+        ("date", "2020-XX-XX", "incomplete date: '2020-XX-XX' (expected YYYY-MM-DD)"),
+        ("date", "2020", "incomplete date: '2020' (expected YYYY-MM-DD)"),
+        ("date", "2020-02-30", "invalid date: '2020-02-30' (expected YYYY-MM-DD)"),
+        ("date", "20200305", "invalid date: '20200305' (expected YYYY-MM-DD)"),
+        ("date", "?", "missing"),
+        ("strain", "", "missing"),
+        ("genbank_accession", "?", "missing"),
+        ("country", "", "missing"),
+        ("strain", "x" * 200, "longer than 120 characters"),
+        ("host", "a\0b", "contains a NUL character"),
     ],
 )
 def test_what_cannot_be_used_is_reported_with_its_line(
@@ -112,7 +112,7 @@ def test_a_line_with_too_few_columns_is_reported(seeded: Database, tmp_path: Pat
     path = write(tmp_path, good(1))
     path.write_text(path.read_text() + "USA/CA-2/2020\tMT000002\n")
     result = seed_metadata(seeded, path)
-    assert result.rejected == (RejectedRow(3, "", "has 2 columns instead of 10"),)
+    assert result.rejected == (RejectedRow(3, "", "2 columns instead of 10"),)
 
 
 def test_a_name_that_stands_twice_is_taken_once(seeded: Database, tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_sequences_find_their_samples(seeded: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"ACGT\n", "before the first header in line 1"),
-        (b">one\nAC GT 12\n", "characters that are no sequence in line 2"),
-        (b">\nACGT\n", "a header without a name in line 1"),
+        (b"ACGT\n", "before the first header on line 1"),
+        (b">one\nAC GT 12\n", "invalid characters on line 2"),
+        (b">\nACGT\n", "a header without a name on line 1"),
         (b">one\n\xff\xfe\n", "is not UTF-8"),
-        (gzip.compress(b">one\n" + b"ACGT" * 99)[:-9], "is cut short"),
+        (gzip.compress(b">one\n" + b"ACGT" * 99)[:-9], "is truncated"),
     ],
     ids=["no header", "no letters", "no name", "no text", "cut short"],
 )
@@ -196,7 +196,9 @@ def test_a_damaged_sequence_file_changes_nothing(
 def test_a_file_that_is_no_metadata_is_told_so(seeded: Database, tmp_path: Path) -> None:
     path = tmp_path / "other.tsv"
     path.write_text("strain\tdate\nx\t2020-01-01\n")
-    with pytest.raises(BadInputError, match="lacks the columns genbank_accession, region, country"):
+    with pytest.raises(
+        BadInputError, match=r"Missing columns in .*: genbank_accession, region, country"
+    ):
         seed_metadata(seeded, path)
     with pytest.raises(BadInputError, match="No such file"):
         seed_metadata(seeded, tmp_path / "none.tsv")

@@ -86,7 +86,7 @@ def test_groups_of_somebody_else_are_left_alone(database: Database) -> None:
                 " SELECT 'Theirs', 'THEIRS', id, 'group-theirs' FROM aspen.locations"
             )
         )
-    with pytest.raises(ConflictError, match="groups of its own"):
+    with pytest.raises(ConflictError, match="has another group"):
         seed_base(database)
     assert _rows(database, "SELECT count(*) FROM aspen.users") == [(0,)]
 
@@ -140,7 +140,7 @@ def test_no_samples_are_none(seeded: Database) -> None:
 
 
 def test_an_unknown_group_is_told(seeded: Database) -> None:
-    with pytest.raises(NotFoundError, match="no group 99"):
+    with pytest.raises(NotFoundError, match="Group 99 does not exist"):
         seed_samples(seeded, 1, group=99)
 
 

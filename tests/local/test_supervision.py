@@ -200,7 +200,9 @@ def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
         services = [Service("one", taken, "/", (), ()), Service("two", taken + 1, "/", (), ())]
         notes = state.choose_ports(services)
         ports = state.ports()
-        assert f"port {taken} is taken by another program; one is now on {ports['one']}" in notes
+        assert (
+            f"Port {taken} is in use by another program; one uses {ports['one']} instead." in notes
+        )
         assert ports["one"] >= SERVICES_FIRST
         assert len(set(ports.values())) == 2
         assert state.choose_ports(services) == []
@@ -210,9 +212,9 @@ def test_ports_are_kept_and_taken_ones_avoided(state: State) -> None:
 
 def test_damaged_ports_are_told(state: State) -> None:
     (state.folder / "ports.json").write_text("{")
-    with pytest.raises(AspenError, match="damaged") as caught:
+    with pytest.raises(AspenError, match="Damaged") as caught:
         state.ports()
-    assert "Delete that file" in str(caught.value.hint)
+    assert "Delete the file" in str(caught.value.hint)
 
 
 @root_only

@@ -43,7 +43,7 @@ def test_revision_writes_what_then_upgrades_and_downgrades(
     assert migrate.upgrade(migrated, directory=tmp_path).applied == (name,)
     assert migrate.check(migrated) == []
     migrate.downgrade(migrated, "-1", directory=tmp_path)
-    assert "table aspen.usher_options is missing in the database" in migrate.check(migrated)
+    assert "table aspen.usher_options is missing from the database" in migrate.check(migrated)
 
 
 def test_revision_is_laid_out_like_the_rest_of_the_code(migrated: Engine, tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_revisions_of_one_second_get_different_ids(migrated: Engine, tmp_path: P
 def test_database_behind_the_newest_revision_is_refused(
     migrated: Engine, empty_db: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(NotAtHeadError, match="stands at no revision"):
+    with pytest.raises(NotAtHeadError, match="is at no revision"):
         migrate.revision(sa.create_engine(empty_db, poolclass=NullPool), "x", directory=tmp_path)
     first = migrate.revision(migrated, "first", directory=tmp_path)
 
-    with pytest.raises(NotAtHeadError, match="the newest is") as told:
+    with pytest.raises(NotAtHeadError, match="the newest revision is") as told:
         migrate.revision(migrated, "second", directory=tmp_path)
 
     assert told.value.hint == "Upgrade the database first."

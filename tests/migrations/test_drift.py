@@ -27,7 +27,7 @@ def migrated(migrated_db: str) -> Engine:
         ),
         (
             "ALTER TABLE {}.samples ADD CONSTRAINT short CHECK (length(host) < 9)",
-            ["check short of aspen.samples is only in the database: length(host::text) < 9"],
+            ["check short of aspen.samples exists only in the database: length(host::text) < 9"],
         ),
         (
             (
@@ -36,25 +36,25 @@ def migrated(migrated_db: str) -> Engine:
                 "FOR EACH ROW EXECUTE FUNCTION {0}.drop_it()"
             ),
             [
-                "function aspen.drop_it() is only in the database",
-                "trigger discard of aspen.samples is only in the database",
+                "function aspen.drop_it() exists only in the database",
+                "trigger discard of aspen.samples exists only in the database",
             ],
         ),
         (
             "CREATE RULE ignore AS ON INSERT TO {}.samples DO INSTEAD NOTHING",
-            ["rule ignore of aspen.samples is only in the database"],
+            ["rule ignore of aspen.samples exists only in the database"],
         ),
         (
             "CREATE VIEW {0}.names AS SELECT id FROM {0}.samples",
-            ["view aspen.names is only in the database"],
+            ["view aspen.names exists only in the database"],
         ),
         (
             "CREATE MATERIALIZED VIEW {0}.kept AS SELECT id FROM {0}.samples",
-            ["materialized view aspen.kept is only in the database"],
+            ["materialized view aspen.kept exists only in the database"],
         ),
         (
             "ALTER TABLE {}.samples ENABLE ROW LEVEL SECURITY",
-            ["row level security enabled of aspen.samples is only in the database"],
+            ["row level security enabled of aspen.samples exists only in the database"],
         ),
         (
             (
@@ -69,33 +69,33 @@ def migrated(migrated_db: str) -> Engine:
                 )
             ],
         ),
-        ("CREATE SEQUENCE {}.spare", ["sequence aspen.spare is only in the database"]),
-        ("CREATE TYPE {}.mood AS ENUM ('ok')", ["enum aspen.mood is only in the database"]),
+        ("CREATE SEQUENCE {}.spare", ["sequence aspen.spare exists only in the database"]),
+        ("CREATE TYPE {}.mood AS ENUM ('ok')", ["enum aspen.mood exists only in the database"]),
         (
             "ALTER TABLE {}.usher_options SET UNLOGGED",
-            ["storage unlogged of aspen.usher_options is only in the database"],
+            ["storage unlogged of aspen.usher_options exists only in the database"],
         ),
-        ("DROP TABLE {}.usher_options", ["table aspen.usher_options is missing in the database"]),
-        ("CREATE TABLE {}.sites (id integer)", ["table aspen.sites is only in the database"]),
+        ("DROP TABLE {}.usher_options", ["table aspen.usher_options is missing from the database"]),
+        ("CREATE TABLE {}.sites (id integer)", ["table aspen.sites exists only in the database"]),
         (
             "ALTER TABLE {}.samples DROP COLUMN host",
-            ["column aspen.samples.host is missing in the database"],
+            ["column aspen.samples.host is missing from the database"],
         ),
         (
             "ALTER TABLE {}.samples ADD COLUMN site text",
-            ["column aspen.samples.site is only in the database"],
+            ["column aspen.samples.site exists only in the database"],
         ),
         (
             "DROP INDEX {}.uq_users_split_id",
-            ["index uq_users_split_id on aspen.users is missing in the database"],
+            ["index uq_users_split_id on aspen.users is missing from the database"],
         ),
         (
             "ALTER TABLE {}.groups DROP CONSTRAINT uq_groups_prefix",
-            ["constraint uq_groups_prefix of aspen.groups is missing in the database"],
+            ["constraint uq_groups_prefix of aspen.groups is missing from the database"],
         ),
         (
             "ALTER TABLE {}.samples DROP CONSTRAINT fk_samples_locations",
-            ["constraint fk_samples_locations of aspen.samples is missing in the database"],
+            ["constraint fk_samples_locations of aspen.samples is missing from the database"],
         ),
         (
             "ALTER TABLE {}.samples ALTER COLUMN private TYPE integer USING private::integer",
@@ -162,4 +162,4 @@ def test_empty_database_lacks_every_table(empty_db: str) -> None:
     told = migrate.check(sa.create_engine(empty_db, poolclass=NullPool))
 
     assert len(told) == 47
-    assert all(line.endswith("is missing in the database") for line in told)
+    assert all(line.endswith("is missing from the database") for line in told)

@@ -143,7 +143,7 @@ def test_second_upgrade_gives_up_and_names_the_first(empty_db: str) -> None:
     with engine.connect() as first:
         first.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
 
-        with pytest.raises(MigrationLockError, match=r"another migration .*the first, process"):
+        with pytest.raises(MigrationLockError, match=r"Another migration .*the first, PID"):
             migrate.upgrade(engine, limits=IMPATIENT)
 
     assert migrate.upgrade(engine, limits=IMPATIENT).applied == (BASELINE,)
@@ -173,7 +173,7 @@ def test_table_in_use_makes_the_migration_give_up(migrated: Engine, tmp_path: Pa
     with migrated.begin() as reader:
         reader.exec_driver_sql("SELECT count(*) FROM aspen.samples")
 
-        with pytest.raises(MigrationLockError, match=r"a table was in use for longer than 0\.2 s"):
+        with pytest.raises(MigrationLockError, match=r"A table was locked for longer than 0\.2 s"):
             migrate.upgrade(migrated, directory=tmp_path, limits=IMPATIENT)
 
     assert migrate.current(migrated) == BASELINE
@@ -251,7 +251,7 @@ def test_failed_revision_names_the_statements_that_were_kept(
         migrate.upgrade(migrated, directory=tmp_path)
     hint = str(caught.value.hint)
     assert ("create table aspen.kept" in hint, "Nothing of this" in hint) == (kept > 0, not kept)
-    assert "Applied before it, and kept: a1." in hint
+    assert "Already applied and kept: a1." in hint
     assert "aspen.first" not in hint
     assert ("aspen.lost" in hint) == (kept > 1)  # after a COMMIT, every statement commits
     assert migrate.current(migrated) == "a1"
@@ -268,12 +268,12 @@ def test_failed_revision_names_the_statements_that_were_kept(
         ),
         ([("a", "a1", BASELINE), ("b", "b1", None)], "2 newest revisions"),
         ([("a", "a1", "gone")], "a.py follows gone, which does not exist"),
-        ([("a", "a1", BASELINE), ("b", "a1", BASELINE)], "a1 is the revision of 2 files"),
-        ([("a", BASELINE, None)], f"{BASELINE} is the revision of 2 files"),
-        ([("a", "a1", "b1"), ("b", "b1", "a1")], "in a circle: a1 -> b1 -> a1"),
+        ([("a", "a1", BASELINE), ("b", "a1", BASELINE)], "2 files have revision a1"),
+        ([("a", BASELINE, None)], f"2 files have revision {BASELINE}"),
+        ([("a", "a1", "b1"), ("b", "b1", "a1")], "form a cycle: a1 -> b1 -> a1"),
         ([("a", "a1", "a1")], "Self-loop is detected"),
-        ([("a", "a1", BASELINE), ("b", "b1", "c1"), ("c", "c1", "b1")], "in a circle"),
-        ([("a", "a1", BASELINE, "    return (")], "cannot be loaded: SyntaxError"),
+        ([("a", "a1", BASELINE), ("b", "b1", "c1"), ("c", "c1", "b1")], "form a cycle"),
+        ([("a", "a1", BASELINE, "    return (")], "SyntaxError"),
         ([("a", "a1", BASELINE, "    pass\nimport no_such_module")], "ModuleNotFoundError"),
     ],
 )
@@ -319,18 +319,16 @@ def test_database_at_a_revision_that_we_do_not_have_is_told(migrated: Engine) ->
         lambda: migrate.history(migrated),
         lambda: migrate.revision(migrated, "anything"),
     ):
-        with pytest.raises(
-            UnknownRevisionError, match="stands at revision 20991231_000000"
-        ) as told:
+        with pytest.raises(UnknownRevisionError, match="is at revision 20991231_000000") as told:
             attempt()
-        assert "update the program" in (told.value.hint or "")
+        assert "Update aspencli" in (told.value.hint or "")
     assert migrate.current(migrated) == "20991231_000000"
 
 
 def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
     run(migrated, "INSERT INTO alembic_version VALUES ('20991231_000000')")
 
-    with pytest.raises(MigrationError, match="names 2 revisions at once"):
+    with pytest.raises(MigrationError, match="records 2 current revisions"):
         migrate.current(migrated)
 
 
@@ -338,9 +336,9 @@ def test_database_that_names_two_revisions_is_told(migrated: Engine) -> None:
     "wanted", ["nonsense", "20991231_000000", "", " ", "base:head:x", "+x", "a@b"]
 )
 def test_asking_for_a_revision_that_does_not_exist_is_told(migrated: Engine, wanted: str) -> None:
-    with pytest.raises(UnknownRevisionError, match="there is no revision"):
+    with pytest.raises(UnknownRevisionError, match="Revision not found"):
         migrate.upgrade(migrated, wanted)
-    with pytest.raises(UnknownRevisionError, match="there is no revision"):
+    with pytest.raises(UnknownRevisionError, match="Revision not found"):
         migrate.upgrade_sql(wanted)
 
 
@@ -349,14 +347,14 @@ def test_two_newest_revisions_are_told(tmp_path: Path) -> None:
     other = REVISION.format(id="20300101_000009", after=BASELINE, up="", down="")
     (tmp_path / "other.py").write_text(other)
 
-    with pytest.raises(MigrationError, match="there are 2 newest revisions"):
+    with pytest.raises(MigrationError, match="2 newest revisions"):
         migrate.head(tmp_path)
 
 
 def test_tables_without_a_recorded_revision_are_told(migrated: Engine) -> None:
     run(migrated, "DELETE FROM alembic_version")
 
-    with pytest.raises(MigrationError, match="has already what the revision makes"):
+    with pytest.raises(MigrationError, match="already has what the revision creates"):
         migrate.upgrade(migrated)
 
 

@@ -174,9 +174,9 @@ def test_stricter_settings_hold(run_cli: CliRunner, seeded: Database, pooled: UR
 @pytest.mark.parametrize(
     ("given", "code", "words"),
     [
-        ({"password": "wrong"}, 4, "does not accept this user"),
-        ({"username": "stranger"}, 4, "does not accept this user"),
-        ({"database": "missing"}, 6, "no such database"),
+        ({"password": "wrong"}, 4, "rejected this user"),
+        ({"username": "stranger"}, 4, "rejected this user"),
+        ({"database": "missing"}, 6, "database does not exist"),
     ],
 )
 def test_refusal_of_a_pooler_is_told_like_one_of_the_server(

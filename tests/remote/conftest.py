@@ -80,7 +80,7 @@ def client(serving: Serving) -> Iterator[Callable[..., Client]]:
             exits.callback(http.close)
             caller = Caller(
                 http,
-                "the API of mylab",
+                "the mylab API",
                 hint="check it",
                 tell=told.append,
                 persistence=Persistence(sleep=slept.append),

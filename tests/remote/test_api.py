@@ -154,8 +154,12 @@ def test_a_system_admin_without_a_role_is_told_by_our_own_service_too(
 ) -> None:
     with pytest.raises(CredentialsError) as caught:
         speaking("sysadmin").usher_trees(1, SLUG)
-    assert caught.value.details == ("You are Sasha Sysadmin, with a role in no group.",)
-    assert "being system administrator opens no group's data" in str(caught.value.hint)
+    assert caught.value.details == (
+        "You are signed in as Sasha Sysadmin, with no role in any group.",
+    )
+    assert "system administrators do not have access to every group's data" in str(
+        caught.value.hint
+    )
 
 
 def test_a_pathogen_that_is_none_is_not_found(speaking: Callable[[str], Api]) -> None:

@@ -207,7 +207,9 @@ def test_a_stream_gets_the_bytes_as_they_are(client: MakeClient) -> None:
 def test_a_stream_is_not_written_to_twice(client: MakeClient) -> None:
     stream = BytesIO()
     made = client(_cut(DATA[:5000], len(DATA)), reply(200, DATA))
-    with pytest.raises(UnreachableError, match="broke off after 5,000 bytes, which are written"):
+    with pytest.raises(
+        UnreachableError, match="was interrupted after 5,000 bytes, which were already written"
+    ):
         _fetch(made, StreamLanding(stream))
     assert stream.getvalue() == DATA[:5000]
 

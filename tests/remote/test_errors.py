@@ -78,7 +78,7 @@ def test_values_that_are_refused_are_named(client: MakeClient) -> None:
     wrong = {"loc": ["body", "samples", 3, "private_identifier"], "msg": "too long", "type": "x"}
     error = _failure(client(reply_json({"detail": [wrong, wrong, {"loc": ["body"]}]}, 422)))
     assert isinstance(error, BadInputError)
-    assert error.details == ("samples[3].private_identifier: too long", "the request: not valid")
+    assert error.details == ("samples[3].private_identifier: too long", "the request: invalid")
 
 
 def test_a_path_that_the_service_does_not_know_is_nothing_that_was_not_found(
@@ -86,14 +86,17 @@ def test_a_path_that_the_service_does_not_know_is_nothing_that_was_not_found(
 ) -> None:
     error = _failure(client(reply_json({"detail": "Not Found"}, 404)))
     assert error.exit_code == 1
-    assert "knows no GET /v2/pathogens/ (404)" in error.message
+    assert "GET /v2/pathogens/ is not supported by the mylab API (HTTP 404)" in error.message
     assert "config show" in str(error.hint)
 
 
 def test_a_failure_without_a_word_says_what_to_do(client: MakeClient) -> None:
     error = _failure(client(reply(500, "Internal Server Error")))
     assert error.exit_code == 1
-    assert "failed at GET /v2/pathogens/ and does not say why (500)" in error.message
+    assert (
+        "GET /v2/pathogens/ failed: the mylab API returned HTTP 500 without a reason"
+        in error.message
+    )
     assert "log" in str(error.hint)
 
 
@@ -110,7 +113,7 @@ def test_a_failure_without_a_word_says_what_to_do(client: MakeClient) -> None:
 def test_an_answer_of_something_else_is_told_as_such(client: MakeClient, odd: Reply) -> None:
     error = _failure(client(odd))
     assert isinstance(error, UnreachableError)
-    assert "something else than the API of mylab" in error.message
+    assert "is not from the mylab API" in error.message
 
 
 def test_a_web_page_as_an_error_is_not_quoted(client: MakeClient) -> None:
@@ -145,7 +148,7 @@ def test_a_wrong_clock_is_told_with_the_refusal(client: MakeClient) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     made = client(reply_json({"error": "Login failure"}, 401, {"Date": date}))
     assert _failure(made).details == (
-        "this machine's clock is 2.0 hours behind that of the API of mylab",
+        "this machine's clock is 2.0 hours behind the clock of the mylab API",
     )
 
 
@@ -161,8 +164,8 @@ def test_a_system_admin_who_is_no_member_is_told_how_to_become_one(client: MakeC
     made = client(route=_me_or(403, "Not authorized"))
     error = _failure(made, lambda: made.api.samples.all(7, "SC2"))
     assert isinstance(error, CredentialsError)
-    assert error.details == ("You are Ada, with these roles: Lab (2): viewer.",)
-    assert "being system administrator opens no group's data" in str(error.hint)
+    assert error.details == ("You are signed in as Ada, with these roles: Lab (2): viewer.",)
+    assert "system administrators do not have access to every group's data" in str(error.hint)
     assert "aspencli groups invite --group 7 --role member" in str(error.hint)
 
 
@@ -170,14 +173,14 @@ def test_a_role_that_does_not_reach_is_told(client: MakeClient) -> None:
     made = client(route=_me_or(403, "access denied"))
     error = _failure(made, lambda: made.api.samples.create(2, "SC2", []))
     assert error.exit_code == 4
-    assert "Your role in group 2 does not reach that far" in str(error.hint)
+    assert "Your role in group 2 does not allow this" in str(error.hint)
 
 
 def test_what_only_system_admins_may_is_told(client: MakeClient) -> None:
     made = client(route=_me_or(403, "Not authorized"))
     group = {"name": "x", "prefix": "y", "default_tree_location_id": 1}
     error = _failure(made, lambda: made.api.groups.create(group))  # type: ignore[arg-type]
-    assert "Only a system administrator may" in str(error.hint)
+    assert "Only a system administrator can" in str(error.hint)
 
 
 def test_who_it_was_that_was_refused_is_left_out_where_it_is_not_known(client: MakeClient) -> None:
@@ -255,7 +258,10 @@ def test_the_token_follows_no_redirect_to_another_host(
     made = client(reply(status, headers={"Location": f"{elsewhere}/v2/pathogens/?key=secret"}))
     error = _failure(made)
     assert isinstance(error, UnreachableError)
-    assert f"sends us elsewhere ({status}): {elsewhere}/v2/pathogens/" in error.message
+    assert (
+        f"Unexpected redirect (HTTP {status}) from the mylab API to {elsewhere}/v2/pathogens/"
+        in error.message
+    )
     assert "secret" not in error.message
     assert thief.seen == []
 
@@ -278,17 +284,17 @@ def test_the_cookie_of_a_proxy_is_passed_on(client: MakeClient) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("api.example.org", "is no web address"),
-        ("ftp://api.example.org", "is no web address"),
-        ("https://", "is no web address"),
-        ("https://api.example.org:port", "is no web address"),
-        ("https://[::1", "is no web address"),
-        ("https://me:hunter2@api.example.org", "holds a user or a password"),
+        ("api.example.org", "Invalid URL for"),
+        ("ftp://api.example.org", "Invalid URL for"),
+        ("https://", "Invalid URL for"),
+        ("https://api.example.org:port", "Invalid URL for"),
+        ("https://[::1", "Invalid URL for"),
+        ("https://me:hunter2@api.example.org", "contains a user name or password"),
     ],
 )
 def test_an_address_that_is_none_is_bad_input(address: str, words: str) -> None:
     with pytest.raises(BadInputError, match=words) as caught:
-        Http(address, "the address of the API")
+        Http(address, "the mylab API")
     assert "hunter2" not in caught.value.message
 
 
@@ -325,11 +331,10 @@ def test_a_port_where_nobody_listens_is_told() -> None:
     from aspencli.remote.retry import Patience
 
     http = Http(f"http://127.0.0.1:{port}/base/", "the API")
-    caller = Caller(http, "the API of local", hint="Start it: aspencli local up")
+    caller = Caller(http, "the local API", hint="Start it: aspencli local up")
     with pytest.raises(UnreachableError) as caught:
         caller.call(lambda: Request("GET", "/"), lambda a: a.read(), Patience(strangers=1))
     http.close()
     assert caught.value.message == (
-        f"the API of local does not answer at http://127.0.0.1:{port}: "
-        "nothing listens there (connection refused)"
+        f"Request to the local API at http://127.0.0.1:{port} failed: connection refused"
     )

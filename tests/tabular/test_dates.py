@@ -19,7 +19,7 @@ def test_days_are_read_as_iso_has_them(day: dt.date) -> None:
 def test_whatever_is_no_day_is_told(text: str) -> None:
     if read_day(text) is None:
         assert "\n" not in why_no_day(text)
-        assert "year-month-day" in why_no_day(text)
+        assert "YYYY-MM-DD" in why_no_day(text)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_whatever_is_no_day_is_told(text: str) -> None:
 )
 def test_other_spellings_are_told_as_they_are_understood(text: str, meant: str) -> None:
     assert read_day(text) is None
-    assert why_no_day(text).endswith(f"; is {meant} meant?")
+    assert why_no_day(text).endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_other_spellings_are_told_as_they_are_understood(text: str, meant: str) 
 )
 def test_what_could_be_no_day_is_told_so(text: str) -> None:
     assert read_day(text) is None
-    assert "is no day" in why_no_day(text)
+    assert "is not a valid date" in why_no_day(text)
 
 
 def test_long_texts_are_cut() -> None:

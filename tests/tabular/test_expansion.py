@@ -76,7 +76,7 @@ def test_a_small_file_that_grows_too_much_is_refused_before_its_rows(
 ) -> None:
     path = make(tmp_path)
     assert path.stat().st_size < MEGABYTE
-    with pytest.raises(BadInputError, match="expands to more than") as refused:
+    with pytest.raises(BadInputError, match=r"expands from .* to more than") as refused:
         read(path)
     assert expansion.OPTION in (refused.value.hint or "")
 
@@ -90,7 +90,7 @@ def test_growth_behind_an_ordinary_beginning_is_refused(tmp_path: Path) -> None:
     read: list[int] = []
     with (
         open_bytes(str(path)) as opened,
-        pytest.raises(BadInputError, match="expands to more than"),
+        pytest.raises(BadInputError, match=r"expands from .* to more than"),
     ):
         read.extend(map(len, iter(opened.stream.read1, b"")))
     assert 200 * MEGABYTE < sum(read) < 240 * MEGABYTE  # 100 times its 2.1 MB
@@ -144,7 +144,8 @@ def test_a_command_refuses_it_from_a_file_and_from_a_pipe(
     name = "--private-to-public-id-mapping"
     done = run_cli(*words, name, str(path))
     assert done.code == 2
-    assert "ids.csv.gz expands to more than 33,554,432 bytes" in done.err
+    assert "ids.csv.gz expands from " in done.err
+    assert " to more than 33,554,432 bytes" in done.err
     assert "--max-expanded-size 1G" in done.err
     wrong = run_cli(*words, name, str(path), "--max-expanded-size", "lots")
     assert wrong.code == 2
@@ -155,7 +156,7 @@ def test_a_truncated_file_is_reported_as_such(tmp_path: Path) -> None:
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n" * 1000)[:-4])
     with (
-        pytest.raises(BadInputError, match="cut short"),
+        pytest.raises(BadInputError, match="truncated"),
         open_bytes(str(path)) as opened,
     ):
         io.BufferedReader(opened.stream).read()

@@ -55,11 +55,11 @@ def test_a_column_of_a_workbook(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no identifier was given"),
-        (b"\n \n", "no identifier was given"),
-        (b"A\nB\x1b[1m\n", "line 2: it holds a character that cannot be seen: U+001B"),
+        (b"", "No identifiers given"),
+        (b"\n \n", "No identifiers given"),
+        (b"A\nB\x1b[1m\n", "line 2: The identifier contains an invisible character: U+001B"),
         (b"A\nB\xff\n", "line 2: byte 0xFF"),
-        (b"private_identifier,x\nA,1\n,2\n", "line 3: names no sample"),
+        (b"private_identifier,x\nA,1\n,2\n", "line 3: has no identifier"),
         (b"%PDF-1.7\n", "is a PDF"),
     ],
 )
@@ -71,5 +71,5 @@ def test_what_cannot_be_used(file: Path, data: bytes, words: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="cannot be read"):
+    with pytest.raises(BadInputError, match="Cannot read"):
         read_ids([], str(tmp_path / "none"), NAMES)

@@ -119,9 +119,9 @@ def test_compressed_file_that_is_cut_or_damaged_is_refused(rows: int, file: Path
     damaged = bytearray(whole)
     damaged[-8] ^= 0xFF  # the checksum
     for content, says in (
-        (whole[:-9], "is cut short: its compressed data end too early"),
-        (whole[: len(whole) // 2], "is cut short"),
-        (bytes(damaged), "is damaged: its compressed data cannot be unpacked"),
+        (whole[:-9], "is truncated: the compressed data ends too early"),
+        (whole[: len(whole) // 2], "is truncated"),
+        (bytes(damaged), "is damaged: the compressed data cannot be decompressed"),
         (whole + b"more", "is damaged"),
         (gzip.compress(whole), "is compressed twice"),
     ):
@@ -157,9 +157,9 @@ def test_observer_is_handed_the_bytes_as_they_are_stored(content: bytes, file: P
 @pytest.mark.parametrize(
     ("content", "options", "says"),
     [
-        (workbook(), {"encoding": "cp1252"}, "is a workbook, and has no encoding"),
-        (workbook(), {"delimiter": ";"}, "is a workbook, and has no delimiter"),
-        (PLAIN, {"sheet": "Ids"}, "is a text, and has no sheet"),
+        (workbook(), {"encoding": "cp1252"}, "is a workbook, so --encoding does not apply"),
+        (workbook(), {"delimiter": ";"}, "is a workbook, so --delimiter does not apply"),
+        (PLAIN, {"sheet": "Ids"}, "is a text file, so --sheet does not apply"),
     ],
     ids=["encoding", "delimiter", "sheet"],
 )
@@ -193,7 +193,7 @@ def test_what_the_operator_says_wins_over_the_names(file: Path) -> None:
     names = ["Lab ID=private_identifier"]
     assert read(file, names) == [("L-1", "N-1")]
     assert notes(file, names)[1:] == [
-        "further columns ignored: private_identifier",
+        "ignored columns: private_identifier",
         "values in ignored columns: private_identifier (1)",
     ]
 
@@ -201,17 +201,25 @@ def test_what_the_operator_says_wins_over_the_names(file: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "says", "hint"),
     [
-        (["Lab ID"], "--map 'Lab ID' does not say", "HEADER=COLUMN"),
-        (["=private_identifier"], "does not say which column is which", "HEADER=COLUMN"),
-        (["Lab ID=name"], "does not say", "one of: private_identifier, public_identifier"),
-        (["Lab ID=public_identifier"] * 2, "--map names public_identifier twice", "once"),
+        (["Lab ID"], "Invalid value for --map: 'Lab ID'", "HEADER=COLUMN"),
+        (
+            ["=private_identifier"],
+            "Invalid value for --map: '=private_identifier'",
+            "HEADER=COLUMN",
+        ),
+        (
+            ["Lab ID=name"],
+            "Invalid value for --map: 'Lab ID=name'",
+            "one of: private_identifier, public_identifier",
+        ),
+        (["Lab ID=public_identifier"] * 2, "--map names public_identifier more than once", "once"),
         (
             ["Lab-ID=private_identifier"],
-            "has no column 'Lab-ID', which --map names",
-            "Perhaps: --map 'Lab ID=private_identifier'",
+            "Invalid value for --map: .* has no column 'Lab-ID'",
+            "Did you mean --map 'Lab ID=private_identifier'?",
         ),
         (["Zzz=private_identifier"], "has no column 'Zzz'", "header"),
-        (["Twin=private_identifier"], "the column Twin stands there more than once", "different"),
+        (["Twin=private_identifier"], "has more than one column Twin", "different"),
     ],
 )
 def test_map_that_cannot_be_followed(names: list[str], says: str, hint: str, file: Path) -> None:
@@ -247,7 +255,7 @@ def test_header_that_is_nearly_right_gets_the_option_to_give(
     file.write_text(f"{header}\nL-1,N-1\n")
     with pytest.raises(BadInputError, match="is not the header of a mapping") as caught:
         read(file)
-    assert str(caught.value.hint).endswith(f"or say which is which: {options}")
+    assert str(caught.value.hint).endswith(f"To map other names: {options}")
 
 
 def test_header_of_a_workbook_is_named_by_its_row(file: Path) -> None:
@@ -256,7 +264,7 @@ def test_header_of_a_workbook_is_named_by_its_row(file: Path) -> None:
     book.active["B4"], book.active["C4"] = "Lab ID", "#REF!"
     book.active["C4"].data_type = "e"
     book.save(file)
-    with pytest.raises(BadInputError, match=r"line 4 of .* is not the header") as caught:
+    with pytest.raises(BadInputError, match=r"Line 4 of .* is not the header") as caught:
         read(file)
     assert caught.value.details == ("found: (no name), Lab ID, #REF!",)
-    assert "private_identifier, public_identifier - or" in str(caught.value.hint)
+    assert "private_identifier, public_identifier. To map" in str(caught.value.hint)

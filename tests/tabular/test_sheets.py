@@ -95,13 +95,13 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("#N/A", "holds the error #N/A"),
-        ("#BEZUG!", "holds the error #BEZUG!"),
-        ("####", "holds the error ####"),
-        ("NA", 'is "NA", which usually stands'),
-        (" unknown ", 'is "unknown", which usually stands'),
+        ("#N/A", "contains the error #N/A"),
+        ("#BEZUG!", "contains the error #BEZUG!"),
+        ("####", "contains the error ####"),
+        ("NA", 'is "NA", which usually means'),
+        (" unknown ", 'is "unknown", which usually means'),
         ("1.20E+05", "scientific notation"),
-        ('"=""N-1"""', 'is a formula; write its value instead: "N-1"'),
+        ('"=""N-1"""', 'is a formula; use its value instead: "N-1"'),
         ("=A2", "is a formula; save its value"),
         ("'N-1", "starts with an apostrophe"),
         ("1-Mar", "is a date"),
@@ -124,16 +124,16 @@ def test_damaged_cells_are_named_with_their_lines(cell: str, reason: str, file: 
 
 def test_errors_are_named_in_keys_and_in_every_column_of_changes(file: Path) -> None:
     file.write_text(f"{H}\n#REF!,N-1\n")
-    assert read(file).faults == ["line 2: private_identifier: holds the error #REF!"]
+    assert read(file).faults == ["line 2: private_identifier: contains the error #REF!"]
     file.write_text("id,collection_date,private,location\n1,#N/A,#VALUE!,#NAME?\n")
     faults: list[Fault] = []
     with open_table(str(file)) as table:
         layout = lay_out(table, SAMPLE_CHANGES, key=None, names=())
         assert list(read_changes(table, layout, faults.append)) == []
     assert [fault.reason for fault in faults] == [
-        "holds the error #N/A",
-        "holds the error #VALUE!",
-        "holds the error #NAME?",
+        "contains the error #N/A",
+        "contains the error #VALUE!",
+        "contains the error #NAME?",
     ]
 
 
@@ -155,7 +155,7 @@ def test_identifiers_that_a_spreadsheet_would_change_are_reported(file: Path) ->
 @pytest.mark.parametrize(
     ("content", "rows", "says"),
     [
-        (f"{H}\nL-1,N-1,\nL-2,N-2,,,\n", TWO, "surplus blank cells"),
+        (f"{H}\nL-1,N-1,\nL-2,N-2,,,\n", TWO, "extra blank cells"),
         (f"{H}\nL-1,N-1, \t\n", ONE, "1 (the first is line 2)"),
         (f"{H},a,b\nL-1,N-1,x,y\nL-2,N-2\n", TWO, "1 (the first is line 3)"),
         (f"a,{H},b\nx,L-1,N-1\n,L-2,N-2,\n", TWO, "1 (the first is line 2)"),
@@ -173,10 +173,10 @@ def test_rows_of_another_width_are_read_where_nothing_is_lost(
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (f"{H}\nL-1,N-1,x\n", "line 2: : has too many cells: 3, where the header has 2"),
-        (f"{H}\nL-1\n", "line 2: : has too few cells: 1, where the header has 2"),
-        (f"a,{H}\nx,L-1\n", "line 2: : has too few cells: 2, where the header has 3"),
-        (f"{H},a\nL-1,N,1,x\n", "line 2: : has too many cells: 4, where the header has 3"),
+        (f"{H}\nL-1,N-1,x\n", "line 2: : has too many cells: 3 (the header has 2)"),
+        (f"{H}\nL-1\n", "line 2: : has too few cells: 1 (the header has 2)"),
+        (f"a,{H}\nx,L-1\n", "line 2: : has too few cells: 2 (the header has 3)"),
+        (f"{H},a\nL-1,N,1,x\n", "line 2: : has too many cells: 4 (the header has 3)"),
     ],
 )
 def test_rows_whose_cells_may_have_moved_are_refused(content: str, fault: str, file: Path) -> None:
@@ -266,15 +266,17 @@ def test_values_in_ignored_columns_are_counted(file: Path) -> None:
     assert "values in ignored columns: note (2), (no name) (1)" in read(file).notes
     found = read(file, ["note="])
     assert "values in ignored columns: (no name) (1)" in found.notes
-    assert "has no column 'nope', which --map names" in read(file, ["nope="]).error
+    error = read(file, ["nope="]).error
+    assert error.startswith("Invalid value for --map: ")
+    assert "has no column 'nope'" in error
 
 
 def test_column_that_is_nearly_right_is_refused_unless_it_is_ignored(file: Path) -> None:
     file.write_text("private_identifier,collection_date,sequencing_dat\nL-1,2024-01-01,x\n")
-    with pytest.raises(BadInputError, match="is sequencing_date meant") as caught:
+    with pytest.raises(BadInputError, match=r"did you mean sequencing_date\?") as caught:
         changes(file)
     assert caught.value.hint == (
-        "If so: --map sequencing_dat=sequencing_date - or else: --map sequencing_dat="
+        "If so: --map sequencing_dat=sequencing_date. To ignore it: --map sequencing_dat="
     )
     _key, rows, _notes = changes(file, ["sequencing_dat="])
     assert rows == [{"key": "L-1", "collection_date": "2024-01-01"}]
@@ -330,7 +332,7 @@ def test_edit_template_with_a_header_of_ours_loses_nothing(file: Path) -> None:
 
 def test_template_is_taken_as_it_is_named(file: Path) -> None:
     file.write_text("strain,Lab ID,x\nN-1,L-1,y\n")
-    assert "no column public_identifier (is 'strain' meant?)" in read(file).error
+    assert "no column public_identifier (did you mean 'strain'?)" in read(file).error
     found = read(file, ["Lab ID=private_identifier"], template="nextstrain")
     assert found.rows == ONE
     assert "Choose one of: auto, none, czgenepi-" in read(file, template="excel").error
@@ -438,11 +440,12 @@ def test_sheet_with_the_data_is_named_where_the_first_is_empty(file: Path) -> No
     rows = [H.split(","), ["L-1", "N-1"]]
     file.write_bytes(workbook(("Sheet1", []), ("Ids of May", rows), ("Notes", [["x"]])))
     error = read(file).error
-    assert "is empty on its sheet 'Sheet1', and has data on 'Ids of May', 'Notes'" in error
+    assert "The sheet 'Sheet1' of " in error
+    assert " is empty; there is data on 'Ids of May', 'Notes'" in error
     assert "--sheet 'Ids of May' or --sheet Notes" in error
     assert read(file, sheet="Ids of May").rows == ONE
     file.write_bytes(workbook(("Sheet1", []), ("Sheet2", [])))
-    assert "is empty\n" in read(file).error
+    assert "is empty.\n" in read(file).error
 
 
 # Saved maps and dates
@@ -464,10 +467,10 @@ def test_saved_maps_serve_files_that_have_some_of_their_columns(tmp_path: Path) 
     assert read(file, names).rows == ONE
     file.write_text("Lab ID,Sampled on\nL-1,2024-01-02\n")
     assert changes(file, names)[1] == [{"key": "L-1", "collection_date": "2024-01-02"}]
-    with pytest.raises(BadInputError, match="There is no column map 'limes'"):
+    with pytest.raises(BadInputError, match="No column map named 'limes'"):
         Config({}, {"ASPEN_CONFIG": str(config)}).column_map("limes")
     config.write_text("[maps.lims]\nprivate_identifier = 7\n")
-    with pytest.raises(BadInputError, match="does not say which header is which column"):
+    with pytest.raises(BadInputError, match="is not a table of headers and columns"):
         Config({}, {"ASPEN_CONFIG": str(config)}).column_map("lims")
 
 
@@ -494,7 +497,7 @@ def test_days_are_read_as_they_are_said_to_be_written(
 
 def test_days_written_otherwise_are_refused(file: Path) -> None:
     reason = DayFormat("DD.MM.YYYY").understand("03/05/2024")[1]
-    assert reason == '"03/05/2024" is not a date written as DD.MM.YYYY'
+    assert reason == '"03/05/2024" is not a date in the format DD.MM.YYYY'
     for form in ("DD.MM", "YYYY-MM-DD-DD", "%Y", "x", "", "HH:MM"):
         with pytest.raises(BadInputError, match="Invalid value for --date-format"):
             DayFormat(form)
@@ -526,15 +529,15 @@ def test_days_still_to_come_are_counted(file: Path) -> None:
         ("ids.xls", b"\xef\xbb\xbf \r\n<!DOCTYPE html>\n<html>", "is an HTML page named .xls"),
         ("ids.csv", b"<table border=1>", "is an HTML page named .csv"),
         ("ids.xls", "<html>".encode("utf-16"), "is an HTML page named .xls"),
-        ("ids.html", b"<html>", "is an HTML page: save it"),
+        ("ids.html", b"<html>", "is an HTML page, not a table"),
         (
             "ids.xls",
             b'<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet">',
-            "is an XML spreadsheet named .xls: save it as .xlsx or CSV",
+            "is an XML spreadsheet named .xls, not a table",
         ),
         ("ids.xml", b"<?xml version='1.0'?><data/>", "is an XML document"),
         ("ids.csv", b'[{"private_identifier": "L-1"}]', "is JSON named .csv"),
-        ("ids.json", b'{"samples": []}', "is JSON: a table is needed"),
+        ("ids.json", b'{"samples": []}', "is JSON, not a table"),
         ("ids.xls", b"\xd0\xcf\x11\xe0" + bytes(600), "is an old Excel workbook (.xls)"),
         ("ids.pdf", b"%PDF-1.7", "is a PDF"),
         ("ids.7z", b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
@@ -557,18 +560,18 @@ def test_other_files_are_named_as_what_they_are(
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 EXPECTED = {
-    "02_na.csv": (2, "holds the error #N/A"),
+    "02_na.csv": (2, "contains the error #N/A"),
     "04e_zwdup.csv": (2, "U+200B ZERO WIDTH SPACE at position 23"),
     "05b_dash_new.csv": (2, "U+2013 EN DASH at position 5"),
     "08b_sci_new.csv": (2, "scientific notation"),
-    "10b_trailing_only_rows.csv": (0, "surplus blank cells"),
+    "10b_trailing_only_rows.csv": (0, "extra blank cells"),
     "14b_bombom.csv": (0, "a second byte order mark is ignored"),
     "15_comment.csv": (2, "--skip-lines 1"),
     "17b_gisaid_map.csv": (2, "--map lab_id=private_identifier"),
     "18d_hdr_zw.csv": (0, "U+200B ZERO WIDTH SPACE"),
-    "50_html.xls": (2, "is an HTML page named .xls: save it as .xlsx or CSV"),
+    "50_html.xls": (2, "is an HTML page named .xls, not a table"),
     "60_eq_new.csv": (2, "is a formula"),
-    "61_excel16.csv": (0, "without cells that are not used: 4"),
+    "61_excel16.csv": (0, "without cells in unused columns: 4"),
     "62_sampleid.csv": (2, "--map 'Sample ID=private_identifier' --map strain=public_identifier"),
     "x01_gisaid2.xlsx": (2, "--map lab_id=private_identifier"),
     "x28_empty_first.xlsx": (2, "--sheet ids"),
@@ -656,10 +659,10 @@ def test_compressed_tables_that_cannot_be_read_are_named(kind: str, file: Path) 
     long = f"{H}\n" + "".join(f"L-{n},N-{n * n}\n" for n in range(20_000))
     whole = PACKERS[kind](long.encode())
     file.write_bytes(whole[: len(whole) // 2])
-    assert "is cut short: its compressed data end too early" in read(file).error
+    assert "is truncated: the compressed data ends too early" in read(file).error
     middle = len(whole) // 2
     file.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
-    assert "is damaged: its compressed data cannot be unpacked" in read(file).error
+    assert "is damaged: the compressed data cannot be decompressed" in read(file).error
     file.write_bytes(bz2.compress(PACKED[kind]))
     assert "is compressed twice" in read(file).error
 
@@ -685,13 +688,16 @@ def test_only_file_of_a_zip_archive_is_read(content: bytes, file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (_zipped(("a.csv", TEXT), ("b.csv", TEXT)), "is a zip archive with 2 files, and one is"),
+        (_zipped(("a.csv", TEXT), ("b.csv", TEXT)), "is a zip archive with 2 files, but must"),
         (_zipped(("data/", b"")), "is a zip archive with 0 files"),
-        (_zipped(("ids.zip", _zipped(("ids.csv", TEXT)))), "is a zip archive in a zip archive"),
-        (_zipped(("ids.csv", TEXT))[:-30], "is damaged: it is no whole zip archive"),
+        (
+            _zipped(("ids.zip", _zipped(("ids.csv", TEXT)))),
+            "is a zip archive in another zip archive",
+        ),
+        (_zipped(("ids.csv", TEXT))[:-30], "is damaged: it is not a complete zip archive"),
         (_zipped(("content.xml", b"<x/>"), ("mimetype", b"x")), "is an OpenDocument file (.ods)"),
         (_zipped(("Index/Document.iwa", b"x")), "is a Numbers document"),
-        (_zipped(("word/document.xml", b"x"), ("[Content_Types].xml", b"x")), "holds no workbook"),
+        (_zipped(("word/document.xml", b"x"), ("[Content_Types].xml", b"x")), "without a workbook"),
     ],
 )
 def test_other_archives_are_named_as_what_they_are(content: bytes, says: str, file: Path) -> None:
@@ -703,7 +709,7 @@ def test_other_archives_are_named_as_what_they_are(content: bytes, says: str, fi
 def test_compressed_tables_that_grow_too_much_are_refused(kind: str, file: Path) -> None:
     bomb = TEXT + b"\n" * (40 << 20)
     file.write_bytes(PACKERS[kind](bomb))
-    assert "expands to more than " in read(file).error
+    assert "expands from " in read(file).error
 
 
 @pytest.mark.parametrize("kind", PACKERS)
@@ -715,7 +721,7 @@ def test_compressed_sequences_are_read(kind: str, tmp_path: Path) -> None:
         ("BUG-2", "ACGT"),
     ]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(BadInputError, match=r"is cut short|is damaged"):
+    with pytest.raises(BadInputError, match=r"is truncated|is damaged"):
         list(read_fasta(path))
 
 
@@ -748,7 +754,7 @@ def test_sequence_whose_name_only_looks_right_is_offered(tmp_path: Path) -> None
     sequences = Sequences(path, [Wanted(2, fields, sequence_name="N-1")])
     assert sequences.check(faults.append) == ["N\u20111"]
     assert faults[0].reason == (
-        f'has no sequence "N-1" in {path}; is "N\u20111" meant? '
+        f'has no sequence "N-1" in {path}; did you mean "N\u20111"? '
         "(U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-')"
     )
 
@@ -756,7 +762,7 @@ def test_sequence_whose_name_only_looks_right_is_offered(tmp_path: Path) -> None
 def test_key_that_names_no_sample_is_explained() -> None:
     with pytest.raises(NotFoundError) as caught:
         settle_keys(["L\u20111"], [], within="1")
-    assert str(caught.value.hint).startswith("Try 'L-1'. ")
+    assert str(caught.value.hint).startswith("Did you mean 'L-1'? ")
     assert "contains U+2011 NON-BREAKING HYPHEN at position 2" in caught.value.details[0]
 
 
@@ -771,6 +777,6 @@ def test_keys_are_explained_by_what_the_api_lists() -> None:
     faults.close()
     contains = "it contains U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-'"
     assert [problem.reason for problem in plan.problems()] == [
-        f'the group has no sample "L\u20112"; {contains}; is "L-2" meant?',
+        f'the group has no sample "L\u20112"; {contains}; did you mean "L-2"?',
         f'the group has no sample "L\u20119"; {contains}',
     ]

@@ -37,13 +37,13 @@ def test_what_is_understood(said: str, day: str) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ("01/02/2026", "is 2026-01-02 or 2026-02-01 meant?"),
-        ("May 2023", "is no day"),
-        ("2023", "is no day"),
-        ("2023-02-30", "is no day"),
-        ("soon", "is no day"),
-        ("", "is no day"),
-        ("12", "is no day"),
+        ("01/02/2026", "did you mean 2026-01-02 or 2026-02-01?"),
+        ("May 2023", "is not a valid date"),
+        ("2023", "is not a valid date"),
+        ("2023-02-30", "is not a valid date"),
+        ("soon", "is not a valid date"),
+        ("", "is not a valid date"),
+        ("12", "is not a valid date"),
     ],
 )
 def test_what_is_no_day_or_several(said: str, words: str) -> None:

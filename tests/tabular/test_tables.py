@@ -72,7 +72,7 @@ def test_every_line_with_a_bad_byte_is_named_with_its_offset(
     for number, line in enumerate(lines):
         content += b"x" * (padding if number == 0 else 0) + line.encode()
         if number in bad:
-            place = f"byte 0xFF at offset {len(content):,} is not UTF-8"
+            place = f"byte 0xFF at offset {len(content):,} is not valid UTF-8"
             expected.append(Fault(number + 2, "", place))
             content += b"\xff"
         content += b"\n"
@@ -94,7 +94,7 @@ def test_no_file_makes_it_fail_in_an_unforeseen_way(head: bytes, rest: bytes, fi
 
 def test_several_bad_bytes_of_a_line_are_counted(file: Path) -> None:
     file.write_bytes(b"a,b\n\xe9\xe8,\xff\n")
-    assert read(file)[1] == [Fault(2, "", "byte 0xE9 at offset 4 is not UTF-8, and 2 more")]
+    assert read(file)[1] == [Fault(2, "", "byte 0xE9 at offset 4 is not valid UTF-8 (and 2 more)")]
 
 
 def test_open_quotes_hide_no_other_fault(file: Path) -> None:
@@ -118,7 +118,7 @@ def test_encodings_other_than_utf_8_name_the_lines_they_cannot_read(file: Path) 
     file.write_bytes("a,b\nx,é\n".encode("cp1252") + b"x,\x81\n")
     records, faults = read(file, encoding="cp1252")
     assert records[0] == (2, ["x", "é"])
-    assert faults == [Fault(3, "", "holds bytes that are not CP1252")]
+    assert faults == [Fault(3, "", "contains bytes that are not valid CP1252")]
 
 
 def test_utf_16_cut_in_the_middle_of_a_letter(file: Path) -> None:

@@ -1,6 +1,6 @@
-"""``python -m aspen.api --port 3000``: the service; with ``--workers 4`` as several processes.
+"""``python -m aspen.api --port 3000``: run the service; ``--workers 4`` runs several processes.
 
-SIGHUP replaces the workers one after the other, each once its successor answers.
+SIGHUP replaces the workers one at a time, each once its successor is ready.
 """
 
 from __future__ import annotations
@@ -36,11 +36,9 @@ def main() -> int:
         down gracefully, and then end the process in their usual way.
     """
     parser = argparse.ArgumentParser(prog="python -m aspen.api", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=3000, help="the port to listen on")
-    parser.add_argument(
-        "--workers", type=_positive, default=1, help="the number of processes that answer"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=3000, help="port to listen on")
+    parser.add_argument("--workers", type=_positive, default=1, help="number of worker processes")
     arguments = parser.parse_args()
     set_up()
     _allow_connections()
@@ -88,7 +86,7 @@ def _end_with(sentinel: int) -> None:
 
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more: {text!r}")
     return int(text)
 
 

@@ -131,7 +131,7 @@ class Admission:
             query = sa.select(User).where(condition).limit(1)
             self._user = await (await self.session()).scalar(query)
             if self._user is None:
-                raise ApiError(401, f"there is no user {asker.name}") if asker else login_failure()
+                raise ApiError(401, f"user {asker.name} not found") if asker else login_failure()
         return self._user
 
     async def access(self, group_id: int) -> Access:

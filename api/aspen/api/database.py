@@ -61,5 +61,5 @@ async def connect(session: AsyncSession, *, readonly: bool) -> None:
     try:
         await session.connection(execution_options={"postgresql_readonly": readonly})
     except (OSError, InterfaceError, PostgresError, SQLAlchemyError) as error:
-        _log.warning("no connection to the database: %s", error)
+        _log.warning("Cannot connect to the database: %s", error)
         raise unavailable("the database") from error

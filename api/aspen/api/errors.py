@@ -106,7 +106,7 @@ def add_handlers(app: FastAPI) -> None:
         _let_go_of_frames(error)
         if error.status_code == _UNREADABLE:
             # The framework's only error 400: a body that is not text, or is nested too deeply.
-            finding = {"loc": ["body"], "msg": "not JSON in UTF-8", "type": "json_invalid"}
+            finding = {"loc": ["body"], "msg": "not valid JSON in UTF-8", "type": "json_invalid"}
             return JSONResponse({"detail": [finding]}, 422)
         if error.status_code == _WRONG_METHOD:
             error.headers = {"Allow": ", ".join(_methods(request))}
@@ -115,13 +115,13 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(ManagementError)
     async def _refused(request: Request, error: ManagementError) -> JSONResponse:
         # The calling code did not expect this: the service may lack a permission there.
-        _log.error("the identity provider said %s: %s", error.status, error.message)
-        refusal = ApiError(502, "the identity provider refused", reason=error.message)
+        _log.error("The identity provider returned %s: %s", error.status, error.message)
+        refusal = ApiError(502, "the identity provider rejected the request", reason=error.message)
         return await _application(request, refusal)
 
     @app.exception_handler(ManagementUnavailableError)
     async def _away(request: Request, error: ManagementUnavailableError) -> JSONResponse:
-        _log.warning("the identity provider: %s", error)
+        _log.warning("Cannot reach the identity provider: %s", error)
         return await _application(request, unavailable("the identity provider"))
 
     @app.exception_handler(EndpointConnectionError)
@@ -132,7 +132,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(NoCredentialsError)
     @app.exception_handler(CredentialRetrievalError)
     async def _no_aws(request: Request, error: BotoCoreError) -> JSONResponse:
-        _log.warning("AWS: %s", error)
+        _log.warning("Cannot reach AWS: %s", error)
         return await _application(request, unavailable("AWS"))
 
     @app.exception_handler(DBAPIError)

@@ -149,7 +149,7 @@ def _start(aws: Aws, settings: Settings, order: Order) -> str:
     except (BotoCoreError, ClientError) as error:
         raise JobError(f"AWS: {error}", away=isinstance(error, BotoCoreError)) from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise JobError(f"the parameter {parameter} is not that of a job") from error
+        raise JobError(f"the parameter {parameter} does not describe a job") from error
     return str(started["executionArn"])
 
 

@@ -90,7 +90,7 @@ class TokenVerifier:
             raise InvalidTokenError(str(error)) from error
         # A token for several audiences must name the one that requested it (OpenID Connect Core).
         if isinstance(claims["aud"], list) and claims.get("azp") != client:
-            raise InvalidTokenError("for several audiences, and not asked for by this one")
+            raise InvalidTokenError("issued for several audiences, but azp is not this client")
         return claims
 
     async def _keys(self, *, older_than: float) -> _Keys:
@@ -108,7 +108,7 @@ class TokenVerifier:
             except ProviderUnavailableError as error:
                 if self._cached is None:
                     raise
-                _log.warning("%s; going on with the keys of before", error)
+                _log.warning("%s; continuing with the previous keys", error)
             return self._cached
 
     def _younger(self, seconds: float) -> _Keys | None:
@@ -131,7 +131,7 @@ class TokenVerifier:
             answer = await self._http.get(address)
             document = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
-            raise ProviderUnavailableError(f"no answer from {address}: {error}") from error
+            raise ProviderUnavailableError(f"no response from {address}: {error}") from error
         if not isinstance(document, dict):
-            raise ProviderUnavailableError(f"no JSON object at {address}")
+            raise ProviderUnavailableError(f"the response from {address} is not a JSON object")
         return document

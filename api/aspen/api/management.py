@@ -121,7 +121,7 @@ class Management:
         except ManagementError as error:
             if not error.forbidden:
                 raise
-            _log.warning("may not read connections, so an administrator has to enable them")
+            _log.warning("Not allowed to read connections; an administrator has to enable them")
             return []
         return [str(connection["id"]) for connection in found]
 

@@ -154,7 +154,7 @@ class ManagementCalls:
             raise _LaterError("too many requests", _pause(answer))
         if answer.status_code == _UNAUTHORIZED:
             self._token = None
-            raise _LaterError(f"our token is refused: {_said(answer)}", 0)
+            raise _LaterError(f"token rejected: {_said(answer)}", 0)
         if answer.status_code < _BROKEN:
             return _result(answer)
         if method in _REPEATABLE:
@@ -180,14 +180,16 @@ class ManagementCalls:
         try:
             answer = await self._http.post(f"{settings.management_url}/oauth/token", json=body)
         except httpx.HTTPError as error:
-            raise ManagementUnavailableError(f"no token: {error!r}") from error
+            raise ManagementUnavailableError(f"cannot get a token: {error!r}") from error
         if answer.status_code != _OK:
-            raise ManagementUnavailableError(f"no token: {answer.status_code} {_said(answer)}")
+            raise ManagementUnavailableError(
+                f"cannot get a token: {answer.status_code} {_said(answer)}"
+            )
         try:
             granted = answer.json()
             lifetime, text = float(granted["expires_in"]), str(granted["access_token"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ManagementUnavailableError("no token in the answer") from error
+            raise ManagementUnavailableError("no token in the response") from error
         return _Token(text, time.monotonic() + max(0, lifetime - _EARLY_S))
 
 

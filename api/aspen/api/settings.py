@@ -76,9 +76,9 @@ class Settings(BaseModel):
         try:
             key = base64.urlsafe_b64decode(value.get_secret_value())
         except (ValueError, binascii.Error) as error:
-            raise ValueError("not base64 in its URL-safe alphabet") from error
+            raise ValueError("not URL-safe base64") from error
         if not key:
-            raise ValueError("an empty key signs nothing")
+            raise ValueError("the key is empty")
         return value
 
     @classmethod
@@ -110,7 +110,10 @@ class Settings(BaseModel):
         if given:
             return make_url(given.get_secret_value()).set(drivername=DRIVER)
         if not (self.db_address and self.db_username and self.db_password):
-            raise SettingsError("no database: set DB_DSN, or DB_address with its user and password")
+            raise SettingsError(
+                "no database configured; set DB_DSN, or DB_address, DB_rw_username,"
+                " and DB_rw_password"
+            )
         host, _, port = self.db_address.partition(":")
         return URL.create(
             DRIVER,
@@ -181,11 +184,11 @@ def _read_secret(name: str, environment: Mapping[str, str]) -> dict[str, Any]:
         )
         document = json.loads(client.get_secret_value(SecretId=name)["SecretString"])
     except (BotoCoreError, ClientError) as error:
-        raise SettingsError(f"the secret {name} cannot be read: {error}") from error
+        raise SettingsError(f"cannot read the secret {name}: {error}") from error
     except (ValueError, KeyError) as error:
-        raise SettingsError(f"the secret {name} holds no JSON") from error
+        raise SettingsError(f"the secret {name} is not valid JSON") from error
     if not isinstance(document, dict):
-        raise SettingsError(f"the secret {name} holds JSON, but no object")
+        raise SettingsError(f"the secret {name} is not a JSON object")
     return _present(document)
 
 
@@ -197,6 +200,6 @@ def _access_key(environment: Mapping[str, str]) -> AccessKey | None:
 def _explain(error: ValidationError | json.JSONDecodeError, secret: str) -> str:
     where = f"the environment or the secret {secret}" if secret else "the environment"
     if isinstance(error, json.JSONDecodeError):
-        return f"AUTH0_CLIENT_KWARGS is no JSON object (looked in {where})"
+        return f"AUTH0_CLIENT_KWARGS is not a JSON object (looked in {where})"
     found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return f"settings missing or wrong in {where}: {found}"
+    return f"missing or invalid settings in {where}: {found}"

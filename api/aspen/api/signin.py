@@ -101,11 +101,11 @@ class SignIn:
             ProviderUnavailableError: The provider does not respond.
         """
         if not hmac.compare_digest(state.encode(), attempt.state.encode()):
-            raise InvalidTokenError("the answer to another attempt")
+            raise InvalidTokenError("the response belongs to another sign-in")
         claims = await self._tokens.claims(await self._exchange(attempt, code))
         nonce = str(claims.get("nonce", ""))
         if not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()):
-            raise InvalidTokenError("a token of another attempt")
+            raise InvalidTokenError("the token belongs to another sign-in")
         return claims
 
     def sign_out_address(self) -> str:
@@ -131,10 +131,10 @@ class SignIn:
             answer = await self._http.post(address, data=form)
             document = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise ProviderUnavailableError(f"no answer from {address}: {error!r}") from error
+            raise ProviderUnavailableError(f"no response from {address}: {error!r}") from error
         if answer.status_code >= _BROKEN:
             raise ProviderUnavailableError(f"{answer.status_code} from {address}")
         token = document.get("id_token") if isinstance(document, dict) else None
         if not isinstance(token, str):
-            raise InvalidTokenError(f"no token: {document}")
+            raise InvalidTokenError(f"no token in the response: {document}")
         return token

@@ -144,7 +144,9 @@ def _document(aws: Aws, bucket: str, key: str, labels: Labels) -> bytes:
     except ClientError as error:
         if error.response["Error"]["Code"] not in {"NoSuchKey", "NoSuchBucket"}:
             raise
-        raise ApiError(404, "the tree's file is gone", file=f"s3://{bucket}/{key}") from error
+        raise ApiError(
+            404, "the tree file no longer exists", file=f"s3://{bucket}/{key}"
+        ) from error
     document = orjson.loads(body)
     for node in nodes(document):
         name = node.get("name")

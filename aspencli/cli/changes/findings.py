@@ -11,6 +11,7 @@ from aspencli.changes.apply import Faults, PlanStore
 from aspencli.changes.report import JobFiles, spare_path
 from aspencli.cli.changes.views import View, problem_line, write_moved
 from aspencli.cli.output.console import Output
+from aspencli.text import counted
 
 SHOWN = 200  # rows shown on the screen
 
@@ -38,35 +39,35 @@ class Findings:
         with closing(apply.all_problems(self._store, self._faults)) as problems:
             for problem in islice(problems, SHOWN):
                 self._out.info(problem_line(problem))
-        self.report("not written")
+        self.report("skipped")
         if count > SHOWN:
-            self._out.info(f"and {count - SHOWN:,} more; all are in {self._all_named()}")
+            self._out.info(f"... and {count - SHOWN:,} more. Full list: {self._all_named()}")
 
     def put_aside_rejects(self) -> None:
-        """Write the bad rows to the rejects file, if requested; it may have no rows."""
+        """Write the invalid rows to the rejects file, if requested; it may have no rows."""
         if not self._files.rejects:
             return
         with closing(apply.all_problems(self._store, self._faults)) as problems:
             done = self._files.rejects.write(problems)
-        self._out.info(f"Bad rows in {done.path}: {done.rows:,}")
+        self._out.info(f"{counted(done.rows, 'invalid row')} written to {done.path}.")
         if done.others:
-            self._out.info(f"Bad lines that are no rows, and so not in it: {done.others:,}")
+            lines = counted(done.others, "invalid line")
+            self._out.info(f"Not in that file, because they are not rows: {lines}.")
 
     def name_left_out(self, count: int) -> None:
         """List the skipped rows."""
         with closing(self._store.left_out()) as problems:
             for problem in islice(problems, SHOWN):
-                self._out.warn(f"left alone: {problem_line(problem)}")
+                self._out.warn(f"Skipped {problem_line(problem)}")
         if count > SHOWN:
-            self._out.warn(f"{count - SHOWN:,} more are left alone; all are in {self._all_named()}")
+            self._out.warn(f"{count - SHOWN:,} more skipped. Full list: {self._all_named()}")
 
     def show_forced(self, count: int) -> None:
         """Show the rows that were changed since and are reverted anyway."""
         if not count:
             return
-        self._out.warn(
-            f"changed since, and put back all the same (--force): {self._view.count(count)}"
-        )
+        what = self._view.count(count)
+        self._out.warn(f"Because of --force, this also reverts {what} changed since that run.")
         with closing(self._store.moved()) as rows:
             shown = list(islice(rows, SHOWN + 1))
         self._out.preview(
@@ -75,13 +76,13 @@ class Findings:
         if len(shown) > SHOWN:
             with closing(self._store.moved()) as rows:
                 path = write_moved(spare_path(), self._view, rows)
-            more = f"{count - SHOWN:,} more" if count > SHOWN else "more of their columns"
-            self._out.warn(f"{more} were changed since; all are in {path}")
+            more = f"{count - SHOWN:,} more" if count > SHOWN else "More columns"
+            self._out.warn(f"{more} changed since that run. Full list: {path}")
 
     def _all_named(self) -> Path:
         """Write all problems to a report, and return its path."""
         report = self._files.overflow()
-        report.write(self._store.outcomes(), self._faults, "not written", bad_only=True)
+        report.write(self._store.outcomes(), self._faults, "skipped", bad_only=True)
         return report.publish()
 
     def report(self, changed: str) -> None:
@@ -101,4 +102,4 @@ class Findings:
     def publish_report(self) -> None:
         """Move the report to its final name, and print its path."""
         if self._files.report:
-            self._out.info(f"The report is in {self._files.report.publish()}")
+            self._out.info(f"Report: {self._files.report.publish()}")

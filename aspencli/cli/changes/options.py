@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 GroupId = Annotated[
-    int | None, typer.Option("--group-id", metavar="ID", help="The submitting group (or --org).")
+    int | None, typer.Option("--group-id", metavar="ID", help="Submitting group. Default: --org.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the whole plan on stdout and write nothing.")
+    bool, typer.Option("--dry-run", help="Print the full plan to stdout without writing anything.")
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
         "--report",
         metavar="FILE",
-        help="Write each row and its outcome to a file: .csv, .json or .xlsx.",
+        help="Write each row and its outcome to a file: .csv, .json, or .xlsx.",
     ),
 ]
 Rejects = Annotated[
@@ -35,59 +35,58 @@ Rejects = Annotated[
     typer.Option(
         "--rejects",
         metavar="FILE",
-        help="Write the bad rows to a file that can be mended and given again: .csv, .tsv or "
-        ".xlsx.",
+        help="Write invalid rows to a file that you can fix and pass again: .csv, .tsv, or .xlsx.",
     ),
 ]
 UndoFile = Annotated[
     Path | None,
-    typer.Option("--undo-file", metavar="FILE", help="Where the undo file goes; a new file."),
+    typer.Option("--undo-file", metavar="FILE", help="Path of the undo file; must not exist."),
 ]
 Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="The file's encoding, if it is not UTF-8.")
+    str | None, typer.Option("--encoding", help="Encoding of the file, if not UTF-8.")
 ]
 Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="What separates its cells, if not found out.")
+    str | None, typer.Option("--delimiter", help="Column delimiter. Default: detected.")
 ]
 Sheet = Annotated[
     str | None,
-    typer.Option("--sheet", metavar="NAME|NUMBER", help="The sheet of a workbook to read."),
+    typer.Option("--sheet", metavar="NAME|NUMBER", help="Sheet of a workbook to read."),
 ]
 MissingWords = Annotated[
     bool,
     typer.Option(
-        "--allow-missing-words", help="Take words such as NA, NULL, or unknown for identifiers."
+        "--allow-missing-words", help="Accept words such as NA, NULL, or unknown as identifiers."
     ),
 ]
 Undone = Annotated[
     str,
-    typer.Argument(
-        help="The run, as `aspencli history` names it, or its undo file.", metavar="ID|FILE"
-    ),
+    typer.Argument(help="Run id from `aspencli history`, or an undo file.", metavar="ID|FILE"),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Put back what was changed since, too; shown first.")
+    bool, typer.Option("--force", help="Also revert values changed since; they are shown first.")
 ]
 Names = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
         metavar="HEADER=COLUMN|@MAP",
-        help="What the file calls a column: 'Lab ID=private_identifier', or @ and the name of a "
-        "map in the config file; 'Note=' ignores a column. May be repeated.",
+        help="Map a header to a column: 'Lab ID=private_identifier'. 'Note=' ignores a column; "
+        "@NAME uses a map from the config file. Can be repeated.",
     ),
 ]
 SkipLines = Annotated[
     int,
-    typer.Option("--skip-lines", min=0, metavar="N", help="Lines or rows before the header."),
+    typer.Option(
+        "--skip-lines", min=0, metavar="N", help="Number of lines or rows before the header."
+    ),
 ]
 TemplateName = Annotated[
     str,
     typer.Option(
         "--template",
         metavar="NAME",
-        help="What the file was made from: czgenepi-edit, czgenepi-upload, gisaid, or nextstrain; "
-        "none to read it as it is. Default: what its columns tell.",
+        help="Template of the file: czgenepi-edit, czgenepi-upload, gisaid, nextstrain, or none. "
+        "Default: detected from the header.",
     ),
 ]
 DateFormat = Annotated[
@@ -95,7 +94,7 @@ DateFormat = Annotated[
     typer.Option(
         "--date-format",
         metavar="FORMAT",
-        help="How dates are written besides YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
+        help="Date format in addition to YYYY-MM-DD, such as DD.MM.YYYY or M/D/YY.",
     ),
 ]
 
@@ -129,14 +128,14 @@ def chosen_group_id(context: AppContext, given: int | None) -> int:
     found = context.config.setting("org")
     if found.value is None:
         raise BadInputError(
-            "no group was named", hint="Add --group-id ID; see: aspencli groups list"
+            "No group was given.", hint="Pass --group-id ID; see: aspencli groups list"
         )
     try:
         return int(found.value)
     except ValueError:
         raise BadInputError(
-            f"{found.value!r} is no group id (from {found.source})",
-            hint="Give a number; see: aspencli groups list",
+            f"Invalid group id: {found.value!r} (from {found.source})",
+            hint="Use a number; see: aspencli groups list",
         ) from None
 
 
@@ -149,8 +148,8 @@ def chosen_delimiter(word: str | None) -> str | None:
     found = _DELIMITERS.get(word, word) if word else None
     if found is not None and (len(found) != 1 or found in '"\r\n '):
         raise BadInputError(
-            f"--delimiter {word!r} is no character that can separate cells",
-            hint="Give comma, semicolon, tab, pipe, or another single character.",
+            f"Invalid value for --delimiter: {word!r}",
+            hint="Use comma, semicolon, tab, pipe, or any other single character.",
         )
     return found
 

@@ -68,8 +68,8 @@ class ApiJob(Job[ListPlan]):
     ):
         if not purpose.spec.is_plain:
             raise BadInputError(
-                "through the API only public identifiers can be changed in bulk",
-                hint="Go straight to the database: add --via db",
+                "The API only supports bulk updates of public identifiers.",
+                hint="Use the database instead: add --via db",
             )
         grounds = open_grounds(context, group_id)
         undone = purpose.undo_of
@@ -91,7 +91,7 @@ class ApiJob(Job[ListPlan]):
         )
         if found is not None:
             with request_journal.reopen(found.path) as journal:
-                self.out.warn(f"run {journal.head.run} was interrupted before it was done.")
+                self.out.warn(f"Run {journal.head.run} was interrupted before it finished.")
                 if not self._purpose.dry_run and self._is_same(journal.head):
                     self._go_on(journal)
                     return
@@ -109,13 +109,13 @@ class ApiJob(Job[ListPlan]):
         is_half_undo = undone is not None and undone.is_open
         if self._purpose.undo_of == head.run and not is_half_undo:
             return  # its changes are being undone
-        hint = f"Go on with it: {self._context.command('samples', 'resume', head.run)}"
+        hint = f"Resume it: {self._context.command('samples', 'resume', head.run)}"
         if not is_half_undo:  # otherwise there is no complete state to go back to
-            hint += f" or take it back: {self._context.command('samples', 'undo', head.run)}"
+            hint += f" or undo it: {self._context.command('samples', 'undo', head.run)}"
         raise _interrupted(head, hint)
 
     def _go_on(self, journal: RunJournal) -> None:
-        what = f"go on with it{self._scope.of_group}"
+        what = f"resume run {journal.head.run}{self._scope.in_group}"
         agree(self._context, self._files.from_stdin, self._view.file, what)
         place, snapshot = self._grounds.place, self._store.snapshot
         report = self._files.report
@@ -162,7 +162,7 @@ class ApiWriting(Writing[ListPlan]):
             ConflictError: If rows were changed in the meantime.
             AspenError: See `drive`; the error says how to resume.
         """
-        self._findings.prepare_report("changed")
+        self._findings.prepare_report("updated")
         rows, folder = self._store.all_rows(), paths.state_dir() / "undo"
         put_back = partial(write_rows, self._store.rows_to_undo())
         undo = write_undo(folder, self._origin(plan), put_back, self._files.undo)
@@ -202,7 +202,7 @@ class ApiWriting(Writing[ListPlan]):
         )
         if other is not None:
             resume = self._context.command("samples", "resume", other.head.run)
-            raise _interrupted(other.head, f"Wait for it to end, or go on with it: {resume}")
+            raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
 
     def _head(self, undo: Path) -> Head:
         file = self._files.fingerprint.file
@@ -223,8 +223,8 @@ class ApiWriting(Writing[ListPlan]):
 
 def _interrupted(head: Head, hint: str) -> ConflictError:
     return ConflictError(
-        f"run {head.run} ({head.file}) in this group was interrupted, and is not done; "
-        "nothing was changed",
+        f"Run {head.run} ({head.file}) in this group was interrupted and is not finished; "
+        "nothing was changed.",
         hint=hint,
     )
 
@@ -246,13 +246,13 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
         head = journal.head
         if head.target != context.target.label:
             raise BadInputError(
-                f"run {head.run} was made on {head.target}, and the target is "
-                f"{context.target.label}",
-                hint="Go on there: "
+                f"Run {head.run} was made on {head.target}, but the target is "
+                f"{context.target.label}.",
+                hint="Resume it there: "
                 + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
             )
         if journal.ended is not None:
-            context.out.done(f"Nothing to go on with: run {head.run} has ended ({journal.ended}).")
+            context.out.done(f"Nothing to resume: run {head.run} has ended ({journal.ended}).")
             return
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
@@ -261,13 +261,14 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
         certain = is_same_place(known, grounds.stored, f"run {head.run}")
         if not certain:
             context.out.warn(
-                f"It is not known whether run {head.run} was made on {grounds.stored}: check it "
-                "before you confirm."
+                f"Cannot tell whether run {head.run} was made on {grounds.stored}. "
+                "Check before you confirm."
             )
         context.authorise(
-            f"go on with run {head.run} ({head.file}) of group {head.group_id} ({head.group})",
+            f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})",
             dry_run=False,
             by_name=not certain,
+            recorded=False,
         )
         with context.out.progress("Reading"):
             snapshot = grounds.place.read()
@@ -286,8 +287,8 @@ def _refuse_beside_other(journal: RunJournal) -> None:
     )
     if other is not None:
         raise ConflictError(
-            f"run {other.head.run} ({other.head.file}) in this group was interrupted, and comes "
-            "first; nothing was changed",
+            f"Run {other.head.run} ({other.head.file}) in this group was interrupted and must be "
+            "finished first; nothing was changed.",
             hint="Resume it: "
             + command_for(
                 head.target,
@@ -323,7 +324,5 @@ def _path_of(what: str) -> Path:
     run = find(fold(open_journal().read().events), what)
     standing = request_journal.look_up(run.id)
     if standing is None:
-        raise BadInputError(
-            f"run {run.id} ({run.outcome}) has nothing to go on with", hint=NO_ID_HINT
-        )
+        raise BadInputError(f"Nothing to resume in run {run.id} ({run.outcome}).", hint=NO_ID_HINT)
     return standing.path

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from aspencli.samples.remote_rename.run import Remaining
 
 _SHOWN = 200  # rows shown on the screen
-_STOPPING = (
-    b"\nStopping as soon as no sample has a temporary name; interrupt again to stop at once.\n"
-)
+_STOPPING = b"\nStopping once no sample has a temporary identifier. Interrupt again to stop now.\n"
 _UNSENT = "No request was sent; nothing was changed."
 
 
@@ -103,7 +101,7 @@ def drive(
     out = context.out
     go_on = context.command("samples", "resume", str(journal.path))
     with Brake(lambda: _say_stopping(context)) as brake:
-        with out.progress("Renaming", journal.to_change) as tick:
+        with out.progress("Updating samples", journal.to_change) as tick:
             running = Running(place, journal, tick, lambda: brake.pulled)
             try:
                 left = running.run(snapshot, resumed=resumed)
@@ -111,25 +109,26 @@ def drive(
                 left = None
             except KeyboardInterrupt:
                 if journal.begun:
-                    told = f"{_so_far(running)}; some may have a temporary name"
-                    out.warn(f"{told}. To go on: {go_on}")
+                    state = f"{_so_far(running)}; some may have a temporary identifier"
+                    out.warn(f"{state}. To resume: {go_on}")
                 raise
             except AspenError as error:
                 if journal.begun:
-                    error.details = (*error.details, f"{_so_far(running)}; nothing is lost")
-                    error.hint = f"{error.hint or 'Then go on.'} To go on: {go_on}"
+                    error.details = (*error.details, f"{_so_far(running)}; the run can be resumed")
+                    hint = f"{error.hint} " if error.hint else ""
+                    error.hint = f"{hint}To resume: {go_on}"
                 else:
                     error.details = (*error.details, _UNSENT)
                 raise
         if left is None:
             if journal.begun:
-                out.warn(f"{_so_far(running)}, and none has a temporary name. To go on: {go_on}")
+                out.warn(f"{_so_far(running)}; none has a temporary identifier. To resume: {go_on}")
             else:
                 out.warn(_UNSENT)
             brake.obey()
         finish(left)
         if brake.pulled:
-            out.warn("the interrupt came after the last request: the change is written.")
+            out.warn("The interrupt came after the last request: all updates were written.")
     return left
 
 
@@ -151,7 +150,7 @@ def end_taken_back(undone: str | None, by: str) -> None:
     standing = request_journal.look_up(undone) if undone else None
     if standing is not None and standing.ended is None:
         with request_journal.reopen(standing.path) as taken_back:
-            taken_back.end(Outcome.ROLLED_BACK.value, f"run {by} took back what it had done")
+            taken_back.end(Outcome.ROLLED_BACK.value, f"undone by run {by}")
 
 
 def go_on(
@@ -175,23 +174,24 @@ def go_on(
 
         def finish(left: Remaining) -> None:
             end(journal)
-            aside = f"{counted(len(left.aside), 'sample')} left alone" if left.aside else None
+            aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
             recording.ended(Outcome.WRITTEN, aside)
 
         left = drive(context, place, journal, snapshot, finish, resumed=True)
     for problem in left.aside[:_SHOWN]:
-        out.warn(f"left alone: {problem_line(problem)}")
+        out.warn(f"Skipped {problem_line(problem)}")
     if report:
-        report.write(_outcomes(journal, left), (), "changed")
-        out.info(f"The report is in {report.publish()}")
-    out.done(f"{counted(left.done, 'sample')} renamed by run {head.run}.")
+        report.write(_outcomes(journal, left), (), "updated")
+        out.info(f"Report: {report.publish()}")
+    out.done(f"{counted(left.done, 'sample')} updated by run {head.run}.")
     out.record(RESULT_COLUMNS, _result(journal, left))
     undo = context.command("samples", "undo", head.undo_file)
-    out.hint(f"To take it back: {undo}")
+    out.hint(f"Undo it: {undo}")
     if left.aside:
         raise ConflictError(
-            f"left alone, as named above: {len(left.aside):,} of {len(journal.rows):,} samples",
-            hint="Look at each: aspencli samples show PRIVATE_IDENTIFIER",
+            f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
+            "above).",
+            hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
         )
 
 
@@ -234,7 +234,7 @@ def _subject_of(journal: RunJournal, stored: Stored) -> Subject:
 
 
 def _so_far(running: Running) -> str:
-    return f"{running.done:,} of {counted(running.total, 'sample')} renamed"
+    return f"{running.done:,} of {counted(running.total, 'sample')} updated"
 
 
 def _say_stopping(context: AppContext) -> None:

@@ -105,7 +105,7 @@ class Job(ABC, Generic[StoreT]):
         assessment = self.assess(requests)
         say_notes(self.out, source, said)
         if source.blank_lines:
-            self.out.info(f"Note: blank lines skipped: {source.blank_lines:,}.")
+            self.out.info(f"Note: skipped {counted(source.blank_lines, 'blank line')}.")
         self.go(assessment, source.name, source.remedy)
 
     def assess(self, requests: Iterator[Request], *, skip_moved: bool = False) -> Assessment:
@@ -133,24 +133,25 @@ class Job(ABC, Generic[StoreT]):
         else:
             self._write(assessment, name, remedy, before, subject, by_name)
         if plan.left_out and not before:
-            force = "" if self._purpose.force else "; --force takes those changed since, too"
+            force = "" if self._purpose.force else "; or add --force to include those changed since"
             raise ConflictError(
-                "left alone, as named above: "
-                f"{self._view.lines(plan, plan.left_out)} of {plan.rows:,}",
-                hint=f"Look at each: {self._view.look}{force}",
+                f"{plan.left_out:,} of {self._view.lines(plan, plan.rows)} skipped (listed above).",
+                hint=f"Check each one: {self._view.look}{force}",
             )
 
     def _show(
         self, assessment: Assessment, name: str, remedy: str | None, before: Run | None
     ) -> None:
         if before:
-            self.out.warn(f"run {before.id} wrote this file already, and it is not written again.")
+            self.out.warn(
+                f"Run {before.id} already wrote this file, so it would not be written again."
+            )
         self._say(assessment, name, remedy)
         skipped = self._skipped() if assessment.plan.left_out else []
         rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
         self.out.rows(self._view.plan_columns, self._view.shown(rows))
-        self._findings.report("would change")
-        self.out.hint("Nothing was written (--dry-run).")
+        self._findings.report("update")
+        self.out.hint("Dry run: nothing was written.")
         if assessment.plan.to_change:
             self._check_rights()
 
@@ -221,12 +222,10 @@ class Job(ABC, Generic[StoreT]):
 
     def _is_there(self, recorded: Place, here: Place) -> bool:
         """Return True if the run being undone is known to have been made here."""
-        run = f"run {self._purpose.undo_of}" if self._purpose.undo_of else "The run"
+        run = f"run {self._purpose.undo_of}" if self._purpose.undo_of else "the run"
         if is_same_place(recorded, here, run):
             return True
-        self.out.warn(
-            f"It is not known whether {run} was made on {here}: check it before you confirm."
-        )
+        self.out.warn(f"Cannot tell whether {run} was made on {here}. Check before you confirm.")
         return False
 
     def _subject(self, assessment: Assessment, place: Place) -> Subject:
@@ -246,7 +245,8 @@ class Job(ABC, Generic[StoreT]):
     def _say_plan(self, plan: Plan) -> None:
         parts = self._view.prospect(plan)
         if plan.detours:
-            parts.append(f"{counted(plan.detours, 'identifier')} passed on within the file")
+            moves = f"{counted(plan.detours, 'identifier')} move{'s' * (plan.detours == 1)}"
+            parts.append(f"{moves} between {self._view.noun}s in this file")
         rows = counted(plan.rows, "row")
         self.out.info(f"{rows} for {self._scope.words}: {', '.join(parts)}.")
 
@@ -341,9 +341,9 @@ class Scope:
     group: str | None
 
     @property
-    def of_group(self) -> str:
+    def in_group(self) -> str:
         """Return the group as the end of a phrase, or an empty string."""
-        return "" if self.group is None else f" of group {self.group_id} ({self.group})"
+        return "" if self.group is None else f" in group {self.group_id} ({self.group})"
 
     @property
     def words(self) -> str:
@@ -373,9 +373,9 @@ def agree(
         name = shlex.quote(target.confirmed_by)
         flag = f"--confirm {name}" if target.is_production else "--yes"
         raise RefusedError(
-            f"standard input is the {file}, so nobody can be asked there whether "
-            f"to {what} on {target.label}; nothing was written",
-            hint=f"Look at the plan with --dry-run, then add {flag}.",
+            f"Confirmation required to {what} on {target.label}, but standard input is the {file}; "
+            "nothing was written.",
+            hint=f"Review the plan with --dry-run, then add {flag}.",
         )
     context.authorise(what, by_name=by_name, recorded=False)
 
@@ -422,10 +422,10 @@ class Writing(ABC, Generic[StoreT]):
     def leave(self, plan: Plan, before: Run) -> None:
         """Write nothing, because the same file was written before."""
         self._recording.ended(Outcome.NOTHING)
-        self._out.done(f"Nothing to change: run {before.id} wrote this file already.")
+        self._out.done(f"Nothing to change: run {before.id} already wrote this file.")
         undo = before.command_line(*self._view.undo, before.id)
-        self._out.hint(f"To write it again, take that run back first: {undo}")
-        self._findings.report("not written")
+        self._out.hint(f"To write it again, undo that run first: {undo}")
+        self._findings.report("unchanged")
         tally = plan.tally and replace(plan.tally, created=0, deleted=0, changed=0)
         self._show_result(replace(plan, to_change=0, already=plan.rows, tally=tally), None)
 
@@ -433,7 +433,7 @@ class Writing(ABC, Generic[StoreT]):
         """Write nothing, because there are no changes."""
         self._recording.ended(Outcome.NOTHING)
         self._out.done(nothing_to_do(plan))
-        self._findings.report("changed")
+        self._findings.report("updated")
         self._show_result(plan, None)
 
     def consent(self, plan: Plan) -> None:
@@ -443,9 +443,9 @@ class Writing(ABC, Generic[StoreT]):
             RefusedError: If confirmation is denied, or cannot be requested.
         """
         self.preview()
-        what = f"{self._view.deed(plan)}{self._scope.of_group}"
+        what = f"{self._view.deed(plan)}{self._scope.in_group}"
         if plan.forced:
-            what += f", {plan.forced:,} of them changed since,"
+            what += f" ({plan.forced:,} changed since that run)"
         stdin, file = self._files.from_stdin, self._view.file
         try:
             agree(self._context, stdin, file, what, by_name=self.by_name)
@@ -475,7 +475,7 @@ class Writing(ABC, Generic[StoreT]):
         )
 
     def _show_result(self, plan: Plan, undo_file: Path | None) -> None:
-        told = {
+        result = {
             "group_id": self._scope.group_id,
             "group": self._scope.group,
             "rows": plan.rows,
@@ -486,12 +486,12 @@ class Writing(ABC, Generic[StoreT]):
             "run": self._recording.id,
         }
         if plan.tally:
-            self._out.record(TALLY_COLUMNS, {**told, **vars(plan.tally)})
+            self._out.record(TALLY_COLUMNS, {**result, **vars(plan.tally)})
         else:
-            self._out.record(RESULT_COLUMNS, told)
+            self._out.record(RESULT_COLUMNS, result)
         if undo_file:
             words = (*self._view.undo, str(undo_file.absolute()))
-            self._out.hint(f"To take it back: {self._context.command(*words)}")
+            self._out.hint(f"Undo it: {self._context.command(*words)}")
 
 
 class DatabaseWriting(Writing[BulkStore]):
@@ -505,7 +505,7 @@ class DatabaseWriting(Writing[BulkStore]):
             AspenError: See `aspencli.changes.apply.apply`.
         """
         origin = self._origin(plan)
-        self._findings.prepare_report("changed")
+        self._findings.prepare_report("updated")
         ask = self._context.command("history", "check", self._recording.id)
         with Shield() as shield:
             undo: list[Path] = []
@@ -531,7 +531,7 @@ class DatabaseWriting(Writing[BulkStore]):
                         noun=self._view.noun,
                     )
             except ConflictError:
-                self._findings.report("not written")
+                self._findings.report("skipped")
                 raise
             self._recording.ended(Outcome.WRITTEN)
             try:
@@ -540,4 +540,4 @@ class DatabaseWriting(Writing[BulkStore]):
                 self._out.done(f"{self._view.result(plan)}.")
                 self._show_result(plan, path)
             if shield.late:
-                self._out.warn("the interrupt came after the commit: the change is written.")
+                self._out.warn("The interrupt came after the commit: all updates were written.")

@@ -17,7 +17,7 @@ from aspencli.cli.context import AppContext
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError, ConflictError
 
-_DAMAGED = "It is not as it was written: find a whole copy of it, and undo with that."
+_DAMAGED = "The undo file is damaged. Find an intact copy and use that."
 _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}
 
 
@@ -53,12 +53,12 @@ def take_back(
     api = known[run].api if run in known else None
     if origin.target != context.target.label:
         raise BadInputError(
-            f"{file} was written on {origin.target}, and the target is {context.target.label}",
+            f"{file} was written on {origin.target}, but the target is {context.target.label}.",
             hint=f"Undo it there: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
         )
     if origin.of != noun:
         raise BadInputError(
-            f"{file} takes back a change of {origin.of}, not of {noun}",
+            f"{file} undoes an update of {origin.of}, not of {noun}.",
             hint=f"Run: {command_for(origin.target, origin.of, 'undo', what, api=api)}",
         )
     run = run or origin.run  # a file that was moved is not in the history under its new path
@@ -85,8 +85,8 @@ def _refuse_half_done(run: Run | None) -> None:
     if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
         undo = run.command_line(run.noun, "undo", run.id)
         raise ConflictError(
-            f"run {run.id} went through the API and was interrupted: samples may have temporary "
-            "names; nothing was changed",
+            f"Run {run.id} through the API was interrupted: samples may have temporary "
+            "identifiers; nothing was changed.",
             hint=f"Undo it through the API: {undo} --via api",
         )
 

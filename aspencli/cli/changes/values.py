@@ -50,7 +50,7 @@ class Change:
             if said is not None and said.strip().lower() == NONE and name == "sequencing_date":
                 self._checked[name] = None
             elif said is not None:
-                self._checked[name] = told_day(self.context, name, said)
+                self._checked[name] = parse_day(self.context, name, said)
 
     @property
     def is_empty(self) -> bool:
@@ -80,20 +80,20 @@ def checked_identifier(name: str, text: str, *, missing_words: bool = False) -> 
 
     _value, reason = identifier(text.strip(), missing_words=missing_words)
     if reason is not None:
-        raise BadInputError(f"--{name.replace('_', '-')} {reason}", hint="Give another one.")
+        raise BadInputError(f"--{name.replace('_', '-')} {reason}", hint="Use a different value.")
     return text.strip()
 
 
-def told_day(context: AppContext, name: str, said: str) -> str:
+def parse_day(context: AppContext, name: str, said: str) -> str:
     """Return a date in the API's format, and print how it was understood if it was not exact."""
     from aspencli.tabular.dates import understand_day
 
     found = understand_day(said)
+    words = name.replace("_", " ")
     if not found.is_exact:
-        words = name.replace("_", " ")
         context.out.info(f'{words[0].upper()}{words[1:]}: "{found.said}" -> {found.day}')
     if found.day > dt.datetime.now().astimezone().date():
-        context.out.info(f"Note: {name}: {found.day} is in the future.")
+        context.out.info(f"Note: {words} {found.day} is in the future.")
     return found.day.isoformat()
 
 
@@ -109,15 +109,20 @@ def read_records(
         return None
     if any_keys or not change.is_empty:
         raise BadInputError(
-            "--json-data says all there is to say", hint="Leave the keys and other options out."
+            "--json-data cannot be combined with keys or other updates.",
+            hint="Use one or the other.",
         )
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise BadInputError(f"--json-data is no JSON: {error}", hint="Mend it.") from error
+        raise BadInputError(
+            f"Invalid JSON for --json-data: {error}",
+            hint='Expected: {"samples": [{"id": 7, ...}]}.',
+        ) from error
     samples = found.get("samples") if isinstance(found, dict) else None
     if not isinstance(samples, list):
         raise BadInputError(
-            "--json-data holds no list of samples", hint='Write {"samples": [{"id": 7, ...}]}.'
+            "Invalid value for --json-data: no list of samples",
+            hint='Expected: {"samples": [{"id": 7, ...}]}.',
         )
     return samples

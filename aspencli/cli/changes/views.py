@@ -37,8 +37,6 @@ class View:
     """The presentation of a kind of bulk run.
 
     Attributes:
-        verb: Verb for the change: ``rename``.
-        done: Its past participle: ``renamed``.
         noun: Noun for a row: ``sample``.
         file: Noun for the file: ``mapping``.
         plan_columns: Columns of a plan.
@@ -50,8 +48,6 @@ class View:
         look: Command that shows a row.
     """
 
-    verb: str
-    done: str
     noun: str
     file: str
     plan_columns: tuple[Column, ...]
@@ -77,29 +73,36 @@ class View:
     def deed(self, plan: Plan) -> str:
         """Return the pending change as a verb phrase."""
         if plan.tally is None:
-            return f"{self.verb} {self.count(plan.to_change)}"
+            return f"update {self.count(plan.to_change)}"
         return " and ".join(f"{verb} {self.count(n)}" for verb, _, n in _deeds(plan.tally) if n)
 
     def result(self, plan: Plan) -> str:
         """Return the completed change as a sentence without its period."""
         if plan.tally is None:
-            return f"{self.count(plan.to_change)} {self.done}"
+            return f"{self.count(plan.to_change)} updated"
         return ", ".join(f"{self.count(n)} {done}" for _, done, n in _deeds(plan.tally) if n)
 
     def prospect(self, plan: Plan) -> list[str]:
         """Return the totals of the plan, as parts of a sentence."""
         if plan.tally is None:
-            return [f"{plan.to_change:,} to change", f"{plan.already:,} already so"]
+            return [f"{plan.to_change:,} to update", f"{plan.already:,} unchanged"]
         deeds = [f"{self.count(n)} to {verb}" for verb, _, n in _deeds(plan.tally) if n]
-        return [*deeds, f"{self.lines(plan, plan.already)} already so"]
+        return [*deeds, f"{self.lines(plan, plan.already)} unchanged"]
 
 
 def _deeds(tally: Tally) -> tuple[tuple[str, str, int], ...]:
     return (
         ("create", "created", tally.created),
-        ("change", "changed", tally.changed),
+        ("update", "updated", tally.changed),
         ("delete", "deleted", tally.deleted),
     )
+
+
+def cleared(row: Row) -> str:
+    """Return what people read in place of a new value that is missing."""
+    if row.get("action") == "delete":
+        return ""
+    return "(removed)" if row.get("column") == "role" else "(cleared)"
 
 
 def _renaming(row: PlannedRow) -> Iterable[Row]:
@@ -124,22 +127,20 @@ def _renamed_since(row: MovedRow) -> Row:
 
 
 RENAMING = View(
-    verb="rename",
-    done="renamed",
     noun="sample",
     file="mapping",
     plan_columns=(
         Column("line", "Line", right=True, whole=True),
         Column("private_identifier", "Private identifier", whole=True),
-        Column("public_identifier_before", "Public identifier now", whole=True),
-        Column("public_identifier_after", "Public identifier then", whole=True),
+        Column("public_identifier_before", "Before", whole=True),
+        Column("public_identifier_after", "After", whole=True, blank=cleared),
         Column("action", "Action"),
     ),
     plan_rows=_renaming,
     moved_columns=(
         Column("private_identifier", "Private identifier", whole=True),
-        Column("public_identifier_written", "Public identifier as written", whole=True),
-        Column("public_identifier_now", "Public identifier now", whole=True),
+        Column("public_identifier_written", "Written by that run", whole=True),
+        Column("public_identifier_now", "Current value", whole=True),
     ),
     moved_row=_renamed_since,
     report=RENAMES,
@@ -157,7 +158,7 @@ def _changing(row: PlannedRow) -> Iterable[Row]:
             "column": change.column,
             "before": change.before,
             "after": change.after,
-            "action": row.becomes or ("same" if change.is_same else "change"),
+            "action": row.becomes or ("unchanged" if change.is_same else "update"),
         }
         for change in row.changes
     ]
@@ -175,8 +176,8 @@ def _changed_since(row: MovedRow) -> Row:
 
 _BESIDE = (
     Column("column", "Column"),
-    Column("before", "Now", whole=True),
-    Column("after", "Then", whole=True),
+    Column("before", "Before", whole=True),
+    Column("after", "After", whole=True, blank=cleared),
     Column("action", "Action"),
 )
 
@@ -195,8 +196,6 @@ def changing(
     """
     group = (Column("group", "Group", whole=True),) if placed else ()
     return View(
-        verb="change",
-        done="changed",
         noun=noun,
         file=file,
         plan_columns=(
@@ -210,8 +209,8 @@ def changing(
             Column("key", "Key", whole=True),
             Column("label", noun.capitalize(), whole=True),
             Column("column", "Column"),
-            Column("written", "As written", whole=True),
-            Column("now", "Now", whole=True),
+            Column("written", "Written by that run", whole=True),
+            Column("now", "Current value", whole=True),
         ),
         moved_row=_changed_since,
         report=PLACED if placed else CHANGES,
@@ -226,19 +225,19 @@ GROUPS = changing("group", ("groups", "undo"), "aspencli groups show PREFIX")
 
 
 RESULT_COLUMNS = (
-    Column("group_id", "Group"),
-    Column("group", "Name"),
+    Column("group_id", "Group id"),
+    Column("group", "Group"),
     Column("rows", "Rows", right=True),
-    Column("changed", "Changed", right=True),
-    Column("already", "Already so", right=True),
-    Column("left_out", "Left alone", right=True),
+    Column("changed", "Updated", right=True),
+    Column("already", "Unchanged", right=True),
+    Column("left_out", "Skipped", right=True),
     Column("undo_file", "Undo file", whole=True),
     Column("run", "Run"),
 )
 TALLY_COLUMNS = (
     Column("rows", "Rows", right=True),
     Column("created", "Created", right=True),
-    Column("changed", "Changed", right=True),
+    Column("changed", "Updated", right=True),
     Column("deleted", "Deleted", right=True),
     *RESULT_COLUMNS[-4:],
 )
@@ -260,10 +259,10 @@ def problem_line(problem: Problem) -> str:
 def nothing_to_do(plan: Plan) -> str:
     """Return a message that says why nothing was changed."""
     if not plan.rows:
-        return "Nothing to change: the file holds no rows."
+        return "Nothing to change: the file has no rows."
     if plan.left_out:
         return "Nothing was changed."
-    return "Nothing to change: it is so already."
+    return "Nothing to change."
 
 
 @contextmanager
@@ -284,9 +283,9 @@ def item_report(
     except BaseException as error:
         if rows:
             out.rows(columns, rows)
-            out.warn(f"{len(rows):,} of {total:,} {done} before that; they are listed")
+            out.warn(f"{len(rows):,} of {total:,} {done} before the error (listed above).")
         if isinstance(error, (KeyboardInterrupt, UncertainError)):
-            out.warn("what was being sent may have been done, too: look before you do it again")
+            out.warn("The last request may have been carried out too. Check before you retry.")
         raise
     out.rows(columns, rows)
 

@@ -1,4 +1,4 @@
-"""``import`` and ``undo`` for ``aspencli users`` and ``groups``: many rows, all or none."""
+"""``import`` and ``undo`` for ``aspencli users`` and ``groups``: all rows or none."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="Table whose header names what it says: CSV, TSV, a workbook (.xlsx), perhaps "
-        "compressed; - for stdin.",
+        help="Input file with a header row: CSV, TSV, or Excel (.xlsx), optionally compressed; "
+        "- for stdin.",
     ),
 ]
 ClearWord = Annotated[
-    str | None, typer.Option(metavar="WORD", help="What clears a value, beside \\N.")
+    str | None,
+    typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
 ]
 
 
@@ -75,7 +76,8 @@ def import_users(
     key: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="What users are found by: email (the default) or auth0_user_id."
+            metavar="COLUMN",
+            help="Column that identifies users: email or auth0_user_id. Default: email.",
         ),
     ] = None,
     clear_word: ClearWord = None,
@@ -90,12 +92,12 @@ def import_users(
     skip_lines: options.SkipLines = 0,
     missing_words: options.MissingWords = False,
 ) -> None:
-    r"""Create and change users and their roles, as a file says: all rows or none.
+    r"""Create and update users and their roles from a file. All rows are written, or none.
 
-    Columns: email (finds the user, in any letter case), new_email, name, auth0_user_id,
-    system_admin, gisaid_submitter_id, group (id, name or prefix) and role (admin, member or
-    viewer). A user may have several lines, one for each group. A blank cell leaves a value as it
-    is; \N clears it, and in role takes the user out of the group. A new user needs a name and an
+    Columns: email (identifies the user; case-insensitive), new_email, name, auth0_user_id,
+    system_admin, gisaid_submitter_id, group (id, name, or prefix), and role (admin, member, or
+    viewer). A user can have several rows, one per group. A blank cell leaves a value unchanged;
+    \N clears it, and in role removes the user from the group. A new user needs a name and an
     auth0_user_id.
     """
     from aspencli.cli.changes.views import USERS
@@ -113,7 +115,7 @@ def import_groups(
     file: File,
     key: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="What groups are found by: prefix or name."),
+        typer.Option(metavar="COLUMN", help="Column that identifies groups: prefix or name."),
     ] = None,
     clear_word: ClearWord = None,
     dry_run: options.DryRun = False,
@@ -127,13 +129,13 @@ def import_groups(
     skip_lines: options.SkipLines = 0,
     missing_words: options.MissingWords = False,
 ) -> None:
-    r"""Create and change groups, as a file says: all rows or none.
+    r"""Create and update groups from a file. All rows are written, or none.
 
-    Columns: prefix or name (finds the group), new_prefix, new_name, address, division, location,
-    default_tree_location (an id, or "Region / Country / Division / Location"), submitting_lab,
-    auth0_org_id. A blank cell leaves a value as it is; \N clears it. A new group needs a name, a
-    prefix, a default_tree_location and the auth0_org_id of its organization, which has to be made
-    at Auth0 first: this command writes to the database only.
+    Columns: prefix or name (identifies the group), new_prefix, new_name, address, division,
+    location, default_tree_location (an id, or "Region / Country / Division / Location"),
+    submitting_lab, auth0_org_id. A blank cell leaves a value unchanged; \N clears it. A new group
+    needs a name, a prefix, a default_tree_location, and the auth0_org_id of its organization.
+    Create the organization in Auth0 first: this command only writes to the database.
     """
     from aspencli.cli.changes.views import GROUPS
     from aspencli.users.bulk import GROUP_CHANGES
@@ -153,11 +155,11 @@ def undo_users(
     report: options.Report = None,
     undo_file: options.UndoFile = None,
 ) -> None:
-    """Take an import of users back, where they still hold what it wrote.
+    """Undo an import of users.
 
-    Users that it created are deleted, unless anything refers to them by now. Those and whatever
-    was changed since are named and left alone, and the exit code is 7; --force takes back what was
-    changed since, too. The undo can itself be undone.
+    Users that the import created are deleted, unless they are referenced elsewhere by now. Those
+    users, and values changed since the import, are listed and skipped, and the exit code is 7.
+    --force also reverts values changed since. The undo can itself be undone.
     """
     from aspencli.cli.changes.undo import take_back
 
@@ -172,11 +174,12 @@ def undo_groups(
     report: options.Report = None,
     undo_file: options.UndoFile = None,
 ) -> None:
-    """Take an import of groups back, where they still hold what it wrote.
+    """Undo an import of groups.
 
-    Groups that it created are deleted, unless anything refers to them by now, such as a user's
-    role. Those and whatever was changed since are named and left alone, and the exit code is 7;
-    --force takes back what was changed since, too. The undo can itself be undone.
+    Groups that the import created are deleted, unless they are referenced elsewhere by now, for
+    example by a user's role. Those groups, and values changed since the import, are listed and
+    skipped, and the exit code is 7. --force also reverts values changed since. The undo can itself
+    be undone.
     """
     from aspencli.cli.changes.undo import take_back
 

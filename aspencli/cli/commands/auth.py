@@ -1,6 +1,6 @@
 """``aspencli auth``: sign in to a target, and show who is signed in.
 
-Rows about sign-ins, as shown by ``aspencli auth``.
+Table rows that describe sign-ins.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STATUS_COLUMNS = (
     Column("state", "State"),
     Column("name", "Name"),
     Column("email", "E-mail"),
-    Column("subject", "Auth0 id", secondary=True),
-    Column("user_id", "User id", right=True, secondary=True),
+    Column("subject", "Auth0 ID", secondary=True),
+    Column("user_id", "User ID", right=True, secondary=True),
     Column("groups", "Groups and roles"),
-    Column("expires_at", "Valid until"),
-    Column("renewable", "Renewed by itself", secondary=True),
-    Column("stored", "Kept in"),
+    Column("expires_at", "Expires"),
+    Column("renewable", "Auto-renews", secondary=True),
+    Column("stored", "Stored in"),
     Column("issuer", "Identity provider", secondary=True),
     Column("api_url", "API", secondary=True),
 )
@@ -57,14 +57,14 @@ def _row_of(context: AppContext, noted: Noted) -> Row:
     store = Store(access.folder, noted.place, access.keyring)
     try:
         held, where = store.load(), store.where
-    except CredentialsError as error:  # the others can still be shown
+    except CredentialsError as error:  # the other sign-ins can still be shown
         context.out.warn(f"{noted.place.target}: {error.message}")
         held, where = None, noted.store
     lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
     return {
         **dict.fromkeys(column.key for column in STATUS_COLUMNS),
         "target": noted.place.target,
-        "state": "signed in" if lasts else "lapsed" if held else "unreadable",
+        "state": "signed in" if lasts else "expired" if held else "unreadable",
         **(_of_sign_in(context, held) if held else {}),
         "stored": where,
         "issuer": noted.place.issuer,
@@ -117,7 +117,7 @@ def moment_words(seconds: float) -> str:
 
 
 _UNAUTHORIZED = 401
-app = group("Sign in to a target, and see who is signed in.")
+app = group("Sign in to a target, and show who is signed in.")
 
 
 class StoreKind(enum.Enum):
@@ -135,33 +135,34 @@ def login(
     store: Annotated[
         StoreKind | None,
         typer.Option(
-            help="Where sign-ins are kept from now on. Default: the keyring of the system; a "
-            "file, which only you can read, is used only when asked for.",
+            help="Where to store sign-ins from now on. Default: the system keyring. A file, "
+            "readable only by you, is used only if you choose it here.",
         ),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
+        bool, typer.Option("--browser/--no-browser", help="Open the sign-in page in your browser.")
     ] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Sign in anew, as somebody else maybe.")
+        bool, typer.Option("--force", help="Sign in again, or as a different user.")
     ] = False,
 ) -> None:
-    """Sign in to the target, on this device or another.
+    """Sign in to the target, using a browser on this device or another one.
 
-    Shows a link and a code, and waits until you have approved there. The sign-in
-    is kept for this target and renewed by itself where the identity provider
-    allows that. It is sent to the target's API, and nowhere else.
+    Shows a link and a code, and waits for your approval. The sign-in is stored
+    for this target, and renews automatically if the identity provider allows it.
+    It is only ever sent to the target's API.
     """
     context = current(ctx)
     access = context.access
     if access.given is not None:
         raise BadInputError(
-            "ASPEN_TOKEN is set, and counts before any sign-in", hint="Unset it, then sign in."
+            "ASPEN_TOKEN is set and takes precedence over any sign-in",
+            hint="Unset it, then sign in.",
         )
     kind = access.choose_store(store.value if store else None)
     held = None if force else access.session.found(old=False)
     if held is not None and not _is_accepted(context) and not access.session.is_new:
-        context.out.info("The API does not accept the present sign-in; signing in again.")
+        context.out.info("The API rejected the current sign-in; signing in again.")
         held = None
     elif held is not None:
         held = access.session.current()  # it may have been refreshed
@@ -170,20 +171,20 @@ def login(
         held = access.sign_in(kind, browser=browser)
         access.session.use(held)
         _give_up(context, before)
-        return _greet(context, held, "signed in")
+        return _greet(context, held, "Signed in")
     if store is not None:
         access.store.save(held, kind)
-    return _greet(context, held, "already signed in")
+    return _greet(context, held, "Already signed in")
 
 
 @app.command(epilog=examples("aspencli --env staging auth logout"))
 def logout(
     ctx: typer.Context,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Only forget it here; do not ask the provider.")
+        bool, typer.Option("--forget", help="Remove it from this machine without revoking it.")
     ] = False,
 ) -> None:
-    """Sign out of the target: revoke what can be revoked, and forget the rest."""
+    """Sign out of the target: revoke the sign-in, and remove it from this machine."""
     context = current(ctx)
     access, out = context.access, context.out
     with access.store.lock():
@@ -193,34 +194,36 @@ def logout(
         known = access.store.where is not None
         access.store.forget()
     if not known:
-        out.info(f"nobody was signed in to {context.target.label}")
+        out.info(f"You are not signed in to {context.target.label}.")
     else:
-        out.done(f"signed out of {context.target.label}")
+        out.done(f"Signed out of {context.target.label}")
     if access.given is not None:
-        out.warn("ASPEN_TOKEN is still set, and counts before any sign-in")
+        out.warn("ASPEN_TOKEN is still set and takes precedence over any sign-in")
 
 
 @app.command(epilog=examples("aspencli --env staging auth status", "aspencli auth status --all"))
 def status(
     ctx: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every target; only what is known on this machine.")
+        bool, typer.Option("--all", help="Show every sign-in stored on this machine.")
     ] = False,
 ) -> None:
-    """Show who is signed in to the target, with which roles, and until when.
+    """Show who is signed in to the target, with their roles, and when the sign-in expires.
 
-    Ends with 4 where nobody is, or where the API does not accept it.
+    The exit code is 4 if no one is signed in, or if the API rejects the sign-in.
     """
     context = current(ctx)
     if everything:
         rows = list(all_rows(context))
-        return context.out.rows(STATUS_COLUMNS, rows, empty="nobody ever signed in from here")
+        return context.out.rows(
+            STATUS_COLUMNS, rows, empty="No sign-ins are stored on this machine."
+        )
     access = context.access
     held = access.session.found()
     if held is None:
         context.out.record(STATUS_COLUMNS, status_row(context, access, None))
         raise CredentialsError(
-            f"nobody is signed in to {context.target.label}",
+            f"Not signed in to {context.target.label}",
             hint=f"Sign in: {access.at.login_command}",
         )
     try:
@@ -240,18 +243,20 @@ def status(
 def token(
     ctx: typer.Context,
     header: Annotated[
-        bool, typer.Option("--header", help="As the header of a request, for curl --header @-.")
+        bool, typer.Option("--header", help="Print a whole request header, for curl --header @-.")
     ] = False,
 ) -> None:
-    """Print the token that the API accepts.
+    """Print the token for the API.
 
-    Who has it can do whatever you may do, until it expires. Do not write it into
-    a command: others on the machine see that. Hand it on through a pipe.
+    Anyone who has it can act as you until it expires. Do not put it on a command
+    line, where other users of the machine can see it; pass it through a pipe.
     """
     context = current(ctx)
     held = context.access.session.current()
     if context.out.out.isatty():
-        context.out.warn(f"who sees this is you until {moment_words(held.expires_at)}")
+        context.out.warn(
+            f"Anyone who sees this token can act as you until {moment_words(held.expires_at)}."
+        )
     context.out.text(f"Authorization: Bearer {held.id_token}" if header else held.id_token)
 
 
@@ -268,19 +273,19 @@ def _is_accepted(context: AppContext) -> bool:
 
 def _greet(context: AppContext, held: SignIn, did: str) -> None:
     """Report who is signed in, with their groups according to the API."""
-    until = f"until {moment_words(held.expires_at)}"
+    until = f"expires {moment_words(held.expires_at)}"
     if held.refresh_token:
-        until = f"{until}, and renewed by itself"
-    context.out.done(f"{did} to {context.target.label} as {held.who}, {until}")
+        until = f"{until}, auto-renews"
+    context.out.done(f"{did} to {context.target.label} as {held.who} ({until})")
     try:
         me = context.api().users.me()
     except CredentialsError:  # signed in, but not accepted by the API
         raise
     except AspenError as error:
-        context.out.warn(f"the API did not tell your roles: {error.message}")
+        context.out.warn(f"The API did not return your roles: {error.message}")
         return
     groups = "; ".join(group_words(group) for group in me["groups"])
-    context.out.info(f"groups: {groups or 'none, so its samples and trees are closed to you'}")
+    context.out.info(f"Groups: {groups or 'none, so you have no access to samples or trees'}")
 
 
 def _give_up(context: AppContext, before: SignIn | None) -> None:
@@ -290,7 +295,7 @@ def _give_up(context: AppContext, before: SignIn | None) -> None:
     try:
         context.access.provider.revoke(before.refresh_token)
     except AspenError as error:
-        context.out.warn(f"the sign-in before could not be revoked: {error.message}")
+        context.out.warn(f"The previous sign-in could not be revoked: {error.message}")
 
 
 def _revoke(access: Access, refresh_token: str) -> None:
@@ -298,6 +303,6 @@ def _revoke(access: Access, refresh_token: str) -> None:
         access.provider.revoke(refresh_token)
     except UnreachableError as error:
         raise UnreachableError(
-            f"the sign-in could not be revoked, and was left as it is: {error.message}",
-            hint="Try again; or only forget it here, with --forget.",
+            f"The sign-in could not be revoked and was kept: {error.message}",
+            hint="Try again, or remove it from this machine only: --forget",
         ) from error

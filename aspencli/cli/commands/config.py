@@ -12,12 +12,12 @@ from aspencli.cli.output.formats import Column, Row
 from aspencli.config import KEYS, Config
 from aspencli.targets import Target
 
-app = group("What is set, and where it comes from.")
+app = group("Show settings and where they come from.")
 
 COLUMNS = (
     Column("name", "Setting", whole=True),
     Column("value", "Value"),
-    Column("source", "From"),
+    Column("source", "Source"),
 )
 
 _HARMLESS = frozenset(
@@ -27,7 +27,7 @@ _HARMLESS = frozenset(
 
 @app.command(epilog=examples("aspencli --env staging config show"))
 def show(ctx: typer.Context) -> None:
-    """Show every setting, its value and where it came from; secrets are masked."""
+    """Show every setting, its value, and its source; secrets are masked."""
     context = current(ctx)
     context.out.rows(COLUMNS, _rows(context.config, context.target))
     if context.target.warning:
@@ -39,7 +39,7 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
         found = config.setting(key.name)
         value = _masked(found.value) if key.name == "api" else found.value
         yield {"name": key.name, "value": value, "source": found.source}
-    whose = f", address of {target.belongs_to}" if target.belongs_to else ""
+    whose = f", address belongs to {target.belongs_to}" if target.belongs_to else ""
     safety = f"{target.label} ({target.safety.value}{whose})"
     yield {"name": "target", "value": safety, "source": "env"}
     yield {"name": "api_url", "value": _masked(target.api_url), "source": "target"}
@@ -50,7 +50,7 @@ def _rows(config: Config, target: Target) -> Iterator[Row]:
 
 
 def _exists(config: Config) -> str:
-    return "read" if config.path.exists() else "not there"
+    return "read" if config.path.exists() else "not found"
 
 
 def _masked(address: str | None) -> str | None:

@@ -28,7 +28,7 @@ from aspencli.cli.output.formats import Column
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import BadInputError, RefusedError
 from aspencli.targets import Safety
-from aspencli.text import size_text
+from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
     from aspencli.admin.databases import Holdings
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
 
 SETUP_COLUMNS = (
     Column("database", "Database"),
-    Column("created", "Made now"),
-    Column("before", "Before"),
-    Column("after", "Revision"),
+    Column("created", "Created"),
+    Column("before", "Revision before"),
+    Column("after", "Revision after"),
     Column("applied", "Applied"),
 )
-CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Made now"))
+CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"))
 DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"))
 
 
 def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Make the database where it is missing, and bring its schema to the newest revision.
+    """Create the database if it does not exist, and upgrade its schema to the newest revision.
 
-    It may be run again at any time: data is left alone, and so are roles. On the local target it
-    does not ask.
+    Safe to run again at any time: existing data and roles are not changed. On the local target it
+    does not ask for confirmation.
     """
     from aspencli.admin import schema
 
@@ -59,52 +59,53 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     database = context.database(writable=True, admin=True)
     plan = schema.plan_setup(database)
     if plan.create:
-        context.out.info(f"{plan.database} is missing, and is to be made")
+        context.out.info(f"Database {plan.database} does not exist and will be created.")
     steps = [vars(step) for step in plan.steps]
     if dry_run:
-        return context.out.rows(STEP_COLUMNS, steps, empty="No revision is missing.")
+        return context.out.rows(STEP_COLUMNS, steps, empty="Nothing to change.")
     if plan.create or plan.steps:
         context.out.preview(STEP_COLUMNS, steps, limit=50)
-        context.authorise(f"set {plan.database} up", default_yes=not needs_consent(context))
+        context.authorise(f"set up {plan.database}", default_yes=not needs_consent(context))
     with context.out.progress("Setting up"):
         result = schema.setup(database, plan)
         if context.is_on_laptop:
             context.laptop.prepare()
     row = {"database": plan.database, "created": result.created, **vars(result.migrated)}
     context.out.record(SETUP_COLUMNS, row)
-    return context.out.done(f"{plan.database} is set up at revision {result.migrated.after}")
+    return context.out.done(f"{plan.database} is at revision {result.migrated.after}")
 
 
 def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Make the target's database, empty; nothing to do where it is there."""
+    """Create the target's database, empty. Does nothing if it already exists."""
     from aspencli.admin import databases
 
     context = current(ctx)
     database = context.database(writable=True, admin=True)
     name = databases.name_of(database)
     if databases.exists(database):
-        context.out.info(f"{name} is there; nothing to do")
+        context.out.info(f"Database {name} already exists; nothing to do.")
         return context.out.record(CREATE_COLUMNS, {"database": name, "created": False})
     if dry_run:
-        return context.out.info(f"would make {name}; nothing was written")
-    context.authorise(f"make the database {name}", default_yes=not needs_consent(context))
+        return context.out.info(f"Would create database {name}; nothing was written.")
+    context.authorise(f"create the database {name}", default_yes=not needs_consent(context))
     created = databases.create(database)
     context.out.record(CREATE_COLUMNS, {"database": name, "created": created})
-    context.out.done(f"made {name}")
-    return context.out.hint("Give it the schema: aspencli db setup")
+    context.out.done(f"Created database {name}")
+    return context.out.hint("Next, create its schema: aspencli db setup")
 
 
 def drop(
     ctx: typer.Context,
     force: Annotated[
-        bool, typer.Option("--force", help="End the sessions of others; else it is refused.")
+        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Drop the target's database with all that is in it; nothing brings it back.
+    """Drop the target's database and everything in it. This cannot be undone.
 
-    It asks first. On a shared target the target's name must be typed, or given with --confirm; on
-    production --confirm is the only way.
+    Refused while other sessions are connected, unless --force is given. Asks for confirmation: on
+    a shared target, type the target's name or pass it with --confirm; on production, --confirm is
+    required.
     """
     from aspencli.admin import databases
 
@@ -113,33 +114,33 @@ def drop(
     name = databases.name_of(database)
     found = databases.holdings(database)
     if found is None:
-        context.out.info(f"there is no database {name}; nothing to do")
+        context.out.info(f"Database {name} does not exist; nothing to do.")
         return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
     if context.target.name == "local":
         context.require_laptop(database, f"drop {name}")
     context.out.info(f"{name} on {context.target.label}: {_described(found)}")
     if dry_run:
-        return context.out.info("nothing was dropped")
+        return context.out.info("Nothing was dropped.")
     if not force:
         databases.require_alone(name, found.visitors)
     _authorise_drop(context, found)
     dropped = databases.drop(database, force=force)
     context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped})
-    context.out.done(f"dropped {name}")
-    return context.out.hint("Make it anew: aspencli db setup")
+    context.out.done(f"Dropped database {name}")
+    return context.out.hint("Create it again: aspencli db setup")
 
 
 def _described(found: Holdings) -> str:
-    samples = "no samples counted" if found.samples is None else f"{found.samples:,} samples"
-    return f"{size_text(found.size)}, {samples}, {len(found.visitors)} other session(s)"
+    samples = "sample count unknown" if found.samples is None else f"{found.samples:,} samples"
+    return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
 
 
 def _authorise_drop(context: AppContext, found: Holdings) -> None:
     target = context.target
     if target.is_production and context.options["confirm"] is None:
         raise RefusedError(
-            f"{target.confirmed_by} is production: its database is dropped only with --confirm",
-            hint=f"If you are certain, add --confirm {target.confirmed_by}.",
+            f"{target.confirmed_by} is production: dropping its database requires --confirm",
+            hint=f"If you are sure, add --confirm {target.confirmed_by}.",
         )
     context.authorise(
         f"drop {found.name} ({_described(found)})",
@@ -149,15 +150,16 @@ def _authorise_drop(context: AppContext, found: Holdings) -> None:
 
 def register_admin(app: typer.Typer) -> None:
     """Add the commands to their group."""
-    app.command(epilog=examples("aspencli db setup"))(setup)
-    app.command(epilog=examples("aspencli db create"))(create)
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db setup"))(setup)
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db create"))(create)
     app.command(
-        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging")
+        rich_help_panel="Schema",
+        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging"),
     )(drop)
 
 
 WriteOption = Annotated[
-    bool, typer.Option("--write", help="Allow writing; asks first. Otherwise it is read-only.")
+    bool, typer.Option("--write", help="Allow writes; asks for confirmation. Default: read-only.")
 ]
 # Arguments after the first belong to the script, or to psql.
 _HANDED_ON = {"allow_interspersed_args": False}
@@ -167,27 +169,30 @@ def interact(
     ctx: typer.Context,
     script: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCRIPT", help="Run this file instead; - is standard input."),
+        typer.Argument(metavar="[SCRIPT", help="Run this file instead; - reads standard input."),
     ] = None,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS...]", help="What it finds in sys.argv.")
+        list[str] | None,
+        typer.Argument(metavar="ARGS...]", help="Passed to the script in sys.argv."),
     ] = None,
     code: Annotated[
-        str | None, typer.Option("--command", "-c", metavar="CODE", help="Run this and exit.")
+        str | None, typer.Option("--command", "-c", metavar="CODE", help="Run this code and exit.")
     ] = None,
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Print each query with its time, and what a cell cost."),
+        typer.Option(
+            "--profile", help="Print each query and its time, and a summary of each cell."
+        ),
     ] = False,
     connect: Annotated[
-        bool, typer.Option("--connect/--no-connect", help="Whether to connect at once.")
+        bool, typer.Option("--connect/--no-connect", help="Connect immediately.")
     ] = True,
     write: WriteOption = False,
 ) -> None:
-    """Open a Python console (IPython) on the target's database, with engine and models at hand.
+    """Open a Python console (IPython) on the target's database, with engine and models defined.
 
-    It is read-only unless --write is given: session = engine.make_session(). With a script or -c
-    it runs that, and ends with its exit code.
+    Read-only unless --write is given. For another session: session = engine.make_session(). With a
+    script or -c, runs that code and exits with its exit code.
     """
     from aspencli.cli.console.run import ConsoleRequest, run
 
@@ -195,7 +200,7 @@ def interact(
     context.recognize()
     words = [str(word) for word in (script, *(arguments or ())) if word is not None]
     if write:
-        context.authorise("open a writing console", dry_run=False)
+        context.authorise("open a console with write access", dry_run=False, recorded=False)
     elif context.target.warning and context.out.interactive:
         context.out.warn(context.target.warning)
     request = ConsoleRequest(
@@ -222,7 +227,7 @@ def interact(
 def _is_allowed(context: AppContext) -> bool:
     """Ask for confirmation at the prompt; on a refusal, print a warning and return False."""
     try:
-        context.authorise("open a writing session", dry_run=False)
+        context.authorise("open a session with write access", dry_run=False, recorded=False)
     except RefusedError as error:
         context.out.warn(error.message)
         return False
@@ -232,18 +237,18 @@ def _is_allowed(context: AppContext) -> bool:
 def psql(
     ctx: typer.Context,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGS]...", help="Handed on to psql.")
+        list[str] | None, typer.Argument(metavar="[-- ARGS]...", help="Passed to psql.")
     ] = None,
     command: Annotated[
         list[str] | None,
-        typer.Option("--command", "-c", metavar="SQL", help="Run this and exit; may be repeated."),
+        typer.Option("--command", "-c", metavar="SQL", help="Run this SQL and exit; repeatable."),
     ] = None,
     write: WriteOption = False,
 ) -> None:
     """Open psql on the target's database, read-only unless --write is given.
 
-    Unqualified names are looked up in schema aspen, then public. The password reaches psql through
-    its environment, never its arguments.
+    Unqualified names are looked up in schema aspen, then public. The password is passed to psql in
+    its environment, never as an argument.
     """
     from aspencli.admin.psql import (
         Address,
@@ -257,14 +262,14 @@ def psql(
     context = current(ctx)
     context.recognize()
     if write:
-        context.authorise("open psql for writing", dry_run=False)
+        context.authorise("open psql with write access", dry_run=False, recorded=False)
     given = [word for text in command or () for word in ("-c", text)] + list(arguments or ())
     words = read_words(given)
     away = [word for word in words.elsewhere if word not in {"-U", "--username"}]
     if write and away:
         raise RefusedError(
-            f"With --write, psql connects to the target's database only, and {' '.join(away)} may "
-            "lead elsewhere; nothing was written",
+            f"With --write, psql may only connect to the target's database, and {' '.join(away)} "
+            "could select another; nothing was written",
             hint="Choose the target with --env, or add one to the config file.",
         )
     address = Address(read_address(context.database_url()), context.policy(writable=write))
@@ -274,8 +279,8 @@ def psql(
     _announce(context, address, standing)
     if standing.pooled and not standing.keeps_session:
         context.out.warn(
-            "No schema is chosen behind this pooler: write aspen.samples, not samples. "
-            "The time limits are those of the server."
+            "This pooler does not keep session settings: write aspen.samples, not samples. "
+            "The server's time limits apply."
         )
     if not write:
         _require_kept_role(context, standing, words)
@@ -318,18 +323,18 @@ def _announce(context: AppContext, address: Address, standing: Standing) -> None
         return
     if context.target.warning:
         context.out.warn(context.target.warning)
-    mode = "WRITING" if address.writable else "read-only (--write to change that)"
+    mode = "READ-WRITE" if address.writable else "read-only (use --write to allow writes)"
     if context.target.is_production and not address.writable:
         if standing.is_read_only_by_convention:
-            mode = "read-only by convention only: this database user can write"
+            mode = "read-only by convention only (this database user can write)"
         elif standing.reader:
             mode = f"read-only, as role {standing.reader}"
     limit = int(standing.settings["statement_timeout"]) / 1_000
-    long = f"a statement may take {limit:.0f} s" if limit else "no statement timeout"
+    long = f"statement timeout {limit:.0f} s" if limit else "no statement timeout"
     if standing.pooled:
-        mode += ", through a pooler"
-        long = long if standing.keeps_session else "the server's time limits hold"
-    context.out.info(f"{context.target.title}, {mode}; {long}")
+        mode += ", via a pooler"
+        long = long if standing.keeps_session else "the server's time limits apply"
+    context.out.info(f"Target: {context.target.title}, {mode}; {long}")
 
 
 def _require_kept_role(context: AppContext, standing: Standing, words: Words) -> None:
@@ -344,21 +349,23 @@ def _require_kept_role(context: AppContext, standing: Standing, words: Words) ->
         return
     if standing.is_read_only_by_convention:
         context.authorise(
-            "open psql, read-only by convention only (this database user can write, and there is "
-            "no role to take on that cannot)",
+            "open psql, read-only by convention only (this database user can write, and no "
+            "read-only role is available)",
             by_name=True,
             dry_run=False,
+            recorded=False,
         )
         return
     why = f"use {words.elsewhere[0]}" if words.elsewhere else None
     if why is None:
         found = could_leave([*words.commands, *_texts(words)])
-        why = f"run SQL with {found!r} in it" if found else None
+        why = f"run SQL that contains {found!r}" if found else None
     if why is not None:
         context.authorise(
-            f"{why}, which could end the role {standing.reader} that cannot write",
+            f"{why}, which could leave the read-only role {standing.reader}",
             by_name=True,
             dry_run=False,
+            recorded=False,
         )
 
 
@@ -370,7 +377,7 @@ def _texts(words: Words) -> Iterator[str]:
                 yield Path(name).read_text(errors="replace")
             except OSError as error:
                 raise BadInputError(
-                    f"Cannot read {name}: {error.strerror}", hint="Check its name."
+                    f"Cannot read {name}: {error.strerror}", hint="Check the file name."
                 ) from error
     if words.reads_stdin and not sys.stdin.isatty():
         text = sys.stdin.buffer.read()
@@ -401,6 +408,7 @@ def _become(call: PsqlCall) -> None:
 def register_console(app: typer.Typer) -> None:
     """Add the commands to their group."""
     app.command(
+        rich_help_panel="Console",
         epilog=examples(
             "aspencli db interact --profile",
             'aspencli db interact -c "print(session.query(User).count())"',
@@ -409,6 +417,7 @@ def register_console(app: typer.Typer) -> None:
         context_settings=_HANDED_ON,
     )(interact)
     app.command(
+        rich_help_panel="Console",
         epilog=examples(
             'aspencli db psql -c "select * from users"',
             "aspencli db psql -- --csv -f report.sql",
@@ -437,10 +446,10 @@ COLUMNS = (
     Column("phylo_trees", "Phylo trees"),
     Column("estimated", "Estimated counts"),
     Column("connections", "Connections"),
-    Column("max_connections", "Of at most"),
+    Column("max_connections", "Max connections"),
     Column("waiting", "Waiting for locks"),
     Column("longest_transaction_s", "Longest transaction (s)"),
-    Column("longest_transaction", "Whose"),
+    Column("longest_transaction", "Longest transaction by"),
     Column("read_only", "Read-only"),
     Column("replication", "Replication"),
     Column("verdict", "Verdict"),
@@ -450,10 +459,10 @@ COLUMNS = (
 
 
 def status(ctx: typer.Context) -> None:
-    """Show the server, the schema's revision, sizes, counts, and who is connected.
+    """Show the server, the schema revision, sizes, counts, and connections.
 
-    The last line says what matters, and the next step. Counts of big tables are the server's
-    estimates. The exit code is 0 whenever the database answers.
+    The last lines give a verdict and the next step. Counts of large tables are the server's
+    estimates. The exit code is 0 whenever the database responds.
     """
     from aspencli.admin.status import status as ask
 
@@ -462,7 +471,7 @@ def status(ctx: typer.Context) -> None:
     context.out.record(COLUMNS, _row(context, found))
     if found.pooler:
         context.out.info(
-            "Connected through a pooler; each transaction sets its own mode and limits."
+            "Connected via a pooler; each transaction sets its own mode and time limits."
         )
     verdict = found.verdict
     say = context.out.done if verdict.word == "ready" else context.out.warn
@@ -506,7 +515,7 @@ def _limits(found: Status) -> str:
     return "; ".join(
         f"{name}: {_seconds(limit.used)}"
         + (
-            f" (server {_seconds(limit.server)}, ours {_seconds(limit.ours)})"
+            f" (server {_seconds(limit.server)}, aspencli {_seconds(limit.ours)})"
             if limit.server != limit.ours
             else ""
         )
@@ -520,22 +529,23 @@ def _seconds(milliseconds: int) -> str:
 
 def register_status(app: typer.Typer) -> None:
     """Add the command to its group."""
-    app.command(epilog=examples("aspencli db status", "aspencli --env prod db status -o json"))(
-        status
-    )
+    app.command(
+        rich_help_panel="Health",
+        epilog=examples("aspencli db status", "aspencli --env prod db status -o json"),
+    )(status)
 
 
-app = group("Console, psql, schema migrations and state of the database.")
+app = group("Console, psql, schema migrations, and database health.")
 
 for register in (
     register_console,
-    db_profile.register,
     db_schema.register,
     register_admin,
     register_status,
     db_sessions.register_activity,
     db_sessions.register_signals,
     db_diagnostics.register,
+    db_profile.register,
     db_sessions.register_doctor,
 ):
     register(app)

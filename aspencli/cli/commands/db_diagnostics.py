@@ -69,14 +69,15 @@ def _limit(context: AppContext, limit: int | None, everything: bool) -> int | No
 
 def outliers(
     ctx: typer.Context,
-    by: Annotated[Cost, typer.Option("--by", help="What they are ordered by.")] = Cost.TOTAL,
+    by: Annotated[Cost, typer.Option("--by", help="Sort order.")] = Cost.TOTAL,
     limit: LimitOption = None,
     everything: AllOption = False,
 ) -> None:
-    """Show the statements that cost the server most, as pg_stat_statements counts them.
+    """Show the most expensive statements, as counted by pg_stat_statements.
 
-    Constants are folded, times are of the server, all callers together. Where the extension is
-    missing the exit code is 6, and it is told how it gets there. A table shows the first 20.
+    Statements that differ only in constants are combined; times are server time, across all
+    clients. If the extension is missing, the exit code is 6, and a hint shows how to install it.
+    Table output shows the first 20.
     """
     from aspencli.diagnostics.outliers import Order
     from aspencli.diagnostics.outliers import outliers as ask
@@ -96,10 +97,10 @@ def outliers(
         }
         for item in found.statements
     ]
-    context.out.rows(OUTLIER_COLUMNS, rows, empty="No statement has been counted yet.")
-    since = f" since {_moment(found.since)}" if found.since else ""
-    context.out.info(f"{len(rows)} of {found.seen} statements, counted{since}")
-    tell_hidden(context.out, found.rights, found.hidden, "statements of other users: their text")
+    context.out.rows(OUTLIER_COLUMNS, rows, empty="No statements have been recorded yet.")
+    since = f", counted since {_moment(found.since)}" if found.since else ""
+    context.out.info(f"{len(rows)} of {found.seen} statements shown{since}")
+    tell_hidden(context.out, found.rights, found.hidden, "statement", "the text of")
 
 
 _MILLIS = ("total_ms", "mean_ms", "max_ms", "read_ms")
@@ -107,10 +108,10 @@ _BYTES = ("read_bytes", "temp_bytes")
 
 
 def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption = False) -> None:
-    """Show how big each table is, the biggest first: rows, long values (toast) and indexes.
+    """Show the size of each table, largest first: heap, long values (TOAST), and indexes.
 
-    The rows are the server's estimate. What somebody locks is estimated, and said to be. A table
-    shows the first 20.
+    Row counts are the server's estimates. Sizes of locked tables are estimated, and marked as such.
+    Table output shows the first 20.
     """
     from aspencli.diagnostics.session import looking
     from aspencli.diagnostics.tables import sizes as ask
@@ -126,9 +127,9 @@ def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
     ]
     exact = {"estimated"} if not any(table.estimated for table in found.tables) else set()
     columns = for_people(context.out, SIZE_COLUMNS, exact)
-    context.out.rows(columns, rows, empty="There are no tables.")
+    context.out.rows(columns, rows, empty="No tables.")
     tables = counted(len(found.tables), "table")
-    context.out.info(f"{len(rows)} of {tables}; the database: {size_text(found.database)}")
+    context.out.info(f"{len(rows)} of {tables} shown; database size: {size_text(found.database)}")
     guessed = sorted(table.table for table in found.tables if table.estimated)
     tell_left_out(context.out, guessed, "estimated")
 
@@ -136,18 +137,19 @@ def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
 def indexes(
     ctx: typer.Context,
     only: Annotated[
-        list[Kind] | None, typer.Option("--only", help="Only findings of this kind; repeatable.")
+        list[Kind] | None,
+        typer.Option("--only", help="Show only this kind of finding; repeatable."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Missing indexes of small tables, too.")
+        bool, typer.Option("--all", help="Include missing indexes of small tables.")
     ] = False,
 ) -> None:
-    """Show indexes that are invalid, duplicate, covered by another or unused, and missing ones.
+    """Show indexes that are invalid, duplicate, covered by another, unused, or missing.
 
-    Missing are those for foreign keys of tables with more than 10,000 rows. Unused are those of
-    more than 40 kB that no query used since the server's counts began, unique ones left out.
-    Nothing is changed: the last column is the statement that would. The exit code is 0 whatever is
-    found.
+    Missing: foreign keys without an index, in tables with more than 10,000 rows. Unused: indexes
+    over 40 kB that no query has used since the server's statistics were reset, except unique ones.
+    Nothing is changed; the last column is the statement that fixes the finding. The exit code is 0
+    even if there are findings.
     """
     from aspencli.diagnostics.indexes import indexes as ask
     from aspencli.diagnostics.session import looking
@@ -163,15 +165,15 @@ def indexes(
     context.out.rows(
         for_people(context.out, INDEX_COLUMNS, {"rows", "scans", "step", *without}),
         [_index_row(context, finding) for finding in shown],
-        empty=f"Nothing was found; {found.seen} indexes were looked at.",
+        empty=f"No findings ({found.seen} indexes checked).",
     )
     tell_steps(context.out, [finding.step for finding in shown])
     if any(finding.finding.value == Kind.UNUSED.value for finding in shown):
-        since = f"since {_moment(found.since)}" if found.since else "since the server was made"
-        context.out.info(f"uses are counted {since}, and on this server only, not on its standbys")
+        since = f"since {_moment(found.since)}" if found.since else "since the server was created"
+        context.out.info(f"Index use is counted {since}, on this server only (not on standbys).")
     if small := len(asked) - len(shown):
-        context.out.info(f"{small} missing on small tables are not shown; --all shows them")
-    tell_left_out(context.out, found.left_out, "left out")
+        context.out.info(f"{small} missing on small tables not shown (--all shows them)")
+    tell_left_out(context.out, found.left_out, "skipped")
 
 
 def _index_row(context: AppContext, finding: IndexFinding) -> dict[str, Any]:
@@ -184,11 +186,11 @@ def _index_row(context: AppContext, finding: IndexFinding) -> dict[str, Any]:
 
 
 def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption = False) -> None:
-    """Estimate the space that tables and indexes take and do not need, the most first.
+    """Estimate the wasted space in tables and indexes, largest first.
 
-    It rests on the planner's statistics and reads no table; small tables are told roughly. The last
-    column is the statement that would give the space back, where more than 10 MB and 40 % of it are
-    wasted. A table shows the first 20.
+    Based on the planner's statistics, without reading tables; rough for small tables. The last
+    column is the statement that reclaims the space, shown where more than 10 MB and 40% are wasted.
+    Table output shows the first 20.
     """
     from aspencli.diagnostics.bloat import bloat as ask
     from aspencli.diagnostics.session import looking
@@ -201,16 +203,16 @@ def bloat(ctx: typer.Context, limit: LimitOption = None, everything: AllOption =
     context.out.rows(
         for_people(context.out, BLOAT_COLUMNS, {"table", "step"}),
         [_bloat_row(context, item) for item in shown],
-        empty="There are no tables.",
+        empty="No tables.",
     )
     tell_steps(context.out, [item.step for item in shown if item.is_bloated])
     if found.unknown:
         context.out.warn(
             f"{found.unknown} of {len(found.items)} tables and indexes have no statistics, or none "
-            f"that the user {found.rights.user} may see"
+            f"that user {found.rights.user} can see"
         )
-        context.out.hint("Run ANALYZE; and look as a user who may read the tables.")
-    tell_left_out(context.out, found.left_out, "left out")
+        context.out.hint("Run ANALYZE, and connect as a user who can read the tables.")
+    tell_left_out(context.out, found.left_out, "skipped")
 
 
 def _bloat_row(context: AppContext, item: Bloat) -> dict[str, Any]:
@@ -233,13 +235,15 @@ def settings(
     ctx: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD]...", help="Those whose names hold one of these words."),
+        typer.Argument(
+            metavar="[WORD]...", help="Only settings whose names contain one of these words."
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every setting.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every setting.")] = False,
 ) -> None:
-    """Show the server's settings that matter or were changed, and what is odd in them.
+    """Show the server settings that matter or were changed, with remarks on unusual values.
 
-    They are as a new session of this user gets them, without what this program sets for itself.
+    Values are those of a new session of this user, without the settings that aspencli applies.
     """
     from aspencli.diagnostics.settings import settings as ask
 
@@ -256,20 +260,31 @@ def settings(
             if item.remark:
                 context.out.warn(f"{item.name} = {item.value}: {item.remark}")
     if not found.rights.settings:
-        context.out.warn(f"hidden from the user {found.rights.user}: what only administrators see")
-        context.out.hint(f"Have an administrator run: {found.rights.cure}")
+        context.out.warn(f"User {found.rights.user} cannot see administrator-only settings.")
+        context.out.hint(f"Ask an administrator to run: {found.rights.cure}")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to their group."""
     app.command(
-        epilog=examples("aspencli db outliers", "aspencli --env prod db outliers --by mean -o json")
+        rich_help_panel="Health",
+        epilog=examples(
+            "aspencli db outliers", "aspencli --env prod db outliers --by mean -o json"
+        ),
     )(outliers)
-    app.command(epilog=examples("aspencli db sizes", "aspencli db sizes --all -o csv"))(sizes)
     app.command(
-        epilog=examples("aspencli db indexes", "aspencli db indexes --only missing -o json")
+        rich_help_panel="Health",
+        epilog=examples("aspencli db sizes", "aspencli db sizes --all -o csv"),
+    )(sizes)
+    app.command(
+        rich_help_panel="Health",
+        epilog=examples("aspencli db indexes", "aspencli db indexes --only missing -o json"),
     )(indexes)
-    app.command(epilog=examples("aspencli db bloat", "aspencli db bloat --limit 5"))(bloat)
-    app.command(epilog=examples("aspencli db settings", "aspencli db settings timeout work_mem"))(
-        settings
-    )
+    app.command(
+        rich_help_panel="Health",
+        epilog=examples("aspencli db bloat", "aspencli db bloat --limit 5"),
+    )(bloat)
+    app.command(
+        rich_help_panel="Health",
+        epilog=examples("aspencli db settings", "aspencli db settings timeout work_mem"),
+    )(settings)

@@ -1,6 +1,6 @@
 """``aspencli db profile``: the queries that code runs, their source lines, and their cost.
 
-Work for ``db profile``: SQL, Python, or a request to the service, run in this process.
+The work to profile is SQL, Python code, or a request to the service, run in this process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
 _ACTIVE_TRANSACTION = "25001"
 _IN_ONE_TRANSACTION = (
-    "All statements run in one transaction here. Run this one in psql: aspencli db psql"
+    "db profile runs everything in one transaction. Run this statement in psql: aspencli db psql"
 )
 
 
@@ -56,13 +56,13 @@ class Work:
         given = [self.sql is not None, self.code is not None, self.request is not None]
         if sum(given) > 1 or not (any(given) or self.script):
             raise BadInputError(
-                "one thing to profile is needed",
-                hint='Give a script, a .sql file, -c CODE, --sql "..." or --request "GET /...".',
+                "Give exactly one thing to profile",
+                hint='Use a script, a .sql file, -c CODE, --sql "...", or --request "GET /...".',
             )
         if (self.user or self.body) and self.request is None:
-            raise BadInputError("--as and --body belong to --request")
+            raise BadInputError("--as and --body require --request")
         if self.commit and not self.write:
-            raise BadInputError("--commit needs --write")
+            raise BadInputError("--commit requires --write")
 
     @property
     def name(self) -> str:
@@ -136,7 +136,7 @@ def _ask(context: AppContext, work: Work, bench: Bench) -> int:
     if answered.status < 400:  # noqa: PLR2004 - HTTP status codes
         context.out.info(said)
         return 0
-    context.out.error(said, hint=None if work.user else "Say who asks: --as EMAIL")
+    context.out.error(said, hint=None if work.user else "Choose the user to run it as: --as EMAIL")
     return 1
 
 
@@ -151,8 +151,8 @@ def _require_direct(context: AppContext) -> None:
         if driver.pooled:
             raise RefusedError(
                 "A request cannot be profiled through a connection pooler: the service prepares "
-                "its statements once per session, and gives its settings when it connects.",
-                hint="Set database_url to the server itself. Scripts and SQL can be profiled here.",
+                "its statements once per session, and sends its settings when it connects.",
+                hint="Point database_url at the server itself, or profile a script or SQL instead.",
             )
 
 
@@ -188,59 +188,73 @@ def profile(
     ctx: typer.Context,
     script: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCRIPT", help="A Python script, or a file of SQL (.sql)."),
+        typer.Argument(metavar="[SCRIPT", help="A Python script or an SQL file (.sql)."),
     ] = None,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS...]", help="What it finds in sys.argv.")
+        list[str] | None,
+        typer.Argument(metavar="ARGS...]", help="Passed to the script in sys.argv."),
     ] = None,
     sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="Run this SQL.")] = None,
     code: Annotated[
         str | None,
-        typer.Option("--command", "-c", metavar="CODE", help="Run this Python, as the console."),
+        typer.Option(
+            "--command", "-c", metavar="CODE", help="Run this Python code, as in the console."
+        ),
     ] = None,
     request: Annotated[
         str | None,
-        typer.Option("--request", metavar="'GET /v2/...'", help="Answer this request in here."),
+        typer.Option(
+            "--request", metavar="'GET /v2/...'", help="Run this request in this process."
+        ),
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--as", metavar="USER", help="Who asks: e-mail or id.")
+        str | None,
+        typer.Option("--as", metavar="USER", help="Run the request as this user (e-mail or ID)."),
     ] = None,
-    body: Annotated[Path | None, typer.Option(help="A file of JSON that is sent.")] = None,
+    body: Annotated[
+        Path | None, typer.Option(help="JSON file to send as the request body.")
+    ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Allow writing; all is rolled back at the end.")
+        bool, typer.Option("--write", help="Allow writes; they are rolled back at the end.")
     ] = False,
     commit: Annotated[
-        bool, typer.Option("--commit", help="With --write: keep what was written. Asks first.")
+        bool,
+        typer.Option("--commit", help="With --write: commit instead of rolling back. Asks first."),
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show plans; SELECTs run again for it.")
+        bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
     ] = False,
     analyze: Annotated[
-        bool, typer.Option("--analyze", help="Run SELECTs again for it on production too.")
+        bool, typer.Option("--analyze", help="With --explain: run SELECTs again on production too.")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="So many statements.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Number of statements to show.")] = 20,
     min_ms: Annotated[
-        float, typer.Option(min=0, metavar="MS", help="Only those that took so long together.")
+        float,
+        typer.Option(min=0, metavar="MS", help="Only statements with at least this total time."),
     ] = 0.0,
     params: Annotated[
-        bool, typer.Option("--params", help="Show parameters of the slowest; may be personal data.")
+        bool,
+        typer.Option(
+            "--params", help="Show parameters of the slowest run; may contain personal data."
+        ),
     ] = False,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page for a browser too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML report.")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(metavar="BEFORE.json", help="Tell what got better and worse.")
+        Path | None,
+        typer.Option(metavar="BEFORE.json", help="Compare with an earlier JSON profile."),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="LIMITS", help='Fail where broken: "queries<=12,total<=200ms,n+1=0".'),
+        typer.Option(metavar="LIMITS", help='Fail if exceeded: "queries<=12,total<=200ms,n+1=0".'),
     ] = None,
 ) -> None:
-    """Run something, and show which queries it made, from which line, and what they cost.
+    """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
 
-    It is read-only unless --write is given; and then everything is rolled back at the end, unless
-    --commit is given too. What the code prints goes to stderr. Ctrl-C ends it, and shows what ran
-    until then. A broken budget, or work that fails, ends with exit code 1.
+    Read-only unless --write is given; writes are rolled back at the end unless --commit is given
+    too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
+    code is 1 if the code fails or exceeds the budget.
     """
     context = current(ctx)
     work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
@@ -259,7 +273,7 @@ def profile(
         context.recognize()
     # A rolled-back run still holds locks, and a request may do more than write to the database.
     if commit or (write and context.target.safety is not Safety.LOCAL):
-        context.authorise("profile something that writes", dry_run=False)
+        context.authorise("profile code that writes", dry_run=False, recorded=False)
     bench = bench_for(work, parameters=params or wanted.plans)
     try:
         status = run(context, work, bench)
@@ -275,6 +289,7 @@ def profile(
 def register(app: typer.Typer) -> None:
     """Add the command to its group."""
     app.command(
+        rich_help_panel="Health",
         epilog=examples(
             'aspencli db profile --sql "SELECT count(*) FROM samples" --explain',
             'aspencli db profile -c "[s.lineages for s in session.scalars(select(Sample))]"',

@@ -13,18 +13,19 @@ from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.cli.params import DryRunOption
 from aspencli.targets import Safety
+from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspen.database.migrate import Revision
 
 STEP_COLUMNS = (
     Column("revision", "Revision", whole=True),
-    Column("created", "Written (UTC)", secondary=True),
+    Column("created", "Created (UTC)", secondary=True),
     Column("message", "Message"),
 )
 HISTORY_COLUMNS = (
     *STEP_COLUMNS,
-    Column("down_revision", "Follows", secondary=True),
+    Column("down_revision", "Previous revision", secondary=True),
     Column("is_current", "Current"),
     Column("is_head", "Newest"),
 )
@@ -34,11 +35,15 @@ CURRENT_COLUMNS = (
     Column("behind", "Behind"),
     Column("state", "State"),
 )
-UPGRADE_COLUMNS = (Column("before", "Before"), Column("after", "Now"), Column("applied", "Applied"))
+UPGRADE_COLUMNS = (
+    Column("before", "Before"),
+    Column("after", "After"),
+    Column("applied", "Applied"),
+)
 DOWNGRADE_COLUMNS = (
     Column("before", "Before"),
-    Column("after", "Now"),
-    Column("reverted", "Taken back"),
+    Column("after", "After"),
+    Column("reverted", "Reverted"),
 )
 REVISION_COLUMNS = (Column("path", "File"),)
 DIFFERENCE_COLUMNS = (Column("difference", "Difference"),)
@@ -49,7 +54,7 @@ DirectoryOption = Annotated[
         "--directory",
         metavar="DIR",
         file_okay=False,
-        help="A folder of revisions beside the program's own.",
+        help="Folder with revisions to use in addition to the built-in ones.",
     ),
 ]
 # Makes -1 an argument instead of an unknown option.
@@ -59,18 +64,18 @@ _STEPS_BACK = {"ignore_unknown_options": True}
 def upgrade(
     ctx: typer.Context,
     revision: Annotated[
-        str, typer.Argument(metavar="REVISION", help="An id or its beginning, head, or +N.")
+        str, typer.Argument(metavar="REVISION", help="A revision ID or prefix, head, or +N.")
     ] = "head",
-    sql: Annotated[bool, typer.Option("--sql", help="Only print the SQL that it would run.")] = (
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")] = (
         False
     ),
     dry_run: DryRunOption = False,
     directory: DirectoryOption = None,
 ) -> None:
-    """Bring the schema to a newer revision; each revision is one transaction.
+    """Upgrade the schema to a newer revision; each revision is one transaction.
 
-    A table in use for longer than 5 s is given up (exit code 7), so that nobody queues behind it.
-    On the local target it does not ask.
+    Fails with exit code 7 if a table stays locked for more than 5 s, so that other sessions do not
+    queue behind it. On the local target it does not ask for confirmation.
     """
     from aspencli.admin import schema
 
@@ -90,7 +95,7 @@ def upgrade(
         if context.is_on_laptop and result.applied and steps[-1].is_head:
             context.laptop.prepare()  # gives its roles ownership of, or access to, the new objects
     context.out.record(UPGRADE_COLUMNS, vars(result))
-    message = f"upgraded to {result.after}" if result.applied else "nothing to do"
+    message = f"Upgraded to {result.after}" if result.applied else "Nothing to do."
     return context.out.done(message)
 
 
@@ -98,12 +103,12 @@ def downgrade(
     ctx: typer.Context,
     revision: Annotated[
         str,
-        typer.Argument(metavar="REVISION", help="The one to go back to: an id, -N, or base."),
+        typer.Argument(metavar="REVISION", help="The revision to revert to: an ID, -N, or base."),
     ],
     dry_run: DryRunOption = False,
     directory: DirectoryOption = None,
 ) -> None:
-    """Take revisions of the schema back; what they had added is lost, with its data."""
+    """Revert schema revisions; everything they added is deleted, including its data."""
     from aspencli.admin import schema
 
     context = current(ctx)
@@ -112,16 +117,16 @@ def downgrade(
     if dry_run:
         return context.out.rows(STEP_COLUMNS, _rows(steps), empty="Nothing to do.")
     if steps:
-        _consent(context, f"take {_count(steps)} back, with their data", steps, asked=True)
+        _consent(context, f"revert {_count(steps)} and delete their data", steps, asked=True)
     with context.out.progress("Migrating"):
         result = schema.downgrade(database, steps, directory=directory)
     context.out.record(DOWNGRADE_COLUMNS, vars(result))
-    message = f"went back to {result.after or 'nothing'}" if result.reverted else "nothing to do"
+    message = f"Downgraded to {result.after or 'base'}" if result.reverted else "Nothing to do."
     return context.out.done(message)
 
 
 def show_current(ctx: typer.Context) -> None:
-    """Show the revision that the database stands at, and how far behind the newest it is."""
+    """Show the database's schema revision, and how far behind the newest it is."""
     from aspencli.admin import schema
 
     context = current(ctx)
@@ -132,7 +137,7 @@ def show_current(ctx: typer.Context) -> None:
 
 
 def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
-    """List every revision, the newest first, with the database's own marked."""
+    """List all revisions, newest first, and mark the database's current one."""
     from aspencli.admin import schema
 
     context = current(ctx)
@@ -141,9 +146,9 @@ def history(ctx: typer.Context, directory: DirectoryOption = None) -> None:
 
 
 def check(ctx: typer.Context) -> None:
-    """Compare the models with the database; exit code 1 where they differ.
+    """Compare the models with the database; the exit code is 1 if they differ.
 
-    Compared are tables, columns (with lengths, defaults, and generated values), keys, indexes,
+    Compares tables, columns (with lengths, defaults, and generated values), keys, indexes,
     constraints, triggers, rules, policies, views, functions, types, and sequences of the schema
     aspen. Rows, privileges, comments, and storage parameters are not.
     """
@@ -153,33 +158,36 @@ def check(ctx: typer.Context) -> None:
     found = schema.differences(context.database())
     context.out.rows(DIFFERENCE_COLUMNS, ({"difference": line} for line in found))
     if found:
-        context.out.warn(f"models and database differ in {len(found)} place(s)")
-        context.out.hint("Upgrade (aspencli db upgrade), or write a revision (db revision -m ...).")
+        context.out.warn(f"The models and the database differ in {counted(len(found), 'place')}.")
+        context.out.hint(
+            "Upgrade it (aspencli db upgrade), or create a revision (aspencli db revision -m ...)."
+        )
         raise typer.Exit(1)
-    context.out.done("models and database agree")
+    context.out.done("The models and the database match.")
     context.out.info("Not compared: rows, privileges, comments, and storage parameters.")
 
 
 def revision(
     ctx: typer.Context,
     message: Annotated[
-        str, typer.Option("--message", "-m", metavar="TEXT", help="What it changes, in a line.")
+        str, typer.Option("--message", "-m", metavar="TEXT", help="One-line summary of the change.")
     ],
     empty: Annotated[
-        bool, typer.Option("--empty", help="Leave it empty, instead of comparing models.")
+        bool,
+        typer.Option("--empty", help="Create an empty revision instead of comparing the models."),
     ] = False,
     directory: DirectoryOption = None,
 ) -> None:
-    """Write a new revision: what the models have and the target's database has not.
+    """Create a revision file with the changes that the target's database needs to match the models.
 
-    The database is only read. Look the file over before it is applied.
+    The database is only read. Review the file before you apply it.
     """
     from aspencli.admin import schema
 
     context = current(ctx)
     path = schema.write_revision(context.database(), message, empty=empty, directory=directory)
     context.out.record(REVISION_COLUMNS, {"path": path})
-    context.out.hint("Look it over; then apply it: aspencli db upgrade")
+    context.out.hint("Review it, then apply it: aspencli db upgrade")
 
 
 def _consent(context: AppContext, what: str, steps: Sequence[Revision], *, asked: bool) -> None:
@@ -203,12 +211,20 @@ def _rows(revisions: Iterable[Revision]) -> Iterable[Row]:
 def register(app: typer.Typer) -> None:
     """Add the commands to their group."""
     app.command(
-        epilog=examples("aspencli db upgrade", "aspencli --env staging db upgrade --dry-run")
+        rich_help_panel="Schema",
+        epilog=examples("aspencli db upgrade", "aspencli --env staging db upgrade --dry-run"),
     )(upgrade)
-    app.command(epilog=examples("aspencli db downgrade -1"), context_settings=_STEPS_BACK)(
-        downgrade
+    app.command(
+        rich_help_panel="Schema",
+        epilog=examples("aspencli db downgrade -1"),
+        context_settings=_STEPS_BACK,
+    )(downgrade)
+    app.command("current", rich_help_panel="Schema", epilog=examples("aspencli db current"))(
+        show_current
     )
-    app.command("current", epilog=examples("aspencli db current"))(show_current)
-    app.command(epilog=examples("aspencli db history"))(history)
-    app.command(epilog=examples("aspencli db check"))(check)
-    app.command(epilog=examples('aspencli db revision -m "add samples.collection_site"'))(revision)
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db history"))(history)
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db check"))(check)
+    app.command(
+        rich_help_panel="Schema",
+        epilog=examples('aspencli db revision -m "add samples.collection_site"'),
+    )(revision)

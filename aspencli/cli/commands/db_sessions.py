@@ -35,37 +35,36 @@ ACTIVITY_COLUMNS = (
     Column("client", "Client", secondary=True),
     Column("kind", "Kind", secondary=True),
     Column("state", "State"),
-    Column("state_s", "For", right=True),
+    Column("state_s", "In state", right=True),
     Column("transaction_s", "Transaction", right=True),
-    Column("wait", "Waits for", secondary=True),
+    Column("wait", "Waiting for", secondary=True),
     Column("blocked_by", "Blocked by"),
-    Column("query", "Statement"),
+    Column("query", "Statement", sql=True),
 )
 LOCK_COLUMNS = (
     Column("pid", "PID", whole=True),
     Column("depth", "Depth", right=True, secondary=True),
     Column("blocked_by", "Blocked by", secondary=True),
-    Column("blocks", "Holds up", right=True),
+    Column("blocks", "Blocking", right=True),
     Column("user", "User", secondary=True),
     Column("application", "Application", secondary=True),
     Column("state", "State"),
     Column("transaction_s", "Transaction", right=True),
-    Column("waited_s", "Waits", right=True),
-    Column("lock", "For lock", secondary=True),
-    Column("relation", "On"),
-    Column("query", "Statement"),
+    Column("waited_s", "Wait", right=True),
+    Column("lock", "Lock", secondary=True),
+    Column("relation", "Relation"),
+    Column("query", "Statement", sql=True),
 )
 
 
 def activity(
     ctx: typer.Context,
-    everybody: Annotated[
-        bool, typer.Option("--all", help="Those as well who are connected and do nothing.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include idle sessions.")] = False,
 ) -> None:
-    """Show what the sessions of the database do, the oldest transaction first.
+    """Show the sessions of the database and their activity, oldest transaction first.
 
-    What other users do is shown to members of pg_monitor; to others it is empty, and that is said.
+    Only members of pg_monitor can see what other users' sessions are doing. For anyone else those
+    cells are empty, and a warning says so.
     """
     from aspencli.diagnostics.activity import activity as ask
     from aspencli.diagnostics.session import looking
@@ -73,16 +72,17 @@ def activity(
     context = current(ctx)
     with looking(context.database()) as session:
         found = ask(session)
-    shown = [seen for seen in found.sessions if everybody or not seen.resting]
-    idle = f"{counted(found.resting, 'session')} {'is' if found.resting == 1 else 'are'}"
+    shown = [seen for seen in found.sessions if everything or not seen.resting]
     context.out.rows(
         ACTIVITY_COLUMNS,
         [_activity_row(context, seen) for seen in shown],
-        empty=f"Nobody does anything; {idle} idle." if found.resting else "Nobody else is here.",
+        empty=f"No active sessions ({found.resting} idle)."
+        if found.resting
+        else "No other sessions.",
     )
-    if shown and not everybody and found.resting:
-        context.out.info(f"{idle} connected and idle: --all shows them")
-    tell_hidden(context.out, found.rights, found.hidden, "sessions of other users: what they do")
+    if shown and not everything and found.resting:
+        context.out.info(f"{counted(found.resting, 'idle session')} not shown (--all shows them)")
+    tell_hidden(context.out, found.rights, found.hidden, "session", "the activity of")
 
 
 def _activity_row(context: AppContext, seen: SeenSession) -> dict[str, Any]:
@@ -99,11 +99,11 @@ def _activity_row(context: AppContext, seen: SeenSession) -> dict[str, Any]:
 
 
 def locks(ctx: typer.Context) -> None:
-    """Show who waits for a lock, as a tree below the one who holds everybody up.
+    """Show sessions that are waiting for locks, as a tree below the session that blocks them.
 
-    In a table the tree is drawn in the first column; elsewhere depth and blocked_by tell it. A
-    session that waits for several others stands once, below the first of them. The exit code is 0
-    whether anybody waits or not.
+    Tables show the tree in the first column; other formats, in depth and blocked_by. A session that
+    waits for several others is listed once, below the first of them. The exit code is 0 whether or
+    not any session is waiting.
     """
     from aspencli.diagnostics.locks import locks as ask
     from aspencli.diagnostics.session import looking
@@ -114,13 +114,13 @@ def locks(ctx: typer.Context) -> None:
     context.out.rows(
         LOCK_COLUMNS,
         [_lock_row(context, node) for node in found.nodes],
-        empty="Nobody waits for a lock.",
+        empty="No sessions are waiting for locks.",
     )
     for root in found.roots:
         context.out.warn(held_up(root))
         context.out.hint(way_out(root))
     hidden = sum(node.session is not None and node.session.hidden for node in found.nodes)
-    tell_hidden(context.out, found.rights, hidden, "sessions of other users: what they do")
+    tell_hidden(context.out, found.rights, hidden, "session", "the activity of")
 
 
 def _lock_row(context: AppContext, node: Node) -> dict[str, Any]:
@@ -152,39 +152,45 @@ def _state(node: Node, *, people: bool) -> str | None:
 
 def held_up(root: Node) -> str:
     """Return a message that says how many sessions this one blocks, and its own state."""
-    many = f"holds up {counted(root.blocks, 'session')}"
+    many = f"is blocking {counted(root.blocks, 'session')}"
     seen = root.session
     if seen is None:
-        return f"a prepared transaction {many}" if root.pid == 0 else f"pid {root.pid} {many}"
+        return f"A prepared transaction {many}" if root.pid == 0 else f"PID {root.pid} {many}"
     doing = ""
     if seen.state is not None:
-        doing = f"; it is {seen.state}"
+        doing = f"; {seen.state}"
         if seen.state_s is not None:
             doing += f" for {duration_text(seen.state_s)}"
-    return f"pid {root.pid} ({seen}) {many}{doing}"
+    return f"PID {root.pid} ({seen}) {many}{doing}"
 
 
 def way_out(root: Node) -> str:
     """Return advice on how to clear a blocking session."""
     if root.pid == 0:
-        return "Find it in pg_prepared_xacts; then COMMIT PREPARED or ROLLBACK PREPARED its name."
+        return "Find it in pg_prepared_xacts, then run COMMIT PREPARED or ROLLBACK PREPARED on it."
     if root.session is not None and root.session.state == "active":
         return f"Cancel its statement: aspencli db cancel {root.pid}"
-    return f"Have it end its transaction, or end it: aspencli db terminate {root.pid}"
+    return (
+        f"Ask its owner to end the transaction, or terminate it: aspencli db terminate {root.pid}"
+    )
 
 
 def register_activity(app: typer.Typer) -> None:
     """Add the commands to their group."""
     app.command(
-        epilog=examples("aspencli db activity", "aspencli --env prod db activity --all -o json")
+        rich_help_panel="Sessions",
+        epilog=examples("aspencli db activity", "aspencli --env prod db activity --all -o json"),
     )(activity)
-    app.command(epilog=examples("aspencli db locks", "aspencli --env prod db locks"))(locks)
+    app.command(
+        rich_help_panel="Sessions",
+        epilog=examples("aspencli db locks", "aspencli --env prod db locks"),
+    )(locks)
 
 
 FINDING_COLUMNS = (
     Column("verdict", "Verdict", whole=True),
     Column("check", "Check", whole=True),
-    Column("message", "Found"),
+    Column("message", "Finding"),
     Column("step", "Next step"),
     Column("details", "Details", secondary=True),
 )
@@ -199,20 +205,19 @@ _NARROWEST = 24  # minimum characters per line after the margin, even on a narro
 def doctor(
     ctx: typer.Context,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 for warnings, and what is hidden, too.")
+        bool, typer.Option("--strict", help="Exit with 1 for warnings and unknowns, too.")
     ] = False,
 ) -> None:
-    """Look at everything, read-only: a verdict and a next step for each check.
+    """Run all health checks, read-only, with a verdict and a next step for each.
 
-    Verdicts: ok, note, unknown (not this user's to see, or no answer in time), warning, problem.
-    The exit code is 1 when there is a problem, else 0; with --strict also for a warning or an
-    unknown.
+    Verdicts: ok, note, unknown (not visible to this user, or timed out), warning, problem. The exit
+    code is 1 if there is a problem, else 0; with --strict, also 1 for warnings and unknowns.
     """
     from aspencli.diagnostics.doctor import examine
 
     context = current(ctx)
     database = context.database()
-    with context.out.progress("Examining"):
+    with context.out.progress("Running checks"):
         found = list(examine(database))
     found.sort(key=lambda one: -one.verdict.weight)
     if context.out.chosen_form == "table":
@@ -258,7 +263,7 @@ def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bo
 
     worst = found[0]
     counts = [(v.value, sum(one.verdict is v for one in found)) for v in reversed(Verdict)]
-    summary = ", ".join(f"{count} {word}" for word, count in counts if count)
+    summary = ", ".join(_tally(word, count) for word, count in counts if count)
     where = f"{context.target.label}: {summary}"
     if worst.verdict.weight <= Verdict.NOTE.weight:
         context.out.done(where)
@@ -270,10 +275,16 @@ def _conclude(context: AppContext, found: list[Examined], *, strict: bool) -> bo
     return worst.verdict.weight >= least.weight
 
 
+def _tally(verdict: str, count: int) -> str:
+    nouns = {"note", "warning", "problem"}
+    return counted(count, verdict) if verdict in nouns else f"{count} {verdict}"
+
+
 def register_doctor(app: typer.Typer) -> None:
     """Add the command to its group."""
     app.command(
-        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json")
+        rich_help_panel="Health",
+        epilog=examples("aspencli db doctor", "aspencli --env prod db doctor --strict -o json"),
     )(doctor)
 
 
@@ -284,7 +295,7 @@ SESSION_COLUMNS = (
     Column("client", "Client", secondary=True),
     Column("state", "State"),
     Column("transaction_s", "Transaction", right=True),
-    Column("query", "Statement"),
+    Column("query", "Statement", sql=True),
 )
 RESULT_COLUMNS = (
     Column("pid", "PID", right=True, whole=True),
@@ -294,15 +305,16 @@ RESULT_COLUMNS = (
 )
 Pids = Annotated[
     list[int],
-    typer.Argument(metavar="PID...", min=1, help="Server processes, as `db activity` shows them."),
+    typer.Argument(metavar="PID...", min=1, help="Server process IDs, as shown by `db activity`."),
 ]
 
 
 def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
-    """Cancel the statement that a session runs; the session and its connection stay.
+    """Cancel the statement that a session is running; the session stays connected.
 
-    It asks first; on production --confirm is needed. A session that runs none is left alone.
-    Outcomes: done, gone (it ended by itself before), idle (it ran none), pending (exit code 1).
+    Asks for confirmation; on production, --confirm is required. A session that is not running a
+    statement is skipped. Outcomes: done, gone (it had already ended), idle (nothing to cancel),
+    pending (not canceled yet; exit code 1).
     """
     from aspencli.diagnostics.activity import Signal
 
@@ -310,10 +322,11 @@ def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> Non
 
 
 def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> None:
-    """End a session: its open transaction is rolled back, its connection closed.
+    """Terminate a session: roll back its open transaction, and close its connection.
 
-    It asks first; on production --confirm is needed. Only ends sessions of the target's database.
-    Outcomes: done, gone (it ended by itself before), pending (exit code 1).
+    Asks for confirmation; on production, --confirm is required. Only sessions of the target's
+    database can be terminated. Outcomes: done, gone (it had already ended), pending (not terminated
+    yet; exit code 1).
     """
     from aspencli.diagnostics.activity import Signal
 
@@ -329,8 +342,8 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
         found = find_sessions(session, pids)
     context.out.preview(SESSION_COLUMNS, [_row(context, seen) for seen in found], limit=50)
     if dry_run:
-        return context.out.info(f"would {_words(signal, found)}; nothing was done")
-    context.authorise(_words(signal, found))
+        return context.out.info(f"Would {_words(signal, found)}; nothing was done.")
+    context.authorise(_words(signal, found), items=len(found))
     outcomes = _send_all(context, found, signal)
     context.out.rows(
         RESULT_COLUMNS,
@@ -339,8 +352,8 @@ def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool
     pending = [str(s.pid) for s, word in zip(found, outcomes, strict=True) if word == "pending"]
     if pending:
         raise AspenError(
-            f"the server was told, but pid {', '.join(pending)} goes on",
-            hint="Look again in a moment: aspencli db activity",
+            f"The signal was sent, but PID {', '.join(pending)} has not stopped yet",
+            hint="Check again in a moment: aspencli db activity",
         )
     return None
 
@@ -352,8 +365,8 @@ def _send_all(context: AppContext, found: list[SeenSession], signal: Signal) -> 
     database = context.database()
     for seen in found:
         if signal is Signal.CANCEL and not seen.may_run:
-            context.out.warn(f"pid {seen.pid} is {seen.state}: it runs no statement to cancel")
-            context.out.hint(f"To end the session: aspencli db terminate {seen.pid}")
+            context.out.warn(f"PID {seen.pid} is {seen.state}; it has no statement to cancel.")
+            context.out.hint(f"To terminate the session: aspencli db terminate {seen.pid}")
             outcomes.append("idle")
             continue
         outcome = send(database, seen, signal)
@@ -367,18 +380,18 @@ def _tell(context: AppContext, seen: SeenSession, signal: Signal, outcome: Outco
 
     cancelling = signal is Signal.CANCEL
     if outcome is Outcome.DONE:
-        what = "cancelled the statement of" if cancelling else "ended"
-        context.out.done(f"{what} pid {seen.pid} ({seen})")
+        what = "Canceled the statement of" if cancelling else "Terminated"
+        context.out.done(f"{what} PID {seen.pid} ({seen})")
     elif outcome is Outcome.GONE:
         what = "its statement" if cancelling else "the session"
-        context.out.info(f"pid {seen.pid}: {what} had ended before; nothing was done")
+        context.out.info(f"PID {seen.pid}: {what} had already ended; nothing was done.")
 
 
 def _words(signal: Signal, found: list[SeenSession]) -> str:
     from aspencli.diagnostics.activity import Signal
 
-    who = ", ".join(f"pid {seen.pid} ({seen})" for seen in found)
-    return f"cancel the statement of {who}" if signal is Signal.CANCEL else f"end {who}"
+    who = ", ".join(f"PID {seen.pid} ({seen})" for seen in found)
+    return f"cancel the statement of {who}" if signal is Signal.CANCEL else f"terminate {who}"
 
 
 def _row(context: AppContext, seen: SeenSession) -> dict[str, object]:
@@ -392,13 +405,15 @@ def _row(context: AppContext, seen: SeenSession) -> dict[str, object]:
 def register_signals(app: typer.Typer) -> None:
     """Add the commands to their group."""
     app.command(
+        rich_help_panel="Sessions",
         epilog=examples(
             "aspencli db cancel 4711", "aspencli --env prod db cancel 4711 --confirm prod"
-        )
+        ),
     )(cancel)
     app.command(
+        rich_help_panel="Sessions",
         epilog=examples(
             "aspencli db terminate 4711",
             "aspencli --env prod db terminate 4711 4712 --confirm prod",
-        )
+        ),
     )(terminate)

@@ -32,7 +32,7 @@ CREATE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("prefix", "Prefix"),
-    Column("default_tree_location", "Trees are about"),
+    Column("default_tree_location", "Default tree location"),
     Column("address", "Address", secondary=True),
     Column("division", "Division", secondary=True),
     Column("location", "Location", secondary=True),
@@ -55,9 +55,9 @@ def _text(what: str) -> Any:
 
 def create(
     ctx: typer.Context,
-    name: Annotated[str, _text("Its name, 3 to 128 characters that no other group has.")],
+    name: Annotated[str, _text("Name: 3 to 128 characters, unique among groups.")],
     prefix: Annotated[
-        str, _text("What its public identifiers begin with: 2 to 25 characters of its own.")
+        str, _text("Prefix of its public identifiers: 2 to 25 characters, unique among groups.")
     ],
     default_tree_location: Annotated[
         str,
@@ -65,21 +65,21 @@ def create(
             "--default-tree-location",
             "--default-tree-location-id",
             metavar="ID|PLACE",
-            help="What its trees are about: an id, or Region / Country / Division / Location as "
-            "far down as it goes; see: aspencli locations search.",
+            help="Default location for its trees: an id, or Region / Country / Division / Location "
+            "(the last parts are optional). See: aspencli locations search.",
             callback=params.checked("the location"),
         ),
     ],
-    submitting_lab: Annotated[str | None, _text("The laboratory that submits its samples.")] = None,
-    address: Annotated[str | None, _text("Its address.")] = None,
-    division: Annotated[str | None, _text("The division, such as a state, where it is.")] = None,
-    location: Annotated[str | None, _text("The place where it is.")] = None,
+    submitting_lab: Annotated[str | None, _text("Laboratory that submits its samples.")] = None,
+    address: Annotated[str | None, _text("Street address.")] = None,
+    division: Annotated[str | None, _text("Division, such as a state.")] = None,
+    location: Annotated[str | None, _text("City or county.")] = None,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Create a group, and its organisation at the identity provider, through the API.
+    """Create a group and its organization at the identity provider (API only).
 
-    It takes a system administrator. A group whose organisation is there already comes in with
-    groups import. A name or prefix that is taken is a conflict (exit code 7).
+    Requires a system administrator. If the organization already exists, use groups import instead.
+    A name or prefix that is already taken is a conflict (exit code 7).
     """
     from aspencli.groups.remote import checked_group, make_group
     from aspencli.reference.locations import Gazetteer, name_of
@@ -100,29 +100,32 @@ def create(
     row["default_tree_location"] = name_of(place)
     if dry_run:
         context.api().groups.check_create()
-        context.out.records(CREATE_COLUMNS, [{**row, "status": "planned"}])
-        return context.out.info(f"group {wanted['name']} would be created; nothing was written")
+        context.out.records(CREATE_COLUMNS, [{**row, "status": "create"}])
+        return context.out.info(
+            f"Dry run: group {wanted['name']} would be created; nothing was written."
+        )
     context.authorise(
-        f"create group {wanted['name']} (prefix {wanted['prefix']}), whose trees are about "
-        f"{name_of(place)}, with its organisation at the identity provider"
+        f"create group {wanted['name']} (prefix {wanted['prefix']}, default tree location "
+        f"{name_of(place)}) and its organization at the identity provider",
+        items=1,
     )
     made = make_group(context.api().groups, wanted)
     context.out.records(CREATE_COLUMNS, [{**row, "status": "created", "id": made["id"]}])
-    return context.out.done(f"group {made['name']} was created with id {made['id']}")
+    return context.out.done(f"Created group {made['name']} (id {made['id']}).")
 
 
 INVITE_COLUMNS = (
     Column("email", "E-mail", whole=True),
     Column("status", "Status", whole=True),
-    Column("error", "Why"),
+    Column("error", "Reason"),
 )
 INVITATION_COLUMNS = (
     Column("id", "Id", whole=True, secondary=True),
     Column("email", "E-mail", whole=True),
     Column("inviter", "Invited by"),
     Column("created_at", "Invited", whole=True),
-    Column("expires_at", "Until", whole=True),
-    Column("lapsed", "Lapsed"),
+    Column("expires_at", "Expires", whole=True),
+    Column("lapsed", "Expired"),
 )
 _INVITE_EXAMPLES = examples(
     "aspencli groups invite --group CZI --role member ada@lab.example.org",
@@ -147,7 +150,7 @@ def register_invitations(app: typer.Typer) -> None:
 def invites(
     ctx: typer.Context, group: options.GroupKey = None, old: options.OldGroupKey = None
 ) -> None:
-    """List the invitations to a group, the oldest first, lapsed ones too; through the API."""
+    """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.cli.params import named_group
     from aspencli.groups.remote import list_invitations
     from aspencli.remote.scope import find_org
@@ -157,26 +160,28 @@ def invites(
     params.announce(context, params.Road.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
-    context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="no invitations found")
+    context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="No invitations found.")
 
 
 def invite(
     ctx: typer.Context,
     emails: Annotated[
         list[str] | None,
-        typer.Argument(metavar="E-MAIL...", help="Whom to invite; - reads them from stdin."),
+        typer.Argument(
+            metavar="E-MAIL...", help="E-mail addresses to invite; - reads them from stdin."
+        ),
     ] = None,
     file: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A file with one address a line, or a table with a column email; - for stdin.",
+            help="File with one address per line, or a table with an email column; - for stdin.",
         ),
     ] = None,
     role: Annotated[
         GroupRole,
-        typer.Option(metavar="NAME", help=f"What they are to be: {', '.join(GroupRole)}."),
+        typer.Option(metavar="NAME", help=f"Role to invite them as: {', '.join(GroupRole)}."),
     ] = GroupRole.MEMBER,
     group: Annotated[
         str | None,
@@ -184,21 +189,21 @@ def invite(
             "--group",
             "--group-id",
             metavar="ID|NAME|PREFIX",
-            help="The group. Default: --org.",
+            help="Group to invite them to. Default: --org.",
             callback=params.checked("the group"),
         ),
     ] = None,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Also who is a member already, or has an invitation."),
+        typer.Option("--again", help="Also invite current members and people already invited."),
     ] = False,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Invite people to a group by e-mail, through the API.
+    """Invite people to a group by e-mail (API only).
 
-    It takes an administrator of the group or of the system. Who is a member already, or has an
-    invitation that has not lapsed, is left alone, as far as you may see that. Where an invitation
-    fails, the others are sent, and the exit code is 1.
+    Requires a group administrator or a system administrator. People who are already members or have
+    a pending invitation are skipped, if you have permission to see that. If an invitation fails,
+    the others are still sent, and the exit code is 1.
     """
     from aspencli.cli.params import chosen_ids, named_group
     from aspencli.groups.remote import check_invite, plan_invites
@@ -213,18 +218,24 @@ def invite(
     plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
     if plan.before is None:
         context.out.warn(
-            "you may not see who is a member or invited already, so nobody is left out"
+            "You do not have permission to see members and invitations, so everyone is invited."
         )
     if dry_run:
         if plan.emails:
             check_invite(api, plan.org)
         rows: list[Row] = [{"email": e, "status": s, "error": None} for e, s in plan.spared.items()]
-        rows += [{"email": each, "status": "planned", "error": None} for each in plan.emails]
+        rows += [{"email": each, "status": "create", "error": None} for each in plan.emails]
         context.out.rows(INVITE_COLUMNS, rows)
-        return context.out.info(f"{len(plan.emails):,} would be invited; nothing was sent")
+        return context.out.info(
+            f"Dry run: {len(plan.emails):,} would be invited; nothing was sent."
+        )
     if plan.emails:
         people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
-        context.authorise(f"invite {people} to {plan.org} as {plan.role}")
+        context.authorise(
+            f"invite {people} to {plan.org} as {plan.role}",
+            group=plan.org,
+            items=len(plan.emails),
+        )
     return _send(context, plan)
 
 
@@ -236,13 +247,13 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _send(context: AppContext, plan: InvitePlan) -> None:
-    """Send the invitations, and report the result of each."""
+    """Send the invitations and report the result of each."""
     from aspencli.cli.changes.views import item_report
     from aspencli.groups.remote import send_invites
 
     total = len(plan.spared) + len(plan.emails)
     with (
-        item_report(context.out, INVITE_COLUMNS, total, "addresses were dealt with") as rows,
+        item_report(context.out, INVITE_COLUMNS, total, "addresses were processed") as rows,
         context.out.progress("Inviting", total) as tick,
     ):
         for result in send_invites(context.api().groups, plan):
@@ -251,21 +262,21 @@ def _send(context: AppContext, plan: InvitePlan) -> None:
     failed = sum(row["status"] == "failed" for row in rows)
     if failed:
         raise AspenError(
-            f"{failed:,} of {total:,} could not be invited",
-            hint="The service's own log says why. Run it again: who was invited is left alone.",
+            f"{failed:,} of {total:,} invitations failed.",
+            hint="Check the service's log for the reason, then run the command again: people "
+            "already invited are skipped.",
         )
-    sent = sum(row["status"] == "invited" for row in rows)
-    context.out.done(f"{sent:,} invited to {plan.org} as {plan.role}")
+    context.out.done(f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.")
 
 
-app = command_group("List, look into, make and import groups, and invite to them.")
+app = command_group("List, show, create, and import groups, and invite people to them.")
 
 _SHOW_EXAMPLES = examples("aspencli groups show CZI")
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("prefix", "Prefix"),
-    Column("default_tree_location", "Trees are about", secondary=True),
+    Column("default_tree_location", "Default tree location", secondary=True),
     Column("users", "Users", right=True),
     Column("samples", "Samples", right=True),
 )
@@ -275,7 +286,7 @@ SHOW_COLUMNS = (
     Column("division", "Division"),
     Column("location", "Location"),
     Column("submitting_lab", "Submitting lab"),
-    Column("auth0_org_id", "Auth0 organisation"),
+    Column("auth0_org_id", "Auth0 organization"),
     Column("tree_parameters", "Tree parameters"),
     Column("members", "Members"),
 )
@@ -291,13 +302,13 @@ MEMBER_COLUMNS = (
 
 @app.command("list", epilog=examples("aspencli groups list --output json"))
 def list_(ctx: typer.Context) -> None:
-    """List every group, with how many users and samples it has; straight from the database."""
+    """List all groups with their number of users and samples (database only)."""
     from aspencli.groups.database import list_groups
 
     context = current(ctx)
     with context.database().reading() as session:
         rows = (vars(group) for group in list_groups(session))
-        context.out.rows(LIST_COLUMNS, rows, empty="no groups found")
+        context.out.rows(LIST_COLUMNS, rows, empty="No groups found.")
 
 
 @app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
@@ -308,10 +319,10 @@ def show(
     old: options.OldGroupKey = None,
     via: params.ViaOption = None,
 ) -> None:
-    """Show a group, its members and their roles.
+    """Show a group, its members, and their roles.
 
-    Through the API you see groups in which you are admin or member, and not how many samples they
-    have, their division, location, organisation and tree parameters.
+    The API only shows groups in which you are an admin or a member, without their number of
+    samples, division, location, organization, and tree parameters.
     """
     from aspencli.cli.params import named_group
 
@@ -337,7 +348,7 @@ def members(
     old: options.OldGroupKey = None,
     via: params.ViaOption = None,
 ) -> None:
-    """List the members of a group, each with the strongest role."""
+    """List the members of a group with their highest role."""
     from aspencli.cli.params import named_group
 
     context = current(ctx)
@@ -348,12 +359,12 @@ def members(
         from aspencli.groups.remote import ask_members
 
         found = ask_members(context.api(), key)
-        return context.out.rows(MEMBER_COLUMNS, found, empty="no members found")
+        return context.out.rows(MEMBER_COLUMNS, found, empty="No members found.")
     from aspencli.groups.database import list_members
 
     with context.database().reading() as session:
         rows = list_members(session, key)
-        return context.out.rows(MEMBER_COLUMNS, rows, empty="no members found")
+        return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
 
 
 register_creation(app)

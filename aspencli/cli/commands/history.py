@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aspencli.changes.runs import Run
     from aspencli.cli.output.console import Output
 
-_HELP = "Bulk runs made from this machine."
+_HELP = "Show runs made from this machine, and remove old ones."
 _NAMED = 10  # maximum number of runs to list in a message
 _LARGE = 1 << 30  # bytes of stored records worth a hint
 _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
@@ -29,15 +29,15 @@ _STATEMENT_MS = 1_800_000  # the same limit as for a bulk run itself
 LIST_COLUMNS = (
     Column("run", "Run", whole=True),
     Column("started_at", "Started", secondary=True),
-    Column("user", "Who"),
+    Column("user", "User"),
     Column("target", "Target"),
     Column("command", "Command", secondary=True),
     Column("group_id", "Group", right=True),
-    Column("group", "Name", secondary=True),
+    Column("group", "Group name", secondary=True),
     Column("file", "File"),
     Column("sha256", "SHA-256"),
     Column("rows", "Rows", right=True),
-    Column("to_change", "To change", right=True, secondary=True),
+    Column("to_change", "Planned", right=True, secondary=True),
     Column("changed", "Changed", right=True),
     Column("outcome", "Outcome", whole=True),
 )
@@ -49,32 +49,32 @@ SHOW_COLUMNS = (
     Column("ended_at", "Ended"),
     Column("seconds", "Seconds"),
     Column("user", "User"),
-    Column("host", "Machine"),
-    Column("pid", "Process"),
-    Column("version", "Version of aspencli"),
+    Column("host", "Host"),
+    Column("pid", "PID"),
+    Column("version", "aspencli version"),
     Column("command", "Command"),
     Column("target", "Target"),
     Column("database", "Database"),
     Column("group_id", "Group"),
-    Column("group", "Group's name"),
+    Column("group", "Group name"),
     Column("file", "File"),
     Column("path", "Path"),
     Column("size", "Bytes"),
     Column("sha256", "SHA-256"),
     Column("rows", "Rows"),
-    Column("to_change", "To change"),
-    Column("already", "Already so"),
-    Column("left_out", "Left alone"),
+    Column("to_change", "Planned changes"),
+    Column("already", "Unchanged"),
+    Column("left_out", "Skipped"),
     Column("problems", "Problems"),
     Column("changed", "Changed"),
     Column("transaction", "Transaction"),
     Column("undo_file", "Undo file"),
-    Column("undo_of", "Takes back"),
-    Column("undone_by", "Taken back by"),
+    Column("undo_of", "Undo of"),
+    Column("undone_by", "Undone by"),
     Column("checked_at", "Checked"),
-    Column("basis", "Known because"),
-    Column("via", "Reached by"),
-    Column("renames", "To go on with"),
+    Column("basis", "Evidence"),
+    Column("via", "Backend"),
+    Column("renames", "Resumes from"),
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
@@ -84,18 +84,18 @@ PRUNE_COLUMNS = (
 CHECK_COLUMNS = (
     Column("run", "Run"),
     Column("outcome", "Outcome"),
-    Column("basis", "Known because"),
-    Column("written", "Hold what it wrote"),
-    Column("before", "Hold what was before"),
-    Column("otherwise", "Hold something else"),
-    Column("gone", "Are gone"),
+    Column("basis", "Evidence"),
+    Column("written", "Rows as written"),
+    Column("before", "Rows as before"),
+    Column("otherwise", "Rows with other values"),
+    Column("gone", "Rows deleted"),
 )
 
 RunArgument = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="The run, or the beginning of its id.",
+        help="The run ID, or a prefix of it.",
         callback=params.checked("the run"),
     ),
 ]
@@ -129,10 +129,10 @@ def list_(
     ] = None,
     limit: params.LimitOption = None,
 ) -> None:
-    """List the runs, the newest first; `aspencli history` alone does the same.
+    """List runs, newest first; `aspencli history` alone does the same.
 
-    A run whose process died without telling its end is *unknown*: see `history check`. Dry runs
-    are not kept.
+    The outcome is *unknown* if the process ended without recording one: see `history check`. Dry
+    runs are not recorded.
     """
     from aspencli.changes.retention import stored
 
@@ -142,7 +142,7 @@ def list_(
     out.rows(LIST_COLUMNS, map(_row, runs), empty="No runs found.")
     if limit is not None and limit < total:
         out.info(f"{limit:,} of {total:,} runs shown")
-        out.hint("See them all with --limit 0.")
+        out.hint("Show all with --limit 0.")
     if size := sum(kind.size for kind in stored()):
         out.info(f"History and undo files: {size_text(size)}")
         if size > _LARGE:
@@ -209,7 +209,7 @@ def prune(
 
 @app.command(epilog=examples("aspencli history show 20261124-034012-3f9a"))
 def show(ctx: typer.Context, run_id: RunArgument) -> None:
-    """Show all that is known of a run, and how to take it back."""
+    """Show everything recorded about a run, and how to undo it."""
     from aspencli.changes.runs import Outcome, find
 
     out = current(ctx).out
@@ -217,7 +217,7 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     out.record(SHOW_COLUMNS, _row(run))
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)
-        out.hint(f"To find out what became of it: {check}")
+        out.hint(f"Determine its outcome: {check}")
     elif run.undo_begun or (run.outcome is Outcome.UNFINISHED and not run.single):
         _hint_resume(out, run)
     elif run.outcome is Outcome.WRITTEN and run.undo_file and not run.undone_by:
@@ -226,11 +226,10 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
 
 @app.command(epilog=examples("aspencli --env prod history check 20261124-034012-3f9a"))
 def check(ctx: typer.Context, run_id: RunArgument) -> None:
-    """Ask the database what became of a run that did not tell its end, and keep the answer.
+    """Determine the outcome of a run that did not record one, and record it.
 
-    The database is asked for the fate of the run's transaction; where it does not know that any
-    more, the samples are compared with the run's undo file. Where even that does not tell, the
-    exit code is 7.
+    Asks the database whether the run's transaction was committed. If the database no longer knows,
+    compares the samples with the run's undo file. If that is inconclusive, the exit code is 7.
     """
     from aspen.database.policy import Limits
     from aspencli.changes.journal import open_journal
@@ -241,8 +240,8 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     out = context.out
     run = find(_runs(out), run_id)
     if run.outcome not in {Outcome.UNKNOWN, Outcome.RUNNING}:
-        out.info(f"It is known what became of run {run.id}; the database was not asked.")
-        return _tell(out, run, Verdict(run.outcome, run.basis or "the run itself told it"))
+        out.info(f"The outcome of run {run.id} is already known; the database was not asked.")
+        return _tell(out, run, Verdict(run.outcome, run.basis or "recorded by the run"))
     limits = Limits(statement_ms=_STATEMENT_MS)
     with out.progress("Asking the database"):
         verdict = judge(run, context.target.label, lambda: context.database(limits=limits))
@@ -250,7 +249,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     try:
         keep(journal, run, verdict)
     except OSError as error:
-        out.warn(f"the answer was not kept: {journal.path}: {error.strerror}")
+        out.warn(f"The outcome could not be recorded in {journal.path}: {error.strerror}")
     return _tell(out, run, verdict)
 
 
@@ -267,8 +266,8 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
         return
     if verdict.rows and not verdict.rows.written:
         out.warn(
-            f"none of its {run.noun} holds what it wrote: it was taken back or changed since, or "
-            "the server lost it in a crash."
+            f"None of its {run.noun} has the value that it wrote: the run was undone, the values "
+            "were changed since, or the server lost them in a crash."
         )
     elif run.undo_file and not run.undone_by:
         _hint_undo(out, run)
@@ -280,11 +279,11 @@ def _hint_resume(out: Output, run: Run) -> None:
         _hint_undo(out, run)
         return
     resume = run.command_line("samples", "resume", run.undo_begun or run.id)
-    out.hint(f"To go on: {resume}")
+    out.hint(f"Resume it: {resume}")
 
 
 def _hint_undo(out: Output, run: Run) -> None:
-    out.hint(f"To take it back: {run.command_line(run.noun, 'undo', run.id)}")
+    out.hint(f"Undo it: {run.command_line(run.noun, 'undo', run.id)}")
 
 
 def _runs(out: Output) -> list[Run]:
@@ -295,7 +294,7 @@ def _runs(out: Output) -> list[Run]:
     journal = open_journal()
     reading = journal.read()
     for number in reading.torn:
-        out.warn(f"line {number} of {journal.path} cannot be read, and was passed over.")
+        out.warn(f"Skipped unreadable line {number} of {journal.path}.")
     return fold(reading.events)
 
 
@@ -314,7 +313,7 @@ def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[li
     # One more than is shown tells whether there are more, without reading them all.
     reading = journal.read_recent(limit + 1, counts) if limit else journal.read()
     for number in reading.torn:
-        out.warn(f"line {number} of {journal.path} cannot be read, and was passed over.")
+        out.warn(f"Skipped unreadable line {number} of {journal.path}.")
     runs = [run for run in fold(reading.events) if is_wanted(run.target)]
     total = len(runs)
     if limit and total > limit:

@@ -21,7 +21,7 @@ from aspencli.cli.output.formats import Column
 from aspencli.cli.params import DryRunOption, all_among
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import BUILT_IN
-from aspencli.text import size_text, visible
+from aspencli.text import counted, size_text, visible
 
 if TYPE_CHECKING:
     from aspen.local.client import Seeded, SeedRequest
@@ -38,7 +38,7 @@ COLUMNS = (
     Column("runs", "Runs", right=True),
     Column("trees", "Trees", right=True),
     Column("genomes", "Genomes", right=True),
-    Column("already", "There already", right=True),
+    Column("already", "Unchanged", right=True),
     Column("rejected", "Rejected", right=True),
     Column("seconds", "Seconds", right=True),
 )
@@ -47,17 +47,18 @@ COLUMNS = (
 def seed(
     ctx: typer.Context,
     samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=0, help="Make N samples up.")
+        int, typer.Option("--samples", metavar="N", min=0, help="Generate N samples.")
     ] = 0,
     roles: Annotated[
         bool,
-        typer.Option("--roles", help="Fill the test groups up to 1,000, 20 and 5 samples."),
+        typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
     ] = False,
     group: Annotated[
-        int, typer.Option("--group", metavar="ID", min=1, help="The group that gets the samples.")
+        int, typer.Option("--group", metavar="ID", min=1, help="The group to add the samples to.")
     ] = 1,
     number: Annotated[
-        int, typer.Option("--seed", metavar="K", help="Another K makes other samples up.")
+        int,
+        typer.Option("--seed", metavar="K", help="Random seed; another K generates other samples."),
     ] = 0,
     metadata: Annotated[
         Path | None,
@@ -65,24 +66,28 @@ def seed(
     ] = None,
     sequences: Annotated[
         Path | None,
-        typer.Option("--sequences", metavar="FASTA", help="Its genomes; may be gzipped."),
+        typer.Option(
+            "--sequences", metavar="FASTA", help="Genomes for the metadata file; may be gzipped."
+        ),
     ] = None,
     lat_longs: Annotated[
         Path | None,
-        typer.Option("--lat-longs", metavar="TSV", help="The coordinates of its locations."),
+        typer.Option(
+            "--lat-longs", metavar="TSV", help="Coordinates for the locations in the metadata file."
+        ),
     ] = None,
 ) -> None:
-    """Add test data: the test groups and users, made-up samples, or those of a file.
+    """Add test data: test groups and users, generated samples, or samples from a file.
 
-    The test groups, with their phylogenetic runs and trees, come first in a database without
-    groups; alone without further options. --roles gives them the samples with which it can be
-    seen who may do what: 1,000, 20 and 5, every fifth of them private. Lines of a file that
-    cannot be used are named, and the others loaded; exit code 2 when none could be.
+    A database without groups first gets the test groups, with their phylogenetic runs and trees;
+    without further options, nothing else is added. --roles gives the groups 1,000, 20, and 5
+    samples for testing permissions, every fifth of them private. Invalid lines of a file are listed
+    and skipped; the exit code is 2 if no line is valid.
     """
     context = on_laptop(ctx)
     if metadata is None and (sequences or lat_longs):
         raise BadInputError(
-            "--sequences and --lat-longs go with --metadata", hint="Name the metadata file, too."
+            "--sequences and --lat-longs require --metadata", hint="Give the metadata file, too."
         )
     from aspen.local.client import SeedRequest
 
@@ -107,13 +112,16 @@ def run(context: AppContext, request: SeedRequest) -> None:
     database = context.database(writable=True)
     context.require_laptop(database, "add test data")
     context.out.finish_anyway()
-    if not context.is_on_laptop:
-        context.authorise(f"add test data to {database.url.database}", dry_run=False)
+    context.authorise(
+        f"add test data to {database.url.database}",
+        dry_run=False,
+        default_yes=context.is_on_laptop,
+    )
     done, objects = client.Seeded(), context.laptop.objects
     alone = not (request.samples or request.metadata or request.roles)
     base = alone or client.holds_no_group(database)
     if request.roles:
-        with _counting(context, "Making samples up", None) as tell:
+        with _counting(context, "Generating samples", None) as tell:
             client.add_roles(database, objects, done, tell)
     elif base:
         client.add_groups(database, done)
@@ -121,7 +129,7 @@ def run(context: AppContext, request: SeedRequest) -> None:
         with _counting(context, "Loading the file", None) as tell:
             client.add_file(database, request, done, tell)
     if request.samples:
-        with _counting(context, "Making samples up", request.samples) as tell:
+        with _counting(context, "Generating samples", request.samples) as tell:
             client.add_samples(database, request, done, tell)
     if base:
         client.add_runs(database, objects, done)
@@ -140,9 +148,9 @@ def on_laptop(ctx: typer.Context) -> AppContext:
     if context.target.name != "local":
         chosen = context.config.setting("env")
         raise BadInputError(
-            f"this command is about this machine, and the target is {context.target.label} "
-            f"(from {chosen.source})",
-            hint="Leave --env out, or give --env local.",
+            f"This command only works on the local target, not on {context.target.label} "
+            f"(set by {chosen.source})",
+            hint="Omit --env, or use --env local.",
         )
     return context
 
@@ -151,23 +159,24 @@ def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
     out = context.out
     for row in done.rejected:
         column = f", column {row.column}" if row.column else ""
-        out.warn(f"line {row.line}{column}: {row.reason}; left out")
+        out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
     counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
     out.record(COLUMNS, counts)
     if done.rejected and not (done.samples or done.already):
         raise BadInputError(
-            f"no line of {request.metadata} could be used", hint="Mend them as told above."
+            f"No valid lines in {request.metadata}",
+            hint="Fix the lines listed above, then run the command again.",
         )
     if done.rejected:
-        out.warn(f"{len(done.rejected)} line(s) of {request.metadata} were left out")
+        out.warn(f"Skipped {counted(len(done.rejected), 'line')} of {request.metadata}.")
     if done.samples:
-        out.done(f"added {done.samples:,} samples")
-        out.hint("Look at them: aspencli samples list")
+        out.done(f"Added {counted(done.samples, 'sample')}")
+        out.hint("List them: aspencli samples list")
     else:
         out.done(
-            f"added {done.groups} groups and {done.users} users"
+            f"Added {done.groups} groups and {done.users} users"
             if done.users
-            else "nothing was missing"
+            else "Nothing to change."
         )
 
 
@@ -187,7 +196,7 @@ def _counting(
         yield tell
 
 
-app = group("A whole deployment on this machine.")
+app = group("Run a full deployment on this machine.")
 
 _VOICES = (*PARTS, SUPERVISOR)  # the parts that keep logs
 
@@ -195,12 +204,12 @@ UP_COLUMNS = (
     Column("part", "Part"),
     Column("state", "State"),
     Column("port", "Port"),
-    Column("url", "Address"),
+    Column("url", "URL"),
 )
 _HEALTH = (
     *UP_COLUMNS,
-    Column("pid", "Process"),
-    Column("uptime_s", "Running for (s)", right=True),
+    Column("pid", "PID"),
+    Column("uptime_s", "Uptime (s)", right=True),
     Column("restarts", "Restarts", right=True),
 )
 _SIZE = Column("size", "Size", right=True)
@@ -211,12 +220,12 @@ STATUS_COLUMNS = (
     Column("version", "Version"),
     _SIZE,
     Column("data", "Data"),
-    Column("program", "Programs"),
+    Column("program", "Program"),
 )
 DOWN_COLUMNS = (
     Column("part", "Part"),
     Column("was_running", "Was running"),
-    Column("how", "Stopped"),
+    Column("how", "Method"),
     Column("seconds", "Seconds"),
 )
 RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"))
@@ -230,17 +239,17 @@ def up(
         typer.Option(
             "--only",
             metavar="PART",
-            help=f"This part and those that it needs: {', '.join(PARTS)}. Repeatable.",
+            help=f"Only this part and those it needs: {', '.join(PARTS)}. Repeatable.",
             callback=all_among("part", PARTS),
             autocompletion=lambda: list(PARTS),
         ),
     ] = None,
 ) -> None:
-    """Start PostgreSQL, the AWS stand-in, the identity provider and the API; wait until all answer.
+    """Start PostgreSQL, the AWS emulator, the identity provider, and the API, and wait for them.
 
-    The database is made and brought to the newest schema; an empty one gets the test data, unless
-    the API is left out. They keep running until 'aspencli local down': what ends by itself is
-    started again. Running this again does nothing.
+    Creates the database and upgrades its schema; an empty database gets the test data, unless the
+    API is not started. Everything keeps running until 'aspencli local down'; parts that exit are
+    restarted. Running this again changes nothing.
     """
     context = on_laptop(ctx)
     bring_up(context, only or ())
@@ -248,7 +257,7 @@ def up(
 
 @app.command(epilog=examples("aspencli local init"))
 def init(ctx: typer.Context) -> None:
-    """Start it (as 'up' does), and add the test groups, users and locations."""
+    """Start the deployment (as 'up' does), and add the test groups, users, and locations."""
     context = on_laptop(ctx)
     bring_up(context, (), hint=False)
     run(context, nothing_more())
@@ -256,7 +265,7 @@ def init(ctx: typer.Context) -> None:
 
 @app.command(epilog=examples("aspencli local down"))
 def down(ctx: typer.Context) -> None:
-    """Stop it; the data stays. Open transactions are rolled back."""
+    """Stop the deployment. Data is kept; open transactions are rolled back."""
     context = on_laptop(ctx)
     context.out.finish_anyway()
     stopped = context.laptop.down()
@@ -266,7 +275,7 @@ def down(ctx: typer.Context) -> None:
     ]
     context.out.rows(DOWN_COLUMNS, rows)
     running = any(what.was_running for what in stopped.values())
-    context.out.done("stopped" if running else "it was not running")
+    context.out.done("Stopped" if running else "Already stopped")
 
 
 @app.command(epilog=examples("aspencli local status", "aspencli local status --check"))
@@ -276,7 +285,7 @@ def status(
         bool, typer.Option("--check", help="Exit with code 5 unless everything is running.")
     ] = False,
 ) -> None:
-    """Show how each part is, and where; exit code 0 whether it runs or not (see --check)."""
+    """Show the state and address of each part; the exit code is 0 either way (see --check)."""
     context = on_laptop(ctx)
     out, found = context.out, context.laptop.status()
     people = out.chosen_form == "table"
@@ -298,19 +307,22 @@ def logs(
         list[str] | None,
         typer.Argument(
             metavar="[PART]...",
-            help=f"Whose: {', '.join(_VOICES)}. Everybody's, when none is named.",
+            help=f"The parts to show: {', '.join(_VOICES)}. Default: all.",
             callback=all_among("part", _VOICES),
             autocompletion=lambda: list(_VOICES),
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new ones as they come.")
+        bool, typer.Option("--follow", "-f", help="Keep showing new messages.")
     ] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", metavar="N", min=0, help="So many of the last ones.")
+        int,
+        typer.Option(
+            "--lines", "-n", metavar="N", min=0, help="Number of recent messages to show."
+        ),
     ] = 100,
 ) -> None:
-    """Show the last messages of the parts, by their times."""
+    """Show the latest log messages of the parts, in order of time."""
     context, whose = on_laptop(ctx), parts or ()
     width = 0 if len(whose) == 1 else max(len(name) for name in whose or _VOICES)
     # Ctrl-C is the normal way to stop following the logs.
@@ -322,9 +334,9 @@ def logs(
 
 @app.command(epilog=examples("aspencli local reset", "aspencli local reset --yes"))
 def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Stop it and delete all of its data, passwords included; asks first.
+    """Stop the deployment and delete all of its data, including passwords. Asks for confirmation.
 
-    Only the deployment on this machine is ever deleted, whatever address the target has.
+    Only the deployment on this machine is deleted, whatever address the target has.
     """
     context = on_laptop(ctx)
     laptop = context.laptop
@@ -332,18 +344,18 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     for part in found:
         context.out.info(f"{part.name}: {size_text(part.size)} in {part.data}")
     if dry_run:
-        return context.out.info("nothing was deleted")
+        return context.out.info("Nothing was deleted.")
     if found:
         # The local deployment is deleted even if the chosen target has another address.
         context.authorise(
-            "delete all data and passwords of the deployment", target=BUILT_IN["local"]
+            "delete all data and passwords of the local deployment", target=BUILT_IN["local"]
         )
     context.out.finish_anyway()
     deleted = laptop.reset()
     context.out.rows(
         RESET_COLUMNS, [{"part": name, "deleted": done} for name, done in deleted.items()]
     )
-    return context.out.done("deleted" if any(deleted.values()) else "there was nothing to delete")
+    return context.out.done("Deleted" if any(deleted.values()) else "Nothing to delete.")
 
 
 app.command(
@@ -362,26 +374,26 @@ def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> 
     did = laptop.up(only, lambda part, step: out.info(f"{part}: {step} ..."))
     for started in did.started.values():
         if started.repaired:
-            out.warn("it had not been stopped last time; PostgreSQL repaired its data")
+            out.warn("The deployment was not shut down cleanly; PostgreSQL recovered its data.")
         for note in started.notes:
             out.warn(note)
     running = {part.name: part for part in laptop.status()}
     out.rows(UP_COLUMNS, [_up_row(running[name]) for name in did.started])
     if did.filled and did.filled.samples:
-        out.info(f"added the test groups and users, and {did.filled.samples:,} made-up samples")
+        out.info(f"Added the test groups and users, and {did.filled.samples:,} generated samples.")
     if did.changed:
-        out.done(f"ready after {did.seconds:.1f} s{_seconds(did)}")
+        out.done(f"Ready in {did.seconds:.1f} s{_seconds(did)}")
     if not context.is_on_laptop:
-        out.warn("the target local is set to another database; this one is not used by it")
+        out.warn("The target local is configured for another database, not for this one.")
     elif did.empty and hint:
-        out.hint("It is empty. Fill it: aspencli local seed --roles")
+        out.hint("The database is empty. Add test data: aspencli local seed --roles")
     elif did.changed and hint:
         _tell_what_next(context, running)
 
 
 def _tell_what_next(context: AppContext, running: Mapping[str, PartStatus]) -> None:
     if url := running["api"].url:
-        context.out.hint(f"The API, to be tried in a browser: {url}/v2/docs")
+        context.out.hint(f"Try the API in a browser: {url}/v2/docs")
     context.out.hint("Open a console: aspencli db interact")
 
 
@@ -394,9 +406,8 @@ def _seconds(did: Up) -> str:
 def _tell_of_restarts(out: Output, part: PartStatus) -> None:
     if part.last_restart:
         times = "once" if part.restarts == 1 else f"{part.restarts} times"
-        out.warn(
-            f"{part.name} restarted {times}, last at {_moment(part.last_restart)}: {part.reason}"
-        )
+        last = _moment(part.last_restart)
+        out.warn(f"{part.name} restarted {times}, most recently at {last}: {part.reason}")
     elif part.reason:
         out.warn(f"{part.name}: {part.reason}")
 

@@ -68,14 +68,14 @@ _DELETE_EXAMPLES = examples(
 )
 RunKeys = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN...", help="Ids of runs; - reads them from stdin."),
+    typer.Argument(metavar="RUN...", help="Run ids; - reads them from stdin."),
 ]
 RunsFrom = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="FILE",
-        help="A file with one id a line, or a table with a column id; - for stdin.",
+        help="File with one id per line, or a table with an id column; - for stdin.",
     ),
 ]
 Name = Annotated[
@@ -83,7 +83,7 @@ Name = Annotated[
     typer.Option(
         "--name",
         metavar="TEXT",
-        help="What it is called, and its tree: at most 128 letters.",
+        help="Name of the run and its tree, up to 128 characters.",
         callback=params.stored("the name"),
     ),
 ]
@@ -94,20 +94,20 @@ def create(
     name: Name,
     tree_type: Annotated[
         TreeKind,
-        typer.Option(case_sensitive=False, help="Which public samples go around one's own."),
+        typer.Option(case_sensitive=False, help="How to select the public samples to add."),
     ],
     ids: options.Identifiers = None,
     file: options.From = None,
     start_date: Annotated[
         str | None,
         typer.Option(
-            "--start-date", "--filter-start-date", metavar="DATE", help="None older than that."
+            "--start-date", "--filter-start-date", metavar="DATE", help="Earliest collection date."
         ),
     ] = None,
     end_date: Annotated[
         str | None,
         typer.Option(
-            "--end-date", "--filter-end-date", metavar="DATE", help="None younger than that."
+            "--end-date", "--filter-end-date", metavar="DATE", help="Latest collection date."
         ),
     ] = None,
     lineages: Annotated[
@@ -116,7 +116,7 @@ def create(
             "--lineage",
             "--filter-pango-lineages",
             metavar="NAME",
-            help="Only of this Pango lineage; may be given several times.",
+            help="Only this Pango lineage; can be repeated.",
         ),
     ] = None,
     location: Annotated[
@@ -125,7 +125,7 @@ def create(
             "--location",
             "--location-id",
             metavar="ID|PLACE",
-            help="Around this place: its id, or Region / Country / Division / Location.",
+            help="Location to focus on: an id, or Region / Country / Division / Location.",
         ),
     ] = None,
     template_args: Annotated[
@@ -133,7 +133,7 @@ def create(
         typer.Option(
             "--template-args",
             metavar="JSON",
-            help='More for the workflow, as an object: {"filter_start_date": "2023-01-01"}.',
+            help='Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
         ),
     ] = None,
     skip_missing: options.SkipMissing = False,
@@ -141,7 +141,7 @@ def create(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Start a run that makes a phylogenetic tree of samples, and of public ones around them."""
+    """Start a run that builds a phylogenetic tree of samples and related public samples."""
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.phylo.remote import start_run
     from aspencli.tabular.identifiers import NAMES
@@ -161,24 +161,24 @@ def create(
     wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
     count = counted(len(wanted["samples"]), "sample")
     if dry_run:
-        context.out.info(f"Would start the run {name!r} of {count} of {scope}.")
+        context.out.info(f"Dry run: would start run {name!r} with {count} in {scope}.")
         return context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
-    context.authorise(f"start the run {name!r} of {count} of {scope}")
+    context.authorise(f"start run {name!r} with {count} in {scope}", group=scope.org, items=1)
     run = start_run(context.api().phylo_runs, scope, wanted)
-    context.out.record(CHANGE_COLUMNS, run_outcome(run, "started"))
-    context.out.done(f"run {run['id']} is started.")
-    return context.out.hint("See how it goes: aspencli phylo-runs list")
+    context.out.record(CHANGE_COLUMNS, run_outcome(run, "created"))
+    context.out.done(f"Started run {run['id']}.")
+    return context.out.hint("Check its status: aspencli phylo-runs list")
 
 
 def update(
     ctx: typer.Context,
-    run: Annotated[int, typer.Argument(metavar="RUN", help="Id of a run.")],
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
     name: Name,
     dry_run: params.DryRunOption = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Give a run that has ended, and its tree, another name."""
+    """Rename a finished run and its tree."""
     from aspencli.cli.params import chosen_scope
     from aspencli.phylo.remote import find_runs
 
@@ -187,13 +187,15 @@ def update(
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
     if before["name"] == name:
-        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "already so"))
+        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "unchanged"))
     if dry_run:
-        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "would be renamed"))
-    context.authorise(f"rename run {run} of {scope} from {before['name']!r} to {name!r}")
+        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "update"))
+    context.authorise(
+        f"rename run {run} in {scope} from {before['name']!r} to {name!r}", group=scope.org, items=1
+    )
     renamed = runs.rename(*scope.key, run, name)
-    context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "renamed"))
-    return context.out.done(f"run {run} is called {renamed['name']!r}.")
+    context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "updated"))
+    return context.out.done(f"Renamed run {run} to {renamed['name']!r}.")
 
 
 def delete(
@@ -204,9 +206,9 @@ def delete(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Delete runs that have ended, with their trees; there is no way back.
+    """Permanently delete finished runs and their trees.
 
-    Nothing is deleted when one is not there, or has not ended.
+    If any of the runs does not exist or is still running, nothing is deleted.
     """
     from aspencli.cli.changes.views import item_report
     from aspencli.cli.params import chosen_ids, chosen_scope
@@ -217,11 +219,15 @@ def delete(
     scope = chosen_scope(context, group, pathogen, writing=True)
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
-    rows = {run["id"]: run_outcome(run, "would be deleted") for run in found}
+    rows = {run["id"]: run_outcome(run, "delete") for run in found}
     if dry_run:
         return context.out.rows(CHANGE_COLUMNS, rows.values())
     context.out.preview(CHANGE_COLUMNS[:-1], rows.values())
-    context.authorise(f"delete {counted(len(rows), 'run')} of {scope}, with their trees")
+    context.authorise(
+        f"delete {counted(len(rows), 'run')} in {scope} and their trees",
+        group=scope.org,
+        items=len(rows),
+    )
     with (
         item_report(context.out, CHANGE_COLUMNS, len(rows), "runs were deleted") as report,
         context.out.progress("Deleting runs", len(rows)) as tick,
@@ -245,7 +251,7 @@ def _wanted_row(wanted: NewPhyloRun, scope: Scope) -> dict[str, object]:
         "name": wanted["name"],
         "tree_type": wanted["tree_type"],
         "group": scope.org.name,
-        "outcome": "would be started",
+        "outcome": "create",
     }
 
 
@@ -267,9 +273,9 @@ def _arguments(text: str | None) -> dict[str, object]:
 
 
 def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
-    from aspencli.cli.changes.values import told_day
+    from aspencli.cli.changes.values import parse_day
 
-    return {name: told_day(context, name, day) for name, day in said.items() if day is not None}
+    return {name: parse_day(context, name, day) for name, day in said.items() if day is not None}
 
 
 def _place(context: AppContext, said: str) -> int:
@@ -278,7 +284,7 @@ def _place(context: AppContext, said: str) -> int:
     return Gazetteer(context.api().locations).find(said)["id"]
 
 
-app = command_group("Runs that make phylogenetic trees.")
+app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
 
 COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -289,10 +295,10 @@ COLUMNS = (
     Column("pathogen", "Pathogen", secondary=True),
     Column("start_datetime", "Started", whole=True),
     Column("end_datetime", "Ended", secondary=True),
-    Column("user", "By", secondary=True),
+    Column("user", "Started by", secondary=True),
     Column("phylo_tree", "Tree", right=True, whole=True),
-    Column("template_args", "Asked for", secondary=True),
-    Column("contextual_data_source", "Compared with", secondary=True),
+    Column("template_args", "Arguments", secondary=True),
+    Column("contextual_data_source", "Contextual data", secondary=True),
 )
 
 
@@ -303,7 +309,7 @@ def list_(
     pathogen: params.PathogenOption = None,
     via: params.ViaOption = None,
 ) -> None:
-    """List the runs, with the id of the tree of each that has one."""
+    """List runs and the ids of their trees."""
     context = current(ctx)
     road = params.chosen_road(context, via)
     group = params.chosen_group(context, group)
@@ -314,12 +320,12 @@ def list_(
 
         org = params.chosen_org(context)
         rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="no runs found")
+        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
     from aspencli.phylo.database import list_runs
 
     with context.database().reading() as session:
         rows = list_runs(session, group=group, pathogen=pathogen)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="no runs found")
+        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
 
 
 register_changes(app)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from aspencli.remote.downloads import Downloaded, Landing, Progress
 
 
-auspice_app = command_group("Links that show trees.")
+auspice_app = command_group("Create links to view trees.")
 
-LINK_COLUMNS = (Column("url", "Address", whole=True),)
+LINK_COLUMNS = (Column("url", "Link", whole=True),)
 
 
 @auspice_app.command(epilog=examples("aspencli auspice link 61"))
@@ -37,15 +37,15 @@ def link(
     ctx: typer.Context,
     tree: Annotated[
         int,
-        typer.Argument(metavar="TREE", min=0, help="The tree; see: aspencli phylo-runs list."),
+        typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
     ],
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Make an address under which anybody sees a tree for a week.
+    """Create a link that lets anyone view a tree for a week.
 
-    On the live service as it was last published, whoever has that address can do everything there
-    that you can, until it lapses. Give it to nobody whom you would not give your password.
+    On the live service as last published, anyone with the link can do everything there that you
+    can, until it expires. Treat it like your password.
     """
     from aspencli.cli.params import chosen_scope
     from aspencli.phylo.trees import with_scheme
@@ -55,13 +55,13 @@ def link(
     api = context.api()
     found = api.phylo_trees.auspice_link(*scope.key, tree)
     context.out.warn(
-        "who has this address sees the tree for a week, and on the live service as it was last "
-        "published can do everything there that you can"
+        "Anyone with this link can view the tree for a week. On the live service as last "
+        "published, they can also do everything there that you can."
     )
     context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
 
 
-app = command_group("Phylogenetic trees as files.")
+app = command_group("Download phylogenetic trees.")
 
 
 class IdStyle(StrEnum):
@@ -73,14 +73,14 @@ class IdStyle(StrEnum):
 
 Tree = Annotated[
     int,
-    typer.Argument(metavar="TREE", min=0, help="The tree's id; see: aspencli phylo-runs list."),
+    typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
 ]
 Style = Annotated[
     IdStyle,
     typer.Option(
         "--id-style",
         metavar="STYLE",
-        help="What your group's own samples are called: private or public.",
+        help="Identifiers to use for your group's own samples: private or public.",
     ),
 ]
 
@@ -95,14 +95,14 @@ def download(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Download a tree as Auspice reads it, as JSON."""
+    """Download a tree as JSON for Auspice."""
     from aspencli.cli.params import chosen_scope
 
     context = current(ctx)
     scope = chosen_scope(context, group, pathogen)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.download, *scope.key, tree, public_ids=public)
-    _land(context, out, f"tree_{tree}.json", force, f"tree {tree}, {id_style} names", fetch)
+    _land(context, out, f"tree_{tree}.json", force, f"tree {tree} ({id_style} identifiers)", fetch)
 
 
 @app.command("selected-samples", epilog=examples("aspencli phylo-trees selected-samples 61"))
@@ -115,14 +115,14 @@ def selected_samples(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Download the names of a tree's samples, and which were selected for it, as TSV."""
+    """Download the samples of a tree as TSV, marking those that were selected for it."""
     from aspencli.cli.params import chosen_scope
 
     context = current(ctx)
     scope = chosen_scope(context, group, pathogen)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.samples, *scope.key, tree, public_ids=public)
-    what = f"samples of tree {tree}, {id_style} names"
+    what = f"samples of tree {tree} ({id_style} identifiers)"
     _land(context, out, f"tree_{tree}_samples.tsv", force, what, fetch)
 
 
@@ -144,7 +144,7 @@ def _land(
     say_where(context, place, land(context, place, what, take))
 
 
-usher_app = command_group("Place samples on the trees of UShER.")
+usher_app = command_group("Place samples on UShER trees.")
 
 TREE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -161,7 +161,7 @@ CONSUMER = "USHER"
 
 @usher_app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
 def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
-    """List the trees that UShER can place samples of the pathogen in; the usual one comes first."""
+    """List the UShER trees available for the pathogen, the default one first."""
     context = current(ctx)
     road = params.chosen_road(context, via)
     slug = context.config.value("pathogen_slug") or ""
@@ -172,12 +172,12 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
         api = context.api()
         org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)
         trees = api.usher_trees(org.id, slug)
-        return context.out.rows(TREE_COLUMNS, trees, empty="no trees found")
+        return context.out.rows(TREE_COLUMNS, trees, empty="No trees found.")
     from aspencli.phylo.usher import list_usher_trees
 
     with context.database().reading() as session:
         found = list_usher_trees(session, slug)
-        return context.out.rows(TREE_COLUMNS, found, empty="no trees found")
+        return context.out.rows(TREE_COLUMNS, found, empty="No trees found.")
 
 
 @usher_app.command(
@@ -193,17 +193,17 @@ def get_link(
             "--subtree-size",
             metavar="N",
             min=1,
-            help="Show the link to UCSC's UShER instead, for a subtree of so many samples.",
+            help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
         ),
     ] = None,
     skip_missing: options.SkipMissing = False,
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Make an address from which UShER, and anybody, can load samples' sequences for an hour.
+    """Create a link from which UShER, or anyone, can download sequences for an hour.
 
-    Give it to UShER as the address of a FASTA file, with one of the trees of get-tree-versions; or
-    open the link that --subtree-size makes of it.
+    Enter it in UShER as the URL of a FASTA file, with a tree listed by get-tree-versions. Or pass
+    --subtree-size to get a link that opens UShER directly.
     """
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
@@ -217,7 +217,7 @@ def get_link(
     if genome is not None:
         asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}
         url = f"{_PLACER}?{urlencode(asked)}"
-    context.out.warn("who has this address can load the sequences for an hour")
+    context.out.warn("Anyone with this link can download the sequences for an hour.")
     context.out.rows(LINK_COLUMNS, [{"url": url}])
 
 
@@ -230,6 +230,6 @@ def _genome(slug: str) -> str:
     if slug not in _GENOMES:
         raise BadInputError(
             f"Invalid pathogen for --subtree-size: {slug!r} (choose {', '.join(_GENOMES)})",
-            hint="Leave --subtree-size out, and give the address to UShER yourself.",
+            hint="Omit --subtree-size, then enter the link in UShER yourself.",
         )
     return _GENOMES[slug]

@@ -25,25 +25,25 @@ from aspencli.cli.output.formats import Column
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError
 
-lineages_app = command_group("Lineages of pathogens.")
+lineages_app = command_group("List the lineages of a pathogen.")
 
 LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True),)
 
 
 @lineages_app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
 def list_pango(ctx: typer.Context) -> None:
-    """List the Pango lineages, their parents such as 'BA.2* / 21L', and names of the WHO.
+    """List Pango lineages, lineage families such as 'BA.2* / 21L', and WHO names (API only).
 
-    These are what runs of trees can be narrowed to. They come from the API: the families and the
-    names are its own and stand in no database.
+    Use them to filter the samples of a tree with phylo-runs create --lineage. Families and WHO
+    names come from the API and are not stored in the database.
     """
     context = current(ctx)
     params.announce(context, Road.API)
     rows = ({"lineage": lineage} for lineage in context.api().lineages())
-    context.out.rows(LINEAGE_COLUMNS, rows, empty="no lineages found")
+    context.out.rows(LINEAGE_COLUMNS, rows, empty="No lineages found.")
 
 
-locations_app = command_group("Places that samples come from and trees are about.")
+locations_app = command_group("List and search locations of samples and trees.")
 
 
 class Depth(StrEnum):
@@ -59,12 +59,14 @@ LOCATION_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     *(Column(level, level.capitalize(), whole=level is Depth.LOCATION) for level in Depth),
 )
-_EMPTY = "no locations found"
+_EMPTY = "No locations found."
 
 
 def _named(what: str) -> Any:
     return typer.Option(
-        metavar="TEXT", help=f"The {what}, or nearly.", callback=params.checked(f"the {what}")
+        metavar="TEXT",
+        help=f"The {what}; the spelling can be approximate.",
+        callback=params.checked(f"the {what}"),
     )
 
 
@@ -77,12 +79,12 @@ def list_locations(
             "--depth",
             "--max-location-depth",
             metavar="LEVEL",
-            help=f"How far down: {', '.join(Depth)}. What is less exact is listed, too.",
+            help=f"Most specific level to list: {', '.join(Depth)}.",
         ),
     ] = Depth.LOCATION,
     via: params.ViaOption = None,
 ) -> None:
-    """List locations, with the ids that other commands take."""
+    """List locations and their ids."""
     context = current(ctx)
     road = params.chosen_road(context, via)
     params.announce(context, road)
@@ -106,10 +108,10 @@ def search(
     location: Annotated[str | None, _named("location, such as a county")] = None,
     via: params.ViaOption = None,
 ) -> None:
-    """Find locations by names that may be misspelt; the nearest come first.
+    """Search locations by name, best matches first. Names can be misspelled.
 
-    Something is always found, however far it is from what was meant. Where no --location is
-    given, it is the one nearest place and what lies directly in it.
+    There is always a result, however poor the match. Without --location, the result is the single
+    best match and the locations directly inside it.
     """
     from aspencli.remote.types import LocationQuery
 
@@ -117,8 +119,8 @@ def search(
     query = LocationQuery(**{level: name for level, name in given.items() if name})  # type: ignore[typeddict-item] # the keys are those of the type
     if not query:
         raise BadInputError(
-            "no name was given to search for",
-            hint="Give one or more of --region, --country, --division and --location.",
+            "No name to search for.",
+            hint="Pass one or more of --region, --country, --division, and --location.",
         )
     context = current(ctx)
     road = params.chosen_road(context, via)
@@ -133,7 +135,7 @@ def search(
         return context.out.rows(LOCATION_COLUMNS, search_locations(session, query), empty=_EMPTY)
 
 
-pathogens_app = command_group("The pathogens that samples are of.")
+pathogens_app = command_group("List pathogens.")
 
 PATHOGEN_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -144,22 +146,22 @@ PATHOGEN_COLUMNS = (
 
 @pathogens_app.command("list", epilog=examples("aspencli pathogens list"))
 def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
-    """List the pathogens, with the slugs that --pathogen takes."""
+    """List pathogens and the slugs to use with --pathogen."""
     context = current(ctx)
     road = params.chosen_road(context, via)
     params.announce(context, road)
     if road is Road.API:
         found = sorted(context.api().pathogens(), key=itemgetter("id"))
-        return context.out.rows(PATHOGEN_COLUMNS, found, empty="no pathogens found")
+        return context.out.rows(PATHOGEN_COLUMNS, found, empty="No pathogens found.")
     from aspencli.reference.database import list_pathogens
 
     with context.database().reading() as session:
         return context.out.rows(
-            PATHOGEN_COLUMNS, list_pathogens(session), empty="no pathogens found"
+            PATHOGEN_COLUMNS, list_pathogens(session), empty="No pathogens found."
         )
 
 
-qc_mutations_app = command_group("Quality and mutations of samples.")
+qc_mutations_app = command_group("Download quality control results and mutations of samples.")
 
 
 @qc_mutations_app.command(
@@ -178,7 +180,7 @@ def download(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Download the quality and the mutations of samples, as TSV."""
+    """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, say_where
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
@@ -189,5 +191,5 @@ def download(
     place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
     known = known_ids(context, scope, ids, skip_missing=skip_missing)
     fetch = partial(context.api().samples.qc_mutations, *scope.key)
-    what = "quality and mutations"
+    what = "QC results and mutations"
     say_where(context, place, download_of(context, place, what, known, fetch, header=True))

@@ -66,7 +66,7 @@ def described(
         return describe_samples(session, match_samples(session, keys, group=group, by=by))
 
 
-app = command_group("List, make, change and delete samples, and download what is made of them.")
+app = command_group("List, create, update, delete, and download samples.")
 
 _SHOW_EXAMPLES = examples("aspencli samples show 17 LAB-0017 --group CZI")
 LIST_COLUMNS = (
@@ -90,28 +90,30 @@ SHOW_COLUMNS = (
     Column("pathogen", "Pathogen"),
     Column("collection_date", "Collected", whole=True),
     Column("location", "Location"),
-    Column("collection_location", "Location's row"),
+    Column("collection_location", "Location details"),
     Column("uploaded_by", "Uploaded by"),
     Column("organism", "Organism"),
     Column("host", "Host"),
     Column("purpose_of_sampling", "Purpose"),
     Column("specimen_processing", "Processing"),
     Column("sample_collected_by", "Collected by"),
-    Column("sample_collector_contact_email", "Collector's e-mail"),
-    Column("sample_collector_contact_address", "Collector's address"),
+    Column("sample_collector_contact_email", "Collector e-mail"),
+    Column("sample_collector_contact_address", "Collector address"),
     Column("authors", "Authors"),
     Column("genome", "Genome"),
     Column("aligned_genome", "Aligned genome"),
     Column("accessions", "Accessions"),
     Column("lineages", "Lineages"),
-    Column("qc_metrics", "Quality"),
+    Column("qc_metrics", "QC metrics"),
     Column("mutations", "Mutations"),
-    Column("original_submission", "As submitted"),
+    Column("original_submission", "Original submission"),
 )
 
 
 @app.command(
-    "list", epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01")
+    "list",
+    rich_help_panel="Look",
+    epilog=examples("aspencli samples list --group CZI --collected-after 2023-01-01"),
 )
 def list_(
     ctx: typer.Context,
@@ -120,7 +122,7 @@ def list_(
     private: Annotated[
         bool | None,
         typer.Option(
-            "--private/--public", help="Only those that other groups may not see, or may."
+            "--private/--public", help="Only samples hidden from, or visible to, other groups."
         ),
     ] = None,
     collected_after: Annotated[
@@ -135,7 +137,7 @@ def list_(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Part of 'Region / Country / Division / Location', in any case.",
+            help="Part of 'Region / Country / Division / Location' (case-insensitive).",
             callback=params.checked("the location"),
         ),
     ] = None,
@@ -143,21 +145,21 @@ def list_(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Part of the private or public identifier, in any case.",
-            callback=params.checked("the text to search"),
+            help="Part of the private or public identifier (case-insensitive).",
+            callback=params.checked("the search text"),
         ),
     ] = None,
     sort: Annotated[
         SampleSort,
-        typer.Option(metavar="FIELD", help=f"The order: {', '.join(SampleSort)}; then id."),
+        typer.Option(metavar="FIELD", help=f"Sort by {', '.join(SampleSort)}; then by id."),
     ] = SampleSort.ID,
-    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the order round.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
     limit: params.LimitOption = None,
     everything: params.AllOption = False,
     after: params.AfterOption = None,
     via: params.ViaOption = None,
 ) -> None:
-    """List samples, filtered and sorted."""
+    """List samples."""
     from aspencli.samples.models import SampleQuery
 
     context = current(ctx)
@@ -179,14 +181,14 @@ def list_(
 
 
 @app.command("get", hidden=True, epilog=examples("aspencli samples get 17"))
-@app.command(epilog=_SHOW_EXAMPLES)
+@app.command(rich_help_panel="Look", epilog=_SHOW_EXAMPLES)
 def show(
     ctx: typer.Context,
     keys: Annotated[
         list[str],
         typer.Argument(
             metavar="KEY...",
-            help="Id, private or public identifier.",
+            help="Id, private identifier, or public identifier.",
             callback=params.all_checked("a key"),
         ),
     ],
@@ -195,12 +197,12 @@ def show(
         SampleKey | None,
         typer.Option(
             metavar="FIELD",
-            help=f"What the keys are: {', '.join(SampleKey)}. Default: whichever matches.",
+            help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
         ),
     ] = None,
     via: params.ViaOption = None,
 ) -> None:
-    """Show samples with their genomes, accessions, lineages and quality."""
+    """Show samples with their genomes, accessions, lineages, and QC metrics."""
     context = current(ctx)
     found = described(context, via, keys, params.chosen_group(context, group), by)
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])

@@ -16,10 +16,12 @@ from aspencli.cli.context import current
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command("update-public-ids", epilog=_RENAME_EXAMPLES)(update_public_ids)
-    app.command("bulk-update", epilog=_UPDATE_EXAMPLES)(bulk_update)
-    app.command("undo", epilog=_UNDO_EXAMPLES)(undo)
-    app.command("resume", epilog=_RESUME_EXAMPLES)(resume)
+    app.command("update-public-ids", rich_help_panel="Bulk", epilog=_RENAME_EXAMPLES)(
+        update_public_ids
+    )
+    app.command("bulk-update", rich_help_panel="Bulk", epilog=_UPDATE_EXAMPLES)(bulk_update)
+    app.command("undo", rich_help_panel="Bulk", epilog=_UNDO_EXAMPLES)(undo)
+    app.command("resume", rich_help_panel="Bulk", epilog=_RESUME_EXAMPLES)(resume)
 
 
 _RENAME_EXAMPLES = examples(
@@ -48,8 +50,8 @@ def update_public_ids(
             "--private-to-public-id-mapping",
             "-f",
             metavar="FILE",
-            help="Table with the columns private_identifier and public_identifier: CSV, TSV, a "
-            "workbook (.xlsx), perhaps compressed; - for stdin.",
+            help="Mapping file with the columns private_identifier and public_identifier: CSV, "
+            "TSV, or Excel (.xlsx), optionally compressed; - for stdin.",
         ),
     ],
     group_id: options.GroupId = None,
@@ -66,13 +68,14 @@ def update_public_ids(
     missing_words: options.MissingWords = False,
     via: params.ViaOption = None,
 ) -> None:
-    """Give samples of one group new public identifiers, as a file says: all rows or none.
+    """Update public identifiers of samples in one group from a mapping file.
 
-    Every bad line is named, and nothing is written as long as there is one. Swaps and cycles of
-    identifiers within the file are fine. An undo file is on disk before anything is written.
+    All rows are written, or none. If any row is invalid, every invalid row is listed and nothing is
+    written. Identifiers can be swapped or rotated between samples in the file. An undo file is
+    saved before anything is written.
 
-    Straight in the database it is one transaction. Through the API it takes several requests; what
-    interrupts them costs time and nothing else: the same command goes on, or `samples resume`.
+    With --via db, the run is one transaction. With --via api, it is several requests; if it is
+    interrupted, run the same command again or `samples resume` to continue.
     """
     from aspen.database.bulk.samples import RENAME
     from aspencli.changes.cells import read_mapping
@@ -122,8 +125,8 @@ def bulk_update(
             "--from",
             "-f",
             metavar="FILE",
-            help="Table whose header names the columns to change: CSV, TSV, a workbook (.xlsx), "
-            "perhaps compressed; - for stdin.",
+            help="File whose header names the columns to update: CSV, TSV, or Excel (.xlsx), "
+            "optionally compressed; - for stdin.",
         ),
     ],
     group_id: options.GroupId = None,
@@ -131,13 +134,13 @@ def bulk_update(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="What samples are found by: private_identifier, public_identifier or id. "
-            "Default: what the header has.",
+            help="Column that identifies samples: private_identifier, public_identifier, or id. "
+            "Default: the one in the header.",
         ),
     ] = None,
     clear_word: Annotated[
         str | None,
-        typer.Option(metavar="WORD", help="What clears a value, beside \\N."),
+        typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
     ] = None,
     dry_run: options.DryRun = False,
     report: options.Report = None,
@@ -152,12 +155,12 @@ def bulk_update(
     date_format: options.DateFormat = None,
     missing_words: options.MissingWords = False,
 ) -> None:
-    """Change samples of one group, as a file says: all rows or none.
+    """Update samples in one group from a file. All rows are written, or none.
 
-    The header names what changes: public_identifier, new_private_identifier, collection_date,
-    sequencing_date, private, location. A blank cell leaves a value as it is. Every bad line is
-    named, and nothing is written as long as there is one. An undo file is on disk before anything
-    is committed.
+    Columns that can be updated: public_identifier, new_private_identifier, collection_date,
+    sequencing_date, private, location. A blank cell leaves a value unchanged. If any row is
+    invalid, every invalid row is listed and nothing is written. An undo file is saved before
+    anything is committed.
     """
     from aspencli.changes.file_schema import checked_clear_word, lay_out, read_changes
     from aspencli.changes.report import JobFiles
@@ -215,11 +218,11 @@ def undo(
     undo_file: options.UndoFile = None,
     via: params.ViaOption = None,
 ) -> None:
-    """Put back what a bulk update changed, where it still holds what that update wrote.
+    """Undo a bulk update.
 
-    Samples that were changed since are named and left alone, unless --force is given; so are those
-    whose old identifier another sample holds by now. The others are put back, all or none; where
-    some were left alone, the exit code is 7. The undo can itself be undone.
+    Samples changed since the update are listed and skipped, unless --force is given. Samples whose
+    old identifier is now used by another sample are skipped too. All others are reverted, or none.
+    If any were skipped, the exit code is 7. The undo can itself be undone.
     """
     from aspencli.cli.changes.undo import take_back
 
@@ -231,15 +234,15 @@ def resume(
     what: Annotated[
         str,
         typer.Argument(
-            help="The run, as `aspencli history` names it, or its journal.", metavar="ID|JOURNAL"
+            help="Run id from `aspencli history`, or a journal file.", metavar="ID|JOURNAL"
         ),
     ],
     report: options.Report = None,
 ) -> None:
-    """Go on with a renaming through the API that was interrupted.
+    """Resume an interrupted update of public identifiers through the API.
 
-    What somebody else changed since is named and left alone; all else is done, and no sample keeps
-    a temporary name. Where some were left alone, the exit code is 7.
+    Samples changed by someone else since are listed and skipped. All others are updated, and no
+    sample keeps a temporary identifier. If any were skipped, the exit code is 7.
     """
     from aspencli.cli.changes.remote import take_up
 

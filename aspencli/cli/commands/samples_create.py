@@ -88,14 +88,18 @@ class Batch:
             raise _taken(existing, clashing)
         left_out = {one.private for one in existing}
         new = [one for one in self.wanted if one.private not in left_out]
-        same = [self._row(one, "exists already") for one in existing]
+        same = [self._row(one, "skip" if dry_run else "skipped") for one in existing]
         if dry_run or not new:
-            rows = [self._row(one, "would be created") for one in new]
-            return out.rows(OUTCOME_COLUMNS, rows + same, empty="nothing to create")
+            rows = [self._row(one, "create") for one in new]
+            return out.rows(OUTCOME_COLUMNS, rows + same, empty="Nothing to create.")
         out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
-        self.context.authorise(f"create {counted(len(new), 'sample')} of {self.scope}")
+        self.context.authorise(
+            f"create {counted(len(new), 'sample')} in {self.scope}",
+            group=self.scope.org,
+            items=len(new),
+        )
         self._send(new, same)
-        return out.done(f"{counted(len(new), 'sample')} created, {len(same):,} there already.")
+        return out.done(f"{counted(len(new), 'sample')} created, {len(same):,} skipped.")
 
     def _send(self, new: list[Wanted], same: list[Row]) -> None:
         out, samples = self.context.out, self.context.api().samples
@@ -141,32 +145,34 @@ class Batch:
 
 
 def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictError:
-    told = [(one.line, f"{one.private} exists already") for one in existing]
-    told += [
-        (one.line, f"another sample has {one.fields['public_identifier']}") for one in clashing
+    problems = [(one.line, f"{one.private} already exists") for one in existing]
+    problems += [
+        (one.line, f"{one.fields['public_identifier']} is used by another sample")
+        for one in clashing
     ]
-    details = [f"line {line}: {words}" if line else words for line, words in sorted(told)]
+    details = [f"line {line}: {words}" if line else words for line, words in sorted(problems)]
     return ConflictError(
-        f"{counted(len(told), 'sample')} cannot be created: the group has such identifiers already",
+        f"Cannot create {counted(len(problems), 'sample')}: the identifiers are already used in "
+        "this group; nothing was created.",
         details=details[:_SHOWN],
-        hint="Give them other public identifiers, or none: the service makes one up."
+        hint="Use other public identifiers, or leave them out to have the service generate them."
         if clashing
-        else "Give others new identifiers; or go on without them: --skip-existing.",
+        else "Use other private identifiers, or skip these samples with --skip-existing.",
     )
 
 
 def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> None:
     """List all problems and raise an error, if there are any."""
-    told = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
-    told += [f"the sequence {name!r} is of no sample" for name in foreign]
-    for line in told[:_SHOWN]:
+    problems = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
+    problems += [f"sequence {name!r} does not match any sample" for name in foreign]
+    for line in problems[:_SHOWN]:
         context.out.info(line)
-    if len(told) > _SHOWN:
-        context.out.info(f"and {len(told) - _SHOWN:,} more")
-    if told:
+    if len(problems) > _SHOWN:
+        context.out.info(f"... and {len(problems) - _SHOWN:,} more")
+    if problems:
         raise BadInputError(
-            f"{counted(len(told), 'problem')}; nothing was created",
-            hint="Mend what is named above, and run the command again.",
+            f"{counted(len(problems), 'problem')} found; nothing was created.",
+            hint="Fix the problems listed above, then run the command again.",
         )
 
 
@@ -180,7 +186,7 @@ _LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
 
 def register(app: typer.Typer) -> None:
     """Add the command to the group ``samples``."""
-    app.command(epilog=_EXAMPLES)(create)
+    app.command(rich_help_panel="Change", epilog=_EXAMPLES)(create)
 
 
 _EXAMPLES = examples(
@@ -198,7 +204,7 @@ def create(
             "--fasta",
             "--sequence-file",
             metavar="FILE",
-            help="The sequences (FASTA, perhaps compressed), called by private identifiers; "
+            help="FASTA file, optionally compressed, with private identifiers as sequence names; "
             "- for stdin.",
         ),
     ] = None,
@@ -207,27 +213,30 @@ def create(
         typer.Option(
             "--metadata",
             metavar="FILE",
-            help="A table (CSV, TSV, .xlsx) with private_identifier, collection_date, location, "
-            "and what else is known.",
+            help="Table (CSV, TSV, or .xlsx) with private_identifier, collection_date, location, "
+            "and optional columns.",
         ),
     ] = None,
     names: bulk_options.Names = None,
     sequence: Annotated[
         str | None,
-        typer.Option(metavar="LETTERS", help="Instead of --fasta: the sequence of one sample."),
+        typer.Option(metavar="LETTERS", help="Sequence of a single sample, instead of --fasta."),
     ] = None,
     private_identifier: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Instead of a table: of one sample.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Private identifier of a single sample."),
     ] = None,
     public_identifier: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Of one sample. Default: the service makes one up."),
+        typer.Option(
+            metavar="TEXT", help="Public identifier of a single sample. Default: generated."
+        ),
     ] = None,
     collection_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Of one sample: a day.")
+        str | None, typer.Option(metavar="DATE", help="Collection date of a single sample.")
     ] = None,
     sequencing_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Of one sample: a day.")
+        str | None, typer.Option(metavar="DATE", help="Sequencing date of a single sample.")
     ] = None,
     location: Annotated[
         str | None,
@@ -235,16 +244,16 @@ def create(
             "--location",
             "--location-id",
             metavar="ID|PLACE",
-            help="Of one sample: id, or Region / Country / Division / Location.",
+            help="Location of a single sample: an id, or Region / Country / Division / Location.",
         ),
     ] = None,
     private: Annotated[
         bool,
-        typer.Option("--private/--public", help="Whether other groups may not see them, or may."),
+        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
     ] = True,
     skip_existing: Annotated[
         bool,
-        typer.Option("--skip-existing", help="Go on without those whose private one exists."),
+        typer.Option("--skip-existing", help="Skip samples whose private identifier exists."),
     ] = False,
     encoding: bulk_options.Encoding = None,
     delimiter: bulk_options.Delimiter = None,
@@ -259,8 +268,8 @@ def create(
 ) -> None:
     """Create samples with their sequences.
 
-    Everything is looked at before the first is sent. They go some at a time, each time all or none;
-    after an interruption, --skip-existing goes on.
+    All input is validated before anything is sent. Samples are created in batches, and each batch
+    is created in full or not at all. To continue after an interruption, use --skip-existing.
     """
     from aspencli.cli.params import chosen_scope
     from aspencli.reference.locations import Gazetteer
@@ -314,23 +323,28 @@ def _check_sources(
 ) -> None:
     if (fasta is None) == (sequence is None):
         raise BadInputError(
-            "No sequence was given" if fasta is None else "Both --fasta and --sequence were given",
-            hint="Give --fasta FILE, or --sequence for one sample.",
+            "Missing --fasta or --sequence."
+            if fasta is None
+            else "--fasta and --sequence cannot be combined.",
+            hint="Pass --fasta FILE, or --sequence for a single sample.",
         )
     if sequence is not None and metadata is not None:
         raise BadInputError(
-            "--sequence is for one sample, and --metadata is a table of them",
-            hint="Give --fasta FILE with the table.",
+            "--sequence and --metadata cannot be combined.",
+            hint="Use --fasta FILE with --metadata.",
         )
     if (metadata is None) == (not given):
         raise BadInputError(
-            "it was not said what the samples are"
+            "Missing sample metadata."
             if metadata is None
-            else "a table was given, and options for one sample too",
-            hint="Give --metadata FILE, or --private-identifier, --collection-date and --location.",
+            else "--metadata cannot be combined with options for a single sample.",
+            hint="Pass --metadata FILE, or --private-identifier, --collection-date, and "
+            "--location.",
         )
     if fasta == STDIN == metadata:
-        raise BadInputError("both files are stdin", hint="Name one of them.")
+        raise BadInputError(
+            "--fasta and --metadata cannot both be stdin.", hint="Pass a file for one of them."
+        )
 
 
 @contextmanager
@@ -378,19 +392,19 @@ def _one(
     private: bool,
     missing_words: bool,
 ) -> list[Wanted]:
-    from aspencli.cli.changes.values import told_day
+    from aspencli.cli.changes.values import parse_day
     from aspencli.samples.create import understand
     from aspencli.tabular.fasta import read_fasta
 
     cells = {
-        name: told_day(context, name, text) if name.endswith("_date") else text
+        name: parse_day(context, name, text) if name.endswith("_date") else text
         for name, text in given.items()
     }
     headers = [found.header for found in read_fasta(path)]
     if len(headers) != 1:
         raise BadInputError(
-            f"{path} has {len(headers):,} sequences, and one sample has one",
-            hint="Give a table of the samples: --metadata FILE.",
+            f"Expected one sequence in {path}, found {len(headers):,}.",
+            hint="For several samples, pass --metadata FILE.",
         )
     found = understand(
         0,

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 CHANGE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
-    Column("field", "What", whole=True),
-    Column("before", "Now", whole=True),
-    Column("after", "Then", whole=True),
+    Column("field", "Field", whole=True),
+    Column("before", "Before", whole=True),
+    Column("after", "After", whole=True),
 )
-_NOTHING_NAMED = "Nothing was deleted: no sample was named."
+_NOTHING_NAMED = "Nothing was deleted: no samples were given."
 _FRESH_S = 10.0
 """Maximum age, in seconds, of data that is overwritten without reading it again."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command(epilog=_UPDATE_EXAMPLES)(update)
-    app.command(epilog=_DELETE_EXAMPLES)(delete)
+    app.command(rich_help_panel="Change", epilog=_UPDATE_EXAMPLES)(update)
+    app.command(rich_help_panel="Change", epilog=_DELETE_EXAMPLES)(delete)
 
 
 _UPDATE_EXAMPLES = examples(
@@ -59,34 +59,34 @@ def update(
     by: options.By = None,
     private_identifier: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What its laboratory calls it; of one sample."),
+        typer.Option(metavar="TEXT", help="New private identifier (single sample only)."),
     ] = None,
     public_identifier: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the public calls it; of one sample.")
+        str | None, typer.Option(metavar="TEXT", help="New public identifier (single sample only).")
     ] = None,
     collection_date: Annotated[
         str | None,
-        typer.Option(metavar="DATE", help="A day: 2023-05-17, '17 May 2023', '2 days ago'."),
+        typer.Option(metavar="DATE", help="Date: 2023-05-17, '17 May 2023', '2 days ago'."),
     ] = None,
     sequencing_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="A day; 'none' wipes it.")
+        str | None, typer.Option(metavar="DATE", help="Date, or 'none' to clear it.")
     ] = None,
     location: Annotated[
         str | None,
         typer.Option(
             metavar="ID|PLACE",
-            help="Its id, or Region / Country / Division / Location as far down as it is known.",
+            help="An id, or Region / Country / Division / Location (the last parts are optional).",
         ),
     ] = None,
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="Whether other groups may not see it, or may."),
+        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
     ] = None,
     json_data: Annotated[
         str | None,
         typer.Option(
             metavar="JSON",
-            help='Instead: {"samples": [{"id": 7, ...}]}; each says what changes of it.',
+            help='Updates as JSON, instead of other options: {"samples": [{"id": 7, ...}]}.',
         ),
     ] = None,
     missing_words: bulk_options.MissingWords = False,
@@ -94,10 +94,10 @@ def update(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Change samples: what is named changes, all else stays as it is.
+    """Update samples. Fields that are not given stay unchanged.
 
-    The samples are read, changed, and put back whole. Many different changes come from a file: see
-    samples bulk-update.
+    Each sample is read, changed, and written back as a whole. To make different changes to many
+    samples, use samples bulk-update.
     """
     from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.edit import plan_edits, plan_records
@@ -133,10 +133,10 @@ def delete(
     group: options.Group = None,
     pathogen: options.Pathogen = None,
 ) -> None:
-    """Delete samples, with their sequences; there is no way back.
+    """Permanently delete samples and their sequences.
 
-    Nothing is deleted when a key names no sample of the group. They go 500 at a time. Without a
-    key there is nothing to delete.
+    If any key does not match a sample in the group, nothing is deleted. Samples are deleted in
+    batches of 500. Without keys, nothing is deleted.
     """
     from aspencli.cli.changes.views import item_report
     from aspencli.cli.params import chosen_ids, chosen_scope
@@ -150,11 +150,13 @@ def delete(
     scope = chosen_scope(context, group, pathogen, writing=True)
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
-    rows = {each.record["id"]: outcome_row(each.sample, "would be deleted") for each in found}
+    rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
     if dry_run or not rows:
-        return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="nothing to delete")
+        return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="Nothing to delete.")
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
-    context.authorise(f"delete {counted(len(rows), 'sample')} of {scope}")
+    context.authorise(
+        f"delete {counted(len(rows), 'sample')} in {scope}", group=scope.org, items=len(rows)
+    )
     with (
         item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
         context.out.progress("Deleting samples", len(rows)) as tick,
@@ -175,12 +177,16 @@ def _write(
     changed = [edit for edit in edits if edit.changed]
     context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
     if changed and not dry_run:
-        context.authorise(f"change {counted(len(changed), 'sample')} of {scope}")
-    done = "would change" if dry_run else "changed"
-    same = [outcome_row(e.before.sample, "already so") for e in edits if not e.changed]
+        context.authorise(
+            f"update {counted(len(changed), 'sample')} in {scope}",
+            group=scope.org,
+            items=len(changed),
+        )
+    done = "update" if dry_run else "updated"
+    same = [outcome_row(e.before.sample, "unchanged") for e in edits if not e.changed]
     with (
-        item_report(context.out, OUTCOME_COLUMNS, len(changed), "samples were changed") as report,
-        context.out.progress("Changing samples", len(changed)) as tick,
+        item_report(context.out, OUTCOME_COLUMNS, len(changed), "samples were updated") as report,
+        context.out.progress("Updating samples", len(changed)) as tick,
     ):
         if dry_run:
             report += [outcome_row(edit.before.sample, done) for edit in changed]
@@ -191,7 +197,7 @@ def _write(
                 tick(len(report))
         report.extend(same)
     if not dry_run:
-        context.out.done(f"{counted(len(changed), 'sample')} changed, {len(same):,} already so.")
+        context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
 
 
 def _changes(edit: Edit) -> list[Row]:
@@ -199,12 +205,12 @@ def _changes(edit: Edit) -> list[Row]:
         {
             "id": edit.after["id"],
             "field": name,
-            "before": _shown(edit.value(name, after=False)),
-            "after": _shown(edit.value(name)),
+            "before": _shown(edit.value(name, after=False), "(none)"),
+            "after": _shown(edit.value(name), "(cleared)"),
         }
         for name in edit.changed
     ]
 
 
-def _shown(value: Any) -> Any:
-    return "(none)" if value is None else value
+def _shown(value: Any, missing: str) -> Any:
+    return missing if value is None else value

@@ -28,9 +28,11 @@ class Form(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``samples``."""
-    app.command(epilog=_DOWNLOAD_EXAMPLES)(download)
-    app.command("validate-ids", epilog=_VALIDATE_EXAMPLES)(validate_ids)
-    app.command("submission-template", epilog=_TEMPLATE_EXAMPLES)(submission_template)
+    app.command(rich_help_panel="Files", epilog=_DOWNLOAD_EXAMPLES)(download)
+    app.command("validate-ids", rich_help_panel="Look", epilog=_VALIDATE_EXAMPLES)(validate_ids)
+    app.command("submission-template", rich_help_panel="Files", epilog=_TEMPLATE_EXAMPLES)(
+        submission_template
+    )
 
 
 _DOWNLOAD_EXAMPLES = examples(
@@ -54,10 +56,10 @@ def download(
     group: params.Group = None,
     pathogen: params.Pathogen = None,
 ) -> None:
-    """Download the sequences of samples, as FASTA.
+    """Download the sequences of samples as FASTA.
 
-    Nothing is downloaded when an identifier names no sample. Where fewer sequences come than
-    samples were named, the exit code is 6: one has none, or your role does not let you see it.
+    If any identifier does not match a sample, nothing is downloaded. If some samples have no
+    sequence, or you do not have permission to see it, the exit code is 6.
     """
     from aspencli.cli.downloads import demand_all, destination, download_fasta
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
@@ -79,9 +81,10 @@ def validate_ids(
     group: params.Group = None,
     pathogen: params.Pathogen = None,
 ) -> None:
-    """Tell which identifiers name a sample that you may see; 6 where some do not.
+    """Check which identifiers match samples that you can see.
 
-    Public and private identifiers, names of strains and accessions of GISAID are looked for.
+    Public and private identifiers, strain names, and GISAID accessions are checked. If any do not
+    match, the exit code is 6.
     """
     from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.remote import find_missing, unknown
@@ -90,12 +93,12 @@ def validate_ids(
     context = current(ctx)
     ids = chosen_ids(context, identifiers, file, NAMES)
     scope = chosen_scope(context, group, pathogen)
-    with context.out.progress("Looking the samples up", len(ids)) as tick:
+    with context.out.progress("Looking up samples", len(ids)) as tick:
         missing = find_missing(context.api().samples, scope, ids, tick)
     gone = frozenset(missing)
     context.out.rows(VALIDATED_COLUMNS, ({"identifier": i, "found": i not in gone} for i in ids))
     if missing:
-        raise unknown(missing, len(ids), "Check their spelling, --group and --pathogen.")
+        raise unknown(missing, len(ids), "Check their spelling, --group, and --pathogen.")
 
 
 def submission_template(
@@ -107,7 +110,7 @@ def submission_template(
             "--public-repository-name",
             metavar="NAME",
             case_sensitive=False,
-            help=f"Whose form: {', '.join(Form)}.",
+            help=f"Repository to submit to: {', '.join(Form)}.",
         ),
     ],
     identifiers: params.Identifiers = None,
@@ -118,7 +121,7 @@ def submission_template(
     group: params.Group = None,
     pathogen: params.Pathogen = None,
 ) -> None:
-    """Download the form of a public repository, filled in for samples (CSV, or TSV for GenBank)."""
+    """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
     from aspencli.cli.downloads import destination, download_of, say_where
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
@@ -133,7 +136,7 @@ def submission_template(
     size = download_of(
         context,
         place,
-        f"the form of {repository}",
+        f"{repository} submission form",
         known,
         lambda some, *landing: samples.submission_template(
             *scope.key, some, repository.value, *landing

@@ -53,9 +53,9 @@ _EXAMPLES = examples(
     "--auth0-user-id 'auth0|5f7c8ec7' --group CZI --system-admin"
 )
 _MESSAGES = {
-    "created": "user {email} was created",
-    "unchanged": "user {email} is there already, just so; nothing was written",
-    "planned": "user {email} would be created; nothing was written",
+    "created": "Created user {email}.",
+    "unchanged": "User {email} already exists and matches; nothing was written.",
+    "create": "Dry run: user {email} would be created; nothing was written.",
 }
 
 
@@ -66,46 +66,52 @@ def register_creation(app: typer.Typer) -> None:
 
 def create(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option(metavar="TEXT", help="What colleagues call the user.")],
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Display name.")],
     email: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="One that no other user has, in any case.")
+        str,
+        typer.Option(metavar="ADDRESS", help="E-mail address, unique among users."),
     ],
     auth0_user_id: Annotated[
-        str, typer.Option(metavar="ID", help="The user's id in Auth0; quote it: it holds a |.")
+        str,
+        typer.Option(
+            metavar="ID", help="Auth0 user id; quote it in the shell, because it contains a |."
+        ),
     ],
     group: Annotated[
         str,
-        typer.Option("--group", "--group-id", metavar="ID|NAME|PREFIX", help="The group to join."),
+        typer.Option(
+            "--group", "--group-id", metavar="ID|NAME|PREFIX", help="Group to add the user to."
+        ),
     ],
     role: Annotated[
-        str, typer.Option(metavar="NAME", help="The role there: admin, member or viewer.")
+        str, typer.Option(metavar="NAME", help="Role in the group: admin, member, or viewer.")
     ] = "member",
     system_admin: Annotated[
-        bool, typer.Option("--system-admin", help="Let the user administer the service.")
+        bool, typer.Option("--system-admin", help="Make the user a system administrator.")
     ] = False,
     via: Annotated[
         Road | None,
         typer.Option(
             "--via",
-            help="Straight in the database, or through the API. Default: the database, on every "
-            "target. (env: ASPEN_VIA)",
+            help="Backend: database or API. Default: the database, on every target. "
+            "(env: ASPEN_VIA)",
         ),
     ] = None,
     dry_run: params.DryRunOption = False,
 ) -> None:
     """Create a user with a role in a group, in one transaction.
 
-    First create the user in Auth0 and note the id that it gets there; then run
-    this. It replaces the INSERT by hand of the old runbook: its system_admin 't'
-    is --system-admin; its group_admin 't' is --role admin, and 'f' --role member,
-    the default.
+    Create the user in Auth0 first, and pass the id from there as --auth0-user-id.
+    This command replaces the manual INSERT in the old runbook: use --system-admin
+    for system_admin 't', --role admin for group_admin 't', and --role member (the
+    default) for group_admin 'f'.
 
-    Run again, it changes nothing and answers with the same user. A user who has
-    the address or the Auth0 id already but differs otherwise is a conflict.
+    If the same user already exists, nothing changes. If another user has the same
+    e-mail address or Auth0 id, that is a conflict (exit code 7).
 
-    Through the API, which takes a system administrator, the role is always member, and
-    whoever is there already is a conflict: the API does not tell whether it is the same
-    user. The service as it was last published cannot create users.
+    With --via api, you must be a system administrator, the role is always member,
+    and any existing user is a conflict, because the API cannot show whether it is
+    the same user. The service as last published cannot create users.
     """
     from aspencli.users.models import NewUser
 
@@ -137,7 +143,7 @@ def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
     planned = _planned(plan.wanted, plan.group_id, plan.wanted.group)
     if dry_run:
         require_rights(lacks)
-        return _answer(context, "planned", planned)
+        return _answer(context, "create", planned)
     _ask(context, planned)
     done = create_user(context.database(writable=True), wanted)
     return _answer(context, "created" if done.created else "unchanged", vars(done.user))
@@ -151,7 +157,7 @@ def _through_api(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
     planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org.id))
     if dry_run:
         api.users.check_create()
-        return _answer(context, "planned", planned)
+        return _answer(context, "create", planned)
     _ask(context, planned)
     return _answer(context, "created", create_asked(api, wanted, org))
 
@@ -163,10 +169,11 @@ def _planned(wanted: NewUser, group_id: int, group: str) -> Row:
 
 def _ask(context: AppContext, planned: Row) -> None:
     context.out.preview(LIST_COLUMNS[1:], [for_reading(planned)])
-    right = ", a system administrator," if planned["system_admin"] else ""
+    right = " (system administrator)" if planned["system_admin"] else ""
     (group,) = planned["groups"]
     context.authorise(
-        f"create user {planned['email']}{right} in group {group['name']} as {group['roles'][0]}"
+        f"create user {planned['email']}{right} in group {group['name']} as {group['roles'][0]}",
+        items=1,
     )
 
 
@@ -182,7 +189,7 @@ ME_COLUMNS = (
     Column("groups", "Groups and roles"),
     Column("agreed_to_tos", "Agreed to terms"),
     Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter"),
+    Column("gisaid_submitter_id", "GISAID submitter id"),
 )
 
 
@@ -195,7 +202,7 @@ def register_me(app: typer.Typer) -> None:
 
 
 def me(ctx: typer.Context) -> None:
-    """Show who you are to the API, with your groups and roles."""
+    """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
     params.announce(context, Road.API)
     _show(context, {**context.api().users.me()})
@@ -203,16 +210,14 @@ def me(ctx: typer.Context) -> None:
 
 def update_me(
     ctx: typer.Context,
-    name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What colleagues call you.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="Display name.")] = None,
     gisaid_submitter_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Who you are to GISAID.")
+        str | None, typer.Option(metavar="ID", help="Your GISAID submitter id.")
     ] = None,
     agreed_to_tos: Annotated[
         bool | None,
         typer.Option(
-            "--agreed-to-tos/--not-agreed-to-tos", help="Whether you agree to the terms of service."
+            "--agreed-to-tos/--not-agreed-to-tos", help="Accept the terms of service, or not."
         ),
     ] = None,
     acknowledged_policy_version: Annotated[
@@ -220,14 +225,14 @@ def update_me(
         typer.Option(
             metavar="DATE",
             parser=params.spoken_day,
-            help="The privacy policy that you acknowledge.",
+            help="Date of the privacy policy to acknowledge.",
         ),
     ] = None,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Change your own account; what you do not name stays. The identity provider learns the name.
+    """Update your own account. Fields that are not given stay unchanged.
 
-    Where it is so already, nothing is sent.
+    A new name is also sent to the identity provider. If nothing changes, no request is sent.
     """
     wanted = MeChange()
     if name is not None:
@@ -239,7 +244,7 @@ def update_me(
     if acknowledged_policy_version is not None:
         wanted["acknowledged_policy_version"] = acknowledged_policy_version.isoformat()
     if not wanted:
-        raise BadInputError("nothing to change was named", hint="See: users update-me --help")
+        raise BadInputError("Nothing to update.", hint="See: aspencli users update-me --help")
     context = current(ctx)
     params.announce(context, Road.API)
     _change(context, wanted, dry_run=dry_run)
@@ -252,13 +257,13 @@ def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
     words = "; ".join(f"{key} from {before[key]} to {value}" for key, value in changes.items())
     if not changes:
         _show(context, before)
-        return context.out.info("it is so already; nothing was sent")
+        return context.out.info("Nothing to change.")
     if dry_run:
         _show(context, {**before, **changes})
-        return context.out.info(f"would change {words}; nothing was sent")
-    context.authorise(f"change your own account ({words})")
+        return context.out.info(f"Dry run: would change {words}; nothing was sent.")
+    context.authorise(f"update your own account ({words})", items=1)
     _show(context, {**users.update_me(wanted)})
-    return context.out.done(f"changed {words}")
+    return context.out.done(f"Updated {words}.")
 
 
 def _show(context: AppContext, found: Row) -> None:
@@ -266,13 +271,13 @@ def _show(context: AppContext, found: Row) -> None:
     context.out.records(ME_COLUMNS, [for_reading(found) if table else found])
 
 
-app = command_group("List and onboard users, and see to your own account.")
+app = command_group("List, show, create, and import users, and manage your own account.")
 
 SHOW_COLUMNS = (
     *LIST_COLUMNS,
     Column("agreed_to_tos", "Agreed to terms"),
     Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter"),
+    Column("gisaid_submitter_id", "GISAID submitter id"),
     Column("created_at", "Created"),
     Column("samples", "Samples uploaded"),
 )
@@ -286,29 +291,30 @@ def list_(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Only with this role (in that group): admin, member or viewer.",
+            help="Only users with this role (in --group, if given): admin, member, or viewer.",
             callback=params.checked("the role"),
         ),
     ] = None,
     system_admin: Annotated[
         bool | None,
         typer.Option(
-            "--system-admin/--no-system-admin", help="Only system administrators, or only others."
+            "--system-admin/--no-system-admin",
+            help="Only system administrators, or only other users.",
         ),
     ] = None,
     search: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Part of the name or e-mail address, in any case.",
-            callback=params.checked("the text to search"),
+            help="Part of the name or e-mail address (case-insensitive).",
+            callback=params.checked("the search text"),
         ),
     ] = None,
     limit: params.LimitOption = None,
     everything: params.AllOption = False,
     after: params.AfterOption = None,
 ) -> None:
-    """List users, with their groups and roles."""
+    """List users with their groups and roles."""
     from aspencli.users.database import UserList, UserQuery
 
     context = current(ctx)
@@ -340,12 +346,12 @@ def show(
         str,
         typer.Argument(
             metavar="ID|EMAIL|AUTH0_ID",
-            help="The user, by any of the three.",
+            help="User id, e-mail address, or Auth0 id.",
             callback=params.checked("the user"),
         ),
     ],
 ) -> None:
-    """Show a user, with the groups and roles."""
+    """Show a user with groups and roles."""
     from aspencli.users.database import show_user
 
     context = current(ctx)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _DANGER = {
     Safety.LOCAL: "local",
-    Safety.SHARED: "shared with colleagues",
+    Safety.SHARED: "shared",
     Safety.PRODUCTION: "PRODUCTION",
 }
 
@@ -69,15 +69,15 @@ def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[s
     return [
         f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
         f"  {place(address)}",
-        "  engine (also db), session, sa, select, and every model: User, Sample, Group, ...",
-        "  session.scalars(select(Sample).limit(3)).all()",
-        "  %profile on|off|report: time queries; %write [off]: write, or only read; %tb: traceback",
+        "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
+        "  Try: session.scalars(select(Sample).limit(3)).all()",
+        "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
     ]
 
 
 def mode(*, writing: bool) -> str:
     """Return the session mode as text."""
-    return "WRITING" if writing else "read-only"
+    return "READ-WRITE" if writing else "read-only"
 
 
 def place(address: str) -> str:
@@ -92,7 +92,7 @@ def place(address: str) -> str:
     return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"
 
 
-LEFT_OUT = "# left out of the history: it held a secret"
+LEFT_OUT = "# omitted from the history: contained a secret"
 # A password in a URL, a string assigned to a secret-like name, or SQL that sets a password.
 _SECRET = re.compile(
     r"""://[^\s/:@'"]*:[^\s/@'"]+@"""
@@ -198,30 +198,30 @@ def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Ou
         case "":
             """Only print the current state."""
         case _:
-            raise UsageError("%profile on, %profile off, or %profile report")
-    request.messages.info(f"profiling is {'on' if workspace.profiling.on else 'off'}")
+            raise UsageError("Use %profile on, %profile off, or %profile report.")
+    request.messages.info(f"Profiling is {'on' if workspace.profiling.on else 'off'}.")
 
 
 def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
-    """Let sessions write, after confirmation: ``%write``; read only again: ``%write off``."""
+    """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
     match line.strip():
         case "" | "on":
             writable = True
         case "off":
             writable = False
         case _:
-            raise UsageError("%write, or %write off")
+            raise UsageError("Use %write, or %write off.")
     if writable is workspace.writing:
-        request.messages.info(f"the console is {mode(writing=writable)} already")
+        request.messages.info(f"The console is already {mode(writing=writable)}.")
     elif not writable or request.confirm_write():
         workspace.switch(writable=writable)
         request.messages.info(
-            f"{mode(writing=writable)} now on {request.target_label}: engine, db and session are "
-            "new; sessions that you made before stay as they are"
-            + ("; end with session.commit()" if writable else "")
+            f"Now {mode(writing=writable)} on {request.target_label}: engine, db, and session are "
+            "new; sessions that you opened earlier are unchanged."
+            + (" Save changes with session.commit()." if writable else "")
         )
     else:
-        request.messages.info("not confirmed; the console stays read-only")
+        request.messages.info("Not confirmed; the console is still read-only.")
 
 
 # IPython is only partly typed:
@@ -306,7 +306,7 @@ class CompleterWhenReady(Completer):
 # mypy: disallow-untyped-calls=False
 
 
-HOW_TO_WRITE = "Type %write to be asked for it."
+HOW_TO_WRITE = "Type %write to allow writes."
 
 
 class ConsoleShell(TerminalInteractiveShell):
@@ -367,9 +367,7 @@ class ConsoleShell(TerminalInteractiveShell):
         with workspace.profiling.cell():
             result = super().run_cell(raw_cell, *args, **kwargs)
             if workspace.roll_back_failed():
-                self._request.messages.warn(
-                    "rolled back: the statement failed, and with it its transaction"
-                )
+                self._request.messages.warn("Statement failed; transaction rolled back.")
         return result
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
@@ -444,18 +442,18 @@ class ConsoleShell(TerminalInteractiveShell):
     # Magics
 
     def _profile(self, line: str) -> None:
-        """Print each query and its time: ``%profile on|off``; all of them: ``%profile report``."""
+        """Print each query and its time: ``%profile on|off``; summarize: ``%profile report``."""
         profile(self._ready(), self._request, line, self._tables())
 
     def _write(self, line: str) -> None:
-        """Let sessions write, after asking: ``%write``; only read again: ``%write off``."""
+        """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
         workspace = self._ready()
         write(workspace, self._request, line)
         self.push(workspace.database_names(), interactive=False)
 
     @no_var_expand
     def _sql(self, line: str, cell: str | None = None) -> None:
-        """Run SQL, or a statement of SQLAlchemy: ``%sql SELECT ...``, ``%sql select(User)``."""
+        """Run SQL or a SQLAlchemy statement: ``%sql SELECT ...``, ``%sql select(User)``."""
         from aspencli.cli.console.statements import run_sql
 
         session = self._ready().session

@@ -26,9 +26,9 @@ _SHOWN_LINES = 12
 _SHOWN_SQL = 300
 _READ_ONLY = "25006"
 _HINTS = {
-    "57014": "Longer, for this session: "
+    "57014": "To allow more time in this session: "
     """session.execute(sa.text("SET statement_timeout = '10min'"))""",
-    "55P03": "Somebody else holds a lock; see who in pg_locks, or try again later.",
+    "55P03": "Another session holds a lock. Find it in pg_locks, or try again later.",
 }
 """Hints for the prompt, by SQLSTATE (PostgreSQL manual, appendix A)."""
 
@@ -54,7 +54,7 @@ def brief(
     """
     place = _place(error, is_own)
     if isinstance(error, KeyboardInterrupt):
-        return Brief("interrupted", details=place)
+        return Brief("Interrupted", details=place)
     if isinstance(error, AspenError):
         return Brief(error.message, error.hint, (*error.details, *place))
     if isinstance(error, StandbyError | NotAllowedError):

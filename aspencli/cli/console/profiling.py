@@ -87,7 +87,7 @@ class ConsoleProfiling:
     def report(self, out: Output) -> None:
         """Show everything recorded in this session, as ``db profile`` does."""
         if self._everything is None:
-            return self._messages.info("nothing was recorded yet; %profile on begins")
+            return self._messages.info("Nothing has been recorded yet; start with %profile on.")
         from aspencli.cli.output.profile import show
 
         tally = self._everything.tally

@@ -59,8 +59,7 @@ def execute(request: ConsoleRequest) -> int:
         request.ended()
         if workspace.unsaved():
             request.messages.warn(
-                "there were uncommitted changes, and they are not saved; "
-                "end with session.commit() to keep them"
+                "Uncommitted changes were not saved; to keep them, end with session.commit()."
             )
     return code
 
@@ -76,7 +75,7 @@ def _source(request: ConsoleRequest) -> Source:
             text = file.read()
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise BadInputError(
-            f"the script {path} cannot be read: {error}", hint="Check its name and its encoding."
+            f"Cannot read the script {path}: {error}", hint="Check its name and encoding."
         ) from error
     return Source(text, str(path), str(path), str(path.resolve().parent))
 

@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import Column
-from aspencli.text import visible
+from aspencli.text import counted, visible
 
 SHOWN = 100
 """Maximum number of result rows to show."""
@@ -53,14 +53,14 @@ def run_sql(session: Session, text: str, names: dict[str, Any], out: Output) -> 
     result = _execute(session, _statement(text, names))
     # ORM results always have rows, and lack this attribute.
     if not getattr(result, "returns_rows", True):
-        return out.info(f"{max(result.rowcount, 0)} row(s)")
+        return out.info(counted(max(result.rowcount, 0), "row"))
     columns = [Column(str(place), title) for place, title in enumerate(result.keys())]
     found = result.fetchmany(SHOWN + 1)
     result.close()
     rows = [{str(place): value for place, value in enumerate(row)} for row in found[:SHOWN]]
-    out.rows(columns, rows, empty="no rows")
+    out.rows(columns, rows, empty="No rows.")
     if len(found) > SHOWN:
-        out.info(f"there are more rows; the first {SHOWN} are shown")
+        out.info(f"Only the first {SHOWN} rows are shown.")
     return None
 
 
@@ -100,14 +100,14 @@ def _execute(session: Session, statement: _Statement) -> Any:
 def _statement(text: str, names: dict[str, Any]) -> _Statement:
     text = text.strip().rstrip(";").strip()
     if not text:
-        raise UsageError("a statement is missing: %sql SELECT ..., or %sql select(Sample)")
+        raise UsageError("No statement given. Use %sql SELECT ..., or %sql select(Sample).")
     if text.split()[0].lower() in _THE_SESSIONS_OWN:
-        raise UsageError("the session does that: session.commit(), session.rollback()")
+        raise UsageError("Use session.commit() or session.rollback() instead.")
     if not _is_python(text, names):
         return text
     value = eval(text, names)  # noqa: S307 - the operator's own, at the operator's own prompt
     if not isinstance(value, Executable):
-        raise UsageError(f"{text} is no statement, but {type(value).__name__}")
+        raise UsageError(f"{text} is not a statement (its type is {type(value).__name__}).")
     return value
 
 

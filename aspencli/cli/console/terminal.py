@@ -58,7 +58,7 @@ def _load(request: ConsoleRequest) -> Workspace:
 def _close(request: ConsoleRequest, workspace: Workspace) -> None:
     with workspace:
         if workspace.unsaved():
-            request.messages.warn("left with uncommitted changes; they are not saved")
+            request.messages.warn("Uncommitted changes were not saved.")
 
 
 def _leave_on_failure(app: ConsoleApp, future: Future[Workspace]) -> None:
@@ -95,5 +95,5 @@ def _history(request: ConsoleRequest) -> str:
     try:
         return str(history_file(request.target_label))
     except OSError as error:
-        request.messages.warn(f"the history is not kept: {error}")
+        request.messages.warn(f"The history cannot be saved: {error}")
         return ":memory:"

@@ -34,6 +34,7 @@ from aspencli.cli.console.failures import interruptible
 from aspencli.cli.console.profiling import ConsoleProfiling
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.errors import ConflictError, RefusedError
+from aspencli.text import counted
 
 
 class GuardedDatabase(Database):
@@ -76,7 +77,7 @@ class GuardedDatabase(Database):
     def _require_writing(self) -> None:
         if not self.writable:
             raise RefusedError(
-                "this console only reads; nothing was written", hint=self._how_to_write
+                "This console is read-only; nothing was written", hint=self._how_to_write
             )
 
 
@@ -274,9 +275,10 @@ class Workspace:
             ConflictError: If a session has uncommitted changes.
         """
         if unsaved := self.unsaved():
+            verb = "has" if unsaved == 1 else "have"
             raise ConflictError(
-                f"{_sessions(unsaved)} uncommitted changes",
-                hint="End them first: session.commit() or session.rollback()",
+                f"{counted(unsaved, 'session')} {verb} uncommitted changes",
+                hint="Finish first: session.commit() or session.rollback()",
             )
         # Not closed: results already shown stay attached to it and can still load attributes.
         self._session.rollback()
@@ -300,7 +302,3 @@ class Workspace:
         )
         self._databases.append(database)
         return database
-
-
-def _sessions(count: int) -> str:
-    return "a session holds" if count == 1 else f"{count} sessions hold"

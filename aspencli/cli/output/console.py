@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
-from aspencli.cli.output.formats import Column, Row, record_field, write_rows
+from aspencli.cli.output.formats import Column, Row, with_blanks, write_rows
 from aspencli.errors import RefusedError
 from aspencli.text import visible
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _PART = 1_000  # rows of a table that are laid out at a time
 _HEIGHT = 24  # lines; no table depends on it
-_NARROW = 100  # columns; on narrower terminals, tables drop secondary columns
+_PIPED = 120  # columns of a table that is not written to a terminal
+_STANDARD = 80  # columns of a terminal that does not report its size
 _TRIES = 3  # attempts at one question
 _SETTLE_S = 0.1  # quiet time before a question; no one reads and answers one faster
 _PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave longer gaps
@@ -100,6 +101,7 @@ class Output:
     is_asking: bool = field(default=False, init=False)  # a question is waiting for its answer
     lost: OSError | None = field(default=None, init=False)
     _finishes: bool = field(default=False, init=False, repr=False)
+    _noted: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
     @property
     def out(self) -> TextIO:
@@ -108,7 +110,7 @@ class Output:
 
     @property
     def err(self) -> TextIO:
-        """Return the stream for everything else. A failure to write to it changes no outcome."""
+        """Return the stream for everything else. Failures to write to it are ignored."""
         return cast("TextIO", _Guarded(self.stderr or sys.stderr, lambda _error: None))
 
     def finish_anyway(self) -> None:
@@ -164,14 +166,10 @@ class Output:
         """Show one item: in table format with one field per line, else as one row."""
         if self.chosen_form != "table":
             return self.rows(columns, [row])
-        from rich.table import Table  # imported only when a table is drawn
+        from aspencli.cli.output.table import record_lines  # imports Rich
 
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for column in columns:
-            table.add_row(column.title, record_field(row[column.key]))
-        self._console(self.out).print(table)
+        bold = partial(self._bold, self.out)
+        self._write(self.out, record_lines(columns, row, self.width, bold))
         return self.out.flush()
 
     def text(self, text: str) -> None:
@@ -182,7 +180,7 @@ class Output:
     @property
     def width(self) -> int:
         """Return the maximum width of a line of results, in characters."""
-        return _width(self.out)
+        return width_of(self.out)
 
     def styled(self, style: str, text: str) -> str:
         """Return trusted text for stdout, in color where supported."""
@@ -218,9 +216,11 @@ class Output:
         """Show the first rows on stderr, before a question."""
         shown = list(islice(rows, limit))
         if shown and self.err.isatty():
-            self._console(self.err).print(self._layout(columns, self.err).part(shown))
+            layout = self._layout(columns, self.err)
+            self._write(self.err, layout.part(shown))
+            self._note_left_out(layout)
         elif shown:
-            write_rows(self.err, "tsv", columns, shown)
+            write_rows(self.err, "tsv", columns, [with_blanks(columns, row) for row in shown])
 
     # Questions
 
@@ -237,11 +237,11 @@ class Output:
         if not self.interactive:
             raise RefusedError(
                 f"Confirmation required, but this is not a terminal: {question}",
-                hint="Run it on a terminal.",
+                hint="Run the command in a terminal.",
             )
         for _ in range(_TRIES):
             if discard_typed(sys.stdin.fileno()):
-                self.info("Discarded what was typed before the question.")
+                self.info("Discarded input typed before the question.")
             self.err.write(self._styled("strong", visible(question)) + " ")
             self.err.flush()
             self.is_asking = True
@@ -252,8 +252,8 @@ class Output:
                 return ""
             if not discard_typed(sys.stdin.fileno(), _PASTE_GAP_S):
                 return answer
-            self.warn("Several lines arrived at once and were discarded: type only the answer.")
-        raise RefusedError("not confirmed; nothing was written")
+            self.warn("Several lines arrived at once and were discarded; type only the answer.")
+        raise RefusedError("Not confirmed; nothing was written")
 
     def confirm(self, question: str) -> bool:
         """Return True if the operator answers yes; anything else means no."""
@@ -304,23 +304,41 @@ class Output:
         self.err.flush()
 
     def _table(self, columns: Sequence[Column], rows: Iterator[Row]) -> None:
-        layout, console = self._layout(columns, self.out), self._console(self.out)
+        layout = self._layout(columns, self.out)
         while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
-            console.print(layout.part(part))
+            self._write(self.out, layout.part(part))
+        self.out.flush()  # before the note, which is on another stream
+        self._note_left_out(layout)
 
     def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
-        from aspencli.cli.output.table import Layout
+        from aspencli.cli.output.table import Layout  # imports Rich
 
-        width = _width(stream)
-        shown = [c for c in columns if not (c.secondary and width < _NARROW)]
-        return Layout(shown, width)
+        ellipsis = "…" if _encodes(stream, "…") else "..."
+        return Layout(columns, width_of(stream), partial(self._bold, stream), ellipsis)
+
+    def _note_left_out(self, layout: Layout) -> None:
+        titles = tuple(column.title for column in layout.left_out)
+        if titles and titles not in self._noted:  # once, where a command shows several tables
+            self._noted.add(titles)
+            self.info(
+                f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. "
+                "Use a wider terminal, or -o json."
+            )
+
+    def _bold(self, stream: TextIO, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour(stream) else text
+
+    @staticmethod
+    def _write(stream: TextIO, lines: Iterable[str]) -> None:
+        for line in lines:
+            stream.write(_encodable(stream, line) + "\n")
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console
 
         return Console(
             file=stream,
-            width=_width(stream),
+            width=width_of(stream),
             height=_HEIGHT,  # otherwise Rich ignores the width where TERM is dumb
             # Not no_color, which keeps bold text.
             color_system="auto" if self.colour(stream) else None,
@@ -369,8 +387,26 @@ def read_line(descriptor: int) -> str | None:
     return line[:-1].decode("utf-8", "backslashreplace")
 
 
-def _width(stream: TextIO) -> int:
-    return shutil.get_terminal_size((120, _HEIGHT)).columns if stream.isatty() else 120
+def width_of(stream: TextIO, *, piped: int = _PIPED) -> int:
+    """Return the width of the terminal that a stream writes to, in characters.
+
+    The other streams may be other terminals, files, or pipes. As in most programs, the variable
+    COLUMNS takes precedence over the terminal.
+
+    Args:
+        stream: The stream.
+        piped: Width if the stream is not a terminal.
+    """
+    if not stream.isatty():
+        return piped
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns):
+        return int(columns)
+    try:
+        found = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no descriptor, or one that knows no size
+        found = 0
+    return found or _STANDARD
 
 
 def _encodes(stream: TextIO, text: str) -> bool:
@@ -425,10 +461,10 @@ def show_page(
             last = row["id"]
             yield row
 
-    out.rows(columns, shown(), empty=f"no {noun} found")
+    out.rows(columns, shown(), empty=f"No {noun} found.")
     if limit is not None and next(rows, None) is not None:
         out.info(f"{limit:,} of {found.count():,} {noun} shown")
-        out.hint(f"See them all with --all, or the next with --after {last}.")
+        out.hint(f"Show all with --all, or the next page with --after {last}.")
 
 
 class _Relay(logging.Handler):

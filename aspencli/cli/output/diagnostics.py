@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import Column
+from aspencli.cli.output.sql_summary import one_line
 from aspencli.text import counted, duration_text, size_text
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ OUTLIER_COLUMNS = (
     Column("mean_ms", "Mean", right=True),
     Column("max_ms", "Slowest", right=True, secondary=True),
     Column("rows", "Rows", right=True, secondary=True),
-    Column("hit", "In memory", right=True, secondary=True),
+    Column("hit", "Cache hit", right=True, secondary=True),
     Column("read_bytes", "Read", right=True, secondary=True),
-    Column("read_ms", "Reading", right=True, secondary=True),
-    Column("temp_bytes", "Temporary", right=True, secondary=True),
+    Column("read_ms", "Read time", right=True, secondary=True),
+    Column("temp_bytes", "Temp", right=True, secondary=True),
     Column("user", "User", secondary=True),
-    Column("query_id", "Query id", secondary=True),
-    Column("query", "Statement"),
+    Column("query_id", "Query ID", secondary=True),
+    Column("query", "Statement", sql=True),
 )
 
 
@@ -34,8 +35,8 @@ SIZE_COLUMNS = (
     Column("table", "Table", whole=True),
     Column("rows", "Rows", right=True),
     Column("total", "Total", right=True),
-    Column("heap", "Rows only", right=True),
-    Column("toast", "Long values", right=True, secondary=True),
+    Column("heap", "Heap", right=True),
+    Column("toast", "TOAST", right=True, secondary=True),
     Column("indexes", "Indexes", right=True),
     Column("estimated", "Estimated", secondary=True),
 )
@@ -48,7 +49,7 @@ INDEX_COLUMNS = (
     Column("columns", "Columns"),
     Column("rows", "Rows", right=True, secondary=True),
     Column("size", "Size", right=True),
-    Column("scans", "Used", right=True, secondary=True),
+    Column("scans", "Scans", right=True, secondary=True),
     Column("why", "Why", secondary=True),
     Column("step", "Statement", secondary=True),
 )
@@ -59,11 +60,11 @@ BLOAT_COLUMNS = (
     Column("name", "Name", whole=True),
     Column("table", "Table", secondary=True),
     Column("size", "Size", right=True),
-    Column("wasted", "Not needed", right=True),
+    Column("wasted", "Wasted", right=True),
     Column("share", "Share", right=True),
     Column("dead_rows", "Dead rows", right=True, secondary=True),
     Column("vacuumed", "Vacuumed", secondary=True),
-    Column("analysed", "Analysed", secondary=True),
+    Column("analysed", "Analyzed", secondary=True),
     Column("step", "Statement", secondary=True),
 )
 
@@ -72,14 +73,11 @@ SETTING_COLUMNS = (
     Column("name", "Setting", whole=True),
     Column("value", "Value"),
     Column("default", "Default", secondary=True),
-    Column("source", "From"),
-    Column("pending_restart", "Waits for restart", secondary=True),
+    Column("source", "Source"),
+    Column("pending_restart", "Pending restart", secondary=True),
     Column("remark", "Remark"),
-    Column("about", "About", secondary=True),
+    Column("about", "Description", secondary=True),
 )
-
-
-_LONGEST = 300  # characters of a statement in a table, which the terminal may truncate further
 
 
 _SECOND = 1_000  # milliseconds
@@ -104,17 +102,17 @@ def bytes_text(out: Output, size: int | None) -> int | str | None:
 
 
 def query_text(out: Output, query: str | None) -> str | None:
-    """Return a statement on one line for a table, unchanged otherwise."""
+    """Return a statement on one line for a table, which may shorten it; unchanged otherwise."""
     if query is None or out.chosen_form != "table":
         return query
-    return " ".join(query[: 4 * _LONGEST].split())[:_LONGEST]
+    return one_line(query)
 
 
-def tell_hidden(out: Output, rights: Rights, count: int, what: str) -> None:
-    """Warn about what the server hides from this user, and say how to make it visible."""
+def tell_hidden(out: Output, rights: Rights, count: int, noun: str, part: str) -> None:
+    """Warn about what the server hides from this user, and show how to make it visible."""
     if count:
-        out.warn(f"hidden from the user {rights.user}: {count} {what}")
-        out.hint(f"Have an administrator run: {rights.cure}")
+        out.warn(f"User {rights.user} cannot see {part} {counted(count, noun)} of other users.")
+        out.hint(f"Ask an administrator to run: {rights.cure}")
 
 
 def millis_text(out: Output, millis: float | None) -> float | str | None:
@@ -141,7 +139,7 @@ def tell_steps(out: Output, steps: Sequence[str]) -> None:
         for step in steps[:_STEPS]:
             out.hint(step)
         if len(steps) > _STEPS:
-            out.info(f"{len(steps) - _STEPS} more statements: -o json")
+            out.info(f"{len(steps) - _STEPS} more statements not shown; show all with -o json")
 
 
 def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
@@ -149,5 +147,7 @@ def tell_left_out(out: Output, tables: Sequence[str], how: str) -> None:
     if tables:
         verb = "is" if len(tables) == 1 else "are"
         names = ", ".join(tables[:_NAMED]) + (" ..." if len(tables) > _NAMED else "")
-        out.warn(f"{counted(len(tables), 'table')} {verb} locked by somebody, and {how}: {names}")
-        out.hint("See who it is: aspencli db activity")
+        out.warn(
+            f"{counted(len(tables), 'table')} {verb} locked by another session, and {how}: {names}"
+        )
+        out.hint("Find the session: aspencli db activity")

@@ -19,8 +19,10 @@ class Column:
         key: Its name in every machine-readable format; a contract.
         title: Its heading in a table.
         right: Whether tables right-align it, as for numbers.
-        secondary: Whether tables drop it on a narrow terminal.
-        whole: Whether tables never truncate it, as for identifiers.
+        secondary: Whether tables shorten or drop it first on a narrow terminal.
+        whole: Whether tables never cut or wrap it, as for identifiers.
+        sql: Whether it holds statements, which tables shorten inside their lists.
+        blank: Returns what people read instead of a missing value, such as ``(cleared)``.
     """
 
     key: str
@@ -28,6 +30,8 @@ class Column:
     right: bool = False
     secondary: bool = False
     whole: bool = False
+    sql: bool = False
+    blank: Callable[[Row], str] | None = None
 
 
 Row = Mapping[str, Any]
@@ -131,3 +135,13 @@ def _phrase(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_phrase(item) for item in value)
     return cell(value)
+
+
+def blank(column: Column, row: Row) -> str:
+    """Return what people read in place of a missing value, or an empty string."""
+    return column.blank(row) if column.blank and row[column.key] is None else ""
+
+
+def with_blanks(columns: Sequence[Column], row: Row) -> Row:
+    """Return the row with its missing values as people read them."""
+    return {**row, **{c.key: words for c in columns if (words := blank(c, row))}}

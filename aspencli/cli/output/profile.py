@@ -15,6 +15,7 @@ from aspencli import files
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.formats import Column
+from aspencli.cli.output.sql_summary import one_line
 from aspencli.errors import AspenError, BadInputError
 from aspencli.targets import Safety
 from aspencli.text import counted, visible
@@ -90,14 +91,14 @@ def earlier(path: Path | None) -> dict[str, Any] | None:
     try:
         found = json.loads(read_file(path))
     except json.JSONDecodeError as error:
-        raise BadInputError(f"{path} is no JSON: {error}") from error
+        raise BadInputError(f"{path} is not valid JSON: {error}") from error
     try:
         if not isinstance(found, dict):
-            raise TypeError("no object")
+            raise TypeError("not a JSON object")
         compare(found, found)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInputError(
-            f"--compare: {path} is no profile: {error}", hint="Make one with --output json."
+            f"--compare: {path} is not a profile: {error}", hint="Create one with --output json."
         ) from error
     return found
 
@@ -109,8 +110,8 @@ def page_file(path: Path | None) -> Path | None:
         BadInputError: If no file can be written there.
     """
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        what = "is a folder" if path.is_dir() else "is in no folder that exists"
-        raise BadInputError(f"--html: {path} {what}", hint="Name a file in an existing folder.")
+        what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
+        raise BadInputError(f"--html: {path} {what}", hint="Choose a file in an existing folder.")
     return path
 
 
@@ -143,7 +144,7 @@ def _summary(bench: Bench) -> Profile:
     from aspen.database.profiling.summary import summarise
 
     if bench.recorder is None:
-        raise AspenError("nothing was run")
+        raise AspenError("Nothing was run")
     return summarise(bench.recorder)
 
 
@@ -153,7 +154,7 @@ def _explain(context: AppContext, found: Profile, wanted: Wanted) -> None:
     analyze = wanted.analyze or context.target.safety is not Safety.PRODUCTION
     count = min(wanted.top, _PLANS)
     for one, why in explain_slowest(found, context.database(), count=count, analyze=analyze):
-        context.out.warn(f"no plan of {one.key.fingerprint[:60]}: {why}")
+        context.out.warn(f"No plan for {one.key.fingerprint[:60]}: {why}")
 
 
 def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted: Wanted) -> None:
@@ -162,8 +163,8 @@ def _show(context: AppContext, found: Profile, document: dict[str, Any], wanted:
     out = context.out
     if wanted.before is not None:
         if wanted.interrupted or wanted.before.get("interrupted"):
-            which = "this run" if wanted.interrupted else "the earlier run"
-            out.warn(f"{which} was interrupted: not all that it would ask is compared")
+            which = "This run" if wanted.interrupted else "The earlier run"
+            out.warn(f"{which} was interrupted; queries that it did not reach are not compared.")
         return show_changes(out, compare(wanted.before, document))
     if out.chosen_form in {"json", "jsonl"}:
         indent = 2 if out.chosen_form == "json" else None
@@ -178,15 +179,15 @@ def _write_page(context: AppContext, found: Profile, document: dict[str, Any], p
     try:
         files.write_whole(path, as_page(found, document))
     except OSError as error:
-        raise AspenError(f"the page cannot be written to {path}: {error.strerror}") from error
-    context.out.info(f"the page is in {path}")
+        raise AspenError(f"Cannot write the report to {path}: {error.strerror}") from error
+    context.out.info(f"Wrote the report to {path}")
 
 
 def _check(limits: list[Limit], found: Profile) -> None:
     from aspen.database.profiling.budgets import broken
 
     if problems := broken(limits, found):
-        raise AspenError("the budget is broken: " + "; ".join(problems))
+        raise AspenError("Budget exceeded: " + "; ".join(problems))
 
 
 COLUMNS = (
@@ -201,7 +202,7 @@ COLUMNS = (
     Column("share", "Share", right=True),
     Column("flags", "Flags"),
     Column("line", "Line"),
-    Column("query", "Statement"),
+    Column("query", "Statement", sql=True),
 )
 CHANGES = (
     Column("verdict", "Verdict"),
@@ -209,9 +210,9 @@ CHANGES = (
     Column("calls_after", "After", right=True),
     Column("total_ms_before", "ms before", right=True),
     Column("total_ms_after", "After", right=True),
-    Column("query", "Statement"),
+    Column("query", "Statement", sql=True),
 )
-_SHOWN = 300  # characters of a statement in a table
+_SHOWN = 300  # characters of a statement in a comparison for programs
 _SPENT_MS = 0.05  # shorter times are not shown
 _DIGITS = 3  # decimal places in machine-readable output: microseconds
 
@@ -223,7 +224,7 @@ def show(
     people = out.chosen_form == "table"
     if people:
         out.text(totals_text(profile))
-    out.rows(COLUMNS, [_row(one, people=people) for one in statements], empty="No query ran.")
+    out.rows(COLUMNS, [_row(one, people=people) for one in statements], empty="No queries ran.")
     for number, one in enumerate(statements, 1):
         for flag in one.flags:
             out.warn(f"{flag.name}: {visible(flag.text)} ({short_place(one)})")
@@ -251,7 +252,7 @@ def totals_text(profile: Profile) -> str:
     }
     spent = [f"{name} {took:,.1f} ms" for name, took in _falling(parts) if took >= _SPENT_MS]
     return (
-        f"{queries} ({counted(totals.distinct, 'kind')}{failed}), "
+        f"{queries} ({totals.distinct:,} distinct{failed}), "
         f"{counted(totals.rows, 'row')}, {counted(totals.transactions, 'transaction')} "
         f"in {totals.wall_ms:,.1f} ms\n{', '.join(spent)}"
     )
@@ -275,7 +276,7 @@ def _row(one: Statement, *, people: bool) -> dict[str, Any]:
         "share": f"{one.share:.0%}" if people else round(one.share, _DIGITS),
         "flags": ", ".join(flag.name for flag in one.flags),
         "line": short_place(one, whole=not people),
-        "query": text[:_SHOWN] + "…" * (len(text) > _SHOWN) if people else text,
+        "query": one_line(text) if people else text,
     }
 
 
@@ -312,18 +313,19 @@ def visible_lines(head: str, lines: Iterable[str]) -> str:
 
 def show_changes(out: Output, changes: Sequence[Change]) -> None:
     """Show which statements got faster or slower."""
+    people = out.chosen_form == "table"
     out.rows(
         CHANGES,
         [
             {
-                "verdict": one.verdict + (", n+1 gone" if one.cured else ""),
+                "verdict": one.verdict + (", n+1 fixed" if one.cured else ""),
                 "calls_before": one.calls[0],
                 "calls_after": one.calls[1],
                 "total_ms_before": round(one.total_ms[0], 2),
                 "total_ms_after": round(one.total_ms[1], 2),
-                "query": one.fingerprint[:_SHOWN],
+                "query": one_line(one.fingerprint) if people else one.fingerprint[:_SHOWN],
             }
             for one in changes
         ],
-        empty="Nothing ran, before or after.",
+        empty="No queries ran in either profile.",
     )

@@ -1,80 +1,214 @@
-"""Tables with one line per row: flexible columns are truncated, identifiers are not."""
+r"""Tables with one line per row, and records with one line per field.
+
+Identifiers and numbers are never cut or wrapped. Other text is shortened, and secondary columns are
+shortened, then left out, before anything else. Where even that does not fit, the rows are shown as
+records, as psql does with ``\x auto``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rich.cells import cell_len
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 
-from aspencli.cli.output.formats import Column, Row, table_cell
+from aspencli.cli.output.formats import Column, Row, blank, record_field, table_cell
+from aspencli.cli.output.sql_summary import shorten_sql
 
 _GAP = 2  # between two columns
-_LEAST = 8  # a column is never cut shorter than this
-_READABLE = 14  # secondary columns are dropped before another is cut shorter than this
+_LEAST = 8  # the minimum width of a column that is shortened
+_LEAST_SQL = 16
+_SQL_LINES = 4  # of a statement in a record
+_READABLE = 14  # the width of secondary columns, below which they are left out
+_COMFORTABLE = 24  # the width that other columns get before secondary ones are shown
+_COMFORTABLE_SQL = 40
+
+Bold = Callable[[str], str]
+
+
+def plainly(text: str) -> str:
+    """Return text without any style."""
+    return text
 
 
 class Layout:
-    """A table that fits the width where possible without truncating an identifier.
+    """A table that fits the width without cutting an identifier or a number.
 
-    Secondary columns are dropped before the others are cut beyond recognition. Rows may be added
-    in parts; the first part determines which columns are shown.
+    Rows may be added in parts; the first part determines which columns are shown, or that records
+    are shown instead of a table.
 
     Args:
         columns: Columns of the table.
         width: Maximum width, in characters.
+        bold: Makes headings bold.
+        ellipsis: What replaces the end of text that is cut.
+
+    Attributes:
+        left_out: Columns that are not shown.
+        width: Maximum width, in characters.
     """
 
-    def __init__(self, columns: Sequence[Column], width: int):
+    def __init__(
+        self, columns: Sequence[Column], width: int, bold: Bold = plainly, ellipsis: str = "…"
+    ):
+        self.left_out: list[Column] = []
+        self._all = tuple(columns)
         self._columns = list(columns)
-        self._width = width
+        self.width = width
+        self._bold = bold
+        self._ellipsis = ellipsis
         self._natural = {column.key: cell_len(column.title) for column in columns}
         self._is_begun = False
+        self._as_records = False
 
-    def part(self, rows: Sequence[Row]) -> Table:
-        """Return the next rows, no narrower than earlier ones; only the first have a heading."""
-        cells = {c.key: [table_cell(row[c.key]) for row in rows] for c in self._columns}
+    def part(self, rows: Sequence[Row]) -> Iterator[str]:
+        """Yield the lines of the next rows, no narrower than earlier ones, after any heading."""
+        cells = {c.key: [_cell(c, row) for row in rows] for c in self._columns}
         for key, texts in cells.items():
-            self._natural[key] = max(self._natural[key], *map(cell_len, texts))
-        if not self._is_begun:
-            self._leave_out()
-        limit = _cut(self._columns, self._natural, self._width)
-        table = Table(box=None, header_style="bold", pad_edge=False, show_header=not self._is_begun)
+            self._natural[key] = max([self._natural[key], *map(cell_len, texts)])
+        is_first = not self._is_begun
+        if is_first:
+            self._choose_columns()
+            self._is_begun = True
+        if self._as_records:
+            return self._records(rows, is_first=is_first)
+        return self._lines(cells, len(rows), is_first=is_first)
+
+    def _choose_columns(self) -> None:
+        while True:
+            room = self.width - _GAP * (len(self._columns) - 1)
+            if sum(_wanted(c, self._natural[c.key]) for c in self._columns) <= room:
+                return
+            secondary = [column for column in self._columns if column.secondary]
+            if not secondary:
+                break
+            self._columns.remove(secondary[-1])
+            self.left_out.insert(0, secondary[-1])
+        least = sum(_least(c, self._natural[c.key]) for c in self._columns)
+        if least > room and len(self._columns) > 1:
+            self._as_records = True
+            # A record has room for everything.
+            self._columns, self.left_out = list(self._all), []
+
+    def _lines(
+        self, cells: Mapping[str, Sequence[str]], count: int, *, is_first: bool
+    ) -> Iterator[str]:
+        widths = _widths(self._columns, self._natural, self.width)
+        if is_first:
+            titles = {column.key: column.title for column in self._columns}
+            yield self._bold(self._line(titles, widths))
+        for number in range(count):
+            yield self._line({c.key: cells[c.key][number] for c in self._columns}, widths)
+
+    def _line(self, texts: Mapping[str, str], widths: Mapping[str, int]) -> str:
+        shown = []
         for column in self._columns:
-            # Where even the identifiers do not fit, they wrap, so that no character is lost.
-            fits = limit is not None
-            table.add_column(
-                column.title,
-                justify="right" if column.right else "left",
-                no_wrap=fits,
-                overflow="ellipsis" if fits else "fold",
-                max_width=None if column.whole else limit,
-                min_width=self._least(column, limit),
-            )
-        for number in range(len(rows)):
-            table.add_row(*(cells[column.key][number] for column in self._columns))
-        self._is_begun = True
-        return table
+            width = widths[column.key]
+            text = _shortened(texts[column.key], column, width, self._ellipsis)
+            space = " " * (width - cell_len(text))
+            shown.append(space + text if column.right else text + space)
+        return (" " * _GAP).join(shown).rstrip()
 
-    def _leave_out(self) -> None:
-        if (_cut(self._columns, self._natural, self._width) or 0) < _READABLE:
-            self._columns = [column for column in self._columns if not column.secondary]
-
-    def _least(self, column: Column, limit: int | None) -> int | None:
-        """Return the minimum width of a column in later parts."""
-        if not self._is_begun or limit is None:
-            return None
-        natural = self._natural[column.key]
-        return natural if column.whole else min(natural, limit)
+    def _records(self, rows: Sequence[Row], *, is_first: bool) -> Iterator[str]:
+        for number, row in enumerate(rows):
+            if number or not is_first:
+                yield ""
+            yield from record_lines(self._columns, row, self.width, self._bold)
 
 
-def _cut(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> int | None:
-    """Return the largest width for flexible columns that fits, or None if there is none."""
-    room = width - _GAP * (len(columns) - 1) - sum(natural[c.key] for c in columns if c.whole)
-    flexible = [natural[column.key] for column in columns if not column.whole]
-    limit = max([_READABLE, *flexible])
-    while sum(min(natural, limit) for natural in flexible) > room:
-        limit -= 1
-        if limit < _LEAST:
-            return None
-    return limit
+def record_lines(
+    columns: Sequence[Column], row: Row, width: int, bold: Bold = plainly
+) -> Iterator[str]:
+    """Yield the lines of one item, one field per line. Text wraps; identifiers do not.
+
+    Args:
+        columns: Fields to show.
+        row: The item.
+        width: Maximum width, in characters.
+        bold: Makes the names of the fields bold.
+    """
+    margin = max((cell_len(column.title) for column in columns), default=0) + _GAP
+    for column in columns:
+        lead = bold(column.title) + " " * (margin - cell_len(column.title))
+        text = blank(column, row) or record_field(row[column.key])
+        if column.sql:
+            text = shorten_sql(text, _SQL_LINES * max(width - margin, _LEAST_SQL))
+        lines = text.split("\n")
+        if not column.whole:
+            lines = [part for line in lines for part in _wrapped(line, width - margin)]
+        for number, line in enumerate(lines):
+            yield ((" " * margin if number else lead) + line).rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text; a word that is longer than a line is not broken."""
+    if cell_len(text) <= width:
+        return [text]
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and cell_len(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _cell(column: Column, row: Row) -> str:
+    return blank(column, row) or table_cell(row[column.key])
+
+
+def _is_rigid(column: Column) -> bool:
+    return column.whole or column.right  # a number that is cut is a wrong number
+
+
+def _wanted(column: Column, natural: int) -> int:
+    """Return the width that a column needs so that secondary ones may be shown beside it."""
+    if _is_rigid(column):
+        return natural
+    comfortable = _COMFORTABLE_SQL if column.sql else _COMFORTABLE
+    return min(natural, _READABLE if column.secondary else comfortable)
+
+
+def _least(column: Column, natural: int) -> int:
+    least = _LEAST_SQL if column.sql else _LEAST
+    return natural if _is_rigid(column) else min(natural, least)
+
+
+def _widths(columns: Sequence[Column], natural: Mapping[str, int], width: int) -> dict[str, int]:
+    """Return the width of each column.
+
+    Primary columns get the room before secondary ones, and statements, which can be shortened in
+    their middle, after other columns.
+    """
+    found = {column.key: _least(column, natural[column.key]) for column in columns}
+    room = width - _GAP * (len(columns) - 1) - sum(found.values())
+    for wanted in (
+        {c.key: _wanted(c, natural[c.key]) for c in columns if not (c.secondary or c.sql)},
+        {c.key: _wanted(c, natural[c.key]) for c in columns if c.sql},
+        {c.key: _wanted(c, natural[c.key]) for c in columns if c.secondary},
+        {c.key: natural[c.key] for c in columns if not c.secondary},
+        {c.key: natural[c.key] for c in columns if c.secondary},
+    ):
+        room -= _widen(found, wanted, room)
+    return found
+
+
+def _widen(widths: dict[str, int], wanted: Mapping[str, int], room: int) -> int:
+    """Widen the columns up to what is wanted, the narrowest first; return the room that took."""
+    left = max(room, 0)
+    keys = sorted(wanted, key=lambda key: wanted[key] - widths[key])
+    for number, key in enumerate(keys):
+        share = min(wanted[key] - widths[key], left // (len(keys) - number))
+        if share > 0:
+            widths[key] += share
+            left -= share
+    return max(room, 0) - left
+
+
+def _shortened(text: str, column: Column, width: int, ellipsis: str) -> str:
+    if cell_len(text) <= width or _is_rigid(column):
+        return text
+    if column.sql:
+        text = shorten_sql(text, width)
+        if cell_len(text) <= width:
+            return text
+    return set_cell_size(text, max(width - len(ellipsis), 0)).rstrip() + ellipsis

@@ -1,4 +1,4 @@
-"""Plan a renaming through the API, with the same findings and messages as in a database.
+"""Plan a rename run through the API, with the same findings and messages as in a database.
 
 It does over the API's list of samples what `aspen.database.bulk` does in SQL.
 
@@ -171,7 +171,7 @@ class _Found:
 
 
 class ListPlan:
-    """A renaming planned over the API's list of samples.
+    """A rename run planned over the API's list of samples.
 
     Args:
         spec: How samples are matched: `RENAME`, or the specification that undoes it.
@@ -231,7 +231,7 @@ class ListPlan:
         for number, problem in enumerate(self._found.problems):
             if problem.line in unknown and problem.column == PRIVATE.name:
                 words, near = unknown[problem.line]
-                meant = f"; is {_quoted(near)} meant?" if near in keys else ""
+                meant = f"; did you mean {_quoted(near)}?" if near in keys else ""
                 reason = f"{problem.reason}; {words}{meant}"
                 self._found.problems[number] = Problem(problem.line, problem.column, reason)
 
@@ -312,14 +312,10 @@ class ListPlan:
             key = entry.request.key
             first = keys.setdefault(key, entry.line)
             if first != entry.line:
-                told = key if self._spec.by_id else _quoted(key)
-                yield Problem(
-                    entry.line, self._spec.key.name, f"{told} stands on line {first} already"
-                )
+                yield Problem(entry.line, self._spec.key.name, f"duplicate of line {first}")
             first = names.setdefault(entry.after, entry.line)
             if first != entry.line:
-                reason = f"{_quoted(entry.after)} stands on line {first} already"
-                yield Problem(entry.line, PUBLIC.name, reason)
+                yield Problem(entry.line, PUBLIC.name, f"duplicate of line {first}")
 
     def _has_moved(self, entry: _Entry) -> bool:
         if entry.held is None or entry.expected is None or not entry.changes:
@@ -332,14 +328,16 @@ class ListPlan:
         for entry in self._entries.values():
             if self._has_moved(entry):
                 now, then = _quoted(entry.before), _quoted(entry.expected)
-                reason = f"{_quoted(entry.label)} {PUBLIC.holds} {now} now, not {then}"
+                reason = f"{_quoted(entry.label)} {PUBLIC.holds} {now}, expected {then}"
                 yield Problem(entry.line, PUBLIC.name, reason)
 
     def _unknown(self, *, any_more: bool) -> Iterator[Problem]:
-        more = " any more" if any_more else ""
         for entry in self._entries.values():
             if entry.held is None:
-                reason = f"{SAMPLES.lacks} {_quoted(entry.label)}{more}"
+                label = _quoted(entry.label)
+                reason = f"{SAMPLES.lacks} {label}"
+                if any_more:
+                    reason = f"{SAMPLES.noun} {label} no longer exists"
                 yield Problem(entry.line, PRIVATE.name, reason)
 
     def _out(self, found: list[Problem], *, drop: bool) -> list[Problem]:
@@ -400,7 +398,7 @@ def _with_waiting(
 
 def _taken(entry: _Entry, holder: Held) -> Problem:
     wanted, label = _quoted(entry.after), _quoted(holder.private_identifier)
-    reason = f"{wanted} is held by {SAMPLES.noun} {label}, which keeps it"
+    reason = f"{wanted} is already used by {SAMPLES.noun} {label}"
     return Problem(entry.line, PUBLIC.name, reason)
 
 

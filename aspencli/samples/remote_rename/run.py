@@ -1,4 +1,4 @@
-"""Send the requests of a renaming one by one, recording each in the journal, until done.
+"""Send the requests of a rename run one by one, recording each in the journal, until done.
 
 Determine the remaining work of a run from the samples' current names.
 
@@ -70,13 +70,13 @@ def what_remains(run: str, rows: Iterable[Row], snapshot: Snapshot) -> Remaining
         is_temporary = now == temporary_name(run, row.id)
         found.temporary += is_temporary
         if held is None:
-            found.aside.append(_problem(row, f'sample "{row.key}" is gone'))
+            found.aside.append(_problem(row, f'sample "{row.key}" no longer exists'))
         elif now == row.after:
             found.done += 1
         elif now == row.before or is_temporary:
             waiting[row.id] = (row, held)
         else:
-            reason = f'sample "{row.key}" is named "{now}" now, which somebody else did'
+            reason = f'sample "{row.key}" is now named "{now}": another user renamed it'
             found.aside.append(_problem(row, reason))
     _leave_blocked(found, waiting, snapshot)
     found.renames += [Rename(row.id, h.public_identifier, row.after) for row, h in waiting.values()]
@@ -98,7 +98,7 @@ def _leave_blocked(
     while queue:
         row, held = waiting.pop(queue.pop())
         keeper = holders[row.after].private_identifier
-        found.aside.append(_problem(row, f'"{row.after}" is held by sample "{keeper}"'))
+        found.aside.append(_problem(row, f'"{row.after}" is already used by sample "{keeper}"'))
         if held.public_identifier != row.before and not (
             row.before in holders or row.before in takers
         ):
@@ -194,8 +194,8 @@ class Running:
             if not left.renames and (resumed or not left.aside):
                 return left
         raise ConflictError(
-            "the samples do not stay as they are renamed: somebody else is at work on them",
-            hint="Find out who, then go on.",
+            "The samples keep changing while they are renamed: another user is updating them.",
+            hint="Find out who it is, then resume the run.",
         )
 
     def _schedule(self, left: Remaining) -> Schedule:
@@ -288,8 +288,8 @@ class Running:
 
 def _tired(failures: int) -> AspenError:
     return UnreachableError(
-        f"the API answered none of the last {failures:,} requests to rename samples",
-        hint="Wait until it is well again, then go on.",
+        f"The API did not respond to any of the last {failures:,} rename requests.",
+        hint="Wait until it is available again, then resume the run.",
     )
 
 
@@ -297,9 +297,9 @@ def _conflict(left: Remaining, total: int) -> AspenError:
     more = len(left.aside) - _NAMED
     details = [f"line {problem.line}: {problem.reason}" for problem in left.aside[:_NAMED]]
     return ConflictError(
-        f"somebody else changed samples of this file meanwhile; {left.done:,} of {total:,} are "
-        "renamed",
-        hint="Going on leaves these alone.",
+        f"Another user changed samples in this file in the meantime; {left.done:,} of {total:,} "
+        "are renamed.",
+        hint="If you resume the run, it skips these samples.",
         details=[*details, f"and {more:,} more"] if more > 0 else details,
     )
 

@@ -103,15 +103,15 @@ class CellFormat:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            return Unusable(raw, "holds no number where one is stored")
+            return Unusable(raw, "contains an invalid number")
         if self.is_date:
-            return self._moment(number) or Unusable(raw, "holds a date that no calendar has")
+            return self._moment(number) or Unusable(raw, "contains an invalid date")
         value = Decimal(f"{number:.15g}")
         if abs(value) >= EXACT:
             return Unusable(
                 general(value),
-                "holds a number of more than 15 digits, of which a spreadsheet keeps 15",
-                "Format such cells as text, and enter them again.",
+                "contains a number of more than 15 digits; spreadsheets keep only 15",
+                "Format these cells as text, then enter them again.",
             )
         return self._numbers.text(value)
 

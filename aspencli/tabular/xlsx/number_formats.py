@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     | \[(?P<bracket>[^\]]*)\]                       # a colour, a currency, a condition
     | (?P<general>General|@)
     | (?P<power>E[+-])
-    | (?P<place>[0#?])                              # where a digit stands
+    | (?P<place>[0#?])                              # the place of a digit
     | (?P<sign>[.,%/;])
     | (?P<other>.)
     """,

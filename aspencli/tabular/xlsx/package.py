@@ -53,7 +53,7 @@ class Package:
             check_index(file)
             self._archive = ZipFile(file)
         except (BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-            raise self.damaged("it is no whole zip archive") from error
+            raise self.damaged("it is not a complete zip archive") from error
         stored = file.seek(0, 2)
         whole = sum(info.file_size for info in self._archive.infolist())
         expansion.check(name, whole, stored, expansion.WORKBOOK_FLOOR)
@@ -68,7 +68,7 @@ class Package:
         """Return the error for a damaged file."""
         return BadInputError(
             f"{self.name} is damaged: {reason}",
-            hint="Open it in the spreadsheet program, and save it as a new .xlsx or as CSV UTF-8.",
+            hint="Open it in a spreadsheet program, then save it as a new .xlsx or CSV UTF-8.",
         )
 
     def __contains__(self, path: str) -> bool:
@@ -89,7 +89,7 @@ class Package:
             raise self.damaged(f"it has no part {path}")
         known = info.compress_type in {ZIP_STORED, ZIP_DEFLATED} and info.header_offset >= 0
         if not known or info.flag_bits & _ENCRYPTED:
-            raise self.damaged(f"its part {path} is packed in an unknown way")
+            raise self.damaged(f"its part {path} uses an unsupported compression method")
         read = 0
         try:
             with self._archive.open(info) as file:
@@ -99,7 +99,7 @@ class Package:
                         raise self._too_large(info, limit)
                     yield piece
         except (BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
-            raise self.damaged(f"its part {path} cannot be unpacked") from error
+            raise self.damaged(f"its part {path} cannot be decompressed") from error
 
     def parse(self, path: str, parser: expat.XMLParserType, limit: int) -> Iterator[None]:
         """Feed a part to a parser, chunk by chunk.
@@ -114,11 +114,13 @@ class Package:
                 parser.Parse(piece, False)
                 fed += len(piece)
                 if fed - parser.CurrentByteIndex > _LONGEST_TAG:
-                    raise self.damaged(f"its part {path} has a tag of more than {_LONGEST_TAG:,}")
+                    raise self.damaged(
+                        f"its part {path} has a tag of more than {_LONGEST_TAG:,} bytes"
+                    )
                 yield
             parser.Parse(b"", True)
         except expat.ExpatError as error:
-            raise self.damaged(f"its part {path} is no XML ({error})") from error
+            raise self.damaged(f"its part {path} is not valid XML ({error})") from error
         yield
 
     def elements(self, path: str) -> Iterator[Element]:
@@ -161,13 +163,13 @@ class Package:
 
     def _too_large(self, info: ZipInfo, limit: int) -> BadInputError:
         return BadInputError(
-            f"{self.name} is too large: its part {info.filename} has more than {limit:,} bytes",
-            hint="Save the sheet as CSV UTF-8, which may have any size.",
+            f"{self.name} is too large: its part {info.filename} has more than {limit:,} bytes.",
+            hint="Save the sheet as CSV UTF-8, which has no size limit.",
         )
 
     def _refuse_doctype(self, *_about: object) -> None:
         # No workbook has one, and entities could make a small file expand without end.
-        raise self.damaged("its XML has a document type")
+        raise self.damaged("its XML contains a DOCTYPE")
 
 
 def _plain(path: str) -> str:

@@ -80,7 +80,7 @@ class Strings(Reader):
         try:
             for _piece in package.parse(path, self._parser, _LARGEST_STRINGS):
                 if self._ends[-1] > _LARGEST_TEXT:
-                    raise package.damaged(f"it holds more than {_LARGEST_TEXT:,} bytes of text")
+                    raise package.damaged(f"it contains more than {_LARGEST_TEXT:,} bytes of text")
             self._file.flush()
             if self._ends[-1]:
                 self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -90,7 +90,7 @@ class Strings(Reader):
 
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self._ends) - 1:
-            raise self._package.damaged(f"a cell refers to text {index:,}, which it does not have")
+            raise self._package.damaged(f"a cell refers to text {index:,}, which does not exist")
         first, end = self._ends[index], self._ends[index + 1]
         return self._map[first:end].decode() if self._map else ""
 

@@ -113,7 +113,7 @@ class Rows(Reader):
         given = attributes.get("r", "")
         number = int(given) if given.isascii() and given.isdecimal() else self._row.number + 1
         if not self._row.number < number <= _MOST_ROWS:
-            raise self._package.damaged(f"row {number:,} stands after row {self._row.number:,}")
+            raise self._package.damaged(f"row {number:,} comes after row {self._row.number:,}")
         self._row = Row(number, is_hidden=attributes.get("hidden") in _TRUE)
         self._column = 0
 
@@ -122,7 +122,7 @@ class Rows(Reader):
         column = self._columns.get(letters) or self._column_of(letters)
         cells = self._row.cells
         if not len(cells) < column <= _MOST_COLUMNS:
-            raise self._package.damaged(f"row {self._row.number:,} has no order in its cells")
+            raise self._package.damaged(f"the cells of row {self._row.number:,} are out of order")
         if len(cells) < column - 1:
             cells.extend([""] * (column - 1 - len(cells)))
         self._column = column
@@ -150,7 +150,7 @@ class Rows(Reader):
         elif kind == "b":
             text = "TRUE" if value in _TRUE else "FALSE"
         elif kind == "e":
-            text = self._unusable(Unusable(value, f"holds the error {value}"))
+            text = self._unusable(Unusable(value, f"contains the error {value}"))
         else:  # a text, or a date in ISO 8601
             text = value
         self._row.cells.append(text)
@@ -168,8 +168,8 @@ class Rows(Reader):
 
 _UNKNOWN = Unusable(
     "",
-    "holds a formula whose value is not stored",
-    "Open the workbook in the spreadsheet program, and save it: then the values are stored, too.",
+    "contains a formula without a stored value",
+    "Open the workbook in a spreadsheet program and save it, which stores the values.",
 )
 
 
@@ -247,8 +247,10 @@ class Book:
         visible = [tab for tab in self.tabs if tab.is_visible]
         if not visible:
             raise BadInputError(
-                f"{self._package.name} has no visible sheet",
-                hint=f"Name one with --sheet: {self._titles(self.tabs) or 'there is none'}.",
+                f"{self._package.name} has no visible sheet.",
+                hint=f"Choose one with --sheet: {self._titles(self.tabs)}."
+                if self.tabs
+                else "Give a workbook with a sheet.",
             )
         active = [tab for tab in visible if tab.place == self._active + 1]
         return (active or visible)[0]
@@ -264,9 +266,9 @@ class Book:
         others = [other for other in self.tabs if other != tab and self._has_values(other)]
         if others:
             raise BadInputError(
-                f"{self._package.name} is empty on its sheet '{tab.title}', and has data on "
-                f"{self._titles(others)}",
-                hint="Name the sheet: "
+                f"The sheet '{tab.title}' of {self._package.name} is empty; there is data on "
+                f"{self._titles(others)}.",
+                hint="Choose a sheet: "
                 + " or ".join(f"--sheet {shlex.quote(other.title)}" for other in others[:3]),
             )
 
@@ -276,9 +278,9 @@ class Book:
         unread = [other for other in self.tabs if other != tab and other.is_visible]
         unread = [other for other in unread if self._has_values(other)]
         parts = [f"the {_ordinal(tab.place)} of {len(self.tabs)}"] if len(self.tabs) > 1 else []
-        parts += [] if tab.is_visible else ["which is hidden"]
+        parts += [] if tab.is_visible else ["hidden"]
         parts += [f"not read: {self._titles(unread)}"] if unread else []
-        parts += [f"hidden: {self._titles(hidden)}"] if hidden else []
+        parts += [f"hidden sheets: {self._titles(hidden)}"] if hidden else []
         return f"sheet '{tab.title}'" + (f" ({'; '.join(parts)})" if parts else "")
 
     def rows(self, tab: Tab, stack: ExitStack) -> Rows:
@@ -292,7 +294,7 @@ class Book:
 
         def text_at(index: int) -> str:
             if texts is None:
-                raise self._package.damaged("it holds no texts, and a cell refers to one")
+                raise self._package.damaged("it contains no shared texts, but a cell refers to one")
             return texts[index]
 
         def format_of(style: int) -> CellFormat:
@@ -334,7 +336,7 @@ class Book:
                 return tabs[0]
         raise BadInputError(
             f"{self._package.name} has no sheet {wanted!r}",
-            hint=f"Its sheets are: {self._titles(self.tabs)}.",
+            hint=f"Sheets: {self._titles(self.tabs)}.",
         )
 
     def _titles(self, tabs: Sequence[Tab]) -> str:
@@ -352,10 +354,10 @@ class Book:
     def _foreign(self) -> BadInputError:
         what = next((words for path, words in _OTHERS if path in self._package), None)
         return BadInputError(
-            f"{self._package.name} {what or 'is a zip archive that holds no workbook'}",
+            f"{self._package.name} {what or 'is a zip archive without a workbook'}.",
             hint="Save the sheet as an Excel workbook (.xlsx) or as CSV UTF-8."
             if what
-            else "Unpack it, and give the file that is in it.",
+            else "Extract it, then give the file in it.",
         )
 
 
@@ -396,7 +398,7 @@ class Sheet(Reading):
         self._beyond = _Count()
         header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
         if header is None:
-            raise BadInputError(f"{name} is empty", hint="Give a sheet with a header and rows.")
+            raise BadInputError(f"{name} is empty.", hint="Give a sheet with a header and rows.")
         if skip_lines:
             notes.append(f"rows skipped before the header: {skip_lines:,}")
         self.name_columns([shown(cell) for cell in header.cells])
@@ -434,7 +436,7 @@ class Sheet(Reading):
             last = row.number
             self._look_at(row)
             yield last, cells
-        self._tell()
+        self._add_notes()
 
     def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
         """Return False; this kind of table never reports values as faults."""
@@ -460,16 +462,16 @@ class Sheet(Reading):
             if cell.strip():
                 self._beyond.add(row.number, column)
 
-    def _tell(self) -> None:
+    def _add_notes(self) -> None:
         """Add notes about unexpected kinds of cells and hidden rows."""
-        told = (
-            (self._dates, "dates are read in ISO 8601"),
-            (self._plain, "numbers are read plainly, not as they are formatted"),
+        kinds = (
+            (self._dates, "dates are read in ISO 8601 format"),
+            (self._plain, "numbers are read without their cell format"),
             (self._beyond, "cells without a column header are ignored"),
         )
-        self._notes += [f"{what}: {count}" for count, what in told if count.number]
+        self._notes += [f"{what}: {count}" for count, what in kinds if count.number]
         if self._hidden:
-            self.notes.append(f"hidden rows are read, too: {self._hidden:,}")
+            self.notes.append(f"hidden rows are also read: {self._hidden:,}")
 
 
 def _is_blank(row: Row) -> bool:

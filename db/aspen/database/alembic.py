@@ -90,12 +90,12 @@ def _check_line(found: ScriptDirectory, directory: Path) -> None:
     a warning.
     """
     if not directory.is_dir():
-        raise BrokenRevisionsError(f"There is no folder {directory}", hint="Check --directory.")
+        raise BrokenRevisionsError(f"Directory not found: {directory}", hint="Check --directory.")
     by_id: dict[str, list[Script]] = {}
     for script in _load(found, directory):
         by_id.setdefault(script.revision, []).append(script)
     problems = [
-        f"{one} is the revision of {len(scripts)} files: {', '.join(map(_file, scripts))}"
+        f"{len(scripts)} files have revision {one}: {', '.join(map(_file, scripts))}"
         for one, scripts in by_id.items()
         if len(scripts) > 1
     ]
@@ -108,16 +108,16 @@ def _check_line(found: ScriptDirectory, directory: Path) -> None:
     ]
     cycle = _cycle(needed)
     if cycle:
-        problems.append(f"these follow each other in a circle: {' -> '.join(cycle)}")
+        problems.append(f"revisions form a cycle: {' -> '.join(cycle)}")
     heads = sorted(set(by_id).difference(*needed.values()))
     if not problems and len(heads) > 1:
         files = (f"{one} ({_file(by_id[one][0])})" for one in heads)
-        problems.append(f"there are {len(heads)} newest revisions: {', '.join(files)}")
+        problems.append(f"{len(heads)} newest revisions: {', '.join(files)}")
     if problems:
         raise BrokenRevisionsError(
             f"The revisions in {directory} cannot be applied: {'; '.join(problems)}",
-            hint="Give each file its own revision, and a down_revision that exists, so that they "
-            "form one line; nothing was applied.",
+            hint="Give each file a unique revision and an existing down_revision, so that they "
+            "form a single line. Nothing was applied.",
         )
 
 
@@ -129,8 +129,8 @@ def _load(found: ScriptDirectory, directory: Path) -> list[Script]:
     except Exception as error:  # a revision is code, and may raise anything
         words = str(error).partition("\n")[0] or type(error).__name__
         raise BrokenRevisionsError(
-            f"A revision in {directory} cannot be loaded: {type(error).__name__}: {words}",
-            hint="Fix that file, then run the command again; nothing was applied.",
+            f"Could not load a revision in {directory}: {type(error).__name__}: {words}",
+            hint="Fix the file, then run the command again. Nothing was applied.",
         ) from error
 
 
@@ -170,8 +170,8 @@ def only_head(script_directory: ScriptDirectory) -> str:
     heads = script_directory.get_heads()
     if len(heads) != 1:
         raise MigrationError(
-            f"there are {len(heads)} newest revisions ({', '.join(heads)}) where one is needed",
-            hint="Let the later one say the earlier one as its down_revision.",
+            f"There are {len(heads)} newest revisions ({', '.join(heads)}); only one is allowed.",
+            hint="Set the down_revision of the later one to the earlier one.",
         )
     return heads[0]
 
@@ -188,8 +188,8 @@ def stands_at(connection: Connection) -> str | None:
     heads = context.get_current_heads()
     if len(heads) > 1:
         raise MigrationError(
-            f"the database names {len(heads)} revisions at once ({', '.join(heads)})",
-            hint=f"Leave one row in {VERSION_TABLE_SCHEMA}.alembic_version.",
+            f"The database records {len(heads)} current revisions ({', '.join(heads)}).",
+            hint=f"Keep only one row in {VERSION_TABLE_SCHEMA}.alembic_version.",
         )
     return heads[0] if heads else None
 
@@ -229,12 +229,11 @@ def unknown_revision(current: str, baseline: str) -> UnknownRevisionError:
             f"The database is at revision {current}, which is older than {baseline}, the oldest "
             "revision that aspencli can migrate from.",
             hint=f"First run the live service's own migrations up to that revision (alembic "
-            f"upgrade {baseline}, as its migration task does), then: aspencli db upgrade",
+            f"upgrade {baseline}, as its migration task does), then run: aspencli db upgrade",
         )
     return UnknownRevisionError(
-        f"the database stands at revision {current}, which this version of the program does "
-        "not have",
-        hint="A newer version migrated it: update the program and try again.",
+        f"The database is at revision {current}, which this version of aspencli does not know.",
+        hint="A newer version migrated it. Update aspencli, then try again.",
     )
 
 
@@ -256,8 +255,8 @@ def require_revision(revision: str, script_directory: ScriptDirectory) -> None:
 
 def _no_such(revision: str) -> UnknownRevisionError:
     return UnknownRevisionError(
-        f"there is no revision {revision!r}",
-        hint="Ask for one of the history, for head, for base, or for steps such as +1 or -1.",
+        f"Revision not found: {revision!r}",
+        hint="Use an existing revision, head, base, or a number of steps such as +1 or -1.",
     )
 
 
@@ -315,7 +314,7 @@ def write_revision(
             version_path=folder.absolute(),
         )
     if not isinstance(script, Script):
-        raise MigrationError(f"the revision {title!r} was not written")
+        raise MigrationError(f"Could not write revision {title!r}.")
     _format(Path(script.path))
     return Path(script.path)
 
@@ -333,7 +332,7 @@ def _title(message: str) -> str:
     text = " ".join(message.split()).replace("\\", "/").replace('"', "'").rstrip(".")
     if not text or not text.isprintable():
         raise MigrationError(
-            "a revision needs a message that says what it changes",
+            "A revision needs a message that describes the change.",
             hint="For example: add samples.collection_site",
         )
     return f"{text[0].upper()}{text[1:]}."
@@ -344,8 +343,8 @@ def _require_head(current: str | None, existing: ScriptDirectory) -> None:
     require_known(current, existing)
     if current != head:
         raise NotAtHeadError(
-            f"the database stands at {current or 'no revision'}, the newest is {head}: what lies "
-            "between them would become part of the new revision",
+            f"The database is at {current or 'no revision'}, but the newest revision is {head}. "
+            "The changes between them would become part of the new revision.",
             hint="Upgrade the database first.",
         )
 
@@ -461,7 +460,7 @@ def object_differences(connection: Connection) -> Iterator[str]:
     for kind, name, table in connection.execute(_OBJECTS, {"schema": SCHEMA}):
         of_table = f" of {SCHEMA}.{table}" if table else ""
         what = name if table else f"{SCHEMA}.{name}"
-        yield f"{kind} {what}{of_table} is only in the database"
+        yield f"{kind} {what}{of_table} exists only in the database"
     inspector = sa.inspect(connection)
     yield from _check_differences(inspector)
     yield from _column_differences(inspector, connection.dialect)
@@ -479,9 +478,9 @@ def _check_differences(inspector: sa.Inspector) -> Iterator[str]:
         in_database = {str(check["name"]): check["sqltext"] for check in found}
         for check in in_database.keys() - in_models:
             condition = in_database[check]
-            yield f"check {check} of {table.fullname} is only in the database: {condition}"
+            yield f"check {check} of {table.fullname} exists only in the database: {condition}"
         for check in in_models - in_database.keys():
-            yield f"check {check} of {table.fullname} is missing in the database"
+            yield f"check {check} of {table.fullname} is missing from the database"
 
 
 def _column_differences(inspector: sa.Inspector, dialect: sa.Dialect) -> Iterator[str]:
@@ -582,8 +581,8 @@ def _described(diff: tuple[Any, ...]) -> str:
 
 def _one_sided(kind: str, what: str) -> str:
     if kind.startswith("add_"):
-        return f"{what} is missing in the database"
-    return f"{what} is only in the database"
+        return f"{what} is missing from the database"
+    return f"{what} exists only in the database"
 
 
 def _value(value: object) -> str:

@@ -1,7 +1,7 @@
 """Running long statements so that Ctrl-C can interrupt them.
 
 The driver blocks in C, where no Python signal handler runs until the statement is over. So each
-statement runs in a thread of its own, while the main thread waits where signals can reach it.
+statement runs in a separate thread, while the main thread waits where signals can reach it.
 (psycopg2's wait callback would do for statements, but it rules out COPY.)
 """
 
@@ -237,7 +237,7 @@ class _Pipe:
     def read(self, _size: int = -1, /) -> bytes:
         data = os.read(self._reading, _PIECE)
         if not data and not self._complete:
-            raise EOFError("broken off")
+            raise EOFError("interrupted")
         return data
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ _WAIT = """
 SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
  WHERE pid = %(pid)s AND state = 'active'
 """
-_STAYS = "Ctrl-C ends the wait; what the server has committed by then stays committed."
+_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
 
 
 def make_interruptible(engine: Engine) -> None:
@@ -76,7 +76,7 @@ def _commit(engine: Engine, driver: Any, work: Callable[[], None]) -> None:
         if driver.notices != said and (interrupts.came or probe.found_standby):
             LOG.warning(
                 "The transaction is committed on this server, but no synchronous standby has "
-                "confirmed it: if this server fails now, it may be lost. The server says: %s",
+                "confirmed it. If this server fails now, it may be lost. Server message: %s",
                 " ".join(driver.notices[-1].split()),
             )
         # An interrupt that came too late still goes to its handler, if there is one.
@@ -116,7 +116,7 @@ class _Probe:
             with self._engine.connect() as connection:
                 row = connection.exec_driver_sql(_WAIT, {"pid": self._pid}).first()
         except (DBAPIError, psycopg2.Error) as error:
-            LOG.debug("The wait of a commit could not be looked up: %s", error)
+            LOG.debug("Could not look up what the commit is waiting for: %s", error)
             return
         if row is None:
             return

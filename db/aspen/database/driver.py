@@ -72,7 +72,9 @@ class DriverConnection(PlainConnection):
             NotAllowedError: It has a different policy already, or cannot be made read-only.
         """
         if self._policy not in {None, policy}:
-            raise NotAllowedError("An open connection keeps its policy. Nothing was written.")
+            raise NotAllowedError(
+                "The policy of an open connection cannot be changed. Nothing was written."
+            )
         self._policy = policy
         pid, read_only, *values = self._ask(opening_statement(policy, self.info.backend_pid))
         self.pooled = pid != self.info.backend_pid
@@ -85,10 +87,10 @@ class DriverConnection(PlainConnection):
             raise _not_read_only()
         if policy.writable and self.defaults.read_only and not policy.overrides.read_only:
             raise ServerReadOnlyError(
-                "The database refuses writes: default_transaction_read_only is on for this "
-                "database, role, or server. Nothing was written.",
-                hint="Ask its administrator why. To write anyway, for this run only, "
-                "add --override-read-only.",
+                "The database is read-only: default_transaction_read_only is on for this database, "
+                "role, or server. Nothing was written.",
+                hint="Ask its administrator why. To write anyway, for this run only, pass "
+                "--override-read-only.",
             )
         if policy.guard is Guard.READING:
             self._set_mode(read_only=True)
@@ -97,7 +99,7 @@ class DriverConnection(PlainConnection):
     def policy(self) -> SessionPolicy:
         """Return the policy of the connection."""
         if self._policy is None:
-            raise RuntimeError("the connection was not set up")
+            raise RuntimeError("the connection has no policy yet")
         return self._policy
 
     @property
@@ -194,15 +196,15 @@ class DriverConnection(PlainConnection):
     def _refuse_control(self, statement: str) -> None:
         if self.get_parameter_status("standard_conforming_strings") != "on":
             raise NotAllowedError(
-                "Statements are not sent while standard_conforming_strings is off: it is not "
-                "certain where each one ends.",
+                "Statements are not sent while standard_conforming_strings is off, because they "
+                "cannot be parsed reliably.",
                 hint="Set it to on for this database and role.",
             )
         words = ends_transaction(statement)
         if words is not None:
-            kind = "rehearsal" if self.rehearsing else "read-only session"
+            kind = "dry run" if self.rehearsing else "read-only session"
             raise NotAllowedError(
-                f"{words} is not available as SQL in a {kind}. Nothing was written.",
+                f"{words} is not allowed as SQL in a {kind}. Nothing was written.",
                 hint="Use session.commit() or session.rollback() instead.",
             )
 
@@ -234,10 +236,10 @@ class DriverConnection(PlainConnection):
     # Calls that would take the connection out of its transactions, or change their mode
 
     def _refuse(self, what: str) -> NoReturn:
-        kind = "rehearsal" if self.rehearsing else "read-only session"
+        kind = "dry run" if self.rehearsing else "read-only session"
         raise NotAllowedError(
-            f"{what} is not available in a {kind}. Nothing was written.",
-            hint="To write, and keep it, use the option that asks for writing (see --help).",
+            f"{what} is not allowed in a {kind}. Nothing was written.",
+            hint="To write, use the option that allows writes (see --help).",
         )
 
     @property
@@ -324,8 +326,8 @@ def _is_off(value: Any) -> bool:
 
 def _not_read_only() -> NotAllowedError:
     return NotAllowedError(
-        "The session could not be made read-only: the server, or a pooler in front of it, did not "
-        "keep the setting. Nothing was run.",
+        "Could not make the session read-only: the server, or a connection pooler in front of it, "
+        "did not keep the setting. Nothing was run.",
         hint="Connect to the server directly instead of through the pooler.",
     )
 

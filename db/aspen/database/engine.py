@@ -52,12 +52,10 @@ def normalise_url(address: str | URL) -> URL:
     except (ArgumentError, ValueError) as error:
         # The parser's message could repeat a password.
         raise InvalidDatabaseUrlError(
-            "not a database address; expected postgresql://user:password@host:port/name"
+            "Invalid database URL (expected postgresql://user:password@host:port/name)."
         ) from error
     if url.get_backend_name() not in _BACKENDS:
-        raise InvalidDatabaseUrlError(
-            f"a PostgreSQL address is needed, not one of {url.get_backend_name()}"
-        )
+        raise InvalidDatabaseUrlError(f"Not a PostgreSQL database URL: {url.get_backend_name()}")
     return url.set(drivername=DRIVER)
 
 
@@ -215,8 +213,8 @@ class Database:
     def _require_writing(self) -> None:
         if self._policy.guard is Guard.READING:
             raise NotAllowedError(
-                "This session only reads. Nothing was written.",
-                hint="To write, use the option that asks for writing (see --help).",
+                "This session is read-only. Nothing was written.",
+                hint="To write, use the option that allows writes (see --help).",
             )
 
     def _make_engine(self, *, writable: bool) -> Engine:

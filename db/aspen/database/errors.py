@@ -36,7 +36,7 @@ class RowsMovedError(Exception):
     """
 
     def __init__(self, rows: Sequence[str], total: int):
-        super().__init__(f"{total} rows changed since they were planned")
+        super().__init__(f"{total} rows changed since they were planned.")
         self.rows = tuple(rows)
         self.total = total
 
@@ -50,7 +50,7 @@ class OutcomeUnknownError(Exception):
     """
 
     def __init__(self, transaction: int):
-        super().__init__(f"the outcome of transaction {transaction} is not known")
+        super().__init__(f"The outcome of transaction {transaction} is unknown.")
         self.transaction = transaction
         self.undo_file: Path | None = None
 
@@ -63,7 +63,7 @@ class StandbyError(Exception):
     """
 
     def __init__(self, place: str):
-        super().__init__(f"{place} is a read-only standby; nothing was written")
+        super().__init__(f"{place} is a read-only standby. Nothing was written.")
         self.place = place
 
 
@@ -76,8 +76,8 @@ class TemporaryTablesDeniedError(Exception):
 
     def __init__(self, database: str, role: str):
         super().__init__(
-            f"the role {role} may not create temporary tables in database {database}; "
-            "nothing was written"
+            f"Role {role} may not create temporary tables in database {database}. "
+            "Nothing was written."
         )
         self.grant = f"GRANT TEMPORARY ON DATABASE {database} TO {role}"
 

@@ -127,14 +127,14 @@ def clean_address(address: str) -> str:
         InvalidDatabaseUrlError: The address is ambiguous, or contains a NUL character.
     """
     if "\0" in address or "%00" in address:
-        raise InvalidDatabaseUrlError("The database address contains a NUL character")
+        raise InvalidDatabaseUrlError("The database URL contains a NUL character.")
     found = _USER.fullmatch(address.strip())
     if not found:
         return address.strip()
     if "@" in found["rest"].partition("?")[0] or re.search(r"\?[^=]*@", found["rest"]):
         raise InvalidDatabaseUrlError(
-            "The database address contains more than one @. "
-            "Write an @ in the user name or password as %40"
+            "The database URL contains more than one @. "
+            "Write an @ in the user name or password as %40."
         )
     user = _encoded(found["user"])
     password = "" if found["password"] is None else f":{_encoded(found['password'])}"

@@ -107,14 +107,13 @@ class Journal:
     @property
     def words(self) -> str:
         """Return a description of what a failed revision left behind."""
-        before = f"Applied before it, and kept: {', '.join(self.applied)}. " if self.applied else ""
+        before = f"Already applied and kept: {', '.join(self.applied)}. " if self.applied else ""
         if not self.kept:
             return f"{before}Nothing of this revision was kept."
         listed = "; ".join(one if len(one) <= _SHOWN else f"{one[:_SHOWN]}..." for one in self.kept)
         return (
-            f"{before}This revision had already committed these statements, which were kept, "
-            f"although it is not recorded as applied: {listed}. Undo them by hand before you run "
-            "it again."
+            f"{before}This revision had already committed these statements, although it is not "
+            f"recorded as applied: {listed}. Undo them manually before you run it again."
         )
 
 
@@ -141,7 +140,7 @@ def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> It
             raise
         left = (journal or Journal()).words
         if "CONCURRENTLY" in (error.statement or "").upper():
-            left += " An index that was built concurrently may be left, marked INVALID: drop it."
+            left += " If an index is left that is marked INVALID, drop it."
         raise _translated(code, str(error.orig).strip(), limits, left) from error
     except Exception as error:
         if journal is None or not _is_of_a_revision(error):
@@ -171,33 +170,33 @@ def _translated(code: str, text: str, limits: MigrationLimits, left: str) -> Mig
     match code:
         case "42501":  # insufficient_privilege
             return MigrationPermissionError(
-                f"this role may not do that: {first_line}",
-                hint="Migrate as the owner of schema aspen, who may create in schema public too.",
+                f"Permission denied: {first_line}",
+                hint="Migrate as the owner of schema aspen, with CREATE rights on schema public.",
             )
         case "25006":  # read_only_sql_transaction
             return MigrationPermissionError(
-                "the session is read-only", hint="Migrate through a session that may write."
+                "The session is read-only.", hint="Run the migration in a session that can write."
             )
         case "55P03":  # lock_not_available
             return MigrationLockError(
-                f"a table was in use for longer than {limits.lock_ms / 1000:g} s: {first_line}",
-                hint=f"{left} Try again when the table is quieter.",
+                f"A table was locked for longer than {limits.lock_ms / 1000:g} s: {first_line}",
+                hint=f"{left} Try again when the table is less busy.",
             )
         case "57014":  # query_canceled
             return MigrationError(
-                f"a statement ran for longer than {limits.statement_ms / 1000:g} s, or was "
-                f"cancelled: {first_line}",
-                hint=f"{left} Allow more time, and try again.",
+                f"A statement ran for longer than {limits.statement_ms / 1000:g} s, or was "
+                f"canceled: {first_line}",
+                hint=f"{left} Allow more time, then try again.",
             )
         case code if code in _EXISTS_ALREADY:
             return MigrationError(
-                f"the database has already what the revision makes: {first_line}",
-                hint="No revision is recorded for what is there. Compare it with the models, and "
-                "record one in public.alembic_version when they agree.",
+                f"The database already has what the revision creates: {first_line}",
+                hint="The database has no recorded revision. Compare its schema with the models; "
+                "if they match, record the revision in public.alembic_version.",
             )
         case _:
             return MigrationError(
-                f"the database refused: {first_line} (SQLSTATE {code})",
+                f"The database rejected the migration: {first_line} (SQLSTATE {code})",
                 hint=left,
             )
 

@@ -62,9 +62,9 @@ def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
     """
     if getattr(_driver(connection), "pooled", False):
         raise MigrationRefusedError(
-            "Migrations do not run through a connection pooler: the lock that keeps two of them "
-            "apart, and the time limits, need one session of the server. Nothing was changed.",
-            hint="Set the target's database_url to the server itself.",
+            "Migrations cannot run through a connection pooler, because their lock and time limits "
+            "need a single server session. Nothing was changed.",
+            hint="Set the target's database_url to connect directly to the server.",
         )
     turn = {**limits.settings(), "lock_timeout": str(limits.turn_ms)}
     before = _change(connection, _allowed(connection, turn))
@@ -107,16 +107,16 @@ def _take_turn(connection: Connection, limits: MigrationLimits) -> None:
         if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
             raise
         raise MigrationLockError(
-            f"another migration of this database{_holder(connection)} was still running after "
-            f"{limits.turn_ms / 1000:g} s",
-            hint="Try again when it is over.",
+            f"Another migration of this database{_holder(connection)} was still running after "
+            f"{limits.turn_ms / 1000:g} s.",
+            hint="Try again when it has finished.",
         ) from error
 
 
 def _holder(connection: Connection) -> str:
     holder = connection.execute(_HOLDER, {"key": ADVISORY_LOCK}).first()
     connection.rollback()
-    return f" ({holder.application_name or holder.usename}, process {holder.pid})" if holder else ""
+    return f" ({holder.application_name or holder.usename}, PID {holder.pid})" if holder else ""
 
 
 def _setting(values: Mapping[str, str]) -> sa.Select[tuple[str, ...]]:

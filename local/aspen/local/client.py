@@ -71,7 +71,7 @@ class Laptop:
 
     @property
     def objects(self) -> ObjectFolder:
-        """Return the files that its S3 stand-in has from the start."""
+        """Return the files that its S3 emulator has from the start."""
         return self.deployment.objects
 
     def endpoints(self) -> Endpoints | None:
@@ -98,7 +98,7 @@ class Laptop:
         running = self.deployment.running_ports()
         if missing := [name for name in ("api", "identity") if name not in running]:
             raise UnreachableError(
-                f"of the local deployment, {' and '.join(missing)} is not running",
+                f"Not running in the local deployment: {', '.join(missing)}",
                 hint="Start it: aspencli local up",
             )
 
@@ -116,7 +116,7 @@ class Laptop:
 
         if process.read(self.cluster.data) is None:  # a full status check takes longer
             raise UnreachableError(
-                f"the local database is {self.cluster.status().state.value}",
+                f"The local database is {self.cluster.status().state.value}.",
                 hint="Start it: aspencli local up",
             )
         return self.cluster.url(user=SUPERUSER if admin else WRITER)
@@ -147,7 +147,7 @@ class Laptop:
         return self.deployment.prepare()
 
     def publish(self) -> None:
-        """Make the running S3 stand-in serve the files that were added since it started."""
+        """Make the running S3 emulator serve the files that were added since it started."""
         self.deployment.publish()
 
     def down(self) -> dict[str, Stopped]:

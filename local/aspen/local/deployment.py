@@ -146,7 +146,7 @@ def service_status(state: State, supervision: Supervision, name: str) -> PartSta
         uptime=time.time() - kept.since if process and doing is Doing.RUNNING else None,
         program=None,
         url=f"http://{HOST}:{port}" if process else None,
-        reason="its supervisor ended" if doing is Doing.CRASHED else "",
+        reason="supervisor exited" if doing is Doing.CRASHED else "",
     )
 
 
@@ -228,7 +228,7 @@ class Deployment:
         """Start parts and their dependencies, and wait until they are ready.
 
         The database is created and migrated if needed. If the API is started and the database has
-        no groups, the test data is added. Parts that are already running are left alone. If a
+        no groups, the test data is added. Parts that are already running are not affected. If a
         service cannot be started, the services started by this call are stopped; if the call is
         interrupted, so is PostgreSQL.
 

@@ -46,11 +46,13 @@ def ask_here(
         from aspen.api.settings import SettingsError
     except ImportError as error:
         raise AspenError(
-            f"the service is not installed: {error}", hint="Install aspencli[local]."
+            f"The service is not installed: {error}", hint="Install aspencli[local]."
         ) from error
     try:
         settings = settings_for(dsn)
     except SettingsError as error:
-        raise BadInputError(str(error), hint="Mend or unset it in the environment.") from error
+        raise BadInputError(
+            f"The service cannot start: {error}", hint="Fix or unset it in the environment."
+        ) from error
     found = answer(settings, Asked(method, path, user, body), around)
     return Answered(found.status, found.body)

@@ -1,7 +1,7 @@
-"""``python -m aspen.local.launch PART --home D``: a service, as the supervisor starts it.
+"""``python -m aspen.local.launch PART --home D``: run a service for the supervisor.
 
-It is told by the deployment's files how the other parts are reached, and ends when the supervisor
-does: its standard input is a pipe that nobody writes to.
+The service reads the addresses of the other parts from the deployment's files. It exits when the
+supervisor does: its standard input is a pipe from the supervisor, which then closes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     """Serve until SIGTERM, or until the supervisor is gone."""
     parser = argparse.ArgumentParser(prog="python -m aspen.local.launch", description=__doc__)
     parser.add_argument("part", choices=[one.name for one in SERVICES])
-    parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the deployment")
     chosen = parser.parse_args()
     os.umask(0o077)
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
@@ -117,7 +117,7 @@ def _wait(state: State, name: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while missing := [one for one in needed if not _runs(state, one)]:
         if time.monotonic() > deadline:
-            sys.exit(f"it needs {' and '.join(missing)}, and waited {_PATIENCE_S:.0f} s in vain")
+            sys.exit(f"Timed out after {_PATIENCE_S:.0f} s waiting for {' and '.join(missing)}")
         time.sleep(0.02)
 
 

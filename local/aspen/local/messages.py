@@ -34,9 +34,9 @@ def messages(
     """
     finders = {name: _finder(state, name) for name in names or SOURCES}
     if not any(find().exists() for find in finders.values()):
-        whose = f"{' and '.join(names)} was" if names else "the local deployment was"
+        whose = ", ".join(names) or "the local deployment"
         raise NotFoundError(
-            f"there are no messages: {whose} never started", hint="Start it: aspencli local up"
+            f"No log messages yet; never started: {whose}", hint="Start it: aspencli local up"
         )
     if follow:
         return logs.follow_all(finders, lines, until=partial(_nothing_runs, state))

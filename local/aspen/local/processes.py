@@ -41,8 +41,8 @@ def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
         while not _taken(descriptor):
             if time.monotonic() > deadline:
                 raise ConflictError(
-                    f"another command has been working on the local deployment for {timeout:.0f} s",
-                    hint="Wait for it to end, then try again.",
+                    f"Another command is using the local deployment (waited {timeout:.0f} s).",
+                    hint="Wait for it to finish, then try again.",
                 )
             time.sleep(0.02)
         yield
@@ -93,8 +93,8 @@ def free_port(start: int, *, first: int = _FIRST, avoid: Collection[int] = ()) -
         if port not in avoid and is_free(port):
             return port
     raise UnreachableError(
-        f"no port from {first} to {first + _COUNT - 1} is free",
-        hint="Stop programs that hold some of them.",
+        f"No free port from {first} to {first + _COUNT - 1}.",
+        hint="Stop a program that uses one of them.",
     )
 
 
@@ -266,8 +266,8 @@ def spawn_detached(
     )
     if shell.returncode or not shell.stdout.strip().isdigit():
         raise AspenError(
-            f"{command[0]} could not be started: {shell.stderr.strip() or 'the shell failed'}",
-            hint="Look at the folder's permissions and the free space.",
+            f"Cannot start {command[0]}: {shell.stderr.strip() or 'the shell failed'}",
+            hint="Check the folder's permissions and the free space.",
         )
     return int(shell.stdout)
 
@@ -284,7 +284,7 @@ def send(pid: int, number: signal.Signals) -> None:
         return
     except PermissionError as error:
         raise RefusedError(
-            f"process {pid} belongs to another user of this machine",
+            f"Process {pid} belongs to another user.",
             hint="Run the command as the user who started it.",
         ) from error
 
@@ -318,8 +318,8 @@ def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -
         if wait_until(lambda: not find(), _HARD_S):
             return True
     raise AspenError(
-        f"these processes do not end: {', '.join(map(str, find()))}",
-        hint="They may be waiting for a disk; restart the machine when they stay.",
+        f"Cannot stop these processes: {', '.join(map(str, find()))}",
+        hint="They may be waiting for a disk. If they do not exit, restart the machine.",
     )
 
 

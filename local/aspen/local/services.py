@@ -14,7 +14,7 @@ from pathlib import Path
 from aspencli.errors import UnreachableError
 
 Steps = Callable[[str], None]
-"""Called with the name of each longer step as it starts, such as ``initialising``."""
+"""Called with the name of each longer step as it starts, such as ``initializing``."""
 PartSteps = Callable[[str, str], None]
 """Called with a part's name, and the name of each longer step as it starts."""
 
@@ -184,7 +184,7 @@ def check_installed(services: Iterable[Service]) -> None:
     missing = sorted({name for one in services for name in one.modules if not find_spec(name)})
     if missing:
         raise UnreachableError(
-            f"the local deployment needs what is not installed: {', '.join(missing)}",
-            hint="Install this program with its extra: aspencli[local]. "
-            "The database alone does without: aspencli local up --only postgres",
+            f"The local deployment requires packages that are not installed: {', '.join(missing)}",
+            hint="Install aspencli[local]. "
+            "The database does not need them: aspencli local up --only postgres",
         )

@@ -179,8 +179,8 @@ class State:
             make_folder(self.log("").parent)
         except OSError as error:
             raise BadInputError(
-                f"the folder {self.folder} cannot be made: {error.strerror}",
-                hint="Name another home with ASPEN_HOME, or mend the permissions.",
+                f"Cannot create the folder {self.folder}: {error.strerror}",
+                hint="Set ASPEN_HOME to another folder, or fix the permissions.",
             ) from error
 
     def check_owner(self) -> None:
@@ -191,8 +191,8 @@ class State:
         """
         if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
             raise RefusedError(
-                f"the local deployment in {self.home} belongs to another user",
-                hint="Run the command as that user, or name a home of your own with ASPEN_HOME.",
+                f"The local deployment in {self.home} belongs to another user.",
+                hint="Run the command as that user, or set ASPEN_HOME to a folder of your own.",
             )
 
     @contextmanager
@@ -215,8 +215,8 @@ class State:
             return {}
         except (ValueError, TypeError, AttributeError) as error:
             raise AspenError(
-                f"{self._ports} is damaged",
-                hint="Delete that file; the ports are chosen anew at the next start.",
+                f"Damaged file: {self._ports}",
+                hint="Delete the file; new ports are chosen at the next start.",
             ) from error
 
     def choose_ports(self, services: Iterable[Service]) -> list[str]:
@@ -234,7 +234,8 @@ class State:
             avoid = {*kept.values(), *before.values(), *(other.port for other in services)}
             kept[one.name] = free_port(start, first=SERVICES_FIRST, avoid=avoid)
             notes.append(
-                f"port {wanted} is taken by another program; {one.name} is now on {kept[one.name]}"
+                f"Port {wanted} is in use by another program;"
+                f" {one.name} uses {kept[one.name]} instead."
             )
         if kept != before:
             write_whole(self._ports, json.dumps(kept))

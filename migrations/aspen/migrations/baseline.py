@@ -41,15 +41,15 @@ def _create_extension(name: str) -> None:
         code = getattr(error.orig, "pgcode", None)
         if code == _INSUFFICIENT_PRIVILEGE:
             raise MigrationPermissionError(
-                f"this role may not create the extension {name}",
-                hint="Let a superuser run, in this database: "
+                f"This role may not create the extension {name}.",
+                hint="Ask a superuser to run in this database: "
                 + " ".join(f"CREATE EXTENSION {each} SCHEMA public;" for each in EXTENSIONS),
             ) from error
         if code in _NOT_INSTALLED:
             raise MigrationError(
-                f"this server does not have the extension {name}",
+                f"The extension {name} is not available on this server.",
                 hint="Install PostgreSQL's contrib modules on the server "
-                "(on Debian they come with postgresql, elsewhere as postgresql-contrib).",
+                "(part of postgresql on Debian; postgresql-contrib elsewhere).",
             ) from error
         raise
 

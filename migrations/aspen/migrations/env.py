@@ -26,7 +26,7 @@ def _run_online() -> None:
             connectable = stack.enter_context(connectable.connect())
         if not isinstance(connectable, Connection):
             raise MigrationError(
-                "no connection was handed to the migrations",
+                "No connection was passed to the migrations.",
                 hint="Run them through aspen.database.migrate.",
             )
         stack.enter_context(guarded(connectable, attributes.get("limits") or MigrationLimits()))

@@ -77,7 +77,7 @@ ONE = {"L-1": "N-1"}
 TWO = {"L-1": "N-1", "L-2": "N-2"}
 
 HEADERS = (
-    good("plain", f"{H}\nL-1,N-1\nL-2,N-2\n", TWO, "2 samples renamed"),
+    good("plain", f"{H}\nL-1,N-1\nL-2,N-2\n", TWO, "2 samples updated"),
     good("no line end at the end", f"{H}\nL-1,N-1\nL-2,N-2", TWO),
     good("header in the other order", "public_identifier,private_identifier\nN-1,L-1\n", ONE),
     good("header in capitals", f"{H.upper()}\nL-1,N-1\n", ONE),
@@ -87,19 +87,29 @@ HEADERS = (
         "further columns",
         f"date,{H},note\n2023-01-01,L-1,N-1,x\n",
         ONE,
-        "Note: further columns ignored: date, note.",
+        "Note: ignored columns: date, note.",
     ),
-    good("nameless further columns", f"{H},,\nL-1,N-1,,\n", ONE, "ignored: (no name), (no name)."),
-    bad("header repeated", f"{H},Private_Identifier\nL-1,N-1,L-1\n", "line 1", "stands there 2"),
+    good(
+        "nameless further columns",
+        f"{H},,\nL-1,N-1,,\n",
+        ONE,
+        "ignored columns: (no name), (no name).",
+    ),
+    bad(
+        "header repeated",
+        f"{H},Private_Identifier\nL-1,N-1,L-1\n",
+        "Line 1 of",
+        "2 columns private_identifier",
+    ),
     bad(
         "header nearly right",
         "private_identifer,public_identifier\nL-1,N-1\n",
-        "no column private_identifier (is 'private_identifer' meant?)",
-        "It must be: private_identifier,public_identifier",
+        "no column private_identifier (did you mean 'private_identifer'?)",
+        "Expected: private_identifier,public_identifier",
     ),
     bad("one column missing", "public_identifier\nN-1\n", "no column private_identifier\n"),
-    bad("no header", "L-1,N-1\nL-2,N-2\n", "line 1", "no column private_", "found: L-1, N-1"),
-    good("header only", f"{H}\n", {}, "the file holds no rows"),
+    bad("no header", "L-1,N-1\nL-2,N-2\n", "Line 1", "no column private_", "found: L-1, N-1"),
+    good("header only", f"{H}\n", {}, "the file has no rows"),
 )
 
 LINES = (
@@ -111,9 +121,9 @@ LINES = (
     bad(
         "numbers of CR lines", f"{H}\r\rL-1,N-1\rX,N-2", "line 4: private_identifier: the group has"
     ),
-    good("blank lines", f"\n\n{H}\n\nL-1,N-1\n \t \nL-2,N-2\n\n", TWO, "blank lines skipped: 5."),
+    good("blank lines", f"\n\n{H}\n\nL-1,N-1\n \t \nL-2,N-2\n\n", TWO, "skipped 5 blank lines."),
     bad("numbers after blank lines", f"\n\n{H}\nL-1,N-1\n\n  \nX,N-2\n", "line 7: private_", '"X"'),
-    good("rows of delimiters only", f"{H}\n,\nL-1,N-1\n,\n", ONE, "blank lines skipped: 2."),
+    good("rows of delimiters only", f"{H}\n,\nL-1,N-1\n,\n", ONE, "skipped 2 blank lines."),
     good("comma in quotes", f'{H}\n"comma, lab","N, 1"\n', {"comma, lab": "N, 1"}),
     good("quote in quotes", f'{H}\n"quote "" lab","N""1"\n', {'quote " lab': 'N"1'}),
     good("space before a quote", f'{H}\n"comma, lab", "N, 1"\n', {"comma, lab": "N, 1"}),
@@ -126,18 +136,16 @@ LINES = (
     bad(
         "line break in an identifier",
         f'{H}\n"L\n1",N-1\nL-2,"N\n2"\n',
-        "line 2: private_identifier: holds a line feed (U+000A) at position 2",
-        "line 4: public_identifier: holds a line feed",
+        "line 2: private_identifier: contains a line feed (U+000A) at position 2",
+        "line 4: public_identifier: contains a line feed",
     ),
-    bad(
-        "short row", f"{H}\nL-1,N-1\nL-2\n", "line 3: has too few cells: 1, where the header has 2"
-    ),
+    bad("short row", f"{H}\nL-1,N-1\nL-2\n", "line 3: has too few cells: 1 (the header has 2)"),
     bad("long row", f"{H}\nL-1,N-1,x\nL-2,N-2\n", "line 2: has too many cells: 3"),
     good(
         "rows of another width outside the columns that are used",
         f"{H},note\nL-1,N-1,x,,\nL-2,N-2\n",
         TWO,
-        "Note: rows with surplus blank cells, or without cells that are not used: 2 (the first is",
+        "Note: rows with extra blank cells, or without cells in unused columns: 2 (the first is",
         "Note: values in ignored columns: note (1).",
     ),
     Case(
@@ -173,11 +181,11 @@ LINES = (
     bad(
         "quote closed by a later one",
         f'{H}\nL-1,"N-1\nL-2,N-2\nL-3,"N-3"\nX,N-4\n',
-        "line 2: text stands after the closing quote of a cell",
-        "which opened on this line and closed on line 4",
+        "line 2: text after the closing quote of a cell",
+        "that begins on this line and ends on line 4",
         'line 5: private_identifier: the group has no sample "X"',
     ),
-    bad("text after a quote", f'{H}\n"L-1"x,N-1\n', "line 2: text stands after the closing quote"),
+    bad("text after a quote", f'{H}\n"L-1"x,N-1\n', "line 2: text after the closing quote"),
 )
 
 CELLS = (
@@ -196,21 +204,23 @@ CELLS = (
     bad(
         "129 characters",
         f"{H}\nL-1,{'n' * 129}\n{'é' * 129},N-2\n",
-        "line 2: public_identifier: has 129 characters; 128 are allowed",
-        "line 3: private_identifier: has 129 characters; 128 are allowed",
+        "line 2: public_identifier: is too long: 129 characters (maximum 128)",
+        "line 3: private_identifier: is too long: 129 characters (maximum 128)",
     ),
     bad(
-        "NUL", f"{H}\nL-1,N\x001\n", "line 2: public_identifier: holds a NUL (U+0000) at position 2"
+        "NUL",
+        f"{H}\nL-1,N\x001\n",
+        "line 2: public_identifier: contains a NUL (U+0000) at position 2",
     ),
     bad(
         "escape",
         f"{H}\nL-1,\x1b[31mN\n",
-        "line 2: public_identifier: holds an escape character (U+001B)",
+        "line 2: public_identifier: contains an escape character (U+001B)",
     ),
-    bad("tab in quotes", f'{H}\nL-1,"N\t1"\n', "holds a tab (U+0009) at position 2"),
-    bad("DEL", f"{H}\nL\x7f1,N-1\n", "private_identifier: holds a control character (U+007F)"),
-    bad("C1", f"{H}\nL-1,N\x9b1\n", "public_identifier: holds a control character (U+009B)"),
-    bad("lost letter", f"{H}\nL-1,N\ufffd1\n", "line 2: public_identifier: holds a replacement"),
+    bad("tab in quotes", f'{H}\nL-1,"N\t1"\n', "contains a tab (U+0009) at position 2"),
+    bad("DEL", f"{H}\nL\x7f1,N-1\n", "private_identifier: contains a control character (U+007F)"),
+    bad("C1", f"{H}\nL-1,N\x9b1\n", "public_identifier: contains a control character (U+009B)"),
+    bad("lost letter", f"{H}\nL-1,N\ufffd1\n", "line 2: public_identifier: contains a replacement"),
     good(
         "letters beyond ASCII",
         f"{H}\né-lab,Ñ-日本/🧬\n",
@@ -226,21 +236,21 @@ CELLS = (
     bad(
         "words for missing values and errors of a spreadsheet",
         f'{H}\nL-1,#N/A\nL-2,#REF!\nL-3,NA\nL-4,NULL\nL-5,1.20E+05\nL-6,"=""N-6"""\n',
-        "line 2: public_identifier: holds the error #N/A",
-        "line 3: public_identifier: holds the error #REF!",
-        'line 4: public_identifier: is "NA", which usually stands for a missing value',
+        "line 2: public_identifier: contains the error #N/A",
+        "line 3: public_identifier: contains the error #REF!",
+        'line 4: public_identifier: is "NA", which usually means a missing value',
         "line 5: public_identifier: is ",
-        'line 6: public_identifier: "1.20E+05" is a number in scientific notation',
-        'line 7: public_identifier: is a formula; write its value instead: "N-6"',
+        'line 6: public_identifier: "1.20E+05" is in scientific notation',
+        'line 7: public_identifier: is a formula; use its value instead: "N-6"',
     ),
     bad(
         "invisible and look-alike characters",
         f"{H}\nL-1,N-1\u200b\nL\u20112,N-2\n\uff2c-3,N-3\nL-4\u200b,N-4\nx\u2011y,N-5\n",
         "line 2: public_identifier: contains U+200B ZERO WIDTH SPACE at position 4",
-        "U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-'; is \"L-2\" meant?",
+        "U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-'; did you mean \"L-2\"?",
         "it contains U+FF2C FULLWIDTH LATIN CAPITAL LETTER L at position 1, which looks like",
-        'is "L-3" meant?',
-        'U+200B ZERO WIDTH SPACE at position 4, which is invisible; is "L-4" meant?',
+        'did you mean "L-3"?',
+        'U+200B ZERO WIDTH SPACE at position 4, which is invisible; did you mean "L-4"?',
         "it contains U+2011 NON-BREAKING HYPHEN at position 2, which looks like '-'\n",
     ),
     Case(
@@ -256,7 +266,10 @@ CELLS = (
         {"'); DROP TABLE aspen.samples; --": "x'; DELETE FROM aspen.samples; --"},
     ),
     bad(
-        "huge identifier", f"{H}\nL-1,{'n' * 200_000}\n", "line 2: public_", "has 200000 characters"
+        "huge identifier",
+        f"{H}\nL-1,{'n' * 200_000}\n",
+        "line 2: public_",
+        "is too long: 200000 characters (maximum 128)",
     ),
     good("huge cell elsewhere", f"{H},genome\nL-1,N-1,{'acgt' * 50_000}\nL-2,N-2,\n", TWO),
     bad(
@@ -279,18 +292,18 @@ BYTES = (
     bad(
         "Latin-1",
         f"{H}\nL-1,N-1\nL-2,caf".encode() + b"\xe9\n",
-        "line 3: byte 0xE9 at offset 52 is not UTF-8",
+        "line 3: byte 0xE9 at offset 52 is not valid UTF-8",
         "--encoding cp1252",
     ),
     bad(
         "Latin-1 beyond 64 KiB",
         _LATE.encode() + b"L-2,\xe9,\n",
-        f"line 3: byte 0xE9 at offset {len(_LATE) + 4:,} is not UTF-8",
+        f"line 3: byte 0xE9 at offset {len(_LATE) + 4:,} is not valid UTF-8",
     ),
     bad(
         "Latin-1 beyond 1 MiB",
         _LATER.encode() + b"L-3,\xe9,\n",
-        f"line 4: byte 0xE9 at offset {len(_LATER) + 4:,} is not UTF-8",
+        f"line 4: byte 0xE9 at offset {len(_LATER) + 4:,} is not valid UTF-8",
     ),
     bad(
         "every line of Latin-1 and every other fault",
@@ -335,21 +348,21 @@ BYTES = (
         "an encoding nobody knows",
         H.encode(),
         2,
-        ("there is no encoding 'klingon'",),
+        ("Invalid value for --encoding: 'klingon'",),
         options=("--encoding", "klingon"),
     ),
     Case(
         "an encoding that makes no text",
         H.encode(),
         2,
-        ("there is no encoding 'rot13'",),
+        ("Invalid value for --encoding: 'rot13'",),
         options=("--encoding", "rot13"),
     ),
     Case(
         "mark and --encoding disagree",
         codecs.BOM_UTF8 + H.encode(),
         2,
-        ("Leave --encoding out",),
+        ("Remove --encoding",),
         options=("--encoding", "cp1252"),
     ),
     good("semicolons", "private_identifier;public_identifier\nL-1;N-1\n", ONE, "by a semicolon"),
@@ -366,7 +379,7 @@ BYTES = (
         "a delimiter that is none",
         f"{H}\n".encode(),
         2,
-        ("no character that can separate",),
+        ("Invalid value for --delimiter",),
         options=("--delimiter", '"'),
     ),
 )
@@ -391,48 +404,48 @@ FILES = (
     bad("PDF", b"%PDF-1.7\n%\xe2\xe3\n1 0 obj\n", "is a PDF"),
     bad("random bytes", random.Random(1).randbytes(5_000), "is binary, not text"),
     bad("zeros", bytes(5_000), "is binary, not text"),
-    bad("endless line", H.encode() + b"\n" + b"x" * 5_000_000, "a line of more than 4,194,304"),
+    bad("endless line", H.encode() + b"\n" + b"x" * 5_000_000, "a line has more than 4,194,304"),
     bad(
         "endless row",
         H.encode() + b'\n"' + b'\n","' * 100_000,
-        "line 2 of",
+        "Line 2 of",
         "begins a row that does not end within",
     ),
-    bad("endless header", b"a," * 20_000 + b"b\n", "has 20,001 columns; 16,384 are allowed"),
+    bad("endless header", b"a," * 20_000 + b"b\n", "has 20,001 columns (maximum 16,384)"),
     bad("empty", "", "is empty"),
     bad("byte order mark only", codecs.BOM_UTF8, "is empty"),
     bad("white space only", " \n\t\n\r\n  ", "is empty"),
-    Case("folder", Path.mkdir, 2, ("is a folder",)),
-    Case("missing file", lambda _path: None, 2, ("cannot be read: No such file",)),
-    Case("unreadable file", _unreadable, 2, ("cannot be read: Permission denied",), as_root=False),
+    Case("folder", Path.mkdir, 2, ("is a directory",)),
+    Case("missing file", lambda _path: None, 2, ("Cannot read ", "No such file")),
+    Case("unreadable file", _unreadable, 2, ("Cannot read ", "Permission denied"), as_root=False),
 )
 
 PLANS = (
     bad(
         "private identifier twice",
         f"{H}\nL-1,N-1\nL-2,N-2\nL-1,N-3\n",
-        'line 4: private_identifier: "L-1" stands on line 2 already',
+        "line 4: private_identifier: duplicate of line 2",
         "1 problem;",
     ),
     bad(
         "public identifier twice",
         f"{H}\nL-1,N-1\nL-2,N-2\nL-3,N-1\n",
-        'line 4: public_identifier: "N-1" stands on line 2 already',
+        "line 4: public_identifier: duplicate of line 2",
     ),
     bad(
         "row twice",
         f"{H}\nL-1,N-1\nL-1,N-1\nL-1,N-1\n",
-        'line 3: private_identifier: "L-1" stands on line 2 already',
-        'line 3: public_identifier: "N-1" stands on line 2 already',
-        'line 4: private_identifier: "L-1" stands on line 2 already',
+        "line 3: private_identifier: duplicate of line 2",
+        "line 3: public_identifier: duplicate of line 2",
+        "line 4: private_identifier: duplicate of line 2",
     ),
     bad("private identifier unknown", f"{H}\nL-1,N-1\nl-2,N-2\n", "line 3: ", 'no sample "l-2"'),
     bad(
         "public identifier held",
         f"{H}\nL-1,P-2\n",
-        'line 2: public_identifier: "P-2" is held by sample "L-2", which keeps it',
+        'line 2: public_identifier: "P-2" is already used by sample "L-2"',
     ),
-    bad("held by one that is so already", f"{H}\nL-1,P-2\nL-2,P-2\n", '"P-2" stands on line 2'),
+    bad("held by one that is so already", f"{H}\nL-1,P-2\nL-2,P-2\n", "duplicate of line 2"),
     good("swap", f"{H}\nL-1,P-2\nL-2,P-1\n", {"L-1": "P-2", "L-2": "P-1"}),
     good(
         "cycle of three",
@@ -443,13 +456,16 @@ PLANS = (
         "chain",
         f"{H}\nL-1,P-2\nL-2,P-3\nL-3,P-4\nL-4,N-4\n",
         {"L-1": "P-2", "L-2": "P-3", "L-3": "P-4", "L-4": "N-4"},
-        "3 identifiers passed on within the file",
+        "3 identifiers move between samples in this file",
     ),
     bad(
-        "chain to one that stays", f"{H}\nL-1,P-2\nL-2,P-3\nL-3,P-6\n", "line 4: ", '"P-6" is held'
+        "chain to one that stays",
+        f"{H}\nL-1,P-2\nL-2,P-3\nL-3,P-6\n",
+        "line 4: ",
+        '"P-6" is already used',
     ),
     good("as it is already", f"{H}\nL-1,P-1\nL-2,P-2\n", {}, "Nothing to change"),
-    good("partly as it is already", f"{H}\nL-1,P-1\nL-2,N-2\n", {"L-2": "N-2"}, "1 already so"),
+    good("partly as it is already", f"{H}\nL-1,P-1\nL-2,N-2\n", {"L-2": "N-2"}, "1 unchanged"),
     Case(
         "held in other groups",
         f"{H}\nL-1,P-1\n".encode(),
@@ -459,14 +475,14 @@ PLANS = (
     Case(
         "10,000 rows",
         (H + "".join(f"\n{lab},N-{lab}" for lab in _MANY)).encode(),
-        says=("10,000 samples renamed",),
+        says=("10,000 samples updated",),
         writes={lab: f"N-{lab}" for lab in _MANY},
         samples=_MANY,
     ),
     Case(
         "10,000 rows, each takes the next one's",
         (H + "".join(f"\nM-{n},P-{n + 1}" for n in range(10_000))).encode(),
-        says=("9,999 identifiers passed on",),
+        says=("9,999 identifiers move between samples",),
         writes={f"M-{n}": f"P-{n + 1}" for n in range(10_000)},
         samples=_MANY,
     ),
@@ -474,7 +490,7 @@ PLANS = (
         "more problems than a screen holds",
         H + "".join(f"\nX-{n},N-{n}" for n in range(250)),
         'line 201: private_identifier: the group has no sample "X-199"',
-        "and 50 more; all are in",
+        "and 50 more. Full list:",
         "250 problems",
     ),
 )

@@ -261,7 +261,7 @@ def test_the_name_of_production_confirms_a_write_by_another_name(site: Site) -> 
     assert "--confirm prod" in refused.err
     assert site(*words, "--confirm", "prod").code == 0
     shown = site("config", "show", "-o", "json")
-    assert "local (production, address of prod)" in shown.out
+    assert "local (production, address belongs to prod)" in shown.out
 
 
 @pytest.mark.parametrize("form", [("-h", "127.0.0.1", "-d", "{}"), ("{}",), ("--dbname={}",)])

@@ -64,7 +64,7 @@ def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: Trouble
     assert (row["pid"], row["application"], row["query"]) == (busy.pid, "the night shift", UPDATE)
     assert (row["state"], row["user"]) == ("idle in transaction", site.url.username)
     assert row["transaction_s"] >= row["state_s"] >= 0
-    assert "1 session is connected and idle" in ended.err
+    assert "1 idle session not shown" in ended.err
     everybody = site("activity", "--all", "-o", "json")
     assert {row["pid"] for row in everybody.json} == {busy.pid, resting.pid}
     assert everybody.err == ""
@@ -73,9 +73,9 @@ def test_who_does_something_is_shown_and_who_rests_only_when_asked(site: Trouble
 def test_nobody_does_anything(site: TroubledSite) -> None:
     ended = site("activity", "-o", "json")
     assert (ended.code, ended.json) == (0, [])
-    assert ended.err == "Nobody else is here.\n"
+    assert ended.err == "No other sessions.\n"
     site.session("idle", "COMMIT")
-    assert "1 session is idle" in site("activity").err
+    assert "No active sessions (1 idle)" in site("activity").err
 
 
 def test_passwords_in_statements_are_not_shown(site: TroubledSite) -> None:
@@ -100,7 +100,7 @@ def test_a_user_with_few_rights_sees_who_is_there_and_is_told_what_is_hidden(
     other = rows[chain[1].pid]
     assert (other["state"], other["query"]) == (None, None)
     assert (other["user"], other["blocked_by"]) == (site.url.username, [chain[0].pid])
-    assert f"hidden from the user {few.username}: 4 sessions" in ended.err
+    assert f"User {few.username} cannot see the activity of 4 sessions" in ended.err
     assert f"GRANT pg_monitor TO {few.username}" in ended.err
     locks = site("locks", "-o", "json")
     assert [row["pid"] for row in locks.json] == [session.pid for session in chain]
@@ -122,7 +122,7 @@ def test_a_user_of_pg_monitor_is_shown_everything(site: TroubledSite) -> None:
 def test_nobody_waits(site: TroubledSite) -> None:
     site.session("harmless", UPDATE)
     ended = site("locks", "-o", "json")
-    assert (ended.code, ended.json, ended.err) == (0, [], "Nobody waits for a lock.\n")
+    assert (ended.code, ended.json, ended.err) == (0, [], "No sessions are waiting for locks.\n")
 
 
 def test_a_chain_is_told_from_its_root(site: TroubledSite, chain: list[Session]) -> None:
@@ -135,8 +135,8 @@ def test_a_chain_is_told_from_its_root(site: TroubledSite, chain: list[Session])
     assert rows[1]["relation"] == "public.things"
     assert rows[1]["lock"] == "ShareLock on transactionid"
     first = chain[0].pid
-    assert f"pid {first} (" in ended.err
-    assert "holds up 3 sessions; it is idle in transaction" in ended.err
+    assert f"PID {first} (" in ended.err
+    assert "is blocking 3 sessions; idle in transaction" in ended.err
     assert f"aspencli db terminate {first}" in ended.err
 
 

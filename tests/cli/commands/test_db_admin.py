@@ -190,7 +190,7 @@ def test_a_server_that_does_not_answer(run_cli: CliRunner, migrated_db: str, com
         deaf = make_url(migrated_db).set(port=taken.getsockname()[1])
         result = run_cli("db", command, database=deaf)
     assert result.code == 5
-    assert "Check that it runs" in result.err
+    assert "Check that it is running" in result.err
     assert str(deaf.password) not in result.err
 
 
@@ -243,7 +243,7 @@ def forbid_writing(opened: sa.Connection) -> None:
         (change_revision, "unknown", "newer one"),
         (age_revision, "behind", "the live service's own migrations"),
         (forget_schema, "empty", "aspencli db setup"),
-        (forbid_writing, "read-only", "Ask whoever runs it"),
+        (forbid_writing, "read-only", "Ask the server's administrator"),
     ],
 )
 def test_the_verdict_names_the_next_step(
@@ -280,4 +280,4 @@ def test_upgrade_of_an_older_database_says_how_to_bring_it_up_to_date(
     assert result.code == 6
     assert "20221021_175601, which is older than 20230321_232555" in result.err
     assert "alembic upgrade 20230321_232555" in result.err
-    assert "update aspencli" not in result.err
+    assert "Update aspencli" not in result.err

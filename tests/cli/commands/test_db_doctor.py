@@ -72,7 +72,10 @@ def test_while_a_table_is_locked_the_lock_is_what_is_told(site: TroubledSite) ->
         site.start(site.session(f"waiter {number}"), "LOCK TABLE pairs", until="waiting")
     found = checks(site("doctor", "-o", "json"))
     assert found["locks"]["verdict"] == "warning"
-    assert f"3 sessions wait for pid {holder.pid}" in found["locks"]["message"]
+    assert (
+        f"3 sessions are waiting for locks, blocked by PID {holder.pid}"
+        in found["locks"]["message"]
+    )
     assert found["locks"]["step"] == "aspencli db locks"
 
 
@@ -129,7 +132,7 @@ def test_a_check_that_takes_too_long_keeps_no_other_from_being_made(
     found = {one.check: one for one in examine(database)}
     assert set(found) == CHECKS
     assert found["sequences"].verdict.value == "unknown"
-    assert found["sequences"].message == "could not look: a lock was in the way"
+    assert found["sequences"].message == "Check failed: timed out waiting for a lock"
     assert found["replication"].verdict.value == "ok"
 
 
@@ -150,8 +153,8 @@ def test_check_that_fails_ends_no_other(migrated_db: str, monkeypatch: pytest.Mo
     assert set(found) == CHECKS
     unknown = {name: one.message for name, one in found.items() if one.verdict.value == "unknown"}
     assert unknown == {
-        "locks": "could not look: the server refused the question",
-        "sizes": "the check failed: KeyError: 'no such column'",
+        "locks": "Check failed: the server rejected the query",
+        "sizes": "Check failed: KeyError: 'no such column'",
     }
 
 

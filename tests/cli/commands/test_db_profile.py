@@ -109,17 +109,17 @@ def test_parameters_are_shown_only_when_asked_for_and_secrets_never(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), 2, "one thing to profile is needed"),
-        (("--sql", "select 1", "-c", "1"), 2, "one thing to profile is needed"),
-        (("--sql", "select 1", "--as", "somebody"), 2, "--as and --body belong to --request"),
-        (("--sql", "select 1", "--commit"), 2, "--commit needs --write"),
-        (("--sql", " ; "), 2, "there is no statement"),
-        (("--sql", "select 1", "--budget", "querys<=1"), 2, "'querys' is not measured"),
-        (("--request", "FETCH /v2"), 2, "is no request"),
-        (("--request", "DELETE /v2/orgs/1/samples/1"), 3, "a DELETE writes"),
+        ((), 2, "Give exactly one thing to profile"),
+        (("--sql", "select 1", "-c", "1"), 2, "Give exactly one thing to profile"),
+        (("--sql", "select 1", "--as", "somebody"), 2, "--as and --body require --request"),
+        (("--sql", "select 1", "--commit"), 2, "--commit requires --write"),
+        (("--sql", " ; "), 2, "No SQL statement was given"),
+        (("--sql", "select 1", "--budget", "querys<=1"), 2, "unknown metric 'querys'"),
+        (("--request", "FETCH /v2"), 2, "Invalid request: "),
+        (("--request", "DELETE /v2/orgs/1/samples/1"), 3, "DELETE requests write"),
         (("--sql", "select 1/0"), 1, "division by zero"),
         (("-c", "1/0"), 1, "ZeroDivisionError"),
-        (("missing.py",), 2, "cannot be read"),
+        (("missing.py",), 2, "Cannot read the script"),
     ],
 )
 def test_what_cannot_be_done_is_told(
@@ -132,16 +132,16 @@ def test_what_cannot_be_done_is_told(
 @pytest.mark.parametrize(
     ("option", "content", "said"),
     [
-        ("--compare", "{", "is no JSON"),
-        ("--compare", "[]", "is no profile: no object"),
-        ("--compare", '{"format": "another"}', "is no profile: not a profile of version 1"),
+        ("--compare", "{", "is not valid JSON"),
+        ("--compare", "[]", "is not a profile: not a JSON object"),
+        ("--compare", '{"format": "another"}', "is not a profile: not a version 1 profile"),
         (
             "--compare",
             '{"format": "aspencli-profile", "version": 1, "statements": [{}]}',
-            "is no profile: 'fingerprint'",
+            "is not a profile: 'fingerprint'",
         ),
-        ("--compare", None, "cannot be read"),
-        ("--html", None, "is in no folder that exists"),
+        ("--compare", None, "Could not read"),
+        ("--html", None, "is in a folder that does not exist"),
         ("--html", "", "is a folder"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_page_that_cannot_be_written_does_not_take_the_results_with_it(
 ) -> None:
     done = profile("--html", "/dev/full", "--sql", "select 1")
     assert done.code == 1
-    assert "the page cannot be written to /dev/full: No space left on device" in done.err
+    assert "Cannot write the report to /dev/full: No space left on device" in done.err
     assert done.json["totals"]["queries"] == 1
 
 

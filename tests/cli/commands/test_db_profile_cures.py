@@ -39,7 +39,7 @@ def cured(changes: Any) -> list[tuple[int, int]]:
     return [
         (one["calls_before"], one["calls_after"])
         for one in changes
-        if one["verdict"] == "gone, n+1 gone"
+        if one["verdict"] == "gone, n+1 fixed"
     ]
 
 
@@ -89,4 +89,4 @@ def test_a_person_reads_what_to_do(profile: Profiling, tmp_path: Path, asked: st
     assert done.code == 1
     assert f"n+1: Sample.lineages loaded one by one, 200 times ({where}:{line})" in done.err
     assert f"→ {CURE}" in done.err
-    assert "n+1 is 1, not = 0" in done.err
+    assert "n+1: 1 (limit = 0)" in done.err

@@ -79,7 +79,7 @@ def test_scans_spills_and_wrong_estimates_are_told_and_a_good_plan_is_left_alone
     profile: Profiling,
 ) -> None:
     done = profile("--explain", "--sql", "; ".join([SCANS, SORTS, HASHES, CORRELATED, FINE]))
-    scan = f"reads all of big, some {ROWS:,} rows"
+    scan = f"reads all of big, about {ROWS:,} rows"
     assert flags(of(done, "where note = ?")) == {"seq-scan": scan}
     assert "a sort did not fit in memory" in flags(of(done, "order by note"))["spilled"]
     assert "a hash did not fit in memory" in flags(of(done, "max("))["spilled"]
@@ -98,7 +98,7 @@ def test_of_several_scans_the_one_that_an_index_would_help_is_told(profile: Prof
         for flag in of(profile("--explain", "--sql", asked))["flags"]
         if flag["name"] == "seq-scan"
     ]
-    assert flag["cure"] == "An index for (note <> 'note 7'::text), if it leaves few rows."
+    assert flag["cure"] == "Add an index for (note <> 'note 7'::text), if it selects few rows."
 
 
 def test_an_aggregate_on_disk_is_told(profile: Profiling, seeded: Database) -> None:
@@ -150,7 +150,7 @@ def test_a_select_that_writes_is_refused_its_second_run(
     done = profile("--write", "--commit", "--yes", "--analyze", *asked)
     assert of(done, "writes()")["plan"] is None
     assert of(done, "into more")["plan"] is None
-    assert "no plan of select writes(): cannot execute INSERT in a read-only" in done.err
+    assert "No plan for select writes(): cannot execute INSERT in a read-only" in done.err
     with cursor_on(seeded) as cursor:
         cursor.execute("select count(*) from written")
         assert cursor.fetchone() == (1,)
@@ -161,5 +161,5 @@ def test_on_production_nothing_runs_again_unless_asked(
 ) -> None:
     planned = of(on_production("--explain", "--sql", SCANS))
     assert not was_run(planned)
-    assert flags(planned) == {"seq-scan": f"reads all of big, some {ROWS:,} rows"}
+    assert flags(planned) == {"seq-scan": f"reads all of big, about {ROWS:,} rows"}
     assert was_run(of(on_production("--analyze", "--sql", SCANS)))

@@ -128,4 +128,7 @@ def test_what_was_interrupted_is_compared_with_a_warning(
     (tmp_path / "before.json").write_text(json.dumps({**done.json, "interrupted": True}))
     done = profile("--compare", str(tmp_path / "before.json"), "--sql", "select 1")
     assert done.code == 0
-    assert "the earlier run was interrupted: not all that it would ask is compared" in done.err
+    assert (
+        "The earlier run was interrupted; queries that it did not reach are not compared"
+        in done.err
+    )

@@ -171,9 +171,9 @@ def test_off_the_laptop_the_target_leads_the_prompt(
     environ = {**cli_env(None), "ASPEN_DATABASE_URL_STAGING": migrated_db, **psql_on_path}
     words = ["--env", "staging", "db", "psql", "--write", "--", "-X"]
     with at_a_terminal(environ, *words) as child:
-        child.expect("Open psql for writing on staging")
+        child.expect("Open psql with write access on staging")
         child.sendline("y")
-        child.expect(f"staging \\(writing\\) {make_url(migrated_db).database}=[#>] ")
+        child.expect(f"staging \\(read-write\\) {make_url(migrated_db).database}=[#>] ")
         child.sendline("\\q")
         child.expect(pexpect.EOF)
 
@@ -219,7 +219,7 @@ def test_the_bundled_psql_never_reaches_beyond_the_laptop(
 def test_a_wrong_password_is_told_as_everywhere(run_cli: CliRunner, database: Database) -> None:
     result = run_cli("db", "psql", database=database.url.set(password="wrong"))
     assert result.code == 4
-    assert "Check the user and the password" in result.err
+    assert "Check the user and password" in result.err
 
 
 def session_of(database: Database, text: str) -> int | None:
@@ -277,5 +277,5 @@ def test_what_is_no_address_is_told_without_its_password(
     environ = {"ASPEN_DATABASE_URL_LOCAL": address, **psql_on_path}
     result = run_cli("db", "psql", "-c", "select 1", env=environ)
     assert result.code == 2
-    assert "not a database address" in result.err
+    assert "Invalid database URL" in result.err
     assert "secret" not in result.err

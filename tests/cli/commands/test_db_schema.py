@@ -161,7 +161,7 @@ def test_a_database_of_a_newer_program_is_left_alone(run_cli: CliRunner, migrate
     run_sql(migrated_db, "UPDATE public.alembic_version SET version_num = '29990101_000000'")
     result = run_cli("db", "upgrade", database=migrated_db)
     assert result.code == 6
-    assert "update aspencli" in result.err
+    assert "Update aspencli" in result.err
     state = only(run_cli("db", "current", "-o", "json", database=migrated_db))
     assert (state["behind"], state["state"]) == (None, "unknown")
 

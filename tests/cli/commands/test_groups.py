@@ -90,5 +90,5 @@ def test_the_exact_case_comes_before_any_case(cli: Cli, seeded: Database) -> Non
 def test_an_unknown_group_is_not_found(cli: Cli) -> None:
     ended = cli("groups", "show", "redwood")
     assert (ended.code, ended.out) == (6, "")
-    assert "near: 1  Redwood County" in ended.err
+    assert "similar: 1  Redwood County" in ended.err
     assert "aspencli groups list" in ended.err

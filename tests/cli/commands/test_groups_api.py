@@ -59,7 +59,7 @@ def test_a_group_comes_with_its_organisation(people_lab: ApiLab, identity: Ident
     (row,) = ended.json
     assert list(row) == CREATE_KEYS
     assert (row["status"], row["address"], row["division"]) == ("created", "Here 1", "California")
-    assert "was created" in ended.err
+    assert "Created group" in ended.err
     with people_lab.service.database.reading() as session:
         made = session.get_one(Group, row["id"])
         assert (made.name, made.prefix) == (row["name"], row["prefix"])
@@ -73,7 +73,7 @@ def test_a_group_comes_with_its_organisation(people_lab: ApiLab, identity: Ident
 def test_a_dry_run_makes_no_group(people_lab: ApiLab) -> None:
     before = _groups(people_lab)
     ended = _create(people_lab, "--dry-run", "-o", "json")
-    assert (ended.code, ended.json[0]["status"], ended.json[0]["id"]) == (0, "planned", None)
+    assert (ended.code, ended.json[0]["status"], ended.json[0]["id"]) == (0, "create", None)
     assert _groups(people_lab) == before
 
 
@@ -88,10 +88,10 @@ def test_nobody_there_to_confirm_means_no_group(people_lab: ApiLab) -> None:
     [
         ("gadmin", {}, 4, "Only a system administrator"),
         ("sysadmin", {"name": "X"}, 2, "name: "),
-        ("sysadmin", {"name": "  "}, 2, "the name is blank"),
+        ("sysadmin", {"name": "  "}, 2, "The name is blank"),
         ("sysadmin", {"prefix": "RCPHL"}, 7, "already exists"),
         ("sysadmin", {"default-tree-location": "999999"}, 6, "locations search"),
-        ("sysadmin", {"default-tree-location": "Atlantis"}, 6, "there is no location"),
+        ("sysadmin", {"default-tree-location": "Atlantis"}, 6, "No such location: 'Atlantis'"),
     ],
 )
 def test_a_refused_group_leaves_nothing(
@@ -165,13 +165,13 @@ def test_a_system_admin_invites_without_seeing(people_lab: ApiLab) -> None:
     one = _address()
     ended = _invite(people_lab, "--group", "2", one, who="sysadmin")
     assert (ended.code, _told(ended)) == (0, [(one, "invited")])
-    assert "you may not see who is a member" in ended.err
+    assert "do not have permission to see members" in ended.err
 
 
 def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> None:
     one = _address()
     ended = _invite(people_lab, "--group", "1", one, "viewer@example.org", "--dry-run")
-    assert _told(ended) == [("viewer@example.org", "member"), (one, "planned")]
+    assert _told(ended) == [("viewer@example.org", "member"), (one, "create")]
     assert one not in _invited(identity)
 
 
@@ -179,12 +179,12 @@ def test_a_dry_run_invites_nobody(people_lab: ApiLab, identity: Identity) -> Non
     ("words", "who", "code", "said"),
     [
         (("--group", "1", "no-at.example.org@"), "gadmin", 2, "Invalid e-mail address"),
-        (("--group", "1"), "gadmin", 2, "no identifier was given"),
-        (("a@example.org",), "gadmin", 2, "no group was named"),
-        (("1", "--group", "2", "a@example.org"), "gadmin", 2, "two groups were named"),
+        (("--group", "1"), "gadmin", 2, "No identifiers given"),
+        (("a@example.org",), "gadmin", 2, "No group was given"),
+        (("1", "--group", "2", "a@example.org"), "gadmin", 2, "Two different groups were given"),
         (("--group", "1", "--role", "owner", "a@example.org"), "gadmin", 2, "owner"),
         (("--group", "1", "a@example.org"), "member", 4, "Only an administrator of group 1"),
-        (("--group", "NOPE", "a@example.org"), "gadmin", 6, "there is no group"),
+        (("--group", "NOPE", "a@example.org"), "gadmin", 6, "You have no role in a group"),
     ],
 )
 def test_a_refused_invitation_sends_nothing(
@@ -203,7 +203,7 @@ def test_who_could_not_be_invited_is_named_with_the_reason(people_lab: ApiLab) -
     assert ended.code == 1
     assert _told(ended) == [(one, "failed"), (two, "failed")]
     assert all(row["error"] for row in ended.json)
-    assert "2 of 2 could not be invited" in ended.err
+    assert "2 of 2 invitations failed" in ended.err
 
 
 def test_invitations_are_listed_with_their_end(people_lab: ApiLab) -> None:
@@ -262,7 +262,7 @@ def test_ctrl_c_tells_who_was_invited_and_a_second_run_goes_on(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert _told(Ended(130, out, err)) == [(one, "invited")]
-    assert "1 of 2 addresses were dealt with before that" in err
+    assert "1 of 2 addresses were processed before the error" in err
     assert dict(_told(_invite(people_lab, "1", one, two))) == {one: "pending", two: "invited"}
 
 

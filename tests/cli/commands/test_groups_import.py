@@ -64,7 +64,7 @@ def test_groups_are_created_and_changed_in_one_file(
     once = accounts.tables
     again = accounts.groups(mixed)
     assert (again.code, accounts.tables) == (0, once)
-    assert "Nothing to change: it is so already." in again.err
+    assert "Nothing to change." in again.err
 
 
 def test_an_import_is_taken_back_and_made_again(accounts: Accounts, mixed: str) -> None:
@@ -86,12 +86,12 @@ def test_a_group_that_is_used_by_now_is_left_alone(accounts: Accounts, mixed: st
     report = accounts.folder / "report.csv"
     ended = accounts.undo("groups", "--yes", "--report", str(report), which=0)
     assert ended.code == 7
-    assert 'name: "New Laboratory" is in use by now, in aspen.user_roles' in ended.err
+    assert 'name: "New Laboratory" is now in use in aspen.user_roles' in ended.err
     assert "aspencli groups show PREFIX" in ended.err
     assert accounts.tables["groups"][:3] == before["groups"]
     assert len(accounts.tables["groups"]) == 4
     outcomes = {row["key"]: row["outcome"] for row in table(report)}
-    assert outcomes["New Laboratory"] == "left alone"
+    assert outcomes["New Laboratory"] == "skipped"
     assert accounts.undo("users", which=1).code == 0
     assert accounts.undo("groups", which=0).code == 0
     assert accounts.tables == before
@@ -124,35 +124,38 @@ def test_groups_found_by_name_and_given_another_prefix(accounts: Accounts) -> No
     (row,) = accounts.rows(GROUPS, prefix="RCX")
     assert row[1] == "Redwood County Public Health Laboratory"
     again = accounts.groups(file, "--yes", "--key", "name")
-    assert "Nothing to change: it is so already." in again.err
+    assert "Nothing to change." in again.err
     ended = accounts.groups("prefix,new_prefix,address\nRCX,RCPHL,2 Way\n")
     assert ended.code == 0, ended.err
     again = accounts.groups("prefix,new_prefix,address\nRCX,RCPHL,2 Way\n")
     assert (again.code, "Nothing to change" in again.err) == (0, True)
 
 
-HELD = 'is held by group "Redwood County Public Health Laboratory", which keeps it'
+HELD = 'is already used by group "Redwood County Public Health Laboratory"'
 BAD: list[tuple[str, str]] = [
-    ("NEW,New lab,,,,1,,", "auth0_org_id: is blank: a new group needs the id of its organization"),
-    ("NEW,,,,,1,,org", "line 2: name: is blank, and a new group needs one"),
-    ("NEW,New lab,,,,,,org", "default_tree_location: is blank, and a new group needs one"),
-    ("N,New lab,,,,1,,org", "line 2: prefix: has 1 characters; at least 2 are needed"),
-    (f"{'N' * 26},New lab,,,,1,,org", "line 2: prefix: has 26 characters; 25 are allowed"),
-    ("NEW,Ne,,,,1,,org", "line 2: name: has 2 characters; at least 3 are needed"),
-    (f"NEW,{'n' * 129},,,,1,,org", "line 2: name: has 129 characters; 128 are allowed"),
-    ("NEW,New lab,,,,1,ab,org", "line 2: submitting_lab: has 2 characters; at least 3"),
-    (f"NEW,New lab,{'a' * 1001},,,1,,org", "line 2: address: has 1001 characters; 1000 are"),
-    ("NEW,New lab,,,,1,,org new", "line 2: auth0_org_id: holds white space"),
+    (
+        "NEW,New lab,,,,1,,",
+        "auth0_org_id: is required for a new group: create the organization at Auth0",
+    ),
+    ("NEW,,,,,1,,org", "line 2: name: is required for a new group"),
+    ("NEW,New lab,,,,,,org", "default_tree_location: is required for a new group"),
+    ("N,New lab,,,,1,,org", "line 2: prefix: is too short: 1 characters (minimum 2)"),
+    (f"{'N' * 26},New lab,,,,1,,org", "line 2: prefix: is too long: 26 characters (maximum 25)"),
+    ("NEW,Ne,,,,1,,org", "line 2: name: is too short: 2 characters (minimum 3)"),
+    (f"NEW,{'n' * 129},,,,1,,org", "line 2: name: is too long: 129 characters (maximum 128)"),
+    ("NEW,New lab,,,,1,ab,org", "line 2: submitting_lab: is too short: 2 characters (minimum 3)"),
+    (f"NEW,New lab,{'a' * 1001},,,1,,org", "line 2: address: is too long: 1001 characters"),
+    ("NEW,New lab,,,,1,,org new", "line 2: auth0_org_id: contains white space"),
     ("NEW,New lab,,,,Atlantis,,org", 'default_tree_location: there is no location "Atlantis"'),
     ("NEW,New lab,,,,999999,,org", 'default_tree_location: there is no location "999999"'),
-    ("BDPH,\\N,,,,,,", "line 2: name: cannot be cleared: every group has one"),
+    ("BDPH,\\N,,,,,,", "line 2: name: cannot be cleared: every group needs one"),
     ("BDPH,,,,,\\N,,", "line 2: default_tree_location: cannot be cleared"),
     (
         "BDPH,redwood county public health LABORATORY,,,,,,",
         f'line 2: name: "redwood county public health LABORATORY" {HELD}',
     ),
-    ("NEW,New lab,,,,1,,org\nnew,Lab new,,,,1,,org2", 'prefix: "new" stands on line 2 already'),
-    ("NEW,New lab,,,,1,,org\nNEW2,New LAB,,,,1,,org2", 'name: "New LAB" stands on line 2 already'),
+    ("NEW,New lab,,,,1,,org\nnew,Lab new,,,,1,,org2", "prefix: duplicate of line 2"),
+    ("NEW,New lab,,,,1,,org\nNEW2,New LAB,,,,1,,org2", "name: duplicate of line 2"),
 ]
 
 
@@ -188,9 +191,9 @@ def test_a_dry_run_and_a_refusal_off_a_terminal(accounts: Accounts, mixed: str, 
         "column": "address",
         "before": "1 Example Way, Redwood, CA",
         "after": None,
-        "action": "change",
+        "action": "update",
     }
     ended = accounts.groups(mixed, "--no-input")
     assert ended.code == 3
-    assert "create 1 group and change 2 groups" in ended.err
+    assert "create 1 group and update 2 groups" in ended.err
     assert accounts.tables == before

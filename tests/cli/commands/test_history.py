@@ -115,7 +115,7 @@ class Desk:
         self.journal.write_text("".join(json.dumps(event) + "\n" for event in changed))
 
     def forget_end(self) -> None:
-        """Remove the end of the last run, as if its process had died at the commit."""
+        """Remove the end of the last run, as if its process had died during the commit."""
         lines = self.journal.read_text().splitlines(keepends=True)
         assert '"ended"' in lines[-1]
         self.journal.write_text("".join(lines[:-1]))
@@ -294,11 +294,11 @@ def test_killed_when_the_commit_was_sent(desk: Desk) -> None:
         kill(process)
     run = desk.only()
     assert run["outcome"] == "unknown"
-    assert run["message"].endswith("died at the commit")
+    assert run["message"].endswith("died during the commit")
     assert desk.cli("samples", "undo", run["run"], "--yes")[0] == 7
     told = checked_when_settled(desk, run["run"])
     assert told["outcome"] == "written"
-    assert told["basis"] == f"the database committed transaction {run['transaction']}"
+    assert told["basis"] == f"transaction {run['transaction']} was committed"
     assert [told[key] for key in ("written", "before", "otherwise", "gone")] == [2, 0, 0, 0]
     assert desk.names == RENAMED
     run = desk.only()
@@ -312,14 +312,14 @@ def test_killed_before_the_commit_arrived(desk: Desk) -> None:
         assert wire.asked.wait(_PATIENCE_S)
         kill(process)
         run = desk.only()
-        assert run["message"].endswith("died at the commit")
+        assert run["message"].endswith("died during the commit")
         code, _, err = desk.cli("history", "check", run["run"])
         assert code == 7
-        assert f"transaction {run['transaction']} of run {run['run']} is still open" in err
+        assert f"Transaction {run['transaction']} of run {run['run']} is still open" in err
         assert desk.only()["outcome"] == "unknown"
     told = checked_when_settled(desk, run["run"])
     assert told["outcome"] == "rolled back"
-    assert told["basis"] == f"the database rolled transaction {run['transaction']} back"
+    assert told["basis"] == f"transaction {run['transaction']} was rolled back"
     assert desk.names == SAMPLES
 
 
@@ -341,10 +341,10 @@ def test_a_connection_lost_at_the_commit_is_kept_as_unknown(
     monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", desk.lab.address)
     run = desk.only()
     assert code == 1
-    assert f"ask it: aspencli --env local history check {run['run']}" in err
+    assert f"run: aspencli --env local history check {run['run']}" in err
     assert run["undo_file"] in err
     assert run["outcome"] == "unknown"
-    assert "it is not known whether it was written" in run["message"]
+    assert "it is unknown whether the changes were written" in run["message"]
     assert checked_when_settled(desk, run["run"])["outcome"] == "written"
 
 
@@ -368,7 +368,7 @@ def test_a_running_run_cannot_be_checked_yet(desk: Desk) -> None:
         assert run["outcome"] == "running"
         code, _, err = desk.cli("history", "check", run["run"])
         assert code == 7
-        assert f"process {process.pid} works on it" in err
+        assert f"is still in progress (process {process.pid})" in err
         process.terminate()
         finish(process)
 
@@ -388,7 +388,7 @@ def forgotten(desk: Desk) -> str:
 def test_samples_tell_that_it_was_written(desk: Desk, forgotten: str) -> None:
     told = desk.check(forgotten)
     assert (told["outcome"], told["written"]) == ("written", 2)
-    assert told["basis"] == "every sample holds what it wrote"
+    assert told["basis"] == "every sample has the value that it wrote"
 
 
 def test_samples_tell_that_it_was_rolled_back(desk: Desk, forgotten: str) -> None:
@@ -396,16 +396,16 @@ def test_samples_tell_that_it_was_rolled_back(desk: Desk, forgotten: str) -> Non
         desk.lab.rename(desk.group, lab, public)
     told = desk.check(forgotten)
     assert (told["outcome"], told["before"]) == ("rolled back", 2)
-    assert told["basis"] == "every sample holds what it held before"
+    assert told["basis"] == "every sample has its previous value"
 
 
 def test_samples_that_tell_no_single_story_are_counted(desk: Desk, forgotten: str) -> None:
     desk.lab.rename(desk.group, "L-1", "somebody's")
     code, out, err = desk.cli("history", "check", forgotten)
     assert (code, out) == (7, "")
-    assert "1 hold what it wrote\n" in err
-    assert "0 hold what they held before\n" in err
-    assert "1 hold something else\n" in err
+    assert "with the value that it wrote: 1\n" in err
+    assert "with their previous value: 0\n" in err
+    assert "with another value: 1\n" in err
     assert desk.only()["outcome"] == "unknown"
 
 
@@ -413,7 +413,8 @@ def test_nothing_tells_without_the_undo_file(desk: Desk, forgotten: str) -> None
     Path(desk.only()["undo_file"]).unlink()
     code, _, err = desk.cli("history", "check", forgotten)
     assert code == 1
-    assert "which could tell, is gone" in err
+    assert "undo file of run" in err
+    assert "is missing: " in err
 
 
 def test_a_damaged_undo_file_tells_nothing(desk: Desk, forgotten: str) -> None:
@@ -431,7 +432,7 @@ def test_a_server_that_may_be_another_is_not_asked_for_its_own_transactions(
     desk.update()
     desk.forget_end()
     desk.forge(pid=1, **other)
-    assert desk.check(desk.only()["run"])["basis"] == "every sample holds what it wrote"
+    assert desk.check(desk.only()["run"])["basis"] == "every sample has the value that it wrote"
 
 
 @pytest.mark.parametrize("other", [{"oid": 1}, {"system": "1"}])
@@ -453,7 +454,7 @@ def test_a_commit_whose_samples_hold_nothing_of_it_is_pointed_out(desk: Desk) ->
         desk.lab.rename(desk.group, lab, public)
     code, _, err = desk.cli("history", "check", desk.only()["run"])
     assert code == 0
-    assert "none of its samples holds what it wrote" in err
+    assert "None of its samples has the value that it wrote" in err
 
 
 def test_a_run_that_died_before_it_wrote_wrote_nothing(desk: Desk) -> None:
@@ -462,7 +463,7 @@ def test_a_run_that_died_before_it_wrote_wrote_nothing(desk: Desk) -> None:
     desk.journal.write_text(first)
     desk.forge(pid=1)
     told = desk.check(desk.only()["run"])
-    assert (told["outcome"], told["basis"]) == ("rolled back", "it ended before it began to write")
+    assert (told["outcome"], told["basis"]) == ("rolled back", "it ended before it wrote anything")
 
 
 def test_what_is_known_is_told_again_without_the_database(desk: Desk) -> None:
@@ -486,7 +487,7 @@ def test_without_a_journal_nothing_is_begun(desk: Desk) -> None:
     desk.journal.mkdir(parents=True)
     code, out, err = desk.update()
     assert (code, out) == (1, "")
-    assert f"the journal {desk.journal} cannot be written: Is a directory; nothing was" in err
+    assert f"Cannot write the journal {desk.journal}: Is a directory; nothing was" in err
     assert "ASPEN_HOME" in err
     assert desk.names == SAMPLES
 
@@ -498,7 +499,7 @@ def test_a_journal_that_is_a_link_is_not_followed(desk: Desk, tmp_path: Path) ->
     desk.journal.symlink_to(victim)
     code, out, err = desk.update()
     assert (code, out) == (1, "")
-    assert f"the journal {desk.journal} cannot be written: it is a symbolic link; nothing" in err
+    assert f"Cannot write the journal {desk.journal}: it is a symbolic link; nothing" in err
     assert victim.read_text() == "precious"
     assert desk.names == SAMPLES
 
@@ -552,9 +553,10 @@ def test_a_journal_that_fails_after_the_commit_is_a_warning(desk: Desk) -> None:
         wire.let_go()
         code, out, err = finish(process)
     assert code == 0
-    assert "Warning: the journal" in err
-    assert "ended: written." in err
-    assert "2 samples renamed" in err
+    assert "Warning: Cannot write the journal" in err
+    assert "It does not show the outcome of run " in err
+    assert ": written." in err
+    assert "2 samples updated" in err
     assert desk.names == RENAMED
     assert Path(next(csv.DictReader(out.splitlines(), dialect="excel-tab"))["undo_file"]).exists()
 
@@ -564,7 +566,7 @@ def test_an_answer_that_cannot_be_kept_is_told_all_the_same(desk: Desk, forgotte
     code, out, err = obedient(desk, "history", "check", forgotten)
     assert code == 0
     assert "written" in out
-    assert "the answer was not kept" in err
+    assert "The outcome could not be recorded" in err
 
 
 def test_a_torn_line_is_told_and_passed_over(desk: Desk) -> None:
@@ -574,7 +576,7 @@ def test_a_torn_line_is_told_and_passed_over(desk: Desk) -> None:
     code, out, err = desk.cli("history")
     assert code == 0
     assert out.count("\n") == 2
-    assert f"line 5 of {desk.journal} cannot be read" in err
+    assert f"Skipped unreadable line 5 of {desk.journal}" in err
     desk.update("--yes", mapping=desk.write("more.csv", {"L-2": "N-2"}))
     assert [run["outcome"] for run in desk.history()] == ["written", "written"]
 
@@ -618,7 +620,7 @@ def test_what_wrote_nothing_cannot_be_taken_back(desk: Desk) -> None:
     run = desk.only()["run"]
     code, _, err = desk.cli("samples", "undo", run, "--yes")
     assert code == 2
-    assert f"run {run} wrote nothing (declined)" in err
+    assert f"Run {run} wrote nothing (declined)" in err
 
 
 def test_a_run_whose_undo_file_is_gone_is_named(desk: Desk) -> None:
@@ -627,7 +629,7 @@ def test_a_run_whose_undo_file_is_gone_is_named(desk: Desk) -> None:
     Path(run["undo_file"]).unlink()
     code, _, err = desk.cli("samples", "undo", run["run"], "--yes")
     assert code == 6
-    assert f"the undo file of run {run['run']} is gone" in err
+    assert f"The undo file of run {run['run']} is missing" in err
 
 
 def test_an_id_that_nobody_knows_is_not_found(desk: Desk) -> None:
@@ -642,7 +644,7 @@ def test_changed_since_is_left_alone_unless_forced(desk: Desk) -> None:
     desk.lab.rename(desk.group, "L-1", "somebody's")
     code, _, err = desk.cli("samples", "undo", run, "--yes")
     assert code == 7
-    assert "left alone" in err
+    assert "skipped" in err
     assert "--force" in err
     assert desk.names == {"L-1": "somebody's", "L-2": "P-2", "L-3": "P-3"}
 
@@ -667,7 +669,7 @@ def test_force_shows_before_it_asks(desk: Desk) -> None:
     desk.lab.rename(desk.group, "L-1", "somebody's")
     code, _, err = desk.cli("samples", "undo", run, "--force")
     assert code == 3
-    assert err.index("somebody's") < err.index("nobody is there to confirm")
+    assert err.index("somebody's") < err.index("Confirmation required")
     assert desk.names["L-1"] == "somebody's"
 
 
@@ -681,7 +683,7 @@ def test_more_forced_samples_than_a_screen_holds_are_in_a_file(desk: Desk) -> No
     code, _, err = desk.cli("samples", "undo", run, "--force", "--dry-run")
     assert code == 0
     assert err.count("'=S-") == 200
-    name = err.partition("50 more were changed since; all are in ")[2].partition("\n")[0]
+    name = err.partition("50 more changed since that run. Full list: ")[2].partition("\n")[0]
     rows = Path(name).read_text().splitlines()
     assert rows[:2] == [
         "private_identifier,public_identifier_written,public_identifier_now",
@@ -697,7 +699,7 @@ def test_force_still_leaves_alone_what_cannot_be_put_back(desk: Desk) -> None:
     desk.lab.rename(desk.group, "L-2", "P-1")
     code, _, err = desk.cli("samples", "undo", run, "--force", "--yes")
     assert code == 7
-    assert "is held by sample" in err
+    assert "is already used by sample" in err
     assert desk.names == {"L-1": "N-1", "L-2": "P-1", "L-3": "P-3"}
 
 
@@ -763,20 +765,20 @@ def test_one_run_is_shown_with_the_columns_that_were_promised(three: Desk) -> No
 def test_the_command_that_takes_it_back_is_named(three: Desk) -> None:
     run = three.history()[1]["run"]
     _, _, err = three.cli("history", "show", run)
-    assert f"To take it back: aspencli --env local samples undo {run}" in err
+    assert f"Undo it: aspencli --env local samples undo {run}" in err
 
 
 def test_several_runs_that_begin_alike_are_named(three: Desk) -> None:
     code, _, err = three.cli("history", "show", "2")
     assert code == 2
-    assert "3 runs begin with 2" in err
+    assert "3 run IDs begin with 2" in err
 
 
 def test_no_history_is_no_failure(desk: Desk) -> None:
     assert desk.cli("history") == (
         0,
         "\t".join(c.key for c in LIST_COLUMNS) + "\n",
-        "no bulk runs found\n",
+        "No runs found.\n",
     )
 
 

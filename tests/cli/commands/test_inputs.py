@@ -54,9 +54,10 @@ def test_workbook_renames_what_the_person_sees(lab: Lab, group: int, tmp_path: P
     assert (ended.code, ended.written) == (0, WRITES)
     said = ended.err.splitlines()
     assert said[0] == (
-        "Note: read as a workbook: sheet 'Final' (the 1st of 3; not read: 'Notes'; hidden: 'Old')."
+        "Note: read as a workbook: sheet 'Final' (the 1st of 3; not read: 'Notes'; "
+        "hidden sheets: 'Old')."
     )
-    assert said[1] == "Note: further columns ignored: who."
+    assert said[1] == "Note: ignored columns: who."
 
 
 def test_how_it_was_read_is_said_before_a_header_is_refused(
@@ -90,10 +91,10 @@ def test_cells_without_a_value_are_named_with_a_remedy(
     ended = lab.update(group, str(tmp_path / "ids.xlsx"), "--yes")
     assert (ended.code, ended.written) == (2, {})
     assert (
-        "line 2: public_identifier: holds a formula whose value is not stored (cell B2)"
+        "line 2: public_identifier: contains a formula without a stored value (cell B2)"
         in ended.err.splitlines()
     )
-    assert "→ Open the workbook in the spreadsheet program, and save it" in ended.err
+    assert "→ Open the workbook in a spreadsheet program and save it" in ended.err
 
 
 def test_damaged_files_end_in_words(lab: Lab, group: int, tmp_path: Path) -> None:
@@ -124,13 +125,13 @@ def test_report_has_the_form_of_its_name(suffix: str, lab: Lab, group: int, tmp_
     else:
         _header, *rows = map(tuple, csv.reader(report.read_text().splitlines()))
         assert rows == [
-            ("2", "L-1", "P-1", "N-1", "changed", ""),
-            ("3", "'=1+1", "P-formula", "'@N", "changed", ""),
+            ("2", "L-1", "P-1", "N-1", "updated", ""),
+            ("3", "'=1+1", "P-formula", "'@N", "updated", ""),
         ]
         return
     assert rows == [
-        (2, "L-1", "P-1", "N-1", "changed", None),
-        (3, "=1+1", "P-formula", "@N", "changed", None),
+        (2, "L-1", "P-1", "N-1", "updated", None),
+        (3, "=1+1", "P-formula", "@N", "updated", None),
     ]
 
 
@@ -138,9 +139,9 @@ def test_files_of_a_form_nobody_knows_stop_it(lab: Lab, group: int, tmp_path: Pa
     file = tmp_path / "ids.csv"
     file.write_text(f"{H}\nL-1,N-1\n")
     for option, name, says in (
-        ("--report", "report.pdf", "ends in none of .csv, .json and .xlsx"),
-        ("--rejects", "bad.json", "ends in none of .csv, .tsv and .xlsx"),
-        ("--rejects", "ids.csv", "would take the place of another file of this run"),
+        ("--report", "report.pdf", "(choose .csv, .json, or .xlsx)"),
+        ("--rejects", "bad.json", "(choose .csv, .tsv, or .xlsx)"),
+        ("--rejects", "ids.csv", "would overwrite another file of this run"),
     ):
         ended = lab.update(group, str(file), "--yes", option, str(tmp_path / name))
         assert (ended.code, ended.written) == (2, {})
@@ -156,7 +157,10 @@ def test_rejects_are_mended_and_given_again(
     file.write_text(f'{H}\nL-1,N-1\nX-2,00042\n=1+1,\n"L-3,N-3\nL-4,N-1\n')
     ended = lab.update(group, str(file), "--yes", "--rejects", str(bad))
     assert (ended.code, ended.written) == (2, {})
-    assert f"Bad rows in {bad}: 3\nBad lines that are no rows, and so not in it: 1\n" in ended.err
+    assert (
+        f"3 invalid rows written to {bad}.\n"
+        "Not in that file, because they are not rows: 1 invalid line.\n"
+    ) in ended.err
     with open_table(str(bad)) as table:
         header = table.header
         rows = [record for _line, record in table.records(lambda _fault: None)]
@@ -176,7 +180,7 @@ def test_rejects_are_mended_and_given_again(
                 )
     ended = lab.update(group, str(bad), "--yes", "--rejects", str(tmp_path / "more.csv"))
     assert (ended.code, ended.written) == (0, {"L-2": "00042", "=1+1": "-N", "L-4": "N-4"})
-    assert "Bad rows in" in ended.err
+    assert "invalid row" in ended.err
 
 
 def test_rejects_of_standard_input(lab: Lab, group: int, tmp_path: Path) -> None:
@@ -184,6 +188,4 @@ def test_rejects_of_standard_input(lab: Lab, group: int, tmp_path: Path) -> None
     content = f"{H}\nL-1,N-1\nL-2\n".encode()
     ended = lab.update(group, "-", "--dry-run", "--rejects", str(bad), stdin=content)
     assert (ended.code, ended.written) == (2, {})
-    assert bad.read_text().splitlines()[1:] == [
-        '3,"has too few cells: 1, where the header has 2",L-2'
-    ]
+    assert bad.read_text().splitlines()[1:] == ["3,has too few cells: 1 (the header has 2),L-2"]

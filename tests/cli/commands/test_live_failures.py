@@ -59,7 +59,7 @@ def test_failed_list_names_the_cause_and_the_sample(lab: ApiLab, serving: Servin
     command = ("samples", "list", "--org", "1", "--via", "api")
     ended = lab(*command, env={"ASPEN_API": broken})
     assert ended.code == 1
-    assert "one sample that you may see has no location" in ended.err
+    assert "any sample that you can see has no location" in ended.err
     assert "sample 8 (" in ended.err
 
 

@@ -51,7 +51,7 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     words = ("local", "up", "--only", "postgres", "-o", "json")
     first = run_cli(*words, timeout=120)
     assert first.code == 0, first.err
-    assert "initialising" in first.err
+    assert "initializing" in first.err
     assert "aspencli local seed" in first.err
     part = row(first)
     assert part["url"] == f"postgresql://user_rw@127.0.0.1:{part['port']}/aspen_db"
@@ -103,7 +103,7 @@ def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
     assert up.code == 0, up.err
     parts = {one["part"]: one for one in json.loads(up.out)}
     assert list(parts) == ["postgres", "aws", "identity", "api"]
-    assert re.search(r"ready after .* s \(postgres .*, aws .*, identity .*, api .*\)", up.err)
+    assert re.search(r"Ready in .* s \(postgres .*, aws .*, identity .*, api .*\)", up.err)
     assert f"{parts['api']['url']}/v2/docs" in up.err
     assert row(run_cli("db", "status", "-o", "json"))["samples"] == 1025
 
@@ -212,8 +212,8 @@ def test_bad_lines_are_named_and_the_others_loaded(
     assert result.code == 0, result.err
     added = row(result)
     assert (added["samples"], added["genomes"], added["rejected"]) == (1, 1, 2)
-    assert "line 2, column date" in result.err
-    assert "line 4, column genbank_accession" in result.err
+    assert "Line 2, column date" in result.err
+    assert "Line 4, column genbank_accession" in result.err
     again = row(run_cli(*words, "-o", "json", database=seeded))
     assert (again["samples"], again["already"]) == (0, 1)
 
@@ -226,7 +226,7 @@ def test_a_file_of_bad_lines_alone_is_bad_input(
     metadata.write_text(HEADER + NO_DAY)
     result = run_cli("local", "seed", "--metadata", str(metadata), "--yes", database=seeded)
     assert result.code == 2
-    assert "line 2, column date" in result.err
+    assert "Line 2, column date" in result.err
     assert count(seeded, "samples") == 60
 
 

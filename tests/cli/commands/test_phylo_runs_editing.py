@@ -39,7 +39,7 @@ def test_a_run_is_started(lab: ApiLab) -> None:
     assert 'Filter start date: "3 Jan 2021" -> 2021-01-03' in ended.err
     (row,) = ended.json
     run = runs(lab)[-1]
-    assert (row["id"], row["outcome"]) == (run["id"], "started")
+    assert (row["id"], row["outcome"]) == (run["id"], "created")
     assert (run["name"], run["tree_type"], run["workflow_status"]) == (
         "Cannery",
         "TARGETED",
@@ -57,9 +57,9 @@ def test_a_dry_run_starts_nothing_and_no_yes_is_a_no(lab: ApiLab) -> None:
     started = lab("phylo-runs", "create", *FIRST, *TARGETED)
     assert (started.code, started.out) == (3, "")
     ended = lab("phylo-runs", "create", *FIRST, *TARGETED, "--dry-run", "-o", "json")
-    assert (ended.code, ended.json[0]["outcome"]) == (0, "would be started")
+    assert (ended.code, ended.json[0]["outcome"]) == (0, "create")
     assert (ended.json[0]["id"], ended.json[0]["name"]) == (None, "Cannery")
-    assert "Would start the run 'Cannery' of 2 samples of group 1" in ended.err
+    assert "Dry run: would start run 'Cannery' with 2 samples in group 1" in ended.err
     assert runs(lab) == before
 
 
@@ -100,19 +100,20 @@ def test_a_run_is_renamed_with_its_tree(lab: ApiLab) -> None:
     run = of(lab, "COMPLETED")
     ended = lab("phylo-runs", "update", str(run), "--name", "New", "--yes", "-o", "json")
     assert ended.code == 0, ended.err
-    assert (ended.json[0]["name"], ended.json[0]["outcome"]) == ("New", "renamed")
+    assert (ended.json[0]["name"], ended.json[0]["outcome"]) == ("New", "updated")
     assert runs(lab)[0]["phylo_tree"]["name"] == "New"
     again = lab("phylo-runs", "update", str(run), "--name", "New", "--yes", "-o", "json")
-    assert (again.code, again.json[0]["outcome"]) == (0, "already so")
+    assert (again.code, again.json[0]["outcome"]) == (0, "unchanged")
 
 
 def test_runs_are_deleted_and_what_is_not_there_is_named_first(lab: ApiLab) -> None:
     done, failed = of(lab, "COMPLETED"), of(lab, "FAILED")
     ended = lab("phylo-runs", "delete", str(done), "999", "--yes")
     assert (ended.code, ended.out) == (6, "")
-    assert "has no run 999" in ended.err
+    assert "No such run in group 1" in ended.err
+    assert ": 999" in ended.err
     ended = lab("phylo-runs", "delete", str(done), str(failed), "--dry-run", "-o", "json")
-    assert [row["outcome"] for row in ended.json] == ["would be deleted"] * 2
+    assert [row["outcome"] for row in ended.json] == ["delete"] * 2
     ended = lab("phylo-runs", "delete", str(done), str(failed), "--yes", "-o", "json")
     assert ended.code == 0, ended.err
     assert [(row["id"], row["outcome"]) for row in ended.json] == [
@@ -138,10 +139,10 @@ def test_ids_come_from_a_pipe_and_from_a_table(lab: ApiLab, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("keys", "code", "words"),
     [
-        ((), 2, "no identifier was given"),
-        (("seven",), 2, "a run has a number: 'seven'"),
-        (("-",), 2, "no identifier was given"),
-        (("99999999999999",), 2, "a run has a number"),
+        ((), 2, "No identifiers given"),
+        (("seven",), 2, "Invalid run ID: 'seven'"),
+        (("-",), 2, "No identifiers given"),
+        (("99999999999999",), 2, "Invalid run ID"),
     ],
 )
 def test_what_names_no_run_deletes_none(
@@ -162,7 +163,7 @@ def test_runs_that_have_not_ended_are_named_before_any_is_deleted(
     failed, started = of(lab, "FAILED"), of(lab, "STARTED")
     ended = lab("phylo-runs", "delete", str(failed), str(started), *dry)
     assert (ended.code, ended.out) == (7, "")
-    assert f"still in progress: run {started}; nothing was changed" in ended.err
+    assert f"Still in progress: run {started}; nothing was changed" in ended.err
     renamed = lab("phylo-runs", "update", str(started), "--name", "New", *dry)
     assert (renamed.code, renamed.out) == (7, "")
     assert runs(lab) == before
@@ -174,7 +175,8 @@ def test_a_run_of_another_group_is_none_of_ones_own(lab: ApiLab) -> None:
         foreign = session.scalars(sa.select(PhyloRun.id).where(PhyloRun.id.not_in(own))).first()
     ended = lab("phylo-runs", "delete", str(foreign), "--yes")
     assert (ended.code, ended.out) == (6, "")
-    assert f"has no run {foreign}" in ended.err
+    assert "No such run in group 1" in ended.err
+    assert f": {foreign}" in ended.err
 
 
 def test_what_was_deleted_before_a_refusal_is_told(
@@ -198,7 +200,7 @@ def test_what_was_deleted_before_a_refusal_is_told(
     ended = lab("phylo-runs", "delete", str(failed), str(done), "--yes", "-o", "json")
     assert ended.code == 7
     assert [row["id"] for row in json.loads(ended.out)] == [failed]
-    assert "1 of 2 runs were deleted before that" in ended.err
+    assert "1 of 2 runs were deleted before the error" in ended.err
     assert "in-progress" in ended.err
 
 
@@ -211,7 +213,7 @@ def test_an_interruption_tells_which_runs_are_gone(lab: ApiLab) -> None:
         session.rollback()
     assert ended.code == 130
     assert [row["id"] for row in ended.json] == [failed]
-    assert "1 of 2 runs were deleted before that; they are listed" in ended.err
+    assert "1 of 2 runs were deleted before the error (listed above)" in ended.err
 
 
 @pytest.mark.parametrize("delivered", [True, False])
@@ -225,7 +227,7 @@ def test_a_lost_answer_to_a_new_name_is_asked_for_again(
         *("--yes", "-o", "json"),
     )
     assert ended.code == 0, ended.err
-    assert (ended.json[0]["name"], ended.json[0]["outcome"]) == ("New", "renamed")
+    assert (ended.json[0]["name"], ended.json[0]["outcome"]) == ("New", "updated")
 
 
 @pytest.mark.parametrize("delivered", [True, False])

@@ -128,7 +128,7 @@ def test_an_interrupt_leaves_no_temporary_name(renaming: Try) -> None:
         running.append(site.start(gate.url, renaming.home, *RENAME, renaming.mapping))
         stopped = ended(running[0])
         assert stopped.code == 130, stopped.err
-        assert "none has a temporary name" in stopped.err
+        assert "none has a temporary identifier" in stopped.err
         assert renaming.temporary() == 0
         done = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
     assert done.code == 0, done.err
@@ -183,7 +183,7 @@ def test_a_sign_in_that_lapses_ends_it_with_the_way_to_go_on(renaming: Try) -> N
         gate.on_change = _at(1, lambda: setattr(gate.rules, "chances", {"401": 1.0}))
         stopped = site.run(gate.url, renaming.home, *RENAME, renaming.mapping)
         assert stopped.code == 4, stopped.err
-        assert "nothing is lost" in stopped.err
+        assert "the run can be resumed" in stopped.err
         assert "samples resume" in stopped.err
         gate.rules.chances = {}
         run = site.run(gate.url, renaming.home, "history", "list", "-o", "json").json[0]

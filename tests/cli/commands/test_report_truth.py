@@ -37,12 +37,12 @@ def test_only_cells_whose_value_changed_are_reported_as_changed(
         f"private_identifier,public_identifier,collection_date\nRCPHL-0000001,NEW-1,{day}\n"
     )
     command = ("samples", "bulk-update", "--group-id", "1", "--from", str(file))
-    for flag, done in (("--dry-run", "would change"), ("--yes", "changed")):
+    for flag, done in (("--dry-run", "update"), ("--yes", "updated")):
         ended = cli(*command, flag, "--report", str(report))
         assert ended.code == 0, ended.err
         assert _told(report, "column", "outcome") == {
             ("public_identifier", done),
-            ("collection_date", "already so"),
+            ("collection_date", "unchanged"),
         }
 
 
@@ -85,12 +85,12 @@ def test_skipped_rows_show_what_they_hold_in_the_report_and_the_plan(
     assert ended.code == 7, ended.err
     planned: list[dict[str, Any]] = ended.json
     assert [(row["line"], row["action"]) for row in planned] == [
-        (3, "change"),
+        (3, "update"),
         (4, "skip"),
-        (5, "change"),
+        (5, "update"),
     ]
     assert planned[1]["public_identifier_before"] == "THEIRS"
-    assert ("RCPHL-0000002", "THEIRS", "left alone") in _told(
+    assert ("RCPHL-0000002", "THEIRS", "skip") in _told(
         report, "private_identifier", "before", "outcome"
     )
 
@@ -104,5 +104,5 @@ def test_prefix_of_a_created_group_has_a_row(accounts: Accounts) -> None:
     ended = accounts.groups(rows, "--dry-run", "--report", str(report))
     assert ended.code == 0, ended.err
     told = _told(report, "column", "after", "outcome")
-    assert ("prefix", "FRESH", "would create") in told
-    assert ("name", "A fresh laboratory", "would create") in told
+    assert ("prefix", "FRESH", "create") in told
+    assert ("name", "A fresh laboratory", "create") in told

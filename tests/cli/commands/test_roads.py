@@ -248,8 +248,8 @@ def test_searches_for_locations(shared_lab: ApiLab, typed: tuple[str, ...]) -> N
 
 def test_the_road_is_told_on_a_terminal(shared_lab: ApiLab) -> None:
     for road, words in (
-        ("db", "local, straight in its database"),
-        ("api", "local, through its API"),
+        ("db", "Target: local (database)"),
+        ("api", "Target: local (API)"),
     ):
         assert shared_lab("usher", "get-tree-versions", "--via", road).err == ""
         assert words in shared_lab.on_terminal("usher", "get-tree-versions", "--via", road)
@@ -258,10 +258,10 @@ def test_the_road_is_told_on_a_terminal(shared_lab: ApiLab) -> None:
 def test_a_system_admin_of_no_group_is_told_why(shared_lab: ApiLab) -> None:
     told = shared_lab("usher", "get-tree-versions", "--via", "api", who="sysadmin")
     assert (told.code, told.out) == (4, "")
-    assert "you have a role in none" in told.err
+    assert "you have no role in any" in told.err
     told = shared_lab("usher", "get-tree-versions", "--via", "api", "--org", "1", who="sysadmin")
     assert (told.code, told.out) == (4, "")
-    assert "being system administrator opens no group's data" in told.err
+    assert "ystem administrators do not have access to every group's data" in told.err
 
 
 def test_who_has_several_groups_names_one(shared_lab: ApiLab) -> None:
@@ -274,4 +274,4 @@ def test_who_has_several_groups_names_one(shared_lab: ApiLab) -> None:
         assert ended.code == 0, ended.err
     told = shared_lab("usher", "get-tree-versions", "--via", "api", "--org", "VSUV", who="multi")
     assert told.code == 6
-    assert "there is no group 'VSUV' in which you have a role" in told.err
+    assert "You have no role in a group 'VSUV'" in told.err

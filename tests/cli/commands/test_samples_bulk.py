@@ -101,13 +101,13 @@ def test_no_group_unknown_group_and_no_number(lab: Lab, mapping: Path) -> None:
     words = ["samples", "update-public-ids", "-f", str(mapping), "--yes"]
     code, _out, err = lab.run(*words)
     assert code == 2
-    assert "no group was named" in err
+    assert "No group was given" in err
     code, _out, err = lab.run(*words, "--group-id", "999999999999999999999")
     assert code == 6
-    assert "there is no group 999999999999999999999" in err
+    assert "No such group: 999999999999999999999" in err
     code, _out, err = lab.run(*words, "--org", "ADPH")
     assert code == 2
-    assert "'ADPH' is no group id (from flag --org)" in err
+    assert "Invalid group id: 'ADPH' (from flag --org)" in err
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_no_group_unknown_group_and_no_number(lab: Lab, mapping: Path) -> None:
         (["--no-input"], 3, "--yes"),
         (["--yes"], 0, ""),
         (["--env", "prod", "--yes"], 3, "--confirm prod"),
-        (["--env", "prod", "--confirm", "staging"], 3, "does not name the target"),
+        (["--env", "prod", "--confirm", "staging"], 3, "does not match the target"),
         (["--env", "prod", "--confirm", "prod"], 0, ""),
     ],
     ids=["nothing", "no input", "yes", "yes on prod", "wrong name", "name"],
@@ -156,7 +156,7 @@ def test_closed_standard_input_is_told(lab: Lab, group: int) -> None:
     done = subprocess.run(
         f"{command} <&-", shell=True, env=lab.environment(), capture_output=True, check=False
     )
-    assert (done.returncode, b"standard input is closed" in done.stderr) == (2, True)
+    assert (done.returncode, b"Standard input is closed" in done.stderr) == (2, True)
 
 
 # Output
@@ -175,14 +175,14 @@ def test_dry_run_shows_the_whole_plan_and_writes_nothing(lab: Lab, update: Updat
             "action": action,
         }
         for line, lab_id, after, action in [
-            (2, "L-1", "P-2", "change"),
-            (3, "L-2", "P-1", "change"),
-            (4, "L-3", "P-3", "same"),
-            (5, "=1+1", "N-1", "change"),
+            (2, "L-1", "P-2", "update"),
+            (3, "L-2", "P-1", "update"),
+            (4, "L-3", "P-3", "unchanged"),
+            (5, "=1+1", "N-1", "update"),
         ]
     ]
     assert "4 rows for group" in ended.err
-    assert "3 to change, 1 already so, 2 identifiers passed on within the file" in ended.err
+    assert "3 to update, 1 unchanged, 2 identifiers move between samples in this file" in ended.err
     assert undo_files(lab) == before
 
 
@@ -216,7 +216,7 @@ def test_second_run_changes_nothing(lab: Lab, update: Update) -> None:
     ended = update("--output", "json")  # nothing to confirm
     assert (ended.code, ended.written) == (0, {})
     assert json.loads(ended.out)[0]["already"] == 4
-    assert "Nothing to change: it is so already." in ended.err
+    assert "Nothing to change." in ended.err
     assert undo_files(lab) == before
 
 
@@ -224,7 +224,7 @@ def test_hints_can_be_typed_as_they_stand(lab: Lab, group: int, mapping: Path) -
     place = mapping.parent / "it's here; $(touch x)" / "undo file.csv"
     ended = lab.update(group, str(mapping), "--yes", "--undo-file", str(place))
     assert ended.code == 0
-    hint = next(line for line in ended.err.splitlines() if "To take it back: " in line)
+    hint = next(line for line in ended.err.splitlines() if "Undo it: " in line)
     words = shlex.split(hint.partition(": ")[2])
     assert words == ["aspencli", "--env", "local", "samples", "undo", str(place)]
     assert lab.watch(group, [*words[1:], "--yes"]).code == 0
@@ -241,8 +241,8 @@ def test_names_from_the_database_cannot_fake_lines(
     ended = update("--yes", "--report", str(report), file=file, to=group)
     assert ended.code == 2
     assert ended.err.splitlines()[1] == (
-        'line 2: public_identifier: "P-2" is held by sample '
-        '"x\\nline 9: \\u001b[31mall is well", which keeps it'
+        'line 2: public_identifier: "P-2" is already used by sample '
+        '"x\\nline 9: \\u001b[31mall is well"'
     )
     assert not _CONTROL.search(report.read_text())
 
@@ -259,12 +259,12 @@ def report_rows(path: Path) -> list[tuple[str, ...]]:
 
 def test_report_of_what_was_done(update: Update, tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.csv"
-    for option, outcome in (("--dry-run", "would change"), ("--yes", "changed")):
+    for option, outcome in (("--dry-run", "update"), ("--yes", "updated")):
         assert update(option, "--report", str(path)).code == 0
         assert report_rows(path) == [
             ("2", "L-1", "P-1", "P-2", outcome, ""),
             ("3", "L-2", "P-2", "P-1", outcome, ""),
-            ("4", "L-3", "P-3", "P-3", "already so", ""),
+            ("4", "L-3", "P-3", "P-3", "unchanged", ""),
             ("5", "'=1+1", "P-formula", "N-1", outcome, ""),
         ]
 
@@ -275,13 +275,13 @@ def test_report_of_what_was_refused(update: Update, mapping: Path, tmp_path: Pat
     ended = update("--yes", "--report", str(path))
     assert (ended.code, ended.written) == (2, {})
     unknown = 'private_identifier: the group has no sample "X"'
-    held = 'public_identifier: "P-6" is held by sample "L-6", which keeps it'
+    held = 'public_identifier: "P-6" is already used by sample "L-6"'
     assert report_rows(path) == [
-        ("2", "L-1", "P-1", "N-1", "not written", ""),
-        ("3", "", "", "", "refused", "has too few cells: 1, where the header has 2"),
-        ("4", "X", "", "P-6", "refused", f"{unknown}; {held}"),
-        ("5", "", "", "", "refused", "public_identifier: is blank"),
-        ("6", "L-3", "P-3", "P-3", "already so", ""),
+        ("2", "L-1", "P-1", "N-1", "skipped", ""),
+        ("3", "", "", "", "failed", "has too few cells: 1 (the header has 2)"),
+        ("4", "X", "", "P-6", "failed", f"{unknown}; {held}"),
+        ("5", "", "", "", "failed", "public_identifier: is blank"),
+        ("6", "L-3", "P-3", "P-3", "unchanged", ""),
     ]
 
 
@@ -291,24 +291,24 @@ def test_problems_beyond_the_screen_are_in_a_file(update: Update, mapping: Path)
     assert ended.code == 2
     shown = [line for line in ended.err.splitlines() if line.startswith("line ")]
     assert len(shown) == 200
-    place = re.search(r"and 100 more; all are in (.*)", ended.err)
+    place = re.search(r"and 100 more. Full list: (.*)", ended.err)
     assert place
     rows = report_rows(Path(place[1]))
-    assert (len(rows), rows[-1][0], {row[4] for row in rows}) == (300, "302", {"refused"})
+    assert (len(rows), rows[-1][0], {row[4] for row in rows}) == (300, "302", {"failed"})
 
 
 @pytest.mark.parametrize(
     ("option", "place", "code", "says"),
     [
-        ("--report", "file/report.csv", 1, "file is no folder"),
-        ("--report", "folder", 2, "is no file"),
-        ("--report", "/dev/null", 2, "is no file"),
-        ("--report", "ids.csv", 2, "would take the place of another file"),
-        ("--report", "undo.csv", 2, "would take the place of another file"),
-        ("--undo-file", "file", 2, "exists already"),
-        ("--undo-file", "link", 2, "exists already"),
-        ("--undo-file", "file/undo.csv", 1, "file is no folder"),
-        ("--undo-file", "/proc/undo.csv", 1, "cannot be written"),
+        ("--report", "file/report.csv", 1, "file is not a directory"),
+        ("--report", "folder", 2, "is not a regular file"),
+        ("--report", "/dev/null", 2, "is not a regular file"),
+        ("--report", "ids.csv", 2, "would overwrite another file"),
+        ("--report", "undo.csv", 2, "would overwrite another file"),
+        ("--undo-file", "file", 2, "already exists"),
+        ("--undo-file", "link", 2, "already exists"),
+        ("--undo-file", "file/undo.csv", 1, "file is not a directory"),
+        ("--undo-file", "/proc/undo.csv", 1, "Cannot write the undo file /proc/undo.csv"),
     ],
 )
 def test_file_that_cannot_be_written_stops_it(

@@ -94,7 +94,7 @@ def test_a_second_run_creates_nothing_and_says_how_to_go_on(
     before = there(lab)
     again = create(lab, files, "--yes")
     assert (again.code, again.out) == (7, "")
-    assert "3 samples cannot be created" in again.err
+    assert "Cannot create 3 samples" in again.err
     assert "--skip-existing" in again.err
     table = Path(files[0])
     table.write_text(table.read_text() + f"N-4,,2023-05-19,{PLACE},,\n")
@@ -104,11 +104,11 @@ def test_a_second_run_creates_nothing_and_says_how_to_go_on(
     assert more.code == 0, more.err
     assert [(row["private_identifier"], row["outcome"]) for row in more.json] == [
         ("N-4", "created"),
-        *((name, "exists already") for name in NAMES),
+        *((name, "skipped") for name in NAMES),
     ]
     assert there(lab).keys() - before.keys() == {"N-4"}
     last = create(lab, files, "--yes", "--skip-existing")
-    assert (last.code, {row["outcome"] for row in last.json}) == (0, {"exists already"})
+    assert (last.code, {row["outcome"] for row in last.json}) == (0, {"skipped"})
 
 
 def test_a_public_identifier_of_another_sample_is_not_passed_over(
@@ -120,7 +120,7 @@ def test_a_public_identifier_of_another_sample_is_not_passed_over(
     table.write_text(table.read_text().replace("hCoV-19/USA/N-3/2023", taken))
     ended = create(lab, files, "--yes", "--skip-existing")
     assert (ended.code, ended.out) == (7, "")
-    assert f"line 4: another sample has {taken}" in ended.err
+    assert f"line 4: {taken} is used by another sample" in ended.err
     assert there(lab) == before
 
 
@@ -129,7 +129,7 @@ def test_a_dry_run_creates_nothing(lab: ApiLab, files: tuple[str, str]) -> None:
     ended = create(lab, files, "--dry-run")
     assert ended.code == 0, ended.err
     assert [(row["private_identifier"], row["location"], row["outcome"]) for row in ended.json] == [
-        (name, PLACE, "would be created") for name in NAMES
+        (name, PLACE, "create") for name in NAMES
     ]
     assert there(lab) == before
 
@@ -154,17 +154,18 @@ def test_every_mistake_is_named_before_anything_is_sent(
     ended = create(lab, files, "--yes")
     assert (ended.code, ended.out) == (2, "")
     for words in (
-        'line 5: collection_date: "17/05/2023" is not written as year-month-day; is 2023-05-17',
-        "line 6: location: there is no location 'Nowhere'",
+        'line 5: collection_date: "17/05/2023" is not in the format YYYY-MM-DD; did you mean',
+        "did you mean 2023-05-17?",
+        "line 6: location: no such location: 'Nowhere'",
         "line 7: private_identifier: is blank",
         "line 8: private: ",
-        'line 9: public_identifier: "hCoV-19/USA/N-1/2023" stands on line 2 already',
-        "line 9: its sequence has letters that stand for no base: J",
-        "line 10: its sequence has 4 letters; the service wants 1,000",
+        "line 9: public_identifier: duplicate of line 2",
+        "line 9: its sequence contains invalid letters: J",
+        "line 10: its sequence is too short: 4 letters (minimum 1,000)",
         'line 11: has no sequence "B-5" in ',
         "line 12: has too many cells",
-        "the sequence 'who' is of no sample",
-        "10 problems; nothing was created",
+        "sequence 'who' does not match any sample",
+        "10 problems found; nothing was created.",
     ):
         assert words in ended.err, ended.err
     assert there(lab) == before
@@ -204,7 +205,7 @@ def test_one_sequence_is_not_of_two_samples(lab: ApiLab, files: tuple[str, str])
     table.write_text("\n".join([f"{header},sequence_name", *lines]))
     ended = create(lab, files, "--yes")
     assert (ended.code, ended.out) == (2, "")
-    assert 'line 4: sequence_name: "N-3" stands on line 3 already' in ended.err
+    assert "line 4: sequence_name: duplicate of line 3" in ended.err
 
 
 def test_a_file_that_changes_meanwhile_is_not_half_sent(
@@ -222,7 +223,7 @@ def test_a_file_that_changes_meanwhile_is_not_half_sent(
     monkeypatch.setattr(AppContext, "authorise", meanwhile)
     ended = create(lab, files, "--yes")
     assert (ended.code, json.loads(ended.out or "[]")) == (7, [])
-    assert "batch.fasta changed since it was looked at" in ended.err
+    assert "batch.fasta was modified while the command was running" in ended.err
     assert there(lab) == before
 
 
@@ -245,8 +246,8 @@ def test_an_interruption_tells_what_is_created(lab: ApiLab, tmp_path: Path) -> N
         session.rollback()
     assert ended.code == 130
     assert [row["private_identifier"] for row in ended.json] == names[:100]
-    assert "100 of 102 samples were created before that; they are listed" in ended.err
-    assert "what was being sent may have been done, too" in ended.err
+    assert "100 of 102 samples were created before the error (listed above)" in ended.err
+    assert "The last request may have been carried out too" in ended.err
     rest = lab(*command, "--skip-existing")
     assert rest.code == 0, rest.err
     assert set(names) <= there(lab).keys()
@@ -290,7 +291,7 @@ def test_what_was_created_before_a_refusal_is_told(
     ended = create(lab, files, "--yes")
     assert ended.code == 7
     assert [row["private_identifier"] for row in json.loads(ended.out)] == ["N-1"]
-    assert "1 of 3 samples were created before that" in ended.err
+    assert "1 of 3 samples were created before the error" in ended.err
 
 
 def test_another_pathogen_is_called_by_its_name(lab: ApiLab, files: tuple[str, str]) -> None:
@@ -306,10 +307,10 @@ def test_another_pathogen_is_called_by_its_name(lab: ApiLab, files: tuple[str, s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--metadata", "{table}", "--location", "1"), "options for one sample too"),
-        ((), "it was not said what the samples are"),
-        (("--private-identifier", "X"), "has 3 sequences, and one sample has one"),
-        (("--metadata", "none.csv"), "none.csv cannot be read"),
+        (("--metadata", "{table}", "--location", "1"), "options for a single sample"),
+        ((), "Missing sample metadata"),
+        (("--private-identifier", "X"), "found 3"),
+        (("--metadata", "none.csv"), "Cannot read none.csv: No such file"),
     ],
 )
 def test_what_makes_no_sense_is_refused_first(

@@ -64,7 +64,7 @@ def test_what_is_named_changes_and_all_else_stays(
     assert after == {**before, 7: {**before[7], **changed}}
     again = _update(lab, "7", *options)
     assert again.code == 0
-    assert [each["outcome"] for each in again.json] == ["already so"]
+    assert [each["outcome"] for each in again.json] == ["unchanged"]
 
 
 def test_a_location_goes_by_id_and_by_name(lab: ApiLab) -> None:
@@ -79,7 +79,7 @@ def test_a_location_goes_by_id_and_by_name(lab: ApiLab) -> None:
     assert _everything(lab)[8]["collection_location"]["id"] == place.id
     ended = _update(lab, "8", "--location", "North America / USA / Californai")
     assert (ended.code, ended.out) == (6, "")
-    assert "near: North America / USA / California" in ended.err
+    assert "similar: North America / USA / California" in ended.err
 
 
 def test_several_samples_by_any_name_from_a_pipe(lab: ApiLab) -> None:
@@ -91,7 +91,7 @@ def test_several_samples_by_any_name_from_a_pipe(lab: ApiLab) -> None:
     )
     assert ended.code == 0, ended.err
     assert [row["id"] for row in ended.json] == [7, 8, 9]
-    assert {row["outcome"] for row in ended.json} == {"changed"}
+    assert {row["outcome"] for row in ended.json} == {"updated"}
     after = _everything(lab)
     assert {id_ for id_ in after if after[id_] != before[id_]} == {7, 8, 9}
 
@@ -100,7 +100,7 @@ def test_a_spoken_day_is_told_before_it_is_used(lab: ApiLab) -> None:
     ended = _update(lab, "7", "--collection-date", "17 May 2021", "--dry-run")
     assert ended.code == 0
     assert 'Collection date: "17 May 2021" -> 2021-05-17' in ended.err
-    assert ended.json[0]["outcome"] == "would change"
+    assert ended.json[0]["outcome"] == "update"
     assert "2021-05-17" in ended.err
     before = _everything(lab)[7]
     assert before["collection_date"] != "2021-05-17"
@@ -122,22 +122,30 @@ def test_json_data_may_leave_out_what_stays(lab: ApiLab) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), 2, "no identifier was given"),
-        (("7",), 2, "nothing was said to change"),
-        (("7", "8", "--public-identifier", "X"), 2, "2 samples cannot have one public_identifier"),
-        (("7", "--collection-date", "01/02/2021"), 2, "is 2021-01-02 or 2021-02-01 meant?"),
-        (("7", "--collection-date", "none"), 2, "is no day"),
-        (("7", "--public-identifier", "a\tb"), 2, "holds a tab"),
-        (("7", "--public-identifier", "x" * 129), 2, "128 are allowed"),
-        (("nope", "--private"), 6, "there is no sample 'nope'"),
+        ((), 2, "No identifiers given"),
+        (("7",), 2, "No changes given"),
+        (("7", "8", "--public-identifier", "X"), 2, "2 samples cannot share one public_identifier"),
+        (("7", "--collection-date", "01/02/2021"), 2, "did you mean 2021-01-02 or 2021-02-01?"),
+        (("7", "--collection-date", "none"), 2, "is not a valid date"),
+        (("7", "--public-identifier", "a\tb"), 2, "contains a tab"),
+        (("7", "--public-identifier", "x" * 129), 2, "maximum 128"),
+        (("nope", "--private"), 6, "No such sample in group 1, SC2: 'nope'"),
         (("7", "--public-identifier", "hCoV-19/USA/CA-RCPHL-3/2020"), 7, "must be unique"),
-        (("--json-data", "{"), 2, "is no JSON"),
-        (("--json-data", "[]"), 2, "holds no list of samples"),
+        (("--json-data", "{"), 2, "Invalid JSON for --json-data"),
+        (("--json-data", "[]"), 2, "no list of samples"),
         (("--json-data", '{"samples": [{"id": "7"}]}'), 2, "samples[0] has no id"),
-        (("--json-data", '{"samples": [{"id": 7, "x": 1}]}'), 2, "cannot be changed"),
-        (("--json-data", '{"samples": [{"id": 7, "public_identifier": null}]}'), 2, "is null"),
+        (
+            ("--json-data", '{"samples": [{"id": 7, "x": 1}]}'),
+            2,
+            "fields that cannot be updated: x",
+        ),
+        (
+            ("--json-data", '{"samples": [{"id": 7, "public_identifier": null}]}'),
+            2,
+            "public_identifier cannot be null",
+        ),
         (("--json-data", '{"samples": [{"id": 7, "private": 1}]}'), 2, "true or false"),
-        (("7", "--json-data", '{"samples": []}'), 2, "says all there is to say"),
+        (("7", "--json-data", '{"samples": []}'), 2, "--json-data cannot be combined"),
     ],
 )
 def test_what_cannot_be_changed_changes_nothing(
@@ -176,11 +184,11 @@ def test_a_write_is_asked_for_and_may_be_declined(lab: ApiLab) -> None:
     assert "--dry-run" in ended.err
     command = ("samples", "update", "7", "--private-identifier", "X")
     seen = lab.on_terminal(*command, answers=["n"])
-    assert "local, through its API, for group 1" in seen
-    assert "Change 1 sample of group 1" in seen
-    assert "declined" in seen
+    assert "Target: local (API), group 1" in seen
+    assert "Update 1 sample in group 1" in seen
+    assert "Declined" in seen
     assert _everything(lab) == before
-    assert "1 sample changed" in lab.on_terminal(*command, answers=["y"])
+    assert "1 sample updated" in lab.on_terminal(*command, answers=["y"])
     assert _everything(lab)[7]["private_identifier"] == "X"
 
 
@@ -221,8 +229,8 @@ def test_an_interruption_tells_what_is_changed(lab: ApiLab) -> None:
         session.rollback()
     assert ended.code == 130
     assert [row["id"] for row in ended.json] == [int(key) for key in keys[:250]]
-    assert "250 of 260 samples were changed before that; they are listed" in ended.err
-    assert "what was being sent may have been done, too" in ended.err
+    assert "250 of 260 samples were updated before the error (listed above)" in ended.err
+    assert "The last request may have been carried out too" in ended.err
     assert lab(*command).code == 0
     after = _everything(lab)
     assert {after[int(key)]["collection_date"] for key in keys} == {"1999-12-31"}
@@ -257,7 +265,7 @@ def test_what_changed_while_somebody_thought_is_not_written_over(
     monkeypatch.setattr(AppContext, "authorise", meanwhile)
     ended = _update(lab, "7", "8", "--sequencing-date", "2020-01-01")
     assert ended.code == 7
-    assert "1 samples changed since they were looked at; nothing was changed" in ended.err
+    assert "Another user changed 1 sample in the meantime; nothing was changed" in ended.err
     assert "sample 8" in ended.err
     assert _everything(lab)[7]["sequencing_date"] != "2020-01-01"
     assert _everything(lab)[8]["public_identifier"] == "SOMEBODY/ELSE"
@@ -276,7 +284,7 @@ def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
     keys = ("7", before[8]["private_identifier"], before[9]["public_identifier"])
     planned = lab("samples", "delete", *keys, "--dry-run", "-o", "json")
     assert planned.code == 0
-    assert {row["outcome"] for row in planned.json} == {"would be deleted"}
+    assert {row["outcome"] for row in planned.json} == {"delete"}
     assert _everything(lab) == before
     ended = lab("samples", "delete", *keys, "--yes", "-o", "json")
     assert ended.code == 0, ended.err
@@ -287,12 +295,12 @@ def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
     assert set(before) - set(_everything(lab)) == {7, 8, 9}
     again = lab("samples", "delete", *keys, "--yes")
     assert again.code == 6
-    assert "there is no sample" in again.err
+    assert "No such sample" in again.err
     skipped = lab("samples", "delete", *keys, "10", "--yes", "--skip-missing", "-o", "json")
     assert [row["id"] for row in skipped.json] == [10]
     nothing = lab("samples", "delete", *keys, "--yes", "--skip-missing")
     assert nothing.code == 0
-    assert "nothing to delete" in nothing.err
+    assert "Nothing to delete" in nothing.err
 
 
 def test_an_empty_list_is_refused(lab: ApiLab) -> None:
@@ -300,7 +308,7 @@ def test_an_empty_list_is_refused(lab: ApiLab) -> None:
     for arguments, stdin in ((("-",), ""), (("--from", "/dev/null"), None)):
         ended = lab("samples", "delete", *arguments, "--yes", stdin=stdin)
         assert (ended.code, ended.out) == (2, "")
-        assert "no identifier was given" in ended.err
+        assert "No identifiers given" in ended.err
     assert _there(lab) == before
 
 
@@ -313,8 +321,8 @@ def test_an_interruption_tells_what_is_gone(lab: ApiLab) -> None:
         session.rollback()
     assert ended.code == 130
     assert [row["id"] for row in ended.json] == [int(key) for key in keys[:500]]
-    assert "500 of 510 samples were deleted before that; they are listed" in ended.err
-    assert "what was being sent may have been done, too" in ended.err
+    assert "500 of 510 samples were deleted before the error (listed above)" in ended.err
+    assert "The last request may have been carried out too" in ended.err
     assert not set(map(int, keys[:500])) & _there(lab)
     rest = lab("samples", "delete", *keys, "--yes", "--skip-missing")
     assert rest.code == 0

@@ -137,7 +137,7 @@ def test_signal_while_the_mapping_comes_slowly(
         process.send_signal(number)
         assert process.wait(timeout=120) == code
         assert process.stderr
-        assert (b"interrupted" in process.stderr.read()) == (code > 0)
+        assert (b"Interrupted" in process.stderr.read()) == (code > 0)
         with suppress(BrokenPipeError):
             process.stdin.close()
     nothing_left(lab, group, tmp_path)
@@ -199,9 +199,9 @@ def test_a_report_that_is_lost_after_the_commit_hides_no_result(
         shutil.rmtree(folder)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert b"report.csv cannot be written: " in err
+    assert b"Cannot write the report " in err
     assert b"; the change itself is complete" in err
-    assert b"3 samples renamed." in err
+    assert b"3 samples updated." in err
     assert str(tmp_path / "undo.csv").encode() in out
     assert lab.names(group) == SAMPLES | WRITES
 
@@ -226,7 +226,7 @@ def test_connection_that_breaks_is_told(
         )
         assert process.wait(timeout=120) == 5
         assert process.stderr
-        assert b"the connection to the database broke; nothing was written" in process.stderr.read()
+        assert b"Connection to the database lost; nothing was written" in process.stderr.read()
     nothing_left(lab, group, tmp_path)
 
 
@@ -246,7 +246,7 @@ def test_change_committed_while_the_write_waits_is_a_conflict(
         assert process.wait(timeout=120) == 7
         assert process.stderr
         said = process.stderr.read().decode()
-    assert 'line 2: sample "L-1" is named "theirs" now, not "P-1"' in said
+    assert 'line 2: sample "L-1" is now named "theirs", expected "P-1"' in said
     assert "nothing was written" in said
     assert lab.names(group) == SAMPLES | {"L-1": "theirs"}
     assert not (tmp_path / "undo.csv").exists()
@@ -289,11 +289,11 @@ class Terminal:
 @pytest.mark.parametrize(
     ("answer", "code", "says"),
     [
-        ("y\r", 0, "3 samples renamed"),
-        ("n\r", 3, "declined; nothing was written"),
-        ("\r", 3, "declined; nothing was written"),
-        ("\x03", 130, "interrupted"),
-        ("\x04", 3, "declined; nothing was written"),
+        ("y\r", 0, "3 samples updated"),
+        ("n\r", 3, "Declined; nothing was written."),
+        ("\r", 3, "Declined; nothing was written."),
+        ("\x03", 130, "Interrupted"),
+        ("\x04", 3, "Declined; nothing was written."),
     ],
     ids=["yes", "no", "Enter", "Ctrl-C", "Ctrl-D"],
 )
@@ -301,9 +301,9 @@ def test_answers_at_the_prompt(
     answer: str, code: int, says: str, lab: Lab, group: int, words: list[str], tmp_path: Path
 ) -> None:
     terminal = Terminal(lab, words)
-    shown = terminal.see(r"Rename 3 samples of group .* on local\? \[y/N\] ")
-    assert re.search(r"2\s+L-1\s+P-1\s+P-2\s+change", shown)
-    assert "3 to change, 0 already so" in shown
+    shown = terminal.see(r"Update 3 samples in group .* on local\? \[y/N\] ")
+    assert re.search(r"2\s+L-1\s+P-1\s+P-2\s+update", shown)
+    assert "3 to update, 0 unchanged" in shown
     assert [row.state for row in backends(lab)] == ["idle"], "a transaction waits for an answer"
     terminal.type(answer)
     ended, last = terminal.end()
@@ -319,7 +319,7 @@ def test_production_wants_its_name(
     answer: str, code: int, lab: Lab, group: int, words: list[str]
 ) -> None:
     terminal = Terminal(lab, [*words, "--env", "prod", "--yes"])
-    terminal.see("Type prod to rename 3 samples .*: ")
+    terminal.see("Type prod to update 3 samples .*: ")
     terminal.type(answer)
     assert terminal.end()[0] == code
     assert (lab.names(group) == SAMPLES) == (code == 3)
@@ -334,10 +334,10 @@ def test_change_made_while_the_prompt_waits_is_a_conflict(
     terminal.type("y\r")
     code, last = terminal.end()
     assert code == 7
-    assert 'line 3: sample "L-2" is named "meanwhile" now, not "P-2"' in last
-    assert "Run the command again: it makes a new plan." in last
+    assert 'line 3: sample "L-2" is now named "meanwhile", expected "P-2"' in last
+    assert "Run the command again to make a new plan." in last
     assert lab.names(group) == SAMPLES | {"L-2": "meanwhile"}
-    assert (tmp_path / "report.csv").read_text().count("not written") == 3
+    assert (tmp_path / "report.csv").read_text().count("skipped") == 3
 
 
 def test_progress_is_shown_when_it_takes_long(lab: Lab, group: int, words: list[str]) -> None:
@@ -346,7 +346,7 @@ def test_progress_is_shown_when_it_takes_long(lab: Lab, group: int, words: list[
         terminal.see("Writing")
         other.rollback()
         code, last = terminal.end()
-    assert (code, "3 samples renamed" in last) == (0, True)
+    assert (code, "3 samples updated" in last) == (0, True)
 
 
 def test_mapping_piped_in_on_a_terminal_cannot_be_asked_about(
@@ -356,13 +356,13 @@ def test_mapping_piped_in_on_a_terminal_cannot_be_asked_about(
     terminal = Terminal(lab, words, shell=f"{command} < {shlex.quote(words[-1])}")
     code, last = terminal.end()
     assert (code, lab.names(group)) == (3, SAMPLES)
-    assert "standard input is the mapping, so nobody can be asked there" in last
+    assert "but standard input is the mapping" in last
     assert "add --yes" in last
 
 
 def test_mapping_from_the_terminal_itself_is_refused(lab: Lab, words: list[str]) -> None:
     code, last = Terminal(lab, [*words[:-1], "-"]).end()
-    assert (code, "standard input is the terminal" in last) == (2, True)
+    assert (code, "Standard input is a terminal" in last) == (2, True)
 
 
 def test_ctrl_c_while_the_program_loads(
@@ -374,4 +374,4 @@ def test_ctrl_c_while_the_program_loads(
     monkeypatch.setattr("aspencli.cli.main.run", load)
     with pytest.raises(SystemExit) as caught:
         main()
-    assert (caught.value.code, capsys.readouterr().err) == (130, "Error: interrupted\n")
+    assert (caught.value.code, capsys.readouterr().err) == (130, "Error: Interrupted.\n")

@@ -148,7 +148,7 @@ def test_dry_run_does_not_wait_for_a_missing_standby(
 ) -> None:
     words = renaming(tmp_path, "DRY-1")
     done = run_cli(*words, "--dry-run", database=primary.address, timeout=60)
-    assert (done.code, "1 to change" in done.err) == (0, True), done.err
+    assert (done.code, "1 to update" in done.err) == (0, True), done.err
     wait_until(lambda: not primary.ask(_LEFT), seconds=60)
 
 
@@ -229,7 +229,7 @@ def test_write_on_a_standby_is_refused(
         words = [*renaming(tmp_path, "STANDBY"), "--yes", *words]
     done = run_cli(*words, database=standby.address)
     assert done.code == 3, done.err
-    assert "is a read-only standby; nothing was written" in done.err
+    assert "is a read-only standby. Nothing was written." in done.err
     assert "Connect to the primary" in done.err
 
 

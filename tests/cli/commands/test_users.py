@@ -88,7 +88,7 @@ def test_roles_read_as_words_in_a_table(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--group", "XX"), "there is no group"), (("--role", "membre"), "Did you mean member")],
+    [(("--group", "XX"), "No such group: 'XX'"), (("--role", "membre"), "Did you mean member")],
 )
 def test_an_unknown_group_or_role_is_not_found(
     cli: Cli, arguments: tuple[str, ...], words: str
@@ -100,7 +100,7 @@ def test_an_unknown_group_or_role_is_not_found(
 
 def test_nobody_found_is_said(cli: Cli) -> None:
     ended = cli("users", "list", "--search", "zzz")
-    assert (ended.code, ended.err) == (0, "no users found\n")
+    assert (ended.code, ended.err) == (0, "No users found.\n")
 
 
 @pytest.mark.parametrize("key", ["2", "gadmin@example.org", "GAdmin@Example.org", "auth0|gadmin"])
@@ -182,11 +182,11 @@ def test_other_roles_do_not_make_another_user(cli: Cli, seeded: Database) -> Non
     ("changes", "flags", "words"),
     [
         ({"name": "Ada King"}, (), "its name is 'Ada Love', not 'Ada King'"),
-        ({"role": "admin"}, (), "it is no admin of group Redwood"),
-        ({"group": "2"}, (), "it is no member of group Bayside"),
-        ({"auth0_user_id": "auth0|x"}, (), "its Auth0 id is 'auth0|ada', not 'auth0|x'"),
+        ({"role": "admin"}, (), "it does not have the role admin in group Redwood"),
+        ({"group": "2"}, (), "it does not have the role member in group Bayside"),
+        ({"auth0_user_id": "auth0|x"}, (), "its Auth0 ID is 'auth0|ada', not 'auth0|x'"),
         ({"email": "x@lab.example.org"}, (), "its e-mail address is 'ada@lab.example.org'"),
-        ({"email": "ADA@LAB.EXAMPLE.ORG", "auth0_user_id": "auth0|x"}, (), "its Auth0 id"),
+        ({"email": "ADA@LAB.EXAMPLE.ORG", "auth0_user_id": "auth0|x"}, (), "its Auth0 ID"),
         ({}, ("--system-admin",), "its system_admin is False, not True"),
         ({"email": "member@example.org"}, (), "user 3  Morgan Member"),
     ],
@@ -207,16 +207,16 @@ def test_what_contradicts_a_user_is_a_conflict_that_names_it(
 @pytest.mark.parametrize(
     ("changes", "code", "words"),
     [
-        ({"group": "RCPLH"}, 6, "near: 1  Redwood"),
-        ({"role": "membr"}, 6, "Did you mean member? There are: admin, member, viewer."),
-        ({"email": "ada"}, 2, 'Invalid e-mail address "ada"'),
+        ({"group": "RCPLH"}, 6, "similar: 1  Redwood"),
+        ({"role": "membr"}, 6, "Did you mean member? Choose from: admin, member, viewer."),
+        ({"email": "ada"}, 2, 'Invalid e-mail address: "ada"'),
         ({"email": "ada@lab"}, 2, "Invalid e-mail address"),
         ({"email": "ada@@lab.org"}, 2, "Invalid e-mail address"),
         ({"email": "ada love@lab.org"}, 2, "Invalid e-mail address"),
         ({"email": "ada@lab..org"}, 2, "Invalid e-mail address"),
         ({"email": "a" * 250 + "@b.org"}, 2, "Invalid e-mail address"),
         ({"email": "ada@lab.org\n"}, 2, "U+000A"),
-        ({"name": "  "}, 2, "the name is blank"),
+        ({"name": "  "}, 2, "The name is blank"),
         ({"name": "Ada\x00"}, 2, "U+0000"),
         ({"name": "Ada\x1b[31m"}, 2, "U+001B"),
         ({"name": "\u202eada"}, 2, "U+202E"),
@@ -225,8 +225,8 @@ def test_what_contradicts_a_user_is_a_conflict_that_names_it(
         ({"email": "ad\u0430@lab.org"}, 2, "U+0430 CYRILLIC SMALL LETTER A at position 3"),
         ({"auth0_user_id": "auth0|\u200bada"}, 2, "U+200B ZERO WIDTH SPACE at position 7"),
         ({"name": "\udc80"}, 2, "U+DC80"),
-        ({"auth0_user_id": "auth0 ada"}, 2, "holds white space"),
-        ({"auth0_user_id": ""}, 2, "the Auth0 user id is blank"),
+        ({"auth0_user_id": "auth0 ada"}, 2, "contains white space"),
+        ({"auth0_user_id": ""}, 2, "The Auth0 user ID is blank"),
     ],
 )
 def test_what_cannot_be_a_user(
@@ -249,7 +249,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Cli, seeded: Database)
     before = _users(seeded)
     ended = _create(cli, "--dry-run", "-o", "json")
     assert ended.code == 0
-    assert ended.json[0]["status"] == "planned"
+    assert ended.json[0]["status"] == "create"
     assert ended.json[0]["id"] is None
     assert ended.json[0]["groups"][0]["roles"] == ["member"]
     assert _users(seeded) == before
@@ -310,7 +310,7 @@ def test_on_a_terminal_the_plan_is_shown_and_the_operator_asked(
     rest = child.read()
     child.close()
     assert child.exitstatus == code
-    assert ("was created" if code == 0 else "nothing was written") in rest
+    assert ("Created user" if code == 0 else "nothing was written") in rest
     assert len(_users(seeded)) == (12 if code == 0 else 11)
 
 

@@ -68,7 +68,7 @@ def test_one_changes_what_one_names_and_nothing_else(
         assert management.get("users/auth0|member").json()["name"] == "Ada Love"
     again = people_lab("users", "update-me", *words)
     assert (again.code, again.out) == (0, ended.out)
-    assert "nothing was sent" in again.err
+    assert "Nothing to change" in again.err
 
 
 def test_one_agrees_to_terms_and_to_a_policy(people_lab: ApiLab) -> None:
@@ -83,9 +83,9 @@ def test_one_agrees_to_terms_and_to_a_policy(people_lab: ApiLab) -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        ((), 2, "nothing to change was named"),
-        (("--name", " "), 2, "the name is blank"),
-        (("--acknowledged-policy-version", "soon"), 2, "is no day"),
+        ((), 2, "Nothing to update"),
+        (("--name", " "), 2, "The name is blank"),
+        (("--acknowledged-policy-version", "soon"), 2, "is not a valid date"),
         (("--name", "Ada"), 3, "nothing was written"),
         (("--name", "Ada", "--dry-run"), 0, "nothing was sent"),
     ],

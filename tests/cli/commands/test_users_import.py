@@ -9,6 +9,8 @@ import pytest
 
 from aspen.database.bulk.accounts import GROUP_COLUMNS, USER_COLUMNS
 from aspen.database.models import Base, Group, User
+from aspencli.cli.commands.users import LIST_COLUMNS
+from aspencli.users.bulk import USER_CHANGES
 from tests.cli.commands.accounts_lab import ADA, MIXED, NEW_USER, Accounts, H, table
 
 # Creates and updates
@@ -47,8 +49,8 @@ def test_users_are_created_and_changed_in_one_file(accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(MIXED, "--yes", "--output", "json")
     assert ended.code == 0, ended.err
-    assert "8 rows for local: 2 users to create, 3 users to change, 1 row already so." in ended.err
-    assert "2 users created, 3 users changed." in ended.err
+    assert "8 rows for local: 2 users to create, 3 users to update, 1 row unchanged." in ended.err
+    assert "2 users created, 3 users updated." in ended.err
     assert accounts.user("bob@lab.example.org") == ("Bob", "auth0|bob", False, None)
     assert accounts.roles("ada@lab.example.org") == {"RCPHL": "admin", "BDPH": "viewer"}
     assert accounts.user("member@example.org") == ("Morgan M.", "auth0|member", False, "M1")
@@ -66,7 +68,7 @@ def test_the_second_run_changes_nothing(accounts: Accounts) -> None:
     once = accounts.tables
     ended = accounts.users(MIXED)
     assert ended.code == 0
-    assert "Nothing to change: it is so already." in ended.err
+    assert "Nothing to change." in ended.err
     assert accounts.tables == once
     assert len(accounts.undo_files) == 1
 
@@ -91,6 +93,53 @@ def test_lines_of_one_user_complete_each_other(accounts: Accounts) -> None:
     assert accounts.roles("new@lab.example.org") == {"RCPHL": "member", "BDPH": "viewer"}
 
 
+# The output of users list
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_the_list_of_users_imports_without_changes(form: str, accounts: Accounts) -> None:
+    accounts.execute(NEW_USER.format(email="formula@example.org").replace("'A'", "'=Ada, \"B\"'"))
+    listed = accounts.cli("users", "list", "--all", "-o", form)
+    assert listed.code == 0, listed.err
+    before = accounts.tables
+    path = accounts.write(listed.out, f"users.{form}")
+    ended = accounts.cli("users", "import", str(path), "--yes", "-o", "json")
+    assert ended.code == 0, ended.err
+    (result,) = ended.json
+    assert (result["rows"], result["already"]) == (len(before["users"]),) * 2
+    assert "read as a list of users; not imported: id, groups" in ended.err
+    assert accounts.tables == before
+
+
+def test_an_edited_list_of_users_imports_the_edits(accounts: Accounts) -> None:
+    listed = accounts.cli("users", "list", "--all", "-o", "csv").out
+    ended = accounts.users(listed.replace("Morgan Member", "Morgan M."), "--yes", "-o", "json")
+    assert ended.code == 0, ended.err
+    assert (ended.json[0]["changed"], ended.json[0]["created"]) == (1, 0)
+    assert accounts.user("member@example.org") == ("Morgan M.", "auth0|member", False, None)
+    assert accounts.roles("member@example.org") == {"RCPHL": "member"}
+
+
+def test_the_columns_of_the_list_are_those_that_the_import_knows() -> None:
+    assert USER_CHANGES.listing == tuple(column.key for column in LIST_COLUMNS)
+
+
+def test_a_removed_role_and_a_cleared_value_are_shown_as_such(accounts: Accounts) -> None:
+    assert accounts.users(f"{H}member@example.org,,,,G-1,,\n").code == 0
+    file = f"{H}member@example.org,,,,\\N,1,\\N\n"
+    shown = accounts.users(file, "--dry-run", "-o", "table")
+    assert re.search(r"role +member +\(removed\) +update", shown.out), shown.out
+    assert re.search(r"gisaid_submitter_id +G-1 +\(cleared\) +update", shown.out), shown.out
+    plan = accounts.users(file, "--dry-run", "-o", "json").json
+    assert {row["column"]: row["after"] for row in plan} == {
+        "gisaid_submitter_id": None,
+        "role": None,
+    }
+    written = accounts.users(file, "--yes")
+    assert "(cleared)" in written.err
+    assert "(removed)" in written.err
+
+
 # Letter case of e-mail addresses
 
 
@@ -110,7 +159,7 @@ def test_the_exact_spelling_comes_first_and_several_others_are_refused(accounts:
     assert accounts.user("member@example.org") == ("One", "auth0|member", False, None)
     ended = accounts.users(f"{H}member@EXAMPLE.org,Three,,,,1,admin\n")
     assert ended.code == 2
-    assert 'line 2: email: "member@EXAMPLE.org" means several users: 12, 3' in ended.err
+    assert 'line 2: email: "member@EXAMPLE.org" matches several users: 12, 3' in ended.err
 
 
 def test_a_new_spelling_is_written_where_it_is_asked_for(accounts: Accounts) -> None:
@@ -142,7 +191,7 @@ def test_swaps_of_addresses_and_auth0_ids(accounts: Accounts) -> None:
     once = accounts.tables
     again = accounts.users(file)
     assert again.code == 0, again.err
-    assert "wrote this file already" in again.err
+    assert "already wrote this file" in again.err
     assert accounts.tables == once
     assert accounts.undo("users").code == 0
     assert accounts.rows("SELECT id, email FROM aspen.users WHERE id IN (3, 4)") == [
@@ -164,7 +213,7 @@ def test_a_new_user_takes_what_another_gives_up(accounts: Accounts) -> None:
     once = accounts.tables
     again = accounts.users(file)
     assert (again.code, accounts.tables) == (0, once), again.err
-    assert "Nothing to change: it is so already." in again.err
+    assert "Nothing to change." in again.err
 
 
 def test_what_was_renamed_is_found_again_only_if_nothing_else_is_wanted(accounts: Accounts) -> None:
@@ -180,57 +229,60 @@ def test_what_was_renamed_is_found_again_only_if_nothing_else_is_wanted(accounts
     assert 'line 2: email: there is no user "viewer@example.org"' in ended.err
 
 
-KEPT = 'is held by user "sysadmin@example.org", which keeps it'
+KEPT = 'is already used by user "sysadmin@example.org"'
 BAD: list[tuple[str, str]] = [
-    ("x@y.org,,auth0|x,,,,", "line 2: name: is blank, and a new user needs one"),
-    ("x@y.org,X,,,,,", "line 2: auth0_user_id: is blank: a new user needs the id that Auth0 gave"),
+    ("x@y.org,,auth0|x,,,,", "line 2: name: is required for a new user"),
+    (
+        "x@y.org,X,,,,,",
+        "line 2: auth0_user_id: is required for a new user: create the user at Auth0",
+    ),
     (",X,auth0|x,,,,", "line 2: email: is blank"),
-    ("x.y.org,X,auth0|x,,,,", "line 2: email: is not an e-mail address"),
-    (f"{'x' * 250}@y.org,X,auth0|x,,,,", "is not an e-mail address"),
+    ("x.y.org,X,auth0|x,,,,", "line 2: email: is not a valid e-mail address"),
+    (f"{'x' * 250}@y.org,X,auth0|x,,,,", "is not a valid e-mail address"),
     ("mailto:b@lab.example.org,B,auth0|x,,,,", "line 2: email: starts with 'mailto:'"),
     (
         "x@y\u200b.org,Z,auth0|x,,,,",
         "line 2: email: contains U+200B ZERO WIDTH SPACE at position 4",
     ),
     ("\u202aq@y.org\u202c,Q,auth0|x,,,,", "line 2: email: contains U+202A LEFT-TO-RIGHT EMBEDDING"),
-    ("#REF!,Q,auth0|x,,,,", "line 2: email: holds the error #REF!"),
-    ("q@y.org,#NAME?,auth0|x,,,,", "line 2: name: holds the error #NAME?"),
-    ("q@y.org,N/A,auth0|x,,,,", 'line 2: name: is "N/A", which usually stands for a missing'),
-    ("x@y.org,X,auth0| x,,,,", "line 2: auth0_user_id: holds white space"),
-    ("x@y.org,X,auth0|x,maybe,,,", 'line 2: system_admin: "maybe" is neither true nor false'),
-    ("member@example.org,\\N,,,,,", "line 2: name: cannot be cleared: every user has one"),
+    ("#REF!,Q,auth0|x,,,,", "line 2: email: contains the error #REF!"),
+    ("q@y.org,#NAME?,auth0|x,,,,", "line 2: name: contains the error #NAME?"),
+    ("q@y.org,N/A,auth0|x,,,,", 'line 2: name: is "N/A", which usually means a missing'),
+    ("x@y.org,X,auth0| x,,,,", "line 2: auth0_user_id: contains white space"),
+    ("x@y.org,X,auth0|x,maybe,,,", 'line 2: system_admin: "maybe" is not true or false'),
+    ("member@example.org,\\N,,,,,", "line 2: name: cannot be cleared: every user needs one"),
     ("member@example.org,,\\N,,,,", "line 2: auth0_user_id: cannot be cleared"),
     ("member@example.org,,,\\N,,,", "line 2: system_admin: cannot be cleared"),
-    ('member@example.org,"a\nb",,,,,', "line 2: name: holds a line feed (U+000A) at position 2"),
+    ('member@example.org,"a\nb",,,,,', "line 2: name: contains a line feed (U+000A) at position 2"),
     ("member@example.org,a\u202eb,,,,,", "line 2: name: contains U+202E RIGHT-TO-LEFT OVERRIDE"),
-    (f"member@example.org,{'x' * 1001},,,,,", "has 1001 characters; 1000 are allowed"),
+    (f"member@example.org,{'x' * 1001},,,,,", "is too long: 1001 characters (maximum 1000)"),
     ("member@example.org,,,,,1,boss", 'line 2: role: there is no role "boss"'),
-    ("member@example.org,,,,,RCPHLL,admin", 'there is no group "RCPHLL"; perhaps "RCPHL"'),
+    ("member@example.org,,,,,RCPHLL,admin", 'there is no group "RCPHLL"; did you mean "RCPHL"?'),
     ("member@example.org,,,,,99,admin", 'line 2: group: there is no group "99"'),
-    ("member@example.org,,,,,,admin", "line 2: role: is given without a group"),
+    ("member@example.org,,,,,,admin", "line 2: role: requires a group"),
     (
         "member@example.org,,,,,2,",
-        'line 2: role: is blank, and "member@example.org" has none in that group to be left',
+        'line 2: role: is blank, but "member@example.org" has no role in that group',
     ),
-    ("x@y.org,X,auth0|x,,,1,", 'line 2: role: is blank, and "x@y.org" has none in that group'),
+    ("x@y.org,X,auth0|x,,,1,", 'line 2: role: is blank, but "x@y.org" has no role in that group'),
     ("member@example.org,,auth0|sysadmin,,,,", f'line 2: auth0_user_id: "auth0|sysadmin" {KEPT}'),
     ("x@y.org,X,auth0|sysadmin,,,,", f'line 2: auth0_user_id: "auth0|sysadmin" {KEPT}'),
-    ("member@example.org,,,", "line 2: has too few cells: 4, where the header has 7"),
+    ("member@example.org,,,", "line 2: has too few cells: 4 (the header has 7)"),
     (
         "member@example.org,,,,,1,admin\nMember@example.org,,,,,RCPHL,viewer",
-        'line 3: email: "Member@example.org" stands on line 2 already, with the same group',
+        "line 3: email: duplicate of line 2, with the same group",
     ),
     (
         "x@y.org,X,auth0|x,,,,\nX@y.org,,,,,,",
-        'line 3: email: "X@y.org" stands on line 2 already',
+        "line 3: email: duplicate of line 2",
     ),
     (
         "x@y.org,X,auth0|x,,,1,admin\nX@y.org,Y,,,,2,admin",
-        'line 3: name: "Y" contradicts line 2, which says "X"',
+        'line 3: name: "Y" conflicts with line 2, which has "X"',
     ),
     (
         "x@y.org,X,auth0|x,,,,\ny@y.org,Y,auth0|x,,,,",
-        'line 3: auth0_user_id: "auth0|x" stands on line 2 already',
+        "line 3: auth0_user_id: duplicate of line 2",
     ),
 ]
 
@@ -256,14 +308,14 @@ def test_a_bad_line_is_named_and_nothing_is_written(
         ),
         (
             "email,new_email,name,auth0_user_id\nmember@example.org,x@y.org,,\nX@y.org,,X,auth0|x\n",
-            'line 3: email: "X@y.org" stands on line 2 already',
+            "line 3: email: duplicate of line 2",
         ),
         ("email,new_email\nx@y.org,z@y.org\n", 'line 2: email: there is no user "x@y.org"'),
-        ("email,role\nmember@example.org,admin\n", "has the column role and no column group"),
-        ("email,name,group\nmember@example.org,M,1\n", "has the column group and no column role"),
-        ("email\nmember@example.org\n", "has no column that changes anything"),
-        ("name\nMember\n", "has no column that tells which user a row means"),
-        ("email,emails,name\na@b.org,,\n", "further columns"),
+        ("email,role\nmember@example.org,admin\n", "has the column role but no column group"),
+        ("email,name,group\nmember@example.org,M,1\n", "has the column group but no column role"),
+        ("email\nmember@example.org\n", "has no column to update"),
+        ("name\nMember\n", "has no column that identifies the user of each row"),
+        ("email,emails,name\na@b.org,,\n", "ignored columns: emails"),
     ],
     ids=range(8),
 )
@@ -289,7 +341,7 @@ def test_a_number_that_is_also_a_name_means_several_groups(accounts: Accounts) -
     accounts.execute("UPDATE aspen.groups SET prefix = '1' WHERE id = 2")
     ended = accounts.users(f"{H}member@example.org,,,,,1,viewer\n")
     assert ended.code == 2
-    assert 'line 2: group: "1" means several groups: 1, 2' in ended.err
+    assert 'line 2: group: "1" matches several groups: 1, 2' in ended.err
     accounts.execute("UPDATE aspen.groups SET prefix = '2' WHERE id = 2")
     assert accounts.users(f"{H}member@example.org,,,,,2,viewer\n").code == 0
 
@@ -301,8 +353,8 @@ def test_many_problems_are_all_named_at_once(accounts: Accounts) -> None:
     assert ended.code == 2
     for says in (
         "line 2: email:",
-        "line 3: name: is blank",
-        "line 3: auth0_user_id: is blank",
+        "line 3: name: is required for a new user",
+        "line 3: auth0_user_id: is required for a new user",
         'line 3: group: there is no group "77"',
         'line 3: role: there is no role "boss"',
         "5 problems; nothing was written",
@@ -322,7 +374,7 @@ def test_users_found_by_their_auth0_id(accounts: Accounts) -> None:
     assert accounts.user("n@n.org") == ("N", "auth0|n", False, None)
     ended = accounts.users("auth0_user_id,name\nauth0|o,O\n", "--yes", "--key", "auth0_user_id")
     assert ended.code == 2
-    assert "line 2: email: is blank, and a new user needs one" in ended.err
+    assert "line 2: email: is required for a new user" in ended.err
 
 
 # Plan, confirmation, report, and rejects
@@ -345,9 +397,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(accounts: Accounts) -> None
         ("role", "admin", "create"),
     ]
     (role,) = [row for row in plan if row["line"] == 6]
-    assert (role["before"], role["after"], role["action"]) == ("member", None, "change")
+    assert (role["before"], role["after"], role["action"]) == ("member", None, "update")
     assert role["group"] == "Redwood County Public Health Laboratory"
-    assert {row["action"] for row in plan if row["line"] == 9} == {"same"}
+    assert {row["action"] for row in plan if row["line"] == 9} == {"unchanged"}
 
 
 @pytest.mark.parametrize(
@@ -365,7 +417,7 @@ def test_consent(options: list[str], code: int, says: str, accounts: Accounts) -
     assert says in ended.err
     assert (accounts.tables == before) == bool(code)
     if code:
-        assert "create 1 user and change 1 user" in ended.err or "--confirm" in ended.err
+        assert "create 1 user and update 1 user" in ended.err or "--confirm" in ended.err
 
 
 def test_report_and_rejects(accounts: Accounts) -> None:
@@ -375,7 +427,7 @@ def test_report_and_rejects(accounts: Accounts) -> None:
     assert accounts.users(bad, *options).code == 2
     (row,) = table(rejects)
     assert (row["line"], row["email"]) == ("10", "x@y.org")
-    assert row["reason"].startswith("auth0_user_id: is blank")
+    assert row["reason"].startswith("auth0_user_id: is required for a new user")
     mended = rejects.read_text(encoding="utf-8-sig").replace(",X,,", ",X,auth0|x,")
     assert accounts.users(mended).code == 0
     assert accounts.user("x@y.org") == ("X", "auth0|x", False, None)
@@ -387,7 +439,7 @@ def test_report_and_rejects(accounts: Accounts) -> None:
     outcomes = {(row["line"], row["column"]): row["outcome"] for row in told}
     assert outcomes["2", "name"] == "created"
     assert outcomes["4", "role"] == "created"
-    assert outcomes["9", "role"] == "already so"
+    assert outcomes["9", "role"] == "unchanged"
 
 
 def test_a_workbook_with_headers_of_its_own(accounts: Accounts) -> None:

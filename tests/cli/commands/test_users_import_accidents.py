@@ -71,23 +71,23 @@ def _wait_for_lock(accounts: Accounts) -> None:
     [
         (
             NEW_USER.format(email="Ada@lab.example.org"),
-            'line 2: there is a user "ada@lab.example.org" now',
+            'line 2: user "ada@lab.example.org" exists now',
         ),
         (
             "UPDATE aspen.users SET auth0_user_id = 'auth0|ada' WHERE id = 1",
-            '"auth0|ada" is held by user "sysadmin@example.org" now',
+            '"auth0|ada" is now used by user "sysadmin@example.org"',
         ),
         (
             "UPDATE aspen.users SET name = 'Else' WHERE id = 3",
-            'line 5: user "member@example.org" has name "Else" now, not "Morgan Member"',
+            'line 5: user "member@example.org" now has name "Else", expected "Morgan Member"',
         ),
         (
             "INSERT INTO aspen.user_roles (user_id, group_id, role_id) VALUES (11, 3, 1)",
-            'user "nogroup@example.org" has role ',
+            'user "nogroup@example.org" now has role ',
         ),
         (
             "DELETE FROM aspen.user_roles WHERE user_id = 10 AND group_id = 1",
-            'user "multi@example.org" has role nothing now, not "member"',
+            'user "multi@example.org" now has role nothing, expected "member"',
         ),
         ("UPDATE aspen.users SET email = 'gone@example.org' WHERE id = 3", "has email"),
     ],
@@ -108,7 +108,7 @@ def test_what_somebody_else_did_meanwhile_is_told_and_nothing_is_written(
             _out, err = process.communicate(timeout=_PATIENCE_S)
     assert process.returncode == 7, err
     assert says in err
-    assert "somebody else changed users of this file since the plan was made" in err
+    assert "Another user changed users in this file after the plan was made" in err
     assert accounts.tables == before
     assert not accounts.undo_files
 
@@ -119,7 +119,7 @@ def test_a_number_that_is_taken_is_nobodys_change(accounts: Accounts) -> None:
     before = accounts.tables
     ended = accounts.users(MIXED)
     assert (ended.code, accounts.tables) == (7, before)
-    assert "the database refused what was to be written; nothing was written" in ended.err
+    assert "The database rejected the changes; nothing was written" in ended.err
     assert re.search(r"Key \(id\)=\([34]\) already exists\.", ended.err)
     assert "somebody else" not in ended.err
     accounts.execute("SELECT setval('aspen.users_id_seq', 100)")

@@ -18,14 +18,14 @@ def test_an_import_is_taken_back_and_made_again_to_the_letter(accounts: Accounts
     after = accounts.tables
     ended = accounts.undo("users")
     assert ended.code == 0, ended.err
-    assert "3 users changed, 2 users deleted." in ended.err
+    assert "3 users updated, 2 users deleted." in ended.err
     assert accounts.tables == before
     again = accounts.undo("users", which=0)
     assert (again.code, accounts.tables) == (0, before)
-    assert "Nothing to change: it is so already." in again.err
+    assert "Nothing to change." in again.err
     ended = accounts.undo("users", which=1)
     assert ended.code == 0, ended.err
-    assert "2 users created, 3 users changed." in ended.err
+    assert "2 users created, 3 users updated." in ended.err
     assert accounts.tables == after
     ended = accounts.undo("users", which=2)
     assert (ended.code, accounts.tables) == (0, before)
@@ -38,7 +38,7 @@ def test_dry_run_of_an_undo_names_users_by_their_address(accounts: Accounts) -> 
     assert (ended.code, accounts.tables) == (0, after)
     found = {(row["key"], row["group"], row["column"], row["action"]) for row in ended.json}
     lab = "Bayside Department of Public Health"
-    assert ("ada@lab.example.org", lab, "role", "change") in found
+    assert ("ada@lab.example.org", lab, "role", "update") in found
     assert ("bob@lab.example.org", lab, "auth0_user_id", "delete") in found
     assert not {column for _key, _group, column, _action in found} & {"analytics_id", "split_id"}
 
@@ -53,17 +53,16 @@ def test_a_user_who_has_uploaded_samples_is_left_alone_as_a_whole(accounts: Acco
     ended = accounts.undo("users", "--yes", "--report", str(report))
     assert ended.code == 7
     assert (
-        'left alone: line 3: email: "ada@lab.example.org" is in use by now, in aspen.samples'
-        in ended.err
+        'Skipped line 3: email: "ada@lab.example.org" is now in use in aspen.samples' in ended.err
     )
-    assert 'line 5: id: "ada@lab.example.org" is left alone as a whole' in ended.err
-    assert "left alone, as named above: 2 rows of 7" in ended.err
+    assert 'line 5: id: other lines for "ada@lab.example.org" are skipped' in ended.err
+    assert "2 of 7 rows skipped (listed above)" in ended.err
     assert "aspencli users show EMAIL" in ended.err
     kept = [row for row in after["users"] if row[0] == ada]
     assert accounts.tables["users"] == [*before["users"], *kept]
     assert accounts.roles("ada@lab.example.org") == {"RCPHL": "admin", "BDPH": "viewer"}
     told = table(report)
-    assert {row["outcome"] for row in told if row["key"] == "ada@lab.example.org"} == {"left alone"}
+    assert {row["outcome"] for row in told if row["key"] == "ada@lab.example.org"} == {"skipped"}
     accounts.execute("UPDATE aspen.samples SET uploaded_by_id = 2 WHERE id = 1")
     assert accounts.undo("users", which=0).code == 0
     assert accounts.tables == before
@@ -74,19 +73,22 @@ def test_a_user_who_has_uploaded_samples_is_left_alone_as_a_whole(accounts: Acco
     [
         (
             f"UPDATE aspen.users SET agreed_to_tos = true WHERE {_IS_ADA}",
-            '"ada@lab.example.org" has agreed_to_tos true now, not false',
+            '"ada@lab.example.org" now has agreed_to_tos true, expected false',
         ),
         (
             f"UPDATE aspen.users SET acknowledged_policy_version = '2023-01-01' WHERE {_IS_ADA}",
-            '"ada@lab.example.org" has acknowledged_policy_version "2023-01-01" now, not nothing',
+            (
+                '"ada@lab.example.org" now has acknowledged_policy_version "2023-01-01", '
+                "expected nothing"
+            ),
         ),
         (
             f"UPDATE aspen.user_roles SET role_id = {_ADMIN} WHERE group_id = 2 AND {_OF_ADA}",
-            f'"ada@lab.example.org" in group "{_LAB}" has role "admin" now, not "viewer"',
+            f'"ada@lab.example.org" in group "{_LAB}" now has role "admin", expected "viewer"',
         ),
         (
             f"INSERT INTO aspen.user_roles SELECT 1, id, 3 FROM aspen.users WHERE {_IS_ADA}",
-            '"ada@lab.example.org" is in use by now, in aspen.user_roles',
+            '"ada@lab.example.org" is now in use in aspen.user_roles',
         ),
     ],
     ids=["terms", "policy", "role", "group"],
@@ -119,7 +121,7 @@ def test_force_takes_back_what_was_changed_since(accounts: Accounts) -> None:
     changed = accounts.tables
     ended = accounts.undo("users", "--yes", "--force")
     assert ended.code == 0, ended.err
-    assert "put back all the same (--force)" in ended.err
+    assert "Because of --force, this also reverts" in ended.err
     assert accounts.user("member@example.org") == ("Morgan Member", "auth0|member", False, None)
     assert {row[0] for row in accounts.tables["users"]} == {row[0] for row in before["users"]}
     assert accounts.undo("users").code == 0
@@ -133,10 +135,10 @@ def test_a_deleted_user_does_not_come_back_over_another(accounts: Accounts) -> N
     ended = accounts.undo("users")
     assert ended.code == 7
     assert (
-        'line 3: email: "ada@lab.example.org" is held by user "Ada@lab.example.org", which keeps it'
+        'line 3: email: "ada@lab.example.org" is already used by user "Ada@lab.example.org"'
         in ended.err
     )
-    assert 'line 5: id: "ada@lab.example.org" is left alone as a whole' in ended.err
+    assert 'line 5: id: other lines for "ada@lab.example.org" are skipped' in ended.err
     assert accounts.user("bob@lab.example.org") == ("Bob", "auth0|bob", False, None)
 
 
@@ -146,7 +148,7 @@ def test_what_is_gone_since_is_named(accounts: Accounts) -> None:
     accounts.execute("DELETE FROM aspen.users WHERE id = 11")
     ended = accounts.undo("users")
     assert ended.code == 7
-    assert 'email: there is no user "nogroup@example.org" any more' in ended.err
+    assert 'email: user "nogroup@example.org" no longer exists' in ended.err
 
 
 def test_history_and_undo_by_id(accounts: Accounts) -> None:
@@ -157,7 +159,7 @@ def test_history_and_undo_by_id(accounts: Accounts) -> None:
     assert f"aspencli --env local users undo {run}" in shown.err
     wrong = accounts.cli("samples", "undo", run, "--yes")
     assert wrong.code == 2
-    assert "takes back a change of users, not of samples" in wrong.err
+    assert "undoes an update of users, not of samples" in wrong.err
     assert f"aspencli --env local users undo {run}" in wrong.err
     assert accounts.cli("users", "undo", run, "--yes").code == 0
     assert accounts.tables == before
@@ -168,9 +170,9 @@ def test_history_and_undo_by_id(accounts: Accounts) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (('"rows": 7', '"rows": 8'), "the file ends with 7 rows, and had 8"),
+        (('"rows": 7', '"rows": 8'), "the file has 7 rows, but was written with 8"),
         (("auth0|bob,\\N", "auth0|bob,"), "line 4: auth0_user_id: is damaged"),
-        (("bob@lab.example.org,2,", "bob@lab.example.org,BDPH,"), 'group: is no number: "BDPH"'),
+        (("bob@lab.example.org,2,", "bob@lab.example.org,BDPH,"), 'group: is not a number: "BDPH"'),
     ],
     ids=["rows", "half", "group"],
 )

@@ -113,7 +113,7 @@ def test_the_runbooks_profiled_session(
             " aspen.samples.submitting_group_id AS aspen_samples_submitting_group_id,"
         )
         assert found["rest"].strip() == "FROM aspen.samples"
-        assert re.search(r"\n1 query \(1 kind\), 60 rows, 1 transaction in [\d.]+ ms\n", said)
+        assert re.search(r"\n1 query \(1 distinct\), 60 rows, 1 transaction in [\d.]+ ms\n", said)
         assert re.search(r"database \d+\.\d ms", said)
         assert re.search(r"Python \d+\.\d ms", said)
         # A cell without queries gets no summary.
@@ -127,12 +127,12 @@ def test_the_runbooks_profiled_session(
 def test_an_n_plus_one_is_named_in_its_cell_and_in_the_report(seeded: Database) -> None:
     with Terminal(address(seeded), "--profile") as console:
         said = console.run("x = [len(s.lineages) for s in session.query(Sample).limit(4).all()]")
-        assert "5 queries (2 kinds)" in said
+        assert "5 queries (2 distinct)" in said
         assert "Warning: n+1: Sample.lineages loaded one by one, 4 times (In [1]:1)" in said
         assert ".options(selectinload(Sample.lineages))" in said
-        assert "1 query (1 kind)" in console.run("%sql SELECT 1")
+        assert "1 query (1 distinct)" in console.run("%sql SELECT 1")
         report = console.run("%profile report")
-        assert "6 queries (3 kinds)" in report
+        assert "6 queries (3 distinct)" in report
         assert "Sample.lineages loaded one by one, 4 times" in report
         assert "Total ms" in report
         assert report.count("In [1]:1") >= 2
@@ -143,7 +143,7 @@ def test_a_narrow_terminal_without_colours_shows_the_same(seeded: Database) -> N
     with Terminal(address(seeded), "--profile", env=narrow) as console:
         said = console.run("session.scalar(sa.text('SELECT 7'))")
         assert "DEBUG:sqltime:Start Query: SELECT 7\n" in said
-        assert "1 query (1 kind), 1 row" in said
+        assert "1 query (1 distinct), 1 row" in said
         report = console.run("%profile report").partition(" ms\n")[2]
         table = report.partition("\n")[2].partition("\nlocal In")[0]
         assert "?" in table
@@ -159,7 +159,7 @@ def test_a_statement_that_fails_is_shown_with_its_time(seeded: Database) -> None
             r"DEBUG:sqltime:Total Time: \d\.\d{6}\n",
             said,
         )
-        assert "1 query (1 kind, 1 failed)" in said
+        assert "1 query (1 distinct, 1 failed)" in said
 
 
 def test_an_interrupt_cancels_a_profiled_statement_on_the_server(seeded: Database) -> None:
@@ -169,9 +169,9 @@ def test_an_interrupt_cancels_a_profiled_statement_on_the_server(seeded: Databas
         console.interrupt()
         said = console.next_prompt()
         wait_for_sleeping(seeded, 0)
-        assert "Error: interrupted" in said
+        assert "Error: Interrupted" in said
         assert re.search(r"Query Failed: \w+\nDEBUG:sqltime:Total Time: \d+\.\d{6}\n", said)
-        assert "1 query (1 kind, 1 failed)" in said
+        assert "1 query (1 distinct, 1 failed)" in said
         assert "Out[2]: 7" in console.run("session.scalar(sa.text('SELECT 7'))")
 
 
@@ -184,7 +184,7 @@ def test_off_again_nothing_is_left(workspace: Workspace) -> None:
     with workspace.profiling.cell():
         workspace.session.scalar(sa.text("SELECT 2"))
     assert left_on(engine) != before
-    assert "1 query (1 kind), 1 row" in told(workspace)
+    assert "1 query (1 distinct), 1 row" in told(workspace)
     workspace.profile(on=False)
     assert left_on(engine) == before
     said = told(workspace)
@@ -201,13 +201,13 @@ def test_a_cell_that_switches_the_profiler_counts_what_it_ran_meanwhile(
         workspace.profile(on=True)
         workspace.profile(on=True)
         workspace.session.scalar(sa.text("SELECT 2"))
-    assert "1 query (1 kind)" in told(workspace)
+    assert "1 query (1 distinct)" in told(workspace)
     with workspace.profiling.cell():
         workspace.session.scalar(sa.text("SELECT 3"))
         workspace.profile(on=False)
     out = io.StringIO()
     workspace.profiling.report(Output(form="table", stdout=out, stderr=io.StringIO()))
-    assert "2 queries (1 kind)" in out.getvalue()
+    assert "2 queries (1 distinct)" in out.getvalue()
 
 
 def test_other_engines_and_what_writes_are_counted_as_well(workspace: Workspace) -> None:
@@ -216,12 +216,12 @@ def test_other_engines_and_what_writes_are_counted_as_well(workspace: Workspace)
     with workspace.profiling.cell(), engine.begin() as connection:
         connection.execute(sa.text("SELECT 1"))
     engine.dispose()
-    assert "1 query (1 kind), 1 row, 1 transaction" in told(workspace)
+    assert "1 query (1 distinct), 1 row, 1 transaction" in told(workspace)
 
 
 def test_a_report_before_anything_was_recorded_says_so(workspace: Workspace) -> None:
     workspace.profiling.report(Output())
-    assert "nothing was recorded yet; %profile on begins" in told(workspace)
+    assert "Nothing has been recorded yet; start with %profile on" in told(workspace)
 
 
 @pytest.mark.parametrize("elsewhere", ["2>&-", "2>/dev/full"])
@@ -251,8 +251,8 @@ def test_an_interrupted_script_ends_its_statement_and_tells_its_time(
     assert process.returncode == 130
     wait_for_sleeping(seeded, 0)
     assert re.search(r"Query Failed: \w+\nDEBUG:sqltime:Total Time: \d+\.\d{6}\n", err)
-    assert "1 query (1 kind, 1 failed)" in err
-    assert "Error: interrupted\n" in err
+    assert "1 query (1 distinct, 1 failed)" in err
+    assert "Error: Interrupted\n" in err
 
 
 @pytest.mark.usefixtures("aspen_home")
@@ -264,10 +264,10 @@ def test_piped_to_a_file_it_has_no_colour_and_results_stay_apart(
     told = run_cli("db", "interact", "--profile", str(script), database=seeded)
     assert (told.code, told.out) == (0, "")
     assert told.err.count("DEBUG:sqltime:Query Complete!\n") == 4
-    assert "4 queries (2 kinds)" in told.err
+    assert "4 queries (2 distinct)" in told.err
     assert f"Sample.lineages loaded one by one, 3 times ({script.name}:2)" in told.err
     assert "\x1b" not in told.err
     failing = "import sys; session.execute(sa.text('SELECT 1')); sys.exit(9)"
     told = run_cli("db", "interact", "--profile", "-c", failing, database=seeded)
     assert told.code == 9
-    assert "1 query (1 kind)" in told.err
+    assert "1 query (1 distinct)" in told.err

@@ -150,7 +150,7 @@ def test_a_write_that_was_not_asked_for_says_how_to_ask(execute: Execute) -> Non
 def test_no_way_round_the_question(execute: Execute, code: str) -> None:
     done = execute(code)
     assert done.code == 3
-    assert done.err.startswith("Error: this console only reads; nothing was written")
+    assert done.err.startswith("Error: This console is read-only; nothing was written")
 
 
 ADD = """
@@ -178,7 +178,7 @@ def test_uncommitted_work_is_not_committed_and_one_is_told(
 ) -> None:
     done = execute(code, writing=True)
     assert done.code == 0
-    assert done.err.startswith("Warning: there were uncommitted changes, and they are not saved")
+    assert done.err.startswith("Warning: Uncommitted changes were not saved")
     assert count(migrated_db) == 0
 
 
@@ -193,7 +193,7 @@ def test_profiling_prints_the_queries_to_standard_error(migrated_db: str) -> Non
     assert lines[0].startswith("DEBUG:sqltime:Start Query: SELECT aspen.users.id")
     assert lines[-4] == "DEBUG:sqltime:Query Complete!"
     assert lines[-3].startswith("DEBUG:sqltime:Total Time: 0.")
-    assert lines[-2].startswith("1 query (1 kind), 0 rows, 1 transaction in ")
+    assert lines[-2].startswith("1 query (1 distinct), 0 rows, 1 transaction in ")
     assert done.stderr.count("Start Query") == 1
 
 
@@ -235,7 +235,7 @@ def test_a_script_may_map_classes_of_its_own(execute: Execute) -> None:
 
 
 def test_a_script_that_is_missing_is_named(request_for: Callable[..., ConsoleRequest]) -> None:
-    with pytest.raises(BadInputError, match=r"missing\.py cannot be read"):
+    with pytest.raises(BadInputError, match=r"Cannot read the script missing\.py"):
         run(request_for(script=Path("missing.py")))
 
 
@@ -331,7 +331,7 @@ def test_an_interrupt_cancels_the_statement_on_the_server(migrated_db: str) -> N
         _, err = process.communicate(timeout=120)
         assert time.monotonic() - interrupted < 10
     assert process.returncode == 130
-    assert err == "Error: interrupted\n"
+    assert err == "Error: Interrupted\n"
     assert not sleeping(watcher)
     watcher.dispose()
 

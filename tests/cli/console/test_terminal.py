@@ -55,7 +55,7 @@ def test_a_failed_statement_is_told_briefly_and_rolled_back(migrated_db: str) ->
         told = console.run("x = own.execute(sa.text('SELECT nothing'))")
         assert 'Error: UndefinedColumn: column "nothing" does not exist' in told
         assert "Traceback" not in told
-        assert "Warning: rolled back: the statement failed" in told
+        assert "Warning: Statement failed; transaction rolled back." in told
         assert "Out[3]: 1" in console.run("own.scalar(sa.text('SELECT 1'))")
         whole = console.run("%tb")
         assert "Traceback (most recent call last)" in whole
@@ -72,15 +72,15 @@ def test_writing_is_asked_for_shown_and_given_back(migrated_db: str, watcher: sa
     with Terminal(migrated_db) as console:
         refused = console.run(create)
         assert "ReadOnlySqlTransaction" in refused
-        assert "Type %write to be asked for it." in refused
+        assert "Type %write to allow writes." in refused
         granted = console.run("%write")
-        assert "WRITING now on local" in granted
+        assert "Now READ-WRITE on local" in granted
         assert granted.endswith("local WRITE In [3]:")
         console.run(create)
-        assert "a session holds uncommitted changes" in console.run("%write off")
+        assert "1 session has uncommitted changes" in console.run("%write off")
         console.run("session.commit()")
         assert console.run("%write off").endswith("local In [7]:")
-        assert "this console only reads" in console.run("with db.begin(): pass")
+        assert "This console is read-only" in console.run("with db.begin(): pass")
     with watcher.connect() as connection:
         assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is not None
 
@@ -88,19 +88,19 @@ def test_writing_is_asked_for_shown_and_given_back(migrated_db: str, watcher: sa
 def test_declined_writing_stays_off(migrated_db: str) -> None:
     with Terminal(migrated_db, "--answer", "no") as console:
         declined = console.run("%write")
-        assert "not confirmed; the console stays read-only" in declined
+        assert "Not confirmed; the console is still read-only" in declined
         assert declined.endswith("local In [2]:")
-        assert "UsageError: %write, or %write off" in console.run("%write please")
+        assert "UsageError: Use %write, or %write off" in console.run("%write please")
 
 
 def test_leaving_with_uncommitted_changes_is_told(migrated_db: str, watcher: sa.Engine) -> None:
     with Terminal(migrated_db, "--write") as console:
-        assert "(local): WRITING" in console.banner
+        assert "(local): READ-WRITE" in console.banner
         assert console.banner.endswith("local WRITE In [1]:")
         console.run("x = session.execute(sa.text('CREATE TABLE t ()'))")
         code, last = console.leave()
     assert code == 0
-    assert "Warning: left with uncommitted changes; they are not saved" in last
+    assert "Warning: Uncommitted changes were not saved" in last
     with watcher.connect() as connection:
         assert connection.scalar(sa.text("SELECT to_regclass('aspen.t')")) is None
 
@@ -112,10 +112,10 @@ def test_profiling_goes_on_and_off(migrated_db: str) -> None:
         )
         console.run("%write")
         assert "DEBUG:sqltime:Total Time: 0." in console.run("session.scalar(sa.text('SELECT 2'))")
-        assert "profiling is off" in console.run("%profile off")
+        assert "Profiling is off" in console.run("%profile off")
         assert "DEBUG" not in console.run("session.scalar(sa.text('SELECT 3'))")
-        assert "profiling is off" in console.run("%profile")
-        assert "UsageError: %profile on, %profile off, or %profile report" in console.run(
+        assert "Profiling is off" in console.run("%profile")
+        assert "UsageError: Use %profile on, %profile off, or %profile report" in console.run(
             "%profile maybe"
         )
 
@@ -131,8 +131,8 @@ def test_an_interrupt_cancels_the_statement_and_keeps_the_connection(
         console.interrupt()
         told = console.next_prompt()
         assert time.monotonic() - interrupted < 10
-        assert "Error: interrupted" in told
-        assert "Warning: rolled back" in told
+        assert "Error: Interrupted" in told
+        assert "transaction rolled back" in told
         same = console.run("session.scalar(sa.text('SELECT pg_backend_pid()')) == me")
         assert "Out[3]: True" in same
 
@@ -155,7 +155,7 @@ def test_a_database_that_refuses_ends_the_prompt_at_once() -> None:
     console = Terminal("postgresql://nobody@127.0.0.1:1/nowhere")
     code, last = console.end()
     assert code == 5
-    assert "Error: the database does not answer" in last
+    assert "Error: The database is not responding" in last
 
 
 def test_the_history_is_the_targets_own_and_holds_no_secret(
@@ -175,7 +175,7 @@ def test_the_history_is_the_targets_own_and_holds_no_secret(
     assert b"hidden" not in held
     with Terminal(migrated_db, "--label", "rdev/mine") as console:
         console.type("\x1b[A\x1b[A\r")  # exit is never saved
-        assert "# left out of the history" in console.next_prompt()
+        assert "# omitted from the history" in console.next_prompt()
 
 
 def test_where_no_history_can_be_kept_the_console_goes_on(
@@ -184,7 +184,7 @@ def test_where_no_history_can_be_kept_the_console_goes_on(
     aspen_home.mkdir()
     (aspen_home / "state").write_text("in the way")
     with Terminal(migrated_db) as console:
-        assert "Warning: the history is not kept" in console.banner
+        assert "Warning: The history cannot be saved" in console.banner
         assert "Out[1]: 2" in console.run("1 + 1")
 
 
@@ -229,11 +229,11 @@ def test_sql_is_run_as_it_is_and_shown_as_a_table(migrated_db: str) -> None:
         assert "[1, 2]" in told
         assert "like it" in told
         assert "true" in told
-        assert "more rows; the first 100" in console.run(
+        assert "Only the first 100 rows are shown" in console.run(
             "%sql SELECT * FROM generate_series(1, 101)"
         )
         console.run("wanted = select(Role.id).where(Role.name == 'a:b%')")
-        assert "no rows" in console.run("%sql wanted")
+        assert "No rows." in console.run("%sql wanted")
         assert 'Error: UndefinedTable: relation "nothing"' in console.run("%sql TABLE nothing")
         assert "session.commit()" in console.run("%sql COMMIT")
         assert "ReadOnlySqlTransaction" in console.run("%sql CREATE TABLE aspen.t ()")

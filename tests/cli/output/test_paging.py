@@ -52,10 +52,10 @@ def test_when_there_are_more_it_says_how_many_and_how() -> None:
     shown, said, found = _page(12_345, 3)
     assert shown == [1, 2, 3]
     assert said == (
-        "3 of 12,345 numbers shown\n→ See them all with --all, or the next with --after 3.\n"
+        "3 of 12,345 numbers shown\n→ Show all with --all, or the next page with --after 3.\n"
     )
     assert found.asked == 4  # just enough to know that there are more
 
 
 def test_nothing_found_is_said() -> None:
-    assert _page(0, 3)[:2] == ([], "no numbers found\n")
+    assert _page(0, 3)[:2] == ([], "No numbers found.\n")

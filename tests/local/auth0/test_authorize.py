@@ -92,7 +92,7 @@ def test_second_time_nobody_is_asked(browser: httpx.Client) -> None:
 def test_a_new_sign_in_can_be_asked_for(browser: httpx.Client, again: dict[str, str]) -> None:
     sign_in(browser)
     time.sleep(0.01)
-    assert "Who do you want to be?" in authorize(browser, **again).text
+    assert "Choose an account to continue to" in authorize(browser, **again).text
     assert "code" in sent_back(sign_in(browser, "viewer@example.org", **again))
 
 
@@ -210,7 +210,7 @@ def test_only_members_sign_in_to_an_organization(identity: Identity, browser: ht
     assert "g2member@example.org" not in page.text
     refused = submit(browser, page, email="g2member@example.org")
     assert refused.status_code == 403
-    assert "does not belong to Redwood" in refused.text
+    assert "is not a member of Redwood" in refused.text
     code = sent_back(sign_in(browser, **redwood))["code"]
     claims = claims_of(exchange(identity, code).json()["id_token"])
     assert claims["org_id"] == ORGANIZATIONS[0]
@@ -252,7 +252,7 @@ def test_invited_becomes_a_member(identity: Identity, browser: httpx.Client, ema
         held = api.get(f"{path}/members/{claims['sub']}/roles").json()
         assert [role["name"] for role in held] == ["viewer"]
         assert invited["id"] not in [i["id"] for i in api.get(f"{path}/invitations").json()]
-    assert "does not hold any more" in accept(browser, invited).text
+    assert "is no longer valid" in accept(browser, invited).text
 
 
 def test_withdrawn_and_foreign_invitations_do_not_hold(
@@ -273,7 +273,7 @@ def test_signing_out_forgets_who_it_was(browser: httpx.Client) -> None:
     target = "http://127.0.0.1:4000/"
     answer = browser.get("v2/logout", params={"client_id": CLIENT, "returnTo": target})
     assert (answer.status_code, answer.headers["location"]) == (302, target)
-    assert "Who do you want to be?" in authorize(browser).text
+    assert "Choose an account to continue to" in authorize(browser).text
 
 
 def test_signing_out_leads_to_registered_addresses_only(browser: httpx.Client) -> None:

@@ -67,7 +67,7 @@ def test_code_typed_signed_in_and_approved(page: Any, identity: Identity) -> Non
     assert page.locator("p.code").inner_text() == asked["user_code"]
     page.get_by_role("button", name="Approve").click()
     page.wait_for_url("**/activate/done?*")
-    assert page.get_by_role("heading").inner_text() == "Approved: go back to the program"
+    assert page.get_by_role("heading").inner_text() == "Approved. Return to the app."
     assert identity.poll(asked["device_code"]).status_code == 200
 
 
@@ -81,10 +81,10 @@ def test_denied_after_a_mistyped_code_and_address(page: Any, identity: Identity)
     assert fits(page)
     page.get_by_label("Code").fill(asked["user_code"])
     page.get_by_role("button", name="Continue").click()
-    page.get_by_label("Somebody else").fill("nobody@example.org")
+    page.get_by_label("Another user").fill("nobody@example.org")
     page.get_by_role("button", name="Continue").click()
-    assert "There is no user" in page.get_by_role("alert").inner_text()
-    page.get_by_label("Somebody else").fill("viewer@example.org")
+    assert "No user has" in page.get_by_role("alert").inner_text()
+    page.get_by_label("Another user").fill("viewer@example.org")
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Deny").click()
     page.wait_for_url("**/activate/done?*")

@@ -120,14 +120,14 @@ def test_taken_port_is_a_conflict(tmp_path: Path) -> None:
     with running_identity(tmp_path / "state") as identity:
         done = run("--port", str(identity.port), "--folder", str(tmp_path / "other"))
         assert done.returncode == 7
-        assert f"port {identity.port} is taken" in done.stderr
+        assert f"Port {identity.port} is in use" in done.stderr
 
 
 def test_folder_that_is_none(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     done = run("--port", "1", "--folder", str(file))
-    assert (done.returncode, "cannot be used" in done.stderr) == (2, True)
+    assert (done.returncode, "Cannot open the identity provider's data" in done.stderr) == (2, True)
 
 
 def test_state_that_is_damaged_or_of_another_version(tmp_path: Path) -> None:

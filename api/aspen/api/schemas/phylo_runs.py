@@ -26,7 +26,9 @@ _OFFERED = (TreeType.OVERVIEW, TreeType.TARGETED, TreeType.NON_CONTEXTUALIZED)
 def _read_type(value: str) -> str:
     if value.upper() not in _OFFERED:
         raise PydanticCustomError(
-            "tree_type", "no tree type; there are {offered}", {"offered": ", ".join(_OFFERED)}
+            "tree_type",
+            "invalid tree type; must be one of {offered}",
+            {"offered": ", ".join(_OFFERED)},
         )
     return value.upper()
 

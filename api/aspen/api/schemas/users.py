@@ -45,7 +45,7 @@ class UserPostRequest(BaseRequest):
     """A new user."""
 
     name: str = Field(min_length=1)
-    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["somebody@example.org"])
+    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["user@example.org"])
     group_id: RowId
     system_admin: bool = False
     auth0_user_id: str = Field(min_length=1)

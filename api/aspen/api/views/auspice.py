@@ -28,7 +28,7 @@ async def generate_auspice_string(
     access: OrgAccess,
     pathogen: CurrentPathogen,
 ) -> AuspiceLinkResponse:
-    """A link that opens the tree, and nothing else, for a week."""
+    """Create a link that opens the tree, and nothing else, for a week."""
     if await find_tree(db, access, wanted.tree_id) is None:
         raise ApiError(400, "No phylo run found for user to generate auspice request")
     link = MagicLink(wanted.tree_id, access.user.id, access.group.id).sign(settings)
@@ -49,7 +49,7 @@ async def auspice_view(
     _: CurrentPathogen,
     group_id: RowId | None = None,
 ) -> Response:
-    """The tree of a link, as its maker would see it now."""
+    """Return the tree of a link, as the link's creator would see it now."""
     link = MagicLink.read(magic_link, settings)
     if link.group_id != (org_id if group_id is None else group_id):
         raise ApiError(400, "This link is for another organization")

@@ -34,7 +34,7 @@ def _redirects(status: int) -> dict[str, Any]:
     return {
         "response_class": RedirectResponse,
         "status_code": status,
-        "responses": {status: {"description": "On to another address"}},
+        "responses": {status: {"description": "Redirect"}},
     }
 
 
@@ -62,7 +62,7 @@ async def login(
     "/callback",
     response_class=RedirectResponse,
     status_code=307,
-    responses={307: {"description": "On to the front end"}, **documented(401, 403, 409, 503)},
+    responses={307: {"description": "Redirect to the front end"}, **documented(401, 403, 409, 503)},
 )
 async def auth(
     request: Request,
@@ -91,7 +91,7 @@ async def auth(
     "/process_invitation",
     response_class=RedirectResponse,
     status_code=307,
-    responses={307: {"description": "On to the front end"}, **documented(400, 401, 503)},
+    responses={307: {"description": "Redirect to the front end"}, **documented(400, 401, 503)},
 )
 async def process_invitation(
     organization: str,
@@ -102,7 +102,7 @@ async def process_invitation(
     identity: Identity,
     organization_name: str | None = None,
 ) -> RedirectResponse:
-    """Accept an invitation with the account that is signed in already."""
+    """Accept an invitation for the signed-in user."""
     del organization_name  # part of the invitation link
     found = await _invitation(identity, organization, invitation)
     if str(found["invitee"]["email"]).lower() != user.email.lower():
@@ -116,7 +116,7 @@ async def process_invitation(
 
 @router.get("/logout", **_redirects(307))
 async def logout(runtime: AppRuntime) -> RedirectResponse:
-    """Forget who signed in, here and at the identity provider."""
+    """Sign out here and at the identity provider."""
     answer = RedirectResponse(runtime.sign_in.sign_out_address(), 307)
     write_session(answer, runtime.settings, {})
     return answer
@@ -125,11 +125,11 @@ async def logout(runtime: AppRuntime) -> RedirectResponse:
 async def _claims(request: Request, runtime: Runtime, state: str, code: str) -> dict[str, Any]:
     attempt = Attempt.of(read_session(request, runtime.settings))
     if attempt is None:
-        raise ApiError(403, "Invalid token", reason="no sign-in was begun in this browser")
+        raise ApiError(403, "Invalid token", reason="no sign-in in progress in this browser")
     try:
         return await runtime.sign_in.redeem(attempt, state, code)
     except InvalidTokenError as error:
-        _log.info("a sign-in failed: %s", error)
+        _log.info("Sign-in failed: %s", error)
         raise ApiError(403, "Invalid token") from error
     except ProviderUnavailableError as error:
         raise unavailable("the identity provider") from error

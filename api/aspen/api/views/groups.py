@@ -40,7 +40,7 @@ _STRENGTH = (RoleName.ADMIN, RoleName.MEMBER, RoleName.VIEWER)
 async def create_group(
     wanted: GroupCreationRequest, db: Db, identity: Identity, runtime: AppRuntime, _: AdminUser
 ) -> GroupInfoResponse:
-    """Make a group, and its organization at the identity provider: both, or neither."""
+    """Create a group and its organization at the identity provider: both or neither."""
     if await db.get(Location, wanted.default_tree_location_id) is None:
         raise ApiError(400, f"default_tree_location_id {wanted.default_tree_location_id} not found")
     await _refuse_known(db, wanted)
@@ -67,7 +67,7 @@ async def create_group(
 
 @router.get("/{group_id}/", responses=documented(400))
 async def get_group_info(group_id: RowId, db: Db, user: CurrentUser) -> GroupInfoResponse:
-    """A group, for its admins and members."""
+    """Return a group, for its admins and members."""
     access = await load_access(db, user, group_id)
     if access is None or not access.may(Action.READ):
         raise ApiError(400, "Not found")
@@ -76,7 +76,7 @@ async def get_group_info(group_id: RowId, db: Db, user: CurrentUser) -> GroupInf
 
 @router.get("/{group_id}/members/", responses=documented(403))
 async def get_group_members(group_id: RowId, db: Db, user: CurrentUser) -> GroupMembersResponse:
-    """List the members of a group, for its admins and members; in the order of their ids."""
+    """List the members of a group in ID order, for its admins and members."""
     await _reader(db, user, group_id)
     strongest = sa.func.min(
         sa.case({str(name): rank for rank, name in enumerate(_STRENGTH)}, value=Role.name, else_=9)
@@ -101,7 +101,7 @@ async def get_group_members(group_id: RowId, db: Db, user: CurrentUser) -> Group
 async def get_group_invitations(
     group_id: RowId, db: Db, user: CurrentUser, identity: Identity
 ) -> InvitationsResponse:
-    """The invitations to a group, as the identity provider has them."""
+    """List the invitations to a group, as stored at the identity provider."""
     access = await _reader(db, user, group_id)
     await give_back(db)
     try:
@@ -119,7 +119,7 @@ async def get_group_invitations(
 async def invite_group_members(
     group_id: RowId, wanted: GroupInvitationsRequest, db: Db, user: CurrentUser, identity: Identity
 ) -> GroupInvitationsResponse:
-    """Invite people; for each address whether that went well."""
+    """Invite people, and return the result for each address."""
     access = await load_access(db, user, group_id)
     if access is None or not (access.may(Action.INVITE_MEMBERS) or user.system_admin):
         raise ApiError(403, "unauthorized")
@@ -143,7 +143,7 @@ async def _invited(
     try:
         await identity.invite(access.group.auth0_org_id, email, inviter, role)
     except (ManagementError, ManagementUnavailableError) as error:
-        _log.warning("an invitation to group %s failed: %s", access.group.id, error)
+        _log.warning("Invitation to group %s failed: %s", access.group.id, error)
         return GroupInvitationResponse(email=email, success=False, error=str(error))
     return GroupInvitationResponse(email=email, success=True)
 
@@ -173,9 +173,11 @@ async def _new_organization(identity: Management, wanted: GroupCreationRequest) 
     except ManagementError as error:
         if error.taken:
             raise ApiError(
-                409, "an organization of this name already exists", organization=name
+                409, "an organization with this name already exists", organization=name
             ) from error
-        raise ApiError(400, "the organization is refused", reason=error.message) from error
+        raise ApiError(
+            400, "the identity provider rejected the organization", reason=error.message
+        ) from error
 
 
 async def _take_back(identity: Management, runtime: Runtime, organization: str) -> None:
@@ -186,7 +188,7 @@ async def _take_back(identity: Management, runtime: Runtime, organization: str) 
             if await session.scalar(query) is None:
                 await identity.delete_organization(organization)
     except (ManagementError, ManagementUnavailableError, SQLAlchemyError, OSError):
-        _log.exception("see whether a group has the organization %s, else delete it", organization)
+        _log.exception("Cleanup failed. Delete organization %s if no group uses it.", organization)
 
 
 async def _described(db: AsyncSession, group_id: int) -> GroupInfoResponse:

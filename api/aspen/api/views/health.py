@@ -17,17 +17,17 @@ _PATIENCE_S = 3.0
 
 @router.get("/")
 async def get_health() -> Health:
-    """Report that the process answers; what it depends on is not checked."""
+    """Report that the process is running; its dependencies are not checked."""
     return Health(healthy=True)
 
 
 # The live service lacks this path, and the documentation lists only what both have.
 @router.get("/ready", include_in_schema=False)
 async def get_readiness(request: Request) -> Health:
-    """Check that the service can do its work: that it reaches the database.
+    """Check that the service is ready for requests: that it can reach the database.
 
     Raises:
-        ApiError: 503, when the database does not answer soon.
+        ApiError: 503 if the database does not respond in time.
     """
     try:
         async with asyncio.timeout(_PATIENCE_S):

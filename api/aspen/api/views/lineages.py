@@ -21,7 +21,7 @@ _VARIANTS = ("Delta", "Omicron")
 
 @router.get("/pango")
 async def list_pango_lineages(db: Db) -> PathogenLineagesResponse:
-    """The Pango lineages, their parents such as ``BA.2* / 21L``, and names of the WHO, sorted."""
+    """List Pango lineages, their parents such as ``BA.2* / 21L``, and WHO names, sorted."""
     listed = (
         sa.select(PathogenLineage.lineage)
         .join(Pathogen, Pathogen.id == PathogenLineage.pathogen_id)

@@ -20,7 +20,7 @@ router = APIRouter(tags=["locations"])
 async def list_locations(
     db: Db, max_location_depth: LocationDepth = LocationDepth.LOCATION
 ) -> Response:
-    """Every location that is no more exact than that, in the order of their ids."""
+    """List the locations down to the given depth, in ID order."""
     # There are tens of thousands, so PostgreSQL generates the JSON, and it is streamed.
     place = listed_places(max_location_depth).subquery()
     region = sa.func.coalesce(place.c.region, "").label("region")
@@ -31,9 +31,10 @@ async def list_locations(
 
 @router.post("/search/")
 async def search_locations(search: LocationSearchRequest, db: Db) -> LocationListResponse:
-    """The locations nearest to what was typed, by edit distance; the more exact, the fewer.
+    """Return the locations with the names nearest to the given ones, by edit distance.
 
-    A country or division comes with what lies directly in it; a region alone, with locations.
+    A country or division is returned with the places directly in it, a region alone with
+    locations.
     """
     typed = {level: name for level in LEVELS if (name := getattr(search, level))}
     if not typed:

@@ -14,6 +14,6 @@ router = APIRouter(tags=["pathogens"])
 
 @router.get("/")
 async def list_pathogens(db: Db) -> PathogensResponse:
-    """All pathogens, in the order of their ids."""
+    """List all pathogens, in ID order."""
     found = (await db.scalars(sa.select(Pathogen).order_by(Pathogen.id))).all()
     return PathogensResponse.model_validate({"pathogens": found})

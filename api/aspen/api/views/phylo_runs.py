@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @router.get("/", response_model=PhyloRunsListResponse)
 async def list_runs(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> Response:
-    """All runs of the pathogen that the user may see."""
+    """List all runs of the pathogen that the user can see."""
     query = listed().where(
         access.phylo_runs(Action.READ), PhyloRun.__table__.c.pathogen_id == pathogen.id
     )
@@ -54,7 +54,7 @@ async def kick_off_phylo_run(
     aws: AwsClients,
     runtime: AppRuntime,
 ) -> Response:
-    """Start a run that builds a tree: its row and its job, both or neither."""
+    """Start a run that builds a tree; both its row and its job are created, or neither."""
     if not access.may(Action.CREATE_PHYLO_RUN):
         raise ApiError(403, "access denied")
     run = await make(db, access, pathogen, wanted)
@@ -80,7 +80,7 @@ async def update_phylo_tree_and_run(
     access: OrgAccess,
     pathogen: CurrentPathogen,
 ) -> Response:
-    """Give a run that is over another name, and its tree too."""
+    """Rename a finished run and its tree."""
     await rename(db, access, pathogen, item_id, wanted.name)
     answer = await _shown(db, item_id)
     await db.commit()
@@ -91,7 +91,7 @@ async def update_phylo_tree_and_run(
 async def delete_run(
     item_id: RowId, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> PhyloRunDeleteResponse:
-    """Delete a run that is over, and its tree."""
+    """Delete a finished run and its tree."""
     await remove(db, access, pathogen, item_id)
     await db.commit()
     return PhyloRunDeleteResponse(id=item_id)
@@ -101,7 +101,7 @@ async def _started(aws: Aws, settings: Settings, order: Order) -> str:
     try:
         return await start_job(aws, settings, order)
     except JobError as error:
-        _log.error("%s was not started for %s: %s", order.job, order.run, error)
+        _log.error("Cannot start job %s for %s: %s", order.job, order.run, error)
         if error.away:
             raise unavailable("AWS") from error
         raise ApiError(502, "the job could not be started", reason=str(error)) from error
@@ -112,9 +112,11 @@ async def _take_back(aws: Aws, runtime: Runtime, execution: str, run: int) -> No
     try:
         async with runtime.sessions() as session:
             if await session.get(PhyloRun, run) is None:
-                await stop_job(aws, execution, f"run {run} was not kept")
+                await stop_job(aws, execution, f"run {run} was not saved")
     except (JobError, SQLAlchemyError, OSError):
-        _log.exception("see whether there is a run %s, else stop %s", run, execution)
+        _log.exception(
+            "Cleanup failed. If run %s does not exist, stop execution %s.", run, execution
+        )
 
 
 async def _shown(db: AsyncSession, run: int) -> Response:

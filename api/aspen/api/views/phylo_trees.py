@@ -29,7 +29,7 @@ async def get_single_phylo_tree(
     aws: AwsClients,
     id_style: str = "",
 ) -> Response:
-    """A tree as Auspice reads it (JSON), a file to download.
+    """Download a tree in Auspice's format (JSON).
 
     The group's own samples have their private identifiers, unless ``id_style`` is ``public``.
     """
@@ -49,7 +49,7 @@ async def get_tree_sample_ids(
     aws: AwsClients,
     id_style: str = "",
 ) -> Response:
-    """The samples of a tree, and whether its run was asked for them (TSV), a file to download."""
+    """Download the samples of a tree, and whether they were selected for its run (TSV)."""
     tree = await _visible(db, access, item_id)
     labels = await read_labels(db, access, tree, public=id_style == _PUBLIC)
     selected = await selected_names(db, tree)

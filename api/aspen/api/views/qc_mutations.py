@@ -20,6 +20,6 @@ router = APIRouter(tags=["qc_mutations"])
 async def get_qc_mutations(
     wanted: QcMutationsRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
-    """Quality and mutations of samples (TSV), a file to download."""
+    """Download the quality and mutations of samples (TSV)."""
     body = await findings(db, access, pathogen, wanted.sample_ids)
     return Streamed(db, body, headers=attachment("sample_mutation.tsv", "text/tsv"))

@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @router.get("/", response_model=SamplesResponse)
 async def list_samples(db: Db, access: OrgAccess, pathogen: CurrentPathogen) -> Response:
-    """All samples of the pathogen that the user may see."""
+    """List all samples of the pathogen that the user can see."""
     query = listed(access.group).where(
         access.samples(Action.READ), Sample.pathogen_id == pathogen.id
     )
@@ -71,9 +71,9 @@ async def create_samples(
     aws: AwsClients,
     settings: AppSettings,
 ) -> Response:
-    """Create samples with their sequences: all of them, or none.
+    """Create samples with their sequences: all of them or none.
 
-    Then their lineages are called, and their quality is judged, by jobs.
+    Jobs then assign their lineages and assess their quality.
     """
     if not access.may(Action.CREATE_SAMPLE):
         raise ApiError(403, "access denied")
@@ -91,9 +91,9 @@ async def create_samples(
 async def update_samples(
     wanted: UpdateSamplesRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
-    """Replace samples: all of them, or none.
+    """Replace samples: all of them or none.
 
-    What is left out of a sample does not stay: read it, change it, and put the whole back.
+    Omitted fields are not kept: read the sample, change it, and send all of it back.
     """
     answer = await update(db, access, pathogen, wanted.samples)
     await db.commit()
@@ -105,7 +105,7 @@ async def update_samples(
 async def delete_samples(
     unwanted: SampleBulkDeleteRequest, db: Db, access: OrgAccess, _: CurrentPathogen
 ) -> SampleBulkDeleteResponse:
-    """Delete samples with all that was made of them: all of them, or none."""
+    """Delete samples and everything derived from them: all of them or none."""
     await remove(db, access, unwanted.ids, "samples not found")
     await db.commit()
     return SampleBulkDeleteResponse(ids=unwanted.ids)
@@ -115,7 +115,7 @@ async def delete_samples(
 async def delete_sample(
     sample_id: RowId, db: Db, access: OrgAccess, _: CurrentPathogen
 ) -> SampleDeleteResponse:
-    """Delete a sample with all that was made of it."""
+    """Delete a sample and everything derived from it."""
     await remove(db, access, [sample_id], "sample not found")
     await db.commit()
     return SampleDeleteResponse(id=sample_id)
@@ -128,8 +128,8 @@ async def validate_ids(
 ) -> ValidateIDsResponse:
     """Return the names that match nothing.
 
-    Public and private identifiers of samples are known, and strains of public repositories, with
-    and without the prefix of the repository, and their accession numbers at GISAID.
+    A name can be the public or private identifier of a sample, a strain of a public repository with
+    or without the repository's prefix, or a GISAID accession number.
     """
     missing = await unknown_names(db, access, pathogen, given.sample_ids)
     return ValidateIDsResponse(missing_sample_ids=missing)
@@ -140,7 +140,7 @@ async def validate_ids(
 async def fill_submission_template(
     wanted: SubmissionTemplateRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
-    """The form of a public repository, with what is known here filled in; a file to download."""
+    """Download the submission form of a public repository, filled in with the known data."""
     form = await fill_in(db, access, pathogen, wanted.sample_ids, wanted.public_repository_name)
     return Response(form.text, headers=attachment(form.filename, form.media_type))
 
@@ -151,4 +151,4 @@ async def _examine(aws: Aws, settings: Settings, orders: Sequence[Order]) -> Non
         try:
             await start_job(aws, settings, order)
         except JobError as error:
-            _log.error("%s was not started for %s: %s", order.job, order.run, error)
+            _log.error("Cannot start job %s for %s: %s", order.job, order.run, error)

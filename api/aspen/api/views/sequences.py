@@ -20,7 +20,7 @@ router = APIRouter(tags=["sequences"])
 async def prepare_sequences_download(
     wanted: SequenceRequest, db: Db, access: OrgAccess, pathogen: CurrentPathogen
 ) -> Response:
-    """The sequences of samples (FASTA), a file to download; what one may not have is left out."""
+    """Download sequences (FASTA), omitting those that the user is not allowed to read."""
     repository = wanted.public_repository_name
     body = await fasta(db, access, pathogen, wanted.sample_ids, repository=repository)
     name = f"{access.group.name}_sample_sequences.fasta"
@@ -38,7 +38,7 @@ async def get_fasta_url(
     aws: AwsClients,
     settings: AppSettings,
 ) -> FastaURLResponse:
-    """A link to the sequences of samples that works for anybody, for an hour."""
+    """Create a link to sequences that works for anyone for an hour."""
     consumer = wanted.downstream_consumer
     body = await fasta(db, access, pathogen, wanted.samples, consumer=consumer)
     return FastaURLResponse(url=await link_to_fasta(db, aws, settings, access.group.name, body))

@@ -20,7 +20,7 @@ router = APIRouter(tags=["users"])
 
 @router.get("/me")
 async def get_current_user(db: Db, user: CurrentUser) -> UserMeResponse:
-    """The user who asks."""
+    """Return the current user."""
     return await _described(db, user)
 
 
@@ -28,7 +28,7 @@ async def get_current_user(db: Db, user: CurrentUser) -> UserMeResponse:
 async def update_user_info(
     changes: UserUpdateRequest, db: Db, user: CurrentUser, identity: Identity
 ) -> UserMeResponse:
-    """Change what users may change about themselves; the identity provider learns a new name."""
+    """Update the current user; a new name is also sent to the identity provider."""
     given = changes.model_dump(exclude_none=True)
     renamed = given.get("name") not in {None, "", user.name}
     for name, value in given.items():
@@ -46,7 +46,7 @@ async def update_user_info(
 
 @router.post("/", responses=documented(400, 403, 409))
 async def post_user(wanted: UserPostRequest, db: Db, _: AdminUser) -> UserMeResponse:
-    """Make a user, a member of a group; the account at the identity provider has to be there."""
+    """Create a user as a member of a group; the identity provider must have the account."""
     group = await db.get(Group, wanted.group_id)
     if group is None:
         raise ApiError(400, f"group_id {wanted.group_id} not found")

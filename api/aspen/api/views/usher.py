@@ -15,7 +15,7 @@ router = APIRouter(tags=["usher"])
 
 @router.get("/tree_versions/")
 async def get_tree_versions(db: Db, pathogen: CurrentPathogen) -> UsherTreeVersionsResponse:
-    """The pathogen's trees, the one to offer first in front."""
+    """List the pathogen's trees, in order of priority."""
     query = sa.select(UsherOption).where(UsherOption.pathogen_id == pathogen.id)
     ordered = query.order_by(UsherOption.priority.nulls_last(), UsherOption.id)
     found = (await db.scalars(ordered)).all()

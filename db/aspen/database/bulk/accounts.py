@@ -38,15 +38,15 @@ EMAIL = Column(
     nullable=True,
     unique=True,
     fold=True,
-    needed="is blank, and a new user needs one",
+    needed="is required for a new user",
 )
-USER_NAME = Column("name", "name", nullable=True, needed="is blank, and a new user needs one")
+USER_NAME = Column("name", "name", nullable=True, needed="is required for a new user")
 AUTH0_USER = Column(
     "auth0_user_id",
     "auth0_user_id",
     nullable=True,
     unique=True,
-    needed="is blank: a new user needs the id that Auth0 gave it; create it there first",
+    needed="is required for a new user: create the user at Auth0 first, and use its ID",
 )
 SYSTEM_ADMIN = Column(
     "system_admin", "system_admin", type="boolean", nullable=True, default="false"
@@ -63,7 +63,7 @@ ROLE = Column(
         id="role_id",
         joins="LEFT JOIN aspen.user_roles {t} ON {t}.user_id = {s}.id AND {t}.group_id = {within}",
         owner="{t}.user_id = p.id AND {t}.group_id = p.within",
-        lacks="has several roles in that group; take all but one away by hand",
+        lacks="has several roles in that group; remove all but one manually",
         inserts={"user_id": "p.id", "group_id": "p.within"},
     ),
 )
@@ -94,7 +94,7 @@ GROUP_NAME = Column(
     nullable=True,
     unique=True,
     fold=True,
-    needed="is blank, and a new group needs one",
+    needed="is required for a new group",
 )
 PREFIX = Column(
     "prefix",
@@ -102,7 +102,7 @@ PREFIX = Column(
     nullable=True,
     unique=True,
     fold=True,
-    needed="is blank, and a new group needs one",
+    needed="is required for a new group",
 )
 ADDRESS = Column("address", "address", nullable=True)
 DIVISION = Column("division", "division", nullable=True)
@@ -113,7 +113,7 @@ TREE_LOCATION = Column(
     type="integer",
     nullable=True,
     reference=LOCATION.reference,
-    needed="is blank, and a new group needs one",
+    needed="is required for a new group",
 )
 SUBMITTING_LAB = Column("submitting_lab", "submitting_lab", nullable=True)
 AUTH0_ORG = Column(
@@ -121,7 +121,7 @@ AUTH0_ORG = Column(
     "auth0_org_id",
     nullable=True,
     unique=True,
-    needed="is blank: a new group needs the id of its organization at Auth0; create it there first",
+    needed="is required for a new group: create the organization at Auth0 first, and use its ID",
 )
 _TREE_PARAMETERS = Column(
     "tree_parameters", "tree_parameters", "jsonb", nullable=True, default="'{}'", hidden=True

@@ -103,9 +103,9 @@ class PlannedRow(NamedTuple):
 
     @property
     def action(self) -> str:
-        """Return ``create``, ``delete``, ``change``, or ``same`` if nothing changes."""
+        """Return ``create``, ``update``, ``delete``, or ``unchanged``."""
         is_same = all(change.is_same for change in self.changes)
-        return self.becomes or ("same" if is_same else "change")
+        return self.becomes or ("unchanged" if is_same else "update")
 
 
 class MovedRow(NamedTuple):

@@ -13,7 +13,7 @@ SAMPLES = Table(
 )
 ID = Column("id", "id", type="bigint")
 PRIVATE = Column("private_identifier", "private_identifier", unique=True)
-PUBLIC = Column("public_identifier", "public_identifier", unique=True, verb="is named")
+PUBLIC = Column("public_identifier", "public_identifier", unique=True, verb="is now named")
 
 COLLECTION_DATE = Column("collection_date", "collection_date", type="date")
 SEQUENCING_DATE = Column(
@@ -28,7 +28,7 @@ SEQUENCING_DATE = Column(
         "LEFT JOIN aspen.pathogen_genomes {t} ON {t}.entity_id = {t}u.pathogen_genome_id",
         owner="EXISTS (SELECT FROM aspen.uploaded_pathogen_genomes {t}u "
         "WHERE {t}u.pathogen_genome_id = {t}.entity_id AND {t}u.sample_id = p.id)",
-        lacks="has no genome, and it is the genome that has a sequencing date",
+        lacks="has no genome, which would hold the sequencing date",
     ),
 )
 PRIVACY = Column("private", "private", type="boolean")

@@ -91,7 +91,7 @@ class Column:
         type: The SQL type.
         nullable: Whether it may be cleared.
         unique: Whether no two rows of the scope may have the same value; such a column is a text.
-        verb: The words that introduce its value in messages, such as ``is named``.
+        verb: The words that introduce its value in messages, such as ``is now named``.
         reference: The table that it refers to; files then give the ID or the name of a row.
         side: The other table that stores it.
         fold: Whether letter case is ignored in lookups and for uniqueness.
@@ -120,7 +120,7 @@ class Column:
     @property
     def holds(self) -> str:
         """Return the words that introduce its value in messages."""
-        return self.verb or f"has {self.name}"
+        return self.verb or f"now has {self.name}"
 
     @property
     def differs(self) -> str:

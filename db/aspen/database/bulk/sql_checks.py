@@ -58,19 +58,21 @@ def unknown(spec: Spec, *, any_more: bool) -> str:
         spec: The specification.
         any_more: Whether the table used to have them.
     """
-    more = " any more" if any_more else ""
+    reason = f"{spec.table.lacks} %s"
+    if any_more:
+        reason = f"{spec.table.noun} %s no longer exists"
     column, called = spec.key.name, "p.key"
     if spec.tells_label:
         column, called = spec.table.label, label(spec)
     return f"""
-SELECT p.line, '{column}', format('{spec.table.lacks} %s{more}', {quoted(called)})
+SELECT p.line, '{column}', format('{reason}', {quoted(called)})
   FROM {PLAN} p WHERE {is_unknown(spec)}
 """
 
 
 def explain(spec: Spec) -> str:
     """Return a statement that adds to problems why a key names no row, and what may be meant."""
-    meant = f"'; is ' || {quoted(f'h.{spec.key.stored}')} || ' meant?'"
+    meant = f"'; did you mean ' || {quoted(f'h.{spec.key.stored}')} || '?'"
     return f"""
 UPDATE {PROBLEM} b SET reason = b.reason || '; ' || v.words || coalesce(
            (SELECT min({meant}) FROM {spec.table.name} h
@@ -94,7 +96,7 @@ SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
 
 def _moved_reason(spec: Spec, number: int, column: Column) -> str:
     return (
-        f"format('%s {column.holds} %s now, not %s', {placed(spec, column)}, "
+        f"format('%s {column.holds} %s, expected %s', {placed(spec, column)}, "
         f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
     )
 
@@ -151,7 +153,7 @@ def _wanted(spec: Spec, number: int) -> str:
 def _repeated(value: str, column: Column, where: str) -> str:
     return f"""
 {_PROBLEM}
-SELECT line, '{column.name}', format('%s stands on line %s already', {quoted("value")}, first_line)
+SELECT line, '{column.name}', format('duplicate of line %s', first_line)
   FROM (SELECT p.line, {value} AS value, first_value(p.line)
                OVER (PARTITION BY {column.compared(value)} ORDER BY p.line) AS first_line
           FROM {PLAN} p WHERE {where}) repeated
@@ -224,7 +226,7 @@ def _by_number(spec: Spec, values: str) -> str:
 
 def _taken_reason(spec: Spec, wanted: str) -> str:
     return (
-        f"format('%s is held by {spec.table.noun} %s, which keeps it', {quoted(wanted)}, "
+        f"format('%s is already used by {spec.table.noun} %s', {quoted(wanted)}, "
         f"{quoted(f'h.{spec.table.label}')})"
     )
 

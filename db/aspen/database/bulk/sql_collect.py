@@ -144,7 +144,7 @@ def doubled(spec: Spec) -> str:
     )
     return f"""
 SELECT p.line, '{spec.key.name}',
-       format('%s means several {spec.table.noun}s: %s', {quoted("p.key")},
+       format('%s matches several {spec.table.noun}s: %s', {quoted("p.key")},
               string_agg(DISTINCT p.id::text, ', '))
   FROM {PLAN} p GROUP BY p.line, p.key HAVING count(DISTINCT p.id) > 1
 {sides}
@@ -162,7 +162,7 @@ def repeated(spec: Spec) -> str:
     where = f"CASE WHEN within IS NULL THEN '' ELSE '{same}' END" if spec.within else "''"
     return f"""
 SELECT line, '{spec.key.name}',
-       format('%s stands on line %s already%s', {quoted("key")}, first_line, {where})
+       format('duplicate of line %s%s', first_line, {where})
   FROM (SELECT p.*, first_value(p.line) OVER (PARTITION BY {_same(spec)} ORDER BY p.line)
                AS first_line
           FROM {PLAN} p) repeated
@@ -178,7 +178,7 @@ def contradicting(spec: Spec) -> str:
     """Return a query for the lines that contradict an earlier line about the same row."""
     return " UNION ALL ".join(
         f"""
-SELECT p.line, '{column.name}', format('%s contradicts line %s, which says %s',
+SELECT p.line, '{column.name}', format('%s conflicts with line %s, which has %s',
        {quoted_cell(column, f"p.n{number}")}, f.line, {quoted_cell(column, "f.value")})
   FROM {PLAN} p
   JOIN (SELECT DISTINCT ON (who) who, line, n{number} AS value

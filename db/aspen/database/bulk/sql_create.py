@@ -58,11 +58,11 @@ def homeless(spec: Spec, number: int, column: Column) -> str:
     assert spec.within  # noqa: S101 - only called for such specifications
     within = spec.within.name
     return f"""
-SELECT p.line, '{column.name}', 'is given without a {within}'
+SELECT p.line, '{column.name}', 'requires a {within}'
   FROM {PLAN} p JOIN {ROWS} m ON m.line = p.line WHERE p.g{number} AND m.vw IS NULL
 UNION ALL
 SELECT p.line, '{column.name}',
-       format('is blank, and %s has none in that {within} to be left', {quoted(label(spec))})
+       format('is blank, but %s has no {column.name} in that {within}', {quoted(label(spec))})
   FROM {PLAN} p WHERE NOT p.g{number} AND p.within IS NOT NULL AND p.x{number} IS NULL
 """
 
@@ -93,7 +93,7 @@ SELECT d.id, '{link.table}' AS used_by
     )
     return f"""
 SELECT p.line, '{spec.columns[spec.labelled].name}',
-       format('%s is in use by now, in %s', {quoted(label(spec))},
+       format('%s is now in use in %s', {quoted(label(spec))},
               string_agg(DISTINCT u.used_by, ', '))
   FROM {PLAN} p JOIN ({uses}) u ON u.id = p.id
  WHERE p.deletes AND p.leads GROUP BY p.line, {label(spec)}
@@ -113,7 +113,7 @@ def _stays_aside(spec: Spec, link: Link) -> str:
 def forsaken(spec: Spec) -> str:
     """Return a query for lines of created or deleted rows of which other lines were left out."""
     return f"""
-SELECT p.line, '{spec.key.name}', format('%s is left alone as a whole', {quoted(label(spec))})
+SELECT p.line, '{spec.key.name}', format('other lines for %s are skipped', {quoted(label(spec))})
   FROM {PLAN} p
   JOIN (SELECT who, count(*) AS rest FROM {PLAN} GROUP BY who) f ON f.who = p.who
  WHERE (p.creates OR p.deletes) AND f.rest < p.company
@@ -199,7 +199,7 @@ DELETE FROM {side.table} t USING {PLAN} p
 def come_since(spec: Spec) -> str:
     """Return a query for rows to create that someone else has created since; line and text."""
     return f"""
-SELECT p.line, format('line %s: there is a {spec.table.noun} %s now', p.line, {quoted(label(spec))})
+SELECT p.line, format('line %s: {spec.table.noun} %s exists now', p.line, {quoted(label(spec))})
        AS text
   FROM {PLAN} p
  WHERE p.creates AND p.leads

@@ -119,12 +119,12 @@ def _placed(spec: Spec, column: Column) -> str:
 def moved_since(spec: Spec) -> str:
     """Return a query for rows changed by someone else since the plan was made; line and text."""
     table, key = spec.table, spec.key
-    cases = [(f"s.{table.id} IS NULL", "'is gone'")]
+    cases = [(f"s.{table.id} IS NULL", "'was deleted'")]
     if table.scope:
-        cases.append((f"s.{table.scope} <> :scope", "'is in another group now'"))
+        cases.append((f"s.{table.scope} <> :scope", "'was moved to another group'"))
     if not (spec.by_id or spec.changes_key):
         now = quoted(f"s.{key.stored}")
-        cases.append((f"s.{key.stored} <> p.key", f"format('is %s now', {now})"))
+        cases.append((f"s.{key.stored} <> p.key", f"format('was renamed to %s', {now})"))
     for number, column in spec.numbered():
         now, then = current(number, column), f"p.o{number}"
         told = f"{quoted_cell(column, now)}, {quoted_cell(column, then)}"
@@ -132,12 +132,12 @@ def moved_since(spec: Spec) -> str:
         cases.append(
             (
                 f"({named} AND {now} IS DISTINCT FROM {then})",
-                f"format('{column.holds} %s now, not %s', {told})",
+                f"format('{column.holds} %s, expected %s', {told})",
             )
         )
     for number, side, column in spec.aside():
         elsewhere = f"({given(spec, number)} AND t{number}.{side.id} IS DISTINCT FROM p.x{number})"
-        cases.append((elsewhere, f"'has its {column.name} elsewhere now'"))
+        cases.append((elsewhere, f"'has its {column.name} in a different record now'"))
     known = " AND p.id IS NOT NULL" if spec.creates else ""
     return f"""
 SELECT p.line, format('line %s: {table.noun} %s %s', p.line, {quoted(label(spec))},
@@ -153,7 +153,7 @@ def gone_since(spec: Spec) -> str:
     """Return a query for references of the plan to rows deleted since; line and text."""
     return " UNION ALL ".join(
         f"""
-SELECT p.line, format('line %s: {reference.noun} %s is gone', p.line, p.n{number}) AS text
+SELECT p.line, format('line %s: {reference.noun} %s was deleted', p.line, p.n{number}) AS text
   FROM {PLAN} p
  WHERE {differs(number, column)} AND p.n{number} IS NOT NULL
    AND NOT EXISTS (SELECT FROM {reference.table} r WHERE r.{reference.id} = p.n{number})
@@ -167,7 +167,7 @@ def taken_since(spec: Spec) -> str:
     table = spec.table
     return " UNION ALL ".join(
         f"""
-SELECT p.line, format('line %s: %s is held by {table.noun} %s now', p.line,
+SELECT p.line, format('line %s: %s is now used by {table.noun} %s', p.line,
                       {quoted(f"p.n{number}")}, {quoted(f"h.{table.label}")}) AS text
   FROM {PLAN} p
   JOIN {table.name} h ON {in_scope(spec, "h")}

@@ -125,10 +125,10 @@ def unresolved(
     return f"""
 SELECT p.line, '{column.name}', CASE
            WHEN f.ids IS NOT NULL
-           THEN format('%s means several {reference.noun}s: %s', to_json(f.given)::text,
+           THEN format('%s matches several {reference.noun}s: %s', to_json(f.given)::text,
                        array_to_string(f.ids, ', '))
            ELSE format('there is no {reference.noun} %s', to_json(f.given)::text)
-                || coalesce('; perhaps ' || to_json(f.near)::text, '') END
+                || coalesce('; did you mean ' || to_json(f.near)::text || '?', '') END
   FROM {found(number)} f
   JOIN {rows} m ON m.v{number} = f.given
   JOIN {plan} p ON p.line = m.line

@@ -64,7 +64,7 @@ class Limit:
             return ""
         unit = " ms" if self.metric in _TIMES else ""
         digits = ".1f" if unit else ".0f"
-        return f"{self.metric} is {measured:{digits}}{unit}, not {self.sign} {self.value:g}{unit}"
+        return f"{self.metric}: {measured:{digits}}{unit} (limit {self.sign} {self.value:g}{unit})"
 
 
 def parse_budget(text: str) -> list[Limit]:
@@ -79,12 +79,14 @@ def parse_budget(text: str) -> list[Limit]:
 def _parse(part: str) -> Limit:
     found = _LIMIT.fullmatch(part)
     if found is None:
-        raise ValueError(f"{part.strip()!r} is no limit; write one as queries<=12 or total<=200ms")
+        raise ValueError(
+            f"invalid limit {part.strip()!r}; use the form queries<=12 or total<=200ms"
+        )
     metric, sign, number, unit = found.groups()
     if metric not in _COUNTS and metric not in _TIMES:
-        raise ValueError(f"{metric!r} is not measured; known: {', '.join((*_COUNTS, *_TIMES))}")
+        raise ValueError(f"unknown metric {metric!r} (choose {', '.join((*_COUNTS, *_TIMES))})")
     if unit and metric in _COUNTS:
-        raise ValueError(f"{metric!r} is a count, and has no unit")
+        raise ValueError(f"{metric!r} is a count and takes no unit")
     return Limit(metric, sign, float(number) * _MS[unit])
 
 

@@ -61,7 +61,7 @@ class Lazy:
     def cure(self) -> str:
         """Return the code change that would avoid the extra statements."""
         if self.expired:
-            return "expire_on_commit=False, or end the transaction after the loop"
+            return "Set expire_on_commit=False, or end the transaction after the loop"
         return f".options({'selectinload' if self.many else 'joinedload'}({self.name}))"
 
 

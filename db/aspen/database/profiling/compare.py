@@ -86,7 +86,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
         ValueError: The first is not a profile document, or is of another version.
     """
     if before.get("format") != FORMAT or before.get("version") != VERSION:
-        raise ValueError(f"not a profile of version {VERSION}")
+        raise ValueError(f"not a version {VERSION} profile")
     old, new = _by_fingerprint(before), _by_fingerprint(after)
     changes = [_change(text, old.get(text), new.get(text)) for text in {**old, **new}]
     return sorted(changes, key=lambda one: -abs(one.total_ms[1] - one.total_ms[0]))

@@ -13,9 +13,9 @@ const number = (value, digits) => formats[digits].format(value);
 
 // A description of the run, and its totals.
 at("what").textContent = data.what;
-if (data.interrupted) at("what").after(make("p", "Interrupted: this is what ran until then.", "flag"));
+if (data.interrupted) at("what").after(make("p", "Interrupted. Only the statements up to then are shown.", "flag"));
 for (const [name, key, timed] of [
-  ["queries", "queries"], ["kinds", "distinct"], ["failed", "failed"], ["rows", "rows"], ["transactions", "transactions"],
+  ["queries", "queries"], ["distinct", "distinct"], ["failed", "failed"], ["rows", "rows"], ["transactions", "transactions"],
   ["wall", "wall_ms", true], ["database", "execute_ms", true], ["fetching", "fetch_ms", true],
   ["commit, rollback", "ending_ms", true], ["waiting", "waiting_ms", true], ["Python", "python_ms", true],
 ]) {
@@ -60,9 +60,9 @@ function folded(head, content, kind) {
 function plan(node) {
   const list = make("ul", undefined, "plan"), item = make("li");
   const ran = node["Actual Total Time"] !== undefined;
-  const found = ran ? `, ${number(+node["Actual Rows"], 0)} found in ${number(node["Actual Total Time"], 2)} ms` : "";
+  const found = ran ? `, ${number(+node["Actual Rows"], 0)} actual, ${number(node["Actual Total Time"], 2)} ms` : "";
   item.append(make("b", [node["Node Type"], node["Relation Name"], node["Index Name"]].filter(Boolean).join(" ")));
-  item.append(` ${number(node["Plan Rows"], 0)} rows expected${found}`);
+  item.append(` ${number(node["Plan Rows"], 0)} rows estimated${found}`);
   for (const key of ["Filter", "Index Cond", "Hash Cond", "Sort Key"]) {
     if (node[key]) item.append(make("div", `${key}: ${node[key]}`, "place"));
   }
@@ -83,7 +83,7 @@ function row(one) {
   for (const flag of one.flags) {
     cell.append(make("div", `${flag.name}: ${flag.text}${flag.cure ? " → " + flag.cure : ""}`, "flag"));
   }
-  if (one.parameters) cell.append(make("div", "parameters: " + JSON.stringify(one.parameters), "place"));
+  if (one.parameters) cell.append(make("div", "Parameters: " + JSON.stringify(one.parameters), "place"));
   if (one.plan) cell.append(folded("Plan", () => plan(one.plan.Plan)));
   line.append(cell);
   return line;
@@ -113,7 +113,7 @@ function show() {
   at("body").replaceChildren(...found.slice(0, limit).map(row));
   at("head").replaceChildren(...[...COLUMNS, ["Statement", "fingerprint"]].map(heading));
   if (place >= 0) at("head").children[place].firstChild.focus();
-  at("count").textContent = found.length === statements.length ? `${number(found.length, 0)} in all`
+  at("count").textContent = found.length === statements.length ? `${number(found.length, 0)} total`
     : `${number(found.length, 0)} of ${number(statements.length, 0)}`;
   at("more").hidden = found.length <= limit;
   at("more").textContent = `Show ${number(Math.min(found.length - limit, SHOWN * 5), 0)} more`;

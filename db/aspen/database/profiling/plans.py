@@ -120,8 +120,8 @@ def _scan(node: Mapping[str, Any], sizes: Mapping[str, float]) -> Flag | None:
         read = max(node["Plan Rows"], sizes.get(table, 0.0))
     if read < _LARGE_TABLE:
         return None
-    cure = f"An index for {condition}, if it leaves few rows." if condition else ""
-    return Flag("seq-scan", f"reads all of {table}, some {read:,.0f} rows", cure)
+    cure = f"Add an index for {condition}, if it selects few rows." if condition else ""
+    return Flag("seq-scan", f"reads all of {table}, about {read:,.0f} rows", cure)
 
 
 def _spill(node: Mapping[str, Any]) -> Flag | None:
@@ -133,7 +133,7 @@ def _spill(node: Mapping[str, Any]) -> Flag | None:
     size = sum(next((part[name] for name in names if part.get(name)), 0) for part in parts)
     kind = node["Node Type"].lower()
     what = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-    return Flag("spilled", f"{what} did not fit in memory ({size:,} kB)", "A larger work_mem.")
+    return Flag("spilled", f"{what} did not fit in memory ({size:,} kB)", "Increase work_mem.")
 
 
 def _is_on_disk(part: Mapping[str, Any]) -> bool:
@@ -165,7 +165,11 @@ def _estimate(node: Mapping[str, Any], *, cut_short: bool) -> Flag | None:
         return None
     where = node.get("Relation Name") or node["Node Type"]
     words = f"{where}: {guessed:,} rows expected, {actual:,.0f} found"
-    return Flag("misestimated", words, "ANALYZE the table, or extended statistics on its columns.")
+    return Flag(
+        "misestimated",
+        words,
+        "Run ANALYZE on the table, or add extended statistics on its columns.",
+    )
 
 
 def hide_secrets(parameters: Any) -> Any:

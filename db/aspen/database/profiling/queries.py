@@ -15,7 +15,7 @@ from aspen.database.profiling.fingerprints import LONG, fingerprint
 
 _CHUNK = 8_192
 _KINDS = 10_000
-OTHERS = "(statements of more kinds than are told apart)"
+OTHERS = "(other statements: too many to distinguish)"
 """The fingerprint of statements beyond the maximum number of distinct kinds."""
 _NOWHERE = ("", 0, "")
 

@@ -41,7 +41,7 @@ def engine_of(engine: Recordable) -> Engine:
     below = getattr(engine, "sync_engine", engine)
     if isinstance(below, Engine):
         return below
-    raise TypeError(f"an engine is needed, not a {type(engine).__name__}")
+    raise TypeError(f"expected an engine, not a {type(engine).__name__}")
 
 
 def watch_sync(connection: Any, class_of: Classes) -> Callable[[], None]:
@@ -123,7 +123,7 @@ class Recorder:
         dialect = self._engine.dialect
         with _LOCK:
             if dialect in _ATTACHED:
-                raise RuntimeError("this engine is being recorded already")
+                raise RuntimeError("this engine is already being recorded")
             _ATTACHED.add(dialect)
         self.began, self.ended = perf_counter(), 0.0
         for name, around in (

@@ -212,7 +212,7 @@ def _flags(statement: Statement) -> list[Flag]:
     unused = statement.rows - statement.fetched
     if reading and unused >= _UNUSED_ROWS and unused * 2 > statement.rows:
         text = f"{unused:,} of {statement.rows:,} rows were never fetched"
-        found.append(Flag("unused-rows", text, "Add LIMIT, or fetch what is needed only."))
+        found.append(Flag("unused-rows", text, "Add a LIMIT, or fetch only what is needed."))
     if statement.failed:
         names = ", ".join(sorted(statement.example.errors))
         found.append(Flag("failed", f"{statement.failed} of {statement.calls} failed: {names}"))
@@ -226,8 +226,8 @@ def _repeated(statement: Statement) -> Flag | None:
         text = f"{what}{lazy.name} loaded one by one, {statement.calls} times"
         return Flag("n+1", text, lazy.cure)
     if lazy is None and statement.calls >= REPEATS and is_select(statement.key.fingerprint):
-        text = f"{statement.calls} times the same SELECT from one line"
-        return Flag("n+1", text, "Ask once for all of them: ... WHERE id = ANY(...), or a join.")
+        text = f"same SELECT from one line, {statement.calls} times"
+        return Flag("n+1", text, "Use a single query: ... WHERE id = ANY(...), or a join.")
     return None
 
 

@@ -1,5 +1,5 @@
 // The timeline: concurrent transactions in separate lanes, and below them the work of the database.
-const ENDS = ["not ended", "committed", "rolled back", "failed to end", "cut off"];
+const ENDS = ["still open", "committed", "rolled back", "failed to end", "disconnected"];
 const COLOURS = ["unended", "committed", "rolled", "bad", "unended"];
 const WORK = 110, AXIS = 18, LANES = 220, MARK = 8;
 const wall = Math.max(totals.wall_ms, 1e-6);
@@ -15,9 +15,9 @@ function legend() {
   const outcomes = new Set(timeline.transactions.map(band => band[4]));
   const entries = [["bar", "executing"]];
   if (totals.fetch_ms) entries.push(["fetch", "fetching rows"]);
-  if (totals.failed) entries.push(["bad", "▾ a statement failed"]);
+  if (totals.failed) entries.push(["bad", "▾ failed statement"]);
   for (const outcome of [1, 2, 3, 0, 4]) if (outcomes.has(outcome)) entries.push([COLOURS[outcome], `transaction ${ENDS[outcome]}`]);
-  if (timeline.transactions.some(band => band[1])) entries.push(["", "thinner, below it: its savepoints"]);
+  if (timeline.transactions.some(band => band[1])) entries.push(["", "thin bars below: savepoints"]);
   at("legend").replaceChildren(...entries.map(([colour, text]) => {
     const entry = make("span"), patch = make("i");
     patch.style.background = `var(--${colour})`;
@@ -110,8 +110,8 @@ function draw() {
     pen.fillRect(x(Math.min(...dragged)), 0, Math.abs(x(dragged[0]) - x(dragged[1])), high);
   }
   at("whole").hidden = view[0] === 0 && view[1] === wall;
-  at("scale").textContent = "Drag over a part to look closer."
-    + (timeline.left_out ? ` ${number(timeline.left_out, 0)} of the shortest queries are not drawn.` : "");
+  at("scale").textContent = "Drag to zoom in."
+    + (timeline.left_out ? ` The ${number(timeline.left_out, 0)} shortest queries are not drawn.` : "");
 }
 
 /** Return a description of what was going on at a given time. */

@@ -58,8 +58,8 @@ def _serve(settings: Settings) -> int:
 
     if not is_free(settings.port):
         raise ConflictError(
-            f"port {settings.port} is taken by another program",
-            hint="Name another one with --port, or stop what listens there.",
+            f"Port {settings.port} is in use by another program.",
+            hint="Choose another port with --port, or stop that program.",
         )
     # uvicorn re-raises the signal that stops it; this makes that a normal exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -88,32 +88,42 @@ def _settings(arguments: list[str] | None) -> Settings:
         prog="python -m aspen.local.auth0",
         description="Serve the identity provider of a local deployment, on 127.0.0.1 only.",
     )
-    parser.add_argument("--port", type=_port, required=True, help="where to listen")
-    parser.add_argument("--folder", type=Path, required=True, help="where the state is kept")
+    parser.add_argument("--port", type=_port, required=True, help="port to listen on")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the data")
     parser.add_argument(
-        "--issuer", type=_issuer, help="the address in tokens, where it is not the port's own"
+        "--issuer", type=_issuer, help="issuer URL in tokens (default: http://127.0.0.1:PORT/)"
     )
     parser.add_argument(
         "--dialect",
         type=Dialect,
         choices=list(Dialect),
         default=Dialect.AUTH0,
-        help="the statuses of errors: 403 for a pending device code (auth0), or 400 (rfc)",
+        help="HTTP status for a pending device code: 403 (auth0) or 400 (rfc)",
     )
     parser.add_argument(
         "--reuse-seconds",
         type=float,
         default=0,
         metavar="N",
-        help="exchange a refresh token once more for so long, for a client that lost the answer",
+        help="accept a used refresh token for N more seconds, in case the response was lost",
     )
     parser.add_argument(
-        "--burst", type=_burst, default=50, metavar="N", help="Management API: requests at once"
+        "--burst",
+        type=_burst,
+        default=50,
+        metavar="N",
+        help="Management API rate limit: burst size",
     )
     parser.add_argument(
-        "--rate", type=_rate, default=15, metavar="N", help="Management API: requests a second"
+        "--rate",
+        type=_rate,
+        default=15,
+        metavar="N",
+        help="Management API rate limit: requests per second",
     )
-    parser.add_argument("--trial", action="store_true", help="let tests make hard cases happen")
+    parser.add_argument(
+        "--trial", action="store_true", help="enable the endpoints for tests (/trial)"
+    )
     given = parser.parse_args(arguments)
     return Settings(
         folder=given.folder.expanduser().absolute(),
@@ -154,7 +164,7 @@ def _issuer(text: str) -> str:
 
 _common = APIRouter()
 _OPEN = ("/.well-known/", "/healthz", "/assets/")
-_NOT_YOURS = "This identity provider belongs to another account of this machine."
+_NOT_YOURS = "This identity provider belongs to another user of this machine."
 # Normal answers to a client that polls.
 _QUIET = {"authorization_pending", "slow_down"}
 
@@ -210,7 +220,7 @@ def health() -> dict[str, bool]:
 
 @_common.get("/assets/style.css")
 def style_sheet() -> Response:
-    """The style sheet of the pages."""
+    """Return the style sheet of the pages."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return Response(style(), media_type="text/css", headers=headers)
 
@@ -257,7 +267,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 async def _answer_lost(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - same
     if "text/html" in request.headers.get("accept", ""):
-        lost = PageError("There is nothing here", f"No page has the address {request.url.path}.")
+        lost = PageError("Page not found", f"There is no page at {request.url.path}.")
         return page("error", None, status=error.status_code, error=lost)
     body: dict[str, Any] = {
         "statusCode": error.status_code,
@@ -273,13 +283,13 @@ _THROTTLED = ("/oauth/", "/api/v2/")
 
 @trial_router.get("/knobs")
 def show(provider: ProviderOf) -> dict[str, Any]:
-    """The knobs as they stand."""
+    """Return the current knobs."""
     return asdict(provider.knobs)
 
 
 @trial_router.patch("/knobs", response_model=None)
 def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, Any]:
-    """Turn some of them; see ``aspen.local.auth0.settings.Knobs``."""
+    """Change some of the knobs; see ``aspen.local.auth0.settings.Knobs``."""
     try:
         return asdict(provider.trial.change(changes))
     except ValidationError as error:
@@ -289,7 +299,7 @@ def turn(provider: ProviderOf, changes: dict[str, Any]) -> Response | dict[str, 
 
 @trial_router.delete("/knobs")
 def reset(provider: ProviderOf) -> dict[str, Any]:
-    """Have their ordinary values again."""
+    """Reset the knobs to their defaults."""
     return asdict(provider.trial.reset())
 
 

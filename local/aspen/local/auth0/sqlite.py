@@ -36,8 +36,8 @@ class Database:
             make_folder(folder)
             if folder.stat().st_uid != os.geteuid():
                 raise RefusedError(
-                    f"the identity provider's folder {folder} belongs to another user",
-                    hint="Run the command as that user, or name another folder.",
+                    f"The identity provider's folder {folder} belongs to another user.",
+                    hint="Run the command as that user, or choose another folder.",
                 )
             folder.chmod(0o700)
             # SQLite creates its other files with the mode of this one.
@@ -46,9 +46,8 @@ class Database:
                 _make_tables(connection)
         except (OSError, sqlite3.DatabaseError) as error:
             raise BadInputError(
-                f"the identity provider's state in {folder} cannot be used: {error}",
-                hint="Mend the permissions, or make the local deployment anew: 'aspencli local"
-                " reset'.",
+                f"Cannot open the identity provider's data in {folder}: {error}",
+                hint="Fix the permissions, or start over: aspencli local reset",
             ) from error
 
     @contextmanager
@@ -101,7 +100,7 @@ def kept_secret(db: sqlite3.Connection, name: str) -> str:
 def _make_tables(connection: sqlite3.Connection) -> None:
     made_by = connection.execute("PRAGMA user_version").fetchone()[0]
     if made_by not in {0, _VERSION}:
-        raise sqlite3.DatabaseError("another version of this program made it")
+        raise sqlite3.DatabaseError("created by another version of this program")
     connection.execute("PRAGMA journal_mode = WAL")
     schema = (files("aspen.local.auth0") / "schema.sql").read_text(encoding="utf-8")
     connection.executescript(

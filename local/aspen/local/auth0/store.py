@@ -234,7 +234,7 @@ def seed(folder: Path, wanted: Seed) -> Seeded:
     """Add what is missing, in one transaction.
 
     Existing clients are updated to match, since their callback URLs change with the ports. All
-    other existing objects are left alone, as people may have changed them.
+    other existing objects stay unchanged, as people may have edited them.
 
     Args:
         folder: The provider's folder; created if it does not exist.
@@ -258,9 +258,8 @@ def seed(folder: Path, wanted: Seed) -> Seeded:
             )
         except sqlite3.IntegrityError as error:
             raise ConflictError(
-                f"the identity provider in {folder} holds something else already: {error}",
-                hint="Name other ids, names and addresses, or make the deployment anew:"
-                " 'aspencli local reset'.",
+                f"Conflicting data in the identity provider in {folder}: {error}",
+                hint="Choose other IDs, names, and addresses, or start over: aspencli local reset",
             ) from error
 
 
@@ -341,8 +340,8 @@ def _add_member(db: sqlite3.Connection, member: Member) -> int:
         role = db.execute("SELECT id FROM roles WHERE name = ?", (name,)).fetchone()
         if role is None:
             raise ConflictError(
-                f"there is no role named {name!r} for {member.user_id}",
-                hint="Name the role in the seed, too.",
+                f"Unknown role for {member.user_id}: {name!r}",
+                hint="Add the role to the seed data.",
             )
         _insert(db, "member_roles", {**place, "role_id": role["id"]}, "ON CONFLICT DO NOTHING")
     return added

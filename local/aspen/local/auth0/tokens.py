@@ -69,7 +69,7 @@ def token_answer(provider: Provider, db: sqlite3.Connection, granted: Granted) -
 
 
 def id_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
-    """Return a token that tells the client who the user is."""
+    """Return an ID token, which identifies the user to the client."""
     claims = {
         **user_claims(db, granted),
         **_common_claims(provider, provider.knobs.id_token_seconds),

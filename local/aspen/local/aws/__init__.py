@@ -1,1 +1,1 @@
-"""The AWS stand-in: S3, Secrets Manager, Parameter Store, and Step Functions on this machine."""
+"""The AWS emulator: S3, Secrets Manager, Parameter Store, and Step Functions on this machine."""

@@ -1,4 +1,4 @@
-"""The AWS stand-in on this machine."""
+"""The AWS emulator on this machine."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The initial content of the AWS stand-in: the service's secrets, parameters, buckets, and jobs.
+"""The initial content of the AWS emulator: the service's secrets, parameters, buckets, and jobs.
 
 Names are those of the live service, for the parts that can run on one machine.
 
 S3 objects stored in a folder: one subfolder per bucket, one file per object.
 
-Uploads of files to the running S3 stand-in.
+Uploads of files to the running S3 emulator.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PROFILE = "default"
 
 @dataclass(frozen=True)
 class Content:
-    """The content of the stand-in at each start.
+    """The content of the emulator at each start.
 
     Attributes:
         secrets: The content of each Secrets Manager secret, by name.
@@ -64,7 +64,7 @@ class Content:
     buckets: tuple[str, ...] = BUCKETS
 
     def write(self, folder: Path) -> None:
-        """Write the content where the stand-in reads it, readable only by its owner."""
+        """Write the content where the emulator reads it, readable only by its owner."""
         write_whole(folder / _CONTENT, json.dumps(asdict(self), indent=2))
 
 
@@ -87,7 +87,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Credentials:
-    """An access key for the stand-in, which only answers requests signed with it.
+    """An access key for the emulator, which only answers requests signed with it.
 
     Attributes:
         access_key: The access key ID.
@@ -118,8 +118,8 @@ def read_content(folder: Path) -> Content:
         return Content(**kept)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise AspenError(
-            f"the content of the AWS stand-in cannot be read from {folder / _CONTENT}: {error}",
-            hint="Start the deployment anew: aspencli local down, then aspencli local up",
+            f"Cannot read the AWS emulator's content from {folder / _CONTENT}: {error}",
+            hint="Restart the deployment: aspencli local down, then aspencli local up",
         ) from error
 
 
@@ -142,7 +142,7 @@ def made_values(folder: Path) -> dict[str, str]:
         kept = {}
     except ValueError as error:
         raise AspenError(
-            f"{path} is damaged", hint="Delete that file; its secrets are made anew."
+            f"Damaged file: {path}", hint="Delete the file; its secrets are generated again."
         ) from error
     made = {
         "FLASK_SECRET": secrets.token_urlsafe(32),
@@ -160,11 +160,11 @@ def new_credentials(folder: Path, port: int) -> Credentials:
     """Create an access key, and write it to a file that only the owner can read.
 
     AWS's own tools read the file if ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` point
-    to it; it also contains the stand-in's URL.
+    to it; it also contains the emulator's URL.
 
     Args:
-        folder: The stand-in's folder.
-        port: The stand-in's port.
+        folder: The emulator's folder.
+        port: The emulator's port.
     """
     made = Credentials(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     parser = configparser.ConfigParser(interpolation=None)
@@ -194,7 +194,7 @@ def read_credentials(folder: Path) -> Credentials:
         return Credentials(kept["aws_access_key_id"], kept["aws_secret_access_key"])
     except (OSError, KeyError, configparser.Error) as error:
         raise AspenError(
-            f"The credentials of the AWS stand-in cannot be read: {folder / _CREDENTIALS}",
+            f"Cannot read the AWS emulator's credentials: {folder / _CREDENTIALS}",
             hint="Restart the deployment: aspencli local down, then aspencli local up",
         ) from error
 
@@ -247,7 +247,7 @@ def job_parameter(name: str) -> dict[str, Any]:
 
 
 OBJECTS = "s3"
-"""The name of that folder, inside the stand-in's folder."""
+"""The name of that folder, inside the emulator's folder."""
 EARLIER = "objects"
 """The folder in which earlier versions stored files, by bucket and key."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
@@ -268,7 +268,7 @@ class Stored:
 
 
 class ObjectFolder:
-    """Objects by bucket and key, in a folder that outlives the stand-in.
+    """Objects by bucket and key, in a folder that outlives the emulator.
 
     A key can be any text, unlike a file name, so each file is named by a hash of its key. Its first
     line is JSON with the key and the metadata; the rest is the object itself.
@@ -334,7 +334,7 @@ class ObjectFolder:
 
     def _place(self, bucket: str) -> Path:
         if not _BUCKET.fullmatch(bucket):
-            raise ValueError(f"not the name of a bucket: {bucket!r}")
+            raise ValueError(f"Invalid bucket name: {bucket!r}")
         return self._folder / bucket
 
     def _path(self, bucket: str, key: str) -> Path:
@@ -342,10 +342,10 @@ class ObjectFolder:
 
 
 def publish(address: str, credentials: Credentials, objects: Iterable[Stored]) -> None:
-    """Upload the objects that a running stand-in does not have yet.
+    """Upload the objects that a running emulator does not have yet.
 
     Args:
-        address: The stand-in's URL.
+        address: The emulator's URL.
         credentials: Its access key.
         objects: The objects to upload.
     """

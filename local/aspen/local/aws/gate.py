@@ -1,9 +1,9 @@
-"""Access control for the stand-in: only signed requests from this machine, none from web pages.
+"""Access control for the emulator: only signed requests from this machine, none from web pages.
 
 Requests are signed with AWS Signature Version 4, in a header or in the query of a presigned URL:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
-A copy of moto's in-memory S3 in a folder, so that objects survive a restart of the stand-in.
+A copy of moto's in-memory S3 in a folder, so that objects survive a restart of the emulator.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Gate:
     Args:
         services: The application of each service, by the service name in the signature.
         credentials: The access key.
-        port: The stand-in's port.
+        port: The emulator's port.
         mirror: Saves changes to S3 objects.
     """
 
@@ -150,7 +150,9 @@ class Gate:
                 return [b"ok\n"]
             service = _Signature.of(environ).check(self._credentials)
             if service not in self._services:
-                raise _RefusedError("AccessDenied", f"This stand-in has no service {service}.")
+                raise _RefusedError(
+                    "AccessDenied", f"This emulator does not support the service {service}."
+                )
             return self._pass_on(service, environ, start_response)
         except _RefusedError as error:
             return _refuse(error, environ, start_response)
@@ -158,10 +160,10 @@ class Gate:
     def _check_sender(self, environ: Environ) -> None:
         """Refuse requests from web pages, including those that reach us by DNS rebinding."""
         if environ.get("HTTP_HOST", "") not in self._hosts:
-            raise _RefusedError("AccessDenied", "Only 127.0.0.1 and localhost lead here.")
+            raise _RefusedError("AccessDenied", "The host must be 127.0.0.1 or localhost.")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and origin not in self._origins:
-            raise _RefusedError("AccessDenied", "No web page may use this address.")
+            raise _RefusedError("AccessDenied", "Requests from web pages are not allowed.")
 
     def _pass_on(
         self, service: str, environ: Environ, start_response: StartResponse
@@ -186,7 +188,7 @@ class Gate:
             except OSError as error:
                 raise _RefusedError(
                     "InternalError",
-                    f"The object could not be stored: {error.strerror}",
+                    f"Cannot store the object: {error.strerror}",
                     HTTPStatus.INTERNAL_SERVER_ERROR,
                 ) from error
         status, headers = answered[-1]
@@ -254,7 +256,7 @@ class _Signature:
         if not hmac.compare_digest(access_key.encode(), credentials.access_key.encode()):
             raise _RefusedError("InvalidAccessKeyId", "The access key does not exist.")
         if "host" not in self.signed:
-            raise _RefusedError("AccessDenied", "The signature does not cover the host.")
+            raise _RefusedError("AccessDenied", "The signature must cover the Host header.")
         self._check_moment(day)
         key = f"AWS4{credentials.secret_key}".encode()
         for part in (day, region, service, "aws4_request"):
@@ -321,7 +323,9 @@ class _Signature:
         if self.lifetime is not None or not stated or stated in _UNSIGNED:
             return
         if not _DIGEST.fullmatch(stated) or stated != _digest(self._environ, None):
-            raise _RefusedError("XAmzContentSHA256Mismatch", "The body is not the one signed.")
+            raise _RefusedError(
+                "XAmzContentSHA256Mismatch", "The body does not match the signature."
+            )
 
 
 _PRESIGNED = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")

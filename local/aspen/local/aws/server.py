@@ -1,10 +1,8 @@
-"""An HTTP server for moto, filled with a deployment's content.
+"""``python -m aspen.local.aws --port P --folder D``: run the AWS emulator (moto) as a server.
 
-``python -m aspen.local.aws --port P --folder D``: the stand-in as a process of its own.
-
-It reads its content, its access key and S3's objects from the folder, and answers once they are
-there. Changed objects are written back before a request is answered; secrets, parameters and jobs
-are not.
+It reads its content, its access key, and the S3 objects from the folder before it accepts requests.
+Changes to objects are saved before the response is sent; changes to secrets, parameters, and jobs
+are lost when it stops.
 """
 
 from __future__ import annotations
@@ -43,8 +41,10 @@ if TYPE_CHECKING:
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m aspen.local.aws", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="where to answer on 127.0.0.1")
-    parser.add_argument("--folder", type=Path, required=True, help="where the content is kept")
+    parser.add_argument(
+        "--port", type=int, required=True, help="port to listen on (127.0.0.1 only)"
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the content")
     chosen = parser.parse_args()
     return serve(chosen.port, chosen.folder)
 
@@ -79,7 +79,7 @@ _SERVICES: Mapping[str, SERVICE_NAMES] = {
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/aspen-local"
 _MACHINE = json.dumps(
     {
-        "Comment": "A stand-in: it takes the job and does nothing.",
+        "Comment": "Emulator: accepts the job and does nothing.",
         "StartAt": "Accept",
         "States": {"Accept": {"Type": "Pass", "End": True}},
     }

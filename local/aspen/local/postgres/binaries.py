@@ -78,14 +78,14 @@ def find_binaries(*, major: int | None = None, environ: Mapping[str, str] = os.e
         raise _wrong_major(major, fitting)
     if override:
         raise BadInputError(
-            f"{OVERRIDE} names no PostgreSQL that will do: {reasons[0]}",
-            hint="Name the folder that holds initdb and postgres, or unset the variable.",
+            f"{OVERRIDE} does not point to a usable PostgreSQL: {reasons[0]}",
+            hint="Set it to the folder that contains initdb and postgres, or unset it.",
         )
     raise UnreachableError(
-        "there is no PostgreSQL on this machine to run the local deployment with",
-        hint="Install this program with its extra: aspencli[local]; or install PostgreSQL "
-        f"with its contrib modules (Debian: postgresql; macOS: postgresql@17), or name its "
-        f"program folder in {OVERRIDE}.",
+        "No usable PostgreSQL found for the local deployment.",
+        hint="Install aspencli[local], or install PostgreSQL with its contrib modules "
+        f"(Debian: postgresql; macOS: postgresql@17), or set {OVERRIDE} to the folder of its "
+        "programs.",
         details=reasons,
     )
 
@@ -101,9 +101,9 @@ def major_of(data: Path) -> int | None:
 def _wrong_major(major: int, fitting: list[Binaries]) -> ConflictError:
     found = ", ".join(f"{b.version} ({b.bindir})" for b in fitting)
     return ConflictError(
-        f"the local data was made by PostgreSQL {major}, which is not here; found: {found}",
-        hint=f"Install PostgreSQL {major} again or name its program folder in {OVERRIDE}; "
-        "or give the data up with 'aspencli local reset'.",
+        f"The local data requires PostgreSQL {major}, which was not found. Found: {found}",
+        hint=f"Install PostgreSQL {major} again, or set {OVERRIDE} to the folder of its programs; "
+        "or delete the data: aspencli local reset",
     )
 
 
@@ -127,7 +127,7 @@ def _package_folder() -> Path | None:
 def _examine(bindir: Path, source: str) -> Binaries:
     for name in _PROGRAMS:
         if not os.access(bindir / name, os.X_OK):
-            raise _UnfitError(f"there is no {name}")
+            raise _UnfitError(f"{name} not found")
     match = re.search(r"\) (\d+(?:\.\d+)*)", _output([str(bindir / "postgres"), "--version"]))
     if not match:
         raise _UnfitError("postgres --version failed")
@@ -136,7 +136,7 @@ def _examine(bindir: Path, source: str) -> Binaries:
         raise _UnfitError(f"version {binaries.version} is older than {_OLDEST}")
     missing = REQUIRED_EXTENSIONS - binaries.extensions
     if missing:
-        raise _UnfitError(f"the extensions {', '.join(sorted(missing))} are missing")
+        raise _UnfitError(f"missing extensions: {', '.join(sorted(missing))}")
     return binaries
 
 

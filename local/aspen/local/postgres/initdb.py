@@ -42,7 +42,7 @@ LAPTOP: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] %q%u@%d %a: ",
 }
 _ACCESS = f"""\
-# Written by aspencli: from this machine only, with a password.
+# Written by aspencli: local connections only, with a password.
 host all {",".join(ROLES)} 127.0.0.1/32 scram-sha-256
 """
 
@@ -52,7 +52,7 @@ def server_environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C", "LANG": "C"}
 
 
-def initialise(
+def initialize(
     binaries: Binaries, data: Path, account: Account, password: str, *, durable: bool = True
 ) -> None:
     """Create a data folder; it appears complete or not at all.
@@ -75,7 +75,7 @@ def initialise(
     finally:
         secret.unlink(missing_ok=True)
     settings = unfinished / "postgresql.conf"
-    line = f"\ninclude_if_exists = '{SETTINGS_FILE}'  # written again at each start\n"
+    line = f"\ninclude_if_exists = '{SETTINGS_FILE}'  # rewritten at each start\n"
     write_whole(settings, settings.read_text() + line)
     account.give(settings)
     write_whole(unfinished / "pg_hba.conf", _ACCESS)
@@ -110,8 +110,8 @@ def _remove_tree(folder: Path) -> None:
 
     if not processes.wait_until(is_gone, 10):
         raise AspenError(
-            f"{folder}, left by an interrupted start, cannot be removed",
-            hint="Remove it by hand, then try again.",
+            f"Cannot remove {folder}, left behind by an interrupted start.",
+            hint="Remove it manually, then try again.",
         )
 
 
@@ -157,8 +157,8 @@ def _run_initdb(
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
         raise AspenError(
-            "PostgreSQL's data folder could not be made",
-            hint=f"Look at the free space and the permissions of {data.parent}.",
+            "Cannot create PostgreSQL's data folder.",
+            hint=f"Check the free space and the permissions of {data.parent}.",
             details=done.stderr.strip().splitlines()[-5:],
         )
 

@@ -109,8 +109,8 @@ def server_account(data: Path) -> Account:
         if account.works():
             return account
     raise RefusedError(
-        "PostgreSQL does not run as root, and there is no other account to run it as",
-        hint="Run this as an ordinary user, or add an account named postgres.",
+        "PostgreSQL cannot run as root, and there is no other account to run it as.",
+        hint="Run this as a regular user, or add an account named postgres.",
     )
 
 
@@ -188,8 +188,8 @@ class Places:
                 self.folder.chmod(passage_mode())  # folders made by earlier versions, too
         except OSError as error:
             raise BadInputError(
-                f"the folder {self.folder} cannot be made: {error.strerror}",
-                hint="Name another home with ASPEN_HOME, or mend the permissions.",
+                f"Cannot create the folder {self.folder}: {error.strerror}",
+                hint="Set ASPEN_HOME to another folder, or fix the permissions.",
             ) from error
 
     def remembered(self) -> Remembered:
@@ -205,8 +205,8 @@ class Places:
             return Remembered()
         except (ValueError, TypeError) as error:
             raise AspenError(
-                f"{self.folder / 'state.json'} is damaged",
-                hint="Delete that file; the port is chosen anew at the next start.",
+                f"Damaged file: {self.folder / 'state.json'}",
+                hint="Delete the file; a new port is chosen at the next start.",
             ) from error
 
     def remember(self, remembered: Remembered) -> None:
@@ -221,8 +221,8 @@ class Places:
     def _check_owner(self) -> None:
         if self.folder.exists() and os.geteuid() not in {0, self.folder.stat().st_uid}:
             raise RefusedError(
-                f"the local deployment in {self.folder} belongs to another user",
-                hint="Run the command as that user, or name a home of your own with ASPEN_HOME.",
+                f"The local deployment in {self.folder} belongs to another user.",
+                hint="Run the command as that user, or set ASPEN_HOME to a folder of your own.",
             )
 
     def _reachable_place(self, account: Account) -> Path:
@@ -233,8 +233,8 @@ class Places:
             folder.chmod(0o711)
         if not account.can_enter(place):
             raise AspenError(
-                f"the account {account.name} can reach neither {self.folder} nor {place}",
-                hint="Name a home that it can reach with ASPEN_HOME.",
+                f"The account {account.name} cannot access {self.folder} or {place}.",
+                hint="Set ASPEN_HOME to a folder that it can access.",
             )
         return place
 
@@ -256,8 +256,8 @@ class Places:
         except (ValueError, KeyError, TypeError):
             problem = "is damaged"
         raise ConflictError(
-            f"the passwords of the local database are lost: {self.passwords_file} {problem}",
-            hint="Put the file back from a backup, or give the data up: 'aspencli local reset'.",
+            f"The local database's password file {problem}: {self.passwords_file}",
+            hint="Restore the file from a backup, or delete the data: aspencli local reset",
         )
 
     def delete(self) -> bool:
@@ -288,8 +288,8 @@ def reachable_binaries(
     package = binaries.bindir.parent.parent
     if binaries.bindir.parent.name != "pginstall":
         raise ConflictError(
-            f"the account {account.name} may not run {binaries.bindir / 'postgres'}",
-            hint="Install PostgreSQL where every account can reach it, such as below /usr.",
+            f"The account {account.name} is not allowed to run {binaries.bindir / 'postgres'}.",
+            hint="Install PostgreSQL where every account can run it, such as under /usr.",
         )
     copy = root / f"{package.name}-{binaries.version}"
     if not copy.exists():

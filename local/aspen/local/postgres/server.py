@@ -19,7 +19,7 @@ from aspen.database.policy import DRIVER
 from aspen.local import logs, processes
 from aspen.local.postgres import process
 from aspen.local.postgres.binaries import Binaries, find_binaries, major_of
-from aspen.local.postgres.initdb import LAPTOP, initialise, sweep, write_settings
+from aspen.local.postgres.initdb import LAPTOP, initialize, sweep, write_settings
 from aspen.local.postgres.initdb import server_environment as environment
 from aspen.local.postgres.paths import (
     READER,
@@ -54,8 +54,8 @@ def answers(port: int, user: str, places: Places) -> bool:
     except psycopg2.OperationalError as error:
         if "password authentication failed" in str(error):
             raise ConflictError(
-                f"the local database does not know the password in {places.passwords_file}",
-                hint="Put the right file back, or give the data up with 'aspencli local reset'.",
+                f"The local database rejected the password in {places.passwords_file}.",
+                hint="Restore the right file, or delete the data: aspencli local reset",
             ) from error
         return False
     connection.close()
@@ -162,7 +162,7 @@ class Cluster:
         port = self._places.remembered().port
         if port is None:
             raise NotFoundError(
-                "there is no local database yet", hint="Start it with 'aspencli local up'."
+                "The local database was never started.", hint="Start it: aspencli local up"
             )
         password = self._places.passwords()[user]
         return f"{DRIVER}://{user}:{quote(password, safe='')}@{HOST}:{port}/{database}"
@@ -188,9 +188,9 @@ class Cluster:
         password = self._places.passwords(make=not data.exists())[SUPERUSER]
         created = not data.exists()
         if created:
-            progress("initialising")
+            progress("initializing")
             durable = self._settings.get("fsync") != "off"
-            initialise(binaries, data, account, password, durable=durable)
+            initialize(binaries, data, account, password, durable=durable)
         repaired = process.has_crashed(data)
         if repaired or process.family(data):
             process.clear(data)
@@ -210,7 +210,7 @@ class Cluster:
             if self._wait_until_ready(pid):
                 return Started(False, port, pid, 0.0, created, repaired, tuple(notes))
         raise UnreachableError(
-            "other programs took each port that was tried", hint="Try again in a moment."
+            "All ports that were tried are in use by other programs.", hint="Try again in a moment."
         )
 
     def _wait_until_ready(self, pid: int) -> bool:
@@ -222,14 +222,14 @@ class Cluster:
                 if any("could not bind" in line for line in said):
                     return False
                 raise AspenError(
-                    "PostgreSQL ended while it was starting",
-                    hint=f"Its last messages follow; all of them: {self.log_path}",
+                    "PostgreSQL exited during startup.",
+                    hint=f"Its last messages are above; full log: {self.log_path}",
                     details=said,
                 )
             if time.monotonic() > deadline:
                 raise UnreachableError(
-                    f"PostgreSQL was not ready after {_READY_S:.0f} s",
-                    hint="It may be repairing its data; see 'aspencli local logs', then try again.",
+                    f"PostgreSQL was not ready after {_READY_S:.0f} s.",
+                    hint="It may still be recovering. Check 'aspencli local logs', then try again.",
                 )
             time.sleep(processes.POLL_S)
         return True
@@ -242,7 +242,9 @@ class Cluster:
         # Each home starts its search at a different port, so that two rarely want the same one.
         port = free_port(int(process.cluster_name(self.data)[-8:], 16))
         if remembered.port is not None:
-            notes.append(f"port {remembered.port} is taken by another program; now {port}")
+            notes.append(
+                f"Port {remembered.port} is in use by another program; using {port} instead."
+            )
         self._places.remember(replace(remembered, port=port))
         return port
 

@@ -111,8 +111,8 @@ def _add_groups(session: Session, rows: Sequence[_Row]) -> int:
             continue
         if taken is not None or row["prefix"] in there.values():
             raise ConflictError(
-                f"the database has groups of its own (group {row['id']} or {row['prefix']})",
-                hint="Seed the test groups into an empty database: 'aspencli local reset' first.",
+                f"The database has another group with ID {row['id']} or prefix {row['prefix']}.",
+                hint="The test groups require an empty database. Run 'aspencli local reset' first.",
             )
         home = Place("North America", "USA", row["division"], row["location"])
         added.append({**row, "default_tree_location_id": places[home]})

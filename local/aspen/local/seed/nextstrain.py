@@ -100,7 +100,7 @@ def read_metadata(path: Path) -> Iterator[Record | RejectedRow]:
                     yield _read_row(table.line_num, header, cells)
         except csv.Error as error:
             raise BadInputError(
-                f"{path} line {table.line_num}: {error}", hint="Is it a tab-separated table?"
+                f"{path}, line {table.line_num}: {error}", hint="Is it a tab-separated table?"
             ) from error
 
 
@@ -124,8 +124,8 @@ def read_coordinates(
                 at = float(latitude), float(longitude)
             except ValueError as error:
                 raise BadInputError(
-                    f"{path} line {number}: expected level, place, latitude and longitude",
-                    hint="The columns are separated by tabs.",
+                    f"{path}, line {number}: expected level, place, latitude, and longitude",
+                    hint="Separate the columns with tabs.",
                 ) from error
             if (level, place) in wanted:
                 found.setdefault((level, place), at)
@@ -136,15 +136,15 @@ def _header(path: Path, header: list[str]) -> list[str]:
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise BadInputError(
-            f"{path} lacks the columns {', '.join(missing)}",
-            hint="A Nextstrain metadata file is a tab-separated table with a header.",
+            f"Missing columns in {path}: {', '.join(missing)}",
+            hint="A Nextstrain metadata file is a tab-separated table with a header row.",
         )
     return header
 
 
 def _read_row(line: int, header: list[str], cells: list[str]) -> Record | RejectedRow:
     if len(cells) != len(header):
-        return RejectedRow(line, "", f"has {len(cells)} columns instead of {len(header)}")
+        return RejectedRow(line, "", f"{len(cells)} columns instead of {len(header)}")
     row = {
         name: None if (value := cell.strip()) in _MISSING else value
         for name, cell in zip(header, cells, strict=True)
@@ -158,7 +158,7 @@ def _read_row(line: int, header: list[str], cells: list[str]) -> Record | Reject
 def _record(line: int, row: Mapping[str, str | None]) -> Record:
     for column, value in row.items():
         if value and "\0" in value:
-            raise _RejectedError(column, "holds a NUL character")
+            raise _RejectedError(column, "contains a NUL character")
     strain = _identifier(row, "strain", _LONGEST_STRAIN).removeprefix(f"{PUBLIC_PREFIX}/")
     authors = row.get("authors")
     return Record(
@@ -179,24 +179,24 @@ def _record(line: int, row: Mapping[str, str | None]) -> Record:
 def _identifier(row: Mapping[str, str | None], column: str, longest: int) -> str:
     value = row[column]
     if value is None:
-        raise _RejectedError(column, "is missing")
+        raise _RejectedError(column, "missing")
     if len(value) > longest:
-        raise _RejectedError(column, f"is longer than {longest} characters")
+        raise _RejectedError(column, f"longer than {longest} characters")
     return value
 
 
 def _day(value: str | None) -> date:
     """Return a collection date; reject incomplete ones, since guessing would shift curves."""
     if value is None:
-        raise _RejectedError("date", "is missing")
+        raise _RejectedError("date", "missing")
     if _PART_OF_A_DATE.fullmatch(value.upper()):
-        raise _RejectedError("date", f"{value!r} is incomplete; the day is needed")
+        raise _RejectedError("date", f"incomplete date: {value!r} (expected YYYY-MM-DD)")
     try:
         if not _WHOLE_DATE.fullmatch(value):
             raise ValueError
         return date.fromisoformat(value)
     except ValueError:
-        raise _RejectedError("date", f"{value!r} is no date (YYYY-MM-DD)") from None
+        raise _RejectedError("date", f"invalid date: {value!r} (expected YYYY-MM-DD)") from None
 
 
 def _day_or_none(value: str | None) -> date | None:
@@ -209,7 +209,7 @@ def _day_or_none(value: str | None) -> date | None:
 def _place(row: Mapping[str, str | None]) -> Place:
     country, division = row["country"], row.get("division")
     if country is None:
-        raise _RejectedError("country", "is missing")
+        raise _RejectedError("country", "missing")
     # If the division is unknown, the country's name is repeated in its place.
     division = None if division == country else division
     return Place(row["region"], country, division, row.get("location"))
@@ -313,11 +313,13 @@ class Import:
     def _is_new(self, record: Record, private: set[str], public: set[str]) -> bool:
         first = self._lines.setdefault(record.private_identifier, record.line)
         if first != record.line:
-            self._reject(record, "genbank_accession", f"stands in line {first} already")
+            self._reject(record, "genbank_accession", f"duplicate of line {first}")
         elif record.private_identifier in private:
             self.already += 1
         elif record.public_identifier in public:
-            reason = f"{record.public_identifier} is the public identifier of another sample"
+            reason = (
+                f"{record.public_identifier} is already the public identifier of another sample"
+            )
             self._reject(record, "strain", reason)
         else:
             return True
@@ -461,7 +463,7 @@ def seed_metadata(
     """Add the genomes of a Nextstrain metadata file to a group, in one transaction.
 
     A sample's private identifier is its GenBank accession, its public one the strain. Existing
-    samples are left alone, so running it again adds nothing. The samples are not private.
+    samples stay unchanged, so running it again adds nothing. The samples are not private.
 
     Args:
         database: The database to write to.

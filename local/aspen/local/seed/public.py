@@ -134,7 +134,7 @@ def _add_metadata(session: Session, pathogen: int, repository: int) -> None:
 
 
 def _sequences() -> bytes:
-    """Return the sequences, each of which differs from the ancestor at a site of its own."""
+    """Return the sequences, each of which differs from the ancestor at a different site."""
     lines = []
     for number, strain in enumerate(strains()):
         sites = bytearray(ancestor())

@@ -251,7 +251,7 @@ def owner_of(session: Session, group: int) -> Owner:
     ).one_or_none()
     if found is None:
         raise NotFoundError(
-            f"there is no group {group}", hint="Make it first, or seed the test groups."
+            f"Group {group} does not exist.", hint="Create it first, or seed the test groups."
         )
     uploader = session.scalar(
         sa.select(sa.func.min(User.id))
@@ -261,7 +261,7 @@ def owner_of(session: Session, group: int) -> Owner:
     )
     if uploader is None:
         raise NotFoundError(
-            f"group {group} has no admin and no member to upload samples",
+            f"Group {group} has no admin or member to upload samples as.",
             hint="Add a user to it first.",
         )
     pathogen = session.scalars(sa.select(Pathogen.id).where(Pathogen.slug == PATHOGEN_SLUG)).one()
@@ -273,7 +273,7 @@ def copy_rows(
 ) -> None:
     """Append rows to a table with COPY, in the session's transaction."""
     # Build the lines first: the driver turns any exception raised while it reads, even Ctrl-C,
-    # into an error of its own.
+    # into one of its own errors.
     lines = [copy_line(*row) for row in rows]
     copy_in(session.connection(), f"{table} ({', '.join(columns)})", lines)
 
@@ -535,7 +535,9 @@ def seed_samples(
         NotFoundError: The group does not exist, or none of its users may upload.
     """
     if count < 0:
-        raise BadInputError(f"{count} samples cannot be added", hint="Give a number from 0 on.")
+        raise BadInputError(
+            f"Invalid number of samples: {count}", hint="Enter a number of 0 or more."
+        )
     began = time.monotonic()
     first = last = None
     with database.begin() as session:

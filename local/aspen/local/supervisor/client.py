@@ -126,8 +126,8 @@ class Supervision:
             if time.monotonic() > deadline:
                 late = ", ".join(f"{n} is {p}" for n, p in phases.items() if p is not Phase.RUNNING)
                 raise UnreachableError(
-                    f"the local deployment was not ready after {_READY_S:.0f} s: {late}",
-                    hint="See 'aspencli local logs', then try again.",
+                    f"The local deployment was not ready after {_READY_S:.0f} s: {late}",
+                    hint="Check 'aspencli local logs', then try again.",
                 )
             time.sleep(0.02)
 
@@ -207,16 +207,16 @@ class Supervision:
             or not spawned.lives
         ):
             raise AspenError(
-                "the supervisor of the local deployment could not be started",
-                hint=f"Its last messages follow; all of them: {log}",
+                "Cannot start the supervisor of the local deployment.",
+                hint=f"Its last messages are above; full log: {log}",
                 details=logs.tail(log, _TAIL),
             )
 
     def _check(self, record: Record, phases: Mapping[str, Phase], since: float) -> None:
         if self.process is None:
             raise LostError(
-                "the supervisor of the local deployment ended while it started the parts",
-                hint="Try again; its messages: aspencli local logs supervisor",
+                "The supervisor of the local deployment exited while starting the parts.",
+                hint="Try again. To see the supervisor's log: aspencli local logs supervisor",
                 details=logs.tail(self._state.log(SUPERVISOR), _TAIL),
             )
         for name, phase in phases.items():
@@ -224,11 +224,11 @@ class Supervision:
             if phase is not Phase.RESTARTING or one.since < since:
                 continue
             if one.conflict:
-                raise PortTakenError(one.reason, hint="Try again in a moment.")
+                raise PortTakenError(f"{name}: {one.reason}", hint="Try again in a moment.")
             raise AspenError(
-                f"{name} could not be started: {one.reason}",
-                hint=f"Its last messages stand above; more of them: aspencli local logs {name}. "
-                "The database does without it: aspencli local up --only postgres",
+                f"Cannot start {name}: {one.reason}",
+                hint=f"Its last messages are above; for more: aspencli local logs {name}. "
+                "The database does not need it: aspencli local up --only postgres",
                 details=logs.tail(self._state.log(name), _TAIL),
             )
 

@@ -1,6 +1,6 @@
-"""The supervisor, which runs a keeper for each part until it is stopped.
+"""``python -m aspen.local.supervisor --home D --parts a,b``: keep the parts running until stopped.
 
-``python -m aspen.local.supervisor --home D --parts a,b``: started in the background by ``up``.
+``aspencli local up`` starts it in the background.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._nudge)
-        self._events.write(f"process {os.getpid()} keeps {', '.join(self._board.record)}")
+        self._events.write(f"started (PID {os.getpid()}) for {', '.join(self._board.record)}")
         tasks = [asyncio.create_task(one.run()) for one in self._all]
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._until_orphaned())]
         done, _ = await asyncio.wait([*tasks, *ends], return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, *ends):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._events.write("everything is stopped")
+        self._events.write("all parts stopped")
         for name in self._board.record:
             self._board.note(name, phase=Phase.STOPPED, process=None)
         for task in done:
@@ -106,7 +106,7 @@ class Supervisor:
     def _tell_of_the_move(self) -> None:
         for keeper in self._keepers:
             if keeper.name != "identity":
-                keeper.restart("PostgreSQL answers on another port now")
+                keeper.restart("PostgreSQL moved to another port")
 
 
 def _same(path: Path, before: os.stat_result) -> bool:
@@ -124,16 +124,16 @@ _TAKEN = 3
 def main() -> int:
     """Keep the parts running until SIGTERM; refuse if another process already does."""
     parser = argparse.ArgumentParser(prog="python -m aspen.local.supervisor", description=__doc__)
-    parser.add_argument("--home", type=Path, required=True, help="the folder of the deployment")
-    parser.add_argument("--parts", required=True, help="the parts to keep, with commas")
-    parser.add_argument("--timing", default="{}", help="how patient to be, as a JSON object")
+    parser.add_argument("--home", type=Path, required=True, help="folder of the deployment")
+    parser.add_argument("--parts", required=True, help="parts to run, comma-separated")
+    parser.add_argument("--timing", default="{}", help="timeouts and intervals, as a JSON object")
     chosen = parser.parse_args()
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is installed
     state = State(chosen.home)
     descriptor = open_own(state.alive)
     if not _lock(descriptor):
-        sys.stderr.write("another process keeps this deployment already\n")
+        sys.stderr.write("A supervisor is already running for this deployment.\n")
         return _TAKEN
     made_values(state.part("aws"))  # before two parts could create them at once
     if "aws" in (ports := state.ports()):

@@ -80,15 +80,15 @@ class DatabaseKeeper:
 
     async def _start_again(self, pause: float) -> None:
         """Restart PostgreSQL, trying again until it runs."""
-        reason, running = "its main process ended", False
+        reason, running = "main process exited", False
         while not running:
-            self._events.write(f"{POSTGRES}: {reason}; it is started again in {pause:g} s")
+            self._events.write(f"{POSTGRES}: {reason}; restarting in {pause:g} s")
             self._board.note(POSTGRES, phase=Phase.RESTARTING, process=None, reason=reason)
             self._nudged.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nudged.wait(), pause)
             running = await self._start()
-            reason, pause = "it could not be started", self._timing.after(pause, 0)
+            reason, pause = "failed to start", self._timing.after(pause, 0)
         restarts = self._board.record[POSTGRES].restarts + 1
         self._board.note(POSTGRES, restarts=restarts, last_restart=time.time())
 
@@ -176,7 +176,7 @@ class Keeper:
         while True:
             reason, conflict = await self._live()
             pause = self._timing.after(pause, self._lived)
-            self._tell(f"{reason}; it is started again in {pause:g} s")
+            self._tell(f"{reason}; restarting in {pause:g} s")
             self._note(phase=Phase.RESTARTING, process=None, reason=reason, conflict=conflict)
             self._nudged.clear()
             with contextlib.suppress(TimeoutError):
@@ -197,7 +197,7 @@ class Keeper:
             cwd="/",
             start_new_session=True,
         )
-        self._tell(f"started as process {process.pid}")
+        self._tell(f"started (PID {process.pid})")
         self._note(phase=Phase.STARTING, process=state.Process.of(process.pid))
         pump = asyncio.create_task(self._pump(process))
         try:
@@ -210,7 +210,7 @@ class Keeper:
             await asyncio.wait({pump}, timeout=1)
             pump.cancel()
         if not self._lived and not is_free(self._port):
-            return f"port {self._port} is taken by another program", True
+            return f"port {self._port} is in use by another program", True
         return reason, False
 
     async def _until_it_ends(self, process: Process) -> str:
@@ -234,7 +234,7 @@ class Keeper:
         deadline = time.monotonic() + self._timing.start
         while not (await self._answers(self._service.ready) and may_own(pid, self._port)):
             if time.monotonic() > deadline:
-                return f"it did not answer within {self._timing.start:g} s"
+                return f"not ready after {self._timing.start:g} s"
             await asyncio.sleep(self._timing.poll)
         self._healthy_since = answered = time.monotonic()
         self._tell("ready")
@@ -244,16 +244,16 @@ class Keeper:
             if await self._answers(self._service.ready):
                 answered = time.monotonic()
                 if self._board.record[self.name].phase is Phase.UNRESPONSIVE:
-                    self._tell("answers again")
+                    self._tell("responding again")
                     self._note(phase=Phase.RUNNING)
                 continue
             if self._board.record[self.name].phase is Phase.RUNNING:
-                self._tell("does not answer")
+                self._tell("not responding")
                 self._note(phase=Phase.UNRESPONSIVE)
             if await self._answers(self._service.health):
                 answered = time.monotonic()  # restarting it would not bring back what it needs
             elif time.monotonic() - answered > self._timing.hung:
-                return f"it did not answer for {self._timing.hung:g} s"
+                return f"no response for {self._timing.hung:g} s"
 
     async def _answers(self, path: str) -> bool:
         return await answers(self._port, path, self._timing.answer)
@@ -295,5 +295,5 @@ class Keeper:
 
 def _ending(code: int) -> str:
     if code >= 0:
-        return f"it ended with exit code {code}"
-    return f"it was ended by {signal.Signals(-code).name}"
+        return f"exited with code {code}"
+    return f"terminated by {signal.Signals(-code).name}"

@@ -49,7 +49,7 @@ def list_(
     fields: str = "",
     include_fields: bool = True,
 ) -> list[Document] | Document:
-    """The invitations, the newest first, expired ones among them."""
+    """List the invitations, newest first by default, including expired ones."""
     listing = Listing(
         "invitations",
         _SELECT,
@@ -66,7 +66,7 @@ def list_(
 
 @router.post("", dependencies=[needs("create:organization_invitations")])
 def create(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
-    """Invite somebody."""
+    """Create an invitation."""
     now = provider.now()
     with provider.database.writing() as db:
         find_organization(db, organization_id)
@@ -100,7 +100,7 @@ def get(
     fields: str = "",
     include_fields: bool = True,
 ) -> Document:
-    """One invitation."""
+    """Return an invitation."""
     with provider.database.reading() as db:
         find_organization(db, organization_id)
         row = _find(db, organization_id, invitation_id)
@@ -111,7 +111,7 @@ def get(
     "/{invitation_id}", status_code=204, dependencies=[needs("delete:organization_invitations")]
 )
 def delete(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:
-    """Withdraw an invitation."""
+    """Delete an invitation."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
         _find(db, organization_id, invitation_id)

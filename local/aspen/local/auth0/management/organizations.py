@@ -41,7 +41,7 @@ _READS = needs("read:organizations")
 
 @organizations_router.get("", dependencies=[_READS])
 def list_organizations(provider: ProviderOf, page: AnyPageOf) -> list[Document] | Document:
-    """All organizations."""
+    """List all organizations."""
     listing = Listing(
         "organizations", "organizations WHERE true", organization_document, "created_at, id"
     )
@@ -51,7 +51,7 @@ def list_organizations(provider: ProviderOf, page: AnyPageOf) -> list[Document] 
 
 @organizations_router.post("", status_code=201, dependencies=[needs("create:organizations")])
 def create_organization(provider: ProviderOf, body: NewOrganization) -> Document:
-    """Make an organization."""
+    """Create an organization."""
     organization_id = new_identifier("org_")
     with provider.database.writing() as db:
         try:
@@ -76,7 +76,7 @@ def create_organization(provider: ProviderOf, body: NewOrganization) -> Document
 
 @organizations_router.get("/name/{name}", dependencies=[_READS])
 def by_name(provider: ProviderOf, name: str) -> Document:
-    """The organization of a name."""
+    """Return the organization with a name."""
     with provider.database.reading() as db:
         row = db.execute("SELECT * FROM organizations WHERE name = ?", (name,)).fetchone()
     if row is None:
@@ -86,14 +86,14 @@ def by_name(provider: ProviderOf, name: str) -> Document:
 
 @organizations_router.get("/{organization_id}", dependencies=[_READS])
 def get_organization(provider: ProviderOf, organization_id: str) -> Document:
-    """One organization."""
+    """Return an organization."""
     with provider.database.reading() as db:
         return organization_document(find_organization(db, organization_id))
 
 
 @organizations_router.patch("/{organization_id}", dependencies=[needs("update:organizations")])
 def change(provider: ProviderOf, organization_id: str, body: OrganizationChanges) -> Document:
-    """Change what is named."""
+    """Update the given fields of an organization."""
     with provider.database.writing() as db:
         row = find_organization(db, organization_id)
         changes = {
@@ -118,7 +118,7 @@ def change(provider: ProviderOf, organization_id: str, body: OrganizationChanges
     "/{organization_id}", status_code=204, dependencies=[needs("delete:organizations")]
 )
 def delete_organization(provider: ProviderOf, organization_id: str) -> Response:
-    """Delete an organization with its memberships and invitations; its users stay."""
+    """Delete an organization with its memberships and invitations, but not its users."""
     with provider.database.writing() as db:
         db.execute("DELETE FROM organizations WHERE id = ?", (organization_id,))
     return Response(status_code=204)
@@ -160,7 +160,7 @@ roles_router = APIRouter(prefix="/roles")
 def list_roles(
     provider: ProviderOf, page: PageOf, name_filter: str = ""
 ) -> list[Document] | Document:
-    """The roles, those with some text in their name only."""
+    """List the roles, optionally only those whose name contains a text."""
     listing = Listing(
         "roles",
         "roles WHERE instr(lower(name), lower(:text))",
@@ -174,7 +174,7 @@ def list_roles(
 
 @roles_router.post("", dependencies=[needs("create:roles")])
 def create_role(provider: ProviderOf, body: NewRole) -> Document:
-    """Make a role."""
+    """Create a role."""
     role_id = new_identifier("rol_")
     with provider.database.writing() as db:
         try:
@@ -191,14 +191,14 @@ def create_role(provider: ProviderOf, body: NewRole) -> Document:
 
 @roles_router.get("/{role_id}", dependencies=[needs("read:roles")])
 def get_role(provider: ProviderOf, role_id: str) -> Document:
-    """One role."""
+    """Return a role."""
     with provider.database.reading() as db:
         return role_document(_find_role(db, role_id))
 
 
 @roles_router.delete("/{role_id}", dependencies=[needs("delete:roles")])
 def delete_role(provider: ProviderOf, role_id: str) -> Response:
-    """Delete a role; nobody has it any more."""
+    """Delete a role, and remove it from all members."""
     with provider.database.writing() as db:
         db.execute("DELETE FROM roles WHERE id = ?", (role_id,))
     return Response(status_code=204)
@@ -228,7 +228,7 @@ def list_members(
     fields: str = _ALL_BUT_ROLES,
     include_fields: bool = True,
 ) -> list[Document] | Document:
-    """The members; their roles only where the fields name them."""
+    """List the members; their roles are included only if requested in ``fields``."""
     listing = Listing(
         "members",
         "members m JOIN users u USING (user_id) WHERE m.organization_id = :organization",
@@ -247,7 +247,7 @@ def list_members(
 
 @members_router.post("", status_code=204, dependencies=[needs("create:organization_members")])
 def add(provider: ProviderOf, organization_id: str, body: Members) -> Response:
-    """Make users members; those who are already stay so."""
+    """Add users to an organization; existing members stay unchanged."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
         for user_id in body.members:
@@ -263,7 +263,7 @@ def add(provider: ProviderOf, organization_id: str, body: Members) -> Response:
 
 @members_router.delete("", status_code=204, dependencies=[needs("delete:organization_members")])
 def remove(provider: ProviderOf, organization_id: str, body: Members) -> Response:
-    """End memberships, with their roles."""
+    """Remove members from an organization, with their roles."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
         for user_id in body.members:
@@ -278,7 +278,7 @@ def remove(provider: ProviderOf, organization_id: str, body: Members) -> Respons
 def list_member_roles(
     provider: ProviderOf, organization_id: str, user_id: str, page: PageOf
 ) -> list[Document] | Document:
-    """A member's roles."""
+    """List a member's roles."""
     listing = Listing(
         "roles",
         "roles WHERE id IN (SELECT role_id FROM member_roles"
@@ -296,7 +296,7 @@ def list_member_roles(
     "/{user_id}/roles", status_code=204, dependencies=[needs("create:organization_member_roles")]
 )
 def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
-    """Give a member roles."""
+    """Assign roles to a member."""
     with provider.database.writing() as db:
         _check_member(db, organization_id, user_id)
         for role_id in body.roles:
@@ -314,7 +314,7 @@ def add_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Ro
     "/{user_id}/roles", status_code=204, dependencies=[needs("delete:organization_member_roles")]
 )
 def remove_roles(provider: ProviderOf, organization_id: str, user_id: str, body: Roles) -> Response:
-    """Take roles from a member."""
+    """Remove roles from a member."""
     with provider.database.writing() as db:
         _check_member(db, organization_id, user_id)
         for role_id in body.roles:

@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get("/connections", dependencies=[needs("read:connections")])
 def connections(page: AnyPageOf, name: str = "", strategy: str = "") -> list[Document] | Document:
-    """The one way that people sign in here."""
+    """List the connections: only the database connection exists here."""
     only = {
         "id": "con_0000000000000001",
         "name": CONNECTION,
@@ -39,7 +39,7 @@ def connections(page: AnyPageOf, name: str = "", strategy: str = "") -> list[Doc
 
 @router.get("/keys/signing", dependencies=[needs("read:signing_keys")])
 def keys(provider: ProviderOf) -> list[Document]:
-    """The keys that tokens are, or were, signed with."""
+    """List the current and former signing keys."""
     with provider.database.reading() as db:
         rows = db.execute("SELECT * FROM signing_keys ORDER BY made_at DESC").fetchall()
     return [_key_document(row) for row in rows]
@@ -47,7 +47,7 @@ def keys(provider: ProviderOf) -> list[Document]:
 
 @router.post("/keys/signing/rotate", status_code=201, dependencies=[needs("create:signing_keys")])
 def rotate_key(provider: ProviderOf) -> Document:
-    """Sign with a new key from now on; the old one stays published for a while."""
+    """Replace the signing key; the old one stays published for a while."""
     with provider.database.writing() as db:
         kid = rotate(db, provider.now())
     audit("key.rotated", kid=kid)
@@ -56,7 +56,7 @@ def rotate_key(provider: ProviderOf) -> Document:
 
 @router.put("/keys/signing/{kid}/revoke", dependencies=[needs("update:signing_keys")])
 def revoke_key(provider: ProviderOf, kid: str) -> Document:
-    """Publish a key no more; if it was the present one, a new one signs from now on."""
+    """Revoke a signing key; if it is the current one, create a new one."""
     with provider.database.writing() as db:
         if not revoke(db, kid, provider.now()):
             raise ManagementError(404, "The signing key does not exist.", "inexistent_key")

@@ -134,7 +134,7 @@ def search(
     fields: str = "",
     include_fields: bool = True,
 ) -> list[Document] | Document:
-    """Users, those that a search finds only."""
+    """List the users that match a search, or all users."""
     where, values = conditions(q)
     listing = Listing(
         "users",
@@ -155,7 +155,7 @@ def by_email(
     fields: str = "",
     include_fields: bool = True,
 ) -> list[Document]:
-    """The users with an address: one, or none."""
+    """List the users with an e-mail address: one or none."""
     with provider.database.reading() as db:
         rows = db.execute("SELECT * FROM users WHERE email = ?", (email,)).fetchall()
     return [parts(user_document(row), fields, include_fields) for row in rows]
@@ -163,7 +163,7 @@ def by_email(
 
 @router.post("/users", status_code=201, dependencies=[needs("create:users")])
 def create(provider: ProviderOf, body: NewUser) -> Document:
-    """Make a user. The password is not kept: nobody is asked for one here."""
+    """Create a user. The password is not stored, since signing in requires none."""
     if body.connection != CONNECTION:
         raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
     now = provider.now()
@@ -199,14 +199,14 @@ def get(
     fields: str = "",
     include_fields: bool = True,
 ) -> Document:
-    """One user."""
+    """Return a user."""
     with provider.database.reading() as db:
         return parts(user_document(find_user(db, user_id)), fields, include_fields)
 
 
 @router.patch("/users/{user_id}", dependencies=[needs("update:users")])
 def change(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
-    """Change what is named; metadata are merged, and a null in them takes a name out."""
+    """Update the given fields of a user; metadata is merged, and a null removes a key."""
     with provider.database.writing() as db:
         row = find_user(db, user_id)
         values = {
@@ -236,7 +236,7 @@ def change(provider: ProviderOf, user_id: str, body: UserChanges) -> Document:
 
 @router.delete("/users/{user_id}", status_code=204, dependencies=[needs("delete:users")])
 def delete(provider: ProviderOf, user_id: str) -> Response:
-    """Delete a user with all that hangs on them; 204 also for one that is not there."""
+    """Delete a user and everything that belongs to them; an unknown one also returns 204."""
     with provider.database.writing() as db:
         db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
     return Response(status_code=204)
@@ -244,7 +244,7 @@ def delete(provider: ProviderOf, user_id: str) -> Response:
 
 @router.get("/users/{user_id}/organizations", dependencies=[needs("read:organizations")])
 def organizations(provider: ProviderOf, user_id: str, page: PageOf) -> list[Document] | Document:
-    """The organizations that a user belongs to."""
+    """List the organizations that a user belongs to."""
     listing = Listing(
         "organizations",
         "organizations WHERE id IN (SELECT organization_id FROM members WHERE user_id = :user)",

@@ -125,7 +125,7 @@ def _credentials(
     except ValueError as error:
         raise _refused("The Authorization header is malformed") from error
     if parameters.get("client_id", unquote_plus(name)) != unquote_plus(name):
-        raise OAuthError("invalid_request", "The client is named twice, and differently.")
+        raise OAuthError("invalid_request", "The request contains two different client IDs.")
     return unquote_plus(name), unquote_plus(secret)
 
 
@@ -156,9 +156,9 @@ def _from_json(body: bytes) -> Mapping[str, str]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise OAuthError("invalid_request", "The body is no valid JSON.") from error
+        raise OAuthError("invalid_request", "The body is not valid JSON.") from error
     if not _encodable(document):
-        raise OAuthError("invalid_request", "The body holds characters that are none.")
+        raise OAuthError("invalid_request", "The body contains invalid Unicode.")
     if not isinstance(document, dict) or not all(isinstance(v, str) for v in document.values()):
         raise OAuthError("invalid_request", "The body must be a JSON object of strings.")
     return _without_empty(document)
@@ -177,7 +177,7 @@ def _from_form(body: bytes) -> Mapping[str, str]:
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
     except ValueError as error:
-        raise OAuthError("invalid_request", "The form is no valid UTF-8.") from error
+        raise OAuthError("invalid_request", "The form is not valid UTF-8.") from error
     if len(dict(pairs)) < len(pairs):
         raise OAuthError("invalid_request", "A parameter is repeated.")
     return _without_empty(dict(pairs))

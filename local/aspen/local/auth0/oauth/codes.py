@@ -74,9 +74,7 @@ def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
         "SELECT id FROM organizations WHERE id = ? OR name = ?", (named, named)
     ).fetchone()
     if found is None:
-        raise OAuthError(
-            "invalid_request", f"parameter organization is invalid: no organization {named}"
-        )
+        raise OAuthError("invalid_request", f"parameter organization is invalid: {named} not found")
     return str(found["id"])
 
 
@@ -152,7 +150,7 @@ def redeem(
         return OAuthError("invalid_grant", _INVALID)
     if sent.get("redirect_uri") != row["redirect_uri"]:
         return OAuthError(
-            "invalid_grant", "The redirect URI is not that of the authorization request"
+            "invalid_grant", "The redirect URI does not match the authorization request"
         )
     problem = _unproven(client, row["challenge"], sent.get("code_verifier"))
     if problem is not None:
@@ -177,7 +175,11 @@ def _unproven(
     if challenge is None:
         if not client.authenticated:
             return OAuthError("invalid_grant", "A client without a secret must use PKCE")
-        return None if verifier is None else OAuthError("invalid_grant", "No PKCE was begun")
+        return (
+            None
+            if verifier is None
+            else OAuthError("invalid_grant", "The authorization request did not use PKCE")
+        )
     if verifier is None or not secrets.compare_digest(_challenge_of(verifier), challenge):
         return OAuthError("invalid_grant", "Failed to verify code verifier")
     return None

@@ -57,7 +57,7 @@ def begin(
     parameters: Parameters,
     authorization: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
-    """Give a program a code for itself, and one for the person before it."""
+    """Issue a device code for the program, and a user code for its user."""
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
         client.require(Grant.DEVICE_CODE)

@@ -40,7 +40,7 @@ discovery_router = APIRouter()
 
 @discovery_router.get("/.well-known/openid-configuration")
 def discovery(provider: ProviderOf) -> dict[str, Any]:
-    """The provider's metadata (OpenID Connect Discovery, RFC 8414)."""
+    """Return the provider's metadata (OpenID Connect Discovery, RFC 8414)."""
     issuer = provider.issuer
     return {
         "issuer": issuer,
@@ -73,7 +73,7 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
 
 @discovery_router.get("/.well-known/jwks.json")
 def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
-    """The public halves of the keys that tokens may be signed with."""
+    """Return the public keys for verifying tokens."""
     response.headers["Cache-Control"] = "public, max-age=15"
     now = provider.now()
     with provider.database.reading() as db:
@@ -89,11 +89,11 @@ def revoke_token(
     parameters: Parameters,
     authorization: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """End a refresh token; 200 also for one that is unknown, since then there is none."""
+    """Revoke a refresh token; an unknown one also returns 200 (RFC 7009 section 2.2)."""
     token = required(parameters, "token")
     if parameters.get("token_type_hint") == "access_token":
         raise OAuthError(
-            "unsupported_token_type", "Only refresh tokens can be revoked; others expire."
+            "unsupported_token_type", "Only refresh tokens can be revoked; other tokens expire."
         )
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
@@ -129,7 +129,7 @@ def token(
     parameters: Parameters,
     authorization: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
-    """Exchange what a client holds for tokens."""
+    """Exchange a grant for tokens."""
     grant = _grant(required(parameters, "grant_type"))
     with provider.database.writing() as db:
         client = authenticate(db, parameters, authorization)
@@ -236,7 +236,7 @@ def userinfo(
             "SELECT 1 FROM users WHERE user_id = ? AND NOT blocked", (claims["sub"],)
         ).fetchone()
         if not known:
-            raise _refused("The user is not known any more, or blocked.")
+            raise _refused("The user no longer exists or is blocked.")
         return user_claims(db, _granted_by_claims(claims))
 
 

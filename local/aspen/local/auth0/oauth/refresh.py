@@ -87,6 +87,6 @@ def _narrowed(granted: Granted, asked: str | None) -> Granted:
         return granted
     wanted = asked.split()
     if not set(wanted) <= set(granted.scopes):
-        raise OAuthError("invalid_scope", "More is asked for than was granted.")
+        raise OAuthError("invalid_scope", "The requested scope exceeds the granted scope.")
     kept = [name for name in granted.scopes if name in wanted or name == OFFLINE]
     return replace(granted, scope=" ".join(kept))

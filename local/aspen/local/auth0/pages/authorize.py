@@ -28,20 +28,20 @@ activate_router = APIRouter()
 
 @activate_router.get("/activate")
 def enter_code(visit: VisitOf, user_code: str = "") -> Response:
-    """The page to enter a code on; a code in the address saves the typing."""
+    """Show the page to enter a code; with a code in the URL, skip it."""
     return _judge(visit, user_code) if user_code else _code_page(visit)
 
 
 @activate_router.post("/activate")
 def take_code(visit: VisitOf, parameters: Parameters) -> Response:
-    """Take the code that was typed."""
+    """Process the code that the user entered."""
     visit.check(parameters)
     return _judge(visit, parameters.get("user_code", ""))
 
 
 @activate_router.get("/activate/confirm")
 def confirm(visit: VisitOf, user_code: str = "") -> Response:
-    """Show who asks for what, and as whom it would be answered."""
+    """Show the requested access, and the user who would grant it."""
     asked = _asked(visit, user_code)
     if visit.person is None or not _may_answer(visit, asked, visit.person):
         return onward(_sign_in_address(visit, asked))
@@ -60,12 +60,12 @@ def confirm(visit: VisitOf, user_code: str = "") -> Response:
 
 @activate_router.post("/activate/confirm")
 def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
-    """Note what was decided."""
+    """Record the decision."""
     visit.check(parameters)
     asked = _asked(visit, parameters.get("user_code", ""))
     decision = parameters.get("decision")
     if decision not in {"approve", "deny"}:
-        raise PageError("Nothing was decided", "Go back, then choose to approve or to deny.")
+        raise PageError("No choice made", "Go back, then choose Approve or Deny.")
     if visit.person is None or not _may_answer(visit, asked, visit.person):
         return onward(_sign_in_address(visit, asked))
     person, approve = visit.person, decision == "approve"
@@ -83,7 +83,7 @@ def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
 
 @activate_router.get("/activate/done")
 def done(outcome: str = "") -> Response:
-    """Say that it is done, and that the person can go back."""
+    """Show the outcome, and ask the user to return to the program."""
     return page("done", None, approved=outcome == "approve")
 
 
@@ -119,8 +119,8 @@ def _may_answer(visit: Visit, asked: Asked, person: Person) -> bool:
 
 def _gone() -> PageError:
     return PageError(
-        "This code does not hold any more",
-        "It was answered already, or has expired. Start again from the program that showed it.",
+        "This code is no longer valid",
+        "It was already used, or it has expired. Start again from the app that showed it.",
     )
 
 
@@ -145,7 +145,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 def _read_query(request: Request) -> Mapping[str, str]:
     pairs = parse_qsl(request.url.query, keep_blank_values=False)
     if len(dict(pairs)) < len(pairs):
-        raise PageError("The request is unclear", "A parameter is repeated in the address.")
+        raise PageError("Invalid request", "A parameter occurs more than once in the URL.")
     return dict(pairs)
 
 
@@ -154,7 +154,7 @@ Query = Annotated[Mapping[str, str], Depends(_read_query)]
 
 @router.get("/authorize")
 def authorize(visit: VisitOf, sent: Query) -> Response:
-    """Send the browser back with a code, once somebody is signed in."""
+    """Redirect to the client with a code; ask the user to sign in first if necessary."""
     client = _client(visit, sent)
     try:
         asked = _code_request(visit, client, sent)
@@ -177,15 +177,15 @@ def authorize(visit: VisitOf, sent: Query) -> Response:
 
 @router.get("/v2/logout")
 def logout(request: Request, provider: ProviderOf, sent: Query) -> Response:
-    """Forget who signed in here, then go to where the client wants."""
+    """Sign the user out, then redirect to the URL that the client requested."""
     target = sent.get("returnTo")
     with provider.database.writing() as db:
         if target is not None and not _may_return(
             find_client(db, sent.get("client_id", "")), target
         ):
             raise PageError(
-                "That address is not registered",
-                f"Signing out may not lead to {target}, which the client did not register.",
+                "URL not registered",
+                f"The client did not register {target} as a sign-out URL.",
             )
         response = _signed_out(target)
         user_id = end_session(request, db, response)
@@ -208,12 +208,12 @@ def _client(visit: Visit, sent: Mapping[str, str]) -> KnownClient:
     with visit.provider.database.reading() as db:
         client = find_client(db, sent.get("client_id", ""))
     if client is None:
-        raise PageError("The program is unknown", "No client has that client_id.")
+        raise PageError("Unknown app", "No client has this client_id.")
     if not allows_address(client.callbacks, sent.get("redirect_uri", "")):
         raise PageError(
-            "That address is not registered",
-            f"{client.name} wants to be answered at {sent.get('redirect_uri', 'no address')},"
-            " which it did not register as a callback.",
+            "URL not registered",
+            f"{client.name} did not register this callback URL:"
+            f" {sent.get('redirect_uri', '(none)')}",
         )
     return client
 

@@ -17,12 +17,12 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 SCOPE_TEXTS = {
-    "openid": "Know that it is you",
+    "openid": "Verify who you are",
     "profile": "See your name",
     "email": "See your e-mail address",
-    "offline_access": "Stay signed in until you sign out there",
+    "offline_access": "Stay signed in until you sign out of it",
 }
-"""The meaning of each scope, for people."""
+"""The description of each scope on the pages."""
 
 
 def page(

@@ -92,7 +92,7 @@ def find_user(db: sqlite3.Connection, email: str) -> str:
     """
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
-        raise PageError("Nobody has that address", f"There is no user with the address {email}.")
+        raise PageError("Unknown user", f"No user has the e-mail address {email}.")
     if row["blocked"]:
         raise PageError("You cannot sign in", f"The account {email} is blocked.", 403)
     return str(row["user_id"])
@@ -122,8 +122,8 @@ def find_invitation(
     ).fetchone()
     if row is None:
         raise PageError(
-            "This invitation does not hold any more",
-            "It was used, withdrawn, or has expired. Ask whoever invited you for another one.",
+            "This invitation is no longer valid",
+            "It was used or withdrawn, or it has expired. Ask for a new invitation.",
         )
     ids = tuple(json.loads(row["roles"]))
     names = [db.execute("SELECT name FROM roles WHERE id = ?", (i,)).fetchone() for i in ids]
@@ -189,14 +189,14 @@ def sign_in_address(
 
 @router.get("/login")
 def choose(visit: VisitOf, state: str = "") -> Response:
-    """The page with the users to choose from."""
+    """Show the sign-in page."""
     unpacked(visit.provider, state)
     return _sign_in_page(visit, state)
 
 
 @router.post("/login")
 def sign_in(visit: VisitOf, parameters: Parameters) -> Response:
-    """Sign in as the chosen one, and go on to where it was needed."""
+    """Sign in the chosen user, then redirect to the page that required it."""
     visit.check(parameters)
     state = required(parameters, "state")
     wanted = unpacked(visit.provider, state)
@@ -248,7 +248,7 @@ def _check_membership(db: sqlite3.Connection, organization_id: str | None, user_
     if organization_id and not is_member(db, organization_id, user_id):
         raise PageError(
             "Not a member",
-            f"That account does not belong to {organization_name(db, organization_id)}.",
+            f"This account is not a member of {organization_name(db, organization_id)}.",
             403,
         )
 

@@ -79,9 +79,9 @@ class Visit:
             owner = None
         if owner != hashed(self.browser):
             raise PageError(
-                "That page is too old",
-                "The form was not sent from a current page of this browser. Start again from the"
-                " program that brought you here; cookies must be allowed.",
+                "This page has expired",
+                "The form was not sent from a current page in this browser. Start again from the"
+                " app that sent you here, and make sure that cookies are allowed.",
                 403,
             )
 
@@ -106,7 +106,7 @@ def unpacked(provider: Provider, state: str) -> dict[str, Any]:
     except BadData as error:
         raise PageError(
             "Nothing to sign in to",
-            "This page is reached from a program that asks you to sign in. Start there.",
+            "Start from the app that you want to sign in to; it opens this page.",
         ) from error
     return content
 

@@ -1,0 +1,296 @@
+"""The help pages of all commands: complete, wrapped to the terminal, and readable."""
+
+from __future__ import annotations
+
+import enum
+import io
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.main import get_group
+from typer.testing import CliRunner
+
+from aspencli.cli.app import DOCS, AspenTyper, examples
+from aspencli.cli.context import AppContext
+from aspencli.cli.help import default_text, example_lines, help_page, paragraphs
+from aspencli.cli.main import ENTRIES, command, run
+from aspencli.errors import BadInputError
+
+Words = tuple[str, ...]
+BRACKETED = re.compile(r"\[[^\]\n]*\]")
+
+
+def _below(words: Words, found: Any, context: Any) -> Iterator[tuple[Words, Any, Any]]:
+    yield words, found, context
+    for name, child in getattr(found, "commands", {}).items():
+        inner = child.context_class(child, info_name=name, parent=context)
+        yield from _below((*words, name), child, inner)
+
+
+def _commands() -> Iterator[tuple[Words, Any, Any]]:
+    root = command()
+    context = root.context_class(root, info_name="aspencli", obj=AppContext())
+    context.help_option_names = ["-h", "--help"]
+    yield (), root, context
+    for entry in ENTRIES:
+        group = get_group(entry.load())
+        inner = group.context_class(group, info_name=entry.name, parent=context)
+        yield from _below((entry.name,), group, inner)
+    for name in ("help", "version"):
+        own: Any = root.get_command(context, name)
+        yield (name,), own, own.context_class(own, info_name=name, parent=context)
+
+
+COMMANDS = {words: (found, context) for words, found, context in _commands()}
+every_command = pytest.mark.parametrize("words", list(COMMANDS), ids=" ".join)
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Set the width of the terminal, and turn colors off."""
+    columns = int(getattr(request, "param", 80))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    return columns
+
+
+def _page(words: Words) -> str:
+    found, context = COMMANDS[words]
+    return help_page(found, context, Terminal())
+
+
+def _flat(text: str) -> str:
+    """Return the text of a page without borders and line breaks."""
+    return re.sub(r"\s+", " ", re.sub("[│╭╮╰╯─]", " ", text))
+
+
+def _texts(found: Any) -> list[str]:
+    """Return every text of a command that its help shows."""
+    params = [param for param in found.params if not param.hidden]
+    children = getattr(found, "commands", {}).values()
+    return [
+        *paragraphs(found.help),
+        *paragraphs(found.epilog),
+        *(param.help or "" for param in params),
+        *(paragraphs(child.help)[0] for child in children if not child.hidden),
+    ]
+
+
+# Wrapping
+
+
+@pytest.mark.parametrize("width", [80, 140], indirect=True)
+@every_command
+def test_paragraphs_wrap_to_the_terminal(words: Words, width: int) -> None:
+    found, _context = COMMANDS[words]
+    page = _page(words)
+    lines = page.splitlines()
+    shown = [line for line in lines if not line.startswith("  aspencli")]
+    assert max(map(len, shown)) <= width
+    for paragraph in paragraphs(found.help):
+        assert _flat(paragraph) in _flat(page)
+        _require_full_lines(paragraph, lines, width)
+
+
+def _require_full_lines(paragraph: str, lines: list[str], width: int) -> None:
+    """Check that no line of a paragraph ends before the next word would have been too long."""
+    rest = paragraph.split()
+    start = next(n for n, line in enumerate(lines) if line and paragraph.startswith(line))
+    for line in lines[start:]:
+        rest = rest[len(line.split()) :]
+        if not rest:
+            return
+        assert len(line) + 1 + len(rest[0]) > width, f"{line!r} ends early"
+    pytest.fail(f"the page ends within {paragraph!r}")
+
+
+@pytest.mark.parametrize("width", [40], indirect=True)
+@every_command
+def test_a_narrow_terminal_loses_no_character(words: Words, width: int) -> None:
+    page = _page(words)
+    assert "…" not in page
+    letters = re.sub(r"\W", "", page)
+    for text in _texts(COMMANDS[words][0]):
+        for word in re.findall(r"\w+", text):
+            assert word in letters or word in _flat(page), word
+
+
+def test_list_items_keep_their_lines() -> None:
+    assert paragraphs("One\ntwo.\n\n- a\n  b\n- c\n") == ["One two.", "- a\n  b\n- c"]
+
+
+# Brackets
+
+
+@every_command
+def test_no_bracketed_text_is_lost(words: Words, width: int) -> None:
+    found, _context = COMMANDS[words]
+    page = _flat(_page(words))
+    for text in _texts(found):
+        for piece in BRACKETED.findall(text):
+            assert _flat(piece) in page
+
+
+@every_command
+def test_examples_are_shown_unbroken(words: Words, width: int) -> None:
+    found, _context = COMMANDS[words]
+    lines = _page(words).splitlines()
+    for example in example_lines(found.epilog):
+        assert f"  {example}" in lines
+
+
+def test_the_example_of_db_profile_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["db", "profile", "--help"]) == 0
+    code = '-c "[s.lineages for s in session.scalars(select(Sample))]"'
+    assert f"  aspencli db profile {code}\n" in capsys.readouterr().out
+
+
+BRACKETS = "the [bold]list[/bold] of [red] things [a, b] [/]"
+
+
+def test_markup_in_help_and_messages_is_text(width: int) -> None:
+    app: typer.Typer = AspenTyper(add_completion=False)
+
+    @app.command(help=BRACKETS, epilog=examples(f"aspencli {BRACKETS}"))
+    def show(
+        option: Annotated[str, typer.Option(help=f"See {BRACKETS}", show_default=False)] = "",
+    ) -> None:
+        raise BadInputError(BRACKETS + option)
+
+    result = CliRunner().invoke(app, ["--help"])
+    assert _flat(result.output).count(BRACKETS) == 3
+
+
+def test_brackets_in_a_message_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "[bold]show[/bold]"]) == 2
+    assert "[bold]show[/bold]" in capsys.readouterr().err
+
+
+# Defaults
+
+
+@every_command
+def test_defaults_are_shown_as_they_are_typed(words: Words, width: int) -> None:
+    found, _context = COMMANDS[words]
+    page = _flat(_page(words))
+    for param in found.params:
+        if param.hidden:
+            continue
+        default = default_text(param)
+        assert not re.search(r"\b[A-Z]\w+\.[A-Z_]+\b", default)
+        if isinstance(param.default, enum.Enum):
+            assert default == param.default.value
+            assert f"default: {param.default.value}" in page
+            name = f"{type(param.default).__name__}.{param.default.name}"
+            assert name not in page
+
+
+@every_command
+def test_choices_are_named(words: Words, width: int) -> None:
+    found, _context = COMMANDS[words]
+    page = _flat(_page(words))
+    for param in found.params:
+        if not param.hidden:
+            for choice in getattr(param.type, "choices", ()):
+                assert str(getattr(choice, "value", choice)) in page
+
+
+# Panels
+
+
+PANELS = {
+    "db": {
+        "Console": "interact psql",
+        "Schema": "upgrade downgrade current history check revision setup create drop",
+        "Health": "status outliers sizes indexes bloat settings profile doctor",
+        "Sessions": "activity locks cancel terminate",
+    },
+    "samples": {
+        "Look": "list show validate-ids",
+        "Change": "create update delete",
+        "Files": "download submission-template",
+        "Bulk": "update-public-ids bulk-update undo resume",
+    },
+}
+
+
+@pytest.mark.parametrize("group", PANELS)
+def test_commands_are_grouped_in_panels(group: str, width: int) -> None:
+    found: dict[str, list[str]] = {}
+    for line in _page((group,)).splitlines():
+        if heading := re.match(r"╭─ (.+?) ─", line):
+            names = found.setdefault(heading[1], [])
+        elif row := re.match(r"│ (\S+) ", line):
+            names.append(row[1])
+    assert list(found)[:-1] == list(PANELS[group])
+    for panel, expected in PANELS[group].items():
+        assert set(found[panel]) == set(expected.split()), panel
+
+
+# The root
+
+
+def test_the_root_help_has_examples_and_a_link(width: int) -> None:
+    page = _page(())
+    lines = page.splitlines()
+    shown = [line.strip() for line in lines if line.startswith("  aspencli ")]
+    assert len(shown) == 5
+    for example in shown:
+        assert any(" ".join(words) in example for words in COMMANDS if len(words) == 2), example
+    assert f"Documentation: {DOCS}" in page
+    assert "aspencli help COMMAND" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        (("help",), ("--help",)),
+        (("help", "samples"), ("samples", "--help")),
+        (("help", "db", "profile"), ("db", "profile", "--help")),
+        (("help", "sample", "list"), ("samples", "list", "--help")),
+        (("help", "help"), ("help", "--help")),
+        (("--env", "staging", "help", "db"), ("db", "--help")),
+    ],
+)
+def test_help_equals_the_help_option(
+    arguments: Words, same: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 0
+    shown = capsys.readouterr()
+    assert run(same) == 0
+    assert capsys.readouterr() == shown
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("help", "smaples"), "Did you mean 'samples'"),
+        (("help", "samples", "lits"), "Did you mean 'list'"),
+        (("help", "samples", "list", "more"), "has no subcommands"),
+    ],
+)
+def test_help_on_an_unknown_command_is_bad_usage(
+    arguments: Words, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+
+
+def test_missing_commands_are_answered_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["samples"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: aspencli samples")
