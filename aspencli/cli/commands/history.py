@@ -40,6 +40,7 @@ LIST_COLUMNS = (
     Column("to_change", "Planned", right=True, secondary=True),
     Column("changed", "Changed", right=True),
     Column("outcome", "Outcome", whole=True),
+    Column("undone_by", "Undone by", secondary=True),
 )
 SHOW_COLUMNS = (
     Column("run", "Run"),

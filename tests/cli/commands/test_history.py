@@ -726,7 +726,7 @@ def test_the_newest_comes_first_and_targets_can_be_chosen(three: Desk) -> None:
 def test_every_format_has_the_columns_that_were_promised(three: Desk) -> None:
     keys = [
         *("run", "started_at", "user", "target", "command", "group_id", "group"),
-        *("file", "sha256", "rows", "to_change", "changed", "outcome"),
+        *("file", "sha256", "rows", "to_change", "changed", "outcome", "undone_by"),
     ]
     assert [column.key for column in LIST_COLUMNS] == keys
     assert three.run("history").splitlines()[0] == "\t".join(keys)
