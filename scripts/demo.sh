@@ -16,7 +16,7 @@ fi
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 run() { printf '$ aspencli %s\n' "$*" >&2; aspencli "$@"; }
 
-title "1. Start a local deployment: PostgreSQL, AWS stand-in, identity provider, API"
+title "1. Start a local deployment: PostgreSQL, AWS emulator, identity provider, API"
 run local up
 
 title "2. Add sample data"
