@@ -26,14 +26,13 @@ _MOVING = (
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:+]+"), "MOMENT"),
     (re.compile(r"\b\d[\d.]* (?:kB|MB|bytes)(?=$|[ ;])"), "SIZE"),
     (
-        re.compile(
-            r"(?<![\d.,])\d[\d,]* (?=s$|of \d+ statements|of \d+ connections|transactions ago)"
-        ),
+        re.compile(r"(?<![\d.,])\d[\d,]* (?=s$|of \d+ statements|of \d+ connections)"),
         "N ",
     ),
     (re.compile(r"(?<=of )\d+(?= statements)"), "N"),
     (re.compile(r"\d[\d,]*\.\d+"), "N"),  # times
-    (re.compile(r"\b\d{2,} s\b"), "N s"),  # times of 10 s or more
+    (re.compile(r"\b\d{2,} s\b|(?<=\()\d+ s(?=\))"), "N s"),  # of 10 s or more, and waits
+    (re.compile(r"(?<=transaction ID age: )\d[\d,]*"), "N"),
     (re.compile(r"\b\d{1,3}%"), "N%"),
     (re.compile(r"^(?:better|worse|same) "), "same "),
     # Line numbers in the service change with its source.

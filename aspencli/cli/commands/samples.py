@@ -71,8 +71,8 @@ app = command_group("List, create, update, delete, and download samples.")
 _SHOW_EXAMPLES = examples("aspencli samples show 17 LAB-0017 --group CZI")
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
-    Column("private_identifier", "Private identifier", whole=True),
-    Column("public_identifier", "Public identifier", whole=True),
+    Column("private_identifier", "Private ID", whole=True),  # so that it fits 80 columns
+    Column("public_identifier", "Public ID", whole=True),
     Column("group", "Group"),
     Column("pathogen", "Pathogen", secondary=True),
     Column("collection_date", "Collected", whole=True),
