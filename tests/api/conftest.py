@@ -308,7 +308,7 @@ class Cloud:
 
 @contextmanager
 def running_cloud(objects: Iterable[tuple[str, str, bytes]]) -> Iterator[Cloud]:
-    """Run the AWS stand-in in a process, with files by bucket and key, and the service's jobs."""
+    """Run the AWS emulator in a process, with files by bucket and key, and the service's jobs."""
     parameters = {parameter(name): job_parameter(name) for name in JOBS}
     with tempfile.TemporaryDirectory(prefix="aspen-aws-") as name:
         folder, port = Path(name), _free_port()
@@ -354,7 +354,7 @@ def _cloud(roles_objects: ObjectFolder, _roles_template: str) -> Iterator[Cloud]
 
 @pytest.fixture
 def aws(_cloud: Cloud) -> Cloud:
-    """Return the AWS stand-in; all tests share its buckets, so write under unique keys."""
+    """Return the AWS emulator; all tests share its buckets, so write under unique keys."""
     return _cloud
 
 

@@ -1,4 +1,4 @@
-"""The AWS stand-in, as boto3 sees it."""
+"""The AWS emulator, as boto3 sees it."""
 
 from __future__ import annotations
 
