@@ -139,8 +139,12 @@ class Journal:
                 torn = [last - number for number in reversed(torn)]
         return Reading(tuple(reversed(events)), tuple(torn))
 
-    def count_runs(self) -> int:
-        """Return the number of runs in the journal, without parsing it.
+    def count_runs(self, wanted: Callable[[Event], bool] | None = None) -> int:
+        """Return the number of runs in the journal.
+
+        Args:
+            wanted: Returns True if a run with this first event counts; None counts all of them
+                without parsing a line.
 
         Raises:
             OSError: The journal cannot be read.
@@ -150,7 +154,10 @@ class Journal:
         except FileNotFoundError:
             return 0
         with file:
-            return sum(line.startswith(_FIRST_LINE) for line in file)
+            first = (line for line in file if line.startswith(_FIRST_LINE))
+            if wanted is None:
+                return sum(1 for _ in first)
+            return sum(1 for line in first if (event := _parse(line)) and wanted(event))
 
     def rewrite(self, keep: Callable[[Event], bool]) -> None:
         """Replace the journal by the events to keep; lines that cannot be parsed are dropped.

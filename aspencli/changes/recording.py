@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING, Self
 
 from aspen.database.errors import OutcomeUnknownError
 from aspen.database.libpq import first_text
-from aspen.database.transactions import DatabaseIdentity
 from aspencli import __version__
-from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import Journal
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.machine import this_process, this_user
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+    from sqlalchemy.exc import DBAPIError
+
+    from aspen.database.transactions import DatabaseIdentity
+    from aspencli.changes.apply import Assessment
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,17 @@ class Subject:
     single: bool = False
 
 
-def place_of(url: URL, identity: DatabaseIdentity, api: str | None = None) -> Place:
+def place_of(url: URL, identity: DatabaseIdentity | None, api: str | None = None) -> Place:
     """Return a database's identifying facts as recorded in the history.
 
     Args:
         url: Its address.
-        identity: Its identity.
+        identity: Its identity, or None if it was not asked.
         api: The address of the target's API, if known.
     """
     host = url.host or first_text(url.query.get("host")) or None
-    return Place(host, url.port, url.database, identity.system, identity.oid, beside=api)
+    place = Place(host, url.port, url.database, beside=api)
+    return replace(place, system=identity.system, oid=identity.oid) if identity else place
 
 
 def counts_of(assessment: Assessment) -> Counts:
@@ -219,7 +223,9 @@ class Recording:
             return Outcome.REFUSED
         if self._stage == "planned" and isinstance(error, RefusedError):
             return Outcome.DECLINED
-        known = isinstance(error, (AspenError, DBAPIError, KeyboardInterrupt))
+        known = (
+            isinstance(error, (AspenError, KeyboardInterrupt)) or _of_statement(error) is not None
+        )
         # Once the commit may have been sent, an unexpected error says nothing about its outcome.
         return Outcome.ROLLED_BACK if known or self._stage != "committing" else Outcome.UNKNOWN
 
@@ -251,6 +257,15 @@ def _words(error: BaseException) -> str:
     """Describe an error in one line, without SQL or row data."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, DBAPIError):
-        return str(error.orig).strip().partition("\n")[0]
+    if (failed := _of_statement(error)) is not None:
+        return str(failed.orig).strip().partition("\n")[0]
     return error.message if isinstance(error, AspenError) else type(error).__name__
+
+
+def _of_statement(error: BaseException) -> DBAPIError | None:
+    """Return the error if a statement caused it, otherwise None."""
+    if "sqlalchemy" not in sys.modules:  # as in commands that only use the API
+        return None
+    from sqlalchemy.exc import DBAPIError
+
+    return error if isinstance(error, DBAPIError) else None

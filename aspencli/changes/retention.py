@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,6 @@ from aspencli.changes import request_journal
 from aspencli.changes.journal import Event, Journal
 from aspencli.changes.runs import Outcome, Run
 
-DEFAULT_DAYS = 180
-"""The age at which `history prune` removes records, unless it is given another."""
 _OPEN = frozenset({Outcome.RUNNING, Outcome.UNFINISHED, Outcome.UNKNOWN})
 
 
@@ -82,11 +81,16 @@ def plan_pruning(runs: Sequence[Run], before: dt.datetime) -> Pruning:
         runs: Every run in the history, the newest first.
         before: The limit, UTC.
     """
-    old = [run for run in runs if run.started_at < before]
-    kept = tuple(run for run in old if run.outcome in _OPEN or run.undo_begun)
-    removed = tuple(run for run in old if run not in kept)
-    needed = {path.absolute() for run in runs if run not in removed for path in _files_of(run)}
-    owned = {path.absolute() for run in removed for path in _files_of(run)}
+    kept: list[Run] = []
+    removed: list[Run] = []
+    needed: set[Path] = set()
+    owned: set[Path] = set()
+    for run in runs:
+        is_old = run.started_at < before
+        stays = not is_old or run.outcome in _OPEN or bool(run.undo_begun)
+        if is_old:
+            (kept if stays else removed).append(run)
+        (needed if stays else owned).update(path.absolute() for path in _files_of(run))
     _, *kinds = stored()
     files = tuple(
         _files(kind.kind, (path for path in kind.paths if _goes(path, owned, needed, before)))
@@ -100,7 +104,7 @@ def plan_pruning(runs: Sequence[Run], before: dt.datetime) -> Pruning:
         and run.undo_file
         and run.undo_file.is_file()
     )
-    return Pruning(before, removed, undoable, kept, files)
+    return Pruning(before, tuple(removed), undoable, tuple(kept), files)
 
 
 def prune(journal: Journal, pruning: Pruning) -> list[Path]:
@@ -132,10 +136,11 @@ def _files(kind: str, found: Iterable[Path]) -> Files:
     sizes = {}
     for path in sorted(found):
         try:
-            if path.is_file():
-                sizes[path] = path.stat().st_size
+            found_stat = path.stat()
         except OSError:  # removed by another process in the meantime
             continue
+        if stat.S_ISREG(found_stat.st_mode):
+            sizes[path] = found_stat.st_size
     return Files(kind, tuple(sizes), sum(sizes.values()))
 
 

@@ -90,14 +90,15 @@ class AppContext:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record the outcome of a write that is confirmed in this block."""
+        failure: BaseException | None = None
         try:
             yield
         except BaseException as error:
-            if "record" in vars(self):
-                self.record.end(error)
+            failure = error
             raise
-        if "record" in vars(self):
-            self.record.end(None)
+        finally:
+            if "record" in vars(self):
+                self.record.end(failure)
 
     @cached_property
     def config(self) -> Config:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from typer._click.globals import get_current_context
 
-from aspen.database.libpq import first_text
 from aspencli.changes.journal import open_journal
-from aspencli.changes.recording import Recording, Subject
+from aspencli.changes.recording import Recording, Subject, place_of
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place
 from aspencli.errors import AspenError
 
@@ -88,4 +87,4 @@ def _place(context: AppContext, via: str) -> Place:
         url = make_url(context.database_url())
     except AspenError:  # such as a local deployment that is not running
         return Place()
-    return Place(url.host or first_text(url.query.get("host")) or None, url.port, url.database)
+    return place_of(url, None)

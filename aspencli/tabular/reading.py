@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from aspencli.stored_text import code_point, without_unseen
 from aspencli.tabular.templates import Template, choose
-
-if TYPE_CHECKING:
-    pass
-
 
 Record = tuple[int, list[str]]
 

@@ -6,14 +6,10 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aspencli.cli.context import AppContext
 from aspencli.errors import BadInputError
-
-if TYPE_CHECKING:
-    pass
-
 
 NONE = "none"
 """The word that clears a date."""

@@ -17,6 +17,7 @@ from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text
 
 if TYPE_CHECKING:
+    from aspencli.changes.journal import Journal, Reading
     from aspencli.changes.reconcile import Verdict
     from aspencli.changes.runs import Run
     from aspencli.cli.output.console import Output
@@ -290,10 +291,14 @@ def _hint_undo(out: Output, run: Run) -> None:
 def _runs(out: Output) -> list[Run]:
     """Return all runs, newest first; warn about unreadable lines of the journal."""
     from aspencli.changes.journal import open_journal
-    from aspencli.changes.runs import fold
 
     journal = open_journal()
-    reading = journal.read()
+    return _folded(out, journal, journal.read())
+
+
+def _folded(out: Output, journal: Journal, reading: Reading) -> list[Run]:
+    from aspencli.changes.runs import fold
+
     for number in reading.torn:
         out.warn(f"Skipped unreadable line {number} of {journal.path}.")
     return fold(reading.events)
@@ -302,23 +307,18 @@ def _runs(out: Output) -> list[Run]:
 def _newest_runs(out: Output, target: str | None, limit: int | None) -> tuple[list[Run], int]:
     """Return the newest runs, and how many there are; read no more of the history than needed."""
     from aspencli.changes.journal import Event, open_journal
-    from aspencli.changes.runs import fold
 
-    def is_wanted(label: object) -> bool:
-        return not target or target in {label, str(label).partition("/")[0]}
-
-    def counts(event: Event) -> bool:
-        return is_wanted(event.get("target"))
+    def is_wanted(event: Event) -> bool:
+        label = str(event.get("target"))
+        return not target or target in {label, label.partition("/")[0]}
 
     journal = open_journal()
     # One more than is shown tells whether there are more, without reading them all.
-    reading = journal.read_recent(limit + 1, counts) if limit else journal.read()
-    for number in reading.torn:
-        out.warn(f"Skipped unreadable line {number} of {journal.path}.")
-    runs = [run for run in fold(reading.events) if is_wanted(run.target)]
+    reading = journal.read_recent(limit + 1, is_wanted) if limit else journal.read()
+    runs = [run for run in _folded(out, journal, reading) if is_wanted({"target": run.target})]
     total = len(runs)
     if limit and total > limit:
-        total = len(_runs(out)) if target else journal.count_runs()
+        total = journal.count_runs(is_wanted if target else None)
     return runs[:limit] if limit else runs, total
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.pool import StaticPool
 
 from aspen.database.profiling.recorder import Recordable, engine_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
