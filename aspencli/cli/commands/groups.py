@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.accounts_bulk import register_groups
@@ -148,7 +147,7 @@ def register_invitations(app: typer.Typer) -> None:
 
 
 def invites(
-    ctx: typer.Context, group: options.GroupKey = None, old: options.OldGroupKey = None
+    ctx: typer.Context, group: params.GroupKey = None, old: params.OldGroupKey = None
 ) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
     from aspencli.cli.params import named_group
@@ -315,8 +314,8 @@ def list_(ctx: typer.Context) -> None:
 @app.command(epilog=_SHOW_EXAMPLES)
 def show(
     ctx: typer.Context,
-    group: options.GroupKey = None,
-    old: options.OldGroupKey = None,
+    group: params.GroupKey = None,
+    old: params.OldGroupKey = None,
     via: params.ViaOption = None,
 ) -> None:
     """Show a group, its members, and their roles.
@@ -344,8 +343,8 @@ def show(
 @app.command(epilog=examples("aspencli groups members CZI"))
 def members(
     ctx: typer.Context,
-    group: options.GroupKey = None,
-    old: options.OldGroupKey = None,
+    group: params.GroupKey = None,
+    old: params.OldGroupKey = None,
     via: params.ViaOption = None,
 ) -> None:
     """List the members of a group with their highest role."""

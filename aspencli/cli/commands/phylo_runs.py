@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
@@ -96,8 +95,8 @@ def create(
         TreeKind,
         typer.Option(case_sensitive=False, help="How to select the public samples to add."),
     ],
-    ids: options.Identifiers = None,
-    file: options.From = None,
+    ids: params.Identifiers = None,
+    file: params.From = None,
     start_date: Annotated[
         str | None,
         typer.Option(
@@ -136,10 +135,10 @@ def create(
             help='Extra workflow arguments as an object: {"filter_start_date": "2023-01-01"}.',
         ),
     ] = None,
-    skip_missing: options.SkipMissing = False,
+    skip_missing: params.SkipMissing = False,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Start a run that builds a phylogenetic tree of samples and related public samples."""
     from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
@@ -175,8 +174,8 @@ def update(
     run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
     name: Name,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Rename a finished run and its tree."""
     from aspencli.cli.params import chosen_scope
@@ -203,8 +202,8 @@ def delete(
     runs: RunKeys = None,
     file: RunsFrom = None,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Permanently delete finished runs and their trees.
 

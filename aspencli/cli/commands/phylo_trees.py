@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 import typer
 
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
@@ -39,8 +38,8 @@ def link(
         int,
         typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
     ],
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Create a link that lets anyone view a tree for a week.
 
@@ -90,10 +89,10 @@ def download(
     ctx: typer.Context,
     tree: Tree,
     id_style: Style = IdStyle.PRIVATE,
-    out: options.Out = None,
-    force: options.Force = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    out: params.Out = None,
+    force: params.Force = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Download a tree as JSON for Auspice."""
     from aspencli.cli.params import chosen_scope
@@ -110,10 +109,10 @@ def selected_samples(
     ctx: typer.Context,
     tree: Tree,
     id_style: Style = IdStyle.PRIVATE,
-    out: options.Out = None,
-    force: options.Force = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    out: params.Out = None,
+    force: params.Force = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Download the samples of a tree as TSV, marking those that were selected for it."""
     from aspencli.cli.params import chosen_scope
@@ -185,8 +184,8 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
 )
 def get_link(
     ctx: typer.Context,
-    identifiers: options.Identifiers = None,
-    file: options.From = None,
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
     subtree_size: Annotated[
         int | None,
         typer.Option(
@@ -196,9 +195,9 @@ def get_link(
             help="Print a link to UCSC's UShER instead, for a subtree of N samples.",
         ),
     ] = None,
-    skip_missing: options.SkipMissing = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    skip_missing: params.SkipMissing = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Create a link from which UShER, or anyone, can download sequences for an hour.
 

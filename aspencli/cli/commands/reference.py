@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import current
@@ -172,13 +171,13 @@ qc_mutations_app = command_group("Download quality control results and mutations
 )
 def download(
     ctx: typer.Context,
-    identifiers: options.Identifiers = None,
-    file: options.From = None,
-    out: options.Out = None,
-    force: options.Force = False,
-    skip_missing: options.SkipMissing = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    identifiers: params.Identifiers = None,
+    file: params.From = None,
+    out: params.Out = None,
+    force: params.Force = False,
+    skip_missing: params.SkipMissing = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, say_where

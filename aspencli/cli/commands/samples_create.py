@@ -21,7 +21,6 @@ import typer
 
 from aspencli import paths
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options as bulk_options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
@@ -263,8 +262,8 @@ def create(
     date_format: bulk_options.DateFormat = None,
     missing_words: bulk_options.MissingWords = False,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Create samples with their sequences.
 

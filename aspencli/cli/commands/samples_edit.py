@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aspencli.cli import params
-from aspencli.cli import params as options
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options as bulk_options
 from aspencli.cli.changes.values import Change, read_records
@@ -54,9 +53,9 @@ _DELETE_EXAMPLES = examples(
 
 def update(
     ctx: typer.Context,
-    keys: options.Keys = None,
-    file: options.KeysFrom = None,
-    by: options.By = None,
+    keys: params.Keys = None,
+    file: params.KeysFrom = None,
+    by: params.By = None,
     private_identifier: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="New private identifier (single sample only)."),
@@ -91,8 +90,8 @@ def update(
     ] = None,
     missing_words: bulk_options.MissingWords = False,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Update samples. Fields that are not given stay unchanged.
 
@@ -125,13 +124,13 @@ def update(
 
 def delete(
     ctx: typer.Context,
-    keys: options.Keys = None,
-    file: options.KeysFrom = None,
-    by: options.By = None,
-    skip_missing: options.SkipMissing = False,
+    keys: params.Keys = None,
+    file: params.KeysFrom = None,
+    by: params.By = None,
+    skip_missing: params.SkipMissing = False,
     dry_run: params.DryRunOption = False,
-    group: options.Group = None,
-    pathogen: options.Pathogen = None,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
 ) -> None:
     """Permanently delete samples and their sequences.
 
