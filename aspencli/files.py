@@ -169,7 +169,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_private(path: Path) -> str | None:
-    """Return the file's text, or None if there is no such file.
+    """Return the file's text, or None if the file does not exist.
 
     Raises:
         CredentialsError: Other users can read or change it, so it cannot be trusted.

@@ -56,7 +56,7 @@ class Holdings:
     Attributes:
         name: The database name.
         size: The size on disk, in bytes.
-        samples: The number of samples; None if there is no such table or counting timed out.
+        samples: The number of samples; None if there is no samples table or counting timed out.
         visitors: The other sessions in the database.
     """
 

@@ -148,7 +148,7 @@ def pending(
     """Return the revisions that an upgrade would apply, oldest first.
 
     Raises:
-        NotFoundError: There is no such revision, or the database's own revision is unknown here.
+        NotFoundError: The revision does not exist, or the database's own revision is unknown here.
         BadInputError: The revision is older than the database's.
     """
     chain, at = _stand(database, directory)
@@ -166,7 +166,7 @@ def undone(database: Database, revision: str, *, directory: Path | None = None) 
     """Return the revisions that a downgrade would revert, newest first.
 
     Raises:
-        NotFoundError: There is no such revision, or the database's own revision is unknown here.
+        NotFoundError: The revision does not exist, or the database's own revision is unknown here.
         BadInputError: The revision is newer than the database's.
     """
     chain, at = _stand(database, directory)

@@ -61,7 +61,7 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
     if run.single:
         raise ConflictError(
             f"nothing recorded whether run {run.id} ({run.command}) took effect",
-            hint=f"Look at what it was to change: aspencli {run.noun} --help",
+            hint=f"Check on the target whether it took effect: aspencli {run.noun} --help",
         )
     if run.via == "api":  # Its journal would show the first request, had it been sent.
         return Verdict(Outcome.ROLLED_BACK, "it ended before it sent any request")

@@ -168,7 +168,7 @@ class JobFiles:
         form: The columns of a report.
         report: The path of the report; None for no report.
         undo: The path of the undo file; None for the default.
-        rejects: The path of the rejects file; None for no such file.
+        rejects: The path of the rejects file; None for no rejects file.
 
     Raises:
         BadInputError: A file would overwrite another one, or the undo file already exists.

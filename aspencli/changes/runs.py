@@ -1,7 +1,4 @@
-"""Bulk runs as recorded in the journal; `folding` builds them from its events.
-
-Runs as reconstructed from journal events; unknown events and fields are ignored.
-"""
+"""Runs, built from the events of the journal; unknown events and fields are ignored."""
 
 from __future__ import annotations
 

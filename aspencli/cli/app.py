@@ -291,7 +291,7 @@ def find_command(root: Any, words: Sequence[str]) -> Any:
         words: The names of a group and a command, or of a group, or nothing.
 
     Raises:
-        UsageError: There is no such command.
+        UsageError: The command does not exist.
     """
     found = root
     for word in words:

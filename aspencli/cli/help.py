@@ -1,7 +1,7 @@
 """The help of commands and groups, in the width of the stream that it is written to.
 
 Typer's own help takes texts for markup, in which ``[...]`` disappears, and keeps the line breaks of
-the source. This one shows every text as it is, and wraps its paragraphs.
+the source. This module prints every text unchanged, and wraps its paragraphs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def example_lines(epilog: str | None) -> list[str]:
 
 
 def default_text(param: Any) -> str:
-    """Return a parameter's default as it is typed, or an empty string if there is none to show."""
+    """Return a parameter's default as a user would type it, or an empty string."""
     if isinstance(param.show_default, str):
         return str(param.show_default)
     if param.show_default is False or param.required:
@@ -86,7 +86,7 @@ def _typed(value: Any) -> str:
 
 
 def value_name(param: Any) -> str:
-    """Return what stands for the value of an option: ``FILE``; empty for a flag."""
+    """Return the placeholder for an option's value, such as ``FILE``; empty for a flag."""
     if param.param_type_name == "option" and (param.is_flag or param.count):
         return ""
     if param.metavar:
@@ -120,7 +120,7 @@ def _is_long(name: str) -> bool:
 
 
 def details(param: Any) -> str:
-    """Return what is to be known about a value besides its help: its choices, limits, default."""
+    """Return the choices, limits, and default of a value, to be shown after its help."""
     found = []
     if choices(param) and not param.metavar:
         found.append(f"choices: {', '.join(choices(param))}")

@@ -1,7 +1,4 @@
-"""The sessions of a database and their activity, from ``pg_stat_activity``.
-
-Signals that cancel another session's statement or terminate the session.
-"""
+"""The sessions of a database, from ``pg_stat_activity``, and signals to cancel or end them."""
 
 from __future__ import annotations
 

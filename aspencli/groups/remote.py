@@ -1,9 +1,4 @@
-"""Invitations to a group: listing them, and sending new ones one by one.
-
-Creation of a group, with its identity provider organization, through the API.
-
-Groups as commands show them, from either backend, and how to read them from the API.
-"""
+"""Groups through the API: read them, create them with their organization, and invite people."""
 
 from __future__ import annotations
 
@@ -143,7 +138,7 @@ def ask_group(source: Source, key: str) -> GroupDetails:
     """Return the group with this ID, name, or prefix, as far as the API provides its details.
 
     Raises:
-        NotFoundError: There is no such group, or the user is neither an admin nor a member of it.
+        NotFoundError: The group does not exist, or the user is neither an admin nor a member of it.
         CredentialsError: The user is neither an admin nor a member of it.
     """
     org = find_org(source, key)

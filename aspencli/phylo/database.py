@@ -33,7 +33,7 @@ def list_runs(
         pathogen: The pathogen's slug; None for any.
 
     Raises:
-        NotFoundError: There is no such group or pathogen.
+        NotFoundError: The group or the pathogen does not exist.
     """
     statement = sa.select(PhyloRun).options(*_RELATED).order_by(PhyloRun.id)
     if group is not None:

@@ -1,6 +1,6 @@
-"""Start, rename, and delete runs through the API; recover if a response is lost.
+"""Phylogenetic runs through the API: list, start, rename, and delete them.
 
-Phylogenetic runs as commands show them, from the API; uses only the standard library.
+If a response is lost, the API is asked what happened. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def ask_runs(
         org: The group to send the request as; None for the owner, or the user's only group.
 
     Raises:
-        NotFoundError: There is no such group or pathogen.
+        NotFoundError: The group or the pathogen does not exist.
         BadInputError: No group was named, and the user has several.
     """
     asker, owner = find_both(source, org, group)

@@ -16,7 +16,7 @@ def list_usher_trees(session: ReadSession, slug: str) -> Iterator[dict[str, Any]
     """Return the pathogen's trees in the order of the API, with the default choice first.
 
     Raises:
-        NotFoundError: There is no such pathogen.
+        NotFoundError: The pathogen does not exist.
     """
     statement = (
         sa.select(UsherOption.id, UsherOption.description, UsherOption.value, UsherOption.priority)

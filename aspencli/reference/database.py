@@ -1,7 +1,4 @@
-"""Locations read from the database.
-
-List pathogens from the database.
-"""
+"""Locations and pathogens, read from the database."""
 
 from __future__ import annotations
 

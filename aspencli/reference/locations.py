@@ -37,7 +37,7 @@ class Gazetteer:
         """Return the location with that ID or name, ignoring letter case and extra spaces.
 
         Raises:
-            NotFoundError: There is no such location.
+            NotFoundError: The location does not exist.
             BadInputError: Several locations match.
         """
         self._load()

@@ -160,7 +160,7 @@ class Persistence:
 
         Raises:
             SetbackError: The last attempt failed; nothing was done.
-            UnsettledError: It is not known whether it was done.
+            UnsettledError: The request may or may not have been carried out.
         """
         deadline, number, in_doubt = Deadline(patience.total), 0, False
         while True:

@@ -143,7 +143,7 @@ def find_slugs(directory: Directory, slug: str | None) -> list[str]:
     """Return the slug of the requested pathogen in a list, or all slugs if none was named.
 
     Raises:
-        NotFoundError: There is no such pathogen.
+        NotFoundError: The pathogen does not exist.
     """
     known = [pathogen["slug"] for pathogen in directory.pathogens()]
     if slug is None:

@@ -52,7 +52,7 @@ def origin_of(address: str, what: str) -> Origin:
         what: The server that the address is for, such as ``the prod API``, for messages.
 
     Raises:
-        BadInputError: It is no such address, or contains a user or password.
+        BadInputError: The address is invalid, or contains a user name or password.
     """
     parts, port = _split(address, what)
     if parts.scheme not in _PORTS or not parts.hostname:

@@ -1,9 +1,4 @@
-"""Read samples with all related data from the database.
-
-Find samples by ID or identifier in the database.
-
-List any number of samples from the database.
-"""
+"""Samples in the database: list them, find them by identifier, and read all their details."""
 
 from __future__ import annotations
 
@@ -168,7 +163,7 @@ def match_samples(
         by: The kind of the keys; None for any.
 
     Raises:
-        NotFoundError: A key matches no sample, or there is no such group.
+        NotFoundError: A key matches no sample, or the group does not exist.
         BadInputError: A key matches several samples.
     """
     group_id = find_group(session, group).id if group is not None else None

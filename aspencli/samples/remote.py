@@ -1,7 +1,4 @@
-"""List and describe samples through the API.
-
-Find the identifiers that match no sample visible to the user, through the API.
-"""
+"""Samples through the API: list and describe them, and find identifiers that match none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The parts of reading a table that all file formats share.
-
-Read operators' tables as a stream, reporting every bad line.
-"""
+"""Read operators' tables as a stream, whatever their format, reporting every bad line."""
 
 from __future__ import annotations
 

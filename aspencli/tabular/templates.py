@@ -41,7 +41,7 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def column_of(self, header: str) -> str | None:
-        """Return the column for a header, or None if the template has no such header."""
+        """Return the column for a header, or None if the template does not have it."""
         return self.columns.get(plain(header))
 
     def fits(self, headers: Sequence[str]) -> bool:

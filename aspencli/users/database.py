@@ -1,7 +1,4 @@
-"""List and describe users from the database.
-
-Create a user in the database: plan it, then write user and role in one transaction.
-"""
+"""Users in the database: list and describe them, and create one with its role in a transaction."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def reread(path: Path) -> tuple[list[Request], list[Fault], list[str]]:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_rejects_are_mended_and_read_again(suffix: str, delimiter: str, tmp_path: Path) -> None:
+def test_fixed_rejects_are_read_again(suffix: str, delimiter: str, tmp_path: Path) -> None:
     source, place = tmp_path / "ids.txt", tmp_path / f"bad{suffix}"
     rows = [
         ["private_identifier", "note", "public_identifier"],

@@ -138,7 +138,7 @@ class Admission:
         """Return the user's permissions in a group.
 
         Raises:
-            ApiError: 401, or 403 if there is no such group or the user has no role in it.
+            ApiError: 401, or 403 if the group does not exist or the user has no role in it.
         """
         if group_id not in self._accesses:
             user = await self.user()

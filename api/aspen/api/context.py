@@ -19,7 +19,7 @@ async def get_access(
     """Return the user's permissions in the path's group, or in the one given by ``?group_id=``.
 
     Raises:
-        ApiError: 403 if there is no such group or the user has no role in it.
+        ApiError: 403 if the group does not exist or the user has no role in it.
     """
     return await Admission.of(request).access(org_id if group_id is None else group_id)
 

@@ -103,7 +103,7 @@ def chosen_names(context: AppContext, given: list[str] | None) -> list[str]:
     """Return the values of ``--map``, with saved maps expanded.
 
     Raises:
-        BadInputError: If there is no such map.
+        BadInputError: The config file has no map with that name.
     """
     from aspencli.tabular.headers import SavedName
 

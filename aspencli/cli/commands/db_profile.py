@@ -51,7 +51,7 @@ class Work:
         """Check that the options select exactly one thing to run.
 
         Raises:
-            BadInputError: If there is nothing or too much to run, or options conflict.
+            BadInputError: Nothing to run, more than one thing to run, or conflicting options.
         """
         given = [self.sql is not None, self.code is not None, self.request is not None]
         if sum(given) > 1 or not (any(given) or self.script):

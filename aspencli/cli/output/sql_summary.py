@@ -105,7 +105,7 @@ def shorten_sql(sql: str, width: int) -> str:
         has_tables = any(part.word == "FROM" for part in parts)
         text = text if has_tables else _text(parts, _within({}))
         return text[: max(width - len(DOTS), 0)].rstrip(" .") + DOTS[: max(width, 0)]
-    for kind in reversed(budgets):  # what is left out last gets the remaining room first
+    for kind in reversed(budgets):  # lists shortened last get the remaining space first
         text = _lengthen(parts, budgets, kind, width)
     return text
 

@@ -193,7 +193,7 @@ def _widths(columns: Sequence[Column], natural: Mapping[str, int], width: int) -
 
 
 def _widen(widths: dict[str, int], wanted: Mapping[str, int], room: int) -> int:
-    """Widen the columns up to what is wanted, the narrowest first; return the room that took."""
+    """Widen columns to their preferred widths, narrowest first; return the space used."""
     left = max(room, 0)
     keys = sorted(wanted, key=lambda key: wanted[key] - widths[key])
     for number, key in enumerate(keys):

@@ -1,7 +1,4 @@
-"""Engines and sessions: read-only unless writing is requested, and always with a time limit.
-
-ORM sessions: read-only and writable.
-"""
+"""Engines and sessions: read-only unless writing is requested, and always with a time limit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Errors raised by the database layer.
-
-The errors of migrations, with messages for operators.
-"""
+"""Errors raised by the database layer and by migrations."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Access to the deployment on this machine for the command line.
-
-Test data for a local database, as requested on the command line.
-"""
+"""The command line's access to the deployment on this machine, and its test data."""
 
 from __future__ import annotations
 

@@ -446,14 +446,14 @@ def test_report_has_a_row_for_each_value(bench: Bench) -> None:
     )
 
 
-def test_rejects_are_mended_and_given_again(bench: Bench) -> None:
+def test_fixed_rejects_are_applied(bench: Bench) -> None:
     rejects = bench.folder / "bad.csv"
     content = "private_identifier,collection_date\nL-1,2024-01-01\nL-2,1/2/2024\nL-9,2024-01-01\n"
     assert bench.update(content, "--yes", "--rejects", str(rejects)).code == 2
     text = rejects.read_text(encoding="utf-8-sig")
     assert [line.split(",")[0] for line in text.splitlines()] == ["line", "3", "4"]
-    mended = text.replace("1/2/2024", "2024-02-01").replace("L-9", "L-3")
-    ended = bench.update(mended)
+    fixed = text.replace("1/2/2024", "2024-02-01").replace("L-9", "L-3")
+    ended = bench.update(fixed)
     assert ended.changed == {"L-2": {"collected": "2024-02-01"}, "L-3": {"collected": "2024-01-01"}}
 
 

@@ -247,7 +247,7 @@ def test_no_write_without_consent_reaches_production(number: int, site: Site) ->
         consent = (("--yes",), ("--yes", "--no-input"), ("--confirm", "local"))[step % 3]
         ended = site(*words, *consent)
         elsewhere = words[0] == "local" and site.words  # a command only for --env local
-        # The service entry is not always found; then there is no address, and nothing to write to.
+        # Without the service entry there is no address to write to.
         codes = {2} if elsewhere else {2, 3} if WAYS[number] is service_file else {3}
         assert ended.code in codes, (words, consent, ended)
     assert site.state() == before

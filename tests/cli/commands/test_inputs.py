@@ -150,9 +150,7 @@ def test_files_of_a_form_nobody_knows_stop_it(lab: Lab, group: int, tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx"])
-def test_rejects_are_mended_and_given_again(
-    suffix: str, lab: Lab, group: int, tmp_path: Path
-) -> None:
+def test_fixed_rejects_are_applied(suffix: str, lab: Lab, group: int, tmp_path: Path) -> None:
     file, bad = tmp_path / "ids.csv", tmp_path / f"bad.{suffix}"
     file.write_text(f'{H}\nL-1,N-1\nX-2,00042\n=1+1,\n"L-3,N-3\nL-4,N-1\n')
     ended = lab.update(group, str(file), "--yes", "--rejects", str(bad))
@@ -170,11 +168,11 @@ def test_rejects_are_mended_and_given_again(
         ("6", "L-4", "N-1"),
     ]
     rows[0][2], rows[1][3], rows[2][3] = "L-2", "-N", "N-4"
-    with bad.open("wb") as mended:
+    with bad.open("wb") as fixed:
         if suffix == "xlsx":
-            writers.write_workbook(mended, header, rows)
+            writers.write_workbook(fixed, header, rows)
         else:
-            with writers.as_text(mended, "utf-8") as text:
+            with writers.as_text(fixed, "utf-8") as text:
                 csv.writer(text, delimiter="\t" if suffix == "tsv" else ",").writerows(
                     [header, *([guard(cell) for cell in row] for row in rows)]
                 )

@@ -428,8 +428,8 @@ def test_report_and_rejects(accounts: Accounts) -> None:
     (row,) = table(rejects)
     assert (row["line"], row["email"]) == ("10", "x@y.org")
     assert row["reason"].startswith("auth0_user_id: is required for a new user")
-    mended = rejects.read_text(encoding="utf-8-sig").replace(",X,,", ",X,auth0|x,")
-    assert accounts.users(mended).code == 0
+    fixed = rejects.read_text(encoding="utf-8-sig").replace(",X,,", ",X,auth0|x,")
+    assert accounts.users(fixed).code == 0
     assert accounts.user("x@y.org") == ("X", "auth0|x", False, None)
     assert accounts.users(MIXED, *options).code == 0
     told = table(report)

@@ -61,7 +61,7 @@ ASKS = [
         "/v2/users/me",
         422,
         finding("body"),
-        differs="A body that is no UTF-8",
+        differs="A body that is not valid UTF-8",
         options={"content": b"\xff", "headers": {"Content-Type": "application/json"}},
     ),
     *(Ask(who, "GET", "/v2/pathogens/", 200) for who in PRINCIPALS),

@@ -1,7 +1,4 @@
-"""The statement that compares the rows of an undo file with the database.
-
-Comparison of an undo file's rows with the database.
-"""
+"""The comparison of the rows of an undo file with the database."""
 
 from __future__ import annotations
 

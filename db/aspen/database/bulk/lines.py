@@ -55,7 +55,7 @@ def _cell(value: Cell) -> str:
 
 
 def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
-    """Return a function that converts the cells queried by `read_sql` to changes."""
+    """Return a function that converts the cells queried by `sql_read` to changes."""
     if spec.is_plain:
         (column,) = spec.columns
         return lambda cells: (Change(column.name, *cells),)

@@ -68,7 +68,7 @@ class Statements:
         return self._carrier.is_needed
 
     def close(self) -> None:
-        """Discard what is kept between transactions."""
+        """Discard the tables that are kept between transactions."""
         self._carrier.close()
 
     @contextmanager

@@ -108,7 +108,7 @@ class BulkRun:
         self._spec = spec
         self._values = {"scope": scope, "token": secrets.token_hex(6)}
         self._changes_of = changes_of(spec)
-        self._beside = 4 if spec.creates else 0  # cells before the columns; see `read_sql`
+        self._beside = 4 if spec.creates else 0  # cells before the columns; see `sql_read`
         self._skips_moved = False
         self._made: Made | None = None
 
@@ -142,7 +142,7 @@ class BulkRun:
         return identify(self._connection)
 
     def scope_name(self) -> str | None:
-        """Return the name of the group in scope; None if there is no such group."""
+        """Return the name of the group in scope, or None if it does not exist."""
         with self._connection.begin():
             name = self._statements.run(sql_plan.GROUP_NAME).scalar()
         return None if name is None else str(name)

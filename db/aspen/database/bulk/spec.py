@@ -1,6 +1,6 @@
 """The specification of a bulk run: its table, its scope, how rows are found, and what changes.
 
-The statements of `plan_sql`, `check_sql`, `read_sql` and `write_sql` are built from such a
+The statements of `sql_plan`, `sql_checks`, `sql_read` and `sql_write` are built from such a
 specification, whose names are this program's own constants; all values from a file are bound or
 copied.
 """

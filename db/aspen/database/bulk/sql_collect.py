@@ -1,6 +1,6 @@
 """The statements that merge all lines that mean the same row, for runs that may create rows.
 
-The plan then has these columns besides those described in `plan_sql`: ``within`` is what the line
+The plan then has these columns besides those described in `sql_plan`: ``within`` is what the line
 is within, such as a group. ``who`` is the same for all lines of one row of the table; one of these
 ``leads``, and the others only concern other tables (`gather`); ``company`` is their number. If a
 row ``creates`` or ``deletes``, all of its lines do, and they are applied together or not at all.

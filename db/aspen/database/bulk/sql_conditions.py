@@ -1,4 +1,4 @@
-"""Conditions on a row ``p`` of a plan, from which statements are built; see `plan_sql`."""
+"""Conditions on a row ``p`` of a plan, from which statements are built; see `sql_plan`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The statements that check and write rows that are created or deleted.
 
-`gathering_sql` describes their columns in the plan.
+`sql_collect` describes their columns in the plan.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The statements that stage the rows of a file and plan them.
 
 Each stage is one statement over all rows: the rows are copied in (`ROWS`), their references are
-looked up (`reference_sql`), they are joined to the table (`create_plan`), and checked (`check_sql`,
-which queries details only if a count is not zero). Column number 0 of a specification is ``v0``
-among the rows; in the plan it is ``n0`` (the new value) and ``o0`` (the old value). ``g0`` is
-whether a row gives the column at all, ``e0`` is its expected value, and ``x0`` identifies the row
-of another table that stores it. ``place`` is where the row was stored in the table; it may have
-moved since, so it only suggests a good order for visiting rows. `gathering_sql` describes further
-columns of the plan, for rows that may be created or have several lines.
+looked up (`sql_references`), they are joined to the table (`create_plan`), and checked
+(`sql_checks`, which queries details only if a count is not zero). Column number 0 of a
+specification is ``v0`` among the rows; in the plan it is ``n0`` (the new value) and ``o0`` (the old
+value). ``g0`` is whether a row gives the column at all, ``e0`` is its expected value, and ``x0``
+identifies the row of another table that stores it. ``place`` is where the row was stored in the
+table; it may have moved since, so it only suggests a good order for visiting rows. `sql_collect`
+describes further columns of the plan, for rows that may be created or have several lines.
 """
 
 from __future__ import annotations

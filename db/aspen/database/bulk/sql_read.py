@@ -127,12 +127,12 @@ def moved_since(spec: Spec) -> str:
         cases.append((f"s.{key.stored} <> p.key", f"format('was renamed to %s', {now})"))
     for number, column in spec.numbered():
         now, then = current(number, column), f"p.o{number}"
-        told = f"{quoted_cell(column, now)}, {quoted_cell(column, then)}"
+        values = f"{quoted_cell(column, now)}, {quoted_cell(column, then)}"
         named = "true" if number == spec.key_number else given(spec, number)
         cases.append(
             (
                 f"({named} AND {now} IS DISTINCT FROM {then})",
-                f"format('{column.holds} %s, expected %s', {told})",
+                f"format('{column.holds} %s, expected %s', {values})",
             )
         )
     for number, side, column in spec.aside():

@@ -1,7 +1,4 @@
-"""The local PostgreSQL server: start, stop, and reset it, and get its status and logs.
-
-A check that a starting server accepts connections.
-"""
+"""The local PostgreSQL server: start, stop, and reset it, and get its status and logs."""
 
 from __future__ import annotations
 

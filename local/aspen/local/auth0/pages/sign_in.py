@@ -88,7 +88,7 @@ def find_user(db: sqlite3.Connection, email: str) -> str:
     """Return the ID of the user with an e-mail address.
 
     Raises:
-        PageError: There is no such user, or they are blocked.
+        PageError: The user does not exist or is blocked.
     """
     row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
     if row is None:
