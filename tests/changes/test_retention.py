@@ -191,3 +191,33 @@ def test_history_prune_shows_asks_and_removes(
     code, out, err = cli("history", "prune", "--yes")
     assert code == 0
     assert "Nothing to remove." in err
+
+
+def test_history_counts_the_runs_of_the_target_only(
+    journal: Journal, state: Path, run_cli: CliRunner
+) -> None:
+    for number in range(5):
+        record(journal, number, target="prod" if number < 3 else "local")
+    words = ("history", "--output", "table", "--limit", "1")
+    for target, total in ((("--target", "prod"), 3), ((), 5)):
+        done = run_cli(*words, *target, env={"ASPEN_HOME": str(state.parent)})
+        assert done.code == 0, done.err
+        assert f"1 of {total} runs shown" in done.err
+
+
+def test_pruning_thousands_of_runs_compares_no_pairs(journal: Journal) -> None:
+    run = record(journal, 0, days=400)
+    (one,) = fold(journal.read().events)
+    compared = 0
+
+    class Counted(type(one)):  # type: ignore[misc] # the class of a run, whatever it is called
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return bool(super().__eq__(other))
+
+        __hash__ = type(one).__hash__
+
+    many = [Counted(**{**vars(one), "id": f"{run}-{number}"}) for number in range(500)]
+    plan = plan_pruning(many, NOW)
+    assert (len(plan.runs), compared) == (500, 0)
