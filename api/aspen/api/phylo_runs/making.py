@@ -30,7 +30,7 @@ from aspen.database.models import (
 )
 
 _UPLOADED = UploadedPathogenGenome.__table__
-_WORKFLOWS = Workflow.__table__
+_RUNS, _WORKFLOWS = PhyloRun.__table__, Workflow.__table__
 
 
 async def make(
