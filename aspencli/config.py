@@ -15,7 +15,7 @@ from aspencli.errors import BadInputError
 from aspencli.targets import BUILT_IN, STRICTNESS, Safety, Target
 
 if TYPE_CHECKING:
-    from aspencli.addresses import Known
+    from aspencli.targets import Known
 
 CONFIG_VARIABLE = "ASPEN_CONFIG"
 OUTPUT_FORMATS = ("table", "json", "jsonl", "csv", "tsv")
@@ -223,7 +223,7 @@ class Config:
     @property
     def known(self) -> list[Known]:
         """Return every target with its known addresses from all sources."""
-        from aspencli.addresses import Known
+        from aspencli.targets import Known
 
         found = []
         for name, target in self.targets.items():
@@ -237,7 +237,7 @@ class Config:
     @property
     def safest_target(self) -> Target:
         """Return the selected target with the safety level that its addresses require."""
-        from aspencli.addresses import safest
+        from aspencli.targets import safest
 
         return safest(self.target, self.known, self._environ)
 

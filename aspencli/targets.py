@@ -1,9 +1,21 @@
-"""The deployments that can be administered, and the safety level of each."""
+"""The deployments that can be administered, and the safety level of each.
+
+Resolution of addresses to servers, and the safety level that applies to each.
+
+Several names can refer to one server, so targets are compared by normalized host name, IP
+addresses, port, and database name. When in doubt, two addresses count as the same: the cost is a
+prompt that names the stricter target.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class Safety(Enum):
@@ -108,3 +120,347 @@ BUILT_IN: dict[str, Target] = {
     ),
 }
 """The four targets that every installation has, named as in the service's own Makefile."""
+
+
+THIS_MACHINE = "this machine"
+_WEB = {"http": 443, "https": 443}  # servers redirect http to https, so both count as one
+_WEB_PORTS = {80: 443}
+_POSTGRES_PORT = 5432
+_STACK = "{stack}"
+_LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
+
+
+@dataclass(frozen=True)
+class Server:
+    """A host and a port.
+
+    Attributes:
+        host: The normalized host, or `THIS_MACHINE` for a loopback address or a socket.
+        port: The port.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host.replace(' ', '-')}:{self.port}"
+
+
+@dataclass(frozen=True)
+class DatabaseAddress:
+    """The databases that a connection address may lead to.
+
+    Attributes:
+        servers: The servers; more than one if the address lists several.
+        names: The database names; more than one if the address names it twice.
+    """
+
+    servers: frozenset[Server]
+    names: frozenset[str]
+
+    def __str__(self) -> str:
+        return " ".join(sorted(f"{one}/{name}" for one in self.servers for name in self.names))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A target with all of its known addresses.
+
+    Attributes:
+        target: The target.
+        apis: The addresses of its API.
+        databases: The addresses of its database.
+    """
+
+    target: Target
+    apis: tuple[str, ...]
+    databases: tuple[str, ...]
+
+
+def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:
+    """Return the target with the strictest safety level of all targets at its addresses."""
+    stricter = [one for one in known if STRICTNESS.index(one.target.safety) > _rank(target)]
+    stricter.sort(key=lambda one: STRICTNESS.index(one.target.safety), reverse=True)
+    if not (stricter and (target.api_url or target.database_url)):
+        return target
+    mine = _Addresses(
+        [target.api_url] if target.api_url else [],
+        [target.database_url] if target.database_url else [],
+        environ,
+    )
+    theirs = [(one.target, _Addresses(one.apis, one.databases, environ)) for one in stricter]
+    for other, addresses in theirs:  # first without DNS lookups
+        if mine.meets(addresses, {}):
+            return raised(target, other)
+    hosts = mine.hosts.union(*(addresses.hosts for _, addresses in theirs))
+    found = _look_up(hosts)
+    for other, addresses in theirs:
+        if mine.meets(addresses, found, local=target.safety is STRICTNESS[0]):
+            return raised(target, other)
+    return target
+
+
+def raised(target: Target, other: Target) -> Target:
+    """Return the target with the safety level of another target at the same address."""
+    return replace(target, safety=other.safety, belongs_to=other.label)
+
+
+def same_api(one: str, other: str) -> bool:
+    """Return True if both addresses lead to the same API."""
+    first, second = _Addresses([one], [], {}), _Addresses([other], [], {})
+    return first.meets(second, {}) or first.meets(second, _look_up(first.hosts | second.hosts))
+
+
+class _Addresses:
+    """The parsed addresses of one target."""
+
+    def __init__(self, apis: Iterable[str], databases: Iterable[str], environ: Mapping[str, str]):
+        self.apis = [server for api in apis if (server := api_server(api))]
+        self.databases = [database_address(url, environ) for url in databases]
+
+    @property
+    def hosts(self) -> set[str]:
+        """Return the hosts of all addresses, for DNS lookups."""
+        servers = [*self.apis, *(s for one in self.databases for s in one.servers)]
+        return {one.host for one in servers}
+
+    def meets(
+        self, other: _Addresses, found: Mapping[str, frozenset[str]], *, local: bool = True
+    ) -> bool:
+        """Return True if the two targets have an address in common.
+
+        Args:
+            other: The other target's addresses.
+            found: The IP addresses of hosts; empty to compare names only.
+            local: True if the target should be on this machine. Otherwise, two API names at one
+                public IP address are two servers (a load balancer routes by name).
+        """
+
+        def same(one: Server, two: Server, *, by_address: bool) -> bool:
+            if one.port != two.port:
+                return False
+            if _is_same_host(one.host, two.host):
+                return True
+            shared = found.get(one.host, frozenset()) & found.get(two.host, frozenset())
+            return bool(shared) and (by_address or any(map(_is_not_public, shared)))
+
+        def api(one: Server, two: Server) -> bool:
+            numeric = _is_numeric(one.host) or _is_numeric(two.host)
+            return same(one, two, by_address=local or numeric)
+
+        def database(one: DatabaseAddress, two: DatabaseAddress) -> bool:
+            return bool(one.names & two.names) and any(
+                same(a, b, by_address=True) for a in one.servers for b in two.servers
+            )
+
+        return any(api(a, b) for a in self.apis for b in other.apis) or any(
+            database(a, b) for a in self.databases for b in other.databases
+        )
+
+
+def api_server(address: str) -> Server | None:
+    """Return the server of an API, or None if the address names none."""
+    try:
+        # Clients may accept backslashes and stray spaces, as browsers do.
+        parts = urlsplit(address.strip().replace("\\", "/"))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not host:
+        return None
+    port = port or _WEB.get(parts.scheme, 443)
+    return Server(canonical_host(host), _WEB_PORTS.get(port, port))
+
+
+def database_address(address: str, environ: Mapping[str, str] = os.environ) -> DatabaseAddress:
+    """Return the databases that an address may lead to, as libpq reads it.
+
+    Missing parts come from the service file, then from the environment. If a part is given twice,
+    both values count, because drivers disagree on which one wins.
+    """
+    rest = address.partition("://")[2]
+    location, _, query = rest.partition("?")
+    netloc, _, path = location.partition("/")
+    given: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        given.setdefault(name, []).append(value)
+    if "://" not in address:  # libpq's keyword/value format
+        for name, quoted, plain in _WORDS.findall(address):
+            given.setdefault(name, []).append(quoted or plain)
+    user, _, netloc = netloc.rpartition("@")
+    service = _service(given.get("service", [environ.get("PGSERVICE", "")])[-1], environ)
+    defaults = {**{key: environ.get(f"PG{key.upper()}", "") for key in _INHERITED}, **service}
+    hosts, ports = _hosts(netloc)
+    for one in given.get("host", []):
+        more, more_ports = _hosts(one)
+        hosts, ports = hosts + more, ports + more_ports
+    hosts += [one for value in given.get("hostaddr", []) for one in value.split(",")]
+    ports += [one for value in given.get("port", []) for one in value.split(",")]
+    hosts = [host for host in hosts if host] or defaults.get("host", "").split(",")
+    numbers = {int(port) for port in ports if port.isdecimal()}
+    if not numbers or "" in ports:
+        inherited = [p for p in defaults.get("port", "").split(",") if p.isdecimal()]
+        numbers |= {int(port) for port in inherited} or {_POSTGRES_PORT}
+    names = {unquote(path), *given.get("dbname", [])} - {""}
+    names = names or {defaults.get("dbname") or defaults.get("database") or ""} - {""}
+    names = names or {unquote(user.partition(":")[0]) or (given.get("user") or [""])[-1]}
+    servers = {Server(canonical_host(host), number) for host in hosts for number in numbers}
+    return DatabaseAddress(frozenset(servers), frozenset(names))
+
+
+_INHERITED = ("host", "port", "database", "user")
+_WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
+
+
+def _hosts(text: str) -> tuple[list[str], list[str]]:
+    """Return the hosts and ports in ``one:1,two:2``; an empty port means the default."""
+    hosts, ports = [], []
+    for part in text.split(","):
+        host, colon, port = part.rpartition(":")
+        if not colon or "]" in port or (":" in host and not host.startswith("[")):
+            host, port = part, ""
+        hosts.append(unquote(host))
+        ports.append(port)
+    return (hosts, ports) if text else ([], [])
+
+
+def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return a service's settings from the service files, or an empty dict."""
+    if not name:
+        return {}
+    files = [environ.get("PGSERVICEFILE") or "~/.pg_service.conf"]
+    if folder := environ.get("PGSYSCONFDIR"):
+        files.append(f"{folder}/pg_service.conf")
+    for file in files:
+        found: dict[str, str] = {}
+        section = ""
+        try:
+            text = Path(file).expanduser().read_text(errors="replace")
+        except OSError:
+            continue  # libpq cannot read it either
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("["):
+                section = line.strip("[]")
+            elif section == name and not line.startswith("#") and "=" in line:
+                key, _, value = line.partition("=")
+                found[key.strip()] = value.strip()
+        if found:
+            return found
+    return {}
+
+
+def canonical_host(host: str) -> str:
+    """Normalize a host: letter case, trailing dot, IP notation, and IDN."""
+    host = unquote(host).strip().strip("[]").rstrip(".").lower()
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return THIS_MACHINE
+    if host.endswith(".localhost"):
+        return THIS_MACHINE
+    if not host.isascii():
+        host = _ascii(host)
+    return _number(host) or host
+
+
+def _ascii(host: str) -> str:
+    try:
+        return host.encode("idna").decode().rstrip(".")
+    except UnicodeError:
+        return host
+
+
+def _number(host: str) -> str | None:
+    """Return the normalized IP address, or None for a name."""
+    if not (_is_numeric(host) or _LOOSE(host)):
+        return None
+    import ipaddress
+    import socket
+
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:  # 127.1, 0x7f000001: other notations that the resolver accepts
+            found = ipaddress.ip_address(socket.inet_aton(host))
+        except OSError:
+            return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    found = mapped or found
+    return THIS_MACHINE if _is_here(str(found)) else str(found)
+
+
+_LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
+
+
+def _is_here(address: str) -> bool:
+    """Return True if an IP address belongs to this machine."""
+    import ipaddress
+    import socket
+
+    found = ipaddress.ip_address(address)
+    if found.is_loopback or found.is_unspecified:
+        return True
+    family = socket.AF_INET6 if found.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as tried:
+            tried.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _is_numeric(host: str) -> bool:
+    return host == THIS_MACHINE or ":" in host or host.replace(".", "").isdecimal()
+
+
+def _is_not_public(address: str) -> bool:
+    import ipaddress
+
+    return address == THIS_MACHINE or not ipaddress.ip_address(address).is_global
+
+
+def _is_same_host(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    for pattern, host in ((one, other), (other, one)):
+        if _STACK in pattern:  # the address is a pattern for all stacks
+            parts = map(re.escape, pattern.split(_STACK))
+            if re.fullmatch("[^.]+".join(parts), host):
+                return True
+    return False
+
+
+def _look_up(hosts: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return the IP addresses of the hosts that resolve before the timeout."""
+    import threading
+    import time
+
+    found = {host: frozenset({host}) for host in hosts if _is_numeric(host)}
+    names = [host for host in hosts if host not in found and _STACK not in host]
+    answers: dict[str, frozenset[str]] = {}
+
+    def ask(name: str) -> None:
+        answers[name] = frozenset(_addresses_of(name))
+
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _LOOKUP_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return found | dict(answers)
+
+
+def _addresses_of(name: str) -> Iterator[str]:
+    import socket
+
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # the name does not resolve from this machine
+        return
+    for answer in answers:
+        number = _number(str(answer[4][0]))
+        if number:
+            yield number
+
+
+def _rank(target: Target) -> int:
+    return STRICTNESS.index(target.safety)

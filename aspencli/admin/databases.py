@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspen.database.cancel import cancellable
-from aspen.database.engine import Database
-from aspen.database.refusals import refusal_state
+from aspen.database.engine import Database, refusal_state
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from aspencli.text import counted
 

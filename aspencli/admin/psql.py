@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aspen.database import reading_role
+from aspen.database import roles as reading_role
 from aspen.database.driver import opener
 from aspen.database.errors import NotAllowedError
 from aspen.database.libpq import MISLEADING, clean_address, split_hosts, wanted_server

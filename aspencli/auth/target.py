@@ -18,8 +18,8 @@ from aspencli.remote.urls import origin_of
 from aspencli.targets import BUILT_IN, Safety, Target
 
 if TYPE_CHECKING:
-    from aspencli.addresses import Known
     from aspencli.remote.urls import Origin
+    from aspencli.targets import Known
 
 
 class Whereabouts:

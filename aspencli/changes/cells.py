@@ -24,7 +24,7 @@ from aspencli.tabular.dates import read_day, why_no_day
 from aspencli.tabular.decode import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.table import Table
-from aspencli.tabular.xlsx.cells import Unusable
+from aspencli.tabular.xlsx_cells import Unusable
 from aspencli.text import quote
 
 Understood = tuple[str | None, str | None]

@@ -19,7 +19,7 @@ from aspencli.tabular.decode import Fault
 from aspencli.tabular.delimited import Delimited
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table
-from aspencli.tabular.xlsx.cells import Unusable
+from aspencli.tabular.xlsx_cells import Unusable
 
 
 @dataclass(frozen=True)

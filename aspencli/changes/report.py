@@ -3,36 +3,157 @@
 The files of a bulk run, none of which may overwrite another.
 
 Write the bad rows of a mapping file in its own format, to be fixed and used again.
+
+Files that appear under their final name only once they are complete.
+
+The checksum of an input file, computed while it is read.
 """
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
+import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, groupby, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from aspen.database.bulk.rows import AssessedRow, Change, Problem
-from aspencli import paths
-from aspencli.changes.drafts import Draft
-from aspencli.changes.fingerprint import Fingerprint
-from aspencli.errors import BadInputError
+from aspencli import files, paths
+from aspencli.changes.runs import InputFile
+from aspencli.errors import AspenError, BadInputError
+from aspencli.files import why_not
 from aspencli.tabular.delimited import REJECTED
 from aspencli.tabular.source import STDIN
 from aspencli.tabular.table import Table
 from aspencli.tabular.writers import LONGEST_CELL, WRITERS, as_text, write_workbook
-from aspencli.tabular.xlsx.cells import shown
+from aspencli.tabular.xlsx_cells import shown
 from aspencli.text import guard
+
+
+class Draft:
+    """A file opened before any work is done, so that an unusable path is found in time.
+
+    Args:
+        path: The final path; an existing file is replaced.
+        kind: The word for the file in messages, such as ``report``.
+        suffixes: The suffixes that are allowed.
+
+    Attributes:
+        file: The temporary file to write to.
+        suffix: The suffix of the path.
+
+    Raises:
+        BadInputError: The path exists and is not a file, or its suffix is not allowed.
+        AspenError: The file cannot be created.
+    """
+
+    def __init__(self, path: Path, kind: str, suffixes: Collection[str]):
+        self._kind = kind
+        self._path = paths.expand(path)
+        if self._path.exists() and not self._path.is_file():
+            raise BadInputError(
+                f"The {kind} {path} is not a regular file.",
+                hint="Give a file; it will be created or replaced.",
+            )
+        files.check_own(self._path)
+        self._target = self._path.absolute()
+        suffix = self._path.suffix.lower()
+        self.suffix = suffix if suffix in suffixes else ""
+        if not self.suffix:
+            *others, last = suffixes
+            raise BadInputError(
+                f"Unsupported file type for the {kind}: {path} "
+                f"(choose {', '.join(others)}, or {last})",
+                hint=f"For example: {self._path.stem}{others[0]}",
+            )
+        try:
+            files.make_folder(self._target.parent)
+            self.file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by __exit__
+                dir=self._target.parent, delete=False
+            )
+        except OSError as error:
+            raise self.unwritable(error, "nothing was written") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.file.close()
+        except OSError:  # closing retries a write that failed because the disk was full
+            if error is None:
+                raise
+        finally:
+            Path(self.file.name).unlink(missing_ok=True)
+
+    def publish(self) -> Path:
+        """Move the file to its final path, and return that path."""
+        try:
+            Path(self.file.name).replace(self._target)
+        except OSError as error:
+            raise self.unwritable(error, "the change itself is complete") from error
+        return self._path
+
+    def unwritable(self, error: OSError, state: str) -> AspenError:
+        """Return the error for a file that cannot be written.
+
+        Args:
+            error: The cause.
+            state: The outcome of the change, in words.
+        """
+        option = self._kind.split(maxsplit=1)[0]
+        return AspenError(
+            f"Cannot write the {self._kind} {self._path}: {why_not(self._target, error)}; {state}.",
+            hint=f"Free disk space or fix the permissions, or choose another path with --{option}.",
+        )
+
+
+_STDIN = "-"
+
+
+class Fingerprint:
+    """The path, size, and SHA-256 of the bytes that a run has read.
+
+    Args:
+        given: The file name as given; ``-`` for standard input.
+    """
+
+    def __init__(self, given: str):
+        self._given = given
+        self._size = 0
+        self._digest = hashlib.sha256()
+
+    def take(self, piece: bytes) -> None:
+        """Add bytes, in the order in which they are read."""
+        self._size += len(piece)
+        self._digest.update(piece)
+
+    @property
+    def file(self) -> InputFile:
+        """Return the file's details, as far as it has been read."""
+        path = None if self._given == _STDIN else _absolute(self._given)
+        return InputFile(self._given, path, self._size, self._digest.hexdigest())
+
+
+def _absolute(given: str) -> str:
+    # Symbolic links are not resolved, because the operator knows the file by this name.
+    return os.path.abspath(paths.expand(given))  # noqa: PTH100 - Path leaves .. in
+
 
 _Cells = tuple[tuple[str | None, ...], Change | None]
 _Line = tuple[Any, ...]  # the line number, then texts or None

@@ -273,7 +273,7 @@ def unfinished(
         api: The address of the API, or None if unknown. The same group ID in another API is
             another group.
     """
-    from aspencli.addresses import same_api
+    from aspencli.targets import same_api
 
     passed_over = frozenset(but)
     for path in sorted(folder().glob("*.jsonl"), reverse=True):

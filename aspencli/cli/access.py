@@ -217,7 +217,7 @@ class Access:
             CredentialsError: The sign-in was denied, or not approved in time.
             UnreachableError: The provider does not respond.
         """
-        from aspencli.auth.device_flow import wait_for_approval
+        from aspencli.auth.session import wait_for_approval
 
         code = self.provider.begin()
         self._announce(code, browser=browser)
@@ -236,7 +236,7 @@ class Access:
         return self.sign_in(self.choose_store())
 
     def _announce(self, code: DeviceCode, *, browser: bool) -> None:
-        from aspencli.auth.device_flow import has_browser, open_browser
+        from aspencli.auth.session import has_browser, open_browser
 
         self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
         self._out.info(f"  {code.link}")

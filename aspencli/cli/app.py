@@ -16,7 +16,7 @@ from aspencli import __version__
 from aspencli.cli.help import help_page, summary
 from aspencli.cli.old_spellings import modernize
 from aspencli.config import OUTPUT_FORMATS
-from aspencli.tabular import expansion
+from aspencli.tabular import compression as expansion
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext

@@ -1,12 +1,25 @@
-"""Confirmation of writes, as strict as the target's safety level requires."""
+"""Confirmation of writes, as strict as the target's safety level requires.
+
+Records in the history of the writes that a command confirms, from before to after.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from typer._click.globals import get_current_context
+
+from aspencli.changes.journal import open_journal
+from aspencli.changes.recording import Recording, Subject, place_of
+from aspencli.changes.runs import Counts, InputFile, Outcome, Place
 from aspencli.cli.output.console import Output
-from aspencli.errors import RefusedError
+from aspencli.errors import AspenError, RefusedError
 from aspencli.targets import Target
+
+if TYPE_CHECKING:
+    from aspencli.cli.context import AppContext
+    from aspencli.remote.scope import Org
 
 
 @dataclass(frozen=True)
@@ -84,3 +97,77 @@ def _ask(target: Target, out: Output, what: str, first: str) -> None:
         )
     if not out.confirm(f"{what[0].upper()}{what[1:]} on {target.label}?"):
         raise RefusedError("Declined; nothing was written.")
+
+
+class Record:
+    """The record of one command's write; bulk runs have a more detailed one of their own.
+
+    It covers every command that asks for confirmation, because the confirmation begins it.
+    """
+
+    def __init__(self) -> None:
+        self._recording: Recording | None = None
+
+    def begin(self, context: AppContext, group: Org | None, items: int | None) -> None:
+        """Record that a write is planned, unless one of this command already is.
+
+        Args:
+            context: The context of the command.
+            group: The group whose items are changed, if it is one.
+            items: The number of items, if known.
+
+        Raises:
+            AspenError: The history cannot be written; nothing was changed.
+        """
+        if self._recording is not None:
+            return
+        via = "db" if context.writes_database or "access" not in vars(context) else "api"
+        subject = Subject(
+            command=_command(),
+            target=context.target.label,
+            place=_place(context, via),
+            group_id=group.id if group else None,
+            group=group.name if group else None,
+            file=InputFile(),
+            counts=Counts(rows=items, to_change=items),
+            via=via,
+            api=context.given_api if via == "api" else None,
+            single=True,
+        )
+        self._recording = Recording(open_journal(), subject, context.out.warn).__enter__()
+
+    def confirmed(self) -> None:
+        """Note that the write was confirmed and begins now."""
+        if self._recording is not None:
+            self._recording.changing()
+
+    def end(self, error: BaseException | None) -> None:
+        """Record the outcome of the write, if there was one, when the command has ended."""
+        if self._recording is None:
+            return
+        if error is None:
+            self._recording.ended(Outcome.WRITTEN)
+        else:
+            self._recording.__exit__(type(error), error, error.__traceback__)
+
+
+def _command() -> str:
+    """Return the running command's name, such as ``users create``."""
+    context = get_current_context()
+    names = []
+    while context.parent is not None:
+        names.append(context.command.name or "")
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def _place(context: AppContext, via: str) -> Place:
+    try:
+        if via == "api":
+            return Place(api=context.access.at.api_url)
+        from sqlalchemy.engine import make_url  # the API's commands do without SQLAlchemy
+
+        url = make_url(context.database_url())
+    except AspenError:  # such as a local deployment that is not running
+        return Place()
+    return place_of(url, None)

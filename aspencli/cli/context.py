@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from aspen.database.policy import Guard, Limits, SessionPolicy
     from aspen.local.client import Laptop
     from aspencli.cli.access import Access
+    from aspencli.cli.confirm import Record
     from aspencli.cli.output.console import Output
-    from aspencli.cli.record import Record
     from aspencli.remote.api import Api
     from aspencli.remote.scope import Org
 
@@ -83,7 +83,7 @@ class AppContext:
     @cached_property
     def record(self) -> Record:
         """Return the record of this run's write in the history."""
-        from aspencli.cli.record import Record
+        from aspencli.cli.confirm import Record
 
         return Record()
 
@@ -200,7 +200,7 @@ class AppContext:
         from sqlalchemy.exc import SQLAlchemyError
 
         from aspen.database.policy import Limits
-        from aspencli.reference.lookups import incomplete_samples
+        from aspencli.reference.database import incomplete_samples
 
         try:
             database = self.database(limits=Limits(statement_ms=_LOOK_MS))
@@ -229,7 +229,7 @@ class AppContext:
     @property
     def database_address(self) -> str | None:
         """Return the normalized address of the target's database, or None if it is not known."""
-        from aspencli.addresses import database_address
+        from aspencli.targets import database_address
 
         try:
             return str(database_address(self.database_url()))
@@ -303,8 +303,8 @@ class AppContext:
         Raises:
             UnreachableError: No database address is configured.
         """
-        from aspen.database.commits import LOG
         from aspen.database.engine import Database
+        from aspen.database.transactions import LOG
         from aspencli.cli.output.console import relayed
 
         self.recognize(writable=writable)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from aspen.database import libpq
+from aspen.database.engine import refusal_state
 from aspen.database.errors import NotAllowedError, StandbyError, TemporaryTablesDeniedError
 from aspen.database.policy import InvalidDatabaseUrlError
-from aspen.database.refusals import refusal_state
 
 PRIMARY_NEEDED = (
     "Connect to the primary: set the target's database_url to it, or list all hosts there and add "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aspen.database.profiling.fingerprints import fingerprint, split_statements
+from aspen.database.profiling.queries import fingerprint, split_statements
 from aspen.database.profiling.recorder import Recorder
 from aspen.database.profiling.rehearsal import rehearsed
 from aspencli.errors import BadInputError, RefusedError

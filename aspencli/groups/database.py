@@ -11,7 +11,7 @@ from aspen.database.engine import ReadSession
 from aspen.database.models import Group, Location, Role, Sample, User, UserRole
 from aspencli.groups.remote import ROLES, GroupDetails, GroupSummary
 from aspencli.groups.remote import MemberRow as Member
-from aspencli.reference.lookups import PLACE, find_group
+from aspencli.reference.database import PLACE, find_group
 
 
 def list_groups(session: ReadSession) -> Iterator[GroupSummary]:

@@ -1,17 +1,21 @@
-"""List phylogenetic runs from the database."""
+"""List phylogenetic runs from the database.
+
+List the trees that UShER can place samples in, from the database.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import joinedload, selectinload
 
 from aspen.database.engine import ReadSession
-from aspen.database.models import PhyloRun
+from aspen.database.models import PhyloRun, UsherOption
 from aspencli.phylo.remote import PhyloRunRow
-from aspencli.reference.lookups import find_group, find_pathogen
+from aspencli.reference.database import find_group, find_pathogen
 
 _RELATED = (
     joinedload(PhyloRun.group),
@@ -63,3 +67,17 @@ def _row(run: PhyloRun) -> PhyloRunRow:
 
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:
     return None if moment is None else moment.replace(microsecond=0, tzinfo=dt.UTC)
+
+
+def list_usher_trees(session: ReadSession, slug: str) -> Iterator[dict[str, Any]]:
+    """Return the pathogen's trees in the order of the API, with the default choice first.
+
+    Raises:
+        NotFoundError: The pathogen does not exist.
+    """
+    statement = (
+        sa.select(UsherOption.id, UsherOption.description, UsherOption.value, UsherOption.priority)
+        .where(UsherOption.pathogen_id == find_pathogen(session, slug).id)
+        .order_by(UsherOption.priority.nulls_last(), UsherOption.id)
+    )
+    return (dict(row) for row in session.execute(statement).mappings())

@@ -1,6 +1,8 @@
 """Phylogenetic runs through the API: list, start, rename, and delete them.
 
 If a response is lost, the API is asked what happened. Uses only the standard library.
+
+URLs returned by the API.
 """
 
 from __future__ import annotations
@@ -209,3 +211,16 @@ def delete_runs(runs: ChangesRuns, scope: Scope, ids: Sequence[int]) -> Iterator
 
 def _gone(runs: ChangesRuns, scope: Scope, number: int) -> int | None:
     return None if any(run["id"] == number for run in runs.all(*scope.key)) else number
+
+
+def with_scheme(address: str, beside: str) -> str:
+    """Return a URL with its scheme, which the API sometimes omits.
+
+    Args:
+        address: The URL from the API.
+        beside: The URL of the API itself, whose scheme is used.
+    """
+    if "://" in address:
+        return address
+    scheme = beside.partition("://")[0]
+    return f"{'http' if scheme == 'http' else 'https'}://{address}"

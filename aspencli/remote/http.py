@@ -28,7 +28,6 @@ import httpx
 from aspencli import __version__
 from aspencli.errors import BadInputError, ServiceAnswer, UncertainError, UnreachableError
 from aspencli.remote.debug_log import WireLog
-from aspencli.remote.proxies import proxy_for, without_password
 from aspencli.remote.retry import (
     BUSY,
     Deadline,
@@ -39,7 +38,7 @@ from aspencli.remote.retry import (
     busy,
     http_date,
 )
-from aspencli.remote.urls import Origin, origin_of
+from aspencli.remote.urls import Origin, origin_of, proxy_for, without_password
 
 _OPENED = ("connect_tcp.complete", "start_tls.complete")
 

@@ -25,7 +25,7 @@ from aspencli.tabular.decode import Fault
 from aspencli.tabular.fasta import Genome, read_fasta
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table
-from aspencli.tabular.xlsx.cells import Unusable
+from aspencli.tabular.xlsx_cells import Unusable
 from aspencli.text import quote
 
 REQUIRED = ("private_identifier", "collection_date", "location")

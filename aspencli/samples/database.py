@@ -23,8 +23,8 @@ from aspen.database.models import (
     UploadedPathogenGenome,
     User,
 )
+from aspencli.reference.database import PLACE, find_group, find_pathogen
 from aspencli.reference.locations import LOCATION_LEVELS
-from aspencli.reference.lookups import PLACE, find_group, find_pathogen
 from aspencli.samples.models import (
     LINEAGE,
     QC_METRIC,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import expansion
+from aspencli.tabular import compression as expansion
 from aspencli.tabular.compression import ERRORS, ZIP, only_member, packing_of, unreadable
 
 _GAPS = "-."

@@ -11,7 +11,7 @@ from aspencli.tabular.decode import Fault, as_text
 from aspencli.tabular.delimited import open_delimited
 from aspencli.tabular.source import STDIN, Opened, is_zip, open_archive, open_bytes, sniff
 from aspencli.tabular.table import Table
-from aspencli.tabular.xlsx.workbook import open_workbook
+from aspencli.tabular.xlsx import open_workbook
 from aspencli.text import counted
 
 NAMES = ("private_identifier", "public_identifier")

@@ -18,9 +18,8 @@ from typing import IO, cast
 
 from aspencli import paths
 from aspencli.errors import BadInputError
-from aspencli.tabular import expansion
-from aspencli.tabular.compression import ERRORS, ZIP, only_member, packing_of, unreadable
-from aspencli.tabular.expansion import Source
+from aspencli.tabular import compression as expansion
+from aspencli.tabular.compression import ERRORS, ZIP, Source, only_member, packing_of, unreadable
 
 STDIN = "-"
 HEAD = 1 << 16  # bytes to peek at before reading

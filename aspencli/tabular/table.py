@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 from aspencli.errors import BadInputError
 from aspencli.tabular.decode import Fault
 from aspencli.tabular.delimited import Delimited, open_delimited
+from aspencli.tabular.reading import NONE, Template
 from aspencli.tabular.source import Observer, Opened, is_zip, open_archive, open_bytes
-from aspencli.tabular.templates import NONE, Template
 
 if TYPE_CHECKING:
-    from aspencli.tabular.xlsx.workbook import Sheet
+    from aspencli.tabular.xlsx import Sheet
 
 
 class Table(Protocol):
@@ -112,7 +112,7 @@ def open_table(
                 if is_zip(opened.stream.peek()):  # a workbook in an archive
                     found = stack.enter_context(open_archive(opened))
             if not isinstance(found, Opened):
-                from aspencli.tabular.xlsx.workbook import open_workbook
+                from aspencli.tabular.xlsx import open_workbook
 
                 _refuse(
                     opened.name, "is a workbook", {"encoding": encoding, "delimiter": delimiter}

@@ -13,9 +13,9 @@ from sqlalchemy.orm import selectinload
 
 from aspen.database.engine import Database, ReadSession
 from aspen.database.models import Group, Role, Sample, User, UserRole
-from aspen.database.rights import Right
+from aspen.database.roles import Right
 from aspencli.errors import BadInputError, ConflictError, NotFoundError
-from aspencli.reference.lookups import find_group, find_role
+from aspencli.reference.database import find_group, find_role
 from aspencli.stored_text import as_id
 from aspencli.users.models import NewUser
 

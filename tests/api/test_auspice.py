@@ -13,8 +13,7 @@ import pytest
 import sqlalchemy as sa
 from itsdangerous import TimestampSigner
 
-from aspen.api.magic_links import MagicLink
-from aspen.api.trees import nodes
+from aspen.api.trees import MagicLink, nodes
 from aspen.database.engine import Database
 from aspen.database.models import Group, PhyloTree, Role, Sample, User, UserRole
 from tests.api.conftest import Api, ApiFactory, Cloud

@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
 from aspen.api.protocol import LimitedProtocol
-from aspen.api.turns import Turns
+from aspen.api.runtime import Turns
 from aspen.database.engine import Database
 from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Provider, starting

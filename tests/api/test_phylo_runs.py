@@ -26,7 +26,7 @@ from aspen.database.models import (
     WorkflowStatus,
 )
 from aspen.local.aws.content import machine_arn
-from aspen.local.seed.public import strains
+from aspen.local.seed.phylo import strains
 from tests.api.conftest import Api, ApiFactory, Cloud
 
 PATH = "/v2/orgs/{}/pathogens/{}/phylo_runs/"

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from aspen.api import in_process
 from aspen.database.models import Sample
-from aspen.local.seed.public import strains
+from aspen.local.seed.phylo import strains
 from tests.api.conftest import Api
 
 PATH = "/v2/orgs/{}/pathogens/SC2/samples/{}"

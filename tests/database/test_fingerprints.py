@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspen.database.profiling.fingerprints import fingerprint
+from aspen.database.profiling.queries import fingerprint
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from aspen.database.engine import Database
-from aspen.database.refusals import refusal_state
+from aspen.database.engine import Database, refusal_state
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspencli.cli.failures import explain
 from tests.conftest import Server

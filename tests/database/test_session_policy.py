@@ -8,11 +8,11 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+from aspen.database.driver import ends_transaction
 from aspen.database.engine import Database
 from aspen.database.errors import NotAllowedError, ServerReadOnlyError
-from aspen.database.migration_guard import MigrationLimits, guarded
+from aspen.database.migrate import MigrationLimits, guarded
 from aspen.database.policy import Guard, Limits, Overrides, SessionPolicy, connection_arguments
-from aspen.database.statement_guard import ends_transaction
 from tests.conftest import CliRunner, Server
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

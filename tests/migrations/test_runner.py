@@ -25,8 +25,7 @@ from aspen.database.errors import (
     MigrationPermissionError,
     UnknownRevisionError,
 )
-from aspen.database.migrate import UpgradeResult
-from aspen.database.migration_guard import ADVISORY_LOCK, MigrationLimits, guarded
+from aspen.database.migrate import ADVISORY_LOCK, MigrationLimits, UpgradeResult, guarded
 
 BASELINE = "20230321_232555"
 IMPATIENT = MigrationLimits(lock_ms=200, statement_ms=60_000, turn_ms=200)

@@ -12,9 +12,8 @@ import pytest
 
 from aspencli.errors import BadInputError
 from aspencli.remote.http import Http, Request
-from aspencli.remote.proxies import is_bypassed, proxy_for
 from aspencli.remote.retry import Deadline, Patience
-from aspencli.remote.urls import origin_of
+from aspencli.remote.urls import is_bypassed, origin_of, proxy_for
 from tests.remote.conftest import Serving
 from tests.remote.naughty import reply
 

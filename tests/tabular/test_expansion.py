@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import expansion
+from aspencli.tabular import compression as expansion
 from aspencli.tabular.fasta import read_fasta
 from aspencli.tabular.source import open_bytes
 from aspencli.tabular.table import open_table

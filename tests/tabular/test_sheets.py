@@ -28,7 +28,7 @@ from aspencli.errors import BadInputError, NotFoundError
 from aspencli.samples.bulk import SAMPLE_CHANGES
 from aspencli.samples.create import Sequences, Wanted
 from aspencli.samples.models import settle_keys
-from aspencli.samples.remote_rename.plan import Held, ListPlan, Snapshot
+from aspencli.samples.rename_plan import Held, ListPlan, Snapshot
 from aspencli.tabular.dates import DayFormat
 from aspencli.tabular.decode import Fault
 from aspencli.tabular.fasta import read_fasta

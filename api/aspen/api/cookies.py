@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
-from fastapi import Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from aspen.api.settings import Settings

@@ -1,20 +1,27 @@
-"""The application: its routes, and who has access to them."""
+"""The application: its routes, and who has access to them.
+
+Swagger UI at ``/v2/docs``, with assets served by the service itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import fastapi_offline
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 
 from aspen.api.admission import AdmissionMiddleware
 from aspen.api.auth import get_auth_user
 from aspen.api.bodies import refuse_deep, refuse_nul
 from aspen.api.context import get_access, get_pathogen
-from aspen.api.documentation import SPECIFICATION, add_documentation
 from aspen.api.errors import add_handlers, documented
 from aspen.api.limits import Limits
 from aspen.api.runtime import open_runtime
@@ -35,6 +42,27 @@ from aspen.api.views import (
     users,
     usher,
 )
+
+DOCS, SPECIFICATION = "/v2/docs", "/v2/openapi.json"
+_ASSETS = f"{DOCS}/assets"
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Add API documentation that works without Internet access."""
+    folder = Path(fastapi_offline.__file__).parent / "static"
+    app.mount(_ASSETS, StaticFiles(directory=folder))
+
+    @app.get(DOCS, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=SPECIFICATION,
+            title=f"{app.title} API",
+            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{_ASSETS}/favicon.png",
+            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+        )
+
 
 _BODIES = (Depends(refuse_deep), Depends(refuse_nul))
 SIGNED_IN: dict[str, Any] = {

@@ -1,9 +1,13 @@
-"""The resources that one process of the service shares, from startup to shutdown."""
+"""The resources that one process of the service shares, from startup to shutdown.
+
+Turns: limits on the share of the service that one user takes at a time.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -11,12 +15,84 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from aspen.api.aws import Aws
 from aspen.api.database import make_engine, make_sessions
+from aspen.api.errors import ApiError
 from aspen.api.keys import TokenVerifier
 from aspen.api.limits import Limits
 from aspen.api.management import Management
 from aspen.api.settings import Settings
 from aspen.api.signin import SignIn
-from aspen.api.turns import Turns
+
+
+class Turns:
+    """The turns of one process. Except for large bodies, users wait only for their own requests.
+
+    Args:
+        limits: The limits on a user's concurrent requests and on the time they wait.
+    """
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._of_users: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._waiting: dict[tuple[str, int], int] = {}
+        self._large = asyncio.Semaphore(1)
+        self._large_from = 0.0  # the earliest start of the next one, in event loop time
+
+    @asynccontextmanager
+    async def database(self, user: str) -> AsyncIterator[None]:
+        """Hold a turn to use a database connection.
+
+        Raises:
+            ApiError: 429 if the user's other requests take too long.
+        """
+        async with self._turn(user, self._limits.connections_per_user):
+            yield
+
+    @asynccontextmanager
+    async def large(self, user: str) -> AsyncIterator[None]:
+        """Hold the turn to process a large body, which takes many times its size in memory.
+
+        Parsing and checking one blocks the event loop, so there is a pause between two.
+
+        Raises:
+            ApiError: 429 if the requests before it take too long.
+        """
+        async with self._turn(user, 1), AsyncExitStack() as stack:
+            await self._wait(self._large)
+            stack.callback(self._end_large)
+            await asyncio.sleep(max(self._large_from - _now(), 0))
+            yield
+
+    def _end_large(self) -> None:
+        self._large_from = _now() + self._limits.large_pause_seconds
+        self._large.release()
+
+    @asynccontextmanager
+    async def _turn(self, user: str, most: int) -> AsyncIterator[None]:
+        key = user, most
+        semaphore = self._of_users.setdefault(key, asyncio.Semaphore(most))
+        self._waiting[key] = self._waiting.get(key, 0) + 1
+        try:
+            await self._wait(semaphore)
+            try:
+                yield
+            finally:
+                semaphore.release()
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key], self._of_users[key]
+
+    async def _wait(self, semaphore: asyncio.Semaphore) -> None:
+        try:
+            await asyncio.wait_for(semaphore.acquire(), self._limits.turn_seconds)
+        except TimeoutError as error:
+            raise ApiError(
+                429, "too many requests at once", headers={"Retry-After": "2"}
+            ) from error
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,23 @@
-"""Phylogenetic trees: who may see them, and the names that they show for samples."""
+"""Phylogenetic trees: who may see them, and the names that they show for samples.
+
+Magic links, each of which opens one tree in the context of one group for a week.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
+from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.admission import give_back
@@ -19,6 +25,7 @@ from aspen.api.authz import Access, Action
 from aspen.api.aws import Aws
 from aspen.api.errors import ApiError
 from aspen.api.samples.naming import default_repository, prefixes
+from aspen.api.settings import Settings
 from aspen.database.models import (
     Group,
     Pathogen,
@@ -207,3 +214,53 @@ def bare(name: str, beginnings: Sequence[str]) -> str:
         if name.startswith(f"{beginning}/"):
             return name[len(beginning) + 1 :]
     return name
+
+
+LIFETIME = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class MagicLink:
+    """The contents of a link, which are protected by a signature.
+
+    Attributes:
+        tree_id: The tree that it opens.
+        user_id: The user who created it; it shows what that user may see at the time of use.
+        group_id: The group in whose context it opens.
+    """
+
+    tree_id: int
+    user_id: int
+    group_id: int
+
+    def sign(self, settings: Settings) -> str:
+        """Return the signed link for use in a URL."""
+        return str(_serializer(settings).dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, text: str, settings: Settings) -> MagicLink:
+        """Return the contents of a signed link.
+
+        Raises:
+            ApiError: 400 if the link is invalid or has expired.
+        """
+        try:
+            held = _serializer(settings).loads(text, max_age=int(LIFETIME.total_seconds()))
+        except SignatureExpired as error:
+            raise ApiError(400, "This link has expired") from error
+        except BadData as error:
+            raise unauthenticated() from error
+        return cls(**held)
+
+
+def unauthenticated() -> ApiError:
+    """Return the error for a link that is invalid or opens nothing."""
+    return ApiError(400, "Unauthenticated attempt to access an auspice magic link")
+
+
+def _serializer(settings: Settings) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(
+        settings.mac_key,
+        salt="auspice",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha3_512},
+    )

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from aspencli import paths
 from aspencli.changes import apply as bulk
-from aspencli.changes.apply import Assessment, BulkStore, Faults, PlanStore
+from aspencli.changes.apply import Assessment, BulkStore, Faults, PlanStore, written_before
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject, counts_of, place_of
-from aspencli.changes.repeat_guard import written_before
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, fold, is_same_place
 from aspencli.changes.undo import Origin, origin_of, write_undo
-from aspencli.cli.changes.findings import Findings
 from aspencli.cli.changes.options import say_notes
-from aspencli.cli.changes.views import RESULT_COLUMNS, TALLY_COLUMNS, View, nothing_to_do
+from aspencli.cli.changes.views import RESULT_COLUMNS, TALLY_COLUMNS, Findings, View, nothing_to_do
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Tick
 from aspencli.errors import ConflictError, RefusedError

@@ -272,7 +272,7 @@ def _arguments(text: str | None) -> dict[str, object]:
 
 
 def _days(context: AppContext, said: dict[str, str | None]) -> dict[str, str]:
-    from aspencli.cli.changes.values import parse_day
+    from aspencli.cli.changes.options import parse_day
 
     return {name: parse_day(context, name, day) for name, day in said.items() if day is not None}
 

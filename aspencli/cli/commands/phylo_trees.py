@@ -47,7 +47,7 @@ def link(
     can, until it expires. Treat it like your password.
     """
     from aspencli.cli.params import chosen_scope
-    from aspencli.phylo.trees import with_scheme
+    from aspencli.phylo.remote import with_scheme
 
     context = current(ctx)
     scope = chosen_scope(context, group, pathogen)
@@ -172,7 +172,7 @@ def get_tree_versions(ctx: typer.Context, via: params.ViaOption = None) -> None:
         org, (slug,) = find_org(api, params.chosen_org(context)), find_slugs(api, slug)
         trees = api.usher_trees(org.id, slug)
         return context.out.rows(TREE_COLUMNS, trees, empty="No trees found.")
-    from aspencli.phylo.usher import list_usher_trees
+    from aspencli.phylo.database import list_usher_trees
 
     with context.database().reading() as session:
         found = list_usher_trees(session, slug)

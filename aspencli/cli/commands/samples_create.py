@@ -391,7 +391,7 @@ def _one(
     private: bool,
     missing_words: bool,
 ) -> list[Wanted]:
-    from aspencli.cli.changes.values import parse_day
+    from aspencli.cli.changes.options import parse_day
     from aspencli.samples.create import understand
     from aspencli.tabular.fasta import read_fasta
 

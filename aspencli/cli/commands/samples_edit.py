@@ -13,7 +13,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options as bulk_options
-from aspencli.cli.changes.values import Change, read_records
+from aspencli.cli.changes.options import Change, read_records
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row

@@ -131,7 +131,7 @@ def create(
 
 
 def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None:
-    from aspen.database.rights import lacking
+    from aspen.database.roles import lacking
     from aspencli.changes.apply import require_rights
     from aspencli.users.database import RIGHTS, create_user, plan_user
 

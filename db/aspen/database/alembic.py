@@ -35,7 +35,6 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 
-from aspen.database.commits import make_interruptible, report_standby
 from aspen.database.errors import (
     BrokenRevisionsError,
     MigrationError,
@@ -43,6 +42,7 @@ from aspen.database.errors import (
     UnknownRevisionError,
 )
 from aspen.database.models import SCHEMA, Base, LookupValue
+from aspen.database.transactions import make_interruptible, report_standby
 
 HERE = Path(str(files("aspen.migrations")))
 VERSIONS = HERE / "versions"

@@ -1,11 +1,14 @@
-"""The command line's access to the deployment on this machine, and its test data."""
+"""The command line's access to the deployment on this machine, and its test data.
+
+The log messages of one part, or of all parts.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,9 @@ import sqlalchemy as sa
 from aspen.database import libpq
 from aspen.database.engine import Database
 from aspen.database.models import Group
+from aspen.local import logs
+from aspen.local.postgres import process
+from aspen.local.postgres.paths import Places
 from aspen.local.seed import (
     Objects,
     RejectedRow,
@@ -23,8 +29,11 @@ from aspen.local.seed import (
     seed_runs,
     seed_samples,
 )
+from aspen.local.services import PARTS, POSTGRES, SUPERVISOR
+from aspen.local.state import State
+from aspen.local.supervisor.client import Supervision
 from aspencli import paths
-from aspencli.errors import UnreachableError
+from aspencli.errors import NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
     from aspen.local.aws.content import ObjectFolder
@@ -32,6 +41,47 @@ if TYPE_CHECKING:
     from aspen.local.postgres.prepare import Prepared
     from aspen.local.postgres.server import Cluster
     from aspen.local.services import PartStatus, PartSteps, Stopped
+
+
+SOURCES = (*PARTS, SUPERVISOR)
+"""The sources of messages: every part, and the supervisor."""
+
+
+def messages(
+    state: State, names: Sequence[str], lines: int, *, follow: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Return the last messages in time order, each with the name of its source.
+
+    Args:
+        state: The deployment's files.
+        names: The sources; all of them if empty.
+        lines: The number of last messages.
+        follow: True to continue with new messages until nothing is running.
+
+    Raises:
+        NotFoundError: There are no messages.
+    """
+    finders = {name: _finder(state, name) for name in names or SOURCES}
+    if not any(find().exists() for find in finders.values()):
+        whose = ", ".join(names) or "the local deployment"
+        raise NotFoundError(
+            f"No log messages yet; never started: {whose}", hint="Start it: aspencli local up"
+        )
+    if follow:
+        return logs.follow_all(finders, lines, until=partial(_nothing_runs, state))
+    tails = {name: logs.tail(find(), lines) for name, find in finders.items()}
+    return iter(logs.merged(tails)[-lines:] if lines else [])
+
+
+def _finder(state: State, name: str) -> Callable[[], Path]:
+    if name == POSTGRES:
+        return lambda: logs.current_log(Places(state.home).data)
+    return lambda: state.log(name)
+
+
+def _nothing_runs(state: State) -> bool:
+    running = process.read(Places(state.home).data)
+    return running is None and Supervision(state).process is None
 
 
 @dataclass(frozen=True)
@@ -167,8 +217,6 @@ class Laptop:
         Raises:
             NotFoundError: There are none.
         """
-        from aspen.local.messages import messages
-
         return messages(self.deployment.state, names, lines, follow=follow)
 
     def psql(self) -> Path | None:

@@ -13,8 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from aspen.database import alembic
 from aspen.database.errors import MigrationError
-from aspen.database.migrate import Journal
-from aspen.database.migration_guard import MigrationLimits, guarded
+from aspen.database.migrate import Journal, MigrationLimits, guarded
 
 
 def _run_online() -> None:

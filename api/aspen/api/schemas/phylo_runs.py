@@ -59,7 +59,7 @@ class TreeResponse(BaseResponse):
 
 
 class PhyloRunResponse(BaseResponse):
-    """A run. PostgreSQL makes the JSON (`aspen.api.phylo_runs.listing`); this documents it."""
+    """A run. PostgreSQL makes the JSON (`aspen.api.phylo_runs`); this documents it."""
 
     id: int
     start_datetime: UtcTime | None

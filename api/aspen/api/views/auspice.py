@@ -8,11 +8,10 @@ from aspen.api.authz import load_access
 from aspen.api.context import CurrentPathogen, OrgAccess
 from aspen.api.deps import AppSettings, AwsClients, Db
 from aspen.api.errors import ApiError, documented
-from aspen.api.magic_links import MagicLink, unauthenticated
 from aspen.api.schemas.auspice import AuspiceLinkRequest, AuspiceLinkResponse
 from aspen.api.schemas.base import RowId
 from aspen.api.streaming import json_pieces
-from aspen.api.trees import find_tree, read_labels, tree_document
+from aspen.api.trees import MagicLink, find_tree, read_labels, tree_document, unauthenticated
 from aspen.database.models import User
 
 router = APIRouter(tags=["auspice"])

@@ -18,9 +18,8 @@ from aspen.api.deps import AppRuntime, AppSettings, Identity, WritingDb
 from aspen.api.errors import ApiError, documented, login_failure, unavailable
 from aspen.api.keys import InvalidTokenError, ProviderUnavailableError
 from aspen.api.management import Management, ManagementError
-from aspen.api.membership import sync_roles
 from aspen.api.runtime import Runtime
-from aspen.api.signin import Attempt
+from aspen.api.signin import Attempt, sync_roles
 from aspen.database.models import Group, User
 
 router = APIRouter(tags=["auth"])

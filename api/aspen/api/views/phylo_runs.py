@@ -15,9 +15,7 @@ from aspen.api.deps import AppRuntime, AwsClients, Db
 from aspen.api.errors import ApiError, documented, unavailable
 from aspen.api.jobs import JobError, Order, start_job, stop_job, tree_order
 from aspen.api.limits import NAMES_MIB, accepts
-from aspen.api.phylo_runs.changing import remove, rename
-from aspen.api.phylo_runs.listing import listed
-from aspen.api.phylo_runs.making import make
+from aspen.api.phylo_runs import listed, make, remove, rename
 from aspen.api.runtime import Runtime
 from aspen.api.schemas.base import RowId
 from aspen.api.schemas.phylo_runs import (

@@ -8,7 +8,7 @@ from aspen.api.context import CurrentPathogen, OrgAccess
 from aspen.api.deps import Db
 from aspen.api.errors import documented
 from aspen.api.limits import NAMES_MIB, accepts
-from aspen.api.samples.findings import findings
+from aspen.api.samples.sequences import findings
 from aspen.api.schemas.sequences import QcMutationsRequest
 from aspen.api.streaming import Streamed, attachment
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from aspen.api.context import CurrentPathogen, OrgAccess
 from aspen.api.deps import AppSettings, AwsClients, Db
 from aspen.api.limits import NAMES_MIB, accepts
-from aspen.api.samples.fasta import fasta, link_to_fasta
 from aspen.api.samples.naming import fasta_filename
+from aspen.api.samples.sequences import fasta, link_to_fasta
 from aspen.api.schemas.sequences import FastaURLRequest, FastaURLResponse, SequenceRequest
 from aspen.api.streaming import Streamed, attachment
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from aspen.database.bulk import sql_plan
-from aspen.database.bulk.lines import lines_of
 from aspen.database.bulk.plan import temporary_tables
 from aspen.database.bulk.rows import Request
+from aspen.database.bulk.run import lines_of
 from aspen.database.bulk.spec import Spec
-from aspen.database.bulk.sql_conditions import given, in_scope
-from aspen.database.bulk.sql_plan import ROWS, current, sides
+from aspen.database.bulk.sql_plan import ROWS, current, given, in_scope, sides
 from aspen.database.cancel import cancellable
 from aspen.database.copy import copy_in
 from aspen.database.engine import Database

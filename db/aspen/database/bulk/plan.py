@@ -16,7 +16,17 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from aspen.database.bulk import sql_checks, sql_collect, sql_create, sql_plan, sql_references
+from aspen.database.bulk import (
+    sql_checks,
+    sql_create,
+    sql_plan,
+)
+from aspen.database.bulk import (
+    sql_create as sql_collect,
+)
+from aspen.database.bulk import (
+    sql_plan as sql_references,
+)
 from aspen.database.bulk.rows import Plan, Tally
 from aspen.database.bulk.spec import Spec
 from aspen.database.bulk.sql_create import Link

@@ -6,7 +6,11 @@ Messages quote values as JSON, so that no value can break out of its quotes or i
 from __future__ import annotations
 
 from aspen.database.bulk.spec import Column, Side, Spec
-from aspen.database.bulk.sql_conditions import (
+from aspen.database.bulk.sql_plan import (
+    HELD,
+    LEFT,
+    PLAN,
+    PROBLEM,
     differs,
     given,
     in_scope,
@@ -14,9 +18,8 @@ from aspen.database.bulk.sql_conditions import (
     label,
     lacks_side,
     moved,
+    shown,
 )
-from aspen.database.bulk.sql_plan import HELD, LEFT, PLAN, PROBLEM
-from aspen.database.bulk.sql_references import shown
 from aspen.database.bulk.temporary import KEPT
 
 _PROBLEM = f"INSERT INTO {PROBLEM} (line, column_name, reason)"

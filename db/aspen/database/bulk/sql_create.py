@@ -1,6 +1,14 @@
 """The statements that check and write rows that are created or deleted.
 
 `sql_collect` describes their columns in the plan.
+
+The statements that merge all lines that mean the same row, for runs that may create rows.
+
+The plan then has these columns besides those described in `sql_plan`: ``within`` is what the line
+is within, such as a group. ``who`` is the same for all lines of one row of the table; one of these
+``leads``, and the others only concern other tables (`gather`); ``company`` is their number. If a
+row ``creates`` or ``deletes``, all of its lines do, and they are applied together or not at all.
+``renamed`` means that the row was found by its new name in the file.
 """
 
 from __future__ import annotations
@@ -9,9 +17,209 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aspen.database.bulk.spec import Column, Side, Spec
-from aspen.database.bulk.sql_checks import quoted
-from aspen.database.bulk.sql_conditions import changes, is_there, label
-from aspen.database.bulk.sql_plan import PLAN, ROWS
+from aspen.database.bulk.sql_checks import quoted, quoted_cell
+from aspen.database.bulk.sql_plan import (
+    PLAN,
+    ROWS,
+    changes,
+    current,
+    found,
+    is_there,
+    label,
+    sides,
+    stored_label,
+)
+from aspen.database.bulk.temporary import KEPT
+
+
+def create_plan(spec: Spec) -> str:
+    """Return a statement that creates the plan: each line with its current values and action."""
+    says, of_row = f"q.n{spec.labelled}", "OVER (PARTITION BY q.who)"
+    creates, deletes = "q.id IS NULL", "false"
+    if spec.expects:
+        # An undo file gives the label that a row is to have, or NULL to delete the row.
+        creates += f" AND bool_or(q.g{spec.labelled} AND {says} IS NOT NULL) {of_row}"
+        deletes = f"q.id IS NOT NULL AND bool_or(q.g{spec.labelled} AND {says} IS NULL) {of_row}"
+    return f"""
+CREATE TEMPORARY TABLE aspencli_plan {KEPT} AS
+SELECT q.*, coalesce(q.stored_label, max({says}) {of_row}) AS label,
+       row_number() OVER (PARTITION BY q.who ORDER BY q.line) = 1 AS leads,
+       count(*) {of_row} AS company, {creates} AS creates, {deletes} AS deletes
+  FROM (SELECT i.*, {_who(spec)} AS who FROM ({_planned(spec)}) i) q
+"""
+
+
+def _who(spec: Spec) -> str:
+    # The first character distinguishes IDs from keys.
+    return f"coalesce('#' || i.id, '=' || {spec.key.compared('i.key')})"
+
+
+def _planned(spec: Spec) -> str:
+    table = spec.table
+    columns = ["m.line", "m.key", f"s.{table.id} AS id", "s.at AS place", "s.renamed"]
+    columns += [f"{stored_label(spec)} AS stored_label"]
+    columns += ["fw.id AS within"] if spec.within else []
+    for number, column in spec.numbered():
+        columns += _cells(spec, number, column)
+    return f"""
+SELECT {", ".join(columns)}
+  FROM {ROWS} m{_joins(spec)}
+  LEFT JOIN ({_found(spec)}) s ON s.of_line = m.line{sides(spec, within="fw.id")}
+"""
+
+
+def _joins(spec: Spec) -> str:
+    """Return the joins of what the rows of the file refer to."""
+    return "".join(
+        f"\n  LEFT JOIN {found(number)} f{number} ON f{number}.given = m.v{number}"
+        for number, _reference, _column in spec.looked_up()
+    )
+
+
+def _cells(spec: Spec, number: int, column: Column) -> list[str]:
+    """Return SQL for what a line gives for a column, and for the current value."""
+    is_new, now = f"s.{spec.table.id} IS NULL", current(number, column)
+    is_given, wanted = f"m.g{number}", _wanted(number, column)
+    otherwise = now
+    if number == spec.key_number:  # a new row gets its key, unless the line gives another value
+        wanted = f"CASE WHEN {is_given} THEN {wanted} ELSE m.key END"
+        is_given = f"({is_given} OR {is_new})"
+    elif column.default and not spec.expects:  # an undo file has every value of a restored row
+        default = f"CAST({column.default} AS {column.type})"
+        otherwise = f"CASE WHEN {is_new} THEN {default} ELSE {now} END"
+    cells = [f"{is_given} AS g{number}", f"{now} AS o{number}"]
+    cells.append(f"CASE WHEN {is_given} THEN {wanted} ELSE {otherwise} END AS n{number}")
+    cells += [f"m.e{number}"] if spec.expects else []
+    cells += [f"t{number}.{column.side.id} AS x{number}"] if column.side else []
+    return cells
+
+
+def _wanted(number: int, column: Column) -> str:
+    return f"f{number}.id" if column.reference else f"m.v{number}"
+
+
+def _found(spec: Spec) -> str:
+    """Return a query for the rows of the table that the lines mean; ``of_line`` is the line.
+
+    If a line renames a row and that has already been done, it means the row with the new name,
+    provided that this row is exactly as the line says.
+    """
+    name = spec.table.name
+    rows = f"""
+SELECT m.line AS of_line, false AS renamed, s.ctid AS at, s.*
+  FROM {ROWS} m JOIN {name} s ON {is_named(spec, "s", "m.key")}
+"""
+    if spec.keeps_key or spec.key_number is None:
+        return rows
+    same = " AND ".join(
+        f"(s.{column.stored} IS NOT DISTINCT FROM {_wanted(number, column)} OR NOT m.g{number})"
+        for number, column in spec.own()
+    )
+    key = spec.key.compared
+    wanted = f"m.v{spec.key_number}"
+    return f"""{rows} UNION ALL
+SELECT m.line, true, s.ctid, s.*
+  FROM {ROWS} m{_joins(spec)}
+  JOIN {name} s ON {is_named(spec, "s", wanted)}
+ WHERE m.g{spec.key_number} AND {same}
+   AND NOT EXISTS (SELECT FROM {name} y WHERE {key(f"y.{spec.key.stored}")} = {key("m.key")})
+"""
+
+
+def is_named(spec: Spec, alias: str, key: str) -> str:
+    """Return the condition that a row of the table is the one that a key names.
+
+    If letter case does not matter, an exact match takes precedence.
+    """
+    column = spec.key
+    stored = f"{alias}.{column.stored}"
+    if not column.fold:
+        return f"{stored} = {key}"
+    better = f"EXISTS (SELECT FROM {spec.table.name} b WHERE b.{column.stored} = {key})"
+    return f"lower({stored}) = lower({key}) AND ({stored} = {key} OR NOT {better})"
+
+
+# Lines that mean the same row
+
+
+DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
+TAKE_DOUBLED = f"""
+DELETE FROM {PLAN} WHERE line IN (SELECT line FROM {PLAN} GROUP BY line HAVING count(*) > 1)
+"""
+HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
+
+
+def doubled(spec: Spec) -> str:
+    """Return a query for the lines that mean several rows of the table, or of another one."""
+    sides = "".join(
+        f" UNION ALL SELECT p.line, '{column.name}',"
+        f" format('%s {side.lacks}', {quoted(label(spec))})"
+        f" FROM {PLAN} p GROUP BY p.line, {label(spec)} HAVING count(DISTINCT p.x{number}) > 1"
+        for number, side, column in spec.aside()
+    )
+    return f"""
+SELECT p.line, '{spec.key.name}',
+       format('%s matches several {spec.table.noun}s: %s', {quoted("p.key")},
+              string_agg(DISTINCT p.id::text, ', '))
+  FROM {PLAN} p GROUP BY p.line, p.key HAVING count(DISTINCT p.id) > 1
+{sides}
+"""
+
+
+def has_repeated(spec: Spec) -> str:
+    """Return a query that checks whether any lines are duplicates."""
+    return f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY {_same(spec)} HAVING count(*) > 1)"
+
+
+def repeated(spec: Spec) -> str:
+    """Return a query for the lines that duplicate an earlier one."""
+    same = f", with the same {spec.within.name}" if spec.within else ""
+    where = f"CASE WHEN within IS NULL THEN '' ELSE '{same}' END" if spec.within else "''"
+    return f"""
+SELECT line, '{spec.key.name}',
+       format('duplicate of line %s%s', first_line, {where})
+  FROM (SELECT p.*, first_value(p.line) OVER (PARTITION BY {_same(spec)} ORDER BY p.line)
+               AS first_line
+          FROM {PLAN} p) repeated
+ WHERE line <> first_line
+"""
+
+
+def _same(spec: Spec) -> str:
+    return "p.who, p.within" if spec.within else "p.who"
+
+
+def contradicting(spec: Spec) -> str:
+    """Return a query for the lines that contradict an earlier line about the same row."""
+    return " UNION ALL ".join(
+        f"""
+SELECT p.line, '{column.name}', format('%s conflicts with line %s, which has %s',
+       {quoted_cell(column, f"p.n{number}")}, f.line, {quoted_cell(column, "f.value")})
+  FROM {PLAN} p
+  JOIN (SELECT DISTINCT ON (who) who, line, n{number} AS value
+          FROM {PLAN} WHERE company > 1 AND g{number} ORDER BY who, line) f ON f.who = p.who
+ WHERE p.g{number}
+   AND {column.compared(f"p.n{number}")} IS DISTINCT FROM {column.compared("f.value")}
+"""
+        for number, column in spec.own()
+    )
+
+
+def gather(spec: Spec) -> str:
+    """Return a statement that moves all values of the table itself to one line of each row."""
+    gathered, sets = [], []
+    for number, _column in spec.own():
+        g, n = f"g{number}", f"n{number}"
+        gathered.append(f"bool_or({g}) AS {g}")
+        gathered.append(f"(array_agg({n} ORDER BY line) FILTER (WHERE {g}))[1] AS {n}")
+        sets.append(f"{g} = p.leads AND a.{g}")
+        kept = f"CASE WHEN NOT p.leads THEN p.o{number} WHEN a.{g} THEN a.{n} ELSE p.{n} END"
+        sets.append(f"{n} = {kept}")
+    return f"""
+UPDATE {PLAN} p SET {", ".join(sets)}
+  FROM (SELECT who, {", ".join(gathered)} FROM {PLAN} WHERE company > 1 GROUP BY who) a
+ WHERE a.who = p.who
+"""
 
 
 class Link(NamedTuple):

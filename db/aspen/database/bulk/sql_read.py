@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from aspen.database.bulk.spec import Column, Spec
 from aspen.database.bulk.sql_checks import quoted, quoted_cell
-from aspen.database.bulk.sql_conditions import (
+from aspen.database.bulk.sql_plan import (
+    LEFT,
+    PLAN,
+    PROBLEM,
+    ROWS,
     changes,
+    current,
     differs,
     given,
     in_scope,
     is_there,
     label,
     moved,
+    shown,
+    sides,
 )
-from aspen.database.bulk.sql_plan import LEFT, PLAN, PROBLEM, ROWS, current, sides
-from aspen.database.bulk.sql_references import shown
 
 PROBLEMS = f"""
 SELECT line, column_name, reason FROM {PROBLEM}

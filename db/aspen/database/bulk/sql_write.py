@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from aspen.database.bulk.spec import Column, Side, Spec
-from aspen.database.bulk.sql_conditions import (
+from aspen.database.bulk.sql_plan import (
+    HELD,
+    PLAN,
     changes,
     changes_aside,
     changes_own,
@@ -22,7 +24,6 @@ from aspen.database.bulk.sql_conditions import (
     stays,
     stays_in_scope,
 )
-from aspen.database.bulk.sql_plan import HELD, PLAN
 
 # The first key of this program's advisory locks: the bytes of "aspe".
 _OURS = 1634955365

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 from aspen.database.models.accounts import Group, GroupRole, Role, User, UserRole, random_identifier
 from aspen.database.models.base import SCHEMA, Base
-from aspen.database.models.genomes import (
-    AlignedPathogenGenome,
-    AlignedPeptides,
-    PathogenGenome,
-    SampleMutation,
-    SampleQCMetric,
-    UploadedPathogenGenome,
-)
-from aspen.database.models.lineages import PangoLineage, PathogenLineage, SampleLineage
-from aspen.database.models.locations import Location
-from aspen.database.models.lookups import (
+from aspen.database.models.phylo import PhyloRun, PhyloTree, PhyloTreeSample
+from aspen.database.models.reference import (
     AccessionType,
     AccessionTypeLookup,
     EntityType,
     EntityTypeLookup,
     LineageType,
     LineageTypeLookup,
+    Location,
     LookupValue,
     MutationsCaller,
     MutationsCallerLookup,
+    PangoLineage,
+    Pathogen,
+    PathogenLineage,
+    PathogenRepoConfig,
+    PublicRepository,
     QCMetricCaller,
     QCMetricCallerLookup,
+    SampleLineage,
     TreeType,
     TreeTypeLookup,
+    UsherOption,
     WorkflowStatus,
     WorkflowStatusLookup,
     WorkflowType,
     WorkflowTypeLookup,
 )
-from aspen.database.models.pathogens import (
-    Pathogen,
-    PathogenRepoConfig,
-    PublicRepository,
-    UsherOption,
-)
-from aspen.database.models.phylo import PhyloRun, PhyloTree, PhyloTreeSample
 from aspen.database.models.repository_data import (
     AlignedGisaidDump,
     AlignedRepositoryData,
@@ -54,7 +46,16 @@ from aspen.database.models.repository_data import (
     RepositoryAlignmentWorkflow,
     RepositoryDownloadWorkflow,
 )
-from aspen.database.models.samples import Accession, Sample
+from aspen.database.models.samples import (
+    Accession,
+    AlignedPathogenGenome,
+    AlignedPeptides,
+    PathogenGenome,
+    Sample,
+    SampleMutation,
+    SampleQCMetric,
+    UploadedPathogenGenome,
+)
 from aspen.database.models.workflows import Entity, Workflow, WorkflowInput
 
 __all__ = [

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from aspen.database.models.base import Base
 
 if TYPE_CHECKING:
-    from aspen.database.models.locations import Location
     from aspen.database.models.phylo import PhyloRun, PhyloTree
+    from aspen.database.models.reference import Location
     from aspen.database.models.samples import Sample
     from aspen.database.models.workflows import Entity, Workflow
 

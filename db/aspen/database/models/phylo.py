@@ -10,12 +10,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from aspen.database.models.base import Base
-from aspen.database.models.lookups import EntityType, LookupValue, TreeType, WorkflowType
+from aspen.database.models.reference import EntityType, LookupValue, TreeType, WorkflowType
 from aspen.database.models.workflows import Entity, Workflow
 
 if TYPE_CHECKING:
     from aspen.database.models.accounts import Group
-    from aspen.database.models.pathogens import Pathogen, PublicRepository
+    from aspen.database.models.reference import Pathogen, PublicRepository
     from aspen.database.models.samples import Sample
 
 

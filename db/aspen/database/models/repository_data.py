@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from aspen.database.models.base import Base
-from aspen.database.models.lookups import EntityType, WorkflowType
+from aspen.database.models.reference import EntityType, WorkflowType
 from aspen.database.models.workflows import Entity, Workflow
 
 if TYPE_CHECKING:
-    from aspen.database.models.pathogens import Pathogen, PublicRepository
+    from aspen.database.models.reference import Pathogen, PublicRepository
 
 
 class RawGisaidDump(Entity):

@@ -1,9 +1,14 @@
-"""Samples, and their accession numbers in public repositories."""
+"""Samples, and their accession numbers in public repositories.
+
+Sample sequences: uploaded, aligned, and translated.
+
+Nextclade's results for a sample's sequence: quality and mutations.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -11,21 +16,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from aspen.database.models.base import Base
-from aspen.database.models.lookups import AccessionType, LookupValue
+from aspen.database.models.reference import (
+    AccessionType,
+    EntityType,
+    LookupValue,
+    MutationsCaller,
+    QCMetricCaller,
+)
+from aspen.database.models.workflows import Entity
 
 if TYPE_CHECKING:
     from aspen.database.models.accounts import Group, User
-    from aspen.database.models.genomes import (
-        AlignedPathogenGenome,
-        AlignedPeptides,
-        SampleMutation,
-        SampleQCMetric,
-        UploadedPathogenGenome,
-    )
-    from aspen.database.models.lineages import SampleLineage
-    from aspen.database.models.locations import Location
-    from aspen.database.models.pathogens import Pathogen
     from aspen.database.models.phylo import PhyloTree
+    from aspen.database.models.reference import Location, Pathogen, SampleLineage
 
 
 class Sample(Base):
@@ -122,3 +125,137 @@ class Accession(Base):
     __mapper_args__ = {"primary_key": [sample_id, accession_type]}
 
     sample: Mapped[Sample] = relationship(back_populates="accessions")
+
+
+class PathogenGenome(Entity):
+    """A consensus sequence, with counts of its sites."""
+
+    __tablename__ = "pathogen_genomes"
+    __mapper_args__ = {"polymorphic_abstract": True}
+
+    entity_id: Mapped[int] = mapped_column(sa.ForeignKey("entities.id"), primary_key=True)
+    sequence: Mapped[str]
+    num_unambiguous_sites: Mapped[int]
+    """The number of sites that are A, C, G or T."""
+    num_missing_alleles: Mapped[int]
+    """The number of sites that are N."""
+    num_mixed: Mapped[int]
+    """The number of sites that are another IUPAC ambiguity code."""
+    sequencing_date: Mapped[date | None]
+
+
+class UploadedPathogenGenome(PathogenGenome):
+    """The sequence uploaded with a sample."""
+
+    __tablename__ = "uploaded_pathogen_genomes"
+    __mapper_args__ = {"polymorphic_identity": EntityType.UPLOADED_PATHOGEN_GENOME}
+    repr_fields: ClassVar[Mapping[str, str]] = {"sample": "sample_id", "uploaded": "upload_date"}
+
+    pathogen_genome_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
+    )
+    sequencing_depth: Mapped[float | None]
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    upload_date: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+
+    sample: Mapped[Sample] = relationship(back_populates="uploaded_pathogen_genome")
+
+
+class AlignedPathogenGenome(PathogenGenome):
+    """A sample's sequence, aligned to a reference."""
+
+    __tablename__ = "aligned_pathogen_genome"
+    __mapper_args__ = {"polymorphic_identity": EntityType.ALIGNED_PATHOGEN_GENOME}
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "sample": "sample_id",
+        "reference": "reference_name",
+    }
+
+    pathogen_genome_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("pathogen_genomes.entity_id"), primary_key=True
+    )
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    aligned_date: Mapped[datetime] = mapped_column(server_default=sa.func.now())
+    reference_name: Mapped[str]
+
+    sample: Mapped[Sample] = relationship(back_populates="aligned_pathogen_genome")
+
+
+class AlignedPeptides(Base):
+    """The S3 location of a sample's translated sequences.
+
+    The table has no primary key, and nothing makes its `id` unique; the S3 location is unique.
+    """
+
+    __tablename__ = "aligned_peptides"
+    __table_args__ = (
+        sa.UniqueConstraint("s3_bucket", "s3_key", name="uq_aligned_peptides_s3_bucket_key"),
+    )
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "id": "id",
+        "sample": "sample_id",
+        "s3_bucket": "s3_bucket",
+        "s3_key": "s3_key",
+    }
+
+    id: Mapped[int]
+    sample_id: Mapped[int | None] = mapped_column(sa.ForeignKey("samples.id"))
+    s3_bucket: Mapped[str] = mapped_column()
+    s3_key: Mapped[str] = mapped_column()
+
+    __mapper_args__ = {"primary_key": [s3_bucket, s3_key]}
+
+    sample: Mapped[Sample | None] = relationship(back_populates="aligned_peptides")
+
+
+class SampleQCMetric(Base):
+    """The quality of a sample's sequence."""
+
+    __tablename__ = "sample_qc_metrics"
+    __table_args__ = (sa.UniqueConstraint("sample_id", "qc_caller"),)
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "status": "qc_status",
+        "score": "qc_score",
+        "sample": "sample_id",
+    }
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    qc_score: Mapped[str | None]
+    qc_software_version: Mapped[str]
+    qc_status: Mapped[str]
+    raw_qc_output: Mapped[dict[str, Any] | None]
+    reference_dataset_name: Mapped[str | None]
+    reference_sequence_accession: Mapped[str | None]
+    reference_dataset_tag: Mapped[str | None]
+    qc_caller: Mapped[QCMetricCaller] = mapped_column(
+        LookupValue(QCMetricCaller), sa.ForeignKey("qc_metric_callers.item_id")
+    )
+
+    sample: Mapped[Sample] = relationship(back_populates="qc_metrics")
+
+
+class SampleMutation(Base):
+    """Differences of a sample's sequence from the reference, as comma-separated lists."""
+
+    __tablename__ = "sample_mutations"
+    __table_args__ = (sa.UniqueConstraint("sample_id", "mutations_caller"),)
+    repr_fields: ClassVar[Mapping[str, str]] = {
+        "caller": "mutations_caller",
+        "sample": "sample_id",
+    }
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), unique=True)
+    substitutions: Mapped[str | None]
+    insertions: Mapped[str | None]
+    deletions: Mapped[str | None]
+    aa_substitutions: Mapped[str | None]
+    aa_insertions: Mapped[str | None]
+    aa_deletions: Mapped[str | None]
+    reference_sequence_accession: Mapped[str | None]
+    mutations_caller: Mapped[MutationsCaller] = mapped_column(
+        LookupValue(MutationsCaller), sa.ForeignKey("mutations_callers.item_id")
+    )
+
+    sample: Mapped[Sample] = relationship(back_populates="mutations")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from aspen.database.models.base import Base
-from aspen.database.models.lookups import EntityType, LookupValue, WorkflowStatus, WorkflowType
+from aspen.database.models.reference import EntityType, LookupValue, WorkflowStatus, WorkflowType
 
 if TYPE_CHECKING:
     from aspen.database.models.accounts import Group, User

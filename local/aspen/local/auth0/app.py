@@ -24,10 +24,10 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from aspen.local.auth0 import device, endpoints, organizations, tenant, users
+from aspen.local.auth0 import organizations as invitations
+from aspen.local.auth0.documents import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.errors import OAuthError, PageError
-from aspen.local.auth0.management import invitations, organizations, tenant, users
-from aspen.local.auth0.management.base import PREFIX, Bucket, ManagementError, limit, not_valid
-from aspen.local.auth0.oauth import device, endpoints
 from aspen.local.auth0.pages import authorize, sign_in
 from aspen.local.auth0.pages.render import page, style
 from aspen.local.auth0.settings import Dialect, Settings, audit, own_address

@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
+from aspen.local.auth0.clients import KnownClient, Parameters, allows_address, find_client
+from aspen.local.auth0.codes import CodeRequest, add_code, is_member, wanted_by
+from aspen.local.auth0.device import Asked, decide, find_request, tidy
 from aspen.local.auth0.errors import OAuthError, PageError
-from aspen.local.auth0.oauth.clients import KnownClient, Parameters, allows_address, find_client
-from aspen.local.auth0.oauth.codes import CodeRequest, add_code, is_member, wanted_by
-from aspen.local.auth0.oauth.device import Asked, decide, find_request, tidy
 from aspen.local.auth0.pages.render import SCOPE_TEXTS, onward, page
 from aspen.local.auth0.pages.sign_in import find_invitation, organization_name, sign_in_address
 from aspen.local.auth0.pages.visits import Person, Visit, VisitOf, end_session

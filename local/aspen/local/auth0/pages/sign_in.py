@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 
+from aspen.local.auth0.clients import Parameters, required
+from aspen.local.auth0.codes import is_member
 from aspen.local.auth0.errors import PageError
-from aspen.local.auth0.oauth.clients import Parameters, required
-from aspen.local.auth0.oauth.codes import is_member
 from aspen.local.auth0.pages.render import onward, page
 from aspen.local.auth0.pages.visits import Visit, VisitOf, begin_session, packed, unpacked
 from aspen.local.auth0.settings import audit, new_identifier

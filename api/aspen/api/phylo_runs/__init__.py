@@ -1,1 +1,0 @@
-"""Listing, starting, renaming, and deleting phylogenetic runs."""

@@ -1,1 +1,0 @@
-"""Rename samples in bulk through the API: planned locally, and sent in batches."""

@@ -1,1 +1,0 @@
-"""Read the cells of Excel workbooks (.xlsx) as a stream."""

@@ -1,0 +1,125 @@
+"""Lookup of a role that cannot write, so that not even raw SQL can make a session write.
+
+"Can write" includes privileges on any table, column, sequence, or schema that is not the server's
+own, on the database itself, or to create roles and databases.
+
+Checks of a user's privileges in a database, without using them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
+from sqlalchemy import Connection
+
+# A role that owns an object, or is a member of a role that does, can do anything with it.
+_WRITES = """
+    r.rolsuper OR r.rolcreaterole OR r.rolcreatedb
+    OR has_database_privilege(r.oid, current_database(), 'CREATE')
+    OR EXISTS (SELECT FROM spaces n WHERE has_schema_privilege(r.oid, n.oid, 'CREATE'))
+    OR EXISTS (
+        SELECT FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace
+         WHERE CASE c.relkind
+               WHEN 'S' THEN has_sequence_privilege(r.oid, c.oid, 'USAGE, UPDATE')
+               WHEN 'i' THEN false WHEN 'I' THEN false WHEN 'c' THEN false WHEN 't' THEN false
+               ELSE has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+                    OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')
+                    OR pg_has_role(r.oid, c.relowner, 'USAGE')
+               END)
+    OR EXISTS (
+        SELECT FROM pg_roles p
+         WHERE p.rolname IN ('pg_write_server_files', 'pg_execute_server_program')
+           AND pg_has_role(r.oid, p.oid, 'USAGE'))
+"""
+_FIND = f"""
+WITH spaces AS MATERIALIZED (
+    SELECT oid, nspname FROM pg_namespace
+     WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%%'
+), mine AS MATERIALIZED (
+    SELECT r.oid, r.rolname, r.rolname = session_user AS is_self, ({_WRITES}) AS writes,
+           has_schema_privilege(r.oid, s.oid, 'USAGE') AND NOT EXISTS (
+               SELECT FROM pg_class c WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
+                  AND NOT has_table_privilege(r.oid, c.oid, 'SELECT')) AS reads
+      FROM pg_roles r LEFT JOIN spaces s ON s.nspname = %(schema)s
+     WHERE pg_has_role(session_user, r.oid, 'MEMBER')
+)
+SELECT session_user::text,
+       bool_or(writes),
+       (SELECT rolname FROM mine
+         WHERE NOT writes AND reads AND NOT is_self
+           AND (rolname NOT LIKE 'pg\\_%%' OR rolname = 'pg_read_all_data')
+         ORDER BY rolname = 'user_ro' DESC, rolname = 'pg_read_all_data', rolname
+         LIMIT 1)
+  FROM mine
+"""  # noqa: S608 - a constant
+
+
+@dataclass(frozen=True)
+class Rights:
+    """The privileges of a session's role.
+
+    Attributes:
+        user: The role.
+        can_write: Whether it, or a role that it can switch to, can write anything.
+        reader: A role that it can switch to that reads every table and cannot write; None if
+            there is none.
+    """
+
+    user: str
+    can_write: bool
+    reader: str | None
+
+
+def rights(connection: Any, schema: str) -> Rights:
+    """Look up the privileges of a connection's role, in one query.
+
+    Args:
+        connection: A driver connection.
+        schema: The schema to be read.
+    """
+    with PlainCursor(connection) as cursor:
+        cursor.execute(_FIND, {"schema": schema})
+        row: Any = cursor.fetchone()
+    connection.rollback()
+    return Rights(*row)
+
+
+_COLUMN = "SELECT has_column_privilege(:table, :column, :right)"
+_TABLE = "SELECT has_table_privilege(:table, :right)"
+
+
+@dataclass(frozen=True)
+class Right:
+    """A privilege that a write needs.
+
+    Attributes:
+        name: ``INSERT``, ``UPDATE`` or ``DELETE``.
+        table: The table, including its schema.
+        columns: The columns; empty for the whole table.
+    """
+
+    name: str
+    table: str
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        columns = f" ({', '.join(self.columns)})" if self.columns else ""
+        return f"{self.name}{columns} ON {self.table}"
+
+
+def lacking(connection: Connection, wanted: Iterable[Right]) -> list[Right]:
+    """Return the privileges that the user does not have."""
+    return [right for right in wanted if not _has(connection, right)]
+
+
+def _has(connection: Connection, right: Right) -> bool:
+    facts = {"table": right.table, "right": right.name}
+    if not right.columns:
+        return bool(connection.scalar(sa.text(_TABLE), facts))
+    return all(
+        connection.scalar(sa.text(_COLUMN), {**facts, "column": column}) for column in right.columns
+    )

@@ -1,1 +1,0 @@
-"""The OAuth and OpenID Connect endpoints: tokens, revocation, discovery, and user info."""
