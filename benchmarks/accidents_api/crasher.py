@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 
 from tests.cli.commands.ending import Ended
 
-_PACKAGES = ("aspencli.cli.commands", "aspencli.cli.changes", "aspencli.samples.remote_rename")
+_PACKAGES = ("aspencli.cli.commands", "aspencli.cli.changes", "aspencli.samples")
 
 
 Side = Literal["before", "after"]
