@@ -13,16 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aspen.database import roles as reading_role
+from aspen.database import roles
 from aspen.database.driver import opener
 from aspen.database.errors import NotAllowedError
-from aspen.database.libpq import MISLEADING, clean_address, split_hosts, wanted_server
-from aspen.database.policy import (
+from aspen.database.settings import (
+    MISLEADING,
     READ_ONLY,
     InvalidDatabaseUrlError,
     SessionPolicy,
+    clean_address,
     connection_arguments,
     quoted,
+    split_hosts,
+    wanted_server,
 )
 from aspencli.errors import BadInputError, RefusedError, UnreachableError
 from aspencli.targets import Safety, Target
@@ -123,7 +126,7 @@ def look(address: Address, *, as_reader: bool) -> Standing:
             settings[READ_ONLY] = "on"
         elif address.policy.overrides.read_only:
             settings[READ_ONLY] = "off"
-        rights = reading_role.rights(connection, address.policy.schema) if as_reader else None
+        rights = roles.rights(connection, address.policy.schema) if as_reader else None
         standing = Standing(
             settings,
             connection.pooled,

@@ -17,7 +17,7 @@ from heapq import merge
 from pathlib import Path
 from typing import IO, Protocol
 
-from aspen.database.bulk.rows import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
+from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
 from aspen.database.roles import Right
 from aspencli.changes.recording import Subject
@@ -31,7 +31,7 @@ from aspencli.errors import (
     UnreachableError,
 )
 from aspencli.stored_text import folded, odd_in_identifier
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 
 WriteRows = Callable[[IO[bytes]], None]
 """A function that writes the undo rows to an open file."""

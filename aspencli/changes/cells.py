@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from aspen.database.bulk.rows import Request, make_request
-from aspen.database.bulk.spec import Column
+from aspen.database.bulk.spec import Column, Request, make_request
 from aspencli.stored_text import LONGEST_TEXT, as_id, identifier_flaw, line_flaw, name_flaw
 from aspencli.tabular.damage import (
     damage_to_identifier,
@@ -21,7 +20,7 @@ from aspencli.tabular.damage import (
     power_like,
 )
 from aspencli.tabular.dates import read_day, why_no_day
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx_cells import Unusable

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aspen.database.bulk.rows import KEEP, Cell, Request
-from aspen.database.bulk.spec import Column, Spec
+from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec
 from aspen.database.bulk.spec import Table as Stored
 from aspencli.changes.cells import Field, PassOn, SoughtKey, fitted
 from aspencli.errors import BadInputError
 from aspencli.tabular.damage import error_in, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
-from aspencli.tabular.decode import Fault
-from aspencli.tabular.delimited import Delimited
+from aspencli.tabular.delimited import Delimited, Fault
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx_cells import Unusable

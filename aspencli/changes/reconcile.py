@@ -14,7 +14,7 @@ from aspencli.changes.recording import place_of
 from aspencli.changes.runs import Outcome, Run, is_same_place
 from aspencli.changes.undo import read_origin, read_undo
 from aspencli.errors import AspenError, BadInputError, ConflictError
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 
 _NAMED = 10  # maximum number of bad undo-file lines to list
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aspen.database.errors import OutcomeUnknownError
-from aspen.database.libpq import first_text
+from aspen.database.settings import first_text
 from aspencli import __version__
 from aspencli.changes.journal import Journal
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aspen.database.bulk.rows import AssessedRow, Change, Problem
+from aspen.database.bulk.spec import AssessedRow, Change, Problem
 from aspencli import files, paths
 from aspencli.changes.runs import InputFile
 from aspencli.errors import AspenError, BadInputError

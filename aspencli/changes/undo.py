@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
-from aspen.database.bulk.rows import KEEP, Cell, Request
 from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
-from aspen.database.bulk.spec import Column, Spec
+from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files, paths
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import why_not
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.source import Observer
 from aspencli.tabular.table import Table, open_table

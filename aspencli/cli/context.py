@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import typer
 
     from aspen.database.engine import Database
-    from aspen.database.policy import Guard, Limits, SessionPolicy
+    from aspen.database.settings import Guard, Limits, SessionPolicy
     from aspen.local.client import Laptop
     from aspencli.cli.access import Access
     from aspencli.cli.confirm import Record
@@ -199,7 +199,7 @@ class AppContext:
             return []
         from sqlalchemy.exc import SQLAlchemyError
 
-        from aspen.database.policy import Limits
+        from aspen.database.settings import Limits
         from aspencli.reference.database import incomplete_samples
 
         try:
@@ -323,7 +323,7 @@ class AppContext:
         self, *, writable: bool = False, limits: Limits | None = None, guard: Guard | None = None
     ) -> SessionPolicy:
         """Return the policy for database sessions of this run; see `database`."""
-        from aspen.database.policy import Guard, Limits, Overrides, SessionPolicy, cut_name
+        from aspen.database.settings import Guard, Limits, Overrides, SessionPolicy, cut_name
 
         return SessionPolicy(
             application_name=cut_name(self.application_name),
@@ -363,7 +363,7 @@ class AppContext:
 
         from aspen.database.engine import Database
         from aspen.database.errors import NotAllowedError, StandbyError
-        from aspen.database.policy import Limits
+        from aspen.database.settings import Limits
         from aspen.database.transactions import identify
 
         database = Database(

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError, NoResultFound
 
-from aspen.database import libpq
+from aspen.database import settings
 from aspen.database.engine import refusal_state
 from aspen.database.errors import NotAllowedError, StandbyError, TemporaryTablesDeniedError
-from aspen.database.policy import InvalidDatabaseUrlError
+from aspen.database.settings import InvalidDatabaseUrlError
 
 PRIMARY_NEEDED = (
     "Connect to the primary: set the target's database_url to it, or list all hosts there and add "
@@ -119,7 +119,7 @@ _SETTING = re.compile(
 
 
 def _where_set() -> str:
-    names = libpq.set_variables()
+    names = settings.set_variables()
     stray = f", and these environment variables: {', '.join(names)}" if names else ""
     return f"Check the target's database address (aspencli config show){stray}."
 

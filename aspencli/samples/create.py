@@ -21,7 +21,7 @@ from aspencli.samples.edit import Lister
 from aspencli.stored_text import folded, odd_in_identifier
 from aspencli.tabular.damage import error_in, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.fasta import Genome, read_fasta
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table

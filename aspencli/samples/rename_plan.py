@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
-from aspen.database.bulk.rows import (
+from aspen.database.bulk.samples import PRIVATE, PUBLIC, SAMPLES
+from aspen.database.bulk.spec import (
     AssessedRow,
     Change,
     MovedRow,
@@ -21,9 +22,8 @@ from aspen.database.bulk.rows import (
     PlannedRow,
     Problem,
     Request,
+    Spec,
 )
-from aspen.database.bulk.samples import PRIVATE, PUBLIC, SAMPLES
-from aspen.database.bulk.spec import Spec
 from aspencli.changes.request_journal import Row
 from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.edit import Replacer
@@ -403,5 +403,5 @@ def _taken(entry: _Entry, holder: Held) -> Problem:
 
 
 def _quoted(value: str | None) -> str:
-    """Return a value as messages quote it; see `aspen.database.bulk.sql_checks.quoted`."""
+    """Return a value as messages quote it; see `aspen.database.bulk.sql_read.quoted`."""
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO
 
-from aspen.database.bulk.rows import Problem
+from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import Row, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.remote.types import Sample

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression as expansion
+from aspencli.tabular import compression
 from aspencli.tabular.compression import ERRORS, ZIP, only_member, packing_of, unreadable
 
 _GAPS = "-."
@@ -84,7 +84,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     try:
         with ExitStack() as stack:
             stored = stack.enter_context(path.open("rb"))
-            head = expansion.sample(stored.read)
+            head = compression.sample(stored.read)
             stored.seek(0)
             file: IO[bytes] = stored
             packing = packing_of(head)
@@ -97,14 +97,14 @@ def open_text(path: Path) -> Iterator[IO[str]]:
                 )
             if packing:
                 tool = packing.tool
-                expansion.try_out(str(path), head, packing.unpack, expansion.SEQUENCE_FLOOR)
+                compression.try_out(str(path), head, packing.unpack, compression.SEQUENCE_FLOOR)
                 file = _bounded(path, packing.unpack(stored), stored.tell)
             elif found:
                 archive, member = found
                 stack.enter_context(archive)
                 size = member.compress_size
-                expansion.check(str(path), member.file_size, size, expansion.SEQUENCE_FLOOR)
-                inner = cast("expansion.Source", stack.enter_context(archive.open(member)))
+                compression.check(str(path), member.file_size, size, compression.SEQUENCE_FLOOR)
+                inner = cast("compression.Source", stack.enter_context(archive.open(member)))
                 file = _bounded(path, inner, lambda: size)
             with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
                 yield text
@@ -121,8 +121,8 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         ) from error
 
 
-def _bounded(path: Path, source: expansion.Source, packed: Callable[[], int]) -> IO[bytes]:
-    bounded = expansion.Bounded(str(path), source, packed, expansion.SEQUENCE_FLOOR)
+def _bounded(path: Path, source: compression.Source, packed: Callable[[], int]) -> IO[bytes]:
+    bounded = compression.Bounded(str(path), source, packed, compression.SEQUENCE_FLOOR)
     return cast("IO[bytes]", io.BufferedReader(bounded))
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from aspencli.errors import BadInputError
 from aspencli.stored_text import clean_text
-from aspencli.tabular.decode import Fault, as_text
-from aspencli.tabular.delimited import open_delimited
+from aspencli.tabular.delimited import Fault, as_text, open_delimited
 from aspencli.tabular.source import STDIN, Opened, is_zip, open_archive, open_bytes, sniff
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx import open_workbook

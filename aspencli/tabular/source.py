@@ -18,13 +18,13 @@ from typing import IO, cast
 
 from aspencli import paths
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression as expansion
+from aspencli.tabular import compression
 from aspencli.tabular.compression import ERRORS, ZIP, Source, only_member, packing_of, unreadable
 
 STDIN = "-"
 HEAD = 1 << 16  # bytes to peek at before reading
 _LARGEST_ARCHIVE = 1 << 28  # bytes, compressed
-_FLOOR = expansion.TABLE_FLOOR
+_FLOOR = compression.TABLE_FLOOR
 
 Observer = Callable[[bytes], object]
 """A callback that receives each chunk of a file, as stored, in reading order."""
@@ -108,10 +108,10 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
         stream, notes = Stream(file, observe), []
         packing = packing_of(stream.peek())
         if packing:
-            expansion.try_out(name, expansion.sample(stream.peek), packing.unpack, _FLOOR)
+            compression.try_out(name, compression.sample(stream.peek), packing.unpack, _FLOOR)
             stored = stream
             unpacked = _Unpacked(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
-            stream = Stream(expansion.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
+            stream = Stream(compression.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
             again = packing_of(stream.peek())
             if again:
                 raise BadInputError(
@@ -153,13 +153,13 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
         archive, member = found
         stack.enter_context(archive)
         size = member.compress_size
-        expansion.check(opened.name, member.file_size, size, _FLOOR)
+        compression.check(opened.name, member.file_size, size, _FLOOR)
         try:
             packed = stack.enter_context(archive.open(member))
         except (*ERRORS, EOFError) as error:
             raise unreadable(opened.name, error) from error
         unpacked = _Unpacked(opened.name, cast("Source", packed), "")
-        stream = Stream(expansion.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
+        stream = Stream(compression.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
         note = f"read from a zip archive: {member.filename}"
         yield Opened(opened.name, stream, [*opened.notes, note])
 

@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.decode import Fault
-from aspencli.tabular.delimited import Delimited, open_delimited
+from aspencli.tabular.delimited import Delimited, Fault, open_delimited
 from aspencli.tabular.reading import NONE, Template
 from aspencli.tabular.source import Observer, Opened, is_zip, open_archive, open_bytes
 

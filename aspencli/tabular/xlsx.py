@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import IO
 
 from aspencli.errors import BadInputError
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.reading import Reading, Record
 from aspencli.tabular.source import Opened
 from aspencli.tabular.xlsx_cells import CellFormat, Unusable, shown

@@ -21,7 +21,7 @@ from xml.parsers import expat
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression as expansion
+from aspencli.tabular import compression
 from aspencli.tabular.compression import check_index
 
 _PIECE = 1 << 16  # bytes
@@ -62,7 +62,7 @@ class Package:
             raise self.damaged("it is not a complete zip archive") from error
         stored = file.seek(0, 2)
         whole = sum(info.file_size for info in self._archive.infolist())
-        expansion.check(name, whole, stored, expansion.WORKBOOK_FLOOR)
+        compression.check(name, whole, stored, compression.WORKBOOK_FLOOR)
         # Some programs write backslashes, or a different letter case than in the references.
         self._parts = {_plain(info.filename): info for info in self._archive.infolist()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aspen.database.bulk.rows import KEEP, Cell, Value
+from aspen.database.bulk.spec import KEEP, Cell, Value
 
 UNIQUE = ("private_identifier", "public_identifier")
 

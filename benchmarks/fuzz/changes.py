@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded_by
 from hypothesis import strategies as st
 
-from aspen.database.bulk.rows import Request, Value
 from aspen.database.bulk.samples import (
     COLLECTION_DATE,
     ID,
@@ -22,10 +21,10 @@ from aspen.database.bulk.samples import (
     SAMPLES,
     SEQUENCING_DATE,
 )
-from aspen.database.bulk.spec import Spec
+from aspen.database.bulk.spec import Request, Spec, Value
 from aspen.database.engine import Database
 from aspencli.changes.undo import origin_of, read_undo
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from benchmarks.fuzz.account import UNIQUE, Account, Row, Sample, State, Undo, cells
 from benchmarks.fuzz.renames import server_of_its_own
 from tests.cli.commands.bulk_lab import GENOMES, PLACES

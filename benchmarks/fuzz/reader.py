@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
 from aspencli.stored_text import LONGEST
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.table import open_table
 
 SLOWEST_S = 10.0  # for a few kilobytes; a hang takes longer

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspen.database.bulk.rows import Request
+from aspen.database.bulk.spec import Request
 from aspencli.changes.cells import identifier, read_mapping
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.table import open_table
 
 H = "private_identifier,public_identifier\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aspen.database.bulk.rows import AssessedRow, Change, Problem
+from aspen.database.bulk.spec import AssessedRow, Change, Problem
 from aspencli.changes.report import RENAMES, ReportFile
 from aspencli.errors import AspenError, BadInputError, RefusedError
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspen.database.bulk.rows import AssessedRow, Change, Problem, Request
+from aspen.database.bulk.spec import AssessedRow, Change, Problem, Request
 from aspencli.changes.cells import read_mapping
 from aspencli.changes.report import RENAMES, Rejected, RejectsFile, ReportFile
 from aspencli.errors import BadInputError
 from aspencli.tabular import writers
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.table import open_table
 from aspencli.text import guard, unguard
 

@@ -5,10 +5,10 @@ from typing import IO
 
 import pytest
 
-from aspen.database.bulk.rows import Request
+from aspen.database.bulk.spec import Request
 from aspencli.changes.undo import Origin, read_origin, read_undo, write_undo
 from aspencli.errors import AspenError, BadInputError
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 
 ORIGIN = Origin("rdev/mine", 7, "2026-11-24T03:40:12+00:00", 2)
 ROWS = (

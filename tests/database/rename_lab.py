@@ -12,10 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from aspen.database.bulk.rows import Plan, Problem, Request
 from aspen.database.bulk.run import BulkRun
 from aspen.database.bulk.samples import RENAME
-from aspen.database.bulk.spec import Spec
+from aspen.database.bulk.spec import Plan, Problem, Request, Spec
 from aspen.database.engine import Database
 
 Row = tuple[str, str]

@@ -8,13 +8,12 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from aspen.database import libpq
+from aspen.database import settings
 from aspen.database.engine import Database, normalise_url
-from aspen.database.policy import InvalidDatabaseUrlError
+from aspen.database.settings import InvalidDatabaseUrlError
 from aspen.local.client import Laptop
 from aspencli.admin.psql import read_address
-from aspencli.cli.failures import explain
-from aspencli.cli.main import run
+from aspencli.cli.main import explain, run
 from tests.conftest import cli_environment
 
 WRONG = {
@@ -70,19 +69,19 @@ def test_query_may_contain_an_at_sign() -> None:
 def test_variables_that_mislead_are_ignored(
     seeded: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert WRONG.keys() == libpq.MISLEADING
+    assert WRONG.keys() == settings.MISLEADING
     for name, value in {**cli_environment(seeded), **WRONG}.items():
         monkeypatch.setenv(name, value)
     assert run(["pathogens", "list"]) == 0, capsys.readouterr().err
 
 
 def test_laptop_ignores_every_connection_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in libpq.MISLEADING | libpq.CONNECTION:
+    for name in settings.MISLEADING | settings.CONNECTION:
         monkeypatch.setenv(name, "nonsense")
     assert Laptop().endpoints() is None
     assert "PGSSLMODE" in os.environ  # no connection was needed yet
     assert Laptop().deployment is not None
-    assert not (libpq.MISLEADING | libpq.CONNECTION) & os.environ.keys()
+    assert not (settings.MISLEADING | settings.CONNECTION) & os.environ.keys()
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspen.database.bulk import run as committing
-from aspen.database.bulk.rows import Request
 from aspen.database.bulk.run import BulkRun
+from aspen.database.bulk.spec import Request
 from aspen.database.engine import Database
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
-from aspen.database.policy import Limits
+from aspen.database.settings import Limits
 from tests.cli.commands.mapping_lab import Lab
 from tests.database.rename_lab import Line, Row, planned, problems, requests, undo_into, undo_rows
 

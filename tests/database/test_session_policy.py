@@ -12,7 +12,7 @@ from aspen.database.driver import ends_transaction
 from aspen.database.engine import Database
 from aspen.database.errors import NotAllowedError, ServerReadOnlyError
 from aspen.database.migrate import MigrationLimits, guarded
-from aspen.database.policy import Guard, Limits, Overrides, SessionPolicy, connection_arguments
+from aspen.database.settings import Guard, Limits, Overrides, SessionPolicy, connection_arguments
 from tests.conftest import CliRunner, Server
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")

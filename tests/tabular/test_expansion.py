@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aspencli.errors import BadInputError
-from aspencli.tabular import compression as expansion
+from aspencli.tabular import compression
 from aspencli.tabular.fasta import read_fasta
 from aspencli.tabular.source import open_bytes
 from aspencli.tabular.table import open_table
@@ -23,7 +23,7 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(autouse=True)
 def no_limit_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expansion, "_given", [])
+    monkeypatch.setattr(compression, "_given", [])
 
 
 def packed(path: Path, head: bytes, line: bytes, megabytes: int) -> Path:
@@ -78,7 +78,7 @@ def test_a_small_file_that_grows_too_much_is_refused_before_its_rows(
     assert path.stat().st_size < MEGABYTE
     with pytest.raises(BadInputError, match=r"expands from .* to more than") as refused:
         read(path)
-    assert expansion.OPTION in (refused.value.hint or "")
+    assert compression.OPTION in (refused.value.hint or "")
 
 
 def test_growth_behind_an_ordinary_beginning_is_refused(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_the_operator_can_allow_more(
 
     def allow(text: str) -> None:
         if way == "option":
-            expansion.allow(text)
+            compression.allow(text)
         else:
-            monkeypatch.setenv(expansion.VARIABLE, text)
+            monkeypatch.setenv(compression.VARIABLE, text)
 
     allow("1G")
     with open_bytes(str(path)) as opened:
@@ -127,13 +127,13 @@ def test_the_operator_can_allow_more(
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5G", "G", "1P", "9" * 20])
 def test_an_unusable_size_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="Invalid value for --max-expanded-size"):
-        expansion.allow(text)
+        compression.allow(text)
 
 
 @pytest.mark.parametrize(("text", "size"), [("7", 7), ("2k", 2048), ("3 MiB", 3 << 20)])
 def test_a_size_has_its_usual_forms(text: str, size: int) -> None:
-    expansion.allow(text)
-    assert expansion._given == [size]
+    compression.allow(text)
+    assert compression._given == [size]
 
 
 def test_a_command_refuses_it_from_a_file_and_from_a_pipe(

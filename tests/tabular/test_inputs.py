@@ -13,7 +13,7 @@ import pytest
 
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.table import open_table
 
 H = "private_identifier,public_identifier\n"

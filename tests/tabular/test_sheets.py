@@ -18,8 +18,8 @@ from typing import Any
 import openpyxl
 import pytest
 
-from aspen.database.bulk.rows import KEEP, Cell, Request
 from aspen.database.bulk.samples import RENAME
+from aspen.database.bulk.spec import KEEP, Cell, Request
 from aspencli.changes.apply import Faults, assess
 from aspencli.changes.cells import read_mapping
 from aspencli.changes.file_schema import lay_out, read_changes
@@ -30,7 +30,7 @@ from aspencli.samples.create import Sequences, Wanted
 from aspencli.samples.models import settle_keys
 from aspencli.samples.rename_plan import Held, ListPlan, Snapshot
 from aspencli.tabular.dates import DayFormat
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.fasta import read_fasta
 from aspencli.tabular.headers import SavedName
 from aspencli.tabular.table import open_table

@@ -16,10 +16,10 @@ import openpyxl
 import pytest
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from aspen.database.bulk.rows import Request
+from aspen.database.bulk.spec import Request
 from aspencli.changes.cells import read_mapping
 from aspencli.errors import BadInputError
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.table import open_table
 
 NOON = dt.datetime(2024, 3, 5, 12)  # noqa: DTZ001 - spreadsheets have no time zones

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspen.database.bulk.rows import AssessedRow, Change
+from aspen.database.bulk.spec import AssessedRow, Change
 from aspencli import paths
 from aspencli.changes import request_journal
 from aspencli.changes.apply import Assessment
@@ -49,7 +49,7 @@ from aspencli.text import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aspen.database.bulk.rows import Plan
+    from aspen.database.bulk.spec import Plan
     from aspencli.samples.rename_run import Remaining
 
 

@@ -32,8 +32,7 @@ from aspencli.signals import Shield
 from aspencli.text import counted
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.rows import Plan, PlannedRow, Request
-    from aspen.database.bulk.spec import Spec
+    from aspen.database.bulk.spec import Plan, PlannedRow, Request, Spec
     from aspencli.tabular.table import Table
 
 
@@ -162,7 +161,7 @@ class Job(ABC, Generic[StoreT]):
 
     def _skipped(self) -> list[PlannedRow]:
         """Return the rows that the plan leaves out, in the form of planned rows."""
-        from aspen.database.bulk.rows import PlannedRow
+        from aspen.database.bulk.spec import PlannedRow
 
         with closing(self._store.outcomes()) as rows:
             return [
@@ -272,7 +271,7 @@ class DatabaseJob(Job[BulkStore]):
         purpose: Purpose,
     ):
         from aspen.database.bulk.run import BulkRun
-        from aspen.database.policy import Limits
+        from aspen.database.settings import Limits
 
         limits = Limits(statement_ms=_STATEMENT_MS, lock_ms=_LOCK_MS)
         database = context.database(writable=not purpose.dry_run, limits=limits)

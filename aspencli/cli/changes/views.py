@@ -35,7 +35,7 @@ from aspencli.errors import UncertainError
 from aspencli.text import counted, visible
 
 if TYPE_CHECKING:
-    from aspen.database.bulk.rows import MovedRow, Plan, PlannedRow, Problem, Tally
+    from aspen.database.bulk.spec import MovedRow, Plan, PlannedRow, Problem, Tally
     from aspencli.remote.types import Sample
 
 

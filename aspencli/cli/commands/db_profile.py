@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aspen.database.policy import Guard
+from aspen.database.settings import Guard
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.profile import Wanted, earlier, limits_of, page_file, tell

@@ -233,7 +233,7 @@ def check(ctx: typer.Context, run_id: RunArgument) -> None:
     Asks the database whether the run's transaction was committed. If the database no longer knows,
     compares the samples with the run's undo file. If that is inconclusive, the exit code is 7.
     """
-    from aspen.database.policy import Limits
+    from aspen.database.settings import Limits
     from aspencli.changes.journal import open_journal
     from aspencli.changes.reconcile import Verdict, judge, keep
     from aspencli.changes.runs import Outcome, find

@@ -22,7 +22,7 @@ import typer
 from aspencli import paths
 from aspencli.cli import params
 from aspencli.cli.app import examples
-from aspencli.cli.changes import options as bulk_options
+from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
@@ -31,7 +31,7 @@ from aspencli.reference.locations import Gazetteer
 from aspencli.remote.scope import Scope
 from aspencli.samples.create import Sequences, Wanted, create_samples, taken_names
 from aspencli.samples.remote import place_of
-from aspencli.tabular.decode import Fault
+from aspencli.tabular.delimited import Fault
 from aspencli.tabular.source import STDIN
 from aspencli.text import counted
 
@@ -216,7 +216,7 @@ def create(
             "and optional columns.",
         ),
     ] = None,
-    names: bulk_options.Names = None,
+    names: options.Names = None,
     sequence: Annotated[
         str | None,
         typer.Option(metavar="LETTERS", help="Sequence of a single sample, instead of --fasta."),
@@ -254,13 +254,13 @@ def create(
         bool,
         typer.Option("--skip-existing", help="Skip samples whose private identifier exists."),
     ] = False,
-    encoding: bulk_options.Encoding = None,
-    delimiter: bulk_options.Delimiter = None,
-    sheet: bulk_options.Sheet = None,
-    template: bulk_options.TemplateName = "auto",
-    skip_lines: bulk_options.SkipLines = 0,
-    date_format: bulk_options.DateFormat = None,
-    missing_words: bulk_options.MissingWords = False,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
+    template: options.TemplateName = "auto",
+    skip_lines: options.SkipLines = 0,
+    date_format: options.DateFormat = None,
+    missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     group: params.Group = None,
     pathogen: params.Pathogen = None,
@@ -294,7 +294,7 @@ def create(
             )
         else:
             reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
-            chosen = bulk_options.chosen_names(context, names)
+            chosen = options.chosen_names(context, names)
             wanted = _table(
                 *(context, reading, chosen, faults, places, date_format),
                 private=private,
@@ -435,12 +435,12 @@ def _table(
     with open_table(
         reading.path,
         encoding=reading.encoding,
-        delimiter=bulk_options.chosen_delimiter(reading.delimiter),
+        delimiter=options.chosen_delimiter(reading.delimiter),
         sheet=reading.sheet,
         skip_lines=reading.skip_lines,
         template=reading.template,
     ) as source:
-        said = bulk_options.say_notes(context.out, source)
+        said = options.say_notes(context.out, source)
         found = read_wanted(
             source,
             faults.append,
@@ -450,5 +450,5 @@ def _table(
             missing_words=missing_words,
             days=days,
         )
-        bulk_options.say_notes(context.out, source, said)
+        options.say_notes(context.out, source, said)
     return found

@@ -12,7 +12,7 @@ import typer
 
 from aspencli.cli import params
 from aspencli.cli.app import examples
-from aspencli.cli.changes import options as bulk_options
+from aspencli.cli.changes import options
 from aspencli.cli.changes.options import Change, read_records
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
@@ -88,7 +88,7 @@ def update(
             help='Updates as JSON, instead of other options: {"samples": [{"id": 7, ...}]}.',
         ),
     ] = None,
-    missing_words: bulk_options.MissingWords = False,
+    missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
     group: params.Group = None,
     pathogen: params.Pathogen = None,

@@ -24,12 +24,12 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aspen.database import models
 from aspen.database.engine import Database, ReadSession
-from aspen.database.policy import Guard
 from aspen.database.profiling.sqltime import (
     disable_profiling,
     enable_profiling,
     enable_profiling_ctx,
 )
+from aspen.database.settings import Guard
 from aspencli.cli.console.failures import interruptible
 from aspencli.cli.console.profiling import ConsoleProfiling
 from aspencli.cli.console.run import ConsoleRequest

@@ -23,7 +23,7 @@ from psycopg2.extensions import cursor as PlainCursor  # noqa: N812 - a class
 from psycopg2.sql import Composable
 
 from aspen.database.errors import NotAllowedError, ServerReadOnlyError
-from aspen.database.policy import (
+from aspen.database.settings import (
     TIMEOUTS,
     Guard,
     ServerDefaults,

@@ -33,15 +33,19 @@ from sqlalchemy.orm import Session
 
 from aspen.database.driver import DriverConnection, opener
 from aspen.database.errors import NotAllowedError
-from aspen.database.libpq import clean_address, first_text, joined_hosts, split_hosts, wanted_server
-from aspen.database.policy import (
+from aspen.database.settings import (
     DRIVER,
     Guard,
     InvalidDatabaseUrlError,
     Limits,
     SessionPolicy,
+    clean_address,
     connection_arguments,
     cut_name,
+    first_text,
+    joined_hosts,
+    split_hosts,
+    wanted_server,
 )
 from aspen.database.transactions import make_interruptible, report_standby
 

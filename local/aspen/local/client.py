@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from aspen.database import libpq
+from aspen.database import settings
 from aspen.database.engine import Database
 from aspen.database.models import Group
 from aspen.local import logs
@@ -108,7 +108,7 @@ class Laptop:
         from aspen.local.deployment import Deployment
 
         # Settings meant for other servers would break connections to the deployment's own.
-        libpq.forget(libpq.MISLEADING | libpq.CONNECTION)
+        settings.forget(settings.MISLEADING | settings.CONNECTION)
         return Deployment(paths.data_dir())
 
     @property

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from aspen.local.aws.content import OBJECTS, ObjectFolder
-from aspen.local.postgres import process as postmaster
+from aspen.local.postgres import process
 from aspen.local.postgres.paths import Places, size_of
 from aspen.local.processes import HOST
 from aspen.local.services import (
@@ -342,7 +342,7 @@ class Deployment:
     def _undone(self, *, alone: bool) -> Iterator[None]:
         """Stop what was started if the block fails."""
         supervised = self.supervision.process
-        served = postmaster.read(Places(self.state.home).data)
+        served = process.read(Places(self.state.home).data)
         try:
             yield
         except BaseException as error:
@@ -351,7 +351,7 @@ class Deployment:
             if not isinstance(error, Exception) and not served:
                 # Do not import anything here: a module whose import was interrupted stays
                 # half-loaded.
-                postmaster.stop(Places(self.state.home).data, patience=_PATIENCE_S)
+                process.stop(Places(self.state.home).data, patience=_PATIENCE_S)
             raise
 
     def _stop_services(self) -> dict[str, Stopped]:

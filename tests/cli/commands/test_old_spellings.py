@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from aspencli.cli.old_spellings import modernize
+from aspencli.cli.app import modernize
 from tests.cli.commands.api_lab import ApiLab
 
 KNOWN = {

@@ -9,13 +9,12 @@ import sqlalchemy as sa
 
 from aspen.database.bulk import sql_plan
 from aspen.database.bulk.plan import temporary_tables
-from aspen.database.bulk.rows import Request
 from aspen.database.bulk.run import lines_of
-from aspen.database.bulk.spec import Spec
+from aspen.database.bulk.spec import Request, Spec
 from aspen.database.bulk.sql_plan import ROWS, current, given, in_scope, sides
 from aspen.database.cancel import cancellable
-from aspen.database.copy import copy_in
 from aspen.database.engine import Database
+from aspen.database.staging import copy_in
 
 
 def count(spec: Spec) -> str:

@@ -16,24 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from aspen.database.bulk import (
-    sql_checks,
-    sql_create,
-    sql_plan,
-)
-from aspen.database.bulk import (
-    sql_create as sql_collect,
-)
-from aspen.database.bulk import (
-    sql_plan as sql_references,
-)
-from aspen.database.bulk.rows import Plan, Tally
-from aspen.database.bulk.spec import Spec
+from aspen.database.bulk import sql_create, sql_plan, sql_read
+from aspen.database.bulk.spec import Plan, Spec, Tally
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.sql_plan import DURABLE, FLEETING_NOW, ONE_MOMENT, READ_WRITE, RESOURCES
-from aspen.database.bulk.temporary import Carrier
 from aspen.database.cancel import cancellable
 from aspen.database.errors import TemporaryTablesDeniedError
+from aspen.database.staging import Carrier
 
 _FORBIDDEN = "42501"
 _BATCH = 2_000  # rows per fetch
@@ -129,17 +118,17 @@ class Statements:
 def gather(run: Statements, spec: Spec) -> bool:
     """Merge the lines that mean the same row of the table; return True if there are no problems."""
     is_clean = True
-    if run.run(sql_collect.DOUBLED).scalar():
-        run.run(sql_checks.name(sql_collect.doubled(spec)))
-        run.run(sql_collect.TAKE_DOUBLED)
+    if run.run(sql_create.DOUBLED).scalar():
+        run.run(sql_read.name(sql_create.doubled(spec)))
+        run.run(sql_create.TAKE_DOUBLED)
         is_clean = False
-    if run.run(sql_collect.has_repeated(spec)).scalar():
-        run.run(sql_checks.name(sql_collect.repeated(spec)))
+    if run.run(sql_create.has_repeated(spec)).scalar():
+        run.run(sql_read.name(sql_create.repeated(spec)))
         is_clean = False
-    if spec.within and not spec.expects and run.run(sql_collect.HAS_COMPANY).scalar():
-        found = run.run(sql_checks.name(sql_collect.contradicting(spec)))
+    if spec.within and not spec.expects and run.run(sql_create.HAS_COMPANY).scalar():
+        found = run.run(sql_read.name(sql_create.contradicting(spec)))
         is_clean &= not found.rowcount
-        run.run(sql_collect.gather(spec))
+        run.run(sql_create.gather(spec))
     return is_clean
 
 
@@ -205,7 +194,7 @@ class Made:
 def look_up(run: Statements, spec: Spec) -> None:
     """Look up what the rows of the file refer to, within the open transaction."""
     for number, reference, _column in spec.looked_up():
-        run.run(sql_references.create_found(number, reference, sql_plan.ROWS))
+        run.run(sql_plan.create_found(number, reference, sql_plan.ROWS))
 
 
 def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
@@ -218,7 +207,7 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
         force: Plan rows that do not hold the expected values anyway.
     """
     look_up(run, spec)
-    run.run(sql_collect.create_plan(spec) if spec.creates else sql_plan.create_plan(spec))
+    run.run(sql_create.create_plan(spec) if spec.creates else sql_plan.create_plan(spec))
     run.run(sql_plan.analyse_plan(spec))
     run.run(sql_plan.CREATE_PROBLEM)
     if skip_moved:
@@ -237,12 +226,12 @@ def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> 
     at_once = not is_clean or counts.unknown or spec.expects or spec.creates
     if at_once:
         is_clean &= _find_repeated_values(run, spec, None)
-    tell = sql_checks.leave if skip_moved else sql_checks.name
+    tell = sql_read.leave if skip_moved else sql_read.name
     for found in _unusable(run, spec, counts, skip_moved=skip_moved, force=force):
         is_clean &= not run.run(tell(found)).rowcount
     is_held = _find_holders(run, spec, skip_taken=skip_moved)
     if spec.creates and skip_moved and not (is_clean and not is_held):
-        run.run(sql_checks.leave(sql_create.forsaken(spec)))
+        run.run(sql_read.leave(sql_create.forsaken(spec)))
     if not at_once:
         is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
     return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
@@ -253,17 +242,17 @@ def _unusable(
 ) -> Iterator[str]:
     """Yield queries for the rows that cannot be applied, whatever the other rows are."""
     if counts.moved and not force:
-        yield sql_checks.moved_cells(spec)
+        yield sql_read.moved_values(spec)
     if counts.unknown:
-        yield sql_checks.unknown(spec, any_more=skip_moved)
+        yield sql_read.unknown(spec, any_more=skip_moved)
     for number, reference, column in spec.looked_up():
-        if run.run(sql_references.has_unresolved(number)).scalar():
-            if run.run(sql_references.HAS_DISTANCES).scalar():
-                run.run(sql_references.find_near(number, reference))
-            yield sql_references.unresolved(number, reference, column, sql_plan.ROWS, sql_plan.PLAN)
+        if run.run(sql_plan.has_unresolved(number)).scalar():
+            if run.run(sql_plan.HAS_DISTANCES).scalar():
+                run.run(sql_plan.find_near(number, reference))
+            yield sql_plan.unresolved(number, reference, column, sql_plan.ROWS, sql_plan.PLAN)
     for number, side, column in spec.aside():
         if getattr(counts, f"lacking{number}"):
-            yield sql_checks.lacking(spec, number, side, column)
+            yield sql_read.lacking(spec, number, side, column)
     if spec.creates:
         yield from unusable(run, spec, counts)
         if skip_moved:
@@ -274,9 +263,9 @@ def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
     """Report rows of the file that name the same row of the table; return True if none do."""
     is_repeated = counts.repeated_ids
     if counts.unknown:
-        is_repeated = run.run(sql_checks.HAS_REPEATED_KEY).scalar()
+        is_repeated = run.run(sql_read.HAS_REPEATED_KEY).scalar()
     if is_repeated:
-        run.run(sql_checks.repeated_key(spec))
+        run.run(sql_read.repeated_key(spec))
     return not is_repeated
 
 
@@ -291,26 +280,26 @@ def _find_repeated_values(run: Statements, spec: Spec, counts: Any) -> bool:
     is_clean = True
     for number, column in spec.unique():
         if counts is None:
-            is_repeated = run.run(sql_checks.has_repeated_value(spec, number)).scalar()
+            is_repeated = run.run(sql_read.has_repeated_value(spec, number)).scalar()
         else:
             is_repeated = getattr(counts, f"repeated_{number}")
         if is_repeated:
-            run.run(sql_checks.repeated_value(spec, number, column))
+            run.run(sql_read.repeated_value(spec, number, column))
             is_clean = False
     return is_clean
 
 
 def _find_holders(run: Statements, spec: Spec, *, skip_taken: bool) -> bool:
     """Report wanted values that other rows keep; return True if other rows hold any."""
-    if not any(run.run(sql_checks.has_held(spec, *each)).scalar() for each in spec.unique()):
+    if not any(run.run(sql_read.has_held(spec, *each)).scalar() for each in spec.unique()):
         return False
-    run.run(sql_checks.create_held(spec))
-    run.run(sql_checks.ANALYSE_HELD)
+    run.run(sql_read.create_held(spec))
+    run.run(sql_read.ANALYSE_HELD)
     if skip_taken:
-        run.run(sql_checks.PREPARE_LEAVE_TAKEN)
-        run.run(sql_checks.leave_taken(spec))
+        run.run(sql_read.PREPARE_LEAVE_TAKEN)
+        run.run(sql_read.leave_taken(spec))
     else:
-        run.run(sql_checks.name(sql_checks.taken(spec)))
+        run.run(sql_read.name(sql_read.taken(spec)))
     return True
 
 

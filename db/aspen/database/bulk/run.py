@@ -20,10 +20,9 @@ from psycopg2.extensions import encodings
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from aspen.database.bulk import plan as creating
-from aspen.database.bulk import sql_checks, sql_create, sql_plan, sql_read, sql_write
-from aspen.database.bulk.plan import Made, Statements, make_plan, temporary_tables
-from aspen.database.bulk.rows import (
+from aspen.database.bulk import sql_create, sql_plan, sql_read, sql_write
+from aspen.database.bulk.plan import Made, Statements, links, make_plan, temporary_tables
+from aspen.database.bulk.spec import (
     KEEP,
     AssessedRow,
     Cell,
@@ -33,13 +32,13 @@ from aspen.database.bulk.rows import (
     PlannedRow,
     Problem,
     Request,
+    Spec,
 )
-from aspen.database.bulk.spec import Spec
 from aspen.database.cancel import driver_of
-from aspen.database.copy import NULL, copy_in, copy_line, copy_out
 from aspen.database.engine import Database
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
 from aspen.database.roles import Right, lacking
+from aspen.database.staging import NULL, copy_in, copy_line, copy_out
 from aspen.database.transactions import CURRENT, STATUS, DatabaseIdentity, identify
 
 _ODD = re.compile(r"[\\\t\n\r]").search
@@ -253,7 +252,7 @@ class BulkRun:
         near = [found[1] for found in unknown.values()]
         with self._statements.staging():
             self._statements.run(
-                sql_checks.explain(self._spec), lines=list(unknown), words=words, near=near
+                sql_read.explain(self._spec), lines=list(unknown), words=words, near=near
             )
 
     def problems(self) -> Generator[Problem, None, None]:
@@ -432,10 +431,10 @@ class BulkRun:
     def _moved_anyhow(self) -> str:
         """Return a query for every kind of conflict, because one kind can show up as another."""
         with self._connection.begin():
-            links = creating.links(self._statements, self._spec)
+            referring = links(self._statements, self._spec)
         found = [sql_read.moved_since(self._spec), sql_create.come_since(self._spec)]
         found += [since(self._spec) for since in _SINCE.values()]
-        found += [sql_create.used_since(self._spec, links)] if links else []
+        found += [sql_create.used_since(self._spec, referring)] if referring else []
         return " UNION ".join(query for query in found if query)
 
     def _write_undo(self, file: IO[bytes]) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aspen.database.bulk.spec import Column, Side, Spec
-from aspen.database.bulk.sql_checks import quoted, quoted_cell
 from aspen.database.bulk.sql_plan import (
     PLAN,
     ROWS,
@@ -29,7 +28,8 @@ from aspen.database.bulk.sql_plan import (
     sides,
     stored_label,
 )
-from aspen.database.bulk.temporary import KEPT
+from aspen.database.bulk.sql_read import quoted, quoted_cell
+from aspen.database.staging import KEPT
 
 
 def create_plan(spec: Spec) -> str:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aspen.database.bulk.spec import Column, Reference, Side, Spec
-from aspen.database.bulk.temporary import KEPT
+from aspen.database.staging import KEPT
 
 
 def in_scope(spec: Spec, alias: str) -> str:

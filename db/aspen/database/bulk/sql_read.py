@@ -1,10 +1,15 @@
-"""The statements that read a plan: its rows and its problems."""
+"""The statements that read a plan: its rows and its problems.
+
+The statements that find the problems of a plan.
+
+Messages quote values as JSON, so that no value can break out of its quotes or its line.
+"""
 
 from __future__ import annotations
 
-from aspen.database.bulk.spec import Column, Spec
-from aspen.database.bulk.sql_checks import quoted, quoted_cell
+from aspen.database.bulk.spec import Column, Side, Spec
 from aspen.database.bulk.sql_plan import (
+    HELD,
     LEFT,
     PLAN,
     PROBLEM,
@@ -15,11 +20,270 @@ from aspen.database.bulk.sql_plan import (
     given,
     in_scope,
     is_there,
+    is_unknown,
     label,
+    lacks_side,
     moved,
     shown,
     sides,
 )
+from aspen.database.staging import KEPT
+
+_PROBLEM = f"INSERT INTO {PROBLEM} (line, column_name, reason)"
+_LEFT_OUT = f"INSERT INTO {PROBLEM} (line, column_name, reason, left_out)"
+
+
+def quoted(value: str) -> str:
+    """Return SQL for a value as messages quote it."""
+    return f"coalesce(to_json({value})::text, 'nothing')"
+
+
+def quoted_cell(column: Column, value: str) -> str:
+    """Return SQL for a value of a column as messages quote it."""
+    return quoted(shown(column, value) if column.reference else value)
+
+
+def name(found: str) -> str:
+    """Return a statement that records what a query finds (line, column, reason) as problems."""
+    return f"{_PROBLEM}\n{found}"
+
+
+def leave(found: str) -> str:
+    """Return a statement that leaves the rows found by such a query out of the plan."""
+    return f"""
+WITH found (line, column_name, reason) AS MATERIALIZED ({found}), gone AS (
+    DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM found) RETURNING p.*
+), put AS (
+    INSERT INTO {LEFT} SELECT * FROM gone
+)
+{_LEFT_OUT}
+SELECT line, column_name, reason, true FROM found
+"""
+
+
+def unknown(spec: Spec, *, any_more: bool) -> str:
+    """Return a query for the rows of the file that the table does not have.
+
+    Args:
+        spec: The specification.
+        any_more: Whether the table used to have them.
+    """
+    reason = f"{spec.table.lacks} %s"
+    if any_more:
+        reason = f"{spec.table.noun} %s no longer exists"
+    column, called = spec.key.name, "p.key"
+    if spec.tells_label:
+        column, called = spec.table.label, label(spec)
+    return f"""
+SELECT p.line, '{column}', format('{reason}', {quoted(called)})
+  FROM {PLAN} p WHERE {is_unknown(spec)}
+"""
+
+
+def explain(spec: Spec) -> str:
+    """Return a statement that adds to problems why a key names no row, and what may be meant."""
+    meant = f"'; did you mean ' || {quoted(f'h.{spec.key.stored}')} || '?'"
+    return f"""
+UPDATE {PROBLEM} b SET reason = b.reason || '; ' || v.words || coalesce(
+           (SELECT min({meant}) FROM {spec.table.name} h
+             WHERE {in_scope(spec, "h")} AND CAST(h.{spec.key.stored} AS text) = v.near), '')
+  FROM unnest(CAST(:lines AS bigint[]), CAST(:words AS text[]), CAST(:near AS text[]))
+       AS v (line, words, near)
+ WHERE b.line = v.line AND b.column_name = '{spec.key.name}'
+"""
+
+
+def moved_values(spec: Spec) -> str:
+    """Return a query for the columns that do not hold the expected value."""
+    return " UNION ALL ".join(
+        f"""
+SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
+  FROM {PLAN} p WHERE {moved(spec, number, column)}
+"""
+        for number, column in spec.numbered()
+    )
+
+
+def _moved_reason(spec: Spec, number: int, column: Column) -> str:
+    return (
+        f"format('%s {column.holds} %s, expected %s', {placed(spec, column)}, "
+        f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
+    )
+
+
+def placed(spec: Spec, column: Column) -> str:
+    """Return SQL for a row's label, and for where the column belongs if that is ambiguous."""
+    if not (spec.within and column.side):
+        return quoted(label(spec))
+    where = quoted_cell(spec.within, "p.within")
+    return f"{quoted(label(spec))} || coalesce(' in {spec.within.name} ' || {where}, '')"
+
+
+def lacking(spec: Spec, number: int, side: Side, column: Column) -> str:
+    """Return a query for the values without a row in the other table that should store them."""
+    return f"""
+SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quoted(label(spec))})
+  FROM {PLAN} p WHERE {lacks_side(spec, number, side)}
+"""
+
+
+# Duplicates among the rows of the file
+
+
+# Checks whether two rows of the file name the same row of the table, which need not exist.
+HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
+
+
+def has_repeated_value(spec: Spec, number: int) -> str:
+    """Return a query that checks whether two rows of the file want the same unique value."""
+    where = _wanted(spec, number)
+    value = spec.columns[number].compared(f"p.n{number}")
+    return f"""
+SELECT EXISTS (SELECT FROM {PLAN} p WHERE {where} GROUP BY {value} HAVING count(*) > 1)
+"""
+
+
+def repeated_key(spec: Spec) -> str:
+    """Return a statement that reports the rows that repeat a key."""
+    return _repeated("p.key", spec.key, "true")
+
+
+def repeated_value(spec: Spec, number: int, column: Column) -> str:
+    """Return a statement that reports the rows that repeat a unique value."""
+    where = _wanted(spec, number)
+    return _repeated(f"p.n{number}", column, where)
+
+
+def _wanted(spec: Spec, number: int) -> str:
+    """Return the condition that a row of the file wants a value in a column."""
+    leads = " AND p.leads" if spec.creates else ""  # the other lines want the same
+    return f"p.n{number} IS NOT NULL AND {given(spec, number)}{leads}"
+
+
+def _repeated(value: str, column: Column, where: str) -> str:
+    return f"""
+{_PROBLEM}
+SELECT line, '{column.name}', format('duplicate of line %s', first_line)
+  FROM (SELECT p.line, {value} AS value, first_value(p.line)
+               OVER (PARTITION BY {column.compared(value)} ORDER BY p.line) AS first_line
+          FROM {PLAN} p WHERE {where}) repeated
+ WHERE line <> first_line
+"""
+
+
+# Rows of the table that hold a value wanted by a row of the file
+
+
+def has_held(spec: Spec, number: int, column: Column) -> str:
+    """Return a query that checks whether any row of the table holds a unique value of the plan.
+
+    A row that changes does not hold its new value itself, so any holder is another row. The index
+    alone answers this; if there are no holders, the table itself is not read.
+    """
+    return f"""
+SELECT EXISTS (
+    SELECT FROM {PLAN} p
+      JOIN {spec.table.name} h ON {in_scope(spec, "h")}
+           AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
+     WHERE {_takes(spec, number)}
+)
+"""
+
+
+def _takes(spec: Spec, number: int) -> str:
+    """Return the condition that a row of the plan takes a value that it does not hold yet."""
+    # The NOT NULL test is for the planner, which has no statistics on lowercased values.
+    is_one = f" AND p.n{number} IS NOT NULL" if spec.creates else ""
+    return f"p.n{number} IS DISTINCT FROM p.o{number}{is_one}"
+
+
+def create_held(spec: Spec) -> str:
+    """Return a statement that lists the rows that hold a unique value wanted by the plan."""
+    goes = f"SELECT FROM {PLAN} q WHERE q.id = h.{spec.table.id} AND q.deletes"
+    going = f" AND NOT EXISTS ({goes})" if spec.creates else ""
+    held = " UNION ALL ".join(
+        f"""
+SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_id
+  FROM {PLAN} p
+  JOIN {spec.table.name} h ON {in_scope(spec, "h")}
+       AND {column.compared(f"h.{column.stored}")} = {column.compared(f"p.n{number}")}
+ WHERE h.{spec.table.id} IS DISTINCT FROM p.id AND {_takes(spec, number)}{going}
+"""
+        for number, column in spec.unique()
+    )
+    return f"CREATE TEMPORARY TABLE aspencli_held {KEPT} AS {held}"
+
+
+ANALYSE_HELD = f"ANALYZE {HELD}"
+
+
+def _not_freed(spec: Spec) -> str:
+    freed = " OR ".join(
+        f"(k.number = {number} AND {differs(number, column, 'q')})"
+        for number, column in spec.unique()
+    )
+    return f"NOT EXISTS (SELECT FROM {PLAN} q WHERE q.id = k.holder_id AND ({freed}))"
+
+
+def _by_number(spec: Spec, values: str) -> str:
+    """Return an expression that depends on the column's number."""
+    cases = " ".join(
+        f"WHEN {number} THEN {values.format(n=f'n{number}', name=column.name)}"
+        for number, column in spec.unique()
+    )
+    return f"CASE k.number {cases} END"
+
+
+def _taken_reason(spec: Spec, wanted: str) -> str:
+    return (
+        f"format('%s is already used by {spec.table.noun} %s', {quoted(wanted)}, "
+        f"{quoted(f'h.{spec.table.label}')})"
+    )
+
+
+def taken(spec: Spec) -> str:
+    """Return a query for the rows that want a value that another row of the table keeps."""
+    return f"""
+SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(spec, "p.{n}"))}
+  FROM {HELD} k
+  JOIN {PLAN} p ON p.line = k.line
+  JOIN {spec.table.name} h ON h.{spec.table.id} = k.holder_id
+ WHERE {_not_freed(spec)}
+"""
+
+
+# A row that is left out keeps its value, which another row may want, and so on: a chain can be as
+# long as the file. Without the index and the statistics, each step would read everything.
+PREPARE_LEAVE_TAKEN = f"""
+CREATE INDEX ON {HELD} (holder_id);
+ANALYZE {PLAN}, {HELD}
+"""
+
+
+def leave_taken(spec: Spec) -> str:
+    """Return a statement that leaves them out of the plan, with all rows that depend on them."""
+    return f"""
+WITH RECURSIVE blocked AS (
+    SELECT k.number, k.line, k.id, k.holder_id FROM {HELD} k WHERE {_not_freed(spec)}
+    UNION
+    SELECT k.number, k.line, k.id, k.holder_id
+      FROM blocked b JOIN {HELD} k ON k.holder_id = b.id
+), gone AS (
+    DELETE FROM {PLAN} p WHERE p.line IN (SELECT line FROM blocked)
+    RETURNING p.*
+), put AS (
+    INSERT INTO {LEFT} SELECT * FROM gone
+), unheld AS (
+    DELETE FROM {HELD} k WHERE k.line IN (SELECT line FROM blocked)
+)
+{_LEFT_OUT}
+SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(spec, "p.{n}"))},
+       true
+  FROM blocked k
+  JOIN gone p ON p.line = k.line
+  JOIN {spec.table.name} h ON h.{spec.table.id} = k.holder_id
+"""
+
 
 PROBLEMS = f"""
 SELECT line, column_name, reason FROM {PROBLEM}

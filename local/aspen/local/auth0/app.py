@@ -25,7 +25,6 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from aspen.local.auth0 import device, endpoints, organizations, tenant, users
-from aspen.local.auth0 import organizations as invitations
 from aspen.local.auth0.documents import PREFIX, Bucket, ManagementError, limit, not_valid
 from aspen.local.auth0.errors import OAuthError, PageError
 from aspen.local.auth0.pages import authorize, sign_in
@@ -189,7 +188,7 @@ def create_app(provider: Provider) -> FastAPI:
         users.router,
         organizations.organizations_router,
         organizations.members_router,
-        invitations.router,
+        organizations.invitations_router,
         organizations.roles_router,
         tenant.router,
     ):

@@ -353,7 +353,7 @@ def _member_document(row: sqlite3.Row) -> Document:
     return {**document, "roles": json.loads(row["roles"])}
 
 
-router = APIRouter(prefix="/organizations/{organization_id}/invitations")
+invitations_router = APIRouter(prefix="/organizations/{organization_id}/invitations")
 
 _DEFAULT_SECONDS = 604_800
 _SELECT = (
@@ -367,7 +367,7 @@ _ORDERS = {
 }
 
 
-@router.get("", dependencies=[needs("read:organization_invitations")])
+@invitations_router.get("", dependencies=[needs("read:organization_invitations")])
 def list_(
     provider: ProviderOf,
     organization_id: str,
@@ -391,7 +391,7 @@ def list_(
         return listed(db, listing, page)
 
 
-@router.post("", dependencies=[needs("create:organization_invitations")])
+@invitations_router.post("", dependencies=[needs("create:organization_invitations")])
 def create(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
     """Create an invitation."""
     now = provider.now()
@@ -419,7 +419,7 @@ def create(provider: ProviderOf, organization_id: str, body: NewInvitation) -> D
         return _document(_find(db, organization_id, invitation_id))
 
 
-@router.get("/{invitation_id}", dependencies=[needs("read:organization_invitations")])
+@invitations_router.get("/{invitation_id}", dependencies=[needs("read:organization_invitations")])
 def get(
     provider: ProviderOf,
     organization_id: str,
@@ -434,7 +434,7 @@ def get(
         return parts(_document(row), fields, include_fields)
 
 
-@router.delete(
+@invitations_router.delete(
     "/{invitation_id}", status_code=204, dependencies=[needs("delete:organization_invitations")]
 )
 def delete(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:

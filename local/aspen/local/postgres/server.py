@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import psycopg2
 
-from aspen.database.policy import DRIVER
+from aspen.database.settings import DRIVER
 from aspen.local import logs, processes
 from aspen.local.postgres import process
 from aspen.local.postgres.binaries import Binaries, find_binaries, major_of

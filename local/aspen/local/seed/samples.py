@@ -28,7 +28,6 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from aspen.database.copy import copy_in, copy_line
 from aspen.database.engine import Database
 from aspen.database.models import (
     AccessionType,
@@ -44,6 +43,7 @@ from aspen.database.models import (
     User,
     UserRole,
 )
+from aspen.database.staging import copy_in, copy_line
 from aspencli.errors import BadInputError, NotFoundError
 
 
