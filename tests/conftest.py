@@ -37,8 +37,9 @@ from aspen.database.profiling.budgets import held_to
 from aspen.database.profiling.recorder import Recordable, Recorder
 from aspen.local.aws.content import ObjectFolder
 from aspen.local.postgres.server import SUPERUSER, Cluster
-from aspen.local.processes import command_of, file_lock
+from aspen.local.processes import file_lock
 from aspen.local.seed import seed_roles
+from aspencli.machine import command_of
 from tests import zygote
 from tests.pooler import SWITCH, Pooler
 

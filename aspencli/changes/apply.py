@@ -15,11 +15,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from aspen.database.bulk.spec import AssessedRow, MovedRow, Plan, PlannedRow, Problem, Request
 from aspen.database.errors import OutcomeUnknownError, RowsMovedError
-from aspen.database.roles import Right
 from aspencli.changes.recording import Subject
 from aspencli.changes.runs import Outcome, Run
 from aspencli.errors import (
@@ -32,6 +31,9 @@ from aspencli.errors import (
 )
 from aspencli.stored_text import folded, odd_in_identifier
 from aspencli.tabular.delimited import Fault
+
+if TYPE_CHECKING:
+    from aspen.database.roles import Right
 
 WriteRows = Callable[[IO[bytes]], None]
 """A function that writes the undo rows to an open file."""

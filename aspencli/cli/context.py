@@ -9,8 +9,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from aspencli import __version__
+from aspen.database import settings
+from aspencli import __version__, paths
 from aspencli.config import Config
+from aspencli.endpoints import Endpoints, read_endpoints
 from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
 from aspencli.targets import Safety, Target
 
@@ -218,7 +220,9 @@ class AppContext:
             CredentialsError: No sign-in settings are configured.
         """
         if self.target.name == "local" and not self.target.api_url:
-            self.laptop.check_api()
+            found = self._endpoints
+            if not (found and found.runs("api", "identity")):
+                self.laptop.check_api()
         return self.access.api
 
     @property
@@ -238,19 +242,25 @@ class AppContext:
 
     def _with_laptop(self, target: Target) -> Target:
         """Return the target; unset values of `local` come from the deployment on this machine."""
-        found = self.laptop.endpoints() if target.name == "local" else None
-        if found is None:
+        if target.name != "local":
+            return target
+        if (found := self._endpoints or self.laptop.endpoints()) is None:
             return target
         return replace(
             target,
             api_url=target.api_url or found.api_url,
             auth_url=target.auth_url or found.auth_url,
-            auth_client_id=target.auth_client_id or found.auth_client_id,
+            auth_client_id=target.auth_client_id or found.client_id,
         )
 
     @cached_property
+    def _endpoints(self) -> Endpoints | None:
+        """Return the addresses of the deployment on this machine, if it ever started."""
+        return read_endpoints(paths.data_dir())
+
+    @cached_property
     def laptop(self) -> Laptop:
-        """Return the deployment on this machine."""
+        """Return the deployment on this machine, to change it or to explain why it does not run."""
         from aspen.local.client import Laptop
 
         return Laptop()
@@ -399,6 +409,11 @@ class AppContext:
         if target.database_url:
             return target.database_url
         if self.is_on_laptop:
+            found = self._endpoints
+            if found and found.has_running_database:
+                # Settings meant for other servers would break connections to this one.
+                settings.forget(settings.MISLEADING | settings.CONNECTION)
+                return found.admin if admin else found.database
             return self.laptop.database_url(admin=admin)
         raise UnreachableError(
             f"No database is configured for {target.label}.",

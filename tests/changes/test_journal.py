@@ -29,7 +29,7 @@ from aspencli.changes.runs import (
     looks_like_id,
 )
 from aspencli.errors import BadInputError, NotFoundError
-from aspencli.machine import Process, _start_of, this_process
+from aspencli.machine import Process, start_of, this_process
 
 AT = "2026-11-24T03:40:12.345678+00:00"
 
@@ -170,7 +170,7 @@ def test_a_later_process_of_the_same_number_is_another_one() -> None:
 
 def test_a_zombie_is_not_alive() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        process = Process(this_process().host, child.pid, _start_of(child.pid))
+        process = Process(this_process().host, child.pid, start_of(child.pid))
         assert process.is_alive
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -14,12 +14,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from aspen.local import processes
 from aspen.local.postgres import process
 from aspen.local.postgres.paths import server_account
 from aspen.local.postgres.server import SUPERUSER, Cluster
 from aspen.local.processes import HOST
 from aspen.local.services import State
+from aspencli import machine
 from aspencli.errors import ConflictError, NotFoundError
 from tests.local.conftest import FAST, Script, query
 
@@ -51,10 +51,10 @@ def test_processes_are_found_without_proc_too(
     shared: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = set(process.family(shared.data))
-    monkeypatch.setattr(processes, "_PROC", tmp_path)  # as on macOS
+    monkeypatch.setattr(machine, "_PROC", tmp_path)  # as on macOS
     assert shared.status().state is State.RUNNING
     assert members & set(process.family(shared.data))
-    assert processes.command_of(shared.up().pid).endswith(str(shared.data))
+    assert machine.command_of(shared.up().pid).endswith(str(shared.data))
 
 
 def test_a_wrong_password_is_refused(shared: Cluster) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from aspen.local import logs, processes
-from aspen.local import processes as listeners
 from aspen.local.logs import RotatingLog
 from aspen.local.processes import HOST, SERVICES_FIRST, is_own_connection, may_own
 from aspen.local.services import PARTS, SERVICES, Service, service, with_needed
 from aspen.local.state import PartRecord, Phase, Process, State, read_record, write_record
 from aspen.local.supervisor.state import Timing, is_check
+from aspencli import machine
 from aspencli.errors import AspenError, RefusedError
 from tests.local.conftest import root_only
 
@@ -31,18 +31,18 @@ def test_a_process_is_known_by_number_and_birth() -> None:
         assert alive
         assert not Process(child.pid, "another").lives
         child.kill()
-        while processes.command_of(child.pid):
+        while machine.command_of(child.pid):
             time.sleep(0.005)
         assert not process.lives  # a zombie until its parent waits for it
     assert not process.lives
-    assert processes.born(child.pid) == ""
+    assert machine.start_of(child.pid) == ""
 
 
 def test_births_are_told_without_proc_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_PROC", tmp_path)  # as on macOS
-    assert processes.born(os.getpid())
-    assert processes.born(os.getpid()) == processes.born(os.getpid())
-    assert processes.born(2**22 + 1) == ""
+    monkeypatch.setattr(machine, "_PROC", tmp_path)  # as on macOS
+    assert machine.start_of(os.getpid())
+    assert machine.start_of(os.getpid()) == machine.start_of(os.getpid())
+    assert machine.start_of(2**22 + 1) == ""
 
 
 def test_a_listener_is_told_from_others() -> None:
@@ -57,7 +57,7 @@ def test_a_listener_is_told_from_others() -> None:
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate a kernel that can look up one socket, or whose full socket table is read."""
     if request.param == "listed":
-        monkeypatch.setattr(listeners, "_SOCKET_MONITORING", 31)  # a protocol that does not exist
+        monkeypatch.setattr(processes, "_SOCKET_MONITORING", 31)  # a protocol that does not exist
 
 
 @pytest.mark.usefixtures("kernel")

@@ -33,6 +33,7 @@ from aspen.local.services import PARTS, POSTGRES, SUPERVISOR
 from aspen.local.state import State
 from aspen.local.supervisor.client import Supervision
 from aspencli import paths
+from aspencli.endpoints import Endpoints, read_endpoints
 from aspencli.errors import NotFoundError, UnreachableError
 
 if TYPE_CHECKING:
@@ -84,21 +85,6 @@ def _nothing_runs(state: State) -> bool:
     return running is None and Supervision(state).process is None
 
 
-@dataclass(frozen=True)
-class Endpoints:
-    """The addresses of the deployment's API and identity provider.
-
-    Attributes:
-        api_url: The address of the API, without a trailing slash.
-        auth_url: The address of the identity provider, without a trailing slash.
-        auth_client_id: The client that the command line signs in as.
-    """
-
-    api_url: str
-    auth_url: str
-    auth_client_id: str
-
-
 class Laptop:
     """The deployment in this user's data directory."""
 
@@ -122,19 +108,16 @@ class Laptop:
         return self.deployment.objects
 
     def endpoints(self) -> Endpoints | None:
-        """Return the addresses of its API and identity provider, or None before they first ran.
+        """Return the addresses of a deployment that an earlier version started, else None.
 
-        They keep their addresses while they are stopped. Nothing slow is imported.
+        That version wrote no file of them. Nothing slow is imported if there is no deployment.
         """
-        from aspen.local.processes import HOST
-        from aspen.local.services import CLIENT_ID
         from aspen.local.state import State
 
-        ports = State(paths.data_dir()).ports()
-        if not {"api", "identity"} <= ports.keys():
+        if not {"api", "identity"} <= State(paths.data_dir()).ports().keys():
             return None
-        api, issuer = (f"http://{HOST}:{ports[name]}" for name in ("api", "identity"))
-        return Endpoints(api, issuer, CLIENT_ID)
+        self.deployment.publish_endpoints()
+        return read_endpoints(paths.data_dir())
 
     def check_api(self) -> None:
         """Check that its API and its identity provider are running.

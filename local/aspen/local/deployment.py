@@ -26,6 +26,7 @@ from aspen.local.postgres import process
 from aspen.local.postgres.paths import Places, size_of
 from aspen.local.processes import HOST
 from aspen.local.services import (
+    CLIENT_ID,
     PARTS,
     POSTGRES,
     PartStatus,
@@ -39,6 +40,7 @@ from aspen.local.state import PartRecord, Phase, State
 from aspen.local.supervisor.client import LostError, PortTakenError, Supervision
 from aspen.local.supervisor.state import Timing
 from aspencli import __version__
+from aspencli.endpoints import Endpoints, write_endpoints
 from aspencli.files import open_own
 
 if TYPE_CHECKING:
@@ -317,6 +319,7 @@ class Deployment:
             services = [] if alone else self.supervision.start(names, notes)
 
             server = self.cluster.up(progress=lambda step: progress(POSTGRES, step))
+            self.publish_endpoints()
             if not is_at_head(self.cluster):
                 made.prepared = self.prepare(progress)
             made.filled = (self._fill(progress) if _API in names else None) or made.filled
@@ -327,6 +330,22 @@ class Deployment:
         started = {POSTGRES: replace(server, notes=(*notes, *server.notes))}
         started |= {name: self._started(name, before.get(name), since) for name in services}
         return Up(started, made.prepared, made.filled, is_empty(self.cluster), 0.0)
+
+    def publish_endpoints(self) -> None:
+        """Write the addresses for the commands, once the ports of this start are chosen."""
+        from aspen.local.postgres.server import SUPERUSER, WRITER
+
+        addresses = {name: f"http://{HOST}:{port}" for name, port in self.state.ports().items()}
+        found = Endpoints(
+            database=self.cluster.url(user=WRITER),
+            admin=self.cluster.url(user=SUPERUSER),
+            port=self.cluster.port,
+            data=str(self.cluster.data),
+            services=addresses,
+            client_id=CLIENT_ID,
+            record=str(self.state.record),
+        )
+        write_endpoints(self.state.home, found)
 
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
         """Return the result of starting a service, which is running by now."""

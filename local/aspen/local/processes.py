@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from aspen.local.postgres.paths import Account
@@ -198,55 +197,11 @@ def _rows(table: Path) -> Iterator[list[str]]:
         yield from (line.split() for line in table.read_text().splitlines()[1:])
 
 
-_PROC = Path("/proc")
 # The shell ends at once, so that init adopts the program. Otherwise a zombie could remain, whose
 # process ID would look like that of a live server.
 _DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
-_STATE, _BEGAN = 0, 19  # fields of /proc/PID/stat after the name
 POLL_S = 0.01
-_GLANCES, _GLANCE_S = 5, 0.002
 _HARD_S = 3.0  # the time that SIGQUIT or SIGKILL may take to end a process
-
-
-def running() -> Iterator[tuple[int, str]]:
-    """Yield every process ID with its command line, joined by spaces; zombies are omitted."""
-    if (_PROC / "self" / "cmdline").exists():
-        for entry in os.listdir(_PROC):  # noqa: PTH208 - takes half the time of Path.iterdir
-            if entry.isdigit() and (command := _read_command(int(entry))):
-                yield int(entry), command
-        return
-    listing = _ps("-ax", "-ww", "-o", "pid=,command=")
-    for line in listing.splitlines():
-        number, _, command = line.strip().partition(" ")
-        yield int(number), command.strip()
-
-
-def command_of(pid: int) -> str:
-    """Return the command line of a process; empty if there is none, or it is a zombie."""
-    if (_PROC / "self" / "cmdline").exists():
-        for _ in range(_GLANCES):
-            # During exec, a process briefly has no command line.
-            if (command := _read_command(pid)) or not born(pid):
-                return command
-            time.sleep(_GLANCE_S)
-        return ""
-    return _ps("-p", str(pid), "-ww", "-o", "command=").strip()
-
-
-def born(pid: int) -> str:
-    """Return when a process started, as a string that with the process ID identifies it uniquely.
-
-    It is empty if there is no such process, or it is a zombie.
-    """
-    if not (_PROC / "self" / "stat").exists():
-        state, _, began = _ps("-p", str(pid), "-o", "state=,lstart=").strip().partition(" ")
-        return "" if state.startswith("Z") else began.strip()
-    try:
-        # The name, in parentheses, may itself contain spaces and parentheses.
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if fields[_STATE] in {"Z", "X"} else f"{_boot()}-{fields[_BEGAN]}"
 
 
 def spawn_detached(
@@ -321,22 +276,3 @@ def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -
         f"Cannot stop these processes: {', '.join(map(str, find()))}",
         hint="They may be waiting for a disk. If they do not exit, restart the machine.",
     )
-
-
-def _read_command(pid: int) -> str:
-    try:
-        words = (_PROC / str(pid) / "cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return ""
-    return words.rstrip(b"\0 ").replace(b"\0", b" ").decode(errors="replace")
-
-
-@cache
-def _boot() -> str:
-    return (_PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
-
-
-def _ps(*arguments: str) -> str:
-    command = ["ps", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ps
-    return done.stdout

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from aspen.local import processes
 from aspen.local.postgres.paths import passage_mode
 from aspen.local.processes import SERVICES_FIRST, file_lock, free_port, is_free
 from aspen.local.services import Service
+from aspencli import machine
+from aspencli.endpoints import endpoints_file
 from aspencli.errors import AspenError, BadInputError, RefusedError
 from aspencli.files import make_folder, write_whole
 
@@ -43,7 +44,7 @@ class Process:
 
     Attributes:
         pid: The process ID.
-        born: When it started; see `processes.born`.
+        born: When it started; see `_born`.
     """
 
     pid: int
@@ -52,7 +53,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process:
         """Return the process that currently has this process ID."""
-        return cls(pid, processes.born(pid))
+        return cls(pid, _born(pid))
 
     @classmethod
     def read(cls, path: Path) -> Process | None:
@@ -70,7 +71,11 @@ class Process:
     @property
     def lives(self) -> bool:
         """Return True if the process still exists."""
-        return bool(self.born) and processes.born(self.pid) == self.born
+        return bool(self.born) and _born(self.pid) == self.born
+
+
+def _born(pid: int) -> str:
+    return machine.start_of(pid).replace(" ", "-")
 
 
 @dataclass
@@ -244,7 +249,7 @@ class State:
     def clear(self) -> None:
         """Delete the files, except the lock, which other processes may be waiting for."""
         shutil.rmtree(self.log("").parent, ignore_errors=True)
-        for path in (self.record, self.filling, self._ports):
+        for path in (self.record, self.filling, self._ports, endpoints_file(self.home)):
             path.unlink(missing_ok=True)
 
     @property

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from aspen.database.engine import Database
-from aspen.local import processes
 from aspen.local.postgres.binaries import find_binaries
+from aspencli import machine
 from aspencli.admin.psql import read_address
 from tests import zygote
 
@@ -141,7 +141,7 @@ def test_no_command_line_shows_the_password(
     child = subprocess.Popen(words, env=cli_env(database), stdin=subprocess.DEVNULL)
     try:
         until(lambda: session_of(database, "pg_sleep"))
-        lines = [command for _, command in processes.running()]
+        lines = [command for _, command in machine.running()]
     finally:
         child.send_signal(signal.SIGTERM)
         child.wait(120)

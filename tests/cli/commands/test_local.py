@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ import sqlalchemy as sa
 
 from aspen.database.engine import Database
 from aspen.local.deployment import Deployment
+from aspencli.endpoints import endpoints_file
 from tests import zygote
 from tests.local.marking import mark_as_created
 
@@ -74,6 +77,10 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     users = run_cli("db", "psql", "--", "-tAc", "SELECT count(*) > 0 FROM users")
     assert users.out == "t\n"
     assert row(run_cli("db", "status", "-o", "json"))["samples"] == 25
+    assert modules_of_local_in("pathogens", "list") == []
+    endpoints_file(deployment / "data").rename(deployment / "away")  # as after an upgrade
+    assert run_cli("pathogens", "list").code == 0
+    (deployment / "away").rename(endpoints_file(deployment / "data"))
 
     follow_until_ctrl_c(run_cli)
 
@@ -91,9 +98,12 @@ def test_from_nothing_to_running_and_back(run_cli: CliRunner, deployment: Path) 
     assert row(run_cli(*down), "postgres")["was_running"] is True
     assert row(run_cli(*down), "postgres")["was_running"] is False
     assert run_cli("db", "psql").code == 5
+    stopped = run_cli("pathogens", "list")
+    assert (stopped.code, "aspencli local up" in stopped.err) == (5, True)
     reset = ("local", "reset", "--yes", "-o", "json")
     assert row(run_cli(*reset), "postgres")["deleted"] is True
     assert row(run_cli(*reset), "postgres")["deleted"] is False
+    assert not endpoints_file(deployment / "data").exists()
     status = run_cli("local", "status", "-o", "json")
     assert {one["state"] for one in json.loads(status.out)} == {"absent"}
 
@@ -123,6 +133,26 @@ def test_all_of_it(run_cli: CliRunner, deployment: Path) -> None:
     deleted = run_cli("local", "reset", "--yes", "-o", "json")
     assert {one["deleted"] for one in json.loads(deleted.out)} == {True}
     assert "api" in deleted.out
+
+
+def modules_of_local_in(*words: str) -> list[str]:
+    """Return the modules of `aspen.local` that a command on the local target loads."""
+    script = (
+        "import sys\n"
+        "from aspencli.cli.main import run\n"
+        f"code = run({list(words)!r})\n"
+        "found = sorted(name for name in sys.modules if name.startswith('aspen.local.'))\n"
+        "sys.exit(code or ' '.join(found) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "ASPEN_ENV": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "SC2" in done.stdout, done.stderr
+    return [name for name in done.stderr.split() if name.startswith("aspen.local.")]
 
 
 def follow_until_ctrl_c(run_cli: CliRunner) -> None:

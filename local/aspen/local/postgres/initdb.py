@@ -15,6 +15,7 @@ from aspen.local.postgres.binaries import Binaries
 from aspen.local.postgres.paths import ROLES, Account
 from aspencli.errors import AspenError
 from aspencli.files import make_folder, write_whole
+from aspencli.machine import running
 
 SETTINGS_FILE = "aspencli.conf"
 _UNFINISHED = "data.new-"
@@ -120,7 +121,7 @@ def _quoted(value: str) -> str:
 
 
 def _mentioning(name: str) -> list[int]:
-    return [pid for pid, command in processes.running() if name in command and pid != os.getpid()]
+    return [pid for pid, command in running() if name in command and pid != os.getpid()]
 
 
 def _write_secret(path: Path, password: str, account: Account) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aspen.local import processes
 from aspen.local.services import Stopped
+from aspencli.machine import command_of, running
 
 _HARD_S = 6.0  # PostgreSQL gives its child processes 5 s, then kills them
 _ORPHANS_S = 3.0  # the time that child processes need to notice that the main process is gone
@@ -53,7 +54,7 @@ def read(data: Path) -> Postmaster | None:
 
 def lives(pid: int, data: Path) -> bool:
     """Return True if a process is the main process of this data folder."""
-    return processes.command_of(pid).endswith(" ".join(arguments(data)))
+    return command_of(pid).endswith(" ".join(arguments(data)))
 
 
 def has_crashed(data: Path) -> bool:
@@ -75,9 +76,7 @@ def family(data: Path) -> list[int]:
     """Return every process of this data folder's server, including orphans."""
     title, main = f"postgres: {cluster_name(data)}", " ".join(arguments(data))
     return [
-        pid
-        for pid, command in processes.running()
-        if command.startswith(title) or command.endswith(main)
+        pid for pid, command in running() if command.startswith(title) or command.endswith(main)
     ]
 
 
@@ -110,4 +109,4 @@ def stop(data: Path, *, patience: float) -> Stopped:
 
 def _main(data: Path) -> list[int]:
     main = " ".join(arguments(data))
-    return [pid for pid, command in processes.running() if command.endswith(main)]
+    return [pid for pid, command in running() if command.endswith(main)]

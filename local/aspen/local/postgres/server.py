@@ -110,7 +110,7 @@ class Cluster:
         with self.lock():
             running = process.read(self.data)
             if running and self._wait_until_ready(running.pid):
-                return Started(True, self._port(), running.pid, time.monotonic() - began)
+                return Started(True, self.port, running.pid, time.monotonic() - began)
             started = self._start(progress or _silent)
             return replace(started, seconds=time.monotonic() - began)
 
@@ -213,7 +213,7 @@ class Cluster:
     def _wait_until_ready(self, pid: int) -> bool:
         """Return True once it accepts connections, False if its port is taken; raise if it ends."""
         deadline = time.monotonic() + _READY_S
-        while not answers(self._port(), SUPERUSER, self._places):
+        while not answers(self.port, SUPERUSER, self._places):
             if not process.lives(pid, self.data):
                 said = logs.tail(self.data / logs.STARTUP_LOG, 5) + self.logs(8)
                 if any("could not bind" in line for line in said):
@@ -255,7 +255,9 @@ class Cluster:
             settings["shared_preload_libraries"] = "pg_stat_statements"
         return settings | self._settings
 
-    def _port(self) -> int:
+    @property
+    def port(self) -> int:
+        """Return the port of its last start; 0 if it never started."""
         return self._places.remembered().port or 0
 
     def _state(self, running: process.Postmaster | None) -> State:
