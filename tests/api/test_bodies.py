@@ -13,7 +13,7 @@ import pytest
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
-from aspen.api.bodies import refuse_deep, refuse_nul
+from aspen.api.admission import refuse_deep, refuse_nul
 from aspen.api.limits import Limits
 from tests.api.conftest import Api
 

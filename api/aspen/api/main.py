@@ -18,10 +18,9 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from aspen.api.admission import AdmissionMiddleware
+from aspen.api.admission import AdmissionMiddleware, refuse_deep, refuse_nul
 from aspen.api.auth import get_auth_user
-from aspen.api.bodies import refuse_deep, refuse_nul
-from aspen.api.context import get_access, get_pathogen
+from aspen.api.deps import get_access, get_pathogen
 from aspen.api.errors import add_handlers, documented
 from aspen.api.limits import Limits
 from aspen.api.runtime import open_runtime

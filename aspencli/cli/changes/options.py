@@ -8,16 +8,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aspencli.changes.report import JobFiles
+from aspencli.cli import params
 from aspencli.cli.context import AppContext
+from aspencli.cli.params import Road
 from aspencli.errors import BadInputError
 
 if TYPE_CHECKING:
+    from aspencli.cli.changes.runner import Job, Purpose
     from aspencli.cli.output.console import Output
     from aspencli.tabular.table import Table
 
@@ -280,3 +285,22 @@ def read_records(
             hint='Expected: {"samples": [{"id": 7, ...}]}.',
         )
     return samples
+
+
+def open_job(
+    context: AppContext,
+    stack: ExitStack,
+    group_id: int | None,
+    files: JobFiles,
+    purpose: Purpose,
+    road: Road,
+) -> Job[Any]:
+    """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
+    params.announce(context, road)
+    if road is Road.API and group_id is not None:
+        from aspencli.cli.changes.remote import ApiJob
+
+        return ApiJob(context, stack, group_id, files, purpose)
+    from aspencli.cli.changes.runner import DatabaseJob
+
+    return DatabaseJob(context, stack, group_id, files, purpose)

@@ -7,41 +7,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from aspencli.changes.journal import open_journal
 from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, command_for, fold, undo_source
 from aspencli.changes.undo import Origin, read_origin, read_undo
 from aspencli.cli import params
+from aspencli.cli.changes.options import open_job
 from aspencli.cli.changes.runner import Purpose
 from aspencli.cli.changes.views import CHANGING, GROUPS, RENAMING, USERS
 from aspencli.cli.context import AppContext
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError, ConflictError
-
-if TYPE_CHECKING:
-    from aspencli.cli.changes.runner import Job
-
-
-def open_job(
-    context: AppContext,
-    stack: ExitStack,
-    group_id: int | None,
-    files: JobFiles,
-    purpose: Purpose,
-    road: Road,
-) -> Job[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
-    params.announce(context, road)
-    if road is Road.API and group_id is not None:
-        from aspencli.cli.changes.remote import ApiJob
-
-        return ApiJob(context, stack, group_id, files, purpose)
-    from aspencli.cli.changes.runner import DatabaseJob
-
-    return DatabaseJob(context, stack, group_id, files, purpose)
-
 
 _DAMAGED = "The undo file is damaged. Find an intact copy and use that."
 _VIEWS = {"samples": CHANGING, "users": USERS, "groups": GROUPS}

@@ -80,8 +80,8 @@ def update_public_ids(
     from aspen.database.bulk.samples import RENAME
     from aspencli.changes.cells import read_mapping
     from aspencli.changes.report import JobFiles
+    from aspencli.cli.changes.options import open_job
     from aspencli.cli.changes.runner import Purpose
-    from aspencli.cli.changes.undo import open_job
     from aspencli.cli.changes.views import RENAMING
     from aspencli.tabular.table import open_table
 

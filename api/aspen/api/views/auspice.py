@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from aspen.api.authz import load_access
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import AppSettings, AwsClients, Db
+from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented
 from aspen.api.schemas.auspice import AuspiceLinkRequest, AuspiceLinkResponse
 from aspen.api.schemas.base import RowId

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from aspen.api.authz import Action
 from aspen.api.aws import Aws
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import AppRuntime, AwsClients, Db
+from aspen.api.deps import AppRuntime, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented, unavailable
 from aspen.api.jobs import JobError, Order, start_job, stop_job, tree_order
 from aspen.api.limits import NAMES_MIB, accepts

@@ -8,8 +8,7 @@ from collections.abc import Set
 from fastapi import APIRouter, Response
 
 from aspen.api.authz import Access
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import AwsClients, Db
+from aspen.api.deps import AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented
 from aspen.api.schemas.base import RowId
 from aspen.api.streaming import Pieces, attachment

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import Db
+from aspen.api.deps import CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import documented
 from aspen.api.limits import NAMES_MIB, accepts
 from aspen.api.samples.sequences import findings

@@ -11,8 +11,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from aspen.api.authz import Action
 from aspen.api.aws import Aws
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import AppSettings, AwsClients, Db
+from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.errors import ApiError, documented
 from aspen.api.jobs import JobError, Order, lineage_qc_orders, pangolin_orders, start_job
 from aspen.api.limits import NAMES_MIB, accepts

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from aspen.api.context import CurrentPathogen, OrgAccess
-from aspen.api.deps import AppSettings, AwsClients, Db
+from aspen.api.deps import AppSettings, AwsClients, CurrentPathogen, Db, OrgAccess
 from aspen.api.limits import NAMES_MIB, accepts
 from aspen.api.samples.naming import fasta_filename
 from aspen.api.samples.sequences import fasta, link_to_fasta

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from fastapi import APIRouter
 
-from aspen.api.context import CurrentPathogen
-from aspen.api.deps import Db
+from aspen.api.deps import CurrentPathogen, Db
 from aspen.api.schemas.usher import UsherTreeVersionsResponse
 from aspen.database.models import UsherOption
 
