@@ -1,10 +1,6 @@
-"""Bulk runs: read, plan, apply, and undo, with whichever store serves the target.
+"""Bulk runs: plan a whole file, bad lines included, and apply the plan, all rows or none.
 
-Detect a file that was already applied and would match other rows the second time.
-
-A file that moves key values between rows, such as a swap of private identifiers, matches the
-swapped rows when it is applied again, and would swap them back. The database cannot detect that;
-the history can.
+A store does the work: the database, or for a plan also the list of samples from the API.
 """
 
 from __future__ import annotations
@@ -207,6 +203,17 @@ def require_rights(lacking: Sequence[Right]) -> None:
         )
 
 
+def require_group(name: str | None, group_id: int) -> str:
+    """Return the group's name.
+
+    Raises:
+        NotFoundError: The group does not exist.
+    """
+    if name is None:
+        raise NotFoundError(f"No such group: {group_id}", hint="See: aspencli groups list")
+    return name
+
+
 def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadInputError:
     """Return the error for a file with problems, which the caller has already listed.
 
@@ -221,6 +228,54 @@ def refuse(assessment: Assessment, name: str, remedy: str | None = None) -> BadI
         "nothing was written.",
         hint=remedy or "Fix the lines listed above, then run the command again.",
     )
+
+
+def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
+    """Return the run that wrote the same file to the same rows and was not undone, or None.
+
+    A file that moves key values between rows, such as a swap of private identifiers, matches the
+    swapped rows when it is applied again, and would swap them back. The database cannot detect
+    that; the history can.
+
+    Args:
+        runs: The known runs, newest first.
+        subject: The run that is about to write.
+
+    Raises:
+        ConflictError: Such a run has an unknown outcome, or is still in progress.
+    """
+    known = {run.id: run for run in runs}
+    for run in known.values():
+        if not _is_same(run, subject):
+            continue
+        if run.outcome is Outcome.UNKNOWN:
+            raise ConflictError(
+                f"This file moves identifiers between rows, and it is unknown whether run {run.id} "
+                "already wrote it.",
+                hint="Check that first: " + run.command_line("history", "check", run.id),
+            )
+        if run.outcome is Outcome.RUNNING:
+            raise ConflictError(
+                f"Run {run.id} is still writing this file.", hint="Wait for it to finish."
+            )
+        if _holds(run, known):
+            return run
+    return None
+
+
+def _is_same(run: Run, subject: Subject) -> bool:
+    def what(one: Run | Subject) -> tuple[object, ...]:
+        place = one.place
+        return (one.command, one.target, one.group_id, one.file.sha256, place.name, place.oid)
+
+    return what(run) == what(subject)
+
+
+def _holds(run: Run, known: dict[str, Run]) -> bool:
+    """Return True if the run was written and is not currently undone."""
+    if run.outcome is not Outcome.WRITTEN:
+        return False
+    return not any(_holds(known[undo], known) for undo in run.undone_by if undo in known)
 
 
 def apply(
@@ -283,58 +338,3 @@ def _conflict(error: RowsMovedError, noun: str) -> ConflictError:
         hint="Run the command again to make a new plan.",
         details=[*error.rows, f"and {more:,} more"] if more else error.rows,
     )
-
-
-def require_group(name: str | None, group_id: int) -> str:
-    """Return the group's name.
-
-    Raises:
-        NotFoundError: The group does not exist.
-    """
-    if name is None:
-        raise NotFoundError(f"No such group: {group_id}", hint="See: aspencli groups list")
-    return name
-
-
-def written_before(runs: Iterable[Run], subject: Subject) -> Run | None:
-    """Return the run that wrote the same file to the same rows and was not undone, or None.
-
-    Args:
-        runs: The known runs, newest first.
-        subject: The run that is about to write.
-
-    Raises:
-        ConflictError: Such a run has an unknown outcome, or is still in progress.
-    """
-    known = {run.id: run for run in runs}
-    for run in known.values():
-        if not _is_same(run, subject):
-            continue
-        if run.outcome is Outcome.UNKNOWN:
-            raise ConflictError(
-                f"This file moves identifiers between rows, and it is unknown whether run {run.id} "
-                "already wrote it.",
-                hint="Check that first: " + run.command_line("history", "check", run.id),
-            )
-        if run.outcome is Outcome.RUNNING:
-            raise ConflictError(
-                f"Run {run.id} is still writing this file.", hint="Wait for it to finish."
-            )
-        if _holds(run, known):
-            return run
-    return None
-
-
-def _is_same(run: Run, subject: Subject) -> bool:
-    def what(one: Run | Subject) -> tuple[object, ...]:
-        place = one.place
-        return (one.command, one.target, one.group_id, one.file.sha256, place.name, place.oid)
-
-    return what(run) == what(subject)
-
-
-def _holds(run: Run, known: dict[str, Run]) -> bool:
-    """Return True if the run was written and is not currently undone."""
-    if run.outcome is not Outcome.WRITTEN:
-        return False
-    return not any(_holds(known[undo], known) for undo in run.undone_by if undo in known)

@@ -1,7 +1,4 @@
-"""Parsers for the cells of a file, by type of column.
-
-Streaming reader for mappings of private to public identifiers; bad lines are reported.
-"""
+"""Parse the cells of a file by type of column, and read mappings of identifiers, row by row."""
 
 from __future__ import annotations
 
@@ -29,7 +26,16 @@ from aspencli.text import quote
 Understood = tuple[str | None, str | None]
 """The value in the form the database accepts, or None and the reason the cell is invalid."""
 
+PassOn = Callable[[Iterator[tuple[int, list[str]]]], Iterator[tuple[int, list[str]]]]
+"""A wrapper for a stream of rows, which may act on them."""
+SoughtKey = Callable[[int, str], object]
+"""A function called with the line and text of each key that is not ASCII."""
+
+PRIVATE = "private_identifier"
+PUBLIC = "public_identifier"
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
+# Identifiers to look up; this excludes control characters (category Cc) and undecodable ones.
+_FINDS = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,128}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -98,18 +104,6 @@ def named(cell: str) -> Understood:
     """Parse a reference to a row of another table, by ID or name; the database resolves it."""
     reason = line_flaw(cell, LONGEST_TEXT)
     return (None, reason) if reason else (cell, None)
-
-
-PRIVATE = "private_identifier"
-PUBLIC = "public_identifier"
-
-PassOn = Callable[[Iterator[tuple[int, list[str]]]], Iterator[tuple[int, list[str]]]]
-"""A wrapper for a stream of rows, which may act on them."""
-SoughtKey = Callable[[int, str], object]
-"""A function called with the line and text of each key that is not ASCII."""
-
-# Identifiers to look up; this excludes control characters (category Cc) and undecodable ones.
-_FINDS = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,128}").fullmatch
 
 
 def read_mapping(

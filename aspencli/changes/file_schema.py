@@ -1,6 +1,7 @@
-"""Streaming reader for files that change any columns; every bad line is reported.
+"""Read files that change any columns: their layout, and their rows one by one.
 
-The layout of a file of changes: its key column, and the columns that change.
+A layout has a key column, the columns that change, and perhaps one that scopes some of them. Every
+bad line is reported.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ from aspencli.tabular.delimited import Delimited, Fault
 from aspencli.tabular.headers import find, note_further
 from aspencli.tabular.table import Table
 from aspencli.tabular.xlsx_cells import Unusable
+
+CLEARED = "\\N"
+"""The cell content that clears a value."""
+
+_REMEMBERED = 4_096  # cached cells per column
+_REPORTED = ""  # the reason for a cell whose line was already reported
+_Read = tuple[Cell, str | None]
 
 
 @dataclass(frozen=True)
@@ -191,14 +199,6 @@ def _refuse_twice(source: Table, kind: Kind, headers: Sequence[str]) -> None:
                 f"{source.name} has two columns with the new {other}: {other} and {header}",
                 hint=f"Remove one of them, or match rows by the first: --key {other}",
             )
-
-
-CLEARED = "\\N"
-"""The cell content that clears a value."""
-
-_REMEMBERED = 4_096  # cached cells per column
-_REPORTED = ""  # the reason for a cell whose line was already reported
-_Read = tuple[Cell, str | None]
 
 
 def checked_clear_word(word: str | None) -> str | None:

@@ -1,12 +1,8 @@
-"""The report of a bulk run: each line of its file with its outcome.
+"""The files of a bulk run: the report, the rejects file, and the checksum of the input.
 
-The files of a bulk run, none of which may overwrite another.
-
-Write the bad rows of a mapping file in its own format, to be fixed and used again.
-
-Files that appear under their final name only once they are complete.
-
-The checksum of an input file, computed while it is read.
+No file of a run may overwrite another. A report and a rejects file appear under their final names
+only once they are complete. A rejects file has the format of the input, so that it can be fixed and
+used again.
 """
 
 from __future__ import annotations
@@ -38,6 +34,19 @@ from aspencli.tabular.table import Table
 from aspencli.tabular.writers import LONGEST_CELL, WRITERS, as_text, write_workbook
 from aspencli.tabular.xlsx_cells import shown
 from aspencli.text import guard
+
+_PLANNED, _DONE, _SKIPPED = "update", "updated", "skipped"
+_BECOMES = {
+    "create": {_PLANNED: "create", _DONE: "created"},
+    "delete": {_PLANNED: "delete", _DONE: "deleted"},
+}
+_REJECTS_SUFFIXES = (".csv", ".tsv", ".xlsx")
+_LOST = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
+
+_Cells = tuple[tuple[str | None, ...], Change | None]
+_Line = tuple[Any, ...]  # the line number, then texts or None
+_Record = tuple[int, list[str]]
+_Row = list[int | str]
 
 
 class Draft:
@@ -123,9 +132,6 @@ class Draft:
         )
 
 
-_STDIN = "-"
-
-
 class Fingerprint:
     """The path, size, and SHA-256 of the bytes that a run has read.
 
@@ -146,17 +152,13 @@ class Fingerprint:
     @property
     def file(self) -> InputFile:
         """Return the file's details, as far as it has been read."""
-        path = None if self._given == _STDIN else _absolute(self._given)
+        path = None if self._given == STDIN else _absolute(self._given)
         return InputFile(self._given, path, self._size, self._digest.hexdigest())
 
 
 def _absolute(given: str) -> str:
     # Symbolic links are not resolved, because the operator knows the file by this name.
     return os.path.abspath(paths.expand(given))  # noqa: PTH100 - Path leaves .. in
-
-
-_Cells = tuple[tuple[str | None, ...], Change | None]
-_Line = tuple[Any, ...]  # the line number, then texts or None
 
 
 @dataclass(frozen=True)
@@ -189,23 +191,18 @@ def _each_change(row: AssessedRow) -> Iterable[_Cells]:
     ]
 
 
+def _each_placed(row: AssessedRow) -> Iterable[_Cells]:
+    return [((cells[0], row.within, *cells[1:]), each) for cells, each in _each_change(row)]
+
+
 RENAMES = ReportForm(("private_identifier", "before", "after"), _change)
 """One row per line: a sample's name before and after."""
 CHANGES = ReportForm(("key", "column", "before", "after"), _each_change)
 """One row per value that a line sets."""
 
 
-def _each_placed(row: AssessedRow) -> Iterable[_Cells]:
-    return [((cells[0], row.within, *cells[1:]), each) for cells, each in _each_change(row)]
-
-
 PLACED = ReportForm(("key", "group", "column", "before", "after"), _each_placed)
 """The same, with a column for the group that a value belongs to."""
-_PLANNED, _DONE, _SKIPPED = "update", "updated", "skipped"
-_BECOMES = {
-    "create": {_PLANNED: "create", _DONE: "created"},
-    "delete": {_PLANNED: "delete", _DONE: "deleted"},
-}
 
 
 class ReportFile(Draft):
@@ -280,77 +277,6 @@ def _outcome(row: AssessedRow, change: Change | None, changed: str) -> tuple[str
     return "unchanged" if change is None or change.is_same else changed, None
 
 
-class JobFiles:
-    """The input and output files of one bulk run.
-
-    Args:
-        stack: The exit stack that closes them.
-        source: The input file, or ``-``.
-        form: The columns of a report.
-        report: The path of the report; None for no report.
-        undo: The path of the undo file; None for the default.
-        rejects: The path of the rejects file; None for no rejects file.
-
-    Raises:
-        BadInputError: A file would overwrite another one, or the undo file already exists.
-    """
-
-    def __init__(
-        self,
-        stack: ExitStack,
-        source: str,
-        form: ReportForm,
-        report: Path | None,
-        undo: Path | None,
-        rejects: Path | None = None,
-    ):
-        self._stack = stack
-        self._form = form
-        self.from_stdin = source == STDIN
-        self.fingerprint = Fingerprint(source)
-        self.undo = paths.expand(undo) if undo else None
-        self._check(None if self.from_stdin else Path(source), report, rejects)
-        self.report = stack.enter_context(ReportFile(report, form)) if report else None
-        self.rejects = self._open_rejects(rejects) if rejects else None
-
-    def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
-        if self.undo and (self.undo.exists() or self.undo.is_symlink()):
-            raise BadInputError(
-                f"The undo file {self.undo} already exists.",
-                hint="Give a file that does not exist.",
-            )
-        taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
-        for kind, path in (("report", report), ("rejects file", rejects)):
-            place = paths.expand(path).resolve() if path else None
-            if place in taken:
-                raise BadInputError(
-                    f"The {kind} {path} would overwrite another file of this run.",
-                    hint=f"Choose another file with --{kind.split()[0]}.",
-                )
-            taken += [place] if place else []
-
-    def _open_rejects(self, path: Path) -> RejectsFile:
-
-        return self._stack.enter_context(RejectsFile(path))
-
-    def overflow(self) -> ReportFile:
-        """Open a report for a list that is too long for the screen."""
-        return self._stack.enter_context(ReportFile(spare_path(), self._form))
-
-
-def spare_path() -> Path:
-    """Return the default path for a list that is too long for the screen."""
-    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    return paths.state_dir() / "reports" / f"{stamp}.csv"
-
-
-_SUFFIXES = (".csv", ".tsv", ".xlsx")
-_LOST = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
-
-_Record = tuple[int, list[str]]
-_Row = list[int | str]
-
-
 @dataclass(frozen=True)
 class Rejected:
     """The result of writing a rejects file.
@@ -381,7 +307,7 @@ class RejectsFile(Draft):
     """
 
     def __init__(self, path: Path):
-        super().__init__(path, "rejects file", _SUFFIXES)
+        super().__init__(path, "rejects file", _REJECTS_SUFFIXES)
         # The bad rows are known only after all rows are read, and a pipe can be read only once.
         self._kept = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
             "w+", encoding="ascii", newline="\n"
@@ -470,3 +396,63 @@ def _bounded(row: _Row) -> _Row:
             hint="Use a .csv file for --rejects.",
         )
     return row
+
+
+class JobFiles:
+    """The input and output files of one bulk run.
+
+    Args:
+        stack: The exit stack that closes them.
+        source: The input file, or ``-``.
+        form: The columns of a report.
+        report: The path of the report; None for no report.
+        undo: The path of the undo file; None for the default.
+        rejects: The path of the rejects file; None for no rejects file.
+
+    Raises:
+        BadInputError: A file would overwrite another one, or the undo file already exists.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        source: str,
+        form: ReportForm,
+        report: Path | None,
+        undo: Path | None,
+        rejects: Path | None = None,
+    ):
+        self._stack = stack
+        self._form = form
+        self.from_stdin = source == STDIN
+        self.fingerprint = Fingerprint(source)
+        self.undo = paths.expand(undo) if undo else None
+        self._check(None if self.from_stdin else Path(source), report, rejects)
+        self.report = stack.enter_context(ReportFile(report, form)) if report else None
+        self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
+
+    def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
+        if self.undo and (self.undo.exists() or self.undo.is_symlink()):
+            raise BadInputError(
+                f"The undo file {self.undo} already exists.",
+                hint="Give a file that does not exist.",
+            )
+        taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
+        for kind, path in (("report", report), ("rejects file", rejects)):
+            place = paths.expand(path).resolve() if path else None
+            if place in taken:
+                raise BadInputError(
+                    f"The {kind} {path} would overwrite another file of this run.",
+                    hint=f"Choose another file with --{kind.split()[0]}.",
+                )
+            taken += [place] if place else []
+
+    def overflow(self) -> ReportFile:
+        """Open a report for a list that is too long for the screen."""
+        return self._stack.enter_context(ReportFile(spare_path(), self._form))
+
+
+def spare_path() -> Path:
+    """Return the default path for a list that is too long for the screen."""
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return paths.state_dir() / "reports" / f"{stamp}.csv"

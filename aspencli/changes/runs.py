@@ -19,6 +19,8 @@ from aspencli.machine import Process
 _ID = re.compile(r"\d{8}(-\d{1,6}(-[0-9a-f]{0,4})?|-)?")
 _NAMED = 10  # maximum number of runs to list in a message
 NO_ID_HINT = "See: aspencli history"
+_API = "api"
+_KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
 class Outcome(StrEnum):
@@ -150,6 +152,9 @@ class Counts:
     already: int | None = None
     left_out: int | None = None
     problems: int | None = None
+
+
+T = TypeVar("T", Place, InputFile, Counts)
 
 
 @dataclass(frozen=True)
@@ -321,12 +326,6 @@ def command_for(target: str, *words: str, api: str | None = None) -> str:
     place = ["--env", name, *(["--stack", stack] if stack else [])]
     place += ["--api", api] if api else []
     return shlex.join(["aspencli", *place, *words])
-
-
-T = TypeVar("T", Place, InputFile, Counts)
-
-_API = "api"
-_KINDS: dict[Any, type] = {"str | None": str, "int | None": int}
 
 
 def fold(events: Iterable[Event]) -> list[Run]:

@@ -17,6 +17,7 @@ from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
 from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files, paths
+from aspencli.changes.journal import sync_folder
 from aspencli.changes.runs import Place
 from aspencli.errors import AspenError, BadInputError
 from aspencli.files import why_not
@@ -27,6 +28,10 @@ from aspencli.tabular.table import Table, open_table
 from aspencli.text import unguard
 
 _MARK = "# aspencli undo "
+_LONGEST_MARK = 10_000  # bytes
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
+# Dates that PostgreSQL can hold and Python cannot.
+_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
 _FIELDS: dict[str, tuple[type, ...]] = {
     "target": (str,),
     "group_id": (int, type(None)),
@@ -62,7 +67,6 @@ KINDS = {
     "groups": Kind(GROUPS, GROUP_COLUMNS, creates=True),
 }
 """The kinds, by the command group that undoes them."""
-_LONGEST_MARK = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def _name(part: Path, target: Path) -> None:
     os.close(files.create(target))
     try:
         part.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -309,11 +313,6 @@ def _is_integer(text: str) -> bool:
     return bool(_NUMBER(text)) and int(text) < 1 << 31
 
 
-_NUMBER = re.compile(r"\d{1,18}", re.ASCII).fullmatch
-# Dates that PostgreSQL can hold and Python cannot.
-_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC", re.ASCII).fullmatch
-
-
 def _is_time(text: str) -> bool:
     try:
         return dt.datetime.fromisoformat(text).tzinfo is None
@@ -353,15 +352,6 @@ def _free_name(folder: Path, origin: Origin) -> Path:
     target = origin.target.replace("/", "-")
     what = origin.of if origin.group_id is None else f"group{origin.group_id}"
     return folder / f"{stamp}-{target}-{what}.csv"
-
-
-def _sync_folder(folder: Path) -> None:
-    # Without this, a system crash may lose the new file's name, though not its content.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _foreign(path: str) -> BadInputError:
