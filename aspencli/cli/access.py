@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from aspencli import paths
 from aspencli.auth.models import DeviceCode, SignIn
-from aspencli.auth.session import TOKEN_VARIABLE, Session
+from aspencli.auth.session import (
+    TOKEN_VARIABLE,
+    Session,
+    has_browser,
+    open_browser,
+    wait_for_approval,
+)
 from aspencli.auth.store import KeyringBox, KeyringError, Store
 from aspencli.auth.target import Whereabouts
 from aspencli.auth.tokens import claims_of, sign_in_of
@@ -217,8 +223,6 @@ class Access:
             CredentialsError: The sign-in was denied, or not approved in time.
             UnreachableError: The provider does not respond.
         """
-        from aspencli.auth.session import wait_for_approval
-
         code = self.provider.begin()
         self._announce(code, browser=browser)
         label = f"Waiting for approval (up to {code.seconds / 60:.0f} minutes)"
@@ -236,8 +240,6 @@ class Access:
         return self.sign_in(self.choose_store())
 
     def _announce(self, code: DeviceCode, *, browser: bool) -> None:
-        from aspencli.auth.session import has_browser, open_browser
-
         self._out.info(f"To sign in to {self._target.label}, open this page on any device:")
         self._out.info(f"  {code.link}")
         if not self.at.is_usual:

@@ -1,6 +1,7 @@
-"""Confirmation of writes, as strict as the target's safety level requires.
+"""Confirmation of writes, as strict as the target's safety level requires, and their record.
 
-Records in the history of the writes that a command confirms, from before to after.
+Every write that is confirmed here is recorded in the history, from before the question until the
+command ends.
 """
 
 from __future__ import annotations

@@ -14,9 +14,7 @@ from aspencli import __version__, paths
 from aspencli.config import Config
 from aspencli.endpoints import Endpoints, read_endpoints
 from aspencli.errors import AspenError, BadInputError, RefusedError, UnreachableError
-from aspencli.targets import Safety, Target
-
-_LOOK_MS = 10_000  # for a query that only adds details to an error
+from aspencli.targets import Safety, Target, database_address
 
 if TYPE_CHECKING:
     import typer
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from aspencli.cli.output.console import Output
     from aspencli.remote.api import Api
     from aspencli.remote.scope import Org
+
+_LOOK_MS = 10_000  # for a query that only adds details to an error
 
 
 class Options:
@@ -233,8 +233,6 @@ class AppContext:
     @property
     def database_address(self) -> str | None:
         """Return the normalized address of the target's database, or None if it is not known."""
-        from aspencli.targets import database_address
-
         try:
             return str(database_address(self.database_url()))
         except UnreachableError:

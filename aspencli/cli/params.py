@@ -1,9 +1,4 @@
-"""Options shared by several commands, and their defaults.
-
-The group, pathogen, and identifiers that a request to the API refers to.
-
-Options of the commands that use the API.
-"""
+"""Options shared by several commands, their defaults, and the data that a request refers to."""
 
 from __future__ import annotations
 
@@ -128,6 +123,8 @@ AllOption = Annotated[bool, typer.Option("--all", help="Show all rows.")]
 AfterOption = Annotated[
     int | None, typer.Option("--after", metavar="ID", help="Start after the row with this id.")
 ]
+
+
 ViaOption = Annotated[
     Road | None,
     typer.Option(
@@ -139,6 +136,99 @@ ViaOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be written without writing anything.")
 ]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="ID|NAME|PREFIX",
+        help="Group that owns the data. Default: --org, or else your only group.",
+        callback=checked("the group"),
+    ),
+]
+GroupKey = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[GROUP]",
+        help="Group id, name, or prefix. Default: --org.",
+        show_default=False,
+        callback=checked("the group"),
+    ),
+]
+OldGroupKey = Annotated[
+    str | None,
+    typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
+]
+Pathogen = Annotated[
+    str | None,
+    typer.Option(
+        "--pathogen",
+        metavar="SLUG",
+        help="Pathogen. Default: --pathogen-slug.",
+        callback=checked("the pathogen"),
+    ),
+]
+Identifiers = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IDENTIFIER...",
+        help="Public or private identifiers; - reads them from stdin.",
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="File with one identifier per line, or a table with a private_identifier or "
+        "public_identifier column; - for stdin.",
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY...",
+        help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
+    ),
+]
+KeysFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="File with one key per line, or a table with an id, private_identifier, or "
+        "public_identifier column; - for stdin.",
+    ),
+]
+By = Annotated[
+    SampleKey | None,
+    typer.Option(
+        "--by",
+        metavar="FIELD",
+        help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
+    ),
+]
+Repository = Annotated[
+    str | None,
+    typer.Option(
+        "--repository",
+        "--public-repository-name",
+        metavar="NAME",
+        help="Name sequences in the format of this public repository: GISAID or GenBank.",
+    ),
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-O",
+        metavar="FILE",
+        help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
 def chosen_group(context: AppContext, given: str | None) -> str | None:
@@ -284,98 +374,3 @@ def known_ids(
     for each in missing:
         context.out.warn(f"Skipped {each}: no matching sample that you can see.")
     return known
-
-
-Group = Annotated[
-    str | None,
-    typer.Option(
-        "--group",
-        metavar="ID|NAME|PREFIX",
-        help="Group that owns the data. Default: --org, or else your only group.",
-        callback=checked("the group"),
-    ),
-]
-GroupKey = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[GROUP]",
-        help="Group id, name, or prefix. Default: --org.",
-        show_default=False,
-        callback=checked("the group"),
-    ),
-]
-OldGroupKey = Annotated[
-    str | None,
-    typer.Option("--group", "--group-id", hidden=True, callback=checked("the group")),
-]
-Pathogen = Annotated[
-    str | None,
-    typer.Option(
-        "--pathogen",
-        metavar="SLUG",
-        help="Pathogen. Default: --pathogen-slug.",
-        callback=checked("the pathogen"),
-    ),
-]
-Identifiers = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="IDENTIFIER...",
-        help="Public or private identifiers; - reads them from stdin.",
-    ),
-]
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="File with one identifier per line, or a table with a private_identifier or "
-        "public_identifier column; - for stdin.",
-    ),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY...",
-        help="Ids, private identifiers, or public identifiers; - reads them from stdin.",
-    ),
-]
-KeysFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="File with one key per line, or a table with an id, private_identifier, or "
-        "public_identifier column; - for stdin.",
-    ),
-]
-By = Annotated[
-    SampleKey | None,
-    typer.Option(
-        "--by",
-        metavar="FIELD",
-        help=f"Type of the keys: {', '.join(SampleKey)}. Default: any that matches.",
-    ),
-]
-Repository = Annotated[
-    str | None,
-    typer.Option(
-        "--repository",
-        "--public-repository-name",
-        metavar="NAME",
-        help="Name sequences in the format of this public repository: GISAID or GenBank.",
-    ),
-]
-SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Skip identifiers that match no sample.")
-]
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-O",
-        metavar="FILE",
-        help="Output file; - for stdout. Default: a new file here, or stdout if redirected.",
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]

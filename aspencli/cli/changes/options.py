@@ -1,7 +1,4 @@
-"""Options shared by the bulk commands, and functions to interpret them.
-
-Values given for samples: identifiers, days, and records.
-"""
+"""Options of the commands that change samples, users, or groups, and their interpretation."""
 
 from __future__ import annotations
 
@@ -28,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+NONE = "none"
+"""The word that clears a date."""
 
 GroupId = Annotated[
     int | None, typer.Option("--group-id", metavar="ID", help="Submitting group. Default: --org.")
@@ -174,8 +173,23 @@ def say_notes(out: Output, source: Table, said: int = 0) -> int:
     return len(source.notes)
 
 
-NONE = "none"
-"""The word that clears a date."""
+def open_job(
+    context: AppContext,
+    stack: ExitStack,
+    group_id: int | None,
+    files: JobFiles,
+    purpose: Purpose,
+    road: Road,
+) -> Job[Any]:
+    """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
+    params.announce(context, road)
+    if road is Road.API and group_id is not None:
+        from aspencli.cli.changes.remote import ApiJob
+
+        return ApiJob(context, stack, group_id, files, purpose)
+    from aspencli.cli.changes.runner import DatabaseJob
+
+    return DatabaseJob(context, stack, group_id, files, purpose)
 
 
 @dataclass
@@ -285,22 +299,3 @@ def read_records(
             hint='Expected: {"samples": [{"id": 7, ...}]}.',
         )
     return samples
-
-
-def open_job(
-    context: AppContext,
-    stack: ExitStack,
-    group_id: int | None,
-    files: JobFiles,
-    purpose: Purpose,
-    road: Road,
-) -> Job[Any]:
-    """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
-    params.announce(context, road)
-    if road is Road.API and group_id is not None:
-        from aspencli.cli.changes.remote import ApiJob
-
-        return ApiJob(context, stack, group_id, files, purpose)
-    from aspencli.cli.changes.runner import DatabaseJob
-
-    return DatabaseJob(context, stack, group_id, files, purpose)

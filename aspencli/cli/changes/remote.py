@@ -1,8 +1,7 @@
-"""A bulk rename through the API: planned as for a database, written request by request.
+"""Bulk renames through the API: planned as in a database, written request by request.
 
-Resumption of an interrupted rename through the API.
-
-Execution of renames through the API, with stopping, resuming, and reporting.
+The journal of a run records each request before it is sent, so that an interrupted run can be
+resumed. While a run is unfinished, no other run can start in its group, except one that undoes it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from aspencli.changes.runs import (
 )
 from aspencli.changes.undo import write_undo
 from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing, agree
-from aspencli.cli.changes.views import RESULT_COLUMNS, Findings, problem_line
+from aspencli.cli.changes.views import RESULT_COLUMNS, SHOWN, Findings, problem_line
 from aspencli.cli.context import AppContext
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.remote.scope import Org, find_slugs, require_writer
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from aspencli.samples.rename_run import Remaining
 
 
-_SHOWN = 200  # rows shown on the screen
 _STOPPING = b"\nStopping once no sample has a temporary identifier. Interrupt again to stop now.\n"
 _UNSENT = "No request was sent; nothing was changed."
 
@@ -96,175 +94,6 @@ def open_grounds(context: AppContext, group_id: int) -> Grounds:
     place = GroupSamples(api.samples, group_id, find_slugs(api, None))
     stored = Place(url.hostname, url.port, api=address, beside=context.database_address)
     return Grounds(place, name, stored)
-
-
-def drive(
-    context: AppContext,
-    place: GroupSamples,
-    journal: RunJournal,
-    snapshot: Snapshot,
-    finish: Callable[[Remaining], None],
-    *,
-    resumed: bool = False,
-) -> Remaining:
-    """Send the requests of a run, from its current state, until it is done.
-
-    Args:
-        context: Application context.
-        place: Endpoint for the samples.
-        journal: Journal of the run.
-        snapshot: Current state of the samples.
-        finish: Records completion; an interrupt cannot come between the last request and this
-            call.
-        resumed: Whether an earlier process may have sent a request without recording its result.
-
-    Raises:
-        KeyboardInterrupt: If asked to stop.
-        AspenError: If it cannot continue; the error says how to resume.
-    """
-    out = context.out
-    go_on = context.command("samples", "resume", str(journal.path))
-    with Brake(lambda: _say_stopping(context)) as brake:
-        with out.progress("Updating samples", journal.to_change) as tick:
-            running = Running(place, journal, tick, lambda: brake.pulled)
-            try:
-                left = running.run(snapshot, resumed=resumed)
-            except Stopped:
-                left = None
-            except KeyboardInterrupt:
-                if journal.begun:
-                    state = f"{_so_far(running)}; some may have a temporary identifier"
-                    out.warn(f"{state}. To resume: {go_on}")
-                raise
-            except AspenError as error:
-                if journal.begun:
-                    error.details = (*error.details, f"{_so_far(running)}; the run can be resumed")
-                    hint = f"{error.hint} " if error.hint else ""
-                    error.hint = f"{hint}To resume: {go_on}"
-                else:
-                    error.details = (*error.details, _UNSENT)
-                raise
-        if left is None:
-            if journal.begun:
-                out.warn(f"{_so_far(running)}; none has a temporary identifier. To resume: {go_on}")
-            else:
-                out.warn(_UNSENT)
-            brake.obey()
-        finish(left)
-        if brake.pulled:
-            out.warn("The interrupt came after the last request: all updates were written.")
-    return left
-
-
-def end(journal: RunJournal) -> None:
-    """Mark the run as done in its journal, and a run that it undid as well."""
-    # In this order, because if this run ended first, only the other one would block the group,
-    # and resuming that would redo what was just undone.
-    end_taken_back(journal.head.undo_of, journal.head.run)
-    journal.end(Outcome.WRITTEN.value)
-
-
-def end_taken_back(undone: str | None, by: str) -> None:
-    """Mark an interrupted run as rolled back in its journal.
-
-    Args:
-        undone: Run that was undone, if any.
-        by: Run that undid it.
-    """
-    standing = request_journal.look_up(undone) if undone else None
-    if standing is not None and standing.ended is None:
-        with request_journal.reopen(standing.path) as taken_back:
-            taken_back.end(Outcome.ROLLED_BACK.value, f"undone by run {by}")
-
-
-def go_on(
-    context: AppContext,
-    place: GroupSamples,
-    journal: RunJournal,
-    snapshot: Snapshot,
-    stored: Place,
-    report: ReportFile | None,
-) -> None:
-    """Resume an interrupted run, and report its outcome.
-
-    Raises:
-        ConflictError: If it is done except for samples that someone else changed.
-        AspenError: See `drive`.
-    """
-    out, head = context.out, journal.head
-    subject = _subject_of(journal, stored)
-    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
-        journal.resumed()
-
-        def finish(left: Remaining) -> None:
-            end(journal)
-            aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
-            recording.ended(Outcome.WRITTEN, aside)
-
-        left = drive(context, place, journal, snapshot, finish, resumed=True)
-    for problem in left.aside[:_SHOWN]:
-        out.warn(f"Skipped {problem_line(problem)}")
-    if report:
-        report.write(_outcomes(journal, left), (), "updated")
-        out.info(f"Report: {report.publish()}")
-    out.done(f"{counted(left.done, 'sample')} updated by run {head.run}.")
-    out.record(RESULT_COLUMNS, _result(journal, left))
-    undo = context.command("samples", "undo", head.undo_file)
-    out.hint(f"Undo it: {undo}")
-    if left.aside:
-        raise ConflictError(
-            f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
-            "above).",
-            hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
-        )
-
-
-def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
-    head, rows = journal.head, journal.rows
-    return {
-        "group_id": head.group_id,
-        "group": head.group,
-        "rows": len(rows),
-        "changed": left.done,
-        "already": len(rows) - journal.to_change,
-        "left_out": len(left.aside),
-        "undo_file": Path(head.undo_file),
-        "run": head.run,
-    }
-
-
-def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
-    reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
-    for row in journal.rows:
-        change = Change("public_identifier", row.before, row.after)
-        reason = reasons.get(row.line)
-        yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
-
-
-def _subject_of(journal: RunJournal, stored: Place) -> Subject:
-    """Return the run as described when it began; the history has the rest."""
-    head = journal.head
-    return Subject(
-        command=head.command,
-        target=head.target,
-        place=stored,
-        group_id=head.group_id,
-        group=head.group,
-        file=InputFile(head.file, None, None, head.sha256),
-        counts=Counts(len(journal.rows)),
-        undo_of=head.undo_of,
-        via="api",
-    )
-
-
-def _so_far(running: Running) -> str:
-    return f"{running.done:,} of {counted(running.total, 'sample')} updated"
-
-
-def _say_stopping(context: AppContext) -> None:
-    # This runs in a signal handler, so Python's streams may be mid-write.
-    if context.out.err.isatty():
-        os.write(context.out.err.fileno(), _STOPPING)
 
 
 class ApiJob(Job[ListPlan]):
@@ -544,3 +373,174 @@ def _path_of(what: str) -> Path:
     if standing is None:
         raise BadInputError(f"Nothing to resume in run {run.id} ({run.outcome}).", hint=NO_ID_HINT)
     return standing.path
+
+
+def drive(
+    context: AppContext,
+    place: GroupSamples,
+    journal: RunJournal,
+    snapshot: Snapshot,
+    finish: Callable[[Remaining], None],
+    *,
+    resumed: bool = False,
+) -> Remaining:
+    """Send the requests of a run, from its current state, until it is done.
+
+    Args:
+        context: Application context.
+        place: Endpoint for the samples.
+        journal: Journal of the run.
+        snapshot: Current state of the samples.
+        finish: Records completion; an interrupt cannot come between the last request and this
+            call.
+        resumed: Whether an earlier process may have sent a request without recording its result.
+
+    Raises:
+        KeyboardInterrupt: If asked to stop.
+        AspenError: If it cannot continue; the error says how to resume.
+    """
+    out = context.out
+    resume = context.command("samples", "resume", str(journal.path))
+    with Brake(lambda: _say_stopping(context)) as brake:
+        with out.progress("Updating samples", journal.to_change) as tick:
+            running = Running(place, journal, tick, lambda: brake.pulled)
+            try:
+                left = running.run(snapshot, resumed=resumed)
+            except Stopped:
+                left = None
+            except KeyboardInterrupt:
+                if journal.begun:
+                    state = f"{_so_far(running)}; some may have a temporary identifier"
+                    out.warn(f"{state}. To resume: {resume}")
+                raise
+            except AspenError as error:
+                if journal.begun:
+                    error.details = (*error.details, f"{_so_far(running)}; the run can be resumed")
+                    hint = f"{error.hint} " if error.hint else ""
+                    error.hint = f"{hint}To resume: {resume}"
+                else:
+                    error.details = (*error.details, _UNSENT)
+                raise
+        if left is None:
+            if journal.begun:
+                out.warn(
+                    f"{_so_far(running)}; none has a temporary identifier. To resume: {resume}"
+                )
+            else:
+                out.warn(_UNSENT)
+            brake.obey()
+        finish(left)
+        if brake.pulled:
+            out.warn("The interrupt came after the last request: all updates were written.")
+    return left
+
+
+def end(journal: RunJournal) -> None:
+    """Mark the run as done in its journal, and a run that it undid as well."""
+    # In this order, because if this run ended first, only the other one would block the group,
+    # and resuming that would redo what was just undone.
+    end_taken_back(journal.head.undo_of, journal.head.run)
+    journal.end(Outcome.WRITTEN.value)
+
+
+def end_taken_back(undone: str | None, by: str) -> None:
+    """Mark an interrupted run as rolled back in its journal.
+
+    Args:
+        undone: Run that was undone, if any.
+        by: Run that undid it.
+    """
+    standing = request_journal.look_up(undone) if undone else None
+    if standing is not None and standing.ended is None:
+        with request_journal.reopen(standing.path) as taken_back:
+            taken_back.end(Outcome.ROLLED_BACK.value, f"undone by run {by}")
+
+
+def go_on(
+    context: AppContext,
+    place: GroupSamples,
+    journal: RunJournal,
+    snapshot: Snapshot,
+    stored: Place,
+    report: ReportFile | None,
+) -> None:
+    """Resume an interrupted run, and report its outcome.
+
+    Raises:
+        ConflictError: If it is done except for samples that someone else changed.
+        AspenError: See `drive`.
+    """
+    out, head = context.out, journal.head
+    subject = _subject_of(journal, stored)
+    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
+        journal.resumed()
+
+        def finish(left: Remaining) -> None:
+            end(journal)
+            aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
+            recording.ended(Outcome.WRITTEN, aside)
+
+        left = drive(context, place, journal, snapshot, finish, resumed=True)
+    for problem in left.aside[:SHOWN]:
+        out.warn(f"Skipped {problem_line(problem)}")
+    if report:
+        report.write(_outcomes(journal, left), (), "updated")
+        out.info(f"Report: {report.publish()}")
+    out.done(f"{counted(left.done, 'sample')} updated by run {head.run}.")
+    out.record(RESULT_COLUMNS, _result(journal, left))
+    undo = context.command("samples", "undo", head.undo_file)
+    out.hint(f"Undo it: {undo}")
+    if left.aside:
+        raise ConflictError(
+            f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
+            "above).",
+            hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
+        )
+
+
+def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
+    head, rows = journal.head, journal.rows
+    return {
+        "group_id": head.group_id,
+        "group": head.group,
+        "rows": len(rows),
+        "changed": left.done,
+        "already": len(rows) - journal.to_change,
+        "left_out": len(left.aside),
+        "undo_file": Path(head.undo_file),
+        "run": head.run,
+    }
+
+
+def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
+    reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
+    for row in journal.rows:
+        change = Change("public_identifier", row.before, row.after)
+        reason = reasons.get(row.line)
+        yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
+
+
+def _subject_of(journal: RunJournal, stored: Place) -> Subject:
+    """Return the run as described when it began; the history has the rest."""
+    head = journal.head
+    return Subject(
+        command=head.command,
+        target=head.target,
+        place=stored,
+        group_id=head.group_id,
+        group=head.group,
+        file=InputFile(head.file, None, None, head.sha256),
+        counts=Counts(len(journal.rows)),
+        undo_of=head.undo_of,
+        via="api",
+    )
+
+
+def _so_far(running: Running) -> str:
+    return f"{running.done:,} of {counted(running.total, 'sample')} updated"
+
+
+def _say_stopping(context: AppContext) -> None:
+    # This runs in a signal handler, so Python's streams may be mid-write.
+    if context.out.err.isatty():
+        os.write(context.out.err.fileno(), _STOPPING)

@@ -1,7 +1,4 @@
-"""The stages of a bulk run: read, plan, and then reject, show, or write.
-
-The writing part of a bulk run: confirmation, the write itself, and its result.
-"""
+"""The stages of a bulk run: read and plan a file, then reject it, show the plan, or write it."""
 
 from __future__ import annotations
 
@@ -56,6 +53,56 @@ class Ground(Generic[StoreT]):
     group: str | None
     place: Callable[[], Place]
     via: str = "db"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """The purpose of a bulk run.
+
+    Attributes:
+        command: Name of the command in the history.
+        spec: Specification of the columns to change.
+        view: Presentation of the run.
+        dry_run: Whether to stop after the plan.
+        force: Whether to also change rows that do not hold the expected values.
+        undo_of: Run to undo, if any.
+        place: Where that run was made, as far as known; None if this is not an undo.
+    """
+
+    command: str
+    spec: Spec
+    view: View
+    dry_run: bool
+    force: bool = False
+    undo_of: str | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The target and group that a bulk run is limited to.
+
+    Attributes:
+        target: Label of the target.
+        group_id: Group whose rows are changed; None where the table has no groups.
+        group: Name of the group.
+    """
+
+    target: str
+    group_id: int | None
+    group: str | None
+
+    @property
+    def in_group(self) -> str:
+        """Return the group as the end of a phrase, or an empty string."""
+        return "" if self.group is None else f" in group {self.group_id} ({self.group})"
+
+    @property
+    def words(self) -> str:
+        """Return the group and target as text."""
+        if self.group is None:
+            return self.target
+        return f"group {self.group_id} ({self.group}) on {self.target}"
 
 
 class Job(ABC, Generic[StoreT]):
@@ -298,56 +345,6 @@ class DatabaseJob(Job[BulkStore]):
             self._scope,
             recording,
         )
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """The purpose of a bulk run.
-
-    Attributes:
-        command: Name of the command in the history.
-        spec: Specification of the columns to change.
-        view: Presentation of the run.
-        dry_run: Whether to stop after the plan.
-        force: Whether to also change rows that do not hold the expected values.
-        undo_of: Run to undo, if any.
-        place: Where that run was made, as far as known; None if this is not an undo.
-    """
-
-    command: str
-    spec: Spec
-    view: View
-    dry_run: bool
-    force: bool = False
-    undo_of: str | None = None
-    place: Place | None = None
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The target and group that a bulk run is limited to.
-
-    Attributes:
-        target: Label of the target.
-        group_id: Group whose rows are changed; None where the table has no groups.
-        group: Name of the group.
-    """
-
-    target: str
-    group_id: int | None
-    group: str | None
-
-    @property
-    def in_group(self) -> str:
-        """Return the group as the end of a phrase, or an empty string."""
-        return "" if self.group is None else f" in group {self.group_id} ({self.group})"
-
-    @property
-    def words(self) -> str:
-        """Return the group and target as text."""
-        if self.group is None:
-            return self.target
-        return f"group {self.group_id} ({self.group}) on {self.target}"
 
 
 def agree(

@@ -1,7 +1,4 @@
-"""Undo for every kind of bulk run.
-
-A bulk run through either backend: directly in the database, or through the API.
-"""
+"""Undo of a bulk run of any kind, through the backend that the run used unless told otherwise."""
 
 from __future__ import annotations
 

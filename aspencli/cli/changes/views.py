@@ -1,10 +1,6 @@
-"""The presentation of each kind of bulk run: its columns, which are contracts, and its text.
+"""What a bulk run prints: its plan, its problems, its forced changes, and its result.
 
-Output shared by all bulk runs: the result, and text for problems.
-
-A report of the outcome of each item, printed even if the run fails partway.
-
-Problems found in a bulk run: the first on the screen, the rest in files.
+The columns are contracts. The screen shows the first rows; files have the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +35,37 @@ if TYPE_CHECKING:
     from aspencli.remote.types import Sample
 
 
+SHOWN = 200  # rows shown on the screen
 _LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
+
+
+RESULT_COLUMNS = (
+    Column("group_id", "Group id"),
+    Column("group", "Group"),
+    Column("rows", "Rows", right=True),
+    Column("changed", "Updated", right=True),
+    Column("already", "Unchanged", right=True),
+    Column("left_out", "Skipped", right=True),
+    Column("undo_file", "Undo file", whole=True),
+    Column("run", "Run"),
+)
+TALLY_COLUMNS = (
+    Column("rows", "Rows", right=True),
+    Column("created", "Created", right=True),
+    Column("changed", "Updated", right=True),
+    Column("deleted", "Deleted", right=True),
+    *RESULT_COLUMNS[-4:],
+)
+OUTCOME_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("private_identifier", "Private identifier", whole=True),
+    Column("public_identifier", "Public identifier", whole=True),
+    Column("collection_date", "Collected", whole=True),
+    Column("sequencing_date", "Sequenced", whole=True),
+    Column("location", "Location", secondary=True),
+    Column("private", "Private"),
+    Column("outcome", "Outcome", whole=True),
+)
 
 
 @dataclass(frozen=True)
@@ -234,25 +260,6 @@ USERS = changing("user", ("users", "undo"), "aspencli users show EMAIL", placed=
 GROUPS = changing("group", ("groups", "undo"), "aspencli groups show PREFIX")
 
 
-RESULT_COLUMNS = (
-    Column("group_id", "Group id"),
-    Column("group", "Group"),
-    Column("rows", "Rows", right=True),
-    Column("changed", "Updated", right=True),
-    Column("already", "Unchanged", right=True),
-    Column("left_out", "Skipped", right=True),
-    Column("undo_file", "Undo file", whole=True),
-    Column("run", "Run"),
-)
-TALLY_COLUMNS = (
-    Column("rows", "Rows", right=True),
-    Column("created", "Created", right=True),
-    Column("changed", "Updated", right=True),
-    Column("deleted", "Deleted", right=True),
-    *RESULT_COLUMNS[-4:],
-)
-
-
 def write_moved(path: Path, view: View, rows: Iterable[MovedRow]) -> Path:
     """Write rows changed since to a CSV file readable by its owner only; return its path."""
     files.make_folder(path.parent)
@@ -273,57 +280,6 @@ def nothing_to_do(plan: Plan) -> str:
     if plan.left_out:
         return "Nothing was changed."
     return "Nothing to change."
-
-
-@contextmanager
-def item_report(
-    out: Output, columns: Sequence[Column], total: int, done: str
-) -> Iterator[list[Row]]:
-    """Print the rows collected in the list, at the end or when an error occurs.
-
-    Args:
-        out: Destination.
-        columns: Columns to show.
-        total: Expected number of rows.
-        done: Outcome of the rows in the list, such as ``samples deleted``.
-    """
-    rows: list[Row] = []
-    try:
-        yield rows
-    except BaseException as error:
-        if rows:
-            out.rows(columns, rows)
-            out.warn(f"{len(rows):,} of {total:,} {done} before the error (listed above).")
-        if isinstance(error, (KeyboardInterrupt, UncertainError)):
-            out.warn("The last request may have been carried out too. Check before you retry.")
-        raise
-    out.rows(columns, rows)
-
-
-OUTCOME_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("private_identifier", "Private identifier", whole=True),
-    Column("public_identifier", "Public identifier", whole=True),
-    Column("collection_date", "Collected", whole=True),
-    Column("sequencing_date", "Sequenced", whole=True),
-    Column("location", "Location", secondary=True),
-    Column("private", "Private"),
-    Column("outcome", "Outcome", whole=True),
-)
-
-
-def outcome_row(sample: Sample, outcome: str) -> Row:
-    """Return the report row of a sample."""
-    from aspencli.samples.remote import place_of
-
-    return {
-        **{column.key: sample.get(column.key) for column in OUTCOME_COLUMNS},
-        "location": place_of(sample["collection_location"]),
-        "outcome": outcome,
-    }
-
-
-SHOWN = 200  # rows shown on the screen
 
 
 class Findings:
@@ -413,3 +369,39 @@ class Findings:
         """Move the report to its final name, and print its path."""
         if self._files.report:
             self._out.info(f"Report: {self._files.report.publish()}")
+
+
+def outcome_row(sample: Sample, outcome: str) -> Row:
+    """Return the report row of a sample."""
+    from aspencli.samples.remote import place_of
+
+    return {
+        **{column.key: sample.get(column.key) for column in OUTCOME_COLUMNS},
+        "location": place_of(sample["collection_location"]),
+        "outcome": outcome,
+    }
+
+
+@contextmanager
+def item_report(
+    out: Output, columns: Sequence[Column], total: int, done: str
+) -> Iterator[list[Row]]:
+    """Print the rows collected in the list, at the end or when an error occurs.
+
+    Args:
+        out: Destination.
+        columns: Columns to show.
+        total: Expected number of rows.
+        done: Outcome of the rows in the list, such as ``samples deleted``.
+    """
+    rows: list[Row] = []
+    try:
+        yield rows
+    except BaseException as error:
+        if rows:
+            out.rows(columns, rows)
+            out.warn(f"{len(rows):,} of {total:,} {done} before the error (listed above).")
+        if isinstance(error, (KeyboardInterrupt, UncertainError)):
+            out.warn("The last request may have been carried out too. Check before you retry.")
+        raise
+    out.rows(columns, rows)
