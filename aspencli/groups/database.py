@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from aspen.database.engine import ReadSession
 from aspen.database.models import Group, Location, Role, Sample, User, UserRole
-from aspencli.groups.remote import ROLES, GroupDetails, GroupSummary
-from aspencli.groups.remote import MemberRow as Member
+from aspencli.groups.remote import ROLES, GroupDetails, GroupSummary, MemberRow
 from aspencli.reference.database import PLACE, find_group
 
 
@@ -83,7 +82,7 @@ def _summaries() -> sa.Select[Any]:
     )
 
 
-def _members(session: ReadSession, group_id: int) -> tuple[Member, ...]:
+def _members(session: ReadSession, group_id: int) -> tuple[MemberRow, ...]:
     rows = session.execute(
         sa.select(User.id, User.name, User.email, sa.func.array_agg(Role.name))
         .join(UserRole, UserRole.user_id == User.id)
@@ -92,4 +91,6 @@ def _members(session: ReadSession, group_id: int) -> tuple[Member, ...]:
         .group_by(User.id)
         .order_by(User.name, User.id)
     )
-    return tuple(Member(id_, name, email, tuple(sorted(roles))) for id_, name, email, roles in rows)
+    return tuple(
+        MemberRow(id_, name, email, tuple(sorted(roles))) for id_, name, email, roles in rows
+    )

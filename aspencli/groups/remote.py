@@ -13,14 +13,113 @@ from aspencli.reference.locations import name_of
 from aspencli.remote import scope
 from aspencli.remote.scope import Org, find_org
 from aspencli.remote.types import Group, Invitation, Invited, Member, NewGroup
-from aspencli.remote.types import Member as AskedMember
 from aspencli.stored_text import clean_email, clean_identifier, clean_name
 
-_SERVER_ERROR = 500
+ROLES = ("admin", "member", "viewer")
+"""The roles in a group, strongest first."""
+UNTOLD = ("samples", "division", "location", "auth0_org_id", "tree_parameters")
+"""The details of a group that the API does not provide."""
+
+_FORBIDDEN, _SERVER_ERROR = 403, 500
 _LIVE = (
     "The published version of the service responds this way if the name or the prefix is taken, or "
     "if the location does not exist. See: aspencli groups list, aspencli locations list"
 )
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """A group in a list.
+
+    Attributes:
+        default_tree_location: Default location of its trees, as ``Region / Country / ...``.
+        users: Number of users with a role in the group.
+        samples: Number of samples it submitted; None if that is not known.
+    """
+
+    id: int
+    name: str
+    prefix: str
+    default_tree_location: str | None
+    users: int
+    samples: int | None
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    """A user and that user's roles in one group."""
+
+    id: int
+    name: str
+    email: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupDetails(GroupSummary):
+    """The details of a group; None may mean that the backend does not provide the value."""
+
+    address: str | None
+    division: str | None
+    location: str | None
+    submitting_lab: str | None
+    auth0_org_id: str | None
+    tree_parameters: dict[str, Any] | None
+    members: tuple[MemberRow, ...]
+
+
+class ListsMembers(scope.Groups, Protocol):
+    """The groups of the API, with their members."""
+
+    def members(self, group: int) -> list[Member]:
+        """Return the members, in no particular order."""
+
+
+class Source(scope.Directory, Protocol):
+    """The part of the API that groups need."""
+
+    @property
+    def groups(self) -> ListsMembers:
+        """Return the groups."""
+
+
+def ask_group(source: Source, key: str) -> GroupDetails:
+    """Return the group with this ID, name, or prefix, as far as the API provides its details.
+
+    Raises:
+        NotFoundError: The group does not exist, or the user is neither an admin nor a member of it.
+        CredentialsError: The user is neither an admin nor a member of it.
+    """
+    org = find_org(source, key)
+    group, members = source.groups.get(org.id), source.groups.members(org.id)
+    shown = (MemberRow(m["id"], m["name"], m["email"], (m["role"],)) for m in members)
+    return GroupDetails(
+        **_summary(group),
+        users=len(members),
+        samples=None,
+        division=None,
+        location=None,
+        auth0_org_id=None,
+        tree_parameters=None,
+        members=tuple(sorted(shown, key=lambda member: (member.name, member.id))),
+    )
+
+
+def ask_members(source: Source, key: str) -> Iterable[Member]:
+    """Return the members of the group with this ID, name, or prefix, ordered by ID.
+
+    Raises:
+        NotFoundError: The user has no role in such a group.
+        CredentialsError: The user is neither an admin nor a member of it.
+    """
+    found = source.groups.members(find_org(source, key).id)
+    return sorted(found, key=lambda member: member["id"])
+
+
+def _summary(group: Group) -> dict[str, Any]:
+    plain = ("id", "name", "prefix", "address", "submitting_lab")
+    place = name_of(group["default_tree_location"]) or None
+    return {key: group.get(key) for key in plain} | {"default_tree_location": place}
 
 
 class CreatesGroups(Protocol):
@@ -68,112 +167,6 @@ def make_group(groups: CreatesGroups, group: NewGroup) -> Group:
         if error.answer is not None and error.answer.status == _SERVER_ERROR:
             error.hint = _LIVE
         raise
-
-
-ROLES = ("admin", "member", "viewer")
-"""The roles in a group, strongest first."""
-
-
-@dataclass(frozen=True)
-class GroupSummary:
-    """A group in a list.
-
-    Attributes:
-        default_tree_location: Default location of its trees, as ``Region / Country / ...``.
-        users: Number of users with a role in the group.
-        samples: Number of samples it submitted; None if that is not known.
-    """
-
-    id: int
-    name: str
-    prefix: str
-    default_tree_location: str | None
-    users: int
-    samples: int | None
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """A user and that user's roles in one group."""
-
-    id: int
-    name: str
-    email: str
-    roles: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class GroupDetails(GroupSummary):
-    """The details of a group; None may mean that the backend does not provide the value."""
-
-    address: str | None
-    division: str | None
-    location: str | None
-    submitting_lab: str | None
-    auth0_org_id: str | None
-    tree_parameters: dict[str, Any] | None
-    members: tuple[MemberRow, ...]
-
-
-UNTOLD = ("samples", "division", "location", "auth0_org_id", "tree_parameters")
-"""The details of a group that the API does not provide."""
-
-
-class ListsMembers(scope.Groups, Protocol):
-    """The groups of the API, with their members."""
-
-    def members(self, group: int) -> list[AskedMember]:
-        """Return the members, in no particular order."""
-
-
-class Source(scope.Directory, Protocol):
-    """The part of the API that groups need."""
-
-    @property
-    def groups(self) -> ListsMembers:
-        """Return the groups."""
-
-
-def ask_group(source: Source, key: str) -> GroupDetails:
-    """Return the group with this ID, name, or prefix, as far as the API provides its details.
-
-    Raises:
-        NotFoundError: The group does not exist, or the user is neither an admin nor a member of it.
-        CredentialsError: The user is neither an admin nor a member of it.
-    """
-    org = find_org(source, key)
-    group, members = source.groups.get(org.id), source.groups.members(org.id)
-    shown = (MemberRow(m["id"], m["name"], m["email"], (m["role"],)) for m in members)
-    return GroupDetails(
-        **_summary(group),
-        users=len(members),
-        samples=None,
-        division=None,
-        location=None,
-        auth0_org_id=None,
-        tree_parameters=None,
-        members=tuple(sorted(shown, key=lambda member: (member.name, member.id))),
-    )
-
-
-def ask_members(source: Source, key: str) -> Iterable[AskedMember]:
-    """Return the members of the group with this ID, name, or prefix, ordered by ID.
-
-    Raises:
-        NotFoundError: The user has no role in such a group.
-        CredentialsError: The user is neither an admin nor a member of it.
-    """
-    found = source.groups.members(find_org(source, key).id)
-    return sorted(found, key=lambda member: member["id"])
-
-
-def _summary(group: Group) -> dict[str, Any]:
-    plain = ("id", "name", "prefix", "address", "submitting_lab")
-    place = name_of(group["default_tree_location"]) or None
-    return {key: group.get(key) for key in plain} | {"default_tree_location": place}
-
-
-_FORBIDDEN = 403
 
 
 class InvitesMembers(Protocol):

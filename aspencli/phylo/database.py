@@ -1,7 +1,4 @@
-"""List phylogenetic runs from the database.
-
-List the trees that UShER can place samples in, from the database.
-"""
+"""Phylogenetic runs, and the trees that UShER can place samples in, read from the database."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Phylogenetic runs through the API: list, start, rename, and delete them.
 
 If a response is lost, the API is asked what happened. Uses only the standard library.
-
-URLs returned by the API.
 """
 
 from __future__ import annotations
@@ -17,6 +15,9 @@ from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.remote.scope import Directory, Scope, find_both, find_slugs
 from aspencli.remote.types import NewPhyloRun, PhyloRun
 from aspencli.stored_text import as_id
+
+_RUNNING = "STARTED"
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,8 @@ def _moment(text: str | None) -> dt.datetime | None:
     return None if text is None else dt.datetime.fromisoformat(text).astimezone(dt.UTC)
 
 
-_RUNNING = "STARTED"
-_SHOWN = 20
-
-
-class ChangesRuns(Protocol):
+class ChangesRuns(ListsRuns, Protocol):
     """The part of the API that lists and changes runs."""
-
-    def all(self, org: int, slug: str) -> list[PhyloRun]:
-        """Return every run visible to the user."""
 
     def create(
         self,

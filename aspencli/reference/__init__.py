@@ -1,1 +1,1 @@
-"""Reference data: locations, pathogens, and lookups."""
+"""Reference data: locations and pathogens, and lookups of groups and roles."""

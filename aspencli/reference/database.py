@@ -1,6 +1,7 @@
-"""Locations and pathogens, read from the database.
+"""Groups, pathogens, roles, and locations, found or listed in the database.
 
-Lookups of groups, pathogens, and roles by ID or name.
+Incomplete samples are found here as well, because `aspencli.cli.context` explains with them why the
+live service fails.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aspencli.remote.types import LocationQuery
 from aspencli.stored_text import as_id
 from aspencli.text import nearest, not_found
 
+_Row = dict[str, Any]
 _INCOMPLETE = 20  # samples listed in an error
 PLACE = sa.func.nullif(
     sa.func.concat_ws(
@@ -53,6 +55,20 @@ def find_group(session: ReadSession, key: str) -> Group:
     raise _no_group(session, key)
 
 
+def _no_group(session: ReadSession, key: str) -> NotFoundError:
+    groups = session.scalars(sa.select(Group).order_by(Group.id)).all()
+    near = set(nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
+    return NotFoundError(
+        f"No such group: {key!r}",
+        details=[
+            f"similar: {describe_group(group)}"
+            for group in groups
+            if group.name in near or group.prefix in near
+        ],
+        hint="List all groups: aspencli groups list",
+    )
+
+
 def describe_group(group: Group) -> str:
     """Return a one-line description of the group with its ID, name, and prefix."""
     return f"{group.id}  {group.name} (prefix {group.prefix})"
@@ -84,20 +100,6 @@ def find_role(session: ReadSession, name: str) -> Role:
     return found
 
 
-def _no_group(session: ReadSession, key: str) -> NotFoundError:
-    groups = session.scalars(sa.select(Group).order_by(Group.id)).all()
-    near = set(nearest(key, [name for group in groups for name in (group.name, group.prefix)]))
-    return NotFoundError(
-        f"No such group: {key!r}",
-        details=[
-            f"similar: {describe_group(group)}"
-            for group in groups
-            if group.name in near or group.prefix in near
-        ],
-        hint="List all groups: aspencli groups list",
-    )
-
-
 def incomplete_samples(session: ReadSession, ids: Sequence[int] | None) -> list[str]:
     """Describe, on one line each, samples that make the live service return a 500 error.
 
@@ -126,9 +128,6 @@ def incomplete_samples(session: ReadSession, ids: Sequence[int] | None) -> list[
     ]
 
 
-_Row = dict[str, Any]
-
-
 def list_locations(session: ReadSession, deepest: str) -> Iterator[_Row]:
     """Return the locations down to the given level, ordered by ID."""
     return (dict(row) for row in session.execute(listed_places(deepest)).mappings())
@@ -140,7 +139,7 @@ def search_locations(session: ReadSession, query: LocationQuery) -> Iterator[_Ro
     return (dict(row) for row in session.execute(nearest_places(typed)).mappings())
 
 
-def list_pathogens(session: ReadSession) -> Iterator[dict[str, Any]]:
+def list_pathogens(session: ReadSession) -> Iterator[_Row]:
     """Return every pathogen, ordered by ID."""
     statement = sa.select(Pathogen.id, Pathogen.slug, Pathogen.name).order_by(Pathogen.id)
     return (dict(row) for row in session.execute(statement).mappings())

@@ -1,6 +1,6 @@
-"""Read samples to create from a table and a FASTA file; both are checked before any is sent.
+"""Samples created through the API, from a table and a FASTA file.
 
-Create samples through the API in batches, each all or nothing.
+Both files are checked before anything is sent. Samples are sent in batches, each all or nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from aspencli.errors import BadInputError, ConflictError, NotFoundError
 from aspencli.reference.locations import Gazetteer
 from aspencli.remote.scope import Directory, Scope, find_slugs
 from aspencli.remote.types import NewGenome, NewSample, NewSampleFields, Sample
-from aspencli.samples.edit import Lister
+from aspencli.samples.edit import IDENTIFIERS
+from aspencli.samples.remote import ListsSamples
 from aspencli.stored_text import folded, odd_in_identifier
 from aspencli.tabular.damage import error_in, missing_in
 from aspencli.tabular.dates import DayFormat, FutureDays
@@ -31,6 +32,8 @@ from aspencli.text import quote
 REQUIRED = ("private_identifier", "collection_date", "location")
 SHORTEST = 1000
 """Minimum sequence length that the service accepts."""
+_MOST, _SEQUENCE_LETTERS = 100, 3_000_000
+"""The maximum number of samples, and of sequence letters, per request."""
 _LETTERS = re.compile("[WSKMYRVHDBNZATCGU-]+")
 _BLANK = "is blank"
 
@@ -64,7 +67,6 @@ FIELDS: Mapping[str, Callable[[str], Understood]] = {
 }
 """The parser of each table column. ``sequence_name`` is the FASTA header, if it is not the
 private identifier."""
-_IDENTIFIERS = ("private_identifier", "public_identifier")
 _OF_GENOME = ("sequencing_date", "sequencing_depth")
 
 
@@ -186,7 +188,7 @@ def _understood(name: str, cell: str, *, missing_words: bool, days: DayFormat | 
     if not cell:
         return None, _BLANK if name in REQUIRED else None
     reason = error_in(cell)
-    if reason is None and name in _IDENTIFIERS and not missing_words:
+    if reason is None and name in IDENTIFIERS and not missing_words:
         reason = missing_in(cell)
     if reason:
         return None, reason
@@ -204,7 +206,7 @@ def _placed(places: Gazetteer, text: str) -> tuple[Any, str | None]:
 
 
 def _check_names(wanted: Iterable[Wanted], fault: Callable[[Fault], None]) -> None:
-    for name in ("private_identifier", "public_identifier", "sequence_name"):
+    for name in (*IDENTIFIERS, "sequence_name"):
         lines: dict[str, int] = {}
         for one in wanted:
             value = one.sequence_name if name == "sequence_name" else one.fields.get(name)
@@ -303,11 +305,7 @@ def flaw_of(sequence: str) -> str | None:
     return None
 
 
-_MOST, _SEQUENCE_LETTERS = 100, 3_000_000
-"""The maximum number of samples, and of sequence letters, per request."""
-
-
-class Samples(Lister, Protocol):
+class Samples(ListsSamples, Protocol):
     """The part of the API that lists and creates samples."""
 
     def create(

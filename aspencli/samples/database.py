@@ -42,6 +42,7 @@ from aspencli.samples.models import (
 from aspencli.stored_text import as_id
 
 _Fields = dict[str, Any]
+_BATCH = 2_000  # rows fetched at a time; the rest stays on the server
 _RELATED = (
     joinedload(Sample.submitting_group),
     joinedload(Sample.pathogen),
@@ -62,137 +63,6 @@ _MUTATION = (
     "aa_deletions",
     "reference_sequence_accession",
 )
-
-
-def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
-    """Return full details of the matched samples, in the same order."""
-    ids = [match.sample_id for match in matches]
-    samples = {
-        sample.id: sample
-        for sample in session.scalars(
-            sa.select(Sample).where(Sample.id.in_(ids)).options(*_RELATED)
-        )
-    }
-    uploaded = _genomes(session, UploadedPathogenGenome, ids, UPLOADED_GENOME)
-    aligned = _genomes(session, AlignedPathogenGenome, ids, ("aligned_date", "reference_name"))
-    return [
-        _describe(
-            samples[match.sample_id],
-            match.by,
-            uploaded.get(match.sample_id),
-            aligned.get(match.sample_id),
-        )
-        for match in matches
-        if match.sample_id in samples  # It may have been deleted in the meantime.
-    ]
-
-
-def _genomes(
-    session: ReadSession,
-    kind: type[UploadedPathogenGenome | AlignedPathogenGenome],
-    ids: Sequence[int],
-    names: tuple[str, ...],
-) -> dict[int, _Fields]:
-    """Return the genome of each sample that has one; the server computes the sequence length."""
-    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
-    statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
-    genomes = {}
-    for row in session.execute(statement.where(kind.sample_id.in_(ids))).mappings():
-        genomes[row["sample_id"]] = {key: _plain(row[key]) for key in row if key != "sample_id"}
-    return genomes
-
-
-def _describe(
-    sample: Sample, by: SampleKey, genome: _Fields | None, aligned: _Fields | None
-) -> SampleDetails:
-    place = sample.collection_location
-    own = {
-        field.name: getattr(sample, field.name)
-        for field in dataclasses.fields(SampleDetails)
-        if field.name in sample.__mapper__.columns
-    }
-    related: _Fields = {
-        "matched_by": by,
-        "group": _pick(sample.submitting_group, ("id", "name", "prefix")),
-        "pathogen": _pick(sample.pathogen, ("id", "slug", "name")),
-        "location": " / ".join(filter(None, _pick(place, LOCATION_LEVELS).values()))
-        if place
-        else None,
-        "collection_location": _pick(place, ("id", *LOCATION_LEVELS)) if place else None,
-        "uploaded_by": _pick(sample.uploaded_by, ("id", "name", "email")),
-        "genome": genome,
-        "aligned_genome": aligned,
-        "accessions": _each(sample.accessions, ("accession_type", "accession")),
-        "lineages": [_lineage(row) for row in _each(sample.lineages, LINEAGE)],
-        "qc_metrics": _each(sample.qc_metrics, QC_METRIC),
-        "mutations": _each(sample.mutations, _MUTATION),
-    }
-    return SampleDetails(**own, **related)
-
-
-def _each(rows: Sequence[Base], names: Sequence[str]) -> list[_Fields]:
-    # The first column is the tool or the repository, and there is one row for each.
-    return [_pick(row, names) for row in sorted(rows, key=lambda row: str(getattr(row, names[0])))]
-
-
-def _lineage(row: _Fields) -> _Fields:
-    day = row["last_updated"]
-    return {**row, "last_updated": day and day.date()}
-
-
-def _pick(row: Base, names: Iterable[str]) -> _Fields:
-    return {name: getattr(row, name) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    """Convert a value to what the API returns: times in UTC, to the second."""
-    if isinstance(value, dt.datetime):
-        return value.replace(microsecond=0, tzinfo=dt.UTC)
-    return value
-
-
-def match_samples(
-    session: ReadSession, keys: Sequence[str], *, group: str | None, by: SampleKey | None
-) -> list[Match]:
-    """Return the sample that each key names, in the order of the keys, without duplicates.
-
-    Args:
-        session: The database session.
-        keys: IDs, private identifiers, and public identifiers.
-        group: ID, name, or prefix of the group to search; None for all.
-        by: The kind of the keys; None for any.
-
-    Raises:
-        NotFoundError: A key matches no sample, or the group does not exist.
-        BadInputError: A key matches several samples.
-    """
-    group_id = find_group(session, group).id if group is not None else None
-    kinds = [by] if by else list(SampleKey)
-    found = [match for kind in kinds for match in _matches(session, kind, keys, group_id)]
-    return settle_keys(keys, found, within=group)
-
-
-def _matches(
-    session: ReadSession, kind: SampleKey, keys: Sequence[str], group_id: int | None
-) -> Iterable[Match]:
-    column = getattr(Sample, kind.value)
-    wanted: Sequence[Any] = keys
-    if kind is SampleKey.ID:
-        wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
-    if not wanted:
-        return
-    # Joined through the groups, because the identifiers' indexes begin with the group.
-    statement = (
-        sa.select(column, Sample.id, Group.name)
-        .join(Group, Group.id == Sample.submitting_group_id)
-        .where(column.in_(wanted), Group.id == group_id if group_id is not None else sa.true())
-        .order_by(Sample.id)
-    )
-    for value, sample_id, group in session.execute(statement):
-        yield Match(str(value), sample_id, kind, group)
-
-
-_BATCH = 2_000  # rows fetched at a time; the rest stays on the server
 
 
 class SampleList:
@@ -288,3 +158,131 @@ def _order(query: SampleQuery) -> list[sa.ColumnElement[Any]]:
     if query.sort is not SampleSort.ID:
         keys.append(Sample.id)
     return [key.desc() if query.reverse else key.asc() for key in keys]
+
+
+def match_samples(
+    session: ReadSession, keys: Sequence[str], *, group: str | None, by: SampleKey | None
+) -> list[Match]:
+    """Return the sample that each key names, in the order of the keys, without duplicates.
+
+    Args:
+        session: The database session.
+        keys: IDs, private identifiers, and public identifiers.
+        group: ID, name, or prefix of the group to search; None for all.
+        by: The kind of the keys; None for any.
+
+    Raises:
+        NotFoundError: A key matches no sample, or the group does not exist.
+        BadInputError: A key matches several samples.
+    """
+    group_id = find_group(session, group).id if group is not None else None
+    kinds = [by] if by else list(SampleKey)
+    found = [match for kind in kinds for match in _matches(session, kind, keys, group_id)]
+    return settle_keys(keys, found, within=group)
+
+
+def _matches(
+    session: ReadSession, kind: SampleKey, keys: Sequence[str], group_id: int | None
+) -> Iterable[Match]:
+    column = getattr(Sample, kind.value)
+    wanted: Sequence[Any] = keys
+    if kind is SampleKey.ID:
+        wanted = [id_ for id_ in map(as_id, keys) if id_ is not None]
+    if not wanted:
+        return
+    # Joined through the groups, because the identifiers' indexes begin with the group.
+    statement = (
+        sa.select(column, Sample.id, Group.name)
+        .join(Group, Group.id == Sample.submitting_group_id)
+        .where(column.in_(wanted), Group.id == group_id if group_id is not None else sa.true())
+        .order_by(Sample.id)
+    )
+    for value, sample_id, group in session.execute(statement):
+        yield Match(str(value), sample_id, kind, group)
+
+
+def describe_samples(session: ReadSession, matches: Sequence[Match]) -> list[SampleDetails]:
+    """Return full details of the matched samples, in the same order."""
+    ids = [match.sample_id for match in matches]
+    samples = {
+        sample.id: sample
+        for sample in session.scalars(
+            sa.select(Sample).where(Sample.id.in_(ids)).options(*_RELATED)
+        )
+    }
+    uploaded = _genomes(session, UploadedPathogenGenome, ids, UPLOADED_GENOME)
+    aligned = _genomes(session, AlignedPathogenGenome, ids, ("aligned_date", "reference_name"))
+    return [
+        _describe(
+            samples[match.sample_id],
+            match.by,
+            uploaded.get(match.sample_id),
+            aligned.get(match.sample_id),
+        )
+        for match in matches
+        if match.sample_id in samples  # It may have been deleted in the meantime.
+    ]
+
+
+def _genomes(
+    session: ReadSession,
+    kind: type[UploadedPathogenGenome | AlignedPathogenGenome],
+    ids: Sequence[int],
+    names: tuple[str, ...],
+) -> dict[int, _Fields]:
+    """Return the genome of each sample that has one; the server computes the sequence length."""
+    columns = [getattr(kind, name) for name in (*names, "sequencing_date", *SITES)]
+    statement = sa.select(kind.sample_id, sa.func.length(kind.sequence).label("length"), *columns)
+    genomes = {}
+    for row in session.execute(statement.where(kind.sample_id.in_(ids))).mappings():
+        genomes[row["sample_id"]] = {key: _plain(row[key]) for key in row if key != "sample_id"}
+    return genomes
+
+
+def _describe(
+    sample: Sample, by: SampleKey, genome: _Fields | None, aligned: _Fields | None
+) -> SampleDetails:
+    place = sample.collection_location
+    own = {
+        field.name: getattr(sample, field.name)
+        for field in dataclasses.fields(SampleDetails)
+        if field.name in sample.__mapper__.columns
+    }
+    related: _Fields = {
+        "matched_by": by,
+        "group": _pick(sample.submitting_group, ("id", "name", "prefix")),
+        "pathogen": _pick(sample.pathogen, ("id", "slug", "name")),
+        "location": " / ".join(filter(None, _pick(place, LOCATION_LEVELS).values()))
+        if place
+        else None,
+        "collection_location": _pick(place, ("id", *LOCATION_LEVELS)) if place else None,
+        "uploaded_by": _pick(sample.uploaded_by, ("id", "name", "email")),
+        "genome": genome,
+        "aligned_genome": aligned,
+        "accessions": _each(sample.accessions, ("accession_type", "accession")),
+        "lineages": [_lineage(row) for row in _each(sample.lineages, LINEAGE)],
+        "qc_metrics": _each(sample.qc_metrics, QC_METRIC),
+        "mutations": _each(sample.mutations, _MUTATION),
+    }
+    return SampleDetails(**own, **related)
+
+
+def _each(rows: Sequence[Base], names: Sequence[str]) -> list[_Fields]:
+    # The first column is the tool or the repository, and there is one row for each.
+    return [_pick(row, names) for row in sorted(rows, key=lambda row: str(getattr(row, names[0])))]
+
+
+def _lineage(row: _Fields) -> _Fields:
+    day = row["last_updated"]
+    return {**row, "last_updated": day and day.date()}
+
+
+def _pick(row: Base, names: Iterable[str]) -> _Fields:
+    return {name: getattr(row, name) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """Convert a value to what the API returns: times in UTC, to the second."""
+    if isinstance(value, dt.datetime):
+        return value.replace(microsecond=0, tzinfo=dt.UTC)
+    return value

@@ -1,8 +1,7 @@
-"""Edit individual samples through the API: only the named fields change.
+"""Samples updated and deleted through the API in batches, each all or nothing.
 
-Samples as complete records, as the API requires for updates that lose nothing.
-
-Delete samples through the API in batches, each all or nothing.
+The API replaces whole records. A sample is therefore read first, and only the named fields of its
+record change, so that nothing is lost.
 """
 
 from __future__ import annotations
@@ -10,28 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from aspencli.changes.cells import identifier
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.remote.scope import Scope
 from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.models import SampleKey, settle_keys
-from aspencli.samples.remote import Finder
+from aspencli.samples.remote import Finder, ListsSamples
 from aspencli.tabular.dates import read_day, why_no_day
 from aspencli.text import counted
 
-T = TypeVar("T")
+EDIT_CHUNK = 250
+"""Samples per request; the live service's response time grows with its square."""
+DELETE_CHUNK = 500
+SAFE = ("collection_location", "private", "collection_date", "sequencing_date")
+IDENTIFIERS = ("private_identifier", "public_identifier")
+FIELDS = (*IDENTIFIERS, *SAFE)
+"""The sample fields that can be changed."""
+_TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
 
 
-class Lister(Protocol):
-    """The part of the API that lists samples."""
-
-    def map(self, org: int, slug: str, keep: Callable[[Sample], T]) -> list[T]:
-        """Return the result of ``keep`` for each sample."""
-
-
-class Replacer(Lister, Protocol):
+class Replacer(ListsSamples, Protocol):
     """The part of the API that lists and replaces samples."""
 
     def replace(
@@ -58,7 +57,7 @@ class Held:
 
 
 def find_samples(
-    samples: Lister,
+    samples: ListsSamples,
     scope: Scope,
     keys: Sequence[str],
     by: SampleKey | None,
@@ -90,7 +89,7 @@ def find_samples(
     return [held(found[match.sample_id]) for match in matches]
 
 
-def read_again(samples: Lister, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
+def read_again(samples: ListsSamples, scope: Scope, ids: Sequence[int]) -> dict[int, Sample]:
     """Return the current state of the samples with these IDs, without those now deleted."""
     wanted = frozenset(ids)
 
@@ -129,15 +128,6 @@ def record_of(sample: Sample, private_identifier: str) -> SampleRecord:
         "collection_date": sample["collection_date"],
         "sequencing_date": sample["sequencing_date"],
     }
-
-
-EDIT_CHUNK = 250
-"""Samples per request; the live service's response time grows with its square."""
-SAFE = ("collection_location", "private", "collection_date", "sequencing_date")
-IDENTIFIERS = ("private_identifier", "public_identifier")
-FIELDS = (*IDENTIFIERS, *SAFE)
-"""The sample fields that can be changed."""
-_TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
 
 
 @dataclass(frozen=True)
@@ -308,10 +298,7 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
         )
 
 
-DELETE_CHUNK = 500
-
-
-class Samples(Lister, Protocol):
+class Samples(ListsSamples, Protocol):
     """The part of the API that lists and deletes samples."""
 
     def delete(

@@ -1,8 +1,6 @@
-"""Samples as commands show them, from either backend; uses only the standard library.
+"""Samples as commands show and query them, whichever the backend; only the standard library.
 
-The sample fields that options refer to; uses only the standard library.
-
-Match keys to samples, by ID, private identifier, or public identifier.
+The matching of keys to samples is here as well, because both backends resolve keys the same way.
 """
 
 from __future__ import annotations
@@ -16,91 +14,6 @@ from typing import Any
 
 from aspencli.errors import BadInputError, NotFoundError
 from aspencli.stored_text import folded, odd_in_identifier
-
-
-class SampleSort(StrEnum):
-    """A field to sort samples by; ties are broken by ascending ID."""
-
-    ID = "id"
-    PRIVATE_IDENTIFIER = "private_identifier"
-    PUBLIC_IDENTIFIER = "public_identifier"
-    COLLECTION_DATE = "collection_date"
-
-
-class SampleKey(StrEnum):
-    """A field that identifies a sample."""
-
-    ID = "id"
-    PRIVATE_IDENTIFIER = "private_identifier"
-    PUBLIC_IDENTIFIER = "public_identifier"
-
-
-@dataclass(frozen=True)
-class Match:
-    """A sample that matches a key.
-
-    Attributes:
-        key: The key.
-        by: The field that it matches.
-        group: The name of the sample's group.
-    """
-
-    key: str
-    sample_id: int
-    by: SampleKey
-    group: str
-
-
-def settle_keys(
-    keys: Sequence[str], matches: Iterable[Match], *, within: str | None
-) -> list[Match]:
-    """Return the sample that each key names, in the order of the keys, without duplicates.
-
-    Args:
-        keys: The keys to resolve.
-        matches: All matches; if a sample matches a key twice, the first counts.
-        within: The group that was searched, for messages; None for all.
-
-    Raises:
-        NotFoundError: A key matches no sample.
-        BadInputError: A key matches several samples.
-    """
-    found: defaultdict[str, dict[int, Match]] = defaultdict(dict)
-    for match in matches:
-        found[match.key].setdefault(match.sample_id, match)
-    _demand_found([key for key in keys if key not in found], within=within)
-    _demand_single([match for each in found.values() if len(each) > 1 for match in each.values()])
-    named: dict[int, Match] = {}
-    for key in keys:
-        match = next(iter(found[key].values()))
-        named.setdefault(match.sample_id, match)
-    return list(named.values())
-
-
-def _demand_found(missing: list[str], *, within: str | None) -> None:
-    if missing:
-        place = f" in group {within}" if within is not None else ""
-        odd = [(key, found) for key in dict.fromkeys(missing) if (found := odd_in_identifier(key))]
-        meant = f"Did you mean {folded(odd[0][0])!r}? " if odd else ""
-        raise NotFoundError(
-            f"No such sample{place}: {', '.join(repr(key) for key in dict.fromkeys(missing))}",
-            hint=f"{meant}Search by part of an identifier: aspencli samples list --search TEXT",
-            details=[f"{key!r} contains {found[0]}" for key, found in odd],
-        )
-
-
-def _demand_single(ambiguous: list[Match]) -> None:
-    if ambiguous:
-        raise BadInputError(
-            "Several samples match; nothing was done.",
-            hint="Add --group, or --by id, private_identifier, or public_identifier.",
-            details=[
-                f"{match.key!r} is the {match.by.value} of sample {match.sample_id}"
-                f" (group {match.group})"
-                for match in ambiguous
-            ],
-        )
-
 
 _Fields = dict[str, Any]
 _REFERENCE = (
@@ -123,6 +36,23 @@ UPLOADED_GENOME = ("upload_date", "sequencing_depth")
 """The uploaded-genome fields shown, besides length, sequencing date, and site counts."""
 SITES = ("num_unambiguous_sites", "num_missing_alleles", "num_mixed")
 """The site counts of a sequence."""
+
+
+class SampleSort(StrEnum):
+    """A field to sort samples by; ties are broken by ascending ID."""
+
+    ID = "id"
+    PRIVATE_IDENTIFIER = "private_identifier"
+    PUBLIC_IDENTIFIER = "public_identifier"
+    COLLECTION_DATE = "collection_date"
+
+
+class SampleKey(StrEnum):
+    """A field that identifies a sample."""
+
+    ID = "id"
+    PRIVATE_IDENTIFIER = "private_identifier"
+    PUBLIC_IDENTIFIER = "public_identifier"
 
 
 @dataclass(frozen=True)
@@ -241,3 +171,70 @@ def nothing_behind(sample: int) -> NotFoundError:
         f"Invalid value for --after: no such sample: {sample}",
         hint="Give the ID of the last sample shown.",
     )
+
+
+@dataclass(frozen=True)
+class Match:
+    """A sample that matches a key.
+
+    Attributes:
+        key: The key.
+        by: The field that it matches.
+        group: The name of the sample's group.
+    """
+
+    key: str
+    sample_id: int
+    by: SampleKey
+    group: str
+
+
+def settle_keys(
+    keys: Sequence[str], matches: Iterable[Match], *, within: str | None
+) -> list[Match]:
+    """Return the sample that each key names, in the order of the keys, without duplicates.
+
+    Args:
+        keys: The keys to resolve.
+        matches: All matches; if a sample matches a key twice, the first counts.
+        within: The group that was searched, for messages; None for all.
+
+    Raises:
+        NotFoundError: A key matches no sample.
+        BadInputError: A key matches several samples.
+    """
+    found: defaultdict[str, dict[int, Match]] = defaultdict(dict)
+    for match in matches:
+        found[match.key].setdefault(match.sample_id, match)
+    _demand_found([key for key in keys if key not in found], within=within)
+    _demand_single([match for each in found.values() if len(each) > 1 for match in each.values()])
+    named: dict[int, Match] = {}
+    for key in keys:
+        match = next(iter(found[key].values()))
+        named.setdefault(match.sample_id, match)
+    return list(named.values())
+
+
+def _demand_found(missing: list[str], *, within: str | None) -> None:
+    if missing:
+        place = f" in group {within}" if within is not None else ""
+        odd = [(key, found) for key in dict.fromkeys(missing) if (found := odd_in_identifier(key))]
+        meant = f"Did you mean {folded(odd[0][0])!r}? " if odd else ""
+        raise NotFoundError(
+            f"No such sample{place}: {', '.join(repr(key) for key in dict.fromkeys(missing))}",
+            hint=f"{meant}Search by part of an identifier: aspencli samples list --search TEXT",
+            details=[f"{key!r} contains {found[0]}" for key, found in odd],
+        )
+
+
+def _demand_single(ambiguous: list[Match]) -> None:
+    if ambiguous:
+        raise BadInputError(
+            "Several samples match; nothing was done.",
+            hint="Add --group, or --by id, private_identifier, or public_identifier.",
+            details=[
+                f"{match.key!r} is the {match.by.value} of sample {match.sample_id}"
+                f" (group {match.group})"
+                for match in ambiguous
+            ],
+        )

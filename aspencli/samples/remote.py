@@ -28,6 +28,8 @@ from aspencli.samples.models import (
 CHUNK = 5_000
 """Identifiers per request; the live service fails at about 16,384."""
 _SHOWN = 20
+_ACCESSION = "GISAID_ISL"
+T = TypeVar("T")
 
 
 class FindsIdentifiers(Protocol):
@@ -70,10 +72,6 @@ def unknown(missing: Sequence[str], count: int, hint: str) -> NotFoundError:
         details=[*missing[:_SHOWN], *more],
         hint=hint,
     )
-
-
-T = TypeVar("T")
-_ACCESSION = "GISAID_ISL"
 
 
 class ListsSamples(Protocol):
@@ -168,7 +166,10 @@ def describe_asked(
     org: str | None = None,
     slug: str | None = None,
 ) -> list[SampleDetails]:
-    """Return what the API knows about the samples named; see `sample_keys.match_samples`."""
+    """Return what the API knows about the samples that the keys name.
+
+    Arguments and errors are those of `aspencli.samples.database.match_samples`.
+    """
     asker, owner = find_both(source, org, group)
     finder = Finder(keys, by, owner)
     found: dict[int, Sample] = {}

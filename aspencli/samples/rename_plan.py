@@ -1,8 +1,6 @@
-"""Plan a rename run through the API, with the same findings and messages as in a database.
+"""The plan of a rename run through the API, with the same findings and messages as in a database.
 
-It does over the API's list of samples what `aspen.database.bulk` does in SQL.
-
-The samples of a group as listed by the API, reduced to what renaming needs.
+`ListPlan` does over the API's list of samples what `aspen.database.bulk` does in SQL.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from aspen.database.bulk.samples import PRIVATE, PUBLIC, SAMPLES
 from aspen.database.bulk.spec import (
@@ -27,8 +25,8 @@ from aspen.database.bulk.spec import (
 from aspencli.changes.request_journal import Row
 from aspencli.remote.types import Sample, SampleRecord
 from aspencli.samples.edit import Replacer
+from aspencli.samples.remote import FindsIdentifiers
 
-T = TypeVar("T")
 _AS_IT_IS = 0  # location ID that leaves the location unchanged
 
 
@@ -55,11 +53,8 @@ class Held(NamedTuple):
         }
 
 
-class Samples(Replacer, Protocol):
+class Samples(Replacer, FindsIdentifiers, Protocol):
     """The part of the API that lists samples, finds names, and replaces samples."""
-
-    def missing(self, org: int, slug: str, ids: Sequence[str]) -> list[str]:
-        """Return the names that match no sample visible to the user."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Send the requests of a rename run one by one, recording each in the journal, until done.
+"""Execution of a rename run through the API, from whatever point it has reached.
 
-Determine the remaining work of a run from the samples' current names.
-
-Write the rows of an undo file as `aspen.database.bulk.sql_write.undo` has the database write them.
+Each request is recorded in the journal before it is sent. The samples' current names show what
+remains.
 """
 
 from __future__ import annotations
@@ -19,12 +18,17 @@ from aspen.database.bulk.spec import Problem
 from aspencli.changes.request_journal import Row, RunJournal
 from aspencli.errors import AspenError, ConflictError, NotFoundError, UnreachableError
 from aspencli.remote.types import Sample
-from aspencli.samples.rename_plan import GroupSamples as Place
-from aspencli.samples.rename_plan import Held, Snapshot
+from aspencli.samples.rename_plan import GroupSamples, Held, Snapshot
 from aspencli.samples.rename_schedule import Move, Rename, Schedule, Steering
 from aspencli.text import guard
 
 _COLUMN = "public_identifier"
+_HEADER = ("private_identifier", "new_public_identifier", "old_public_identifier", "id")
+_LOOKS = 5  # comparisons of the run with the list before giving up
+_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 20.0
+_NAMED = 200  # maximum number of rows to list in a message
+_MOST_FAILURES = 40  # in a row; with the pauses, this takes a quarter of an hour
+_ALL_DECIDE = 50  # names to look up to determine if a request took effect
 
 
 def temporary_name(run: str, sample: int) -> str:
@@ -112,13 +116,6 @@ def _problem(row: Row, reason: str) -> Problem:
     return Problem(row.line, _COLUMN, reason)
 
 
-_LOOKS = 5  # comparisons of the run with the list before giving up
-_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 20.0
-_NAMED = 200  # maximum number of rows to list in a message
-_MOST_FAILURES = 40  # in a row; with the pauses, this takes a quarter of an hour
-_ALL_DECIDE = 50  # names to look up to determine if a request took effect
-
-
 class _NotMadeError(Exception):
     """A request whose response was lost did not take effect; resend it, in smaller parts."""
 
@@ -144,7 +141,7 @@ class Running:
 
     def __init__(
         self,
-        place: Place,
+        place: GroupSamples,
         journal: RunJournal,
         tick: Callable[[int], None] = lambda _done: None,
         stops: Callable[[], bool] = lambda: False,
@@ -304,11 +301,8 @@ def _conflict(left: Remaining, total: int) -> AspenError:
     )
 
 
-_HEADER = ("private_identifier", "new_public_identifier", "old_public_identifier", "id")
-
-
 def write_rows(rows: Iterable[Row], file: IO[bytes]) -> None:
-    """Write the header and each row that changes."""
+    """Write the rows of an undo file, as `aspen.database.bulk.sql_write.undo` does in SQL."""
     text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_HEADER)

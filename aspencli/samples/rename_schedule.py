@@ -1,11 +1,10 @@
-"""The order of renames, so that no name is requested while another sample still holds it.
+"""The order of renames through the API, and the number of them in one request.
 
-A row that takes another sample's name has to wait for it: rows form chains and cycles. The live
-service writes the rows of one request in ascending ID and checks each at once, so a row may share a
-request with the one it waits for only if its ID is higher. A cycle is broken by giving one of its
-samples a temporary name, and so is a chain that would take too many requests.
-
-Choose the number of samples per request from the response times so far.
+No name is requested while another sample still holds it: a row that takes another sample's name has
+to wait for it, so that rows form chains and cycles. The live service writes the rows of one request
+in ascending ID and checks each at once, so a row may share a request with the one it waits for only
+if its ID is higher. A cycle is broken by giving one of its samples a temporary name, and so is a
+chain that would take too many requests.
 
 The cost of a request has a fixed part, a part per row, and, at the live service, a part that grows
 with the square of the rows. None of these is known in advance, and they vary from day to day. So
@@ -24,6 +23,17 @@ DEEPEST = 8  # how often a chain may wait for another request before it is broke
 _WAVE = 1_000  # rows that use temporary names before the next such wave begins
 # The kinds of waves, in order; there may be many of the last kind.
 _BEGUN, _ALONE, _CHAINED, _BROKEN = range(4)
+
+FIRST, SMALLEST, LARGEST = 100, 10, 5_000  # rows
+_PAYS = 0.93  # A step pays off if a row costs at most this fraction of what it cost before.
+_LONGEST_S = 20.0  # maximum expected time of a request
+_STEP, _SIDESTEP = 2.0, 1.4
+_REST = 6  # requests between two tries of a size near the best one
+_CHANGED = 2.5  # times the known cost; above that, the server's performance has changed
+_MOST_FALLS = 4  # failures at the wanted size, with no success in between
+_MOST_DELAYS = 2  # the same for slow responses; a single one may be chance
+_FORGETS = 1.01  # factor by which the maximum size after failures grows, with each sidestep
+_WEIGHT = 0.5  # weight of a new measurement against the known cost of its size
 
 
 class Rename(NamedTuple):
@@ -172,20 +182,8 @@ def _levels(chain: list[Rename], *, is_cycle: bool) -> tuple[list[int], set[int]
     return levels, parked
 
 
-FIRST, SMALLEST, LARGEST = 100, 10, 5_000  # rows
-_PAYS = 0.93  # A step pays off if a row costs at most this fraction of what it cost before.
-_LONGEST_S = 20.0  # maximum expected time of a request
-_STEP, _SIDESTEP = 2.0, 1.4
-_REST = 6  # requests between two tries of a size near the best one
-_CHANGED = 2.5  # times the known cost; above that, the server's performance has changed
-_MOST_FALLS = 4  # failures at the wanted size, with no success in between
-_MOST_DELAYS = 2  # the same for slow responses; a single one may be chance
-_FORGETS = 1.01  # factor by which the maximum size after failures grows, with each sidestep
-_WEIGHT = 0.5  # weight of a new measurement against the known cost of its size
-
-
 class Steering:
-    """A controller for the size of the next request.
+    """A controller for the size of the next request, steered by the response times so far.
 
     Args:
         first: The initial size.

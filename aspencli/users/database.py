@@ -19,7 +19,14 @@ from aspencli.reference.database import find_group, find_role
 from aspencli.stored_text import as_id
 from aspencli.users.models import NewUser
 
+RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
+"""The rights that `create_user` needs."""
+
 _BATCH = 500
+_ROLES = (
+    selectinload(User.roles).joinedload(UserRole.group),
+    selectinload(User.roles).joinedload(UserRole.role),
+)
 
 
 @dataclass(frozen=True)
@@ -146,12 +153,6 @@ def describe_user(user: User) -> str:
     return f"{user.id}  {user.name} <{user.email}> {user.auth0_user_id}"
 
 
-_ROLES = (
-    selectinload(User.roles).joinedload(UserRole.group),
-    selectinload(User.roles).joinedload(UserRole.role),
-)
-
-
 def _conditions(session: ReadSession, query: UserQuery) -> Iterator[sa.ColumnElement[bool]]:
     has = []
     if query.group is not None:
@@ -237,10 +238,6 @@ def plan_user(session: ReadSession, wanted: NewUser) -> UserPlan:
         group.id,
         details_of(session, existing) if existing else None,
     )
-
-
-RIGHTS = (Right("INSERT", "aspen.users"), Right("INSERT", "aspen.user_roles"))
-"""The rights that `create_user` needs."""
 
 
 def create_user(database: Database, wanted: NewUser) -> Onboarded:
