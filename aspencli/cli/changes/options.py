@@ -64,6 +64,10 @@ Sheet = Annotated[
     str | None,
     typer.Option("--sheet", metavar="NAME|NUMBER", help="Sheet of a workbook to read."),
 ]
+ClearWord = Annotated[
+    str | None,
+    typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
+]
 MissingWords = Annotated[
     bool,
     typer.Option(

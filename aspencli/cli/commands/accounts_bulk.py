@@ -26,10 +26,6 @@ File = Annotated[
         "- for stdin.",
     ),
 ]
-ClearWord = Annotated[
-    str | None,
-    typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
-]
 
 
 def register_users(app: typer.Typer) -> None:
@@ -80,7 +76,7 @@ def import_users(
             help="Column that identifies users: email or auth0_user_id. Default: email.",
         ),
     ] = None,
-    clear_word: ClearWord = None,
+    clear_word: options.ClearWord = None,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     rejects: options.Rejects = None,
@@ -117,7 +113,7 @@ def import_groups(
         str | None,
         typer.Option(metavar="COLUMN", help="Column that identifies groups: prefix or name."),
     ] = None,
-    clear_word: ClearWord = None,
+    clear_word: options.ClearWord = None,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     rejects: options.Rejects = None,

@@ -1,7 +1,4 @@
-"""``aspencli auth``: sign in to a target, and show who is signed in.
-
-Table rows that describe sign-ins.
-"""
+"""``aspencli auth``: sign in to a target, and show who is signed in."""
 
 from __future__ import annotations
 
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from aspencli.remote.types import GroupRoles, Me
 
 
+app = group("Sign in to a target, and show who is signed in.")
+
+_UNAUTHORIZED = 401
 STATUS_COLUMNS = (
     Column("target", "Target", whole=True),
     Column("state", "State"),
@@ -39,85 +39,6 @@ STATUS_COLUMNS = (
     Column("issuer", "Identity provider", secondary=True),
     Column("api_url", "API", secondary=True),
 )
-
-
-def all_rows(context: AppContext) -> Iterator[Row]:
-    """Yield every sign-in on this machine, without any network request."""
-    from aspencli.auth.store import Ledger
-
-    for noted in Ledger(context.access.folder).all().values():
-        if noted.store is not None:
-            yield _row_of(context, noted)
-
-
-def _row_of(context: AppContext, noted: Noted) -> Row:
-    from aspencli.auth.store import Store
-
-    access = context.access
-    store = Store(access.folder, noted.place, access.keyring)
-    try:
-        held, where = store.load(), store.where
-    except CredentialsError as error:  # the other sign-ins can still be shown
-        context.out.warn(f"{noted.place.target}: {error.message}")
-        held, where = None, noted.store
-    lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
-    return {
-        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
-        "target": noted.place.target,
-        "state": "signed in" if lasts else "expired" if held else "unreadable",
-        **(_of_sign_in(context, held) if held else {}),
-        "stored": where,
-        "issuer": noted.place.issuer,
-        "api_url": noted.place.api,
-    }
-
-
-def status_row(
-    context: AppContext, access: Access, held: SignIn | None, me: Me | None = None
-) -> Row:
-    """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
-    return {
-        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
-        "target": context.target.label,
-        "state": "signed in" if held else "signed out",
-        **(_of_sign_in(context, held) if held else {}),
-        "stored": access.where if held else None,
-        "issuer": access.at.place.issuer,
-        "api_url": access.at.api_url,
-        **(_of_me(context, me) if me else {}),
-    }
-
-
-def _of_me(context: AppContext, me: Me) -> Row:
-    people = context.out.chosen_form == "table"
-    groups: Any = [group_words(group) for group in me["groups"]] if people else me["groups"]
-    return {"name": me["name"], "user_id": me["id"], "groups": groups}
-
-
-def group_words(group: GroupRoles) -> str:
-    """Return a group and the user's roles in it as text."""
-    return f"{group['name']} ({', '.join(group['roles'])})"
-
-
-def _of_sign_in(context: AppContext, held: SignIn) -> Row:
-    people = context.out.chosen_form == "table"
-    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
-    return {
-        "name": held.name,
-        "email": held.email,
-        "subject": held.subject,
-        "expires_at": moment_words(held.expires_at) if people else until,
-        "renewable": held.refresh_token is not None,
-    }
-
-
-def moment_words(seconds: float) -> str:
-    """Return a Unix timestamp as local time."""
-    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"
-
-
-_UNAUTHORIZED = 401
-app = group("Sign in to a target, and show who is signed in.")
 
 
 class StoreKind(enum.Enum):
@@ -306,3 +227,78 @@ def _revoke(access: Access, refresh_token: str) -> None:
             f"The sign-in could not be revoked and was kept: {error.message}",
             hint="Try again, or remove it from this machine only: --forget",
         ) from error
+
+
+def all_rows(context: AppContext) -> Iterator[Row]:
+    """Yield every sign-in on this machine, without any network request."""
+    from aspencli.auth.store import Ledger
+
+    for noted in Ledger(context.access.folder).all().values():
+        if noted.store is not None:
+            yield _row_of(context, noted)
+
+
+def _row_of(context: AppContext, noted: Noted) -> Row:
+    from aspencli.auth.store import Store
+
+    access = context.access
+    store = Store(access.folder, noted.place, access.keyring)
+    try:
+        held, where = store.load(), store.where
+    except CredentialsError as error:  # the other sign-ins can still be shown
+        context.out.warn(f"{noted.place.target}: {error.message}")
+        held, where = None, noted.store
+    lasts = held is not None and (held.lasts(time.time()) or held.refresh_token is not None)
+    return {
+        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        "target": noted.place.target,
+        "state": "signed in" if lasts else "expired" if held else "unreadable",
+        **(_of_sign_in(context, held) if held else {}),
+        "stored": where,
+        "issuer": noted.place.issuer,
+        "api_url": noted.place.api,
+    }
+
+
+def status_row(
+    context: AppContext, access: Access, held: SignIn | None, me: Me | None = None
+) -> Row:
+    """Return the row for the target's sign-in; ``me`` is the API's description of the user."""
+    return {
+        **dict.fromkeys(column.key for column in STATUS_COLUMNS),
+        "target": context.target.label,
+        "state": "signed in" if held else "signed out",
+        **(_of_sign_in(context, held) if held else {}),
+        "stored": access.where if held else None,
+        "issuer": access.at.place.issuer,
+        "api_url": access.at.api_url,
+        **(_of_me(context, me) if me else {}),
+    }
+
+
+def _of_me(context: AppContext, me: Me) -> Row:
+    people = context.out.chosen_form == "table"
+    groups: Any = [group_words(group) for group in me["groups"]] if people else me["groups"]
+    return {"name": me["name"], "user_id": me["id"], "groups": groups}
+
+
+def group_words(group: GroupRoles) -> str:
+    """Return a group and the user's roles in it as text."""
+    return f"{group['name']} ({', '.join(group['roles'])})"
+
+
+def _of_sign_in(context: AppContext, held: SignIn) -> Row:
+    people = context.out.chosen_form == "table"
+    until = dt.datetime.fromtimestamp(held.expires_at, dt.UTC)
+    return {
+        "name": held.name,
+        "email": held.email,
+        "subject": held.subject,
+        "expires_at": moment_words(held.expires_at) if people else until,
+        "renewable": held.refresh_token is not None,
+    }
+
+
+def moment_words(seconds: float) -> str:
+    """Return a Unix timestamp as local time."""
+    return f"{dt.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}"

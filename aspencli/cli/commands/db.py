@@ -1,10 +1,6 @@
-"""``aspencli db``: the console, psql, schema migrations, and the state of the database.
+"""``aspencli db``: the console, psql, creation and deletion of a database, and its status.
 
-``aspencli db setup``, ``create`` and ``drop``: creation and deletion of a database.
-
-``aspencli db interact`` and ``aspencli db psql``: interactive access to the database.
-
-``aspencli db status``: the database at a glance.
+The other commands of the group, such as those for the schema, are in modules of their own.
 """
 
 from __future__ import annotations
@@ -45,117 +41,35 @@ SETUP_COLUMNS = (
 )
 CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"))
 DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"))
-
-
-def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Create the database if it does not exist, and upgrade its schema to the newest revision.
-
-    Safe to run again at any time: existing data and roles are not changed. On the local target it
-    does not ask for confirmation.
-    """
-    from aspencli.admin import schema
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    plan = schema.plan_setup(database)
-    if plan.create:
-        context.out.info(f"Database {plan.database} does not exist and will be created.")
-    steps = [vars(step) for step in plan.steps]
-    if dry_run:
-        return context.out.rows(STEP_COLUMNS, steps, empty="Nothing to change.")
-    if plan.create or plan.steps:
-        context.out.preview(STEP_COLUMNS, steps, limit=50)
-        context.authorise(f"set up {plan.database}", default_yes=not needs_consent(context))
-    with context.out.progress("Setting up"):
-        result = schema.setup(database, plan)
-        if context.is_on_laptop:
-            context.laptop.prepare()
-    row = {"database": plan.database, "created": result.created, **vars(result.migrated)}
-    context.out.record(SETUP_COLUMNS, row)
-    return context.out.done(f"{plan.database} is at revision {result.migrated.after}")
-
-
-def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
-    """Create the target's database, empty. Does nothing if it already exists."""
-    from aspencli.admin import databases
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    name = databases.name_of(database)
-    if databases.exists(database):
-        context.out.info(f"Database {name} already exists; nothing to do.")
-        return context.out.record(CREATE_COLUMNS, {"database": name, "created": False})
-    if dry_run:
-        return context.out.info(f"Would create database {name}; nothing was written.")
-    context.authorise(f"create the database {name}", default_yes=not needs_consent(context))
-    created = databases.create(database)
-    context.out.record(CREATE_COLUMNS, {"database": name, "created": created})
-    context.out.done(f"Created database {name}")
-    return context.out.hint("Next, create its schema: aspencli db setup")
-
-
-def drop(
-    ctx: typer.Context,
-    force: Annotated[
-        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
-    ] = False,
-    dry_run: DryRunOption = False,
-) -> None:
-    """Drop the target's database and everything in it. This cannot be undone.
-
-    Refused while other sessions are connected, unless --force is given. Asks for confirmation: on
-    a shared target, type the target's name or pass it with --confirm; on production, --confirm is
-    required.
-    """
-    from aspencli.admin import databases
-
-    context = current(ctx)
-    database = context.database(writable=True, admin=True)
-    name = databases.name_of(database)
-    found = databases.holdings(database)
-    if found is None:
-        context.out.info(f"Database {name} does not exist; nothing to do.")
-        return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
-    if context.target.name == "local":
-        context.require_laptop(database, f"drop {name}")
-    context.out.info(f"{name} on {context.target.label}: {_described(found)}")
-    if dry_run:
-        return context.out.info("Nothing was dropped.")
-    if not force:
-        databases.require_alone(name, found.visitors)
-    _authorise_drop(context, found)
-    dropped = databases.drop(database, force=force)
-    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped})
-    context.out.done(f"Dropped database {name}")
-    return context.out.hint("Create it again: aspencli db setup")
-
-
-def _described(found: Holdings) -> str:
-    samples = "sample count unknown" if found.samples is None else f"{found.samples:,} samples"
-    return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
-
-
-def _authorise_drop(context: AppContext, found: Holdings) -> None:
-    target = context.target
-    if target.is_production and context.options["confirm"] is None:
-        raise RefusedError(
-            f"{target.confirmed_by} is production: dropping its database requires --confirm",
-            hint=f"If you are sure, add --confirm {target.confirmed_by}.",
-        )
-    context.authorise(
-        f"drop {found.name} ({_described(found)})",
-        by_name=target.safety is not Safety.LOCAL,
-    )
-
-
-def register_admin(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db setup"))(setup)
-    app.command(rich_help_panel="Schema", epilog=examples("aspencli db create"))(create)
-    app.command(
-        rich_help_panel="Schema",
-        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging"),
-    )(drop)
+# The first five counts are those of aspencli.admin.status.TABLES.
+STATUS_COLUMNS = (
+    Column("target", "Target"),
+    Column("host", "Host"),
+    Column("port", "Port"),
+    Column("database", "Database"),
+    Column("user", "User"),
+    Column("server_version", "PostgreSQL"),
+    Column("revision", "Revision", whole=True),
+    Column("head", "Newest revision"),
+    Column("schema", "Schema"),
+    Column("size", "Size"),
+    Column("samples", "Samples"),
+    Column("users", "Users"),
+    Column("groups", "Groups"),
+    Column("phylo_runs", "Phylo runs"),
+    Column("phylo_trees", "Phylo trees"),
+    Column("estimated", "Estimated counts"),
+    Column("connections", "Connections"),
+    Column("max_connections", "Max connections"),
+    Column("waiting", "Waiting for locks"),
+    Column("longest_transaction_s", "Longest transaction (s)"),
+    Column("longest_transaction", "Longest transaction by"),
+    Column("read_only", "Read-only"),
+    Column("replication", "Replication"),
+    Column("verdict", "Verdict"),
+    Column("pooler", "Pooler"),
+    Column("limits", "Time limits"),
+)
 
 
 WriteOption = Annotated[
@@ -427,35 +341,115 @@ def register_console(app: typer.Typer) -> None:
     )(psql)
 
 
-# The first five counts are those of aspencli.admin.status.TABLES.
-COLUMNS = (
-    Column("target", "Target"),
-    Column("host", "Host"),
-    Column("port", "Port"),
-    Column("database", "Database"),
-    Column("user", "User"),
-    Column("server_version", "PostgreSQL"),
-    Column("revision", "Revision", whole=True),
-    Column("head", "Newest revision"),
-    Column("schema", "Schema"),
-    Column("size", "Size"),
-    Column("samples", "Samples"),
-    Column("users", "Users"),
-    Column("groups", "Groups"),
-    Column("phylo_runs", "Phylo runs"),
-    Column("phylo_trees", "Phylo trees"),
-    Column("estimated", "Estimated counts"),
-    Column("connections", "Connections"),
-    Column("max_connections", "Max connections"),
-    Column("waiting", "Waiting for locks"),
-    Column("longest_transaction_s", "Longest transaction (s)"),
-    Column("longest_transaction", "Longest transaction by"),
-    Column("read_only", "Read-only"),
-    Column("replication", "Replication"),
-    Column("verdict", "Verdict"),
-    Column("pooler", "Pooler"),
-    Column("limits", "Time limits"),
-)
+def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Create the database if it does not exist, and upgrade its schema to the newest revision.
+
+    Safe to run again at any time: existing data and roles are not changed. On the local target it
+    does not ask for confirmation.
+    """
+    from aspencli.admin import schema
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    plan = schema.plan_setup(database)
+    if plan.create:
+        context.out.info(f"Database {plan.database} does not exist and will be created.")
+    steps = [vars(step) for step in plan.steps]
+    if dry_run:
+        return context.out.rows(STEP_COLUMNS, steps, empty="Nothing to change.")
+    if plan.create or plan.steps:
+        context.out.preview(STEP_COLUMNS, steps, limit=50)
+        context.authorise(f"set up {plan.database}", default_yes=not needs_consent(context))
+    with context.out.progress("Setting up"):
+        result = schema.setup(database, plan)
+        if context.is_on_laptop:
+            context.laptop.prepare()
+    row = {"database": plan.database, "created": result.created, **vars(result.migrated)}
+    context.out.record(SETUP_COLUMNS, row)
+    return context.out.done(f"{plan.database} is at revision {result.migrated.after}")
+
+
+def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
+    """Create the target's database, empty. Does nothing if it already exists."""
+    from aspencli.admin import databases
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+    if databases.exists(database):
+        context.out.info(f"Database {name} already exists; nothing to do.")
+        return context.out.record(CREATE_COLUMNS, {"database": name, "created": False})
+    if dry_run:
+        return context.out.info(f"Would create database {name}; nothing was written.")
+    context.authorise(f"create the database {name}", default_yes=not needs_consent(context))
+    created = databases.create(database)
+    context.out.record(CREATE_COLUMNS, {"database": name, "created": created})
+    context.out.done(f"Created database {name}")
+    return context.out.hint("Next, create its schema: aspencli db setup")
+
+
+def drop(
+    ctx: typer.Context,
+    force: Annotated[
+        bool, typer.Option("--force", help="Terminate other sessions of the database first.")
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Drop the target's database and everything in it. This cannot be undone.
+
+    Refused while other sessions are connected, unless --force is given. Asks for confirmation: on
+    a shared target, type the target's name or pass it with --confirm; on production, --confirm is
+    required.
+    """
+    from aspencli.admin import databases
+
+    context = current(ctx)
+    database = context.database(writable=True, admin=True)
+    name = databases.name_of(database)
+    found = databases.holdings(database)
+    if found is None:
+        context.out.info(f"Database {name} does not exist; nothing to do.")
+        return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
+    if context.target.name == "local":
+        context.require_laptop(database, f"drop {name}")
+    context.out.info(f"{name} on {context.target.label}: {_described(found)}")
+    if dry_run:
+        return context.out.info("Nothing was dropped.")
+    if not force:
+        databases.require_alone(name, found.visitors)
+    _authorise_drop(context, found)
+    dropped = databases.drop(database, force=force)
+    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped})
+    context.out.done(f"Dropped database {name}")
+    return context.out.hint("Create it again: aspencli db setup")
+
+
+def _described(found: Holdings) -> str:
+    samples = "sample count unknown" if found.samples is None else f"{found.samples:,} samples"
+    return f"{size_text(found.size)}, {samples}, {counted(len(found.visitors), 'other session')}"
+
+
+def _authorise_drop(context: AppContext, found: Holdings) -> None:
+    target = context.target
+    if target.is_production and context.options["confirm"] is None:
+        raise RefusedError(
+            f"{target.confirmed_by} is production: dropping its database requires --confirm",
+            hint=f"If you are sure, add --confirm {target.confirmed_by}.",
+        )
+    context.authorise(
+        f"drop {found.name} ({_described(found)})",
+        by_name=target.safety is not Safety.LOCAL,
+    )
+
+
+def register_admin(app: typer.Typer) -> None:
+    """Add the commands to their group."""
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db setup"))(setup)
+    app.command(rich_help_panel="Schema", epilog=examples("aspencli db create"))(create)
+    app.command(
+        rich_help_panel="Schema",
+        epilog=examples("aspencli db drop", "aspencli --env staging db drop --confirm staging"),
+    )(drop)
 
 
 def status(ctx: typer.Context) -> None:
@@ -468,7 +462,7 @@ def status(ctx: typer.Context) -> None:
 
     context = current(ctx)
     found = ask(context.database())
-    context.out.record(COLUMNS, _row(context, found))
+    context.out.record(STATUS_COLUMNS, _row(context, found))
     if found.pooler:
         context.out.info(
             "Connected via a pooler; each transaction sets its own mode and time limits."

@@ -1,9 +1,4 @@
-"""``aspencli db outliers``, ``sizes``, ``indexes``, ``bloat`` and ``settings``.
-
-Columns and filter values of the server diagnostics.
-
-Formatting shared by the server diagnostics: durations, sizes, and statements.
-"""
+"""``aspencli db outliers``, ``sizes``, ``indexes``, ``bloat`` and ``settings``: diagnostics."""
 
 from __future__ import annotations
 
@@ -38,6 +33,11 @@ if TYPE_CHECKING:
     from aspencli.diagnostics.indexes import IndexFinding
 
 
+_SHORT = 20  # rows of a table by default
+_MILLIS = ("total_ms", "mean_ms", "max_ms", "read_ms")  # columns of outliers
+_BYTES = ("read_bytes", "temp_bytes")
+
+
 class Cost(enum.Enum):
     """The sort orders of the most expensive statements."""
 
@@ -56,15 +56,6 @@ class Kind(enum.Enum):
     MISSING = "missing"
     COVERED = "covered"
     UNUSED = "unused"
-
-
-_SHORT = 20  # rows of a table by default
-
-
-def _limit(context: AppContext, limit: int | None, everything: bool) -> int | None:
-    if limit is None and not everything and context.out.chosen_form == "table":
-        return _SHORT
-    return chosen_limit(context.out, limit, everything)
 
 
 def outliers(
@@ -101,10 +92,6 @@ def outliers(
     since = f", counted since {_moment(found.since)}" if found.since else ""
     context.out.info(f"{len(rows)} of {found.seen} statements shown{since}")
     tell_hidden(context.out, found.rights, found.hidden, "statement", "the text of")
-
-
-_MILLIS = ("total_ms", "mean_ms", "max_ms", "read_ms")
-_BYTES = ("read_bytes", "temp_bytes")
 
 
 def sizes(ctx: typer.Context, limit: LimitOption = None, everything: AllOption = False) -> None:
@@ -262,6 +249,12 @@ def settings(
     if not found.rights.settings:
         context.out.warn(f"User {found.rights.user} cannot see administrator-only settings.")
         context.out.hint(f"Ask an administrator to run: {found.rights.cure}")
+
+
+def _limit(context: AppContext, limit: int | None, everything: bool) -> int | None:
+    if limit is None and not everything and context.out.chosen_form == "table":
+        return _SHORT
+    return chosen_limit(context.out, limit, everything)
 
 
 def register(app: typer.Typer) -> None:

@@ -25,12 +25,115 @@ if TYPE_CHECKING:
     from aspencli.diagnostics.profile import Bench
 
 
+_HANDED_ON = {"allow_interspersed_args": False}  # arguments after the first are the script's
 # SQLSTATEs and classes: connection, sign-in, resources, read-only, locks, privileges, timeouts.
 _NOT_THE_STATEMENT = ("08", "28", "53", "57", "40", "25006", "55P03", "42501")
 _ACTIVE_TRANSACTION = "25001"
 _IN_ONE_TRANSACTION = (
     "db profile runs everything in one transaction. Run this statement in psql: aspencli db psql"
 )
+
+
+def profile(
+    ctx: typer.Context,
+    script: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SCRIPT", help="A Python script or an SQL file (.sql)."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS...]", help="Passed to the script in sys.argv."),
+    ] = None,
+    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="Run this SQL.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            "--command", "-c", metavar="CODE", help="Run this Python code, as in the console."
+        ),
+    ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option(
+            "--request", metavar="'GET /v2/...'", help="Run this request in this process."
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--as", metavar="USER", help="Run the request as this user (e-mail or ID)."),
+    ] = None,
+    body: Annotated[
+        Path | None, typer.Option(help="JSON file to send as the request body.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Allow writes; they are rolled back at the end.")
+    ] = False,
+    commit: Annotated[
+        bool,
+        typer.Option("--commit", help="With --write: commit instead of rolling back. Asks first."),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
+    ] = False,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="With --explain: run SELECTs again on production too.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of statements to show.")] = 20,
+    min_ms: Annotated[
+        float,
+        typer.Option(min=0, metavar="MS", help="Only statements with at least this total time."),
+    ] = 0.0,
+    params: Annotated[
+        bool,
+        typer.Option(
+            "--params", help="Show parameters of the slowest run; may contain personal data."
+        ),
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML report.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="BEFORE.json", help="Compare with an earlier JSON profile."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="LIMITS", help='Fail if exceeded: "queries<=12,total<=200ms,n+1=0".'),
+    ] = None,
+) -> None:
+    """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
+
+    Read-only unless --write is given; writes are rolled back at the end unless --commit is given
+    too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
+    code is 1 if the code fails or exceeds the budget.
+    """
+    context = current(ctx)
+    work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
+    work.check()
+    wanted = Wanted(
+        top=top,
+        min_ms=min_ms,
+        parameters=params,
+        plans=explain or analyze,
+        analyze=analyze,
+        before=earlier(compare),
+        page=page_file(html),
+        limits=limits_of(budget),
+    )
+    if write:
+        context.recognize()
+    # A rolled-back run still holds locks, and a request may do more than write to the database.
+    if commit or (write and context.target.safety is not Safety.LOCAL):
+        context.authorise("profile code that writes", dry_run=False, recorded=False)
+    bench = bench_for(work, parameters=params or wanted.plans)
+    try:
+        status = run(context, work, bench)
+    except KeyboardInterrupt:
+        if bench.recorder is not None:
+            tell(context, bench, work.name, wanted.after_interrupt())
+        raise
+    tell(context, bench, work.name, wanted if status != INTERRUPTED else wanted.after_interrupt())
+    if status:
+        raise typer.Exit(status)
 
 
 @dataclass(frozen=True)
@@ -179,111 +282,6 @@ def _execute(context: AppContext, work: Work, bench: Bench, database: Database) 
             ended=bench.stop,
         )
     )
-
-
-_HANDED_ON = {"allow_interspersed_args": False}
-
-
-def profile(
-    ctx: typer.Context,
-    script: Annotated[
-        Path | None,
-        typer.Argument(metavar="[SCRIPT", help="A Python script or an SQL file (.sql)."),
-    ] = None,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS...]", help="Passed to the script in sys.argv."),
-    ] = None,
-    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="Run this SQL.")] = None,
-    code: Annotated[
-        str | None,
-        typer.Option(
-            "--command", "-c", metavar="CODE", help="Run this Python code, as in the console."
-        ),
-    ] = None,
-    request: Annotated[
-        str | None,
-        typer.Option(
-            "--request", metavar="'GET /v2/...'", help="Run this request in this process."
-        ),
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option("--as", metavar="USER", help="Run the request as this user (e-mail or ID)."),
-    ] = None,
-    body: Annotated[
-        Path | None, typer.Option(help="JSON file to send as the request body.")
-    ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Allow writes; they are rolled back at the end.")
-    ] = False,
-    commit: Annotated[
-        bool,
-        typer.Option("--commit", help="With --write: commit instead of rolling back. Asks first."),
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show query plans; runs SELECTs again.")
-    ] = False,
-    analyze: Annotated[
-        bool, typer.Option("--analyze", help="With --explain: run SELECTs again on production too.")
-    ] = False,
-    top: Annotated[int, typer.Option(min=1, help="Number of statements to show.")] = 20,
-    min_ms: Annotated[
-        float,
-        typer.Option(min=0, metavar="MS", help="Only statements with at least this total time."),
-    ] = 0.0,
-    params: Annotated[
-        bool,
-        typer.Option(
-            "--params", help="Show parameters of the slowest run; may contain personal data."
-        ),
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML report.")
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(metavar="BEFORE.json", help="Compare with an earlier JSON profile."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(metavar="LIMITS", help='Fail if exceeded: "queries<=12,total<=200ms,n+1=0".'),
-    ] = None,
-) -> None:
-    """Run code, SQL, or a request, and show its queries: source lines, counts, and times.
-
-    Read-only unless --write is given; writes are rolled back at the end unless --commit is given
-    too. The code's own output goes to stderr. Ctrl-C stops it and shows what ran so far. The exit
-    code is 1 if the code fails or exceeds the budget.
-    """
-    context = current(ctx)
-    work = Work(script, arguments or [], sql, code, request, user, body, write=write, commit=commit)
-    work.check()
-    wanted = Wanted(
-        top=top,
-        min_ms=min_ms,
-        parameters=params,
-        plans=explain or analyze,
-        analyze=analyze,
-        before=earlier(compare),
-        page=page_file(html),
-        limits=limits_of(budget),
-    )
-    if write:
-        context.recognize()
-    # A rolled-back run still holds locks, and a request may do more than write to the database.
-    if commit or (write and context.target.safety is not Safety.LOCAL):
-        context.authorise("profile code that writes", dry_run=False, recorded=False)
-    bench = bench_for(work, parameters=params or wanted.plans)
-    try:
-        status = run(context, work, bench)
-    except KeyboardInterrupt:
-        if bench.recorder is not None:
-            tell(context, bench, work.name, wanted.after_interrupt())
-        raise
-    tell(context, bench, work.name, wanted if status != INTERRUPTED else wanted.after_interrupt())
-    if status:
-        raise typer.Exit(status)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,8 +1,6 @@
 """``aspencli groups``: list, show, create, and import groups, and invite people to them.
 
-``aspencli groups create``, through the API.
-
-``aspencli groups invites`` and ``invite``, through the API and the identity provider.
+Creation and invitations go through the API, because the identity provider takes part in them.
 """
 
 from __future__ import annotations
@@ -26,6 +24,34 @@ if TYPE_CHECKING:
     from aspencli.groups.remote import InvitePlan
 
 
+app = command_group("List, show, create, and import groups, and invite people to them.")
+
+LIST_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("prefix", "Prefix"),
+    Column("default_tree_location", "Default tree location", secondary=True),
+    Column("users", "Users", right=True),
+    Column("samples", "Samples", right=True),
+)
+SHOW_COLUMNS = (
+    *LIST_COLUMNS,
+    Column("address", "Address"),
+    Column("division", "Division"),
+    Column("location", "Location"),
+    Column("submitting_lab", "Submitting lab"),
+    Column("auth0_org_id", "Auth0 organization"),
+    Column("tree_parameters", "Tree parameters"),
+    Column("members", "Members"),
+)
+MEMBER_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("email", "E-mail", whole=True),
+    Column("role", "Role", whole=True),
+    Column("agreed_to_tos", "Agreed to terms", secondary=True),
+    Column("acknowledged_policy_version", "Policy acknowledged", secondary=True),
+)
 CREATE_COLUMNS = (
     Column("status", "Status"),
     Column("id", "Id", right=True, whole=True),
@@ -37,21 +63,106 @@ CREATE_COLUMNS = (
     Column("location", "Location", secondary=True),
     Column("submitting_lab", "Submitting lab", secondary=True),
 )
-_EXAMPLES = examples(
+INVITE_COLUMNS = (
+    Column("email", "E-mail", whole=True),
+    Column("status", "Status", whole=True),
+    Column("error", "Reason"),
+)
+INVITATION_COLUMNS = (
+    Column("id", "Id", whole=True, secondary=True),
+    Column("email", "E-mail", whole=True),
+    Column("inviter", "Invited by"),
+    Column("created_at", "Invited", whole=True),
+    Column("expires_at", "Expires", whole=True),
+    Column("lapsed", "Expired"),
+)
+_SHOW_EXAMPLES = examples("aspencli groups show CZI")
+_CREATE_EXAMPLES = examples(
     "aspencli --env staging groups create --name 'Lake County' --prefix LAKE "
     "--default-tree-location 'North America / USA / California'"
 )
+_INVITE_EXAMPLES = examples(
+    "aspencli groups invite --group CZI --role member ada@lab.example.org",
+    "aspencli groups invite --group CZI --role viewer --from addresses.csv",
+)
 
 
-def register_creation(app: typer.Typer) -> None:
-    """Add the command to the group ``groups``."""
-    app.command(epilog=_EXAMPLES)(create)
+class GroupRole(StrEnum):
+    """The roles in a group."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+@app.command("list", epilog=examples("aspencli groups list --output json"))
+def list_(ctx: typer.Context) -> None:
+    """List all groups with their number of users and samples (database only)."""
+    from aspencli.groups.database import list_groups
+
+    context = current(ctx)
+    with context.database().reading() as session:
+        rows = (vars(group) for group in list_groups(session))
+        context.out.rows(LIST_COLUMNS, rows, empty="No groups found.")
+
+
+@app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
+@app.command(epilog=_SHOW_EXAMPLES)
+def show(
+    ctx: typer.Context,
+    group: params.GroupKey = None,
+    old: params.OldGroupKey = None,
+    via: params.ViaOption = None,
+) -> None:
+    """Show a group, its members, and their roles.
+
+    The API only shows groups in which you are an admin or a member, without their number of
+    samples, division, location, organization, and tree parameters.
+    """
+    context = current(ctx)
+    key = params.named_group(context, group, old)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.groups.remote import ask_group
+
+        return context.out.records(SHOW_COLUMNS, [asdict(ask_group(context.api(), key))])
+    from aspencli.groups.database import show_group
+
+    with context.database().reading() as session:
+        found = show_group(session, key)
+    return context.out.records(SHOW_COLUMNS, [asdict(found)])
+
+
+@app.command(epilog=examples("aspencli groups members CZI"))
+def members(
+    ctx: typer.Context,
+    group: params.GroupKey = None,
+    old: params.OldGroupKey = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List the members of a group with their highest role."""
+    context = current(ctx)
+    key = params.named_group(context, group, old)
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.groups.remote import ask_members
+
+        found = ask_members(context.api(), key)
+        return context.out.rows(MEMBER_COLUMNS, found, empty="No members found.")
+    from aspencli.groups.database import list_members
+
+    with context.database().reading() as session:
+        rows = list_members(session, key)
+        return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
 
 
 def _text(what: str) -> Any:
     return typer.Option(metavar="TEXT", help=what)
 
 
+@app.command(epilog=_CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
     name: Annotated[str, _text("Name: 3 to 128 characters, unique among groups.")],
@@ -84,7 +195,7 @@ def create(
     from aspencli.reference.locations import Gazetteer, name_of
 
     context = current(ctx)
-    params.announce(context, params.Road.API)
+    params.announce(context, Road.API)
     place = Gazetteer(context.api().locations).find(default_tree_location)
     wanted = checked_group(
         name=name,
@@ -113,55 +224,23 @@ def create(
     return context.out.done(f"Created group {made['name']} (id {made['id']}).")
 
 
-INVITE_COLUMNS = (
-    Column("email", "E-mail", whole=True),
-    Column("status", "Status", whole=True),
-    Column("error", "Reason"),
-)
-INVITATION_COLUMNS = (
-    Column("id", "Id", whole=True, secondary=True),
-    Column("email", "E-mail", whole=True),
-    Column("inviter", "Invited by"),
-    Column("created_at", "Invited", whole=True),
-    Column("expires_at", "Expires", whole=True),
-    Column("lapsed", "Expired"),
-)
-_INVITE_EXAMPLES = examples(
-    "aspencli groups invite --group CZI --role member ada@lab.example.org",
-    "aspencli groups invite --group CZI --role viewer --from addresses.csv",
-)
-
-
-class GroupRole(StrEnum):
-    """The roles in a group."""
-
-    ADMIN = "admin"
-    MEMBER = "member"
-    VIEWER = "viewer"
-
-
-def register_invitations(app: typer.Typer) -> None:
-    """Add the commands to the group ``groups``."""
-    app.command("invites", epilog=examples("aspencli groups invites CZI"))(invites)
-    app.command("invite", epilog=_INVITE_EXAMPLES)(invite)
-
-
+@app.command("invites", epilog=examples("aspencli groups invites CZI"))
 def invites(
     ctx: typer.Context, group: params.GroupKey = None, old: params.OldGroupKey = None
 ) -> None:
     """List invitations to a group, oldest first, including expired ones (API only)."""
-    from aspencli.cli.params import named_group
     from aspencli.groups.remote import list_invitations
     from aspencli.remote.scope import find_org
 
     context = current(ctx)
-    key = named_group(context, group, old)
-    params.announce(context, params.Road.API)
+    key = params.named_group(context, group, old)
+    params.announce(context, Road.API)
     api = context.api()
     rows = list_invitations(api.groups, find_org(api, key))
     context.out.rows(INVITATION_COLUMNS, map(vars, rows), empty="No invitations found.")
 
 
+@app.command("invite", epilog=_INVITE_EXAMPLES)
 def invite(
     ctx: typer.Context,
     emails: Annotated[
@@ -204,15 +283,14 @@ def invite(
     a pending invitation are skipped, if you have permission to see that. If an invitation fails,
     the others are still sent, and the exit code is 1.
     """
-    from aspencli.cli.params import chosen_ids, named_group
     from aspencli.groups.remote import check_invite, plan_invites
     from aspencli.remote.scope import find_org
 
     context = current(ctx)
     first, rest = _split(emails or [])
-    key = named_group(context, first, group)
-    wanted = chosen_ids(context, rest, file, ("email",))
-    params.announce(context, params.Road.API)
+    key = params.named_group(context, first, group)
+    wanted = params.chosen_ids(context, rest, file, ("email",))
+    params.announce(context, Road.API)
     api = context.api()
     plan = plan_invites(api.groups, find_org(api, key), role.value, wanted, again=again)
     if plan.before is None:
@@ -268,104 +346,4 @@ def _send(context: AppContext, plan: InvitePlan) -> None:
     context.out.done(f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.")
 
 
-app = command_group("List, show, create, and import groups, and invite people to them.")
-
-_SHOW_EXAMPLES = examples("aspencli groups show CZI")
-LIST_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("prefix", "Prefix"),
-    Column("default_tree_location", "Default tree location", secondary=True),
-    Column("users", "Users", right=True),
-    Column("samples", "Samples", right=True),
-)
-SHOW_COLUMNS = (
-    *LIST_COLUMNS,
-    Column("address", "Address"),
-    Column("division", "Division"),
-    Column("location", "Location"),
-    Column("submitting_lab", "Submitting lab"),
-    Column("auth0_org_id", "Auth0 organization"),
-    Column("tree_parameters", "Tree parameters"),
-    Column("members", "Members"),
-)
-MEMBER_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("email", "E-mail", whole=True),
-    Column("role", "Role", whole=True),
-    Column("agreed_to_tos", "Agreed to terms", secondary=True),
-    Column("acknowledged_policy_version", "Policy acknowledged", secondary=True),
-)
-
-
-@app.command("list", epilog=examples("aspencli groups list --output json"))
-def list_(ctx: typer.Context) -> None:
-    """List all groups with their number of users and samples (database only)."""
-    from aspencli.groups.database import list_groups
-
-    context = current(ctx)
-    with context.database().reading() as session:
-        rows = (vars(group) for group in list_groups(session))
-        context.out.rows(LIST_COLUMNS, rows, empty="No groups found.")
-
-
-@app.command("get", hidden=True, epilog=_SHOW_EXAMPLES)
-@app.command(epilog=_SHOW_EXAMPLES)
-def show(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
-    """Show a group, its members, and their roles.
-
-    The API only shows groups in which you are an admin or a member, without their number of
-    samples, division, location, organization, and tree parameters.
-    """
-    from aspencli.cli.params import named_group
-
-    context = current(ctx)
-    key = named_group(context, group, old)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
-        from aspencli.groups.remote import ask_group
-
-        return context.out.records(SHOW_COLUMNS, [asdict(ask_group(context.api(), key))])
-    from aspencli.groups.database import show_group
-
-    with context.database().reading() as session:
-        found = show_group(session, key)
-    return context.out.records(SHOW_COLUMNS, [asdict(found)])
-
-
-@app.command(epilog=examples("aspencli groups members CZI"))
-def members(
-    ctx: typer.Context,
-    group: params.GroupKey = None,
-    old: params.OldGroupKey = None,
-    via: params.ViaOption = None,
-) -> None:
-    """List the members of a group with their highest role."""
-    from aspencli.cli.params import named_group
-
-    context = current(ctx)
-    key = named_group(context, group, old)
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
-        from aspencli.groups.remote import ask_members
-
-        found = ask_members(context.api(), key)
-        return context.out.rows(MEMBER_COLUMNS, found, empty="No members found.")
-    from aspencli.groups.database import list_members
-
-    with context.database().reading() as session:
-        rows = list_members(session, key)
-        return context.out.rows(MEMBER_COLUMNS, rows, empty="No members found.")
-
-
-register_creation(app)
-register_invitations(app)
 register_groups(app)

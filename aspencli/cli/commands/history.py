@@ -1,4 +1,4 @@
-"""``aspencli history``: the bulk runs made from this machine, and their outcomes."""
+"""``aspencli history``: the runs made from this machine, their outcomes, and their removal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``aspencli local``: the deployment on this machine.
-
-``aspencli local seed``: test data for the local database.
-"""
+"""``aspencli local``: the deployment on this machine, and test data for its database."""
 
 from __future__ import annotations
 
@@ -28,172 +25,6 @@ if TYPE_CHECKING:
     from aspen.local.deployment import Up
     from aspen.local.services import PartStatus
     from aspencli.cli.output.console import Output
-
-
-COLUMNS = (
-    Column("groups", "Groups", right=True),
-    Column("users", "Users", right=True),
-    Column("locations", "Locations", right=True),
-    Column("samples", "Samples", right=True),
-    Column("runs", "Runs", right=True),
-    Column("trees", "Trees", right=True),
-    Column("genomes", "Genomes", right=True),
-    Column("already", "Unchanged", right=True),
-    Column("rejected", "Rejected", right=True),
-    Column("seconds", "Seconds", right=True),
-)
-
-
-def seed(
-    ctx: typer.Context,
-    samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=0, help="Generate N samples.")
-    ] = 0,
-    roles: Annotated[
-        bool,
-        typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
-    ] = False,
-    group: Annotated[
-        int, typer.Option("--group", metavar="ID", min=1, help="The group to add the samples to.")
-    ] = 1,
-    number: Annotated[
-        int,
-        typer.Option("--seed", metavar="K", help="Random seed; another K generates other samples."),
-    ] = 0,
-    metadata: Annotated[
-        Path | None,
-        typer.Option("--metadata", metavar="TSV", help="Load a Nextstrain metadata file."),
-    ] = None,
-    sequences: Annotated[
-        Path | None,
-        typer.Option(
-            "--sequences", metavar="FASTA", help="Genomes for the metadata file; may be gzipped."
-        ),
-    ] = None,
-    lat_longs: Annotated[
-        Path | None,
-        typer.Option(
-            "--lat-longs", metavar="TSV", help="Coordinates for the locations in the metadata file."
-        ),
-    ] = None,
-) -> None:
-    """Add test data: test groups and users, generated samples, or samples from a file.
-
-    A database without groups first gets the test groups, with their phylogenetic runs and trees;
-    without further options, nothing else is added. --roles gives the groups 1,000, 20, and 5
-    samples for testing permissions, every fifth of them private. Invalid lines of a file are listed
-    and skipped; the exit code is 2 if no line is valid.
-    """
-    context = on_laptop(ctx)
-    if metadata is None and (sequences or lat_longs):
-        raise BadInputError(
-            "--sequences and --lat-longs require --metadata", hint="Give the metadata file, too."
-        )
-    from aspen.local.client import SeedRequest
-
-    run(context, SeedRequest(group, samples, roles, number, metadata, sequences, lat_longs))
-
-
-def nothing_more() -> SeedRequest:
-    """Return a request for only the test groups."""
-    from aspen.local.client import SeedRequest
-
-    return SeedRequest()
-
-
-def run(context: AppContext, request: SeedRequest) -> None:
-    """Add the requested data, and show what was added.
-
-    Raises:
-        BadInputError: If the file has lines, and none of them is usable.
-    """
-    from aspen.local import client
-
-    database = context.database(writable=True)
-    context.require_laptop(database, "add test data")
-    context.out.finish_anyway()
-    context.authorise(
-        f"add test data to {database.url.database}",
-        dry_run=False,
-        default_yes=context.is_on_laptop,
-    )
-    done, objects = client.Seeded(), context.laptop.objects
-    alone = not (request.samples or request.metadata or request.roles)
-    base = alone or client.holds_no_group(database)
-    if request.roles:
-        with _counting(context, "Generating samples", None) as tell:
-            client.add_roles(database, objects, done, tell)
-    elif base:
-        client.add_groups(database, done)
-    if request.metadata:
-        with _counting(context, "Loading the file", None) as tell:
-            client.add_file(database, request, done, tell)
-    if request.samples:
-        with _counting(context, "Generating samples", request.samples) as tell:
-            client.add_samples(database, request, done, tell)
-    if base:
-        client.add_runs(database, objects, done)
-    if context.is_on_laptop and (base or request.roles):
-        context.laptop.publish()
-    _show(context, request, done)
-
-
-def on_laptop(ctx: typer.Context) -> AppContext:
-    """Return the context, after checking that the target is this machine.
-
-    Raises:
-        BadInputError: If another target is chosen.
-    """
-    context = current(ctx)
-    if context.target.name != "local":
-        chosen = context.config.setting("env")
-        raise BadInputError(
-            f"This command only works on the local target, not on {context.target.label} "
-            f"(set by {chosen.source})",
-            hint="Omit --env, or use --env local.",
-        )
-    return context
-
-
-def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
-    out = context.out
-    for row in done.rejected:
-        column = f", column {row.column}" if row.column else ""
-        out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
-    counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
-    out.record(COLUMNS, counts)
-    if done.rejected and not (done.samples or done.already):
-        raise BadInputError(
-            f"No valid lines in {request.metadata}",
-            hint="Fix the lines listed above, then run the command again.",
-        )
-    if done.rejected:
-        out.warn(f"Skipped {counted(len(done.rejected), 'line')} of {request.metadata}.")
-    if done.samples:
-        out.done(f"Added {counted(done.samples, 'sample')}")
-        out.hint("List them: aspencli samples list")
-    else:
-        out.done(
-            f"Added {done.groups} groups and {done.users} users"
-            if done.users
-            else "Nothing to change."
-        )
-
-
-@contextmanager
-def _counting(
-    context: AppContext, label: str, total: int | None
-) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar; the callback takes the amount done since its last call."""
-    done = 0
-    with context.out.progress(label, total) as tick:
-
-        def tell(more: int) -> None:
-            nonlocal done
-            done += more
-            tick(done)
-
-        yield tell
 
 
 app = group("Run a full deployment on this machine.")
@@ -231,6 +62,20 @@ DOWN_COLUMNS = (
 RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"))
 
 
+SEED_COLUMNS = (
+    Column("groups", "Groups", right=True),
+    Column("users", "Users", right=True),
+    Column("locations", "Locations", right=True),
+    Column("samples", "Samples", right=True),
+    Column("runs", "Runs", right=True),
+    Column("trees", "Trees", right=True),
+    Column("genomes", "Genomes", right=True),
+    Column("already", "Unchanged", right=True),
+    Column("rejected", "Rejected", right=True),
+    Column("seconds", "Seconds", right=True),
+)
+
+
 @app.command(epilog=examples("aspencli local up", "aspencli local up --only postgres"))
 def up(
     ctx: typer.Context,
@@ -258,9 +103,11 @@ def up(
 @app.command(epilog=examples("aspencli local init"))
 def init(ctx: typer.Context) -> None:
     """Start the deployment (as 'up' does), and add the test groups, users, and locations."""
+    from aspen.local.client import SeedRequest
+
     context = on_laptop(ctx)
     bring_up(context, (), hint=False)
-    run(context, nothing_more())
+    add_data(context, SeedRequest())
 
 
 @app.command(epilog=examples("aspencli local down"))
@@ -358,13 +205,78 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     return context.out.done("Deleted" if any(deleted.values()) else "Nothing to delete.")
 
 
-app.command(
+@app.command(
     epilog=examples(
         "aspencli local seed",
         "aspencli local seed --samples 500",
         "aspencli local seed --metadata metadata.tsv --sequences sequences.fasta.gz",
     )
-)(seed)
+)
+def seed(
+    ctx: typer.Context,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", min=0, help="Generate N samples.")
+    ] = 0,
+    roles: Annotated[
+        bool,
+        typer.Option("--roles", help="Fill the test groups up to 1,000, 20, and 5 samples."),
+    ] = False,
+    group: Annotated[
+        int, typer.Option("--group", metavar="ID", min=1, help="The group to add the samples to.")
+    ] = 1,
+    number: Annotated[
+        int,
+        typer.Option("--seed", metavar="K", help="Random seed; another K generates other samples."),
+    ] = 0,
+    metadata: Annotated[
+        Path | None,
+        typer.Option("--metadata", metavar="TSV", help="Load a Nextstrain metadata file."),
+    ] = None,
+    sequences: Annotated[
+        Path | None,
+        typer.Option(
+            "--sequences", metavar="FASTA", help="Genomes for the metadata file; may be gzipped."
+        ),
+    ] = None,
+    lat_longs: Annotated[
+        Path | None,
+        typer.Option(
+            "--lat-longs", metavar="TSV", help="Coordinates for the locations in the metadata file."
+        ),
+    ] = None,
+) -> None:
+    """Add test data: test groups and users, generated samples, or samples from a file.
+
+    A database without groups first gets the test groups, with their phylogenetic runs and trees;
+    without further options, nothing else is added. --roles gives the groups 1,000, 20, and 5
+    samples for testing permissions, every fifth of them private. Invalid lines of a file are listed
+    and skipped; the exit code is 2 if no line is valid.
+    """
+    context = on_laptop(ctx)
+    if metadata is None and (sequences or lat_longs):
+        raise BadInputError(
+            "--sequences and --lat-longs require --metadata", hint="Give the metadata file, too."
+        )
+    from aspen.local.client import SeedRequest
+
+    add_data(context, SeedRequest(group, samples, roles, number, metadata, sequences, lat_longs))
+
+
+def on_laptop(ctx: typer.Context) -> AppContext:
+    """Return the context, after checking that the target is this machine.
+
+    Raises:
+        BadInputError: If another target is chosen.
+    """
+    context = current(ctx)
+    if context.target.name != "local":
+        chosen = context.config.setting("env")
+        raise BadInputError(
+            f"This command only works on the local target, not on {context.target.label} "
+            f"(set by {chosen.source})",
+            hint="Omit --env, or use --env local.",
+        )
+    return context
 
 
 def bring_up(context: AppContext, only: Sequence[str], *, hint: bool = True) -> None:
@@ -434,3 +346,81 @@ def _status_row(part: PartStatus, *, people: bool) -> dict[str, Any]:
 def _moment(seconds: float) -> str:
     """Return a Unix timestamp as UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def add_data(context: AppContext, request: SeedRequest) -> None:
+    """Add the requested data, and show what was added.
+
+    Raises:
+        BadInputError: If the file has lines, and none of them is usable.
+    """
+    from aspen.local import client
+
+    database = context.database(writable=True)
+    context.require_laptop(database, "add test data")
+    context.out.finish_anyway()
+    context.authorise(
+        f"add test data to {database.url.database}",
+        dry_run=False,
+        default_yes=context.is_on_laptop,
+    )
+    done, objects = client.Seeded(), context.laptop.objects
+    alone = not (request.samples or request.metadata or request.roles)
+    base = alone or client.holds_no_group(database)
+    if request.roles:
+        with _counting(context, "Generating samples", None) as tell:
+            client.add_roles(database, objects, done, tell)
+    elif base:
+        client.add_groups(database, done)
+    if request.metadata:
+        with _counting(context, "Loading the file", None) as tell:
+            client.add_file(database, request, done, tell)
+    if request.samples:
+        with _counting(context, "Generating samples", request.samples) as tell:
+            client.add_samples(database, request, done, tell)
+    if base:
+        client.add_runs(database, objects, done)
+    if context.is_on_laptop and (base or request.roles):
+        context.laptop.publish()
+    _show(context, request, done)
+
+
+def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
+    out = context.out
+    for row in done.rejected:
+        column = f", column {row.column}" if row.column else ""
+        out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
+    counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
+    out.record(SEED_COLUMNS, counts)
+    if done.rejected and not (done.samples or done.already):
+        raise BadInputError(
+            f"No valid lines in {request.metadata}",
+            hint="Fix the lines listed above, then run the command again.",
+        )
+    if done.rejected:
+        out.warn(f"Skipped {counted(len(done.rejected), 'line')} of {request.metadata}.")
+    if done.samples:
+        out.done(f"Added {counted(done.samples, 'sample')}")
+        out.hint("List them: aspencli samples list")
+    else:
+        out.done(
+            f"Added {done.groups} groups and {done.users} users"
+            if done.users
+            else "Nothing to change."
+        )
+
+
+@contextmanager
+def _counting(
+    context: AppContext, label: str, total: int | None
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar; the callback takes the amount done since its last call."""
+    done = 0
+    with context.out.progress(label, total) as tick:
+
+        def tell(more: int) -> None:
+            nonlocal done
+            done += more
+            tick(done)
+
+        yield tell

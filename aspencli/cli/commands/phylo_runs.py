@@ -1,6 +1,6 @@
 """``aspencli phylo-runs``: the runs that build phylogenetic trees.
 
-``aspencli phylo-runs create``, ``update`` and ``delete``, through the API.
+They are listed from either backend, and started, renamed, and deleted through the API.
 """
 
 from __future__ import annotations
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from aspencli.remote.types import NewPhyloRun, PhyloRun
 
 
+app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
+
+COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("workflow_status", "Status", whole=True),
+    Column("tree_type", "Type"),
+    Column("group", "Group", secondary=True),
+    Column("pathogen", "Pathogen", secondary=True),
+    Column("start_datetime", "Started", whole=True),
+    Column("end_datetime", "Ended", secondary=True),
+    Column("user", "Started by", secondary=True),
+    Column("phylo_tree", "Tree", right=True, whole=True),
+    Column("template_args", "Arguments", secondary=True),
+    Column("contextual_data_source", "Contextual data", secondary=True),
+)
 CHANGE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
@@ -35,27 +51,7 @@ CHANGE_COLUMNS = (
     Column("phylo_tree", "Tree", right=True, whole=True),
     Column("outcome", "Outcome", whole=True),
 )
-
-
 _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
-
-
-class TreeKind(StrEnum):
-    """The types of phylogenetic trees."""
-
-    OVERVIEW = "overview"
-    TARGETED = "targeted"
-    NON_CONTEXTUALIZED = "non_contextualized"
-
-
-def register_changes(app: typer.Typer) -> None:
-    """Add the commands to the group ``phylo-runs``."""
-    app.command(epilog=_CREATE_EXAMPLES)(create)
-    app.command(epilog=_UPDATE_EXAMPLES)(update)
-    app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)(update)
-    app.command(epilog=_DELETE_EXAMPLES)(delete)
-
-
 _CREATE_EXAMPLES = examples(
     "aspencli phylo-runs create RCPHL-0000001 RCPHL-0000002 --name Cannery --tree-type targeted",
     "aspencli phylo-runs create --from ids.txt --name Cannery --tree-type overview "
@@ -65,6 +61,7 @@ _UPDATE_EXAMPLES = examples("aspencli phylo-runs update 7 --name 'Cluster at the
 _DELETE_EXAMPLES = examples(
     "aspencli phylo-runs delete 7 9 --dry-run", "aspencli phylo-runs delete --from ids.txt --yes"
 )
+
 RunKeys = Annotated[
     list[str] | None,
     typer.Argument(metavar="RUN...", help="Run ids; - reads them from stdin."),
@@ -88,6 +85,41 @@ Name = Annotated[
 ]
 
 
+class TreeKind(StrEnum):
+    """The types of phylogenetic trees."""
+
+    OVERVIEW = "overview"
+    TARGETED = "targeted"
+    NON_CONTEXTUALIZED = "non_contextualized"
+
+
+@app.command("list", epilog=examples("aspencli phylo-runs list --group 1"))
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    pathogen: params.PathogenOption = None,
+    via: params.ViaOption = None,
+) -> None:
+    """List runs and the ids of their trees."""
+    context = current(ctx)
+    road = params.chosen_road(context, via)
+    group = params.chosen_group(context, group)
+    pathogen = params.chosen_pathogen(context, pathogen)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.phylo.remote import ask_runs
+
+        org = params.chosen_org(context)
+        rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
+        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
+    from aspencli.phylo.database import list_runs
+
+    with context.database().reading() as session:
+        rows = list_runs(session, group=group, pathogen=pathogen)
+        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
+
+
+@app.command(epilog=_CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
     name: Name,
@@ -141,14 +173,13 @@ def create(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Start a run that builds a phylogenetic tree of samples and related public samples."""
-    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.phylo.remote import start_run
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
     days = _days(context, {"filter_start_date": start_date, "filter_end_date": end_date})
-    samples = chosen_ids(context, ids, file, NAMES)
-    scope = chosen_scope(context, group, pathogen, writing=True)
+    samples = params.chosen_ids(context, ids, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
     wanted: NewPhyloRun = {"name": name, "tree_type": tree_type.value.upper(), "samples": samples}
     arguments: dict[str, object] = {**_arguments(template_args), **days}
     if lineages:
@@ -157,7 +188,7 @@ def create(
         arguments["location_id"] = _place(context, location)
     if arguments:
         wanted["template_args"] = arguments
-    wanted["samples"] = known_ids(context, scope, samples, skip_missing=skip_missing)
+    wanted["samples"] = params.known_ids(context, scope, samples, skip_missing=skip_missing)
     count = counted(len(wanted["samples"]), "sample")
     if dry_run:
         context.out.info(f"Dry run: would start run {name!r} with {count} in {scope}.")
@@ -169,6 +200,8 @@ def create(
     return context.out.hint("Check its status: aspencli phylo-runs list")
 
 
+@app.command("rename", hidden=True, epilog=_UPDATE_EXAMPLES)
+@app.command(epilog=_UPDATE_EXAMPLES)
 def update(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(metavar="RUN", help="Run id.")],
@@ -178,11 +211,10 @@ def update(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Rename a finished run and its tree."""
-    from aspencli.cli.params import chosen_scope
     from aspencli.phylo.remote import find_runs
 
     context = current(ctx)
-    scope = chosen_scope(context, group, pathogen, writing=True)
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
     if before["name"] == name:
@@ -197,6 +229,7 @@ def update(
     return context.out.done(f"Renamed run {run} to {renamed['name']!r}.")
 
 
+@app.command(epilog=_DELETE_EXAMPLES)
 def delete(
     ctx: typer.Context,
     runs: RunKeys = None,
@@ -210,12 +243,11 @@ def delete(
     If any of the runs does not exist or is still running, nothing is deleted.
     """
     from aspencli.cli.changes.views import item_report
-    from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.phylo.remote import delete_runs, find_runs, run_ids
 
     context = current(ctx)
-    ids = run_ids(chosen_ids(context, runs, file, ("id",)))
-    scope = chosen_scope(context, group, pathogen, writing=True)
+    ids = run_ids(params.chosen_ids(context, runs, file, ("id",)))
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
     service = context.api().phylo_runs
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "delete") for run in found}
@@ -281,50 +313,3 @@ def _place(context: AppContext, said: str) -> int:
     from aspencli.reference.locations import Gazetteer
 
     return Gazetteer(context.api().locations).find(said)["id"]
-
-
-app = command_group("List, start, rename, and delete runs that build phylogenetic trees.")
-
-COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("workflow_status", "Status", whole=True),
-    Column("tree_type", "Type"),
-    Column("group", "Group", secondary=True),
-    Column("pathogen", "Pathogen", secondary=True),
-    Column("start_datetime", "Started", whole=True),
-    Column("end_datetime", "Ended", secondary=True),
-    Column("user", "Started by", secondary=True),
-    Column("phylo_tree", "Tree", right=True, whole=True),
-    Column("template_args", "Arguments", secondary=True),
-    Column("contextual_data_source", "Contextual data", secondary=True),
-)
-
-
-@app.command("list", epilog=examples("aspencli phylo-runs list --group 1"))
-def list_(
-    ctx: typer.Context,
-    group: params.GroupOption = None,
-    pathogen: params.PathogenOption = None,
-    via: params.ViaOption = None,
-) -> None:
-    """List runs and the ids of their trees."""
-    context = current(ctx)
-    road = params.chosen_road(context, via)
-    group = params.chosen_group(context, group)
-    pathogen = params.chosen_pathogen(context, pathogen)
-    params.announce(context, road)
-    if road is Road.API:
-        from aspencli.phylo.remote import ask_runs
-
-        org = params.chosen_org(context)
-        rows = ask_runs(context.api(), group=group, pathogen=pathogen, org=org)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
-    from aspencli.phylo.database import list_runs
-
-    with context.database().reading() as session:
-        rows = list_runs(session, group=group, pathogen=pathogen)
-        return context.out.rows(COLUMNS, map(vars, rows), empty="No runs found.")
-
-
-register_changes(app)

@@ -1,9 +1,4 @@
-"""``aspencli phylo-trees``: download trees and lists of their samples.
-
-``aspencli auspice``: links to view trees.
-
-``aspencli usher``: placement of samples on UShER trees.
-"""
+"""``aspencli phylo-trees``, ``auspice``, and ``usher``: trees, and links for use elsewhere."""
 
 from __future__ import annotations
 
@@ -26,41 +21,22 @@ if TYPE_CHECKING:
     from aspencli.remote.downloads import Downloaded, Landing, Progress
 
 
+app = command_group("Download phylogenetic trees.")
 auspice_app = command_group("Create links to view trees.")
+usher_app = command_group("Place samples on UShER trees.")
 
 LINK_COLUMNS = (Column("url", "Link", whole=True),)
-
-
-@auspice_app.command(epilog=examples("aspencli auspice link 61"))
-def link(
-    ctx: typer.Context,
-    tree: Annotated[
-        int,
-        typer.Argument(metavar="TREE", min=0, help="Tree id; see: aspencli phylo-runs list."),
-    ],
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
-) -> None:
-    """Create a link that lets anyone view a tree for a week.
-
-    On the live service as last published, anyone with the link can do everything there that you
-    can, until it expires. Treat it like your password.
-    """
-    from aspencli.cli.params import chosen_scope
-    from aspencli.phylo.remote import with_scheme
-
-    context = current(ctx)
-    scope = chosen_scope(context, group, pathogen)
-    api = context.api()
-    found = api.phylo_trees.auspice_link(*scope.key, tree)
-    context.out.warn(
-        "Anyone with this link can view the tree for a week. On the live service as last "
-        "published, they can also do everything there that you can."
-    )
-    context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
-
-
-app = command_group("Download phylogenetic trees.")
+TREE_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("value", "Value", whole=True),
+    Column("description", "Description"),
+    Column("priority", "Priority", right=True),
+)
+_PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
+_GENOMES = {"SC2": "wuhCor1"}
+"""UCSC's names of the reference genomes, by pathogen."""
+CONSUMER = "USHER"
+"""The consumer of the sequences, as reported to the service."""
 
 
 class IdStyle(StrEnum):
@@ -95,10 +71,8 @@ def download(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Download a tree as JSON for Auspice."""
-    from aspencli.cli.params import chosen_scope
-
     context = current(ctx)
-    scope = chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, group, pathogen)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.download, *scope.key, tree, public_ids=public)
     _land(context, out, f"tree_{tree}.json", force, f"tree {tree} ({id_style} identifiers)", fetch)
@@ -115,10 +89,8 @@ def selected_samples(
     pathogen: params.Pathogen = None,
 ) -> None:
     """Download the samples of a tree as TSV, marking those that were selected for it."""
-    from aspencli.cli.params import chosen_scope
-
     context = current(ctx)
-    scope = chosen_scope(context, group, pathogen)
+    scope = params.chosen_scope(context, group, pathogen)
     public = id_style is IdStyle.PUBLIC
     fetch = partial(context.api().phylo_trees.samples, *scope.key, tree, public_ids=public)
     what = f"samples of tree {tree} ({id_style} identifiers)"
@@ -143,19 +115,29 @@ def _land(
     say_where(context, place, land(context, place, what, take))
 
 
-usher_app = command_group("Place samples on UShER trees.")
+@auspice_app.command(epilog=examples("aspencli auspice link 61"))
+def link(
+    ctx: typer.Context,
+    tree: Tree,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
+) -> None:
+    """Create a link that lets anyone view a tree for a week.
 
-TREE_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("value", "Value", whole=True),
-    Column("description", "Description"),
-    Column("priority", "Priority", right=True),
-)
-_PLACER = "https://genome.ucsc.edu/cgi-bin/hgPhyloPlace"
-_GENOMES = {"SC2": "wuhCor1"}
-"""UCSC's names of the reference genomes, by pathogen."""
-CONSUMER = "USHER"
-"""The consumer of the sequences, as reported to the service."""
+    On the live service as last published, anyone with the link can do everything there that you
+    can, until it expires. Treat it like your password.
+    """
+    from aspencli.phylo.remote import with_scheme
+
+    context = current(ctx)
+    scope = params.chosen_scope(context, group, pathogen)
+    api = context.api()
+    found = api.phylo_trees.auspice_link(*scope.key, tree)
+    context.out.warn(
+        "Anyone with this link can view the tree for a week. On the live service as last "
+        "published, they can also do everything there that you can."
+    )
+    context.out.rows(LINK_COLUMNS, [{"url": with_scheme(found, context.access.at.api_url)}])
 
 
 @usher_app.command("get-tree-versions", epilog=examples("aspencli usher get-tree-versions"))
@@ -204,14 +186,13 @@ def get_link(
     Enter it in UShER as the URL of a FASTA file, with a tree listed by get-tree-versions. Or pass
     --subtree-size to get a link that opens UShER directly.
     """
-    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = chosen_ids(context, identifiers, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen)
     genome = _genome(scope.slug) if subtree_size is not None else None
-    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
     url = context.api().samples.fasta_link(*scope.key, known, CONSUMER)
     if genome is not None:
         asked = {"db": genome, "remoteFile": url, "subtreeSize": subtree_size}

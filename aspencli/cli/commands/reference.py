@@ -1,10 +1,6 @@
-"""``aspencli locations``: the locations of samples and trees.
+"""``aspencli locations``, ``pathogens``, ``lineages``, and ``qc-mutations``: reference data.
 
-``aspencli lineages``: lineages of pathogens.
-
-``aspencli pathogens``: the pathogens of samples.
-
-``aspencli qc-mutations``: quality and mutations of samples.
+Pathogens and locations are read from either backend, the others only from the API.
 """
 
 from __future__ import annotations
@@ -23,24 +19,6 @@ from aspencli.cli.context import current
 from aspencli.cli.output.formats import Column
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError
-
-lineages_app = command_group("List the lineages of a pathogen.")
-
-LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True),)
-
-
-@lineages_app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
-def list_pango(ctx: typer.Context) -> None:
-    """List Pango lineages, lineage families such as 'BA.2* / 21L', and WHO names (API only).
-
-    Use them to filter the samples of a tree with phylo-runs create --lineage. Families and WHO
-    names come from the API and are not stored in the database.
-    """
-    context = current(ctx)
-    params.announce(context, Road.API)
-    rows = ({"lineage": lineage} for lineage in context.api().lineages())
-    context.out.rows(LINEAGE_COLUMNS, rows, empty="No lineages found.")
-
 
 locations_app = command_group("List and search locations of samples and trees.")
 
@@ -160,6 +138,24 @@ def list_pathogens(ctx: typer.Context, via: params.ViaOption = None) -> None:
         )
 
 
+lineages_app = command_group("List the lineages of a pathogen.")
+
+LINEAGE_COLUMNS = (Column("lineage", "Lineage", whole=True),)
+
+
+@lineages_app.command("list-pango", epilog=examples("aspencli lineages list-pango --output tsv"))
+def list_pango(ctx: typer.Context) -> None:
+    """List Pango lineages, lineage families such as 'BA.2* / 21L', and WHO names (API only).
+
+    Use them to filter the samples of a tree with phylo-runs create --lineage. Families and WHO
+    names come from the API and are not stored in the database.
+    """
+    context = current(ctx)
+    params.announce(context, Road.API)
+    rows = ({"lineage": lineage} for lineage in context.api().lineages())
+    context.out.rows(LINEAGE_COLUMNS, rows, empty="No lineages found.")
+
+
 qc_mutations_app = command_group("Download quality control results and mutations of samples.")
 
 
@@ -181,14 +177,13 @@ def download(
 ) -> None:
     """Download QC results and mutations of samples as TSV."""
     from aspencli.cli.downloads import destination, download_of, say_where
-    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = chosen_ids(context, identifiers, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen)
     place = destination(context, out, f"{scope.slug}_qc_mutations.tsv", force=force)
-    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
     fetch = partial(context.api().samples.qc_mutations, *scope.key)
     what = "QC results and mutations"
     say_where(context, place, download_of(context, place, what, known, fetch, header=True))

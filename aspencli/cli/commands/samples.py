@@ -1,6 +1,6 @@
-"""``aspencli samples``: list and show samples.
+"""``aspencli samples``: list and show samples, from either backend.
 
-Access to samples through either backend: directly in the database, or through the API.
+The commands that change samples, or download their data, are in modules of their own.
 """
 
 from __future__ import annotations
@@ -21,49 +21,12 @@ from aspencli.cli.context import current
 from aspencli.cli.output.console import show_page
 from aspencli.cli.output.formats import Column
 from aspencli.cli.params import Road
-from aspencli.samples.models import SampleKey, SampleSort
+from aspencli.samples.models import SampleKey, SampleQuery, SampleSort
 
 if TYPE_CHECKING:
     from aspencli.cli.context import AppContext
     from aspencli.cli.output.console import Found
-    from aspencli.samples.models import SampleDetails, SampleQuery
-
-
-@contextmanager
-def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterator[Found]:
-    """Provide the samples that match a query."""
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
-        from aspencli.samples.remote import SamplesAsked
-
-        yield SamplesAsked(context.api(), query, params.chosen_org(context))
-        return
-    from aspencli.samples.database import SampleList
-
-    with context.database().reading() as session:
-        yield SampleList(session, query)
-
-
-def described(
-    context: AppContext,
-    via: Road | None,
-    keys: Sequence[str],
-    group: str | None,
-    by: SampleKey | None,
-) -> list[SampleDetails]:
-    """Return the details of the samples that the keys identify."""
-    road = params.chosen_road(context, via)
-    params.announce(context, road)
-    if road is Road.API:
-        from aspencli.samples.remote import describe_asked
-
-        org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
-        return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
-    from aspencli.samples.database import describe_samples, match_samples
-
-    with context.database().reading() as session:
-        return describe_samples(session, match_samples(session, keys, group=group, by=by))
+    from aspencli.samples.models import SampleDetails
 
 
 app = command_group("List, create, update, delete, and download samples.")
@@ -160,8 +123,6 @@ def list_(
     via: params.ViaOption = None,
 ) -> None:
     """List samples."""
-    from aspencli.samples.models import SampleQuery
-
     context = current(ctx)
     query = SampleQuery(
         group=params.chosen_group(context, group),
@@ -206,6 +167,43 @@ def show(
     context = current(ctx)
     found = described(context, via, keys, params.chosen_group(context, group), by)
     context.out.records(SHOW_COLUMNS, [asdict(sample) for sample in found])
+
+
+@contextmanager
+def listed(context: AppContext, via: Road | None, query: SampleQuery) -> Iterator[Found]:
+    """Provide the samples that match a query."""
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.samples.remote import SamplesAsked
+
+        yield SamplesAsked(context.api(), query, params.chosen_org(context))
+        return
+    from aspencli.samples.database import SampleList
+
+    with context.database().reading() as session:
+        yield SampleList(session, query)
+
+
+def described(
+    context: AppContext,
+    via: Road | None,
+    keys: Sequence[str],
+    group: str | None,
+    by: SampleKey | None,
+) -> list[SampleDetails]:
+    """Return the details of the samples that the keys identify."""
+    road = params.chosen_road(context, via)
+    params.announce(context, road)
+    if road is Road.API:
+        from aspencli.samples.remote import describe_asked
+
+        org, slug = params.chosen_org(context), params.chosen_pathogen(context, None)
+        return describe_asked(context.api(), keys, group=group, by=by, org=org, slug=slug)
+    from aspencli.samples.database import describe_samples, match_samples
+
+    with context.database().reading() as session:
+        return describe_samples(session, match_samples(session, keys, group=group, by=by))
 
 
 samples_create.register(app)

@@ -80,7 +80,6 @@ def update_public_ids(
     from aspen.database.bulk.samples import RENAME
     from aspencli.changes.cells import read_mapping
     from aspencli.changes.report import JobFiles
-    from aspencli.cli.changes.options import open_job
     from aspencli.cli.changes.runner import Purpose
     from aspencli.cli.changes.views import RENAMING
     from aspencli.tabular.table import open_table
@@ -104,7 +103,9 @@ def update_public_ids(
         )
         said = options.say_notes(context.out, source)
         purpose = Purpose("samples update-public-ids", RENAME, RENAMING, dry_run)
-        job = open_job(context, stack, group, files, purpose, params.chosen_road(context, via))
+        job = options.open_job(
+            context, stack, group, files, purpose, params.chosen_road(context, via)
+        )
         keep = partial(files.rejects.keep, source) if files.rejects else iter
         rows = read_mapping(
             source,
@@ -138,10 +139,7 @@ def bulk_update(
             "Default: the one in the header.",
         ),
     ] = None,
-    clear_word: Annotated[
-        str | None,
-        typer.Option(metavar="WORD", help="Cell value that clears a field, in addition to \\N."),
-    ] = None,
+    clear_word: options.ClearWord = None,
     dry_run: options.DryRun = False,
     report: options.Report = None,
     rejects: options.Rejects = None,

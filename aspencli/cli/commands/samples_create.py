@@ -1,6 +1,6 @@
-"""``aspencli samples create``, through the API.
+"""``aspencli samples create``: samples from a table and a FASTA file, through the API.
 
-Creation of samples from a table and a FASTA file: validation, preview, and result.
+Everything is checked before the preview, and nothing is sent before the confirmation.
 """
 
 from __future__ import annotations
@@ -23,21 +23,293 @@ from aspencli import paths
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
+from aspencli.cli.changes.views import OUTCOME_COLUMNS, SHOWN, item_report, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.reference.locations import Gazetteer
 from aspencli.remote.scope import Scope
-from aspencli.samples.create import Sequences, Wanted, create_samples, taken_names
+from aspencli.samples.create import (
+    Sequences,
+    Wanted,
+    create_samples,
+    read_wanted,
+    taken_names,
+    understand,
+)
 from aspencli.samples.remote import place_of
 from aspencli.tabular.delimited import Fault
 from aspencli.tabular.source import STDIN
 from aspencli.text import counted
 
-_SHOWN = 200  # problems shown at most
 _DEFAULT_PATHOGEN = "SC2"
+_LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
 _PREVIEW = (Column("line", "Line", right=True, whole=True), *OUTCOME_COLUMNS[1:-1])
+
+
+_EXAMPLES = examples(
+    "aspencli samples create --fasta batch.fasta --metadata batch.csv --dry-run",
+    "aspencli samples create --fasta one.fasta --private-identifier LAB-0017 "
+    "--collection-date 2023-05-17 --location 'North America / USA / California'",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group ``samples``."""
+    app.command(rich_help_panel="Change", epilog=_EXAMPLES)(create)
+
+
+def create(
+    ctx: typer.Context,
+    fasta: Annotated[
+        str | None,
+        typer.Option(
+            "--fasta",
+            "--sequence-file",
+            metavar="FILE",
+            help="FASTA file, optionally compressed, with private identifiers as sequence names; "
+            "- for stdin.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            "--metadata",
+            metavar="FILE",
+            help="Table (CSV, TSV, or .xlsx) with private_identifier, collection_date, location, "
+            "and optional columns.",
+        ),
+    ] = None,
+    names: options.Names = None,
+    sequence: Annotated[
+        str | None,
+        typer.Option(metavar="LETTERS", help="Sequence of a single sample, instead of --fasta."),
+    ] = None,
+    private_identifier: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Private identifier of a single sample."),
+    ] = None,
+    public_identifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Public identifier of a single sample. Default: generated."
+        ),
+    ] = None,
+    collection_date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Collection date of a single sample.")
+    ] = None,
+    sequencing_date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Sequencing date of a single sample.")
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location",
+            "--location-id",
+            metavar="ID|PLACE",
+            help="Location of a single sample: an id, or Region / Country / Division / Location.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
+    ] = True,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Skip samples whose private identifier exists."),
+    ] = False,
+    encoding: options.Encoding = None,
+    delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
+    template: options.TemplateName = "auto",
+    skip_lines: options.SkipLines = 0,
+    date_format: options.DateFormat = None,
+    missing_words: options.MissingWords = False,
+    dry_run: params.DryRunOption = False,
+    group: params.Group = None,
+    pathogen: params.Pathogen = None,
+) -> None:
+    """Create samples with their sequences.
+
+    All input is validated before anything is sent. Samples are created in batches, and each batch
+    is created in full or not at all. To continue after an interruption, use --skip-existing.
+    """
+    context = current(ctx)
+    one = {
+        "private_identifier": private_identifier,
+        "public_identifier": public_identifier,
+        "collection_date": collection_date,
+        "sequencing_date": sequencing_date,
+        "location": location,
+    }
+    given = {name: text for name, text in one.items() if text is not None}
+    _check_sources(fasta, sequence, metadata, given)
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
+    places = Gazetteer(context.api().locations)
+    faults: list[Fault] = []
+    with ExitStack() as stack:
+        path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
+        if metadata is None:
+            wanted = _one(
+                context, given, path, faults, places, private=private, missing_words=missing_words
+            )
+        else:
+            reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
+            chosen = options.chosen_names(context, names)
+            wanted = _table(
+                *(context, reading, chosen, faults, places, date_format),
+                private=private,
+                missing_words=missing_words,
+            )
+        batch = Batch(context, scope, path, wanted, places)
+        batch.check(faults)
+        batch.create(skip_existing=skip_existing, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The options for reading the table; see `aspencli.tabular.table.open_table`."""
+
+    path: str
+    encoding: str | None
+    delimiter: str | None
+    sheet: str | None
+    template: str
+    skip_lines: int
+
+
+def _check_sources(
+    fasta: str | None, sequence: str | None, metadata: str | None, given: dict[str, str]
+) -> None:
+    if (fasta is None) == (sequence is None):
+        raise BadInputError(
+            "Missing --fasta or --sequence."
+            if fasta is None
+            else "--fasta and --sequence cannot be combined.",
+            hint="Pass --fasta FILE, or --sequence for a single sample.",
+        )
+    if sequence is not None and metadata is not None:
+        raise BadInputError(
+            "--sequence and --metadata cannot be combined.",
+            hint="Use --fasta FILE with --metadata.",
+        )
+    if (metadata is None) == (not given):
+        raise BadInputError(
+            "Missing sample metadata."
+            if metadata is None
+            else "--metadata cannot be combined with options for a single sample.",
+            hint="Pass --metadata FILE, or --private-identifier, --collection-date, and "
+            "--location.",
+        )
+    if fasta == STDIN == metadata:
+        raise BadInputError(
+            "--fasta and --metadata cannot both be stdin.", hint="Pass a file for one of them."
+        )
+
+
+@contextmanager
+def _written(sequence: str) -> Iterator[Path]:
+    """Provide a sequence from the command line as a FASTA file; use a file name as is."""
+    named = Path(sequence).expanduser()
+    if not _LETTERS(sequence) and not sequence.startswith(">") and named.is_file():
+        yield named
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="aspencli-", suffix=".fasta") as kept:
+        kept.write(sequence if sequence.startswith(">") else f">sequence\n{sequence}\n")
+        kept.flush()
+        yield Path(kept.name)
+
+
+def _is_stream(path: Path) -> bool:
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False  # reported when it is read
+    return (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)) and os.access(path, os.R_OK)
+
+
+@contextmanager
+def _file(name: str) -> Iterator[Path]:
+    """Provide a file that can be read twice, by copying a pipe to a temporary file."""
+    path = paths.expand(name)
+    if name != STDIN and not _is_stream(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="aspencli-", suffix=".fasta") as kept:
+        with nullcontext(sys.stdin.buffer) if name == STDIN else path.open("rb") as source:
+            shutil.copyfileobj(source, kept)
+        kept.flush()
+        yield Path(kept.name)
+
+
+def _one(
+    context: AppContext,
+    given: dict[str, str],
+    path: Path,
+    faults: list[Fault],
+    places: Gazetteer,
+    *,
+    private: bool,
+    missing_words: bool,
+) -> list[Wanted]:
+    from aspencli.tabular.fasta import read_fasta
+
+    cells = {
+        name: options.parse_day(context, name, text) if name.endswith("_date") else text
+        for name, text in given.items()
+    }
+    headers = [found.header for found in read_fasta(path)]
+    if len(headers) != 1:
+        raise BadInputError(
+            f"Expected one sequence in {path}, found {len(headers):,}.",
+            hint="For several samples, pass --metadata FILE.",
+        )
+    found = understand(
+        0,
+        {**cells, "sequence_name": headers[0]},
+        faults.append,
+        places,
+        private=private,
+        missing_words=missing_words,
+    )
+    return [found] if found else []
+
+
+def _table(
+    context: AppContext,
+    reading: _Reading,
+    names: Sequence[str],
+    faults: list[Fault],
+    places: Gazetteer,
+    date_format: str | None,
+    *,
+    private: bool,
+    missing_words: bool,
+) -> list[Wanted]:
+    from aspencli.tabular.dates import DayFormat
+    from aspencli.tabular.table import open_table
+
+    days = DayFormat(date_format) if date_format is not None else None
+    with open_table(
+        reading.path,
+        encoding=reading.encoding,
+        delimiter=options.chosen_delimiter(reading.delimiter),
+        sheet=reading.sheet,
+        skip_lines=reading.skip_lines,
+        template=reading.template,
+    ) as source:
+        said = options.say_notes(context.out, source)
+        found = read_wanted(
+            source,
+            faults.append,
+            places,
+            private=private,
+            names=names,
+            missing_words=missing_words,
+            days=days,
+        )
+        options.say_notes(context.out, source, said)
+    return found
 
 
 @dataclass
@@ -153,7 +425,7 @@ def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictEr
     return ConflictError(
         f"Cannot create {counted(len(problems), 'sample')}: the identifiers are already used in "
         "this group; nothing was created.",
-        details=details[:_SHOWN],
+        details=details[:SHOWN],
         hint="Use other public identifiers, or leave them out to have the service generate them."
         if clashing
         else "Use other private identifiers, or skip these samples with --skip-existing.",
@@ -164,10 +436,10 @@ def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> Non
     """List all problems and raise an error, if there are any."""
     problems = [_words(fault) for fault in sorted(faults, key=lambda fault: fault.line)]
     problems += [f"sequence {name!r} does not match any sample" for name in foreign]
-    for line in problems[:_SHOWN]:
+    for line in problems[:SHOWN]:
         context.out.info(line)
-    if len(problems) > _SHOWN:
-        context.out.info(f"... and {len(problems) - _SHOWN:,} more")
+    if len(problems) > SHOWN:
+        context.out.info(f"... and {len(problems) - SHOWN:,} more")
     if problems:
         raise BadInputError(
             f"{counted(len(problems), 'problem')} found; nothing was created.",
@@ -178,277 +450,3 @@ def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> Non
 def _words(fault: Fault) -> str:
     line = f"line {fault.line}: " if fault.line else ""
     return line + (f"{fault.column}: " if fault.column else "") + fault.reason
-
-
-_LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the group ``samples``."""
-    app.command(rich_help_panel="Change", epilog=_EXAMPLES)(create)
-
-
-_EXAMPLES = examples(
-    "aspencli samples create --fasta batch.fasta --metadata batch.csv --dry-run",
-    "aspencli samples create --fasta one.fasta --private-identifier LAB-0017 "
-    "--collection-date 2023-05-17 --location 'North America / USA / California'",
-)
-
-
-def create(
-    ctx: typer.Context,
-    fasta: Annotated[
-        str | None,
-        typer.Option(
-            "--fasta",
-            "--sequence-file",
-            metavar="FILE",
-            help="FASTA file, optionally compressed, with private identifiers as sequence names; "
-            "- for stdin.",
-        ),
-    ] = None,
-    metadata: Annotated[
-        str | None,
-        typer.Option(
-            "--metadata",
-            metavar="FILE",
-            help="Table (CSV, TSV, or .xlsx) with private_identifier, collection_date, location, "
-            "and optional columns.",
-        ),
-    ] = None,
-    names: options.Names = None,
-    sequence: Annotated[
-        str | None,
-        typer.Option(metavar="LETTERS", help="Sequence of a single sample, instead of --fasta."),
-    ] = None,
-    private_identifier: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Private identifier of a single sample."),
-    ] = None,
-    public_identifier: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Public identifier of a single sample. Default: generated."
-        ),
-    ] = None,
-    collection_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Collection date of a single sample.")
-    ] = None,
-    sequencing_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Sequencing date of a single sample.")
-    ] = None,
-    location: Annotated[
-        str | None,
-        typer.Option(
-            "--location",
-            "--location-id",
-            metavar="ID|PLACE",
-            help="Location of a single sample: an id, or Region / Country / Division / Location.",
-        ),
-    ] = None,
-    private: Annotated[
-        bool,
-        typer.Option("--private/--public", help="Hide from, or show to, other groups."),
-    ] = True,
-    skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Skip samples whose private identifier exists."),
-    ] = False,
-    encoding: options.Encoding = None,
-    delimiter: options.Delimiter = None,
-    sheet: options.Sheet = None,
-    template: options.TemplateName = "auto",
-    skip_lines: options.SkipLines = 0,
-    date_format: options.DateFormat = None,
-    missing_words: options.MissingWords = False,
-    dry_run: params.DryRunOption = False,
-    group: params.Group = None,
-    pathogen: params.Pathogen = None,
-) -> None:
-    """Create samples with their sequences.
-
-    All input is validated before anything is sent. Samples are created in batches, and each batch
-    is created in full or not at all. To continue after an interruption, use --skip-existing.
-    """
-    from aspencli.cli.params import chosen_scope
-    from aspencli.reference.locations import Gazetteer
-
-    context = current(ctx)
-    one = {
-        "private_identifier": private_identifier,
-        "public_identifier": public_identifier,
-        "collection_date": collection_date,
-        "sequencing_date": sequencing_date,
-        "location": location,
-    }
-    given = {name: text for name, text in one.items() if text is not None}
-    _check_sources(fasta, sequence, metadata, given)
-    scope = chosen_scope(context, group, pathogen, writing=True)
-    places = Gazetteer(context.api().locations)
-    faults: list[Fault] = []
-    with ExitStack() as stack:
-        path = stack.enter_context(_file(fasta) if fasta else _written(sequence or ""))
-        if metadata is None:
-            wanted = _one(
-                context, given, path, faults, places, private=private, missing_words=missing_words
-            )
-        else:
-            reading = _Reading(metadata, encoding, delimiter, sheet, template, skip_lines)
-            chosen = options.chosen_names(context, names)
-            wanted = _table(
-                *(context, reading, chosen, faults, places, date_format),
-                private=private,
-                missing_words=missing_words,
-            )
-        batch = Batch(context, scope, path, wanted, places)
-        batch.check(faults)
-        batch.create(skip_existing=skip_existing, dry_run=dry_run)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The options for reading the table; see `aspencli.tabular.table.open_table`."""
-
-    path: str
-    encoding: str | None
-    delimiter: str | None
-    sheet: str | None
-    template: str
-    skip_lines: int
-
-
-def _check_sources(
-    fasta: str | None, sequence: str | None, metadata: str | None, given: dict[str, str]
-) -> None:
-    if (fasta is None) == (sequence is None):
-        raise BadInputError(
-            "Missing --fasta or --sequence."
-            if fasta is None
-            else "--fasta and --sequence cannot be combined.",
-            hint="Pass --fasta FILE, or --sequence for a single sample.",
-        )
-    if sequence is not None and metadata is not None:
-        raise BadInputError(
-            "--sequence and --metadata cannot be combined.",
-            hint="Use --fasta FILE with --metadata.",
-        )
-    if (metadata is None) == (not given):
-        raise BadInputError(
-            "Missing sample metadata."
-            if metadata is None
-            else "--metadata cannot be combined with options for a single sample.",
-            hint="Pass --metadata FILE, or --private-identifier, --collection-date, and "
-            "--location.",
-        )
-    if fasta == STDIN == metadata:
-        raise BadInputError(
-            "--fasta and --metadata cannot both be stdin.", hint="Pass a file for one of them."
-        )
-
-
-@contextmanager
-def _written(sequence: str) -> Iterator[Path]:
-    """Provide a sequence from the command line as a FASTA file; use a file name as is."""
-    named = Path(sequence).expanduser()
-    if not _LETTERS(sequence) and not sequence.startswith(">") and named.is_file():
-        yield named
-        return
-    with tempfile.NamedTemporaryFile("w", prefix="aspencli-", suffix=".fasta") as kept:
-        kept.write(sequence if sequence.startswith(">") else f">sequence\n{sequence}\n")
-        kept.flush()
-        yield Path(kept.name)
-
-
-def _is_stream(path: Path) -> bool:
-    try:
-        kind = path.stat().st_mode
-    except OSError:
-        return False  # reported when it is read
-    return (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)) and os.access(path, os.R_OK)
-
-
-@contextmanager
-def _file(name: str) -> Iterator[Path]:
-    """Provide a file that can be read twice, by copying a pipe to a temporary file."""
-    path = paths.expand(name)
-    if name != STDIN and not _is_stream(path):
-        yield path
-        return
-    with tempfile.NamedTemporaryFile(prefix="aspencli-", suffix=".fasta") as kept:
-        with nullcontext(sys.stdin.buffer) if name == STDIN else path.open("rb") as source:
-            shutil.copyfileobj(source, kept)
-        kept.flush()
-        yield Path(kept.name)
-
-
-def _one(
-    context: AppContext,
-    given: dict[str, str],
-    path: Path,
-    faults: list[Fault],
-    places: Gazetteer,
-    *,
-    private: bool,
-    missing_words: bool,
-) -> list[Wanted]:
-    from aspencli.cli.changes.options import parse_day
-    from aspencli.samples.create import understand
-    from aspencli.tabular.fasta import read_fasta
-
-    cells = {
-        name: parse_day(context, name, text) if name.endswith("_date") else text
-        for name, text in given.items()
-    }
-    headers = [found.header for found in read_fasta(path)]
-    if len(headers) != 1:
-        raise BadInputError(
-            f"Expected one sequence in {path}, found {len(headers):,}.",
-            hint="For several samples, pass --metadata FILE.",
-        )
-    found = understand(
-        0,
-        {**cells, "sequence_name": headers[0]},
-        faults.append,
-        places,
-        private=private,
-        missing_words=missing_words,
-    )
-    return [found] if found else []
-
-
-def _table(
-    context: AppContext,
-    reading: _Reading,
-    names: Sequence[str],
-    faults: list[Fault],
-    places: Gazetteer,
-    date_format: str | None,
-    *,
-    private: bool,
-    missing_words: bool,
-) -> list[Wanted]:
-    from aspencli.samples.create import read_wanted
-    from aspencli.tabular.dates import DayFormat
-    from aspencli.tabular.table import open_table
-
-    days = DayFormat(date_format) if date_format is not None else None
-    with open_table(
-        reading.path,
-        encoding=reading.encoding,
-        delimiter=options.chosen_delimiter(reading.delimiter),
-        sheet=reading.sheet,
-        skip_lines=reading.skip_lines,
-        template=reading.template,
-    ) as source:
-        said = options.say_notes(context.out, source)
-        found = read_wanted(
-            source,
-            faults.append,
-            places,
-            private=private,
-            names=names,
-            missing_words=missing_words,
-            days=days,
-        )
-        options.say_notes(context.out, source, said)
-    return found

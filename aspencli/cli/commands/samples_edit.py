@@ -1,7 +1,4 @@
-"""``aspencli samples update`` and ``delete``, through the API.
-
-Changes to samples, as given by command-line options.
-"""
+"""``aspencli samples update`` and ``delete``, through the API."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
 from aspencli.cli.changes.options import Change, read_records
-from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
+from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
 from aspencli.text import counted
@@ -35,12 +32,6 @@ _FRESH_S = 10.0
 """Maximum age, in seconds, of data that is overwritten without reading it again."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the group ``samples``."""
-    app.command(rich_help_panel="Change", epilog=_UPDATE_EXAMPLES)(update)
-    app.command(rich_help_panel="Change", epilog=_DELETE_EXAMPLES)(delete)
-
-
 _UPDATE_EXAMPLES = examples(
     "aspencli samples update RCPHL-0000001 --collection-date 2023-05-17 --private",
     "aspencli samples update --from ids.txt --location 'North America / USA / California'",
@@ -49,6 +40,12 @@ _DELETE_EXAMPLES = examples(
     "aspencli samples delete RCPHL-0000001 RCPHL-0000002 --dry-run",
     "aspencli samples delete --from ids.txt --yes",
 )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group ``samples``."""
+    app.command(rich_help_panel="Change", epilog=_UPDATE_EXAMPLES)(update)
+    app.command(rich_help_panel="Change", epilog=_DELETE_EXAMPLES)(delete)
 
 
 def update(
@@ -98,7 +95,6 @@ def update(
     Each sample is read, changed, and written back as a whole. To make different changes to many
     samples, use samples bulk-update.
     """
-    from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.edit import plan_edits, plan_records
     from aspencli.tabular.identifiers import KEYS
 
@@ -112,8 +108,8 @@ def update(
         missing_words,
     )
     records = read_records(json_data, change, bool(keys or file))
-    ids = chosen_ids(context, keys, file, KEYS) if records is None else []
-    scope = chosen_scope(context, group, pathogen, writing=True)
+    ids = params.chosen_ids(context, keys, file, KEYS) if records is None else []
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
     samples, began = context.api().samples, time.monotonic()
     if records is not None:
         edits = plan_records(samples, scope, records, missing_words=missing_words)
@@ -137,16 +133,14 @@ def delete(
     If any key does not match a sample in the group, nothing is deleted. Samples are deleted in
     batches of 500. Without keys, nothing is deleted.
     """
-    from aspencli.cli.changes.views import item_report
-    from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.edit import delete_samples, find_samples
     from aspencli.tabular.identifiers import KEYS
 
     context = current(ctx)
     if not keys and file is None:  # as in older versions; stdin is read only for -
         return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
-    ids = chosen_ids(context, keys, file, KEYS)
-    scope = chosen_scope(context, group, pathogen, writing=True)
+    ids = params.chosen_ids(context, keys, file, KEYS)
+    scope = params.chosen_scope(context, group, pathogen, writing=True)
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
@@ -170,7 +164,6 @@ def delete(
 def _write(
     context: AppContext, scope: Scope, edits: list[Edit], began: float, *, dry_run: bool
 ) -> None:
-    from aspencli.cli.changes.views import item_report
     from aspencli.samples.edit import apply_edits
 
     changed = [edit for edit in edits if edit.changed]

@@ -62,14 +62,13 @@ def download(
     sequence, or you do not have permission to see it, the exit code is 6.
     """
     from aspencli.cli.downloads import demand_all, destination, download_fasta
-    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = chosen_ids(context, identifiers, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen)
     place = destination(context, out, f"{scope.slug}.fasta", force=force)
-    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
     fetch = partial(context.api().samples.sequences, *scope.key, repository=repository)
     demand_all(context, place, len(known), download_fasta(context, place, known, fetch))
 
@@ -86,13 +85,12 @@ def validate_ids(
     Public and private identifiers, strain names, and GISAID accessions are checked. If any do not
     match, the exit code is 6.
     """
-    from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.remote import find_missing, unknown
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = chosen_ids(context, identifiers, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen)
     with context.out.progress("Looking up samples", len(ids)) as tick:
         missing = find_missing(context.api().samples, scope, ids, tick)
     gone = frozenset(missing)
@@ -123,15 +121,14 @@ def submission_template(
 ) -> None:
     """Download a submission form for a public repository (CSV, or TSV for GenBank)."""
     from aspencli.cli.downloads import destination, download_of, say_where
-    from aspencli.cli.params import chosen_ids, chosen_scope, known_ids
     from aspencli.tabular.identifiers import NAMES
 
     context = current(ctx)
-    ids = chosen_ids(context, identifiers, file, NAMES)
-    scope = chosen_scope(context, group, pathogen)
+    ids = params.chosen_ids(context, identifiers, file, NAMES)
+    scope = params.chosen_scope(context, group, pathogen)
     ending = "csv" if repository is Form.GISAID else "tsv"
     place = destination(context, out, f"{repository}_{scope.slug}.{ending}", force=force)
-    known = known_ids(context, scope, ids, skip_missing=skip_missing)
+    known = params.known_ids(context, scope, ids, skip_missing=skip_missing)
     samples = context.api().samples
     size = download_of(
         context,

@@ -1,10 +1,6 @@
-"""``aspencli users``: list, show, and onboard users, and manage one's own account.
+"""``aspencli users``: list, show, create, and import users, and manage one's own account.
 
-Columns and formatting of users.
-
-``aspencli users create``: in the database, or through the API.
-
-``aspencli users me`` and ``update-me``: one's own account, through the API.
+Users are created in the database or through the API; one's own account exists only in the API.
 """
 
 from __future__ import annotations
@@ -31,6 +27,8 @@ if TYPE_CHECKING:
     from aspencli.users.models import NewUser
 
 
+app = command_group("List, show, create, and import users, and manage your own account.")
+
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
@@ -39,16 +37,24 @@ LIST_COLUMNS = (
     Column("system_admin", "System admin", secondary=True),
     Column("groups", "Groups and roles"),
 )
-
-
-def for_reading(user: Row) -> Row:
-    """Return the user with groups and roles as text, for a table."""
-    groups = (f"{group['name']} ({', '.join(group['roles'])})" for group in user["groups"])
-    return {**user, "groups": ", ".join(groups)}
-
-
+SHOW_COLUMNS = (
+    *LIST_COLUMNS,
+    Column("agreed_to_tos", "Agreed to terms"),
+    Column("acknowledged_policy_version", "Policy acknowledged"),
+    Column("gisaid_submitter_id", "GISAID submitter id"),
+    Column("created_at", "Created"),
+    Column("samples", "Samples uploaded"),
+)
 CREATE_COLUMNS = (Column("status", "Status"), *LIST_COLUMNS)
-_EXAMPLES = examples(
+ME_COLUMNS = (
+    Column("id", "Id", right=True, whole=True),
+    Column("name", "Name"),
+    Column("groups", "Groups and roles"),
+    Column("agreed_to_tos", "Agreed to terms"),
+    Column("acknowledged_policy_version", "Policy acknowledged"),
+    Column("gisaid_submitter_id", "GISAID submitter id"),
+)
+_CREATE_EXAMPLES = examples(
     "aspencli --env staging users create --name 'Ada Love' --email ada@lab.example.org "
     "--auth0-user-id 'auth0|5f7c8ec7' --group CZI --system-admin"
 )
@@ -59,11 +65,84 @@ _MESSAGES = {
 }
 
 
-def register_creation(app: typer.Typer) -> None:
-    """Add the command to the group ``users``."""
-    app.command(epilog=_EXAMPLES)(create)
+@app.command("list", epilog=examples("aspencli users list --group CZI --role admin"))
+def list_(
+    ctx: typer.Context,
+    group: params.GroupOption = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only users with this role (in --group, if given): admin, member, or viewer.",
+            callback=params.checked("the role"),
+        ),
+    ] = None,
+    system_admin: Annotated[
+        bool | None,
+        typer.Option(
+            "--system-admin/--no-system-admin",
+            help="Only system administrators, or only other users.",
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Part of the name or e-mail address (case-insensitive).",
+            callback=params.checked("the search text"),
+        ),
+    ] = None,
+    limit: params.LimitOption = None,
+    everything: params.AllOption = False,
+    after: params.AfterOption = None,
+) -> None:
+    """List users with their groups and roles."""
+    from aspencli.users.database import UserList, UserQuery
+
+    context = current(ctx)
+    query = UserQuery(
+        group=params.chosen_group(context, group),
+        role=role,
+        system_admin=system_admin,
+        search=search,
+        after=after,
+    )
+    limit = params.chosen_limit(context.out, limit, everything)
+    table = context.out.chosen_form == "table"
+    with context.database().reading() as session:
+        found = UserList(session, query)
+        show_page(
+            context.out,
+            LIST_COLUMNS,
+            found,
+            limit,
+            noun="users",
+            as_row=for_reading if table else dict,
+        )
 
 
+@app.command(epilog=examples("aspencli users show ada@lab.example.org"))
+def show(
+    ctx: typer.Context,
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|EMAIL|AUTH0_ID",
+            help="User id, e-mail address, or Auth0 id.",
+            callback=params.checked("the user"),
+        ),
+    ],
+) -> None:
+    """Show a user with groups and roles."""
+    from aspencli.users.database import show_user
+
+    context = current(ctx)
+    with context.database().reading() as session:
+        found = show_user(session, key)
+    context.out.records(SHOW_COLUMNS, [asdict(found)])
+
+
+@app.command(epilog=_CREATE_EXAMPLES)
 def create(
     ctx: typer.Context,
     name: Annotated[str, typer.Option(metavar="TEXT", help="Display name.")],
@@ -183,24 +262,7 @@ def _answer(context: AppContext, status: str, user: Row) -> None:
     say(_MESSAGES[status].format(email=user["email"]))
 
 
-ME_COLUMNS = (
-    Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
-    Column("groups", "Groups and roles"),
-    Column("agreed_to_tos", "Agreed to terms"),
-    Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter id"),
-)
-
-
-def register_me(app: typer.Typer) -> None:
-    """Add the commands to the group ``users``."""
-    app.command(epilog=examples("aspencli --env staging users me"))(me)
-    app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))(
-        update_me
-    )
-
-
+@app.command(epilog=examples("aspencli --env staging users me"))
 def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
@@ -208,6 +270,7 @@ def me(ctx: typer.Context) -> None:
     _show(context, {**context.api().users.me()})
 
 
+@app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
 def update_me(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Option(metavar="TEXT", help="Display name.")] = None,
@@ -271,95 +334,10 @@ def _show(context: AppContext, found: Row) -> None:
     context.out.records(ME_COLUMNS, [for_reading(found) if table else found])
 
 
-app = command_group("List, show, create, and import users, and manage your own account.")
-
-SHOW_COLUMNS = (
-    *LIST_COLUMNS,
-    Column("agreed_to_tos", "Agreed to terms"),
-    Column("acknowledged_policy_version", "Policy acknowledged"),
-    Column("gisaid_submitter_id", "GISAID submitter id"),
-    Column("created_at", "Created"),
-    Column("samples", "Samples uploaded"),
-)
+def for_reading(user: Row) -> Row:
+    """Return the user with groups and roles as text, for a table."""
+    groups = (f"{group['name']} ({', '.join(group['roles'])})" for group in user["groups"])
+    return {**user, "groups": ", ".join(groups)}
 
 
-@app.command("list", epilog=examples("aspencli users list --group CZI --role admin"))
-def list_(
-    ctx: typer.Context,
-    group: params.GroupOption = None,
-    role: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only users with this role (in --group, if given): admin, member, or viewer.",
-            callback=params.checked("the role"),
-        ),
-    ] = None,
-    system_admin: Annotated[
-        bool | None,
-        typer.Option(
-            "--system-admin/--no-system-admin",
-            help="Only system administrators, or only other users.",
-        ),
-    ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Part of the name or e-mail address (case-insensitive).",
-            callback=params.checked("the search text"),
-        ),
-    ] = None,
-    limit: params.LimitOption = None,
-    everything: params.AllOption = False,
-    after: params.AfterOption = None,
-) -> None:
-    """List users with their groups and roles."""
-    from aspencli.users.database import UserList, UserQuery
-
-    context = current(ctx)
-    query = UserQuery(
-        group=params.chosen_group(context, group),
-        role=role,
-        system_admin=system_admin,
-        search=search,
-        after=after,
-    )
-    limit = params.chosen_limit(context.out, limit, everything)
-    table = context.out.chosen_form == "table"
-    with context.database().reading() as session:
-        found = UserList(session, query)
-        show_page(
-            context.out,
-            LIST_COLUMNS,
-            found,
-            limit,
-            noun="users",
-            as_row=for_reading if table else dict,
-        )
-
-
-@app.command(epilog=examples("aspencli users show ada@lab.example.org"))
-def show(
-    ctx: typer.Context,
-    key: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID|EMAIL|AUTH0_ID",
-            help="User id, e-mail address, or Auth0 id.",
-            callback=params.checked("the user"),
-        ),
-    ],
-) -> None:
-    """Show a user with groups and roles."""
-    from aspencli.users.database import show_user
-
-    context = current(ctx)
-    with context.database().reading() as session:
-        found = show_user(session, key)
-    context.out.records(SHOW_COLUMNS, [asdict(found)])
-
-
-register_creation(app)
-register_me(app)
 register_users(app)

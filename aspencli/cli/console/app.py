@@ -1,18 +1,11 @@
-"""The IPython shell of the console, and the application that starts it.
+"""The console at a prompt: an IPython shell with its own prompt, banner, history, and magics.
 
-The operator's IPython profile applies (editing mode, colors, extensions, startup files); only
-the prompt, the banner, and the history are the console's own.
-
-The banner shown before the first prompt: the target, its address, and the defined names.
-
-The console history: one file per target, without secrets.
-
-Background loading of slow imports and connections while the prompt is already shown.
-
-The console's own magics: ``%profile`` and ``%write``.
-
-The prompt: the target, colored by its safety level, and the write mode.
+In all else the operator's IPython profile applies: editing mode, colors, extensions, and startup
+files. Slow imports and the connection load in a thread while the prompt is already shown.
 """
+
+# IPython is only partly typed:
+# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 
@@ -50,48 +43,20 @@ if TYPE_CHECKING:
     from aspencli.cli.console.workspace import Workspace
 
 
+T = TypeVar("T")
+HOW_TO_WRITE = "Type %write to allow writes."
 _DANGER = {
     Safety.LOCAL: "local",
     Safety.SHARED: "shared",
     Safety.PRODUCTION: "PRODUCTION",
 }
-
-
-def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
-    """Return the lines of the banner.
-
-    Args:
-        label: Display name of the target.
-        safety: Safety level of the target.
-        address: Database address; its password is left out.
-        writing: Whether sessions may write.
-    """
-    return [
-        f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
-        f"  {place(address)}",
-        "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
-        "  Try: session.scalars(select(Sample).limit(3)).all()",
-        "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
-    ]
-
-
-def mode(*, writing: bool) -> str:
-    """Return the session mode as text."""
-    return "READ-WRITE" if writing else "read-only"
-
-
-def place(address: str) -> str:
-    """Return the database, server, and user of an address, without its password.
-
-    (SQLAlchemy could parse the address, but is not loaded yet.)
-    """
-    parts = urlsplit(address)
-    query = parse_qs(parts.query)
-    server = parts.netloc.rpartition("@")[2] or query.get("host", ["this machine"])[0]
-    user = unquote(parts.username or query.get("user", ["(default user)"])[0])
-    return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"
-
-
+COLOURS = {
+    Safety.LOCAL: "ansigreen",
+    Safety.SHARED: "ansiyellow",
+    Safety.PRODUCTION: "ansired",
+}
+TARGET = Token.Prompt.Target
+WRITING = Token.Prompt.Writing
 LEFT_OUT = "# omitted from the history: contained a secret"
 # A password in a URL, a string assigned to a secret-like name, or SQL that sets a password.
 _SECRET = re.compile(
@@ -102,211 +67,26 @@ _SECRET = re.compile(
 )
 
 
-class ConsoleHistory(HistoryManager):
-    """IPython's history, without cells that contain secrets."""
-
-    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
-        """Store a cell, or a placeholder if it contains a secret."""
-        if holds_secret(source_raw or source):
-            source = source_raw = LEFT_OUT
-        super().store_inputs(line_num, source, source_raw)
-
-
-def holds_secret(code: str) -> bool:
-    """Return True if the code may contain a secret; false positives are preferred to misses."""
-    return _SECRET.search(code) is not None
-
-
-def history_file(label: str) -> Path:
-    """Return the history file of a target, creating it readable by this user only.
-
-    Each target has its own, so that the arrow keys never bring up a line from another target.
-    """
-    folder = paths.state_dir() / "console"
-    files.make_folder(folder)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.sqlite"
-    os.close(files.open_own(path))
-    return path
-
-
-T = TypeVar("T")
-
-
-class Loading(Generic[T]):
-    """A task in a separate thread, started on request and awaited when its result is needed.
+class ConsoleApp(TerminalIPythonApp):
+    """The IPython application with the console's shell.
 
     Args:
-        work: Produces the result.
-    """
-
-    def __init__(self, work: Callable[[], T]):
-        self._work = work
-        self._thread: threading.Thread | None = None
-        self.future: Future[T] = Future()
-
-    def start(self) -> None:
-        """Start the task unless it has been started."""
-        if self._thread is None:
-            # A daemon thread, so that an unresponsive server cannot delay the exit.
-            self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
-            self._thread.start()
-
-    def result(self) -> T:
-        """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
-        self.start()
-        return self.future.result()
-
-    def loaded(self) -> T | None:
-        """Return the result if it is available already, else None."""
-        if not self.future.done() or self.future.exception() is not None:
-            return None
-        return self.future.result()
-
-    def finish(self, timeout: float) -> T | None:
-        """Return the result if the task was started and ends within the timeout, in seconds."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return self.loaded()
-
-    def _load(self) -> None:
-        try:
-            result = self._work()
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is needed
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
-
-
-def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
-    """Turn query profiling on or off, or report on it: ``%profile on|off|report``.
-
-    Args:
-        workspace: Workspace to profile.
         request: Console request.
-        line: Text after the magic's name.
-        tables: Destination of a report.
-
-    Raises:
-        UsageError: If the argument is none of these words.
-    """
-    match line.strip():
-        case "on" | "off" as word:
-            workspace.profile(on=word == "on")
-        case "report":
-            workspace.profiling.report(tables)
-            return
-        case "":
-            """Only print the current state."""
-        case _:
-            raise UsageError("Use %profile on, %profile off, or %profile report.")
-    request.messages.info(f"Profiling is {'on' if workspace.profiling.on else 'off'}.")
-
-
-def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
-    """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
-    match line.strip():
-        case "" | "on":
-            writable = True
-        case "off":
-            writable = False
-        case _:
-            raise UsageError("Use %write, or %write off.")
-    if writable is workspace.writing:
-        request.messages.info(f"The console is already {mode(writing=writable)}.")
-    elif not writable or request.confirm_write():
-        workspace.switch(writable=writable)
-        request.messages.info(
-            f"Now {mode(writing=writable)} on {request.target_label}: engine, db, and session are "
-            "new; sessions that you opened earlier are unchanged."
-            + (" Save changes with session.commit()." if writable else "")
-        )
-    else:
-        request.messages.info("Not confirmed; the console is still read-only.")
-
-
-# IPython is only partly typed:
-# mypy: disallow-untyped-calls=False
-
-
-COLOURS = {
-    Safety.LOCAL: "ansigreen",
-    Safety.SHARED: "ansiyellow",
-    Safety.PRODUCTION: "ansired",
-}
-TARGET = Token.Prompt.Target
-WRITING = Token.Prompt.Writing
-
-
-def styles(safety: Safety) -> dict[_TokenType, str]:
-    """Return the styles of the console's own parts of the prompt."""
-    colour = COLOURS[safety]
-    return {TARGET: f"{colour} bold", WRITING: f"{colour} bold reverse"}
-
-
-class ConsolePrompts(Prompts):
-    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
-
-    Args:
-        shell: IPython shell.
-        label: Display name of the target.
-        writing: Returns True if sessions may write.
+        loading: Background task that loads the names.
     """
 
-    def __init__(self, shell: Any, label: str, writing: Callable[[], bool]):
-        super().__init__(shell)
-        self._label = label
-        self._writing = writing
+    def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
+        self.request = request
+        self.loading = loading
+        super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
 
-    def in_prompt_tokens(self) -> list[tuple[_TokenType, str]]:
-        """Return the tokens shown before the input."""
-        lead = [(TARGET, self._label), (Token.Prompt, " ")]
-        if self._writing():
-            lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
-        return [*lead, *super().in_prompt_tokens()]
-
-
-class LexerWhenTyped(Lexer):
-    """A lexer that is not used until there is text to color.
-
-    Its first use loads modules, which would delay the first prompt by 30 ms.
-
-    Args:
-        lexer: Lexer to delegate to.
-    """
-
-    def __init__(self, lexer: Lexer):
-        self._lexer = lexer
-
-    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
-        """Return a function from a line number to the styled text of that line."""
-        return self._lexer.lex_document(document) if document.text else lambda _line: []
-
-
-class CompleterWhenReady(Completer):
-    """A completer that first waits until the names are loaded.
-
-    Args:
-        completer: Completer to delegate to.
-        wait: Returns once they are loaded.
-    """
-
-    def __init__(self, completer: Completer, wait: Callable[[], object]):
-        self._completer = completer
-        self._wait = wait
-
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
-        """Return the possible completions."""
-        self._wait()
-        return self._completer.get_completions(document, complete_event)
-
-
-# IPython is only partly typed:
-# mypy: disallow-untyped-calls=False
-
-
-HOW_TO_WRITE = "Type %write to allow writes."
+    def init_banner(self) -> None:
+        """Show the banner, whatever the profile says; on stderr, because it is not a result."""
+        request = self.request
+        for line in banner(
+            request.target_label, request.safety, request.address, writing=request.writing
+        ):
+            request.messages.info(line)
 
 
 class ConsoleShell(TerminalInteractiveShell):
@@ -472,23 +252,220 @@ class ConsoleShell(TerminalInteractiveShell):
         return replace(self._request.messages, form="table")
 
 
-class ConsoleApp(TerminalIPythonApp):
-    """The IPython application with the console's shell.
+def banner(label: str, safety: Safety, address: str, *, writing: bool) -> list[str]:
+    """Return the lines of the banner.
 
     Args:
-        request: Console request.
-        loading: Background task that loads the names.
+        label: Display name of the target.
+        safety: Safety level of the target.
+        address: Database address; its password is left out.
+        writing: Whether sessions may write.
+    """
+    return [
+        f"Aspen console on {label} ({_DANGER[safety]}): {mode(writing=writing)}",
+        f"  {place(address)}",
+        "  Defined: engine (or db), session, sa, select, and all models: User, Sample, Group, ...",
+        "  Try: session.scalars(select(Sample).limit(3)).all()",
+        "  %profile on|off|report: time queries; %write [off]: allow writes or not; %tb: traceback",
+    ]
+
+
+def mode(*, writing: bool) -> str:
+    """Return the session mode as text."""
+    return "READ-WRITE" if writing else "read-only"
+
+
+def place(address: str) -> str:
+    """Return the database, server, and user of an address, without its password.
+
+    (SQLAlchemy could parse the address, but is not loaded yet.)
+    """
+    parts = urlsplit(address)
+    query = parse_qs(parts.query)
+    server = parts.netloc.rpartition("@")[2] or query.get("host", ["this machine"])[0]
+    user = unquote(parts.username or query.get("user", ["(default user)"])[0])
+    return f"database {unquote(parts.path.lstrip('/'))} on {unquote(server)} as {user}"
+
+
+def styles(safety: Safety) -> dict[_TokenType, str]:
+    """Return the styles of the console's own parts of the prompt."""
+    colour = COLOURS[safety]
+    return {TARGET: f"{colour} bold", WRITING: f"{colour} bold reverse"}
+
+
+class ConsolePrompts(Prompts):
+    """The prompts ``local In [1]:``, and ``local WRITE In [1]:`` where sessions may write.
+
+    Args:
+        shell: IPython shell.
+        label: Display name of the target.
+        writing: Returns True if sessions may write.
     """
 
-    def __init__(self, request: ConsoleRequest, loading: Loading[Workspace], **kwargs: Any):
-        self.request = request
-        self.loading = loading
-        super().__init__(interactive_shell_class=ConsoleShell, **kwargs)
+    def __init__(self, shell: Any, label: str, writing: Callable[[], bool]):
+        super().__init__(shell)
+        self._label = label
+        self._writing = writing
 
-    def init_banner(self) -> None:
-        """Show the banner, whatever the profile says; on stderr, because it is not a result."""
-        request = self.request
-        for line in banner(
-            request.target_label, request.safety, request.address, writing=request.writing
-        ):
-            request.messages.info(line)
+    def in_prompt_tokens(self) -> list[tuple[_TokenType, str]]:
+        """Return the tokens shown before the input."""
+        lead = [(TARGET, self._label), (Token.Prompt, " ")]
+        if self._writing():
+            lead += [(WRITING, "WRITE"), (Token.Prompt, " ")]
+        return [*lead, *super().in_prompt_tokens()]
+
+
+class LexerWhenTyped(Lexer):
+    """A lexer that is not used until there is text to color.
+
+    Its first use loads modules, which would delay the first prompt by 30 ms.
+
+    Args:
+        lexer: Lexer to delegate to.
+    """
+
+    def __init__(self, lexer: Lexer):
+        self._lexer = lexer
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """Return a function from a line number to the styled text of that line."""
+        return self._lexer.lex_document(document) if document.text else lambda _line: []
+
+
+class CompleterWhenReady(Completer):
+    """A completer that first waits until the names are loaded.
+
+    Args:
+        completer: Completer to delegate to.
+        wait: Returns once they are loaded.
+    """
+
+    def __init__(self, completer: Completer, wait: Callable[[], object]):
+        self._completer = completer
+        self._wait = wait
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """Return the possible completions."""
+        self._wait()
+        return self._completer.get_completions(document, complete_event)
+
+
+class ConsoleHistory(HistoryManager):
+    """IPython's history, without cells that contain secrets."""
+
+    def store_inputs(self, line_num: int, source: str, source_raw: str | None = None) -> None:
+        """Store a cell, or a placeholder if it contains a secret."""
+        if holds_secret(source_raw or source):
+            source = source_raw = LEFT_OUT
+        super().store_inputs(line_num, source, source_raw)
+
+
+def holds_secret(code: str) -> bool:
+    """Return True if the code may contain a secret; false positives are preferred to misses."""
+    return _SECRET.search(code) is not None
+
+
+def history_file(label: str) -> Path:
+    """Return the history file of a target, creating it readable by this user only.
+
+    Each target has its own, so that the arrow keys never bring up a line from another target.
+    """
+    folder = paths.state_dir() / "console"
+    files.make_folder(folder)
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.sqlite"
+    os.close(files.open_own(path))
+    return path
+
+
+class Loading(Generic[T]):
+    """A task in a separate thread, started on request and awaited when its result is needed.
+
+    Args:
+        work: Produces the result.
+    """
+
+    def __init__(self, work: Callable[[], T]):
+        self._work = work
+        self._thread: threading.Thread | None = None
+        self.future: Future[T] = Future()
+
+    def start(self) -> None:
+        """Start the task unless it has been started."""
+        if self._thread is None:
+            # A daemon thread, so that an unresponsive server cannot delay the exit.
+            self._thread = threading.Thread(target=self._load, name="loading", daemon=True)
+            self._thread.start()
+
+    def result(self) -> T:
+        """Wait for the result, and return it or raise the task's error. Ctrl-C ends the wait."""
+        self.start()
+        return self.future.result()
+
+    def loaded(self) -> T | None:
+        """Return the result if it is available already, else None."""
+        if not self.future.done() or self.future.exception() is not None:
+            return None
+        return self.future.result()
+
+    def finish(self, timeout: float) -> T | None:
+        """Return the result if the task was started and ends within the timeout, in seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self.loaded()
+
+    def _load(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is needed
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+def profile(workspace: Workspace, request: ConsoleRequest, line: str, tables: Output) -> None:
+    """Turn query profiling on or off, or report on it: ``%profile on|off|report``.
+
+    Args:
+        workspace: Workspace to profile.
+        request: Console request.
+        line: Text after the magic's name.
+        tables: Destination of a report.
+
+    Raises:
+        UsageError: If the argument is none of these words.
+    """
+    match line.strip():
+        case "on" | "off" as word:
+            workspace.profile(on=word == "on")
+        case "report":
+            workspace.profiling.report(tables)
+            return
+        case "":
+            """Only print the current state."""
+        case _:
+            raise UsageError("Use %profile on, %profile off, or %profile report.")
+    request.messages.info(f"Profiling is {'on' if workspace.profiling.on else 'off'}.")
+
+
+def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
+    """Allow writes, after confirmation: ``%write``; read-only again: ``%write off``."""
+    match line.strip():
+        case "" | "on":
+            writable = True
+        case "off":
+            writable = False
+        case _:
+            raise UsageError("Use %write, or %write off.")
+    if writable is workspace.writing:
+        request.messages.info(f"The console is already {mode(writing=writable)}.")
+    elif not writable or request.confirm_write():
+        workspace.switch(writable=writable)
+        request.messages.info(
+            f"Now {mode(writing=writable)} on {request.target_label}: engine, db, and session are "
+            "new; sessions that you opened earlier are unchanged."
+            + (" Save changes with session.commit()." if writable else "")
+        )
+    else:
+        request.messages.info("Not confirmed; the console is still read-only.")

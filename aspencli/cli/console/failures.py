@@ -1,6 +1,7 @@
-"""Short messages for errors in the operator's code, used where a traceback would not help.
+"""Failures of the operator's code: short messages for errors, and Ctrl-C.
 
-Cancellation of the running statement on the server when Ctrl-C is pressed.
+A message takes the place of a traceback that would not help. Ctrl-C cancels the running statement
+on the server.
 """
 
 from __future__ import annotations

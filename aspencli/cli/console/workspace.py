@@ -1,8 +1,7 @@
 """The environment of the operator's code: defined names, open session, and write mode.
 
-The console's database wrapper, which writes only after writing was requested.
-
-Tracking of the console's sessions and the state of their transactions.
+The database writes only after writing was requested. All sessions are tracked, so that failed
+transactions are rolled back and uncommitted changes are not lost without a warning.
 """
 
 from __future__ import annotations
@@ -35,6 +34,129 @@ from aspencli.cli.console.profiling import ConsoleProfiling
 from aspencli.cli.console.run import ConsoleRequest
 from aspencli.errors import ConflictError, RefusedError
 from aspencli.text import counted
+
+
+class Workspace:
+    """The database of one console, in the mode last requested.
+
+    Args:
+        request: Console request.
+        how_to_write: Hint for a refused write.
+    """
+
+    def __init__(self, request: ConsoleRequest, how_to_write: str):
+        self.request = request
+        self._how_to_write = how_to_write
+        self._transactions = Transactions()
+        self.profiling = ConsoleProfiling(request.messages)
+        with ExitStack() as opened:
+            opened.enter_context(self._transactions)
+            opened.enter_context(interruptible())
+            opened.callback(self.profiling.switch_off)
+            if request.profile:
+                self.profile(on=True)
+            self._source = request.open_database()
+            self._exits = opened.pop_all()
+        self._databases: list[GuardedDatabase] = []
+        self._database = self._open(writable=self._source.writable)
+        if request.around is not None:
+            self._exits.enter_context(request.around(self._database.engine))
+        self._session: Session = self._database.make_session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every session and connection; uncommitted changes are lost."""
+        with self._exits:
+            self._transactions.close()
+            for database in self._databases:
+                database.dispose()
+
+    @property
+    def writing(self) -> bool:
+        """Return True if new sessions may write."""
+        return self._database.writable
+
+    @property
+    def session(self) -> Session:
+        """Return the open session, the initial value of the name ``session``."""
+        return self._session
+
+    def connect(self) -> None:
+        """Open a connection and keep it for the first statement.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: If the database is unreachable or refuses access.
+        """
+        with self._database.engine.connect():
+            """Keep the connection in the pool."""
+
+    def names(self) -> dict[str, Any]:
+        """Return the names defined for the operator's code."""
+        return {
+            **{name: getattr(models, name) for name in models.__all__},
+            "sa": sa,
+            "select": sa.select,
+            "enable_profiling": enable_profiling,
+            "disable_profiling": disable_profiling,
+            "enable_profiling_ctx": enable_profiling_ctx,
+            **self.database_names(),
+        }
+
+    def database_names(self) -> dict[str, Any]:
+        """Return the names that change with the mode."""
+        return {"engine": self._database, "db": self._database, "session": self._session}
+
+    def profile(self, *, on: bool) -> None:
+        """Start or stop printing each query with its time, and a summary of each cell."""
+        if on:
+            self.profiling.switch_on(self._transactions.connections())
+        else:
+            self.profiling.switch_off()
+
+    def switch(self, *, writable: bool) -> None:
+        """Reopen the database in the other mode; existing sessions keep theirs.
+
+        Raises:
+            ConflictError: If a session has uncommitted changes.
+        """
+        if unsaved := self.unsaved():
+            verb = "has" if unsaved == 1 else "have"
+            raise ConflictError(
+                f"{counted(unsaved, 'session')} {verb} uncommitted changes",
+                hint="Finish first: session.commit() or session.rollback()",
+            )
+        # Not closed: results already shown stay attached to it and can still load attributes.
+        self._session.rollback()
+        self._database = self._open(writable=writable)
+        self._session = self._database.make_session()
+
+    def roll_back_failed(self) -> int:
+        """Roll back sessions that a failed statement left unusable, and return how many."""
+        return self._transactions.roll_back_failed()
+
+    def unsaved(self) -> int:
+        """Return the number of sessions with uncommitted changes."""
+        return len(self._transactions.unsaved())
+
+    def _open(self, *, writable: bool) -> GuardedDatabase:
+        database = GuardedDatabase(
+            self._source,
+            writable=writable,
+            on_session=self._transactions.watch,
+            how_to_write=self._how_to_write,
+        )
+        self._databases.append(database)
+        return database
 
 
 class GuardedDatabase(Database):
@@ -179,126 +301,3 @@ def _wrote(connection: Connection) -> bool:
         except psycopg2.OperationalError:  # the connection is lost, and its changes too
             return False
         return bool(cursor.fetchone()[0])
-
-
-class Workspace:
-    """The database of one console, in the mode last requested.
-
-    Args:
-        request: Console request.
-        how_to_write: Hint for a refused write.
-    """
-
-    def __init__(self, request: ConsoleRequest, how_to_write: str):
-        self.request = request
-        self._how_to_write = how_to_write
-        self._transactions = Transactions()
-        self.profiling = ConsoleProfiling(request.messages)
-        with ExitStack() as opened:
-            opened.enter_context(self._transactions)
-            opened.enter_context(interruptible())
-            opened.callback(self.profiling.switch_off)
-            if request.profile:
-                self.profile(on=True)
-            self._source = request.open_database()
-            self._exits = opened.pop_all()
-        self._databases: list[GuardedDatabase] = []
-        self._database = self._open(writable=self._source.writable)
-        if request.around is not None:
-            self._exits.enter_context(request.around(self._database.engine))
-        self._session: Session = self._database.make_session()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every session and connection; uncommitted changes are lost."""
-        with self._exits:
-            self._transactions.close()
-            for database in self._databases:
-                database.dispose()
-
-    @property
-    def writing(self) -> bool:
-        """Return True if new sessions may write."""
-        return self._database.writable
-
-    @property
-    def session(self) -> Session:
-        """Return the open session, the initial value of the name ``session``."""
-        return self._session
-
-    def connect(self) -> None:
-        """Open a connection and keep it for the first statement.
-
-        Raises:
-            sqlalchemy.exc.OperationalError: If the database is unreachable or refuses access.
-        """
-        with self._database.engine.connect():
-            """Keep the connection in the pool."""
-
-    def names(self) -> dict[str, Any]:
-        """Return the names defined for the operator's code."""
-        return {
-            **{name: getattr(models, name) for name in models.__all__},
-            "sa": sa,
-            "select": sa.select,
-            "enable_profiling": enable_profiling,
-            "disable_profiling": disable_profiling,
-            "enable_profiling_ctx": enable_profiling_ctx,
-            **self.database_names(),
-        }
-
-    def database_names(self) -> dict[str, Any]:
-        """Return the names that change with the mode."""
-        return {"engine": self._database, "db": self._database, "session": self._session}
-
-    def profile(self, *, on: bool) -> None:
-        """Start or stop printing each query with its time, and a summary of each cell."""
-        if on:
-            self.profiling.switch_on(self._transactions.connections())
-        else:
-            self.profiling.switch_off()
-
-    def switch(self, *, writable: bool) -> None:
-        """Reopen the database in the other mode; existing sessions keep theirs.
-
-        Raises:
-            ConflictError: If a session has uncommitted changes.
-        """
-        if unsaved := self.unsaved():
-            verb = "has" if unsaved == 1 else "have"
-            raise ConflictError(
-                f"{counted(unsaved, 'session')} {verb} uncommitted changes",
-                hint="Finish first: session.commit() or session.rollback()",
-            )
-        # Not closed: results already shown stay attached to it and can still load attributes.
-        self._session.rollback()
-        self._database = self._open(writable=writable)
-        self._session = self._database.make_session()
-
-    def roll_back_failed(self) -> int:
-        """Roll back sessions that a failed statement left unusable, and return how many."""
-        return self._transactions.roll_back_failed()
-
-    def unsaved(self) -> int:
-        """Return the number of sessions with uncommitted changes."""
-        return len(self._transactions.unsaved())
-
-    def _open(self, *, writable: bool) -> GuardedDatabase:
-        database = GuardedDatabase(
-            self._source,
-            writable=writable,
-            on_session=self._transactions.watch,
-            how_to_write=self._how_to_write,
-        )
-        self._databases.append(database)
-        return database

@@ -1,8 +1,6 @@
-"""Messages, prompts, progress bars, and tables for people to read.
+"""What the operator sees and is asked: results, messages, previews, questions, and progress.
 
-The first page of a result, and the number of rows it leaves out.
-
-Log messages of other layers, shown to the operator.
+Results go to standard output, everything else to standard error.
 """
 
 from __future__ import annotations

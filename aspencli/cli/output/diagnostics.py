@@ -29,8 +29,6 @@ OUTLIER_COLUMNS = (
     Column("query_id", "Query ID", secondary=True),
     Column("query", "Statement", sql=True),
 )
-
-
 SIZE_COLUMNS = (
     Column("table", "Table", whole=True),
     Column("rows", "Rows", right=True),
@@ -40,8 +38,6 @@ SIZE_COLUMNS = (
     Column("indexes", "Indexes", right=True),
     Column("estimated", "Estimated", secondary=True),
 )
-
-
 INDEX_COLUMNS = (
     Column("finding", "Finding"),
     Column("table", "Table"),
@@ -53,8 +49,6 @@ INDEX_COLUMNS = (
     Column("why", "Why", secondary=True),
     Column("step", "Statement", secondary=True),
 )
-
-
 BLOAT_COLUMNS = (
     Column("kind", "Kind"),
     Column("name", "Name", whole=True),
@@ -67,8 +61,6 @@ BLOAT_COLUMNS = (
     Column("analysed", "Analyzed", secondary=True),
     Column("step", "Statement", secondary=True),
 )
-
-
 SETTING_COLUMNS = (
     Column("name", "Setting", whole=True),
     Column("value", "Value"),
@@ -78,14 +70,8 @@ SETTING_COLUMNS = (
     Column("remark", "Remark"),
     Column("about", "Description", secondary=True),
 )
-
-
 _SECOND = 1_000  # milliseconds
-
-
 _STEPS = 10  # statements listed below a table
-
-
 _NAMED = 5  # tables named in a message
 
 

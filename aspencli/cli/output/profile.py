@@ -1,7 +1,4 @@
-"""The report of ``db profile``, and the files it is written to.
-
-Presentation of a profile on a terminal.
-"""
+"""The report of ``db profile``: on the screen, as JSON, and as an HTML page."""
 
 from __future__ import annotations
 
@@ -27,7 +24,32 @@ if TYPE_CHECKING:
     from aspencli.diagnostics.profile import Bench
 
 
-_PLANS = 5
+COLUMNS = (
+    Column("calls", "Calls", right=True),
+    Column("total_ms", "Total ms", right=True),
+    Column("mean_ms", "Mean", right=True),
+    Column("p50_ms", "p50", right=True, secondary=True),
+    Column("p95_ms", "p95", right=True),
+    Column("max_ms", "Max", right=True, secondary=True),
+    Column("fetch_ms", "Fetch", right=True, secondary=True),
+    Column("rows", "Rows", right=True),
+    Column("share", "Share", right=True),
+    Column("flags", "Flags"),
+    Column("line", "Line"),
+    Column("query", "Statement", sql=True),
+)
+CHANGES = (
+    Column("verdict", "Verdict"),
+    Column("calls_before", "Calls before", right=True),
+    Column("calls_after", "After", right=True),
+    Column("total_ms_before", "ms before", right=True),
+    Column("total_ms_after", "After", right=True),
+    Column("query", "Statement", sql=True),
+)
+_SHOWN = 300  # characters of a statement in a comparison for programs
+_SPENT_MS = 0.05  # shorter times are not shown
+_DIGITS = 3  # decimal places in machine-readable output: microseconds
+_PLANS = 5  # statements with a plan, at most
 
 
 @dataclass(frozen=True)
@@ -188,33 +210,6 @@ def _check(limits: list[Limit], found: Profile) -> None:
 
     if problems := broken(limits, found):
         raise AspenError("Budget exceeded: " + "; ".join(problems))
-
-
-COLUMNS = (
-    Column("calls", "Calls", right=True),
-    Column("total_ms", "Total ms", right=True),
-    Column("mean_ms", "Mean", right=True),
-    Column("p50_ms", "p50", right=True, secondary=True),
-    Column("p95_ms", "p95", right=True),
-    Column("max_ms", "Max", right=True, secondary=True),
-    Column("fetch_ms", "Fetch", right=True, secondary=True),
-    Column("rows", "Rows", right=True),
-    Column("share", "Share", right=True),
-    Column("flags", "Flags"),
-    Column("line", "Line"),
-    Column("query", "Statement", sql=True),
-)
-CHANGES = (
-    Column("verdict", "Verdict"),
-    Column("calls_before", "Calls before", right=True),
-    Column("calls_after", "After", right=True),
-    Column("total_ms_before", "ms before", right=True),
-    Column("total_ms_after", "After", right=True),
-    Column("query", "Statement", sql=True),
-)
-_SHOWN = 300  # characters of a statement in a comparison for programs
-_SPENT_MS = 0.05  # shorter times are not shown
-_DIGITS = 3  # decimal places in machine-readable output: microseconds
 
 
 def show(
