@@ -118,12 +118,6 @@ _SETTING = re.compile(
 )
 
 
-def _where_set() -> str:
-    names = settings.set_variables()
-    stray = f", and these environment variables: {', '.join(names)}" if names else ""
-    return f"Check the target's database address (aspencli config show){stray}."
-
-
 def explain_database(error: Exception) -> tuple[int, str, str | None, tuple[str, ...]] | None:
     """Return exit code, message, hint, and details, or None if it is not a database error."""
     own = _own_error(error)
@@ -182,3 +176,9 @@ def _of_connection(error: DBAPIError, text: str) -> _Rule | None:
         return _REFUSALS.get(state) or _by_state(state) or _UNANSWERED
     known = error.connection_invalidated or "connection" in text or state
     return _UNANSWERED if known or "could not translate host name" in text else None
+
+
+def _where_set() -> str:
+    names = settings.set_variables()
+    stray = f", and these environment variables: {', '.join(names)}" if names else ""
+    return f"Check the target's database address (aspencli config show){stray}."

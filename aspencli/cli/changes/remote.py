@@ -20,7 +20,7 @@ from aspencli.changes.apply import Assessment
 from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
-from aspencli.changes.request_journal import Head, RunJournal
+from aspencli.changes.request_journal import Head, RunJournal, Standing
 from aspencli.changes.runs import (
     NO_ID_HINT,
     Counts,
@@ -244,9 +244,7 @@ class ApiWriting(Writing[ListPlan]):
         Raises:
             ConflictError: If there is one.
         """
-        other = request_journal.unfinished(
-            head.target, head.group_id, (head.run, head.undo_of), head.api
-        )
+        other = _other_run(head)
         if other is not None:
             resume = self._context.command("samples", "resume", other.head.run)
             raise _interrupted(other.head, f"Wait for it to finish, or resume it: {resume}")
@@ -266,6 +264,13 @@ class ApiWriting(Writing[ListPlan]):
             undo_of=self._purpose.undo_of,
             api=self._grounds.stored.api,
         )
+
+
+def _other_run(head: Head) -> Standing | None:
+    """Return a run that blocks the group of this one, unless this one undoes it."""
+    return request_journal.unfinished(
+        head.target, head.group_id, (head.run, head.undo_of), head.api
+    )
 
 
 def _interrupted(head: Head, hint: str) -> ConflictError:
@@ -328,10 +333,7 @@ def _refuse_beside_other(journal: RunJournal) -> None:
     Raises:
         ConflictError: If there is such a run; it may be an undo of this one.
     """
-    head = journal.head
-    other = request_journal.unfinished(
-        head.target, head.group_id, (head.run, head.undo_of), head.api
-    )
+    head, other = journal.head, _other_run(journal.head)
     if other is not None:
         raise ConflictError(
             f"Run {other.head.run} ({other.head.file}) in this group was interrupted and must be "

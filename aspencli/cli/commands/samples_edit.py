@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,10 +13,10 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.changes import options
-from aspencli.cli.changes.options import Change, read_records
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.errors import BadInputError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ CHANGE_COLUMNS = (
     Column("before", "Before", whole=True),
     Column("after", "After", whole=True),
 )
+_CLEAR_WORD = "none"
+"""The word that clears a date."""
 _NOTHING_NAMED = "Nothing was deleted: no samples were given."
 _FRESH_S = 10.0
 """Maximum age, in seconds, of data that is overwritten without reading it again."""
@@ -99,7 +104,7 @@ def update(
     from aspencli.tabular.identifiers import KEYS
 
     context = current(ctx)
-    change = Change(
+    change = _Change(
         context,
         {"private_identifier": private_identifier, "public_identifier": public_identifier},
         {"collection_date": collection_date, "sequencing_date": sequencing_date},
@@ -107,7 +112,7 @@ def update(
         private,
         missing_words,
     )
-    records = read_records(json_data, change, bool(keys or file))
+    records = _read_records(json_data, change, bool(keys or file))
     ids = params.chosen_ids(context, keys, file, KEYS) if records is None else []
     scope = params.chosen_scope(context, group, pathogen, writing=True)
     samples, began = context.api().samples, time.monotonic()
@@ -159,6 +164,106 @@ def delete(
             tick(len(report))
     context.out.done(f"{counted(len(report), 'sample')} deleted.")
     return None
+
+
+@dataclass
+class _Change:
+    """The changes given by options, validated on creation, before any request is made.
+
+    Attributes:
+        context: Application context.
+        texts: Identifiers.
+        days: Dates as typed.
+        location: ID or name.
+        private: Whether to hide the samples from other groups.
+        missing_words: Whether to accept words such as ``NA`` as identifiers.
+    """
+
+    context: AppContext
+    texts: Mapping[str, str | None]
+    days: Mapping[str, str | None]
+    location: str | None
+    private: bool | None
+    missing_words: bool = False
+
+    def __post_init__(self) -> None:
+        self._checked: dict[str, Any] = {}
+        for name, text in self.texts.items():
+            if text is not None:
+                self._checked[name] = _checked_identifier(
+                    name, text, missing_words=self.missing_words
+                )
+        for name, said in self.days.items():
+            if (
+                said is not None
+                and said.strip().lower() == _CLEAR_WORD
+                and name == "sequencing_date"
+            ):
+                self._checked[name] = None
+            elif said is not None:
+                self._checked[name] = options.parse_day(self.context, name, said)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if no change was given."""
+        return not self._checked and self.location is None and self.private is None
+
+    def values(self) -> dict[str, Any]:
+        """Return the changes under the API's names, with the location looked up."""
+        from aspencli.reference.locations import Gazetteer
+
+        found = dict(self._checked)
+        if self.location is not None:
+            places = Gazetteer(self.context.api().locations)
+            found["collection_location"] = places.find(self.location)["id"]
+        if self.private is not None:
+            found["private"] = self.private
+        return found
+
+
+def _checked_identifier(name: str, text: str, *, missing_words: bool = False) -> str:
+    """Return an identifier without surrounding white space.
+
+    Raises:
+        BadInputError: If it is not a valid identifier.
+    """
+    from aspencli.changes.cells import identifier
+
+    _value, reason = identifier(text.strip(), missing_words=missing_words)
+    if reason is not None:
+        raise BadInputError(f"--{name.replace('_', '-')} {reason}", hint="Use a different value.")
+    return text.strip()
+
+
+def _read_records(
+    text: str | None, change: _Change, any_keys: bool
+) -> Sequence[Mapping[str, Any]] | None:
+    """Return the samples of ``--json-data``, or None if it was not given.
+
+    Raises:
+        BadInputError: If the JSON is invalid, or is combined with other options.
+    """
+    if text is None:
+        return None
+    if any_keys or not change.is_empty:
+        raise BadInputError(
+            "--json-data cannot be combined with keys or other updates.",
+            hint="Use one or the other.",
+        )
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInputError(
+            f"Invalid JSON for --json-data: {error}",
+            hint='Expected: {"samples": [{"id": 7, ...}]}.',
+        ) from error
+    samples = found.get("samples") if isinstance(found, dict) else None
+    if not isinstance(samples, list):
+        raise BadInputError(
+            "Invalid value for --json-data: no list of samples",
+            hint='Expected: {"samples": [{"id": 7, ...}]}.',
+        )
+    return samples
 
 
 def _write(
