@@ -41,8 +41,6 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
 _UNPRINTABLE = _NO_ROOM | {errno.EBADF}
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
-
-
 ENTRIES = (
     Entry(
         "samples",

@@ -377,6 +377,86 @@ def _path_of(what: str) -> Path:
     return standing.path
 
 
+def go_on(
+    context: AppContext,
+    place: GroupSamples,
+    journal: RunJournal,
+    snapshot: Snapshot,
+    stored: Place,
+    report: ReportFile | None,
+) -> None:
+    """Resume an interrupted run, and report its outcome.
+
+    Raises:
+        ConflictError: If it is done except for samples that someone else changed.
+        AspenError: See `drive`.
+    """
+    out, head = context.out, journal.head
+    subject = _subject_of(journal, stored)
+    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
+        journal.resumed()
+
+        def finish(left: Remaining) -> None:
+            end(journal)
+            aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
+            recording.ended(Outcome.WRITTEN, aside)
+
+        left = drive(context, place, journal, snapshot, finish, resumed=True)
+    for problem in left.aside[:SHOWN]:
+        out.warn(f"Skipped {problem_line(problem)}")
+    if report:
+        report.write(_outcomes(journal, left), (), "updated")
+        out.info(f"Report: {report.publish()}")
+    out.done(f"{counted(left.done, 'sample')} updated by run {head.run}.")
+    out.record(RESULT_COLUMNS, _result(journal, left))
+    undo = context.command("samples", "undo", head.undo_file)
+    out.hint(f"Undo it: {undo}")
+    if left.aside:
+        raise ConflictError(
+            f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
+            "above).",
+            hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
+        )
+
+
+def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
+    head, rows = journal.head, journal.rows
+    return {
+        "group_id": head.group_id,
+        "group": head.group,
+        "rows": len(rows),
+        "changed": left.done,
+        "already": len(rows) - journal.to_change,
+        "left_out": len(left.aside),
+        "undo_file": Path(head.undo_file),
+        "run": head.run,
+    }
+
+
+def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
+    reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
+    for row in journal.rows:
+        change = Change("public_identifier", row.before, row.after)
+        reason = reasons.get(row.line)
+        yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
+
+
+def _subject_of(journal: RunJournal, stored: Place) -> Subject:
+    """Return the run as described when it began; the history has the rest."""
+    head = journal.head
+    return Subject(
+        command=head.command,
+        target=head.target,
+        place=stored,
+        group_id=head.group_id,
+        group=head.group,
+        file=InputFile(head.file, None, None, head.sha256),
+        counts=Counts(len(journal.rows)),
+        undo_of=head.undo_of,
+        via="api",
+    )
+
+
 def drive(
     context: AppContext,
     place: GroupSamples,
@@ -456,86 +536,6 @@ def end_taken_back(undone: str | None, by: str) -> None:
     if standing is not None and standing.ended is None:
         with request_journal.reopen(standing.path) as taken_back:
             taken_back.end(Outcome.ROLLED_BACK.value, f"undone by run {by}")
-
-
-def go_on(
-    context: AppContext,
-    place: GroupSamples,
-    journal: RunJournal,
-    snapshot: Snapshot,
-    stored: Place,
-    report: ReportFile | None,
-) -> None:
-    """Resume an interrupted run, and report its outcome.
-
-    Raises:
-        ConflictError: If it is done except for samples that someone else changed.
-        AspenError: See `drive`.
-    """
-    out, head = context.out, journal.head
-    subject = _subject_of(journal, stored)
-    with Recording(open_journal(), subject, out.warn, resumes=head.run) as recording:
-        journal.resumed()
-
-        def finish(left: Remaining) -> None:
-            end(journal)
-            aside = f"{counted(len(left.aside), 'sample')} skipped" if left.aside else None
-            recording.ended(Outcome.WRITTEN, aside)
-
-        left = drive(context, place, journal, snapshot, finish, resumed=True)
-    for problem in left.aside[:SHOWN]:
-        out.warn(f"Skipped {problem_line(problem)}")
-    if report:
-        report.write(_outcomes(journal, left), (), "updated")
-        out.info(f"Report: {report.publish()}")
-    out.done(f"{counted(left.done, 'sample')} updated by run {head.run}.")
-    out.record(RESULT_COLUMNS, _result(journal, left))
-    undo = context.command("samples", "undo", head.undo_file)
-    out.hint(f"Undo it: {undo}")
-    if left.aside:
-        raise ConflictError(
-            f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
-            "above).",
-            hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
-        )
-
-
-def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
-    head, rows = journal.head, journal.rows
-    return {
-        "group_id": head.group_id,
-        "group": head.group,
-        "rows": len(rows),
-        "changed": left.done,
-        "already": len(rows) - journal.to_change,
-        "left_out": len(left.aside),
-        "undo_file": Path(head.undo_file),
-        "run": head.run,
-    }
-
-
-def _outcomes(journal: RunJournal, left: Remaining) -> Iterator[AssessedRow]:
-    reasons = {problem.line: f"{problem.column}: {problem.reason}" for problem in left.aside}
-    for row in journal.rows:
-        change = Change("public_identifier", row.before, row.after)
-        reason = reasons.get(row.line)
-        yield AssessedRow(row.line, row.key, (change,), reason, reason is not None)
-
-
-def _subject_of(journal: RunJournal, stored: Place) -> Subject:
-    """Return the run as described when it began; the history has the rest."""
-    head = journal.head
-    return Subject(
-        command=head.command,
-        target=head.target,
-        place=stored,
-        group_id=head.group_id,
-        group=head.group,
-        file=InputFile(head.file, None, None, head.sha256),
-        counts=Counts(len(journal.rows)),
-        undo_of=head.undo_of,
-        via="api",
-    )
 
 
 def _so_far(running: Running) -> str:

@@ -1,4 +1,4 @@
-"""What a bulk run prints: its plan, its problems, its forced changes, and its result.
+"""Output of a bulk run: its plan, its problems, its forced changes, and its result.
 
 The columns are contracts. The screen shows the first rows; files have the rest.
 """
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # rows shown on the screen
 _LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
-
-
 RESULT_COLUMNS = (
     Column("group_id", "Group id"),
     Column("group", "Group"),

@@ -60,8 +60,6 @@ DOWN_COLUMNS = (
     Column("seconds", "Seconds"),
 )
 RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"))
-
-
 SEED_COLUMNS = (
     Column("groups", "Groups", right=True),
     Column("users", "Users", right=True),

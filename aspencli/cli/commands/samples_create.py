@@ -45,8 +45,6 @@ from aspencli.text import counted
 _DEFAULT_PATHOGEN = "SC2"
 _LETTERS = re.compile(r"[A-Za-z*?\s-]+").fullmatch
 _PREVIEW = (Column("line", "Line", right=True, whole=True), *OUTCOME_COLUMNS[1:-1])
-
-
 _EXAMPLES = examples(
     "aspencli samples create --fasta batch.fasta --metadata batch.csv --dry-run",
     "aspencli samples create --fasta one.fasta --private-identifier LAB-0017 "

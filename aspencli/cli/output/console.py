@@ -1,4 +1,4 @@
-"""What the operator sees and is asked: results, messages, previews, questions, and progress.
+"""Results, messages, previews, questions, and progress bars.
 
 Results go to standard output, everything else to standard error.
 """
