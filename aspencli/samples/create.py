@@ -305,7 +305,7 @@ def flaw_of(sequence: str) -> str | None:
     return None
 
 
-class Samples(ListsSamples, Protocol):
+class CreatesSamples(ListsSamples, Protocol):
     """The part of the API that lists and creates samples."""
 
     def create(
@@ -322,7 +322,7 @@ class Service(Directory, Protocol):
     """The part of the API that creating samples needs."""
 
     @property
-    def samples(self) -> Samples:
+    def samples(self) -> CreatesSamples:
         """Return the samples endpoints."""
 
 
@@ -343,7 +343,7 @@ def taken_names(service: Service, scope: Scope) -> tuple[set[str], set[str]]:
 
 
 def create_samples(
-    samples: Samples, scope: Scope, wanted: Iterable[NewSample]
+    samples: CreatesSamples, scope: Scope, wanted: Iterable[NewSample]
 ) -> Iterator[list[Sample]]:
     """Create samples in batches, yielding the created samples of each batch.
 
@@ -368,7 +368,7 @@ def _in_parts(wanted: Iterable[NewSample]) -> Iterator[list[NewSample]]:
         yield part
 
 
-def _look(samples: Samples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
+def _look(samples: CreatesSamples, scope: Scope, some: Sequence[NewSample]) -> list[Sample] | None:
     """Return the samples created by a request whose response was lost, or None."""
     names = {one["sample"]["private_identifier"] for one in some}
 

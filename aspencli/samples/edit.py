@@ -30,7 +30,7 @@ FIELDS = (*IDENTIFIERS, *SAFE)
 _TYPES: Mapping[str, type] = {"collection_location": int, "private": bool}
 
 
-class Replacer(ListsSamples, Protocol):
+class ReplacesSamples(ListsSamples, Protocol):
     """The part of the API that lists and replaces samples."""
 
     def replace(
@@ -41,6 +41,19 @@ class Replacer(ListsSamples, Protocol):
         settle: Callable[[], list[Sample] | None] | None = None,
     ) -> list[Sample]:
         """Replace samples with complete records, all or none."""
+
+
+class DeletesSamples(ListsSamples, Protocol):
+    """The part of the API that lists and deletes samples."""
+
+    def delete(
+        self,
+        org: int,
+        slug: str,
+        ids: Sequence[int],
+        settle: Callable[[], list[int] | None] | None = None,
+    ) -> list[int]:
+        """Delete samples, all or none."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,7 @@ class Edit:
 
 
 def plan_edits(
-    samples: Replacer,
+    samples: ReplacesSamples,
     scope: Scope,
     keys: Sequence[str],
     by: SampleKey | None,
@@ -181,7 +194,7 @@ def plan_edits(
 
 
 def plan_records(
-    samples: Replacer,
+    samples: ReplacesSamples,
     scope: Scope,
     wanted: Sequence[Mapping[str, Any]],
     *,
@@ -205,7 +218,7 @@ def plan_records(
 
 
 def apply_edits(
-    samples: Replacer, scope: Scope, edits: Sequence[Edit], *, check: bool
+    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit], *, check: bool
 ) -> Iterator[list[Sample]]:
     """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
 
@@ -231,7 +244,9 @@ def apply_edits(
         )
 
 
-def _read_edited(samples: Replacer, scope: Scope, edits: Sequence[Edit]) -> list[Sample] | None:
+def _read_edited(
+    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit]
+) -> list[Sample] | None:
     """Return the samples updated by a request whose response was lost, or None if it failed."""
     now = read_again(samples, scope, [edit.after["id"] for edit in edits])
     if all(_is(now.get(edit.after["id"]), edit.after) for edit in edits):
@@ -298,20 +313,9 @@ def _check_value(place: str, name: str, value: Any, *, missing_words: bool) -> N
         )
 
 
-class Samples(ListsSamples, Protocol):
-    """The part of the API that lists and deletes samples."""
-
-    def delete(
-        self,
-        org: int,
-        slug: str,
-        ids: Sequence[int],
-        settle: Callable[[], list[int] | None] | None = None,
-    ) -> list[int]:
-        """Delete samples, all or none."""
-
-
-def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterator[list[int]]:
+def delete_samples(
+    samples: DeletesSamples, scope: Scope, ids: Sequence[int]
+) -> Iterator[list[int]]:
     """Delete samples in batches, yielding the deleted IDs of each batch.
 
     Raises:
@@ -323,7 +327,7 @@ def delete_samples(samples: Samples, scope: Scope, ids: Sequence[int]) -> Iterat
         yield list(some)
 
 
-def _read_deleted(samples: Samples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
+def _read_deleted(samples: DeletesSamples, scope: Scope, ids: Sequence[int]) -> list[int] | None:
     """Return the IDs deleted by a request whose response was lost, or None if it deleted none."""
     there = read_again(samples, scope, ids)
     if not there:

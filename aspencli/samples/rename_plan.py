@@ -24,7 +24,7 @@ from aspen.database.bulk.spec import (
 )
 from aspencli.changes.request_journal import Row
 from aspencli.remote.types import Sample, SampleRecord
-from aspencli.samples.edit import Replacer
+from aspencli.samples.edit import ReplacesSamples
 from aspencli.samples.remote import FindsIdentifiers
 
 _AS_IT_IS = 0  # location ID that leaves the location unchanged
@@ -53,7 +53,7 @@ class Held(NamedTuple):
         }
 
 
-class Samples(Replacer, FindsIdentifiers, Protocol):
+class RenamesSamples(ReplacesSamples, FindsIdentifiers, Protocol):
     """The part of the API that lists samples, finds names, and replaces samples."""
 
 
@@ -84,7 +84,7 @@ class GroupSamples:
         slugs: All pathogens; names are unique in a group across pathogens.
     """
 
-    samples: Samples
+    samples: RenamesSamples
     group_id: int
     slugs: Sequence[str]
 
