@@ -1,7 +1,4 @@
-"""The Management API of the identity provider (Auth0 or an emulator).
-
-Requests to the Management API: token, paging, rate limits, and errors.
-"""
+"""The client of the identity provider's Management API (Auth0 or an emulator)."""
 
 from __future__ import annotations
 
@@ -17,6 +14,8 @@ from urllib.parse import quote
 import httpx
 
 from aspen.api.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 50  # the maximum that Auth0 returns
 _EARLY_S = 60  # a token is renewed this long before it expires
@@ -224,10 +223,6 @@ def _pause(answer: httpx.Response) -> float | None:
     if reset.isascii() and reset.isdecimal():
         return max(0.1, float(reset) - time.time())
     return None
-
-
-__all__ = ["Management", "ManagementError", "ManagementUnavailableError"]
-_log = logging.getLogger(__name__)
 
 
 class Management:
