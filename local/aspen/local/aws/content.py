@@ -1,10 +1,7 @@
-"""The initial content of the AWS emulator: the service's secrets, parameters, buckets, and jobs.
+"""The content of the AWS emulator: secrets, parameters, buckets, jobs, and S3 objects.
 
-Names are those of the live service, for the parts that can run on one machine.
-
-S3 objects stored in a folder: one subfolder per bucket, one file per object.
-
-Uploads of files to the running S3 emulator.
+Names are those of the live service, for the parts that can run on one machine. Objects are files in
+a folder, which the running emulator and later starts serve.
 """
 
 from __future__ import annotations
@@ -41,6 +38,12 @@ JOBS = (
     "nextstrain-sfn",
 )
 """The service's jobs, each with a parameter and a state machine. It starts three of them."""
+
+OBJECTS = "s3"
+"""The name of that folder, inside the emulator's folder."""
+EARLIER = "objects"
+"""The folder in which earlier versions stored files, by bucket and key."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 _MADE = "made.json"
 _CONTENT = "content.json"
 _CREDENTIALS = "credentials"
@@ -244,13 +247,6 @@ def job_parameter(name: str) -> dict[str, Any]:
         "RunSPOTVcpu": 10,
         "StateMachineArn": machine_arn(name),
     }
-
-
-OBJECTS = "s3"
-"""The name of that folder, inside the emulator's folder."""
-EARLIER = "objects"
-"""The folder in which earlier versions stored files, by bucket and key."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from moto.backends import SERVICE_NAMES, get_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from moto.s3.models import FakeKey
 from werkzeug.serving import make_server
 
 from aspen.local.aws.content import (
@@ -30,12 +32,29 @@ from aspen.local.aws.content import (
     read_content,
     read_credentials,
 )
-from aspen.local.aws.gate import Gate, Mirror
+from aspen.local.aws.gate import Gate
 from aspen.local.processes import HOST
 from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
+
+# The keys are the service names in signatures. moto's own dispatcher is not used, as it would also
+# serve every other service and moto's reset and dashboard pages.
+_SERVICES: Mapping[str, SERVICE_NAMES] = {
+    "s3": "s3",
+    "secretsmanager": "secretsmanager",
+    "ssm": "ssm",
+    "states": "stepfunctions",
+}
+_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aspen-local"
+_MACHINE = json.dumps(
+    {
+        "Comment": "Emulator: accepts the job and does nothing.",
+        "StartAt": "Accept",
+        "States": {"Accept": {"Type": "Pass", "End": True}},
+    }
+)
 
 
 def main() -> int:
@@ -68,24 +87,6 @@ def serve(port: int, folder: Path) -> int:
     return 0
 
 
-# The keys are the service names in signatures. moto's own dispatcher is not used, as it would also
-# serve every other service and moto's reset and dashboard pages.
-_SERVICES: Mapping[str, SERVICE_NAMES] = {
-    "s3": "s3",
-    "secretsmanager": "secretsmanager",
-    "ssm": "ssm",
-    "states": "stepfunctions",
-}
-_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aspen-local"
-_MACHINE = json.dumps(
-    {
-        "Comment": "Emulator: accepts the job and does nothing.",
-        "StartAt": "Accept",
-        "States": {"Accept": {"Type": "Pass", "End": True}},
-    }
-)
-
-
 def load() -> None:
     """Load moto's backends, which takes most of the startup time."""
     for name in _SERVICES.values():
@@ -108,10 +109,70 @@ def fill(content: Content, objects: ObjectFolder) -> Mirror:
     return mirror
 
 
+class Mirror:
+    """A mirror that keeps a folder in sync with moto's S3.
+
+    After each request that may have changed something, the differences are written. This covers
+    every way to create and delete objects (copies, multipart uploads, lists of keys).
+
+    Args:
+        backend: moto's S3 backend.
+        folder: The folder for the objects.
+        region: The region of the buckets.
+    """
+
+    def __init__(self, backend: Any, folder: ObjectFolder, region: str):
+        self._backend, self._folder, self._region = backend, folder, region
+        self._kept: dict[str, dict[str, FakeKey]] = {}
+        self._lock = Lock()
+
+    def load(self) -> None:
+        """Load the folder's objects into moto's S3."""
+        for bucket in self._folder.buckets():
+            self._make(bucket)
+        for one in self._folder.stored():
+            made = self._backend.put_object(one.bucket, one.key, one.body)
+            made.set_metadata(dict(one.metadata))
+            self._kept[one.bucket][one.key] = made
+
+    def save(self) -> None:
+        """Write the changes since the last call to the folder.
+
+        Raises:
+            OSError: The changes cannot be written.
+        """
+        with self._lock:
+            buckets = dict(self._backend.buckets)
+            for name in self._kept.keys() - buckets.keys():
+                self._folder.delete_bucket(name)
+                del self._kept[name]
+            for name, bucket in buckets.items():
+                if name not in self._kept:
+                    self._folder.make_bucket(name)
+                    self._kept[name] = {}
+                self._save(name, bucket)
+
+    def _save(self, name: str, bucket: Any) -> None:
+        kept = self._kept[name]
+        now = {key: one for key, one in list(bucket.keys.items()) if isinstance(one, FakeKey)}
+        for key in kept.keys() - now.keys():
+            self._folder.delete(name, key)
+            del kept[key]
+        for key, one in now.items():
+            if kept.get(key) is not one:
+                self._folder.put(name, key, one.value, dict(one.metadata))
+                kept[key] = one
+
+    def _make(self, bucket: str) -> None:
+        if bucket not in self._backend.buckets:
+            self._backend.create_bucket(bucket, self._region)
+        self._kept.setdefault(bucket, {})
+
+
 def make(port: int, credentials: Credentials, mirror: Mirror) -> BaseWSGIServer:
     """Return a server on 127.0.0.1 for this process's moto; ``serve_forever`` runs it."""
     services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
-    gate = Gate(services, credentials, port, mirror)
+    gate = Gate(services, credentials, port, mirror.save)
     return make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
 
 
