@@ -112,6 +112,10 @@ async def _title(
 ) -> sa.ColumnElement[str]:
     if repository is not None:
         return await public_names(db, pathogen, repository)
+    return _own_title(access)
+
+
+def _own_title(access: Access) -> sa.ColumnElement[str]:
     own = Sample.submitting_group_id == access.group.id
     return sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
 
@@ -169,8 +173,7 @@ async def findings(
         .subquery("chosen")
     )
     columns = await _columns(db, chosen, names)
-    own = Sample.submitting_group_id == access.group.id
-    title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
+    title = _own_title(access)
     query = (
         sa.select(sa.cast(sa.func.jsonb_build_array(title, chosen.c.output), sa.Text))
         .join(chosen, chosen.c.id == Sample.id)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 from xml.sax.saxutils import escape
 
-from aspen.local.aws.content import Credentials
+from aspen.api.aws import AccessKey
 from aspen.local.processes import HOST
 
 HEALTH = "/_health"
@@ -61,7 +61,7 @@ class Gate:
 
     Args:
         services: The application of each service, by the service name in the signature.
-        credentials: The access key.
+        key: The only access key that requests may be signed with.
         port: The emulator's port.
         save: Saves changes to S3 objects; raises OSError if that fails.
     """
@@ -69,11 +69,11 @@ class Gate:
     def __init__(
         self,
         services: Mapping[str, Application],
-        credentials: Credentials,
+        key: AccessKey,
         port: int,
         save: Callable[[], None],
     ):
-        self._services, self._credentials, self._save = services, credentials, save
+        self._services, self._key, self._save = services, key, save
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._origins = {f"http://{host}" for host in self._hosts}
 
@@ -84,7 +84,7 @@ class Gate:
             if _path(environ) == HEALTH:
                 start_response("200 OK", [("Content-Type", "text/plain")])
                 return [b"ok\n"]
-            service = _Signature.of(environ).check(self._credentials)
+            service = _Signature.of(environ).check(self._key)
             if service not in self._services:
                 raise _RefusedError(
                     "AccessDenied", f"This emulator does not support the service {service}."
@@ -182,24 +182,24 @@ class _Signature:
             value["Expires"],
         )
 
-    def check(self, credentials: Credentials) -> str:
+    def check(self, key: AccessKey) -> str:
         """Check the signature, and return the service that the request is signed for.
 
         Raises:
             _RefusedError: The signature is invalid or has expired.
         """
-        access_key, day, region, service, _ = self.scope
-        if not hmac.compare_digest(access_key.encode(), credentials.access_key.encode()):
+        signer, day, region, service, _ = self.scope
+        if not hmac.compare_digest(signer.encode(), key.key.encode()):
             raise _RefusedError("InvalidAccessKeyId", "The access key does not exist.")
         if "host" not in self.signed:
             raise _RefusedError("AccessDenied", "The signature must cover the Host header.")
         self._check_moment(day)
-        key = f"AWS4{credentials.secret_key}".encode()
+        derived = f"AWS4{key.secret}".encode()
         for part in (day, region, service, "aws4_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
+            derived = hmac.digest(derived, part.encode(), "sha256")
         canonical = hashlib.sha256(self._canonical(service)).hexdigest()
         text = "\n".join((_ALGORITHM, self.moment, "/".join(self.scope[1:]), canonical))
-        right = hmac.digest(key, text.encode(), "sha256").hex()
+        right = hmac.digest(derived, text.encode(), "sha256").hex()
         if not hmac.compare_digest(right, self.value):
             raise _RefusedError("SignatureDoesNotMatch", "The signature does not match.")
         self._check_payload()

@@ -21,13 +21,13 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from moto.s3.models import FakeKey
 from werkzeug.serving import make_server
 
+from aspen.api.aws import AccessKey
 from aspen.local.aws.content import (
     ACCOUNT,
     EARLIER,
     OBJECTS,
     REGION,
     Content,
-    Credentials,
     ObjectFolder,
     read_content,
     read_credentials,
@@ -72,14 +72,14 @@ def serve(port: int, folder: Path) -> int:
     """Serve the content of a folder until SIGTERM or Ctrl-C; return the exit code."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     try:
-        content, credentials = read_content(folder), read_credentials(folder)
+        content, key = read_content(folder), read_credentials(folder)
     except AspenError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
 
     objects = ObjectFolder(folder / OBJECTS)
     objects.adopt(folder / EARLIER)
-    listening = make(port, credentials, fill(content, objects))
+    listening = make(port, key, fill(content, objects))
     try:
         listening.serve_forever()
     except KeyboardInterrupt:
@@ -169,10 +169,10 @@ class Mirror:
         self._kept.setdefault(bucket, {})
 
 
-def make(port: int, credentials: Credentials, mirror: Mirror) -> BaseWSGIServer:
+def make(port: int, key: AccessKey, mirror: Mirror) -> BaseWSGIServer:
     """Return a server on 127.0.0.1 for this process's moto; ``serve_forever`` runs it."""
     services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
-    gate = Gate(services, credentials, port, mirror.save)
+    gate = Gate(services, key, port, mirror.save)
     return make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
 
 
