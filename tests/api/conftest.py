@@ -37,7 +37,6 @@ from aspen.local.aws.content import (
     OBJECTS,
     REGION,
     Content,
-    Credentials,
     ObjectFolder,
     job_parameter,
     new_credentials,
@@ -289,21 +288,20 @@ class Cloud:
     """
 
     address: str
-    credentials: Credentials
+    credentials: AccessKey
 
     @property
     def settings(self) -> dict[str, str]:
         return {
             "BOTO_ENDPOINT_URL": self.address,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": self.credentials.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.credentials.secret_key,
+            "AWS_ACCESS_KEY_ID": self.credentials.key,
+            "AWS_SECRET_ACCESS_KEY": self.credentials.secret,
         }
 
     def client(self, service: str) -> Any:
         """Return a separate boto3 client for the test."""
-        own = AccessKey(self.credentials.access_key, self.credentials.secret_key)
-        return make_client(service, REGION, self.address, own)
+        return make_client(service, REGION, self.address, self.credentials)
 
 
 @contextmanager

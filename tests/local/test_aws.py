@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials as Keys
 from botocore.exceptions import ClientError
 
+from aspen.api.aws import AccessKey
 from aspen.local.aws.content import (
     BUCKETS,
     EARLIER,
@@ -32,7 +33,6 @@ from aspen.local.aws.content import (
     OBJECTS,
     REGION,
     Content,
-    Credentials,
     ObjectFolder,
     Surroundings,
     made_values,
@@ -65,7 +65,7 @@ class StandIn:
     process: subprocess.Popen[bytes]
 
     @property
-    def credentials(self) -> Credentials:
+    def credentials(self) -> AccessKey:
         return read_credentials(self.folder)
 
     def client(self, service: str, **changes: Any) -> Any:
@@ -74,8 +74,8 @@ class StandIn:
             **{
                 "endpoint_url": self.address,
                 "region_name": REGION,
-                "aws_access_key_id": self.credentials.access_key,
-                "aws_secret_access_key": self.credentials.secret_key,
+                "aws_access_key_id": self.credentials.key,
+                "aws_secret_access_key": self.credentials.secret,
                 # By default, boto3 presigns in a way that newer regions refuse.
                 "config": Config(signature_version="s3v4" if service == "s3" else None),
                 **changes,
@@ -277,7 +277,7 @@ def signed(
     wanted = {**SECRET_HEADERS, **({"Host": host} if host else {})}
     request = AWSRequest("POST", f"{stand_in.address}/", wanted, body)
     keys = stand_in.credentials
-    SigV4Auth(Keys(keys.access_key, keys.secret_key), service, REGION).add_auth(request)
+    SigV4Auth(Keys(keys.key, keys.secret), service, REGION).add_auth(request)
     return httpx.post(
         request.url,
         headers={**dict(request.headers.items()), **(headers or {})},

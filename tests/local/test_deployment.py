@@ -218,7 +218,7 @@ def test_another_account_gets_no_secret_and_runs_nothing(whole: Deployment) -> N
     assert any("/oauth/device/code" in what for what in got["own"])  # the attempts are real ones
     assert any("read a file" in what for what in got["own"])
     names = [*whole.cluster.passwords().values(), *made_values(whole.state.part("aws")).values()]
-    names.append(read_credentials(whole.state.part("aws")).secret_key)
+    names.append(read_credentials(whole.state.part("aws")).secret)
     shown = [Path(f"/proc/{pid}/cmdline").read_text() for pid in told["pids"]]
     assert not [name for name in names for line in (*shown, str(tried["other"])) if name in line]
     assert fetch_tree(whole)["version"] == "v2"  # nothing was reset
@@ -234,8 +234,8 @@ def client_of(service: str, deployment: Deployment) -> Any:
         service,
         endpoint_url=part(deployment, "aws").url,
         region_name=REGION,
-        aws_access_key_id=credentials.access_key,
-        aws_secret_access_key=credentials.secret_key,
+        aws_access_key_id=credentials.key,
+        aws_secret_access_key=credentials.secret,
     )
 
 

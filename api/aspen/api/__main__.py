@@ -1,8 +1,7 @@
 """``python -m aspen.api --port 3000``: run the service; ``--workers 4`` runs several processes.
 
-SIGHUP replaces the workers one at a time, each once its successor is ready.
-
-Logging to stderr, with secrets masked.
+SIGHUP replaces the workers one at a time, each once its successor is ready. Log messages go to
+stderr, with secrets masked.
 """
 
 from __future__ import annotations
@@ -26,41 +25,12 @@ from aspen.api.main import create_app
 from aspen.api.protocol import LimitedProtocol
 from aspen.api.settings import SettingsError
 
-# A magic link to a tree, the query of a sign-in callback, and the ticket of an invitation.
-_SECRET = re.compile(r"(/access/)[^/?\s]+|([?&](?:code|state|invitation|magic_link)=)[^&\s]+")
-
-
-class _WithoutSecrets(logging.Filter):
-    """A filter that masks secrets in the path of an access log line (uvicorn's third argument)."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                masked(value) if isinstance(value, str) else value for value in record.args
-            )
-        return True
-
-
-def masked(path: str) -> str:
-    """Return a path with its secrets masked."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", path)
-
-
-def set_up() -> None:
-    """Configure this process to log to stderr."""
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # httpx logs a line for each outgoing request of the service.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").addFilter(_WithoutSecrets())
-
-
 _GRACE_S, _GRACE_OF_WORKERS_S = 5, 30
 _HUNG_S = 120
 _COLLECTED_EACH = 200_000  # objects
+
+# A magic link to a tree, the query of a sign-in callback, and the ticket of an invitation.
+_SECRET = re.compile(r"(/access/)[^/?\s]+|([?&](?:code|state|invitation|magic_link)=)[^&\s]+")
 
 
 def main() -> int:
@@ -143,6 +113,34 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTED_EACH)
+
+
+def set_up() -> None:
+    """Configure this process to log to stderr."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # httpx logs a line for each outgoing request of the service.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").addFilter(_WithoutSecrets())
+
+
+class _WithoutSecrets(logging.Filter):
+    """A filter that masks secrets in the path of an access log line (uvicorn's third argument)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                masked(value) if isinstance(value, str) else value for value in record.args
+            )
+        return True
+
+
+def masked(path: str) -> str:
+    """Return a path with its secrets masked."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Dependencies that views declare as parameters: the session, the settings, AWS.
-
-Dependencies for the group and the pathogen in the path.
-"""
+"""Dependencies that views declare as parameters, such as the session, AWS, or the pathogen."""
 
 from __future__ import annotations
 
@@ -59,14 +56,6 @@ async def get_writing_db(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-AppRuntime = Annotated[Runtime, Depends(get_runtime)]
-AppSettings = Annotated[Settings, Depends(get_settings)]
-Identity = Annotated[Management, Depends(get_identity)]
-AwsClients = Annotated[Aws, Depends(get_aws)]
-Db = Annotated[AsyncSession, Depends(get_db)]
-WritingDb = Annotated[AsyncSession, Depends(get_writing_db)]
-
-
 async def get_access(
     request: Request, org_id: RowId, _: CurrentUser, group_id: RowId | None = None
 ) -> Access:
@@ -86,6 +75,13 @@ async def get_pathogen(request: Request, pathogen_slug: str = DEFAULT_PATHOGEN) 
     """
     return await Admission.of(request).pathogen(pathogen_slug)
 
+
+AppRuntime = Annotated[Runtime, Depends(get_runtime)]
+AppSettings = Annotated[Settings, Depends(get_settings)]
+Identity = Annotated[Management, Depends(get_identity)]
+AwsClients = Annotated[Aws, Depends(get_aws)]
+Db = Annotated[AsyncSession, Depends(get_db)]
+WritingDb = Annotated[AsyncSession, Depends(get_writing_db)]
 
 OrgAccess = Annotated[Access, Depends(get_access)]
 CurrentPathogen = Annotated[Pathogen, Depends(get_pathogen)]

@@ -1,7 +1,4 @@
-"""The application: its routes, and who has access to them.
-
-Swagger UI at ``/v2/docs``, with assets served by the service itself.
-"""
+"""The application: its routes, who has access to them, and its documentation at ``/v2/docs``."""
 
 from __future__ import annotations
 
@@ -45,31 +42,12 @@ from aspen.api.views import (
 DOCS, SPECIFICATION = "/v2/docs", "/v2/openapi.json"
 _ASSETS = f"{DOCS}/assets"
 
-
-def add_documentation(app: FastAPI) -> None:
-    """Add API documentation that works without Internet access."""
-    folder = Path(fastapi_offline.__file__).parent / "static"
-    app.mount(_ASSETS, StaticFiles(directory=folder))
-
-    @app.get(DOCS, include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url=SPECIFICATION,
-            title=f"{app.title} API",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{_ASSETS}/favicon.png",
-            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
-        )
-
-
 _BODIES = (Depends(refuse_deep), Depends(refuse_nul))
 SIGNED_IN: dict[str, Any] = {
     "dependencies": [Depends(get_auth_user), *_BODIES],
     "responses": documented(401),
 }
 """The options of routers that require a signed-in user."""
-
 
 GATE = (
     Depends(get_auth_user),
@@ -123,6 +101,23 @@ def create_app(settings: Settings | None = None, limits: Limits | None = None) -
         max_age=600,
     )
     return app
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Add API documentation that works without Internet access."""
+    folder = Path(fastapi_offline.__file__).parent / "static"
+    app.mount(_ASSETS, StaticFiles(directory=folder))
+
+    @app.get(DOCS, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=SPECIFICATION,
+            title=f"{app.title} API",
+            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{_ASSETS}/favicon.png",
+            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+        )
 
 
 def add_routers(app: FastAPI) -> None:

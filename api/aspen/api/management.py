@@ -1,7 +1,4 @@
-"""The Management API of the identity provider (Auth0 or an emulator).
-
-Requests to the Management API: token, paging, rate limits, and errors.
-"""
+"""The client of the identity provider's Management API (Auth0 or an emulator)."""
 
 from __future__ import annotations
 
@@ -17,6 +14,8 @@ from urllib.parse import quote
 import httpx
 
 from aspen.api.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 50  # the maximum that Auth0 returns
 _EARLY_S = 60  # a token is renewed this long before it expires
@@ -226,10 +225,6 @@ def _pause(answer: httpx.Response) -> float | None:
     return None
 
 
-__all__ = ["Management", "ManagementError", "ManagementUnavailableError"]
-_log = logging.getLogger(__name__)
-
-
 class Management:
     """The Management API operations of the service: one client per process.
 
@@ -266,11 +261,11 @@ class Management:
 
     async def delete_organization(self, organization: str) -> None:
         """Delete an organization; do nothing if it does not exist."""
-        await self._gone(f"organizations/{quote(organization, safe='')}")
+        await self._gone(_path("organizations", organization))
 
     async def organizations_of(self, account: str) -> list[str]:
         """Return the IDs of the organizations that an account is a member of."""
-        path = f"users/{quote(account, safe='')}/organizations"
+        path = _path("users", account, "organizations")
         return [str(found["id"]) async for found in self._calls.pages(path, "organizations")]
 
     async def role_ids(self) -> dict[str, str]:
@@ -281,20 +276,20 @@ class Management:
 
     async def member_roles(self, organization: str, account: str) -> list[str]:
         """Return the names of a member's roles in an organization."""
-        path = _member(organization, account)
-        return [str(role["name"]) async for role in self._calls.pages(f"{path}/roles", "roles")]
+        path = _path("organizations", organization, "members", account, "roles")
+        return [str(role["name"]) async for role in self._calls.pages(path, "roles")]
 
     async def add_member(self, organization: str, account: str, roles: Sequence[str]) -> None:
         """Add an account to an organization with roles given by ID; repeating this is safe."""
-        members = f"organizations/{quote(organization, safe='')}/members"
+        members = _path("organizations", organization, "members")
         await self._calls.call("POST", members, json={"members": [account]})
         if roles:
-            path = f"{_member(organization, account)}/roles"
+            path = _path("organizations", organization, "members", account, "roles")
             await self._calls.call("POST", path, json={"roles": list(roles)})
 
     async def invitations(self, organization: str) -> list[dict[str, Any]]:
         """Return all invitations to an organization, including expired ones."""
-        path = f"organizations/{quote(organization, safe='')}/invitations"
+        path = _path("organizations", organization, "invitations")
         return [found async for found in self._calls.pages(path, "invitations")]
 
     async def invite(self, organization: str, email: str, inviter: str, role: str) -> None:
@@ -306,17 +301,16 @@ class Management:
             "roles": [role],
             "send_invitation_email": True,
         }
-        path = f"organizations/{quote(organization, safe='')}/invitations"
+        path = _path("organizations", organization, "invitations")
         await self._calls.call("POST", path, json=body)
 
     async def delete_invitation(self, organization: str, invitation: str) -> None:
         """Delete an invitation; do nothing if it does not exist."""
-        path = f"organizations/{quote(organization, safe='')}/invitations"
-        await self._gone(f"{path}/{quote(invitation, safe='')}")
+        await self._gone(_path("organizations", organization, "invitations", invitation))
 
     async def rename_user(self, account: str, name: str) -> None:
         """Change the full name of an account."""
-        await self._calls.call("PATCH", f"users/{quote(account, safe='')}", json={"name": name})
+        await self._calls.call("PATCH", _path("users", account), json={"name": name})
 
     async def _organization(self, name: str) -> dict[str, Any] | None:
         try:
@@ -346,5 +340,5 @@ class Management:
                 raise
 
 
-def _member(organization: str, account: str) -> str:
-    return f"organizations/{quote(organization, safe='')}/members/{quote(account, safe='')}"
+def _path(*parts: str) -> str:
+    return "/".join(quote(part, safe="") for part in parts)

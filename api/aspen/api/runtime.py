@@ -1,7 +1,4 @@
-"""The resources that one process of the service shares, from startup to shutdown.
-
-Turns: limits on the share of the service that one user takes at a time.
-"""
+"""The resources that one process of the service shares, and the limits on one user's share."""
 
 from __future__ import annotations
 
@@ -21,6 +18,51 @@ from aspen.api.limits import Limits
 from aspen.api.management import Management
 from aspen.api.settings import Settings
 from aspen.api.signin import SignIn
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The shared resources, which views get through the dependencies in `aspen.api.deps`.
+
+    Attributes:
+        sessions: The factory for sessions on the engine.
+        http: The HTTP client for the identity provider.
+        tokens: The verifier of identity tokens.
+        sign_in: The browser sign-in.
+        identity: The Management API of the provider: organizations, members, invitations.
+        aws: The AWS clients for storage, parameters, and jobs.
+        turns: The limits on one user's concurrent requests.
+    """
+
+    settings: Settings
+    sessions: async_sessionmaker[AsyncSession]
+    http: httpx.AsyncClient
+    tokens: TokenVerifier
+    sign_in: SignIn
+    identity: Management
+    aws: Aws
+    turns: Turns
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runtime]:
+    """Open the resources that the process shares, and close them at the end."""
+    engine = make_engine(settings.database_url)
+    async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
+        tokens = TokenVerifier(settings, http)
+        try:
+            yield Runtime(
+                settings=settings,
+                sessions=make_sessions(engine),
+                http=http,
+                tokens=tokens,
+                sign_in=SignIn(settings, http, tokens),
+                identity=Management(settings, http),
+                aws=Aws(settings.aws_region, settings.boto_endpoint_url, settings.access_key),
+                turns=Turns(limits),
+            )
+        finally:
+            await engine.dispose()
 
 
 class Turns:
@@ -93,48 +135,3 @@ class Turns:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The shared resources, which views get through the dependencies in `aspen.api.deps`.
-
-    Attributes:
-        sessions: The factory for sessions on the engine.
-        http: The HTTP client for the identity provider.
-        tokens: The verifier of identity tokens.
-        sign_in: The browser sign-in.
-        identity: The Management API of the provider: organizations, members, invitations.
-        aws: The AWS clients for storage, parameters, and jobs.
-        turns: The limits on one user's concurrent requests.
-    """
-
-    settings: Settings
-    sessions: async_sessionmaker[AsyncSession]
-    http: httpx.AsyncClient
-    tokens: TokenVerifier
-    sign_in: SignIn
-    identity: Management
-    aws: Aws
-    turns: Turns
-
-
-@asynccontextmanager
-async def open_runtime(settings: Settings, limits: Limits) -> AsyncIterator[Runtime]:
-    """Open the resources that the process shares, and close them at the end."""
-    engine = make_engine(settings.database_url)
-    async with httpx.AsyncClient(timeout=httpx.Timeout(10, connect=5)) as http:
-        tokens = TokenVerifier(settings, http)
-        try:
-            yield Runtime(
-                settings=settings,
-                sessions=make_sessions(engine),
-                http=http,
-                tokens=tokens,
-                sign_in=SignIn(settings, http, tokens),
-                identity=Management(settings, http),
-                aws=Aws(settings.aws_region, settings.boto_endpoint_url, settings.access_key),
-                turns=Turns(limits),
-            )
-        finally:
-            await engine.dispose()

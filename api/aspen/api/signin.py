@@ -1,6 +1,6 @@
-"""Browser sign-in: OpenID Connect's authorization code flow with PKCE.
+"""Browser sign-in with OpenID Connect, which also updates the user's roles in the database.
 
-Synchronization of roles from the identity provider to the database.
+It uses the authorization code flow with PKCE.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Phylogenetic trees: who may see them, and the names that they show for samples.
-
-Magic links, each of which opens one tree in the context of one group for a week.
-"""
+"""Phylogenetic trees as their viewers see them, and magic links that open one for a week."""
 
 from __future__ import annotations
 
@@ -62,9 +59,10 @@ SELECT place.{level}
     }.items()
 }
 
-
 _BUILDERS = ThreadPoolExecutor(2, "trees")
 """Only two threads: modifying a tree takes ten times its size in memory."""
+
+LIFETIME = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -214,9 +212,6 @@ def bare(name: str, beginnings: Sequence[str]) -> str:
         if name.startswith(f"{beginning}/"):
             return name[len(beginning) + 1 :]
     return name
-
-
-LIFETIME = timedelta(days=7)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,9 @@
-"""The command line's access to the deployment on this machine, and its test data.
-
-The log messages of one part, or of all parts.
-"""
+"""The command line's access to the deployment on this machine, its logs, and its test data."""
 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,7 +17,7 @@ from aspen.database.engine import Database
 from aspen.database.models import Group
 from aspen.local import logs
 from aspen.local.postgres import process
-from aspen.local.postgres.paths import Places
+from aspen.local.postgres.paths import SUPERUSER, WRITER, Places
 from aspen.local.seed import (
     Objects,
     RejectedRow,
@@ -43,46 +41,10 @@ if TYPE_CHECKING:
     from aspen.local.postgres.server import Cluster
     from aspen.local.services import PartStatus, PartSteps, Stopped
 
-
 SOURCES = (*PARTS, SUPERVISOR)
 """The sources of messages: every part, and the supervisor."""
 
-
-def messages(
-    state: State, names: Sequence[str], lines: int, *, follow: bool = False
-) -> Iterator[tuple[str, str]]:
-    """Return the last messages in time order, each with the name of its source.
-
-    Args:
-        state: The deployment's files.
-        names: The sources; all of them if empty.
-        lines: The number of last messages.
-        follow: True to continue with new messages until nothing is running.
-
-    Raises:
-        NotFoundError: There are no messages.
-    """
-    finders = {name: _finder(state, name) for name in names or SOURCES}
-    if not any(find().exists() for find in finders.values()):
-        whose = ", ".join(names) or "the local deployment"
-        raise NotFoundError(
-            f"No log messages yet; never started: {whose}", hint="Start it: aspencli local up"
-        )
-    if follow:
-        return logs.follow_all(finders, lines, until=partial(_nothing_runs, state))
-    tails = {name: logs.tail(find(), lines) for name, find in finders.items()}
-    return iter(logs.merged(tails)[-lines:] if lines else [])
-
-
-def _finder(state: State, name: str) -> Callable[[], Path]:
-    if name == POSTGRES:
-        return lambda: logs.current_log(Places(state.home).data)
-    return lambda: state.log(name)
-
-
-def _nothing_runs(state: State) -> bool:
-    running = process.read(Places(state.home).data)
-    return running is None and Supervision(state).process is None
+Told = Callable[[int], None]
 
 
 class Laptop:
@@ -110,10 +72,8 @@ class Laptop:
     def endpoints(self) -> Endpoints | None:
         """Return the addresses of a deployment that an earlier version started, else None.
 
-        That version wrote no file of them. Nothing slow is imported if there is no deployment.
+        That version wrote no file of them.
         """
-        from aspen.local.state import State
-
         if not {"api", "identity"} <= State(paths.data_dir()).ports().keys():
             return None
         self.deployment.publish_endpoints()
@@ -141,9 +101,6 @@ class Laptop:
         Raises:
             UnreachableError: The database is not running.
         """
-        from aspen.local.postgres import process
-        from aspen.local.postgres.server import SUPERUSER, WRITER
-
         if process.read(self.cluster.data) is None:  # a full status check takes longer
             raise UnreachableError(
                 f"The local database is {self.cluster.status().state.value}.",
@@ -153,10 +110,6 @@ class Laptop:
 
     def owns(self, system: str | None) -> bool:
         """Return True if a system identifier is that of the deployment's own data directory."""
-        import struct
-
-        from aspen.local.postgres.paths import Places
-
         control = Places(paths.data_dir()).data / "global" / "pg_control"
         try:
             with control.open("rb") as file:
@@ -168,8 +121,6 @@ class Laptop:
 
     def up(self, names: Iterable[str], progress: PartSteps) -> Up:
         """Start the named parts, or all of them, and make the database ready for use."""
-        from aspen.local.services import PARTS
-
         return self.deployment.up(tuple(names) or PARTS, progress)
 
     def prepare(self) -> Prepared:
@@ -213,7 +164,41 @@ class Laptop:
         return program if os.access(program, os.X_OK) else None
 
 
-Told = Callable[[int], None]
+def messages(
+    state: State, names: Sequence[str], lines: int, *, follow: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Return the last messages in time order, each with the name of its source.
+
+    Args:
+        state: The deployment's files.
+        names: The sources; all of them if empty.
+        lines: The number of last messages.
+        follow: True to continue with new messages until nothing is running.
+
+    Raises:
+        NotFoundError: There are no messages.
+    """
+    finders = {name: _finder(state, name) for name in names or SOURCES}
+    if not any(find().exists() for find in finders.values()):
+        whose = ", ".join(names) or "the local deployment"
+        raise NotFoundError(
+            f"No log messages yet; never started: {whose}", hint="Start it: aspencli local up"
+        )
+    if follow:
+        return logs.follow_all(finders, lines, until=partial(_nothing_runs, state))
+    tails = {name: logs.tail(find(), lines) for name, find in finders.items()}
+    return iter(logs.merged(tails)[-lines:] if lines else [])
+
+
+def _finder(state: State, name: str) -> Callable[[], Path]:
+    if name == POSTGRES:
+        return lambda: logs.current_log(Places(state.home).data)
+    return lambda: state.log(name)
+
+
+def _nothing_runs(state: State) -> bool:
+    running = process.read(Places(state.home).data)
+    return running is None and Supervision(state).process is None
 
 
 @dataclass(frozen=True)

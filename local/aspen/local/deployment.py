@@ -1,8 +1,6 @@
 """The whole deployment: PostgreSQL, and the services that a supervisor keeps running.
 
-The content of the local database: its schema and, if it is empty, the test data.
-
-The status of services, from the record and their processes.
+The first start also creates the database's schema and adds the test data.
 """
 
 from __future__ import annotations
@@ -18,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from aspen.local.aws.content import OBJECTS, ObjectFolder
+from aspen.local.aws.content import OBJECTS, ObjectFolder, publish, read_credentials
 from aspen.local.postgres import process
-from aspen.local.postgres.paths import Places, size_of
+from aspen.local.postgres.paths import SUPERUSER, WRITER, Places, size_of
 from aspen.local.processes import HOST
 from aspen.local.services import (
     CLIENT_ID,
@@ -50,57 +49,9 @@ if TYPE_CHECKING:
     from aspen.local.postgres.server import Cluster
     from aspen.local.seed import Objects, RolesResult
 
-
-def is_at_head(cluster: Cluster) -> bool:
-    """Return True if the database exists, accepts its own role, and needs no migration.
-
-    A revision that this program does not know is assumed to be newer than its own.
-    """
-    from aspen.database import migrate
-
-    with _engine(cluster) as engine:
-        try:
-            at = migrate.current(engine)
-        except OperationalError:  # no such role or database: never prepared
-            return False
-    return at == migrate.head() or (at is not None and not migrate.has(at))
-
-
-def is_empty(cluster: Cluster) -> bool:
-    """Return True if the database has no groups, and therefore no users or samples."""
-    with _engine(cluster) as engine, engine.connect() as connection:
-        return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
-
-
-def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
-    """Add the test data.
-
-    Args:
-        cluster: The server with the database.
-        objects: Where to store the files that the rows refer to.
-        unfinished: A marker file that exists until all of the data is added.
-    """
-    from aspen.database.engine import Database
-    from aspen.local.seed import seed_roles
-
-    os.close(open_own(unfinished))
-    database = Database(cluster.url(), application_name="aspencli local", writable=True)
-    try:
-        filled = seed_roles(database, objects)
-    finally:
-        database.dispose()
-    unfinished.unlink()
-    return filled
-
-
-@contextmanager
-def _engine(cluster: Cluster) -> Iterator[Engine]:
-    engine = sa.create_engine(cluster.url(), poolclass=NullPool)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
+_API = "api"
+_PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
+_TRIES = 4  # another program may take a port, or end the supervisor, at the last moment
 
 _DOING = {
     Phase.STARTING: Doing.STARTING,
@@ -109,61 +60,6 @@ _DOING = {
     Phase.RESTARTING: Doing.RESTARTING,
     Phase.STOPPED: Doing.STOPPED,
 }
-
-
-def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
-    """Return the status with the supervisor's restart information, if a supervisor is running."""
-    kept = supervision.record().get(status.name)
-    if not (kept and supervision.process):
-        return status
-    return replace(
-        status,
-        restarts=kept.restarts,
-        last_restart=kept.last_restart,
-        reason=kept.reason,
-    )
-
-
-def service_status(state: State, supervision: Supervision, name: str) -> PartStatus:
-    """Return a service's status, without waiting."""
-    record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
-    kept = record.get(name, PartRecord())
-    process = kept.process if kept.lives else None
-    if name not in record:
-        doing = Doing.ABSENT
-    elif supervision.process or kept.phase is Phase.STOPPED:
-        doing = _DOING[kept.phase]
-        if doing is Doing.RUNNING and not process:  # the supervisor has not noticed yet
-            doing = Doing.RESTARTING
-    else:
-        doing = Doing.CRASHED  # together with its supervisor
-    return PartStatus(
-        name=name,
-        state=doing,
-        pid=process.pid if process else None,
-        port=port,
-        version=_version() if name == "aws" else __version__,
-        data=folder,
-        size=size_of(folder),
-        uptime=time.time() - kept.since if process and doing is Doing.RUNNING else None,
-        program=None,
-        url=f"http://{HOST}:{port}" if process else None,
-        reason="supervisor exited" if doing is Doing.CRASHED else "",
-    )
-
-
-def _version() -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("moto")
-    except PackageNotFoundError:
-        return None
-
-
-_API = "api"
-_PATIENCE_S = 5.0  # for PostgreSQL to shut down cleanly
-_TRIES = 4  # another program may take a port, or end the supervisor, at the last moment
 
 
 @dataclass(frozen=True)
@@ -222,7 +118,7 @@ class Deployment:
     @cached_property
     def cluster(self) -> Cluster:
         """Return the PostgreSQL server."""
-        from aspen.local.postgres.server import Cluster  # loads SQLAlchemy
+        from aspen.local.postgres.server import Cluster
 
         return Cluster(self.state.home, settings=self._settings)
 
@@ -252,7 +148,7 @@ class Deployment:
 
     def down(self) -> dict[str, Stopped]:
         """Stop every part, PostgreSQL last; return the results by part name."""
-        if not (self.state.home.exists()):
+        if not self.state.home.exists():
             return {name: Stopped(was_running=False, how="", seconds=0.0) for name in PARTS[::-1]}
         with self.state.lock():
             stopped = self._stop_services()
@@ -289,8 +185,6 @@ class Deployment:
 
     def database_url(self) -> str:
         """Return the URL of the database, without its password."""
-        from sqlalchemy.engine import URL, make_url
-
         url = make_url(self.cluster.url())
         plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         return plain.render_as_string()
@@ -306,10 +200,22 @@ class Deployment:
         """Upload stored files that the running S3 lacks, such as those added since it started."""
         kept = self.supervision.record().get("aws")
         if kept and kept.runs:
-            from aspen.local.aws.content import publish, read_credentials
-
             address = f"http://{HOST}:{self.state.ports()['aws']}"
             publish(address, read_credentials(self.state.part("aws")), self.objects.stored())
+
+    def publish_endpoints(self) -> None:
+        """Write the addresses for the commands, once the ports of this start are chosen."""
+        addresses = {name: f"http://{HOST}:{port}" for name, port in self.state.ports().items()}
+        found = Endpoints(
+            database=self.cluster.url(user=WRITER),
+            admin=self.cluster.url(user=SUPERUSER),
+            port=self.cluster.port,
+            data=str(self.cluster.data),
+            services=addresses,
+            client_id=CLIENT_ID,
+            record=str(self.state.record),
+        )
+        write_endpoints(self.state.home, found)
 
     def _up(self, names: tuple[str, ...], progress: PartSteps, notes: list[str], made: _Made) -> Up:
         since, before = time.time(), self.supervision.record()
@@ -330,22 +236,6 @@ class Deployment:
         started = {POSTGRES: replace(server, notes=(*notes, *server.notes))}
         started |= {name: self._started(name, before.get(name), since) for name in services}
         return Up(started, made.prepared, made.filled, is_empty(self.cluster), 0.0)
-
-    def publish_endpoints(self) -> None:
-        """Write the addresses for the commands, once the ports of this start are chosen."""
-        from aspen.local.postgres.server import SUPERUSER, WRITER
-
-        addresses = {name: f"http://{HOST}:{port}" for name, port in self.state.ports().items()}
-        found = Endpoints(
-            database=self.cluster.url(user=WRITER),
-            admin=self.cluster.url(user=SUPERUSER),
-            port=self.cluster.port,
-            data=str(self.cluster.data),
-            services=addresses,
-            client_id=CLIENT_ID,
-            record=str(self.state.record),
-        )
-        write_endpoints(self.state.home, found)
 
     def _started(self, name: str, before: PartRecord | None, since: float) -> Started:
         """Return the result of starting a service, which is running by now."""
@@ -384,3 +274,104 @@ class Deployment:
             return None
         progress(POSTGRES, "adding the test data")
         return fill(self.cluster, self.objects, self.state.filling)
+
+
+def with_restarts(status: PartStatus, supervision: Supervision) -> PartStatus:
+    """Return the status with the supervisor's restart information, if a supervisor is running."""
+    kept = supervision.record().get(status.name)
+    if not (kept and supervision.process):
+        return status
+    return replace(
+        status,
+        restarts=kept.restarts,
+        last_restart=kept.last_restart,
+        reason=kept.reason,
+    )
+
+
+def service_status(state: State, supervision: Supervision, name: str) -> PartStatus:
+    """Return a service's status, without waiting."""
+    record, folder, port = supervision.record(), state.part(name), state.ports().get(name)
+    kept = record.get(name, PartRecord())
+    process = kept.process if kept.lives else None
+    if name not in record:
+        doing = Doing.ABSENT
+    elif supervision.process or kept.phase is Phase.STOPPED:
+        doing = _DOING[kept.phase]
+        if doing is Doing.RUNNING and not process:  # the supervisor has not noticed yet
+            doing = Doing.RESTARTING
+    else:
+        doing = Doing.CRASHED  # together with its supervisor
+    return PartStatus(
+        name=name,
+        state=doing,
+        pid=process.pid if process else None,
+        port=port,
+        version=_version() if name == "aws" else __version__,
+        data=folder,
+        size=size_of(folder),
+        uptime=time.time() - kept.since if process and doing is Doing.RUNNING else None,
+        program=None,
+        url=f"http://{HOST}:{port}" if process else None,
+        reason="supervisor exited" if doing is Doing.CRASHED else "",
+    )
+
+
+def _version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("moto")
+    except PackageNotFoundError:
+        return None
+
+
+def is_at_head(cluster: Cluster) -> bool:
+    """Return True if the database exists, accepts its own role, and needs no migration.
+
+    A revision that this program does not know is assumed to be newer than its own.
+    """
+    from aspen.database import migrate
+
+    with _engine(cluster) as engine:
+        try:
+            at = migrate.current(engine)
+        except OperationalError:  # no such role or database: never prepared
+            return False
+    return at == migrate.head() or (at is not None and not migrate.has(at))
+
+
+def is_empty(cluster: Cluster) -> bool:
+    """Return True if the database has no groups, and therefore no users or samples."""
+    with _engine(cluster) as engine, engine.connect() as connection:
+        return not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM aspen.groups)"))
+
+
+def fill(cluster: Cluster, objects: Objects, unfinished: Path) -> RolesResult:
+    """Add the test data.
+
+    Args:
+        cluster: The server with the database.
+        objects: Where to store the files that the rows refer to.
+        unfinished: A marker file that exists until all of the data is added.
+    """
+    from aspen.database.engine import Database
+    from aspen.local.seed import seed_roles
+
+    os.close(open_own(unfinished))
+    database = Database(cluster.url(), application_name="aspencli local", writable=True)
+    try:
+        filled = seed_roles(database, objects)
+    finally:
+        database.dispose()
+    unfinished.unlink()
+    return filled
+
+
+@contextmanager
+def _engine(cluster: Cluster) -> Iterator[Engine]:
+    engine = sa.create_engine(cluster.url(), poolclass=NullPool)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

@@ -81,8 +81,8 @@ def _api(state: State) -> int:
     keys = read_credentials(state.part("aws"))
     os.environ |= {
         "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": keys.access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_ACCESS_KEY_ID": keys.key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret,
         "BOTO_ENDPOINT_URL": f"http://{HOST}:{state.ports()['aws']}",
         "DEPLOYMENT_STAGE": STAGE,
         "API_URL": address,

@@ -1,7 +1,4 @@
-"""The log messages of the parts: the last ones, and new ones as they are written.
-
-A log file that is rotated when it grows too large.
-"""
+"""The log files of the parts: written with rotation, then shown and followed across it."""
 
 from __future__ import annotations
 
@@ -20,6 +17,10 @@ from aspencli.files import open_own
 STARTUP_LOG = "startup.log"
 _CURRENT = "current_logfiles"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")  # the start of each line
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
+
+_LONGEST = 5_000_000  # bytes
+_KEPT = 2  # older files
 
 
 def current_log(data: Path) -> Path:
@@ -159,11 +160,6 @@ def _follow(
             return
         if not fresh:
             time.sleep(pause)
-
-
-_LONGEST = 5_000_000  # bytes
-_KEPT = 2  # older files
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
 class RotatingLog:

@@ -1,10 +1,6 @@
-"""The processes of a server: found by command line, started detached, and reliably ended.
+"""Server processes on this machine: their ports, their owners, their start, and their end.
 
-A lock between processes.
-
-Ports for servers that only this machine can reach.
-
-Lookup of the process that listens on a port, and of the account that a connection comes from.
+They listen on 127.0.0.1 only. A file lock keeps two commands from acting on them at once.
 """
 
 from __future__ import annotations
@@ -26,43 +22,31 @@ from aspen.local.postgres.paths import Account
 from aspencli.errors import AspenError, ConflictError, RefusedError, UnreachableError
 from aspencli.files import open_own
 
-
-@contextmanager
-def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system releases it when the process ends.
-
-    Raises:
-        ConflictError: Another process held the lock for longer than ``timeout`` seconds.
-    """
-    descriptor = open_own(path)
-    try:
-        deadline = time.monotonic() + timeout
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise ConflictError(
-                    f"Another command is using the local deployment (waited {timeout:.0f} s).",
-                    hint="Wait for it to finish, then try again.",
-                )
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 HOST = "127.0.0.1"
 # These are below the range that systems use for outgoing connections (32768 and up), so that a port
 # is still free at the next start.
 _FIRST, _COUNT = 15432, 1000
 SERVICES_FIRST = 16432
 """The first port to try for services; PostgreSQL's ports are below it."""
+POLL_S = 0.01
+_HARD_S = 3.0  # the time that SIGQUIT or SIGKILL may take to end a process
+
+# The shell ends at once, so that init adopts the program. Otherwise a zombie could remain, whose
+# process ID would look like that of a live server.
+_DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
+
+_TABLE = Path("/proc/net/tcp")
+_TABLE_6 = Path("/proc/net/tcp6")
+_ADDRESS, _PEER, _STATE_COLUMN, _UID, _INODE = 1, 2, 3, 7, 9  # columns
+_LISTENING = "0A"
+# The kernel's interface for looking up one socket: linux/sock_diag.h and linux/inet_diag.h.
+_SOCKET_MONITORING, _BY_FAMILY, _IS_REQUEST = 4, 20, 1
+_ANY_STATE, _ANY_COOKIE = 0xFFFFFFFF, b"\xff" * 8
+_HEAD = struct.Struct("=IHHII")  # length, kind, flags, sequence, sender
+_ASKED = struct.Struct("=BBHI")  # family, protocol, extensions, states
+_ENDS = struct.Struct("!HH16s16sI8s")  # ports, addresses, interface, cookie
+_OWNER = struct.Struct("=12xII")  # account, inode
+_LARGEST_ANSWER, _ANSWER_S = 4096, 1.0
 
 
 def is_free(port: int) -> bool:
@@ -97,18 +81,78 @@ def free_port(start: int, *, first: int = _FIRST, avoid: Collection[int] = ()) -
     )
 
 
-_TABLE = Path("/proc/net/tcp")
-_TABLE_6 = Path("/proc/net/tcp6")
-_ADDRESS, _PEER, _STATE_COLUMN, _UID, _INODE = 1, 2, 3, 7, 9  # columns
-_LISTENING = "0A"
-# The kernel's interface for looking up one socket: linux/sock_diag.h and linux/inet_diag.h.
-_SOCKET_MONITORING, _BY_FAMILY, _IS_REQUEST = 4, 20, 1
-_ANY_STATE, _ANY_COOKIE = 0xFFFFFFFF, b"\xff" * 8
-_HEAD = struct.Struct("=IHHII")  # length, kind, flags, sequence, sender
-_ASKED = struct.Struct("=BBHI")  # family, protocol, extensions, states
-_ENDS = struct.Struct("!HH16s16sI8s")  # ports, addresses, interface, cookie
-_OWNER = struct.Struct("=12xII")  # account, inode
-_LARGEST_ANSWER, _ANSWER_S = 4096, 1.0
+def spawn_detached(
+    command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
+) -> int:
+    """Start a program that outlives this process and its terminal; return its process ID."""
+    shell = subprocess.run(  # noqa: S603 - our own script, its arguments passed separately
+        ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
+        cwd="/",
+        env=dict(environ),
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        start_new_session=True,
+        **account.run_as(),
+    )
+    if shell.returncode or not shell.stdout.strip().isdigit():
+        raise AspenError(
+            f"Cannot start {command[0]}: {shell.stderr.strip() or 'the shell failed'}",
+            hint="Check the folder's permissions and the free space.",
+        )
+    return int(shell.stdout)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; do nothing if the process is gone.
+
+    Raises:
+        RefusedError: The process belongs to another user.
+    """
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise RefusedError(
+            f"Process {pid} belongs to another user.",
+            hint="Run the command as the user who started it.",
+        ) from error
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Wait for a condition, checking it every 10 ms; return False on timeout."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -> bool:
+    """End the processes that ``find`` returns; return True if that took a signal.
+
+    Args:
+        find: Returns the processes that still exist.
+        patience: The seconds to wait before the first signal.
+        kill: True to use SIGKILL at once, without SIGQUIT.
+
+    Raises:
+        AspenError: Some processes did not end.
+    """
+    if wait_until(lambda: not find(), patience):
+        return False
+    for number in (signal.SIGKILL,) if kill else (signal.SIGQUIT, signal.SIGKILL):
+        for pid in find():
+            send(pid, number)
+        if wait_until(lambda: not find(), _HARD_S):
+            return True
+    raise AspenError(
+        f"Cannot stop these processes: {', '.join(map(str, find()))}",
+        hint="They may be waiting for a disk. If they do not exit, restart the machine.",
+    )
 
 
 def may_own(pid: int, port: int) -> bool:
@@ -197,82 +241,31 @@ def _rows(table: Path) -> Iterator[list[str]]:
         yield from (line.split() for line in table.read_text().splitlines()[1:])
 
 
-# The shell ends at once, so that init adopts the program. Otherwise a zombie could remain, whose
-# process ID would look like that of a live server.
-_DETACH = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
-POLL_S = 0.01
-_HARD_S = 3.0  # the time that SIGQUIT or SIGKILL may take to end a process
-
-
-def spawn_detached(
-    command: Sequence[str], *, account: Account, environ: Mapping[str, str], log: Path
-) -> int:
-    """Start a program that outlives this process and its terminal; return its process ID."""
-    shell = subprocess.run(  # noqa: S603 - our own script, its arguments passed separately
-        ["/bin/sh", "-c", _DETACH, "sh", str(log), *command],
-        cwd="/",
-        env=dict(environ),
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        check=False,
-        start_new_session=True,
-        **account.run_as(),
-    )
-    if shell.returncode or not shell.stdout.strip().isdigit():
-        raise AspenError(
-            f"Cannot start {command[0]}: {shell.stderr.strip() or 'the shell failed'}",
-            hint="Check the folder's permissions and the free space.",
-        )
-    return int(shell.stdout)
-
-
-def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal; do nothing if the process is gone.
+@contextmanager
+def file_lock(path: Path, *, timeout: float = 180.0) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the system releases it when the process ends.
 
     Raises:
-        RefusedError: The process belongs to another user.
+        ConflictError: Another process held the lock for longer than ``timeout`` seconds.
     """
+    descriptor = open_own(path)
     try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        raise RefusedError(
-            f"Process {pid} belongs to another user.",
-            hint="Run the command as the user who started it.",
-        ) from error
+        deadline = time.monotonic() + timeout
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise ConflictError(
+                    f"Another command is using the local deployment (waited {timeout:.0f} s).",
+                    hint="Wait for it to finish, then try again.",
+                )
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait for a condition, checking it every 10 ms; return False on timeout."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def end(find: Callable[[], list[int]], *, patience: float, kill: bool = False) -> bool:
-    """End the processes that ``find`` returns; return True if that took a signal.
-
-    Args:
-        find: Returns the processes that still exist.
-        patience: The seconds to wait before the first signal.
-        kill: True to use SIGKILL at once, without SIGQUIT.
-
-    Raises:
-        AspenError: Some processes did not end.
-    """
-    if wait_until(lambda: not find(), patience):
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    for number in (signal.SIGKILL,) if kill else (signal.SIGQUIT, signal.SIGKILL):
-        for pid in find():
-            send(pid, number)
-        if wait_until(lambda: not find(), _HARD_S):
-            return True
-    raise AspenError(
-        f"Cannot stop these processes: {', '.join(map(str, find()))}",
-        hint="They may be waiting for a disk. If they do not exit, restart the machine.",
-    )
+    return True

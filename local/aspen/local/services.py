@@ -1,7 +1,4 @@
-"""The services that the supervisor keeps running beside PostgreSQL, each a Python process.
-
-The states of the parts of a local deployment: PostgreSQL, and the supervised services.
-"""
+"""The parts of a local deployment: PostgreSQL, and the services kept running beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from aspencli.errors import UnreachableError
+
+POSTGRES, SUPERVISOR = "postgres", "supervisor"
+CLIENT_ID, MANAGEMENT_CLIENT_ID = "aspencli-local", "aspen-management"
+"""The client IDs of the command line and the service at the identity provider."""
 
 Steps = Callable[[str], None]
 """Called with the name of each longer step as it starts, such as ``initializing``."""
@@ -112,11 +113,6 @@ class PartStatus:
     def runs(self) -> bool:
         """Return True if the part is running."""
         return self.state is State.RUNNING
-
-
-POSTGRES, SUPERVISOR = "postgres", "supervisor"
-CLIENT_ID, MANAGEMENT_CLIENT_ID = "aspencli-local", "aspen-management"
-"""The client IDs of the command line and the service at the identity provider."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""The deployment's own files, beside those of its parts: ports, records, logs, and locks.
-
-The supervisor's record of the parts, in a file that commands read.
-"""
+"""The deployment's own files: ports, the supervisor's record of the parts, logs, and locks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Public identifiers: their prefixes, and generated ones for samples that were given none.
+"""Private and public identifiers of samples: repository prefixes, generation, and uniqueness.
 
-The two names of a sample, each unique within the group that submitted it.
+Each identifier is unique within the group that submitted the sample.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ from aspen.database.models import Pathogen, PathogenRepoConfig, PublicRepository
 GISAID, GENBANK = "GISAID", "GenBank"
 NOWHERE = "Unknown"
 """The country in generated identifiers of samples without a location."""
+
+NAMES = ("private_identifier", "public_identifier")
+"""The columns of the names."""
+
+_HELD = """
+SELECT s.id, s.submitting_group_id, s.{column}
+  FROM unnest(CAST(:owners AS integer[]), CAST(:names AS varchar[])) AS n (owner, name)
+  JOIN aspen.samples s ON s.submitting_group_id = n.owner AND s.{column} = n.name
+"""
 
 
 async def repository_prefix(
@@ -99,16 +108,6 @@ def made_up(prefix: str, country: str | None, group_prefix: str, sample_id: int)
     """Return a generated public identifier, such as ``hCoV-19/USA/CZI-4/2026``."""
     year = datetime.now(UTC).year
     return f"{prefix}/{country or NOWHERE}/{group_prefix}-{sample_id}/{year}"
-
-
-NAMES = ("private_identifier", "public_identifier")
-"""The columns of the names."""
-
-_HELD = """
-SELECT s.id, s.submitting_group_id, s.{column}
-  FROM unnest(CAST(:owners AS integer[]), CAST(:names AS varchar[])) AS n (owner, name)
-  JOIN aspen.samples s ON s.submitting_group_id = n.owner AND s.{column} = n.name
-"""
 
 
 class Claim(NamedTuple):

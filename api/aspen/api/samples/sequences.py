@@ -1,6 +1,6 @@
-"""Sequences of samples as FASTA, streamed since each has about 30,000 letters.
+"""Sequences of samples as FASTA, and Nextclade's results for them as TSV.
 
-Nextclade's results for the sequences of samples: their quality and mutations.
+Both are streamed, since a sequence has about 30,000 letters.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from aspen.database.models import (
 )
 
 _SEQUENCES_PER_PART = 50  # 1.5 MB of coronavirus sequences
+_RESULTS_PER_PART = 200
 _IN_MEMORY = 8 << 20
 _LINK_S = 3600
 USHER = "USHER"
@@ -42,6 +43,18 @@ USHER = "USHER"
 
 _UPLOADED = UploadedPathogenGenome.__table__
 _GENOME = PathogenGenome.__table__
+_NAME = "seqName"
+_KEPT: dict[str, Any] = {
+    "qc.overallScore": SampleQCMetric.qc_score,
+    "qc.overallStatus": SampleQCMetric.qc_status,
+    "substitutions": SampleMutation.substitutions,
+    "deletions": SampleMutation.deletions,
+    "insertions": SampleMutation.insertions,
+    "aaSubstitutions": SampleMutation.aa_substitutions,
+    "aaDeletions": SampleMutation.aa_deletions,
+    "aaInsertions": SampleMutation.aa_insertions,
+}
+"""The stored values to use if the raw output is missing, by the names of Nextclade's columns."""
 
 
 async def fasta(
@@ -99,6 +112,10 @@ async def _title(
 ) -> sa.ColumnElement[str]:
     if repository is not None:
         return await public_names(db, pathogen, repository)
+    return _own_title(access)
+
+
+def _own_title(access: Access) -> sa.ColumnElement[str]:
     own = Sample.submitting_group_id == access.group.id
     return sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
 
@@ -131,21 +148,6 @@ def _publish(aws: Aws, bucket: str, key: str, file: IO[bytes]) -> str:
     return link
 
 
-_RESULTS_PER_PART = 200
-_NAME = "seqName"
-_KEPT: dict[str, Any] = {
-    "qc.overallScore": SampleQCMetric.qc_score,
-    "qc.overallStatus": SampleQCMetric.qc_status,
-    "substitutions": SampleMutation.substitutions,
-    "deletions": SampleMutation.deletions,
-    "insertions": SampleMutation.insertions,
-    "aaSubstitutions": SampleMutation.aa_substitutions,
-    "aaDeletions": SampleMutation.aa_deletions,
-    "aaInsertions": SampleMutation.aa_insertions,
-}
-"""The stored values to use if the raw output is missing, by the names of Nextclade's columns."""
-
-
 async def findings(
     db: AsyncSession, access: Access, pathogen: Pathogen, names: Sequence[str]
 ) -> AsyncIterator[bytes]:
@@ -171,8 +173,7 @@ async def findings(
         .subquery("chosen")
     )
     columns = await _columns(db, chosen, names)
-    own = Sample.submitting_group_id == access.group.id
-    title = sa.case((own, Sample.private_identifier), else_=Sample.public_identifier)
+    title = _own_title(access)
     query = (
         sa.select(sa.cast(sa.func.jsonb_build_array(title, chosen.c.output), sa.Text))
         .join(chosen, chosen.c.id == Sample.id)

@@ -1,8 +1,8 @@
-"""The identity provider's web application.
+"""The identity provider's web application, and the command that serves it.
 
-The command for an identity provider: ``python -m aspen.local.auth0 --port 3031 --folder DIR``.
+    python -m aspen.local.auth0 --port 3031 --folder DIR
 
-Endpoints for the knobs of a running provider: ``/trial/knobs``, only with ``--trial``.
+With ``--trial``, tests change the provider's behavior at ``/trial/knobs``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,21 @@ from aspen.local.auth0.documents import PREFIX, Bucket, ManagementError, limit, 
 from aspen.local.auth0.errors import OAuthError, PageError
 from aspen.local.auth0.pages import authorize, sign_in
 from aspen.local.auth0.pages.render import page, style
-from aspen.local.auth0.settings import Dialect, Settings, audit, own_address
+from aspen.local.auth0.settings import Dialect, Settings, audit, log_to_stderr, own_address
 from aspen.local.auth0.store import Provider, ProviderOf
 from aspen.local.processes import HOST, is_free, is_own_connection
 from aspencli.errors import AspenError, ConflictError
 
 _STOP_SECONDS = 2
+_OPEN = ("/.well-known/", "/healthz", "/assets/")
+_NOT_YOURS = "This identity provider belongs to another user of this machine."
+# Normal answers to a client that polls.
+_QUIET = {"authorization_pending", "slow_down"}
+_THROTTLED = ("/oauth/", "/api/v2/")
+
+_common = APIRouter()
+
+trial_router = APIRouter(prefix="/trial")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,9 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(settings: Settings) -> int:
     import uvicorn
-
-    from aspen.local.auth0.settings import audit, log_to_stderr
-    from aspen.local.auth0.store import Provider
 
     if not is_free(settings.port):
         raise ConflictError(
@@ -161,25 +167,14 @@ def _issuer(text: str) -> str:
     return f"{text.rstrip('/')}/"
 
 
-_common = APIRouter()
-_OPEN = ("/.well-known/", "/healthz", "/assets/")
-_NOT_YOURS = "This identity provider belongs to another user of this machine."
-# Normal answers to a client that polls.
-_QUIET = {"authorization_pending", "slow_down"}
-
-
 def create_app(provider: Provider) -> FastAPI:
     """Create the web application of a provider."""
     settings = provider.settings
     app = FastAPI(title="Identity provider", openapi_url=None, redirect_slashes=False)
     app.state.provider = provider
     for part in (
-        endpoints.discovery_router,
+        endpoints.router,
         device.router,
-        endpoints.token_router,
-        endpoints.ending_router,
-        endpoints.userinfo_router,
-        authorize.activate_router,
         sign_in.router,
         authorize.router,
     ):
@@ -274,10 +269,6 @@ async def _answer_lost(request: Request, error: Exception) -> Response:
         "message": str(error.detail),
     }
     return JSONResponse(body, error.status_code, error.headers)
-
-
-trial_router = APIRouter(prefix="/trial")
-_THROTTLED = ("/oauth/", "/api/v2/")
 
 
 @trial_router.get("/knobs")

@@ -1,7 +1,4 @@
-"""Client authentication, and the limits on what each client may request.
-
-The parameters of a token request: a form or, as with Auth0, JSON.
-"""
+"""The parameters of a token request, the client that sent it, and what that client may do."""
 
 from __future__ import annotations
 
@@ -18,6 +15,8 @@ from fastapi import Depends, Request
 from aspen.local.auth0.errors import OAuthError
 from aspen.local.auth0.settings import matches
 from aspen.local.auth0.store import Grant
+
+_LONGEST = 65_536
 
 _LOOPBACK = {"127.0.0.1", "localhost"}
 
@@ -133,9 +132,6 @@ def _refused(description: str) -> OAuthError:
     return OAuthError(
         "invalid_client", description, 401, {"WWW-Authenticate": 'Basic realm="identity"'}
     )
-
-
-_LONGEST = 65_536
 
 
 async def _read(request: Request) -> Mapping[str, str]:

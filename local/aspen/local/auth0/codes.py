@@ -1,6 +1,6 @@
 """Authorization codes, which a browser carries from the sign-in page back to the client.
 
-Validation of what a client requests from a user: scope, audience, and organization.
+The requested scope, audience, and organization are checked before a user is asked to sign in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from aspen.local.auth0.errors import OAuthError
 from aspen.local.auth0.refresh import revoke_family
 from aspen.local.auth0.settings import Settings, audit, hashed, new_secret
 from aspen.local.auth0.store import Grant, Provider
-from aspen.local.auth0.tokens import OFFLINE, USER_SCOPES, Granted
+from aspen.local.auth0.tokens import KEPT_SECONDS, OFFLINE, USER_SCOPES, Granted
+
+_INVALID = "Invalid authorization code"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,25 @@ class Wanted:
     scope: str
     audience: str | None
     organization_id: str | None
+
+
+@dataclass(frozen=True)
+class CodeRequest:
+    """A request for an authorization code.
+
+    Attributes:
+        client_id: The client that may exchange the code.
+        redirect_uri: Where the code is sent; the exchange must name it again.
+        wanted: The requested scope, audience, and organization.
+        nonce: The client's nonce for the id_token.
+        challenge: The SHA-256 of the verifier that the exchange must present (PKCE, S256).
+    """
+
+    client_id: str
+    redirect_uri: str
+    wanted: Wanted
+    nonce: str | None
+    challenge: str | None
 
 
 def wanted_by(
@@ -78,35 +99,12 @@ def _organization(db: sqlite3.Connection, named: str | None) -> str | None:
     return str(found["id"])
 
 
-_KEPT_SECONDS = 86_400
-_INVALID = "Invalid authorization code"
-
-
-@dataclass(frozen=True)
-class CodeRequest:
-    """A request for an authorization code.
-
-    Attributes:
-        client_id: The client that may exchange the code.
-        redirect_uri: Where the code is sent; the exchange must name it again.
-        wanted: The requested scope, audience, and organization.
-        nonce: The client's nonce for the id_token.
-        challenge: The SHA-256 of the verifier that the exchange must present (PKCE, S256).
-    """
-
-    client_id: str
-    redirect_uri: str
-    wanted: Wanted
-    nonce: str | None
-    challenge: str | None
-
-
 def add_code(
     provider: Provider, db: sqlite3.Connection, asked: CodeRequest, user_id: str, auth_time: float
 ) -> str:
     """Create a code for a user who signed in."""
     code, now = new_secret(), provider.now()
-    db.execute("DELETE FROM codes WHERE expires_at < ?", (now - _KEPT_SECONDS,))
+    db.execute("DELETE FROM codes WHERE expires_at < ?", (now - KEPT_SECONDS,))
     db.execute(
         "INSERT INTO codes (code_hash, client_id, user_id, organization_id, redirect_uri, scope,"
         " audience, nonce, challenge, auth_time, family, expires_at)"
@@ -156,16 +154,7 @@ def redeem(
     if problem is not None:
         return problem
     db.execute("UPDATE codes SET used_at = ? WHERE code_hash = ?", (now, code_hash))
-    return Granted(
-        client_id=row["client_id"],
-        user_id=row["user_id"],
-        organization_id=row["organization_id"],
-        scope=row["scope"],
-        audience=row["audience"],
-        auth_time=row["auth_time"],
-        family=row["family"],
-        nonce=row["nonce"],
-    )
+    return Granted.of(row, row["family"], row["nonce"])
 
 
 def _unproven(

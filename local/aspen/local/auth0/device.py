@@ -17,14 +17,13 @@ from aspen.local.auth0.codes import Wanted, wanted_by
 from aspen.local.auth0.errors import OAuthError
 from aspen.local.auth0.settings import Dialect, audit, hashed, new_secret
 from aspen.local.auth0.store import Grant, Provider, ProviderOf
-from aspen.local.auth0.tokens import Granted
+from aspen.local.auth0.tokens import KEPT_SECONDS, Granted
 
 router = APIRouter()
 
 # No vowels, so that codes never spell words (RFC 8628 section 6.1).
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _HALF = 4
-_KEPT_SECONDS = 86_400
 # Timing is not exact: a client that waits the full interval may poll slightly early.
 _TOLERANCE = 0.25
 _SLOWER_SECONDS = 5
@@ -107,15 +106,7 @@ def redeem(
     if row["status"] == "denied":
         return OAuthError("access_denied", "User cancelled the confirmation prompt.")
     _delete(db, device_hash)
-    return Granted(
-        client_id=row["client_id"],
-        user_id=row["user_id"],
-        organization_id=row["organization_id"],
-        scope=row["scope"],
-        audience=row["audience"],
-        auth_time=row["auth_time"],
-        family=new_secret(),
-    )
+    return Granted.of(row, new_secret())
 
 
 def tidy(typed: str) -> str:
@@ -159,7 +150,7 @@ def _add_request(
     provider: Provider, db: sqlite3.Connection, client: KnownClient, wanted: Wanted
 ) -> tuple[str, str]:
     now = provider.now()
-    db.execute("DELETE FROM device_requests WHERE expires_at < ?", (now - _KEPT_SECONDS,))
+    db.execute("DELETE FROM device_requests WHERE expires_at < ?", (now - KEPT_SECONDS,))
     device_code, user_code = new_secret(), _new_user_code()
     while db.execute("SELECT 1 FROM device_requests WHERE user_code = ?", (user_code,)).fetchone():
         user_code = _new_user_code()

@@ -1,12 +1,6 @@
-"""The token endpoint, which exchanges grants for tokens.
+"""The endpoints of OpenID Connect that programs call: discovery, tokens, revocation, userinfo.
 
-Discovery: the endpoints and keys that clients look up.
-
-Token revocation (RFC 7009).
-
-Refresh tokens: each can be exchanged once, and late reuse revokes the whole family.
-
-The userinfo endpoint: the user that an access_token is about.
+A refresh token can be exchanged once; late reuse revokes all tokens of its sign-in.
 """
 
 from __future__ import annotations
@@ -35,10 +29,27 @@ from aspen.local.auth0.tokens import (
     user_claims,
 )
 
-discovery_router = APIRouter()
+router = APIRouter()
+
+_Redeem = Callable[
+    [Provider, sqlite3.Connection, KnownClient, Mapping[str, str]], Granted | OAuthError
+]
+_BY_USER: dict[Grant, _Redeem] = {
+    Grant.AUTHORIZATION_CODE: codes.redeem,
+    Grant.DEVICE_CODE: device.redeem,
+    Grant.REFRESH_TOKEN: exchange,
+}
 
 
-@discovery_router.get("/.well-known/openid-configuration")
+@dataclass(frozen=True)
+class _Answer:
+    """The response, and the user that it is about."""
+
+    body: dict[str, Any]
+    user_id: str | None
+
+
+@router.get("/.well-known/openid-configuration")
 def discovery(provider: ProviderOf) -> dict[str, Any]:
     """Return the provider's metadata (OpenID Connect Discovery, RFC 8414)."""
     issuer = provider.issuer
@@ -71,7 +82,7 @@ def discovery(provider: ProviderOf) -> dict[str, Any]:
     }
 
 
-@discovery_router.get("/.well-known/jwks.json")
+@router.get("/.well-known/jwks.json")
 def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
     """Return the public keys for verifying tokens."""
     response.headers["Cache-Control"] = "public, max-age=15"
@@ -80,49 +91,7 @@ def keys(provider: ProviderOf, response: Response) -> dict[str, Any]:
         return {"keys": public_documents(db, now)}
 
 
-ending_router = APIRouter()
-
-
-@ending_router.post("/oauth/revoke")
-def revoke_token(
-    provider: ProviderOf,
-    parameters: Parameters,
-    authorization: Annotated[str | None, Header()] = None,
-) -> Response:
-    """Revoke a refresh token; an unknown one also returns 200 (RFC 7009 section 2.2)."""
-    token = required(parameters, "token")
-    if parameters.get("token_type_hint") == "access_token":
-        raise OAuthError(
-            "unsupported_token_type", "Only refresh tokens can be revoked; other tokens expire."
-        )
-    with provider.database.writing() as db:
-        client = authenticate(db, parameters, authorization)
-        user_id = revoke(db, client, token, provider.now())
-    audit("token.revoked", client=client.client_id, user=user_id, found=user_id is not None)
-    return Response()
-
-
-token_router = APIRouter()
-
-_Redeem = Callable[
-    [Provider, sqlite3.Connection, KnownClient, Mapping[str, str]], Granted | OAuthError
-]
-_BY_USER: dict[Grant, _Redeem] = {
-    Grant.AUTHORIZATION_CODE: codes.redeem,
-    Grant.DEVICE_CODE: device.redeem,
-    Grant.REFRESH_TOKEN: exchange,
-}
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The response, and the user that it is about."""
-
-    body: dict[str, Any]
-    user_id: str | None
-
-
-@token_router.post("/oauth/token")
+@router.post("/oauth/token")
 def token(
     provider: ProviderOf,
     response: Response,
@@ -217,10 +186,26 @@ def _plain(audience: str) -> str:
     return audience.partition("://")[2].rstrip("/")
 
 
-userinfo_router = APIRouter()
+@router.post("/oauth/revoke")
+def revoke_token(
+    provider: ProviderOf,
+    parameters: Parameters,
+    authorization: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Revoke a refresh token; an unknown one also returns 200 (RFC 7009 section 2.2)."""
+    token = required(parameters, "token")
+    if parameters.get("token_type_hint") == "access_token":
+        raise OAuthError(
+            "unsupported_token_type", "Only refresh tokens can be revoked; other tokens expire."
+        )
+    with provider.database.writing() as db:
+        client = authenticate(db, parameters, authorization)
+        user_id = revoke(db, client, token, provider.now())
+    audit("token.revoked", client=client.client_id, user=user_id, found=user_id is not None)
+    return Response()
 
 
-@userinfo_router.api_route("/userinfo", methods=["GET", "POST"])
+@router.api_route("/userinfo", methods=["GET", "POST"])
 def userinfo(
     provider: ProviderOf, authorization: Annotated[str | None, Header()] = None
 ) -> dict[str, Any]:

@@ -1,10 +1,6 @@
-"""Organizations, which the service calls groups.
+"""Organizations, which the service calls groups, with their members, roles, and invitations.
 
-The roles that members can have.
-
-The members of organizations, and their roles.
-
-Invitations to organizations. No e-mail is sent; the response contains the invitation URL.
+Invitations send no e-mail; the response contains the invitation URL.
 """
 
 from __future__ import annotations
@@ -43,7 +39,22 @@ from aspen.local.auth0.settings import new_identifier
 from aspen.local.auth0.store import ProviderOf
 
 organizations_router = APIRouter(prefix="/organizations")
+members_router = APIRouter(prefix="/organizations/{organization_id}/members")
+invitations_router = APIRouter(prefix="/organizations/{organization_id}/invitations")
+roles_router = APIRouter(prefix="/roles")
 _READS = needs("read:organizations")
+_ALL_BUT_ROLES = "user_id,email,name,picture"
+
+_INVITATION_SECONDS = 604_800
+_INVITATIONS = (
+    "invitations i JOIN organizations o ON o.id = i.organization_id"
+    " JOIN clients c USING (client_id) WHERE i.organization_id = :organization"
+)
+_INVITATION_COLUMNS = "i.*, o.name AS organization_name, c.login_uri"
+_INVITATION_ORDERS = {
+    "created_at:-1": "i.created_at DESC, i.id",
+    "created_at:1": "i.created_at, i.id",
+}
 
 
 @organizations_router.get("", dependencies=[_READS])
@@ -82,7 +93,7 @@ def create_organization(provider: ProviderOf, body: NewOrganization) -> Document
 
 
 @organizations_router.get("/name/{name}", dependencies=[_READS])
-def by_name(provider: ProviderOf, name: str) -> Document:
+def get_organization_by_name(provider: ProviderOf, name: str) -> Document:
     """Return the organization with a name."""
     with provider.database.reading() as db:
         row = db.execute("SELECT * FROM organizations WHERE name = ?", (name,)).fetchone()
@@ -99,7 +110,9 @@ def get_organization(provider: ProviderOf, organization_id: str) -> Document:
 
 
 @organizations_router.patch("/{organization_id}", dependencies=[needs("update:organizations")])
-def change(provider: ProviderOf, organization_id: str, body: OrganizationChanges) -> Document:
+def change_organization(
+    provider: ProviderOf, organization_id: str, body: OrganizationChanges
+) -> Document:
     """Update the given fields of an organization."""
     with provider.database.writing() as db:
         row = find_organization(db, organization_id)
@@ -158,9 +171,6 @@ def _name_taken() -> ManagementError:
     return ManagementError(
         409, "An organization with this name already exists.", "organization_conflict"
     )
-
-
-roles_router = APIRouter(prefix="/roles")
 
 
 @roles_router.get("", dependencies=[needs("read:roles")])
@@ -223,10 +233,6 @@ def _find_role(db: sqlite3.Connection, role_id: str) -> sqlite3.Row:
     return row
 
 
-members_router = APIRouter(prefix="/organizations/{organization_id}/members")
-_ALL_BUT_ROLES = "user_id,email,name,picture"
-
-
 @members_router.get("", dependencies=[needs("read:organization_members")])
 def list_members(
     provider: ProviderOf,
@@ -253,7 +259,7 @@ def list_members(
 
 
 @members_router.post("", status_code=204, dependencies=[needs("create:organization_members")])
-def add(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+def add_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
     """Add users to an organization; existing members stay unchanged."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
@@ -269,7 +275,7 @@ def add(provider: ProviderOf, organization_id: str, body: Members) -> Response:
 
 
 @members_router.delete("", status_code=204, dependencies=[needs("delete:organization_members")])
-def remove(provider: ProviderOf, organization_id: str, body: Members) -> Response:
+def remove_members(provider: ProviderOf, organization_id: str, body: Members) -> Response:
     """Remove members from an organization, with their roles."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
@@ -353,22 +359,8 @@ def _member_document(row: sqlite3.Row) -> Document:
     return {**document, "roles": json.loads(row["roles"])}
 
 
-invitations_router = APIRouter(prefix="/organizations/{organization_id}/invitations")
-
-_DEFAULT_SECONDS = 604_800
-_SELECT = (
-    "invitations i JOIN organizations o ON o.id = i.organization_id"
-    " JOIN clients c USING (client_id) WHERE i.organization_id = :organization"
-)
-_COLUMNS = "i.*, o.name AS organization_name, c.login_uri"
-_ORDERS = {
-    "created_at:-1": "i.created_at DESC, i.id",
-    "created_at:1": "i.created_at, i.id",
-}
-
-
 @invitations_router.get("", dependencies=[needs("read:organization_invitations")])
-def list_(
+def list_invitations(
     provider: ProviderOf,
     organization_id: str,
     page: PageOf,
@@ -379,10 +371,10 @@ def list_(
     """List the invitations, newest first by default, including expired ones."""
     listing = Listing(
         "invitations",
-        _SELECT,
-        lambda row: parts(_document(row), fields, include_fields),
-        order=_ORDERS[sort],
-        columns=_COLUMNS,
+        _INVITATIONS,
+        lambda row: parts(_invitation_document(row), fields, include_fields),
+        order=_INVITATION_ORDERS[sort],
+        columns=_INVITATION_COLUMNS,
         values={"organization": organization_id},
         counted=False,
     )
@@ -392,12 +384,12 @@ def list_(
 
 
 @invitations_router.post("", dependencies=[needs("create:organization_invitations")])
-def create(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
+def create_invitation(provider: ProviderOf, organization_id: str, body: NewInvitation) -> Document:
     """Create an invitation."""
     now = provider.now()
     with provider.database.writing() as db:
         find_organization(db, organization_id)
-        _check(db, body)
+        _check_invitation(db, body)
         invitation_id = new_identifier("uinv_")
         db.execute(
             "INSERT INTO invitations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -413,14 +405,14 @@ def create(provider: ProviderOf, organization_id: str, body: NewInvitation) -> D
                 json.dumps(body.app_metadata or {}),
                 body.connection_id,
                 now,
-                now + (body.ttl_sec or _DEFAULT_SECONDS),
+                now + (body.ttl_sec or _INVITATION_SECONDS),
             ),
         )
-        return _document(_find(db, organization_id, invitation_id))
+        return _invitation_document(_find_invitation(db, organization_id, invitation_id))
 
 
 @invitations_router.get("/{invitation_id}", dependencies=[needs("read:organization_invitations")])
-def get(
+def get_invitation(
     provider: ProviderOf,
     organization_id: str,
     invitation_id: str,
@@ -430,23 +422,23 @@ def get(
     """Return an invitation."""
     with provider.database.reading() as db:
         find_organization(db, organization_id)
-        row = _find(db, organization_id, invitation_id)
-        return parts(_document(row), fields, include_fields)
+        row = _find_invitation(db, organization_id, invitation_id)
+        return parts(_invitation_document(row), fields, include_fields)
 
 
 @invitations_router.delete(
     "/{invitation_id}", status_code=204, dependencies=[needs("delete:organization_invitations")]
 )
-def delete(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:
+def delete_invitation(provider: ProviderOf, organization_id: str, invitation_id: str) -> Response:
     """Delete an invitation."""
     with provider.database.writing() as db:
         find_organization(db, organization_id)
-        _find(db, organization_id, invitation_id)
+        _find_invitation(db, organization_id, invitation_id)
         db.execute("DELETE FROM invitations WHERE id = ?", (invitation_id,))
     return Response(status_code=204)
 
 
-def _check(db: sqlite3.Connection, body: NewInvitation) -> None:
+def _check_invitation(db: sqlite3.Connection, body: NewInvitation) -> None:
     client = db.execute(
         "SELECT login_uri FROM clients WHERE client_id = ?", (body.client_id,)
     ).fetchone()
@@ -459,8 +451,10 @@ def _check(db: sqlite3.Connection, body: NewInvitation) -> None:
             raise no_role()
 
 
-def _find(db: sqlite3.Connection, organization_id: str, invitation_id: str) -> sqlite3.Row:
-    statement = f"SELECT {_COLUMNS} FROM {_SELECT} AND i.id = :id"  # noqa: S608 - all ours
+def _find_invitation(
+    db: sqlite3.Connection, organization_id: str, invitation_id: str
+) -> sqlite3.Row:
+    statement = f"SELECT {_INVITATION_COLUMNS} FROM {_INVITATIONS} AND i.id = :id"  # noqa: S608
     values = {"organization": organization_id, "id": invitation_id}
     row: sqlite3.Row | None = db.execute(statement, values).fetchone()
     if row is None:
@@ -468,7 +462,7 @@ def _find(db: sqlite3.Connection, organization_id: str, invitation_id: str) -> s
     return row
 
 
-def _document(row: sqlite3.Row) -> Document:
+def _invitation_document(row: sqlite3.Row) -> Document:
     ticket = {
         "invitation": row["ticket"],
         "organization": row["organization_id"],

@@ -10,10 +10,7 @@ from aspen.local.auth0.clients import KnownClient, required
 from aspen.local.auth0.errors import OAuthError
 from aspen.local.auth0.settings import audit, hashed
 from aspen.local.auth0.store import Provider
-from aspen.local.auth0.tokens import (
-    OFFLINE,
-    Granted,
-)
+from aspen.local.auth0.tokens import OFFLINE, Granted
 
 _UNKNOWN = "Unknown or invalid refresh token."
 
@@ -41,7 +38,7 @@ def exchange(
         revoke_family(db, row["family"], now)
         audit("refresh.reused", client=client.client_id, user=row["user_id"])
         return OAuthError("invalid_grant", _UNKNOWN)
-    granted = _narrowed(_granted(row), sent.get("scope"))
+    granted = _narrowed(Granted.of(row, row["family"]), sent.get("scope"))
     db.execute(
         "UPDATE refresh_tokens SET used_at = coalesce(used_at, ?) WHERE token_hash = ?",
         (now, token_hash),
@@ -66,18 +63,6 @@ def revoke_family(db: sqlite3.Connection, family: str, now: float) -> None:
     db.execute(
         "UPDATE refresh_tokens SET revoked_at = ? WHERE family = ? AND revoked_at IS NULL",
         (now, family),
-    )
-
-
-def _granted(row: sqlite3.Row) -> Granted:
-    return Granted(
-        client_id=row["client_id"],
-        user_id=row["user_id"],
-        organization_id=row["organization_id"],
-        scope=row["scope"],
-        audience=row["audience"],
-        auth_time=row["auth_time"],
-        family=row["family"],
     )
 
 

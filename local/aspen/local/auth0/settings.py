@@ -1,12 +1,7 @@
-"""The settings of an identity provider.
+"""The identity provider's settings, the knobs for tests, its audit log, and its secrets.
 
-The audit log: one line of JSON per event, on stderr, without tokens, codes, or secrets.
-
-Random secrets and their hashes.
-
-The knobs of a provider started with ``--trial``, with which tests trigger hard cases.
-
-Without it, every knob keeps its normal value and ``/trial/knobs`` does not exist.
+The audit log has one line of JSON per event, on stderr, without tokens, codes, or secrets. Without
+``--trial``, every knob keeps its normal value.
 """
 
 from __future__ import annotations
@@ -27,51 +22,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from aspen.local.processes import HOST
 
-_LOGGER = logging.getLogger("aspen.local.auth0.settings")
-
-
-def audit(event: str, **fields: str | int | float | None) -> None:
-    """Log an event.
-
-    Args:
-        event: The name of the event, such as ``token.issued``.
-        fields: The details of the event; those that are None are omitted.
-    """
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    told = {name: value for name, value in fields.items() if value is not None}
-    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **told}))
-
-
-def log_to_stderr() -> None:
-    """Write the events to stderr, which the supervisor saves."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _LOGGER.addHandler(handler)
-    _LOGGER.setLevel(logging.INFO)
-    _LOGGER.propagate = False
-
+_LOGGER = logging.getLogger(__name__)
 
 _LETTERS_AND_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-
-def new_secret() -> str:
-    """Return a secret of 256 random bits."""
-    return secrets.token_urlsafe(32)
-
-
-def hashed(secret: str) -> str:
-    """Return the hash to store for a secret; secrets are long and random, so they need no salt."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def matches(secret: str, kept: str) -> bool:
-    """Return True if a secret matches a stored hash; the comparison takes constant time."""
-    return secrets.compare_digest(hashed(secret), kept)
-
-
-def new_identifier(prefix: str, length: int = 16) -> str:
-    """Return an identifier in Auth0's format, such as ``org_`` and 16 letters and digits."""
-    return prefix + "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(length))
 
 
 class Dialect(StrEnum):
@@ -218,3 +171,49 @@ class Trial:
             if left > 0:
                 self._knobs = _ADAPTER.validate_python({**asdict(self._knobs), name: left - 1})
             return left > 0
+
+
+def audit(event: str, **fields: str | int | float | None) -> None:
+    """Log an event.
+
+    Args:
+        event: The name of the event, such as ``token.issued``.
+        fields: The details of the event; those that are None are omitted.
+    """
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    told = {name: value for name, value in fields.items() if value is not None}
+    _LOGGER.info("%s", json.dumps({"at": moment, "event": event, **told}))
+
+
+def log_to_stderr() -> None:
+    """Write the events to stderr, which the supervisor saves."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _LOGGER.addHandler(handler)
+    _LOGGER.setLevel(logging.INFO)
+    _LOGGER.propagate = False
+
+
+def new_secret() -> str:
+    """Return a secret of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hashed(secret: str) -> str:
+    """Return the hash to store for a secret; secrets are long and random, so they need no salt."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def matches(secret: str, kept: str) -> bool:
+    """Return True if a secret matches a stored hash; the comparison takes constant time."""
+    return secrets.compare_digest(hashed(secret), kept)
+
+
+def new_identifier(prefix: str, length: int = 16) -> str:
+    """Return an identifier in Auth0's format, such as ``org_`` and 16 letters and digits."""
+    return prefix + "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(length))
+
+
+def new_user_id() -> str:
+    """Return the ID of a new user in Auth0's format."""
+    return new_identifier("auth0|", 24).lower()

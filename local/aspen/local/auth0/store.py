@@ -1,16 +1,10 @@
-"""The initial state of a provider: its clients, users, organizations, members, and roles.
+"""The identity provider's state: a SQLite file that only its owner can read, and its first content.
 
     from aspen.local.auth0.store import Client, Member, Organization, Role, Seed, User, seed
 
     seed(folder, Seed(clients=[...], users=[...], ...))
 
 Seeding works before the provider starts and while it runs, and can be repeated.
-
-An identity provider: the settings, state, and clock that every endpoint receives.
-
-The objects that a provider can be seeded with: clients, users, organizations, roles, members.
-
-The identity provider's state: a SQLite file that only its owner can read.
 """
 
 from __future__ import annotations
@@ -38,138 +32,6 @@ _FILE = "identity.sqlite3"
 _WAIT_SECONDS = 15.0
 # Increase this with every change to schema.sql other than a new table.
 _VERSION = 1
-
-
-class Database:
-    """The state in a folder, which is created if it does not exist.
-
-    Args:
-        folder: The provider's folder.
-
-    Raises:
-        BadInputError: The folder cannot be created or used.
-        RefusedError: The folder belongs to another user.
-    """
-
-    def __init__(self, folder: Path):
-        self._path = folder / _FILE
-        try:
-            make_folder(folder)
-            if folder.stat().st_uid != os.geteuid():
-                raise RefusedError(
-                    f"The identity provider's folder {folder} belongs to another user.",
-                    hint="Run the command as that user, or choose another folder.",
-                )
-            folder.chmod(0o700)
-            # SQLite creates its other files with the mode of this one.
-            os.close(open_own(self._path))
-            with self._connected() as connection:
-                _make_tables(connection)
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise BadInputError(
-                f"Cannot open the identity provider's data in {folder}: {error}",
-                hint="Fix the permissions, or start over: aspencli local reset",
-            ) from error
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Open a read transaction, with one consistent view of the state."""
-        with self._connected() as connection:
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.rollback()
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Open a write transaction, exclusive across processes; roll back if the block raises."""
-        with self._connected() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-
-    @contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """Keep a connection open, as SQLite cleans up whenever the last one closes."""
-        with self._connected() as connection:
-            connection.execute("SELECT count(*) FROM secrets").fetchone()
-            yield
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
-        try:
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA foreign_keys = ON")
-            yield connection
-        finally:
-            connection.close()
-
-
-def kept_secret(db: sqlite3.Connection, name: str) -> str:
-    """Return one of the provider's own secrets, creating it on first use."""
-    db.execute("INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, new_secret()))
-    row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
-    return str(row["value"])
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    made_by = connection.execute("PRAGMA user_version").fetchone()[0]
-    if made_by not in {0, _VERSION}:
-        raise sqlite3.DatabaseError("created by another version of this program")
-    connection.execute("PRAGMA journal_mode = WAL")
-    schema = (files("aspen.local.auth0") / "schema.sql").read_text(encoding="utf-8")
-    connection.executescript(
-        f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {_VERSION};\nCOMMIT;"
-    )
-
-
-class Provider:
-    """The identity provider, as the endpoints use it.
-
-    Args:
-        settings: The settings to start with.
-
-    Raises:
-        BadInputError: The folder cannot be used.
-        RefusedError: The folder belongs to another user.
-    """
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-        self.database = Database(settings.folder)
-        self.trial = Trial(Knobs(dialect=settings.dialect))
-        with self.database.writing() as db:
-            ensure_key(db, self.now())
-            self.form_secret = kept_secret(db, "forms")
-
-    @property
-    def knobs(self) -> Knobs:
-        """Return the current values of the knobs."""
-        return self.trial.knobs
-
-    @property
-    def issuer(self) -> str:
-        """Return the provider's URL, ending in a slash."""
-        return self.settings.issuer
-
-    def now(self) -> float:
-        """Return the current time, in seconds since 1970."""
-        return time.time()
-
-
-def _of(request: Request) -> Provider:
-    provider: Provider = request.app.state.provider
-    return provider
-
-
-ProviderOf = Annotated[Provider, Depends(_of)]
-"""An endpoint parameter: the provider."""
 
 
 class Grant(StrEnum):
@@ -301,21 +163,6 @@ class Seed:
     organizations: Sequence[Organization] = ()
     roles: Sequence[Role] = ()
     members: Sequence[Member] = ()
-
-
-__all__ = [
-    "ALL_MANAGEMENT_SCOPES",
-    "Client",
-    "Grant",
-    "Member",
-    "Organization",
-    "Role",
-    "Seed",
-    "Seeded",
-    "User",
-    "rotate_key",
-    "seed",
-]
 
 
 @dataclass(frozen=True)
@@ -456,3 +303,135 @@ def _insert(
 
 def _count(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - names are ours
+
+
+class Provider:
+    """The identity provider, as the endpoints use it.
+
+    Args:
+        settings: The settings to start with.
+
+    Raises:
+        BadInputError: The folder cannot be used.
+        RefusedError: The folder belongs to another user.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.database = Database(settings.folder)
+        self.trial = Trial(Knobs(dialect=settings.dialect))
+        with self.database.writing() as db:
+            ensure_key(db, self.now())
+            self.form_secret = kept_secret(db, "forms")
+
+    @property
+    def knobs(self) -> Knobs:
+        """Return the current values of the knobs."""
+        return self.trial.knobs
+
+    @property
+    def issuer(self) -> str:
+        """Return the provider's URL, ending in a slash."""
+        return self.settings.issuer
+
+    def now(self) -> float:
+        """Return the current time, in seconds since 1970."""
+        return time.time()
+
+
+def _of(request: Request) -> Provider:
+    provider: Provider = request.app.state.provider
+    return provider
+
+
+ProviderOf = Annotated[Provider, Depends(_of)]
+"""An endpoint parameter: the provider."""
+
+
+class Database:
+    """The state in a folder, which is created if it does not exist.
+
+    Args:
+        folder: The provider's folder.
+
+    Raises:
+        BadInputError: The folder cannot be created or used.
+        RefusedError: The folder belongs to another user.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / _FILE
+        try:
+            make_folder(folder)
+            if folder.stat().st_uid != os.geteuid():
+                raise RefusedError(
+                    f"The identity provider's folder {folder} belongs to another user.",
+                    hint="Run the command as that user, or choose another folder.",
+                )
+            folder.chmod(0o700)
+            # SQLite creates its other files with the mode of this one.
+            os.close(open_own(self._path))
+            with self._connected() as connection:
+                _make_tables(connection)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise BadInputError(
+                f"Cannot open the identity provider's data in {folder}: {error}",
+                hint="Fix the permissions, or start over: aspencli local reset",
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a read transaction, with one consistent view of the state."""
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a write transaction, exclusive across processes; roll back if the block raises."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep a connection open, as SQLite cleans up whenever the last one closes."""
+        with self._connected() as connection:
+            connection.execute("SELECT count(*) FROM secrets").fetchone()
+            yield
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys = ON")
+            yield connection
+        finally:
+            connection.close()
+
+
+def kept_secret(db: sqlite3.Connection, name: str) -> str:
+    """Return one of the provider's own secrets, creating it on first use."""
+    db.execute("INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, new_secret()))
+    row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+    return str(row["value"])
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    made_by = connection.execute("PRAGMA user_version").fetchone()[0]
+    if made_by not in {0, _VERSION}:
+        raise sqlite3.DatabaseError("created by another version of this program")
+    connection.execute("PRAGMA journal_mode = WAL")
+    schema = (files("aspen.local.auth0") / "schema.sql").read_text(encoding="utf-8")
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {_VERSION};\nCOMMIT;"
+    )

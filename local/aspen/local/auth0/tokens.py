@@ -1,7 +1,4 @@
-"""Token creation and verification.
-
-The keys that sign tokens; retired keys stay published for a while.
-"""
+"""The creation and verification of tokens."""
 
 from __future__ import annotations
 
@@ -19,8 +16,9 @@ from aspen.local.auth0.settings import Signing, hashed, new_secret
 from aspen.local.auth0.store import Provider
 
 OFFLINE = "offline_access"
-_KEPT_SECONDS = 86_400
 USER_SCOPES = ("openid", "profile", "email", OFFLINE)
+KEPT_SECONDS = 86_400
+"""The time that expired codes and tokens are kept before they are deleted."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,12 @@ class Granted:
     auth_time: float
     family: str
     nonce: str | None = None
+
+    @classmethod
+    def of(cls, row: sqlite3.Row, family: str, nonce: str | None = None) -> Granted:
+        """Return the grant that a code, a device request, or a refresh token stands for."""
+        names = ("client_id", "user_id", "organization_id", "scope", "audience", "auth_time")
+        return cls(**{name: row[name] for name in names}, family=family, nonce=nonce)
 
     @property
     def scopes(self) -> list[str]:
@@ -170,7 +174,7 @@ def _foreign_key() -> RSAKey:
 
 def _add_refresh_token(provider: Provider, db: sqlite3.Connection, granted: Granted) -> str:
     token, now = new_secret(), provider.now()
-    db.execute("DELETE FROM refresh_tokens WHERE expires_at < ?", (now - _KEPT_SECONDS,))
+    db.execute("DELETE FROM refresh_tokens WHERE expires_at < ?", (now - KEPT_SECONDS,))
     db.execute(
         "INSERT INTO refresh_tokens (token_hash, family, client_id, user_id, organization_id,"
         " scope, audience, auth_time, made_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

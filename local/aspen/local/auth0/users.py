@@ -1,8 +1,7 @@
 """Users: search, create, update, and delete.
 
-User search, with a subset of Auth0's query language.
-
-Terms like ``email:"a@example.org"``, ``name:Mor*``, or ``blocked:true``, joined by AND or by OR.
+A search uses a subset of Auth0's query language: terms such as ``email:"a@example.org"``,
+``name:Mor*``, or ``blocked:true``, joined by AND or by OR.
 """
 
 from __future__ import annotations
@@ -29,8 +28,13 @@ from aspen.local.auth0.documents import (
 )
 from aspen.local.auth0.organizations import organization_document
 from aspen.local.auth0.schemas import Metadata, NewUser, UserChanges
-from aspen.local.auth0.settings import new_identifier
+from aspen.local.auth0.settings import new_user_id
 from aspen.local.auth0.store import ProviderOf
+
+router = APIRouter()
+
+CONNECTION = "Username-Password-Authentication"
+_PLAIN = ("given_name", "family_name", "nickname", "picture")
 
 _COLUMNS = {
     "email": "email",
@@ -52,77 +56,6 @@ _SORTED = {
 _TRUTH = {"true": 1, "false": 0}
 _TERM = re.compile(r'\s*([\w.]+):(?:"((?:[^"\\]|\\.)*)"|([^\s"()]+))\s*')
 _JOINT = re.compile(r"(AND|OR)\b")
-
-
-def conditions(query: str) -> tuple[str, Mapping[str, object]]:
-    """Return a query as an SQL condition, and its parameters.
-
-    Raises:
-        ManagementError: The query is invalid.
-    """
-    terms: list[str] = []
-    joints: set[str] = set()
-    values: dict[str, object] = {}
-    position = 0
-    while position < len(query.rstrip()):
-        if terms:
-            joint = _JOINT.match(query, position)
-            if not joint:
-                raise _unclear(query)
-            joints.add(joint[1])
-            position = joint.end()
-        term = _TERM.match(query, position)
-        if not term:
-            raise _unclear(query)
-        position = term.end()
-        name = f"value{len(values)}"
-        condition, values[name] = _condition(query, term, name)
-        terms.append(condition)
-    if len(joints) > 1:
-        raise _unclear(query)
-    return f" {''.join(joints)} ".join(terms) or "true", values
-
-
-def ordering(sort: str) -> str:
-    """Return the requested order in SQL: ``email:1`` is ascending, ``email:-1`` descending.
-
-    Raises:
-        ManagementError: The order is invalid.
-    """
-    if not sort:
-        return "created_at, user_id"
-    name, _, direction = sort.partition(":")
-    if name not in _SORTED or direction not in {"1", "-1"}:
-        raise bad_query(f"Query validation error: 'Invalid sort: {sort}' on property sort.")
-    return f"{_SORTED[name]} {'ASC' if direction == '1' else 'DESC'}, user_id"
-
-
-def _condition(query: str, term: re.Match[str], name: str) -> tuple[str, object]:
-    field, quoted, bare = term.groups()
-    column = _COLUMNS.get(field)
-    if column is None:
-        raise _unclear(query)
-    if column in {"blocked", "email_verified"}:
-        if bare not in _TRUTH:
-            raise _unclear(query)
-        return f"{column} = :{name}", _TRUTH[bare]
-    if quoted is not None:
-        return f"{column} = :{name} COLLATE NOCASE", re.sub(r"\\(.)", r"\1", quoted)
-    escaped = re.sub(r"([%_\\])", r"\\\1", bare).replace("*", "%")
-    return f"{column} LIKE :{name} ESCAPE '\\'", escaped
-
-
-def _unclear(query: str) -> Exception:
-    return bad_query(
-        f"Query validation error: 'Object didn't pass validation for format lucene: {query}'"
-        " on property q."
-    )
-
-
-router = APIRouter()
-
-CONNECTION = "Username-Password-Authentication"
-_PLAIN = ("given_name", "family_name", "nickname", "picture")
 
 
 @router.get("/users", dependencies=[needs("read:users")])
@@ -167,7 +100,7 @@ def create(provider: ProviderOf, body: NewUser) -> Document:
     if body.connection != CONNECTION:
         raise ManagementError(400, "The connection does not exist.", "inexistent_connection")
     now = provider.now()
-    user_id = f"auth0|{body.user_id}" if body.user_id else _new_user_id()
+    user_id = f"auth0|{body.user_id}" if body.user_id else new_user_id()
     with provider.database.writing() as db:
         try:
             db.execute(
@@ -315,5 +248,66 @@ def _either(told: bool | None, there: Any) -> bool:
     return bool(there) if told is None else told
 
 
-def _new_user_id() -> str:
-    return new_identifier("auth0|", 24).lower()
+def conditions(query: str) -> tuple[str, Mapping[str, object]]:
+    """Return a query as an SQL condition, and its parameters.
+
+    Raises:
+        ManagementError: The query is invalid.
+    """
+    terms: list[str] = []
+    joints: set[str] = set()
+    values: dict[str, object] = {}
+    position = 0
+    while position < len(query.rstrip()):
+        if terms:
+            joint = _JOINT.match(query, position)
+            if not joint:
+                raise _unclear(query)
+            joints.add(joint[1])
+            position = joint.end()
+        term = _TERM.match(query, position)
+        if not term:
+            raise _unclear(query)
+        position = term.end()
+        name = f"value{len(values)}"
+        condition, values[name] = _condition(query, term, name)
+        terms.append(condition)
+    if len(joints) > 1:
+        raise _unclear(query)
+    return f" {''.join(joints)} ".join(terms) or "true", values
+
+
+def ordering(sort: str) -> str:
+    """Return the requested order in SQL: ``email:1`` is ascending, ``email:-1`` descending.
+
+    Raises:
+        ManagementError: The order is invalid.
+    """
+    if not sort:
+        return "created_at, user_id"
+    name, _, direction = sort.partition(":")
+    if name not in _SORTED or direction not in {"1", "-1"}:
+        raise bad_query(f"Query validation error: 'Invalid sort: {sort}' on property sort.")
+    return f"{_SORTED[name]} {'ASC' if direction == '1' else 'DESC'}, user_id"
+
+
+def _condition(query: str, term: re.Match[str], name: str) -> tuple[str, object]:
+    field, quoted, bare = term.groups()
+    column = _COLUMNS.get(field)
+    if column is None:
+        raise _unclear(query)
+    if column in {"blocked", "email_verified"}:
+        if bare not in _TRUTH:
+            raise _unclear(query)
+        return f"{column} = :{name}", _TRUTH[bare]
+    if quoted is not None:
+        return f"{column} = :{name} COLLATE NOCASE", re.sub(r"\\(.)", r"\1", quoted)
+    escaped = re.sub(r"([%_\\])", r"\\\1", bare).replace("*", "%")
+    return f"{column} LIKE :{name} ESCAPE '\\'", escaped
+
+
+def _unclear(query: str) -> Exception:
+    return bad_query(
+        f"Query validation error: 'Object didn't pass validation for format lucene: {query}'"
+        " on property q."
+    )

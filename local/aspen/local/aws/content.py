@@ -1,10 +1,7 @@
-"""The initial content of the AWS emulator: the service's secrets, parameters, buckets, and jobs.
+"""The content of the AWS emulator: secrets, parameters, buckets, jobs, and S3 objects.
 
-Names are those of the live service, for the parts that can run on one machine.
-
-S3 objects stored in a folder: one subfolder per bucket, one file per object.
-
-Uploads of files to the running S3 emulator.
+Names are those of the live service, for the parts that can run on one machine. Objects are files in
+a folder, which the running emulator and later starts serve.
 """
 
 from __future__ import annotations
@@ -41,6 +38,12 @@ JOBS = (
     "nextstrain-sfn",
 )
 """The service's jobs, each with a parameter and a state machine. It starts three of them."""
+
+OBJECTS = "s3"
+"""The name of that folder, inside the emulator's folder."""
+EARLIER = "objects"
+"""The folder in which earlier versions stored files, by bucket and key."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 _MADE = "made.json"
 _CONTENT = "content.json"
 _CREDENTIALS = "credentials"
@@ -83,19 +86,6 @@ class Surroundings:
     username: str
     password: str
     issuer: str
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """An access key for the emulator, which only answers requests signed with it.
-
-    Attributes:
-        access_key: The access key ID.
-        secret_key: The secret access key.
-    """
-
-    access_key: str
-    secret_key: str
 
 
 def standard_content(folder: Path, around: Surroundings) -> Content:
@@ -156,7 +146,7 @@ def made_values(folder: Path) -> dict[str, str]:
     return made
 
 
-def new_credentials(folder: Path, port: int) -> Credentials:
+def new_credentials(folder: Path, port: int) -> AccessKey:
     """Create an access key, and write it to a file that only the owner can read.
 
     AWS's own tools read the file if ``AWS_SHARED_CREDENTIALS_FILE`` and ``AWS_CONFIG_FILE`` point
@@ -166,11 +156,11 @@ def new_credentials(folder: Path, port: int) -> Credentials:
         folder: The emulator's folder.
         port: The emulator's port.
     """
-    made = Credentials(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
+    made = AccessKey(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     parser = configparser.ConfigParser(interpolation=None)
     parser[_PROFILE] = {
-        "aws_access_key_id": made.access_key,
-        "aws_secret_access_key": made.secret_key,
+        "aws_access_key_id": made.key,
+        "aws_secret_access_key": made.secret,
         "region": REGION,
         "endpoint_url": f"http://{HOST}:{port}",
     }
@@ -181,7 +171,7 @@ def new_credentials(folder: Path, port: int) -> Credentials:
     return made
 
 
-def read_credentials(folder: Path) -> Credentials:
+def read_credentials(folder: Path) -> AccessKey:
     """Return the access key that was created last.
 
     Raises:
@@ -191,7 +181,7 @@ def read_credentials(folder: Path) -> Credentials:
     try:
         parser.read_string((folder / _CREDENTIALS).read_text())
         kept = parser[_PROFILE]
-        return Credentials(kept["aws_access_key_id"], kept["aws_secret_access_key"])
+        return AccessKey(kept["aws_access_key_id"], kept["aws_secret_access_key"])
     except (OSError, KeyError, configparser.Error) as error:
         raise AspenError(
             f"Cannot read the AWS emulator's credentials: {folder / _CREDENTIALS}",
@@ -244,13 +234,6 @@ def job_parameter(name: str) -> dict[str, Any]:
         "RunSPOTVcpu": 10,
         "StateMachineArn": machine_arn(name),
     }
-
-
-OBJECTS = "s3"
-"""The name of that folder, inside the emulator's folder."""
-EARLIER = "objects"
-"""The folder in which earlier versions stored files, by bucket and key."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 
 
 @dataclass(frozen=True)
@@ -341,15 +324,14 @@ class ObjectFolder:
         return self._place(bucket) / hashlib.sha256(key.encode()).hexdigest()
 
 
-def publish(address: str, credentials: Credentials, objects: Iterable[Stored]) -> None:
+def publish(address: str, key: AccessKey, objects: Iterable[Stored]) -> None:
     """Upload the objects that a running emulator does not have yet.
 
     Args:
         address: The emulator's URL.
-        credentials: Its access key.
+        key: Its access key.
         objects: The objects to upload.
     """
-    key = AccessKey(credentials.access_key, credentials.secret_key)
     s3 = make_client("s3", REGION, address, key)
     there = dict[str, set[str]]()
     for one in objects:

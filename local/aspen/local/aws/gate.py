@@ -2,8 +2,6 @@
 
 Requests are signed with AWS Signature Version 4, in a header or in the query of a presigned URL:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-
-A copy of moto's in-memory S3 in a folder, so that objects survive a restart of the emulator.
 """
 
 from __future__ import annotations
@@ -16,76 +14,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, quote
 from xml.sax.saxutils import escape
 
-from moto.s3.models import FakeKey
-
-from aspen.local.aws.content import Credentials, ObjectFolder
+from aspen.api.aws import AccessKey
 from aspen.local.processes import HOST
-
-
-class Mirror:
-    """A mirror that keeps a folder in sync with moto's S3.
-
-    After each request that may have changed something, the differences are written. This covers
-    every way to create and delete objects (copies, multipart uploads, lists of keys).
-
-    Args:
-        backend: moto's S3 backend.
-        folder: The folder for the objects.
-        region: The region of the buckets.
-    """
-
-    def __init__(self, backend: Any, folder: ObjectFolder, region: str):
-        self._backend, self._folder, self._region = backend, folder, region
-        self._kept: dict[str, dict[str, FakeKey]] = {}
-        self._lock = Lock()
-
-    def load(self) -> None:
-        """Load the folder's objects into moto's S3."""
-        for bucket in self._folder.buckets():
-            self._make(bucket)
-        for one in self._folder.stored():
-            made = self._backend.put_object(one.bucket, one.key, one.body)
-            made.set_metadata(dict(one.metadata))
-            self._kept[one.bucket][one.key] = made
-
-    def save(self) -> None:
-        """Write the changes since the last call to the folder.
-
-        Raises:
-            OSError: The changes cannot be written.
-        """
-        with self._lock:
-            buckets = dict(self._backend.buckets)
-            for name in self._kept.keys() - buckets.keys():
-                self._folder.delete_bucket(name)
-                del self._kept[name]
-            for name, bucket in buckets.items():
-                if name not in self._kept:
-                    self._folder.make_bucket(name)
-                    self._kept[name] = {}
-                self._save(name, bucket)
-
-    def _save(self, name: str, bucket: Any) -> None:
-        kept = self._kept[name]
-        now = {key: one for key, one in list(bucket.keys.items()) if isinstance(one, FakeKey)}
-        for key in kept.keys() - now.keys():
-            self._folder.delete(name, key)
-            del kept[key]
-        for key, one in now.items():
-            if kept.get(key) is not one:
-                self._folder.put(name, key, one.value, dict(one.metadata))
-                kept[key] = one
-
-    def _make(self, bucket: str) -> None:
-        if bucket not in self._backend.buckets:
-            self._backend.create_bucket(bucket, self._region)
-        self._kept.setdefault(bucket, {})
-
 
 HEALTH = "/_health"
 """A path that returns 200 without a signature; no bucket can have that name."""
@@ -106,6 +40,8 @@ _LARGEST_BEFORE_SIGNATURE = 10_000_000  # bytes; S3 requests have the digest in 
 _QUIET_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _S3 = "s3"
 
+_PRESIGNED = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
+
 
 class _RefusedError(Exception):
     """An error that refuses a request.
@@ -125,19 +61,19 @@ class Gate:
 
     Args:
         services: The application of each service, by the service name in the signature.
-        credentials: The access key.
+        key: The only access key that requests may be signed with.
         port: The emulator's port.
-        mirror: Saves changes to S3 objects.
+        save: Saves changes to S3 objects; raises OSError if that fails.
     """
 
     def __init__(
         self,
         services: Mapping[str, Application],
-        credentials: Credentials,
+        key: AccessKey,
         port: int,
-        mirror: Mirror,
+        save: Callable[[], None],
     ):
-        self._services, self._credentials, self._mirror = services, credentials, mirror
+        self._services, self._key, self._save = services, key, save
         self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._origins = {f"http://{host}" for host in self._hosts}
 
@@ -148,7 +84,7 @@ class Gate:
             if _path(environ) == HEALTH:
                 start_response("200 OK", [("Content-Type", "text/plain")])
                 return [b"ok\n"]
-            service = _Signature.of(environ).check(self._credentials)
+            service = _Signature.of(environ).check(self._key)
             if service not in self._services:
                 raise _RefusedError(
                     "AccessDenied", f"This emulator does not support the service {service}."
@@ -184,7 +120,7 @@ class Gate:
                 close()
         if service == _S3 and environ["REQUEST_METHOD"] not in _QUIET_METHODS:
             try:
-                self._mirror.save()
+                self._save()
             except OSError as error:
                 raise _RefusedError(
                     "InternalError",
@@ -246,24 +182,24 @@ class _Signature:
             value["Expires"],
         )
 
-    def check(self, credentials: Credentials) -> str:
+    def check(self, key: AccessKey) -> str:
         """Check the signature, and return the service that the request is signed for.
 
         Raises:
             _RefusedError: The signature is invalid or has expired.
         """
-        access_key, day, region, service, _ = self.scope
-        if not hmac.compare_digest(access_key.encode(), credentials.access_key.encode()):
+        signer, day, region, service, _ = self.scope
+        if not hmac.compare_digest(signer.encode(), key.key.encode()):
             raise _RefusedError("InvalidAccessKeyId", "The access key does not exist.")
         if "host" not in self.signed:
             raise _RefusedError("AccessDenied", "The signature must cover the Host header.")
         self._check_moment(day)
-        key = f"AWS4{credentials.secret_key}".encode()
+        derived = f"AWS4{key.secret}".encode()
         for part in (day, region, service, "aws4_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
+            derived = hmac.digest(derived, part.encode(), "sha256")
         canonical = hashlib.sha256(self._canonical(service)).hexdigest()
         text = "\n".join((_ALGORITHM, self.moment, "/".join(self.scope[1:]), canonical))
-        right = hmac.digest(key, text.encode(), "sha256").hex()
+        right = hmac.digest(derived, text.encode(), "sha256").hex()
         if not hmac.compare_digest(right, self.value):
             raise _RefusedError("SignatureDoesNotMatch", "The signature does not match.")
         self._check_payload()
@@ -326,9 +262,6 @@ class _Signature:
             raise _RefusedError(
                 "XAmzContentSHA256Mismatch", "The body does not match the signature."
             )
-
-
-_PRESIGNED = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
 
 
 def _digest(environ: Environ, largest: int | None) -> str:

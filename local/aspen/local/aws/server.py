@@ -13,60 +13,31 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from moto.backends import SERVICE_NAMES, get_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from moto.s3.models import FakeKey
 from werkzeug.serving import make_server
 
+from aspen.api.aws import AccessKey
 from aspen.local.aws.content import (
     ACCOUNT,
     EARLIER,
     OBJECTS,
     REGION,
     Content,
-    Credentials,
     ObjectFolder,
     read_content,
     read_credentials,
 )
-from aspen.local.aws.gate import Gate, Mirror
+from aspen.local.aws.gate import Gate
 from aspen.local.processes import HOST
 from aspencli.errors import AspenError
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
-
-
-def main() -> int:
-    """Serve until SIGTERM or Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m aspen.local.aws", description=__doc__)
-    parser.add_argument(
-        "--port", type=int, required=True, help="port to listen on (127.0.0.1 only)"
-    )
-    parser.add_argument("--folder", type=Path, required=True, help="folder with the content")
-    chosen = parser.parse_args()
-    return serve(chosen.port, chosen.folder)
-
-
-def serve(port: int, folder: Path) -> int:
-    """Serve the content of a folder until SIGTERM or Ctrl-C; return the exit code."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    try:
-        content, credentials = read_content(folder), read_credentials(folder)
-    except AspenError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
-
-    objects = ObjectFolder(folder / OBJECTS)
-    objects.adopt(folder / EARLIER)
-    listening = make(port, credentials, fill(content, objects))
-    try:
-        listening.serve_forever()
-    except KeyboardInterrupt:
-        return 0
-    return 0
-
 
 # The keys are the service names in signatures. moto's own dispatcher is not used, as it would also
 # serve every other service and moto's reset and dashboard pages.
@@ -84,6 +55,36 @@ _MACHINE = json.dumps(
         "States": {"Accept": {"Type": "Pass", "End": True}},
     }
 )
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m aspen.local.aws", description=__doc__)
+    parser.add_argument(
+        "--port", type=int, required=True, help="port to listen on (127.0.0.1 only)"
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the content")
+    chosen = parser.parse_args()
+    return serve(chosen.port, chosen.folder)
+
+
+def serve(port: int, folder: Path) -> int:
+    """Serve the content of a folder until SIGTERM or Ctrl-C; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    try:
+        content, key = read_content(folder), read_credentials(folder)
+    except AspenError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+
+    objects = ObjectFolder(folder / OBJECTS)
+    objects.adopt(folder / EARLIER)
+    listening = make(port, key, fill(content, objects))
+    try:
+        listening.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    return 0
 
 
 def load() -> None:
@@ -108,10 +109,70 @@ def fill(content: Content, objects: ObjectFolder) -> Mirror:
     return mirror
 
 
-def make(port: int, credentials: Credentials, mirror: Mirror) -> BaseWSGIServer:
+class Mirror:
+    """A mirror that keeps a folder in sync with moto's S3.
+
+    After each request that may have changed something, the differences are written. This covers
+    every way to create and delete objects (copies, multipart uploads, lists of keys).
+
+    Args:
+        backend: moto's S3 backend.
+        folder: The folder for the objects.
+        region: The region of the buckets.
+    """
+
+    def __init__(self, backend: Any, folder: ObjectFolder, region: str):
+        self._backend, self._folder, self._region = backend, folder, region
+        self._kept: dict[str, dict[str, FakeKey]] = {}
+        self._lock = Lock()
+
+    def load(self) -> None:
+        """Load the folder's objects into moto's S3."""
+        for bucket in self._folder.buckets():
+            self._make(bucket)
+        for one in self._folder.stored():
+            made = self._backend.put_object(one.bucket, one.key, one.body)
+            made.set_metadata(dict(one.metadata))
+            self._kept[one.bucket][one.key] = made
+
+    def save(self) -> None:
+        """Write the changes since the last call to the folder.
+
+        Raises:
+            OSError: The changes cannot be written.
+        """
+        with self._lock:
+            buckets = dict(self._backend.buckets)
+            for name in self._kept.keys() - buckets.keys():
+                self._folder.delete_bucket(name)
+                del self._kept[name]
+            for name, bucket in buckets.items():
+                if name not in self._kept:
+                    self._folder.make_bucket(name)
+                    self._kept[name] = {}
+                self._save(name, bucket)
+
+    def _save(self, name: str, bucket: Any) -> None:
+        kept = self._kept[name]
+        now = {key: one for key, one in list(bucket.keys.items()) if isinstance(one, FakeKey)}
+        for key in kept.keys() - now.keys():
+            self._folder.delete(name, key)
+            del kept[key]
+        for key, one in now.items():
+            if kept.get(key) is not one:
+                self._folder.put(name, key, one.value, dict(one.metadata))
+                kept[key] = one
+
+    def _make(self, bucket: str) -> None:
+        if bucket not in self._backend.buckets:
+            self._backend.create_bucket(bucket, self._region)
+        self._kept.setdefault(bucket, {})
+
+
+def make(port: int, key: AccessKey, mirror: Mirror) -> BaseWSGIServer:
     """Return a server on 127.0.0.1 for this process's moto; ``serve_forever`` runs it."""
     services = {name: create_backend_app(backend) for name, backend in _SERVICES.items()}
-    gate = Gate(services, credentials, port, mirror)
+    gate = Gate(services, key, port, mirror.save)
     return make_server(HOST, port, gate, threaded=True, request_handler=MotoRequestHandler)
 
 

@@ -1,6 +1,7 @@
-"""The files of the local PostgreSQL: in the home folder, or where its account can reach them.
+"""The files of the local PostgreSQL, and the operating system account that its server runs as.
 
-The operating system account that a server runs as; PostgreSQL refuses to run as root.
+PostgreSQL refuses to run as root. The files are in the home folder, or where that account can reach
+them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from typing import Any
 from aspen.local.postgres.binaries import Binaries
 from aspencli.errors import AspenError, BadInputError, ConflictError, RefusedError
 from aspencli.files import make_folder, write_whole
+
+SYSTEM_FOLDER = Path("/var/lib/aspencli")
+"""The folder for the data of root's servers, if their account cannot enter the home folder."""
+ROLES = ("postgres", "user_rw", "user_ro")
+"""The database roles, named as in the service's own local deployment."""
+SUPERUSER, WRITER, READER = ROLES
 
 _PREFERRED = ("postgres", "nobody")
 _SHELL = "/bin/sh"
@@ -126,13 +133,6 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:  # a container may run under a user ID that has no name
         return str(uid)
-
-
-SYSTEM_FOLDER = Path("/var/lib/aspencli")
-"""The folder for the data of root's servers, if their account cannot enter the home folder."""
-ROLES = ("postgres", "user_rw", "user_ro")
-"""The database roles, named as in the service's own local deployment."""
-SUPERUSER, WRITER, READER = ROLES
 
 
 @dataclass

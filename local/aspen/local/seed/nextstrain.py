@@ -1,8 +1,6 @@
-"""Nextstrain's file formats: a tab-separated table of genomes, and one of coordinates.
+"""Samples from a Nextstrain metadata file: new records become complete samples.
 
-The import of records from a metadata file: new ones become complete samples.
-
-Samples from a Nextstrain metadata file, with their locations and genomes.
+Optional files add their genomes (FASTA) and the coordinates of their locations.
 """
 
 from __future__ import annotations
@@ -46,6 +44,27 @@ _LONGEST_STRAIN = _LONGEST - len(f"{PUBLIC_PREFIX}/")
 _WHOLE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PART_OF_A_DATE = re.compile(r"\d{4}(-(\d{2}|XX))?(-XX)?")
 _COORDINATE_COLUMNS = 4
+
+BATCH = 5_000
+"""The number of lines of a file to process at a time."""
+_GENOMES = 100  # a batch of about 3 MB
+_TEXTS = sa.ARRAY(sa.String)
+_SAMPLE_COLUMNS = (
+    "id",
+    "submitting_group_id",
+    "private_identifier",
+    "public_identifier",
+    "original_submission",
+    "sample_collected_by",
+    "authors",
+    "collection_date",
+    "organism",
+    "host",
+    "private",
+    "uploaded_by_id",
+    "location_id",
+    "pathogen_id",
+)
 
 
 @dataclass(frozen=True)
@@ -213,28 +232,6 @@ def _place(row: Mapping[str, str | None]) -> Place:
     # If the division is unknown, the country's name is repeated in its place.
     division = None if division == country else division
     return Place(row["region"], country, division, row.get("location"))
-
-
-BATCH = 5_000
-"""The number of lines of a file to process at a time."""
-_GENOMES = 100  # a batch of about 3 MB
-_TEXTS = sa.ARRAY(sa.String)
-_SAMPLE_COLUMNS = (
-    "id",
-    "submitting_group_id",
-    "private_identifier",
-    "public_identifier",
-    "original_submission",
-    "sample_collected_by",
-    "authors",
-    "collection_date",
-    "organism",
-    "host",
-    "private",
-    "uploaded_by_id",
-    "location_id",
-    "pathogen_id",
-)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,8 @@
-"""Phylogenetic runs of the test groups, with their trees.
-
-A phylogenetic tree in the format of Auspice (version 2 of its dataset format).
-
-https://docs.nextstrain.org/projects/auspice/en/stable/releases/v2.html documents the fields.
-
-Samples of a public repository, which the service compares a group's own samples with.
+"""Phylogenetic runs of the test groups, with their trees and the public samples to compare with.
 
 A run needs the latest aligned dump of its pathogen's repository; identifiers are looked up in the
-repository's metadata. Both contain the same few generated strains.
+repository's metadata. Both contain the same few generated strains. Trees are in version 2 of
+Auspice's dataset format: https://docs.nextstrain.org/projects/auspice/en/stable/releases/v2.html
 """
 
 from __future__ import annotations
@@ -57,6 +52,18 @@ SOURCES = (("SC2", "GISAID"), ("SC2", "GenBank"), ("MPX", "GenBank"))
 """The pathogen and repository of each dump."""
 _ALIGNED = datetime(2023, 1, 8, 4, 0), datetime(2023, 1, 8, 6, 30)  # noqa: DTZ001 - columns are naive UTC
 
+_REPOSITORY = "GISAID"
+_CONTEXT_DIFFERENCES = 3  # the average of the generated samples
+_KEY = "phylo_runs/{}/tree.json"
+
+_ROOT_DAY = date(2019, 12, 26)
+_COLOURINGS = (
+    {"key": "pango_lineage", "title": "Lineage", "type": "categorical"},
+    {"key": "country", "title": "Country", "type": "categorical"},
+    {"key": "division", "title": "Division", "type": "categorical"},
+)
+_Row = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Strain:
@@ -70,121 +77,6 @@ class Strain:
     division: str | None
     location: str | None
     lineage: str
-
-
-@cache
-def strains() -> tuple[Strain, ...]:
-    """Return the seeded strains."""
-    text = (files("aspen.local.seed") / "context.csv").read_text(encoding="utf-8")
-    return tuple(
-        Strain(
-            row["strain"],
-            row["isl"],
-            datetime.fromisoformat(row["date"]),
-            row["region"],
-            row["country"],
-            row["division"] or None,
-            row["location"] or None,
-            row["lineage"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
-
-
-def add_upstream(session: Session, objects: Objects) -> int:
-    """Add the missing dumps, their files, and their metadata; return the number of dumps added."""
-    pathogens = dict(session.execute(sa.select(Pathogen.slug, Pathogen.id)).all())
-    names = sa.select(PublicRepository.name, PublicRepository.id)
-    repositories = dict(session.execute(names).all())
-    _add_metadata(session, pathogens["SC2"], repositories["GISAID"])
-    added = 0
-    for slug, repository in SOURCES:
-        keys = _keys(slug, repository)
-        there = session.scalar(
-            sa.select(AlignedRepositoryData).where(
-                AlignedRepositoryData.s3_bucket == DB_BUCKET,
-                AlignedRepositoryData.sequences_s3_key == keys[0],
-            )
-        )
-        if there is None:
-            session.add(_dump(pathogens[slug], repositories[repository], keys))
-            added += 1
-        for key, body in zip(keys, (_sequences(), _metadata()), strict=True):
-            if not objects.has(DB_BUCKET, key):
-                objects.put(DB_BUCKET, key, body)
-    session.flush()
-    return added
-
-
-def newest_dump(session: Session, pathogen: int, repository: int) -> AlignedRepositoryData | None:
-    """Return the latest dump, which a run of a pathogen starts from."""
-    return session.scalar(
-        sa.select(AlignedRepositoryData)
-        .join(AlignedRepositoryData.producing_workflow)
-        .where(
-            AlignedRepositoryData.pathogen_id == pathogen,
-            AlignedRepositoryData.public_repository_id == repository,
-        )
-        .order_by(RepositoryAlignmentWorkflow.end_datetime.desc())
-        .limit(1)
-    )
-
-
-def _keys(slug: str, repository: str) -> tuple[str, str]:
-    folder = f"aligned_repository_data/{slug}/{repository.lower()}"
-    return f"{folder}/sequences.fasta", f"{folder}/metadata.tsv"
-
-
-def _dump(pathogen: int, repository: int, keys: tuple[str, str]) -> AlignedRepositoryData:
-    source = {"pathogen_id": pathogen, "public_repository_id": repository}
-    workflow = RepositoryAlignmentWorkflow(
-        start_datetime=_ALIGNED[0],
-        end_datetime=_ALIGNED[1],
-        workflow_status=WorkflowStatus.COMPLETED,
-        **source,
-    )
-    return AlignedRepositoryData(
-        producing_workflow=workflow,
-        s3_bucket=DB_BUCKET,
-        sequences_s3_key=keys[0],
-        metadata_s3_key=keys[1],
-        **source,
-    )
-
-
-def _add_metadata(session: Session, pathogen: int, repository: int) -> None:
-    rows = [
-        {**vars(strain), "pathogen_id": pathogen, "public_repository_id": repository}
-        for strain in strains()
-    ]
-    session.execute(insert(PublicRepositoryMetadata).values(rows).on_conflict_do_nothing())
-
-
-def _sequences() -> bytes:
-    """Return the sequences, each of which differs from the ancestor at a different site."""
-    lines = []
-    for number, strain in enumerate(strains()):
-        sites = bytearray(ancestor())
-        sites[number] = ord("A" if sites[number] != ord("A") else "C")
-        lines.append(f">{strain.strain}\n{sites.decode()}\n")
-    return "".join(lines).encode()
-
-
-def _metadata() -> bytes:
-    columns = tuple(Strain.__dataclass_fields__)
-    lines = ["\t".join(columns)]
-    for strain in strains():
-        cells = {**vars(strain), "date": f"{strain.date:%Y-%m-%d}"}
-        lines.append("\t".join(cells[column] or "" for column in columns))
-    return ("\n".join(lines) + "\n").encode()
-
-
-_ROOT_DAY = date(2019, 12, 26)
-_COLOURINGS = (
-    {"key": "pango_lineage", "title": "Lineage", "type": "categorical"},
-    {"key": "country", "title": "Country", "type": "categorical"},
-    {"key": "division", "title": "Division", "type": "categorical"},
-)
 
 
 @dataclass(frozen=True)
@@ -206,67 +98,6 @@ class Leaf:
     country: str
     division: str | None
     differences: int
-
-
-def tree_document(title: str, updated: date, leaves: Iterable[Leaf]) -> bytes:
-    """Return the tree as JSON; samples of the same lineage share a branch."""
-    ordered = sorted(leaves, key=lambda leaf: (leaf.lineage or "", leaf.day, leaf.name))
-    clades = [
-        _clade(number, list(members))
-        for number, (_, members) in enumerate(groupby(ordered, lambda leaf: leaf.lineage), 1)
-    ]
-    document = {
-        "version": "v2",
-        "meta": {
-            "title": title,
-            "updated": updated.isoformat(),
-            "panels": ["tree"],
-            "colorings": list(_COLOURINGS),
-            "filters": ["country", "pango_lineage"],
-            "display_defaults": {"color_by": "pango_lineage", "distance_measure": "num_date"},
-        },
-        "tree": {
-            "name": "NODE_0000000",
-            "node_attrs": _attributes(0, _ROOT_DAY),
-            "children": clades,
-        },
-    }
-    return json.dumps(document, indent=1).encode()
-
-
-def _clade(number: int, members: list[Leaf]) -> dict[str, Any]:
-    differences = min(leaf.differences for leaf in members)
-    first = min(leaf.day for leaf in members)
-    return {
-        "name": f"NODE_{number:07d}",
-        "node_attrs": _attributes(differences, first, pango_lineage=members[0].lineage),
-        "children": [
-            {
-                "name": leaf.name,
-                "node_attrs": _attributes(
-                    leaf.differences,
-                    leaf.day,
-                    pango_lineage=leaf.lineage,
-                    country=leaf.country,
-                    division=leaf.division,
-                ),
-            }
-            for leaf in members
-        ],
-    }
-
-
-def _attributes(differences: int, day: date, **traits: str | None) -> dict[str, Any]:
-    year_begins = date(day.year, 1, 1)
-    share = (day - year_begins).days / (date(day.year + 1, 1, 1) - year_begins).days
-    told = {name: {"value": value} for name, value in traits.items() if value}
-    return {"div": differences, "num_date": {"value": round(day.year + share, 4)}, **told}
-
-
-_REPOSITORY = "GISAID"
-_CONTEXT_DIFFERENCES = 3  # the average of the generated samples
-_KEY = "phylo_runs/{}/tree.json"
-_Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -444,3 +275,165 @@ def _context() -> list[Leaf]:
         )
         for strain in strains()
     ]
+
+
+@cache
+def strains() -> tuple[Strain, ...]:
+    """Return the seeded strains."""
+    text = (files("aspen.local.seed") / "context.csv").read_text(encoding="utf-8")
+    return tuple(
+        Strain(
+            row["strain"],
+            row["isl"],
+            datetime.fromisoformat(row["date"]),
+            row["region"],
+            row["country"],
+            row["division"] or None,
+            row["location"] or None,
+            row["lineage"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def add_upstream(session: Session, objects: Objects) -> int:
+    """Add the missing dumps, their files, and their metadata; return the number of dumps added."""
+    pathogens = dict(session.execute(sa.select(Pathogen.slug, Pathogen.id)).all())
+    names = sa.select(PublicRepository.name, PublicRepository.id)
+    repositories = dict(session.execute(names).all())
+    _add_metadata(session, pathogens["SC2"], repositories["GISAID"])
+    added = 0
+    for slug, repository in SOURCES:
+        keys = _keys(slug, repository)
+        there = session.scalar(
+            sa.select(AlignedRepositoryData).where(
+                AlignedRepositoryData.s3_bucket == DB_BUCKET,
+                AlignedRepositoryData.sequences_s3_key == keys[0],
+            )
+        )
+        if there is None:
+            session.add(_dump(pathogens[slug], repositories[repository], keys))
+            added += 1
+        for key, body in zip(keys, (_sequences(), _metadata()), strict=True):
+            if not objects.has(DB_BUCKET, key):
+                objects.put(DB_BUCKET, key, body)
+    session.flush()
+    return added
+
+
+def newest_dump(session: Session, pathogen: int, repository: int) -> AlignedRepositoryData | None:
+    """Return the latest dump, which a run of a pathogen starts from."""
+    return session.scalar(
+        sa.select(AlignedRepositoryData)
+        .join(AlignedRepositoryData.producing_workflow)
+        .where(
+            AlignedRepositoryData.pathogen_id == pathogen,
+            AlignedRepositoryData.public_repository_id == repository,
+        )
+        .order_by(RepositoryAlignmentWorkflow.end_datetime.desc())
+        .limit(1)
+    )
+
+
+def _keys(slug: str, repository: str) -> tuple[str, str]:
+    folder = f"aligned_repository_data/{slug}/{repository.lower()}"
+    return f"{folder}/sequences.fasta", f"{folder}/metadata.tsv"
+
+
+def _dump(pathogen: int, repository: int, keys: tuple[str, str]) -> AlignedRepositoryData:
+    source = {"pathogen_id": pathogen, "public_repository_id": repository}
+    workflow = RepositoryAlignmentWorkflow(
+        start_datetime=_ALIGNED[0],
+        end_datetime=_ALIGNED[1],
+        workflow_status=WorkflowStatus.COMPLETED,
+        **source,
+    )
+    return AlignedRepositoryData(
+        producing_workflow=workflow,
+        s3_bucket=DB_BUCKET,
+        sequences_s3_key=keys[0],
+        metadata_s3_key=keys[1],
+        **source,
+    )
+
+
+def _add_metadata(session: Session, pathogen: int, repository: int) -> None:
+    rows = [
+        {**vars(strain), "pathogen_id": pathogen, "public_repository_id": repository}
+        for strain in strains()
+    ]
+    session.execute(insert(PublicRepositoryMetadata).values(rows).on_conflict_do_nothing())
+
+
+def _sequences() -> bytes:
+    """Return the sequences, each of which differs from the ancestor at a different site."""
+    lines = []
+    for number, strain in enumerate(strains()):
+        sites = bytearray(ancestor())
+        sites[number] = ord("A" if sites[number] != ord("A") else "C")
+        lines.append(f">{strain.strain}\n{sites.decode()}\n")
+    return "".join(lines).encode()
+
+
+def _metadata() -> bytes:
+    columns = tuple(Strain.__dataclass_fields__)
+    lines = ["\t".join(columns)]
+    for strain in strains():
+        cells = {**vars(strain), "date": f"{strain.date:%Y-%m-%d}"}
+        lines.append("\t".join(cells[column] or "" for column in columns))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def tree_document(title: str, updated: date, leaves: Iterable[Leaf]) -> bytes:
+    """Return the tree as JSON; samples of the same lineage share a branch."""
+    ordered = sorted(leaves, key=lambda leaf: (leaf.lineage or "", leaf.day, leaf.name))
+    clades = [
+        _clade(number, list(members))
+        for number, (_, members) in enumerate(groupby(ordered, lambda leaf: leaf.lineage), 1)
+    ]
+    document = {
+        "version": "v2",
+        "meta": {
+            "title": title,
+            "updated": updated.isoformat(),
+            "panels": ["tree"],
+            "colorings": list(_COLOURINGS),
+            "filters": ["country", "pango_lineage"],
+            "display_defaults": {"color_by": "pango_lineage", "distance_measure": "num_date"},
+        },
+        "tree": {
+            "name": "NODE_0000000",
+            "node_attrs": _attributes(0, _ROOT_DAY),
+            "children": clades,
+        },
+    }
+    return json.dumps(document, indent=1).encode()
+
+
+def _clade(number: int, members: list[Leaf]) -> dict[str, Any]:
+    differences = min(leaf.differences for leaf in members)
+    first = min(leaf.day for leaf in members)
+    return {
+        "name": f"NODE_{number:07d}",
+        "node_attrs": _attributes(differences, first, pango_lineage=members[0].lineage),
+        "children": [
+            {
+                "name": leaf.name,
+                "node_attrs": _attributes(
+                    leaf.differences,
+                    leaf.day,
+                    pango_lineage=leaf.lineage,
+                    country=leaf.country,
+                    division=leaf.division,
+                ),
+            }
+            for leaf in members
+        ],
+    }
+
+
+def _attributes(differences: int, day: date, **traits: str | None) -> dict[str, Any]:
+    year_begins = date(day.year, 1, 1)
+    share = (day - year_begins).days / (date(day.year + 1, 1, 1) - year_begins).days
+    told = {name: {"value": value} for name, value in traits.items() if value}
+    return {"div": differences, "num_date": {"value": round(day.year + share, 4)}, **told}

@@ -1,14 +1,6 @@
-"""Generated samples, in any number; the same seed gives the same samples.
+"""Generated samples, in any number: the same seed gives the same samples.
 
-The lineages of the generated samples, and when each was common.
-
-Storage for the files of seeded entities, which the service keeps in S3.
-
-Locations for seeded samples; missing ones are added.
-
-Code shared by generated samples and imported records: complete samples, written with COPY.
-
-A generated sample, and its rows in the tables.
+Imported records share the code that adds locations and writes complete samples with COPY.
 """
 
 from __future__ import annotations
@@ -45,6 +37,57 @@ from aspen.database.models import (
 )
 from aspen.database.staging import copy_in, copy_line
 from aspencli.errors import BadInputError, NotFoundError
+
+PATHOGEN_SLUG = "SC2"
+PUBLIC_PREFIX = "hCoV-19"
+"""The prefix of GISAID's names for SARS-CoV-2 genomes."""
+ORGANISM = "Severe acute respiratory syndrome coronavirus 2"
+REFERENCE = "MN908947"
+"""The accession of the reference genome for SARS-CoV-2."""
+
+DB_BUCKET = "genepi-db-data"
+"""The bucket for trees and for dumps of repositories."""
+TOUCHED = (
+    "samples",
+    "entities",
+    "pathogen_genomes",
+    "uploaded_pathogen_genomes",
+    "sample_lineages",
+    "sample_qc_metrics",
+    "sample_mutations",
+    "accessions",
+    "locations",
+)
+
+_LEVELS = ("region", "country", "division", "location")
+
+_PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
+_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds for its overall score
+_SAMPLE_COLUMNS = (
+    "id submitting_group_id private_identifier public_identifier original_submission"
+    " sample_collected_by authors collection_date organism host purpose_of_sampling"
+    " private uploaded_by_id location_id pathogen_id"
+)
+_LINEAGE_COLUMNS = (
+    "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated"
+    " raw_lineage_output"
+)
+_MUTATION_COLUMNS = (
+    "sample_id mutations_caller substitutions insertions deletions"
+    " aa_substitutions aa_insertions aa_deletions reference_sequence_accession"
+)
+
+_BATCH = 10_000
+_FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
+_SITES = 1_000  # the shortest sequence that the service's API accepts
+_SUBSTITUTIONS = 8
+_PRIVATE_EACH = 5  # so that any 5, 20, or 1,000 in a row contain 1, 4, or 200
+_LINEAGE, _ACCESSION = 0.9, 0.4  # fractions of the samples
+_GAPS = 0.3  # the fraction of sequences with missing sites
+_BASES = b"ACGT"
+_HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (97, 2, 1)
+_PURPOSES = ("Baseline surveillance", "Cluster investigation", "Travel screening", None)
+_SURNAMES = ("Abe", "Birch", "Cruz", "Diaz", "Eze", "Fox", "Gupta", "Hahn", "Ito", "Jansen")
 
 
 @dataclass(frozen=True)
@@ -98,10 +141,6 @@ def about(day: date) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(lineage.name for lineage in found), tuple(lineage.weight for lineage in found)
 
 
-DB_BUCKET = "genepi-db-data"
-"""The bucket for trees and for dumps of repositories."""
-
-
 class Objects(Protocol):
     """Files by bucket and key."""
 
@@ -112,9 +151,6 @@ class Objects(Protocol):
     def put(self, bucket: str, key: str, body: bytes) -> None:
         """Write a file, replacing any existing one."""
         ...
-
-
-_LEVELS = ("region", "country", "division", "location")
 
 
 @dataclass(frozen=True)
@@ -185,23 +221,6 @@ def _row(place: Place, at: Coordinates | None) -> dict[str, object]:
     names = dict(zip(_LEVELS, place.names, strict=True))
     latitude, longitude = at or (None, None)
     return {**names, "latitude": latitude, "longitude": longitude}
-
-
-PATHOGEN_SLUG = "SC2"
-PUBLIC_PREFIX = "hCoV-19"
-"""The prefix of GISAID's names for SARS-CoV-2 genomes."""
-ORGANISM = "Severe acute respiratory syndrome coronavirus 2"
-TOUCHED = (
-    "samples",
-    "entities",
-    "pathogen_genomes",
-    "uploaded_pathogen_genomes",
-    "sample_lineages",
-    "sample_qc_metrics",
-    "sample_mutations",
-    "accessions",
-    "locations",
-)
 
 
 @dataclass(frozen=True)
@@ -287,25 +306,6 @@ def next_ids(session: Session, sequence: str, count: int) -> list[int]:
 def analyse(session: Session) -> None:
     """Update the planner's statistics for the new rows at once."""
     session.execute(sa.text("ANALYZE " + ", ".join(f"aspen.{table}" for table in TOUCHED)))
-
-
-_PANGOLIN, _NEXTCLADE = "4.3.1", "2.14.0"
-REFERENCE = "MN908947"
-"""The accession of the reference genome for SARS-CoV-2."""
-_GOOD_QC, _MEDIOCRE_QC = 30, 100  # Nextclade's thresholds for its overall score
-_SAMPLE_COLUMNS = (
-    "id submitting_group_id private_identifier public_identifier original_submission"
-    " sample_collected_by authors collection_date organism host purpose_of_sampling"
-    " private uploaded_by_id location_id pathogen_id"
-)
-_LINEAGE_COLUMNS = (
-    "sample_id lineage_type lineage lineage_software_version lineage_probability last_updated"
-    " raw_lineage_output"
-)
-_MUTATION_COLUMNS = (
-    "sample_id mutations_caller substitutions insertions deletions"
-    " aa_substitutions aa_insertions aa_deletions reference_sequence_accession"
-)
 
 
 @dataclass(frozen=True)
@@ -478,19 +478,6 @@ def _tables(
             if made.accession
         ),
     )
-
-
-_BATCH = 10_000
-_FIRST_DAY, _DAYS = date(2020, 3, 1), 1_035  # until the end of 2022
-_SITES = 1_000  # the shortest sequence that the service's API accepts
-_SUBSTITUTIONS = 8
-_PRIVATE_EACH = 5  # so that any 5, 20, or 1,000 in a row contain 1, 4, or 200
-_LINEAGE, _ACCESSION = 0.9, 0.4  # fractions of the samples
-_GAPS = 0.3  # the fraction of sequences with missing sites
-_BASES = b"ACGT"
-_HOSTS, _HOST_WEIGHTS = ("Human", "Neovison vison", "Odocoileus virginianus"), (97, 2, 1)
-_PURPOSES = ("Baseline surveillance", "Cluster investigation", "Travel screening", None)
-_SURNAMES = ("Abe", "Birch", "Cruz", "Diaz", "Eze", "Fox", "Gupta", "Hahn", "Ito", "Jansen")
 
 
 @dataclass(frozen=True)

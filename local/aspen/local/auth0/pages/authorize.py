@@ -1,6 +1,6 @@
-"""Sign-in from a web application (the authorization code grant), and sign-out.
+"""The pages where a user grants access: to a web application, or to a device by its code.
 
-The page of the device authorization grant: enter the code, sign in, approve or deny.
+A web application (the authorization code grant) also signs its users out here.
 """
 
 from __future__ import annotations
@@ -22,120 +22,6 @@ from aspen.local.auth0.pages.sign_in import find_invitation, organization_name, 
 from aspen.local.auth0.pages.visits import Person, Visit, VisitOf, end_session
 from aspen.local.auth0.settings import audit
 from aspen.local.auth0.store import Grant, ProviderOf
-
-activate_router = APIRouter()
-
-
-@activate_router.get("/activate")
-def enter_code(visit: VisitOf, user_code: str = "") -> Response:
-    """Show the page to enter a code; with a code in the URL, skip it."""
-    return _judge(visit, user_code) if user_code else _code_page(visit)
-
-
-@activate_router.post("/activate")
-def take_code(visit: VisitOf, parameters: Parameters) -> Response:
-    """Process the code that the user entered."""
-    visit.check(parameters)
-    return _judge(visit, parameters.get("user_code", ""))
-
-
-@activate_router.get("/activate/confirm")
-def confirm(visit: VisitOf, user_code: str = "") -> Response:
-    """Show the requested access, and the user who would grant it."""
-    asked = _asked(visit, user_code)
-    if visit.person is None or not _may_answer(visit, asked, visit.person):
-        return onward(_sign_in_address(visit, asked))
-    with visit.provider.database.reading() as db:
-        organization = organization_name(db, asked.organization_id)
-    return page(
-        "confirm",
-        visit,
-        asked=asked,
-        scopes=[SCOPE_TEXTS[name] for name in asked.scope.split()],
-        person=visit.person,
-        organization=organization,
-        another=_sign_in_address(visit, asked),
-    )
-
-
-@activate_router.post("/activate/confirm")
-def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
-    """Record the decision."""
-    visit.check(parameters)
-    asked = _asked(visit, parameters.get("user_code", ""))
-    decision = parameters.get("decision")
-    if decision not in {"approve", "deny"}:
-        raise PageError("No choice made", "Go back, then choose Approve or Deny.")
-    if visit.person is None or not _may_answer(visit, asked, visit.person):
-        return onward(_sign_in_address(visit, asked))
-    person, approve = visit.person, decision == "approve"
-    with visit.provider.database.writing() as db:
-        decided = decide(db, asked.user_code, person.user_id, person.auth_time, approve=approve)
-    if not decided:
-        raise _gone()
-    audit(
-        "device.approved" if approve else "device.denied",
-        client=asked.client_id,
-        user=person.user_id,
-    )
-    return onward(f"/activate/done?{urlencode({'outcome': decision})}")
-
-
-@activate_router.get("/activate/done")
-def done(outcome: str = "") -> Response:
-    """Show the outcome, and ask the user to return to the program."""
-    return page("done", None, approved=outcome == "approve")
-
-
-def _judge(visit: Visit, typed: str) -> Response:
-    with visit.provider.database.reading() as db:
-        asked = find_request(db, tidy(typed), visit.provider.now())
-    if asked is None or asked.status != "pending":
-        return _code_page(visit, typed, failed=True)
-    return onward(_confirm_address(asked.user_code))
-
-
-def _code_page(visit: Visit, typed: str = "", *, failed: bool = False) -> Response:
-    return page(
-        "activate", visit, status=400 if failed else 200, user_code=typed[:20], failed=failed
-    )
-
-
-def _asked(visit: Visit, user_code: str) -> Asked:
-    with visit.provider.database.reading() as db:
-        asked = find_request(db, tidy(user_code), visit.provider.now())
-    if asked is None or asked.status != "pending":
-        raise _gone()
-    return asked
-
-
-def _may_answer(visit: Visit, asked: Asked, person: Person) -> bool:
-    """Return True if a person belongs to the requested organization, or none is requested."""
-    if asked.organization_id is None:
-        return True
-    with visit.provider.database.reading() as db:
-        return is_member(db, asked.organization_id, person.user_id)
-
-
-def _gone() -> PageError:
-    return PageError(
-        "This code is no longer valid",
-        "It was already used, or it has expired. Start again from the app that showed it.",
-    )
-
-
-def _confirm_address(user_code: str) -> str:
-    return f"/activate/confirm?{urlencode({'user_code': user_code})}"
-
-
-def _sign_in_address(visit: Visit, asked: Asked) -> str:
-    return sign_in_address(
-        visit.provider,
-        _confirm_address(asked.user_code),
-        program=asked.client_name,
-        organization_id=asked.organization_id,
-    )
-
 
 router = APIRouter()
 
@@ -288,3 +174,114 @@ def _back(sent: Mapping[str, str], result: Mapping[str, str]) -> Response:
     query = urlencode({**result, **({"state": state} if state is not None else {})})
     joint = "&" if urlsplit(address).query else "?"
     return RedirectResponse(f"{address}{joint}{query}", 302, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/activate")
+def enter_code(visit: VisitOf, user_code: str = "") -> Response:
+    """Show the page to enter a code; with a code in the URL, skip it."""
+    return _judge(visit, user_code) if user_code else _code_page(visit)
+
+
+@router.post("/activate")
+def take_code(visit: VisitOf, parameters: Parameters) -> Response:
+    """Process the code that the user entered."""
+    visit.check(parameters)
+    return _judge(visit, parameters.get("user_code", ""))
+
+
+@router.get("/activate/confirm")
+def confirm(visit: VisitOf, user_code: str = "") -> Response:
+    """Show the requested access, and the user who would grant it."""
+    asked = _asked(visit, user_code)
+    if visit.person is None or not _may_answer(visit, asked, visit.person):
+        return onward(_sign_in_address(visit, asked))
+    with visit.provider.database.reading() as db:
+        organization = organization_name(db, asked.organization_id)
+    return page(
+        "confirm",
+        visit,
+        asked=asked,
+        scopes=[SCOPE_TEXTS[name] for name in asked.scope.split()],
+        person=visit.person,
+        organization=organization,
+        another=_sign_in_address(visit, asked),
+    )
+
+
+@router.post("/activate/confirm")
+def take_decision(visit: VisitOf, parameters: Parameters) -> Response:
+    """Record the decision."""
+    visit.check(parameters)
+    asked = _asked(visit, parameters.get("user_code", ""))
+    decision = parameters.get("decision")
+    if decision not in {"approve", "deny"}:
+        raise PageError("No choice made", "Go back, then choose Approve or Deny.")
+    if visit.person is None or not _may_answer(visit, asked, visit.person):
+        return onward(_sign_in_address(visit, asked))
+    person, approve = visit.person, decision == "approve"
+    with visit.provider.database.writing() as db:
+        decided = decide(db, asked.user_code, person.user_id, person.auth_time, approve=approve)
+    if not decided:
+        raise _gone()
+    audit(
+        "device.approved" if approve else "device.denied",
+        client=asked.client_id,
+        user=person.user_id,
+    )
+    return onward(f"/activate/done?{urlencode({'outcome': decision})}")
+
+
+@router.get("/activate/done")
+def done(outcome: str = "") -> Response:
+    """Show the outcome, and ask the user to return to the program."""
+    return page("done", None, approved=outcome == "approve")
+
+
+def _judge(visit: Visit, typed: str) -> Response:
+    with visit.provider.database.reading() as db:
+        asked = find_request(db, tidy(typed), visit.provider.now())
+    if asked is None or asked.status != "pending":
+        return _code_page(visit, typed, failed=True)
+    return onward(_confirm_address(asked.user_code))
+
+
+def _code_page(visit: Visit, typed: str = "", *, failed: bool = False) -> Response:
+    return page(
+        "activate", visit, status=400 if failed else 200, user_code=typed[:20], failed=failed
+    )
+
+
+def _asked(visit: Visit, user_code: str) -> Asked:
+    with visit.provider.database.reading() as db:
+        asked = find_request(db, tidy(user_code), visit.provider.now())
+    if asked is None or asked.status != "pending":
+        raise _gone()
+    return asked
+
+
+def _may_answer(visit: Visit, asked: Asked, person: Person) -> bool:
+    """Return True if a person belongs to the requested organization, or none is requested."""
+    if asked.organization_id is None:
+        return True
+    with visit.provider.database.reading() as db:
+        return is_member(db, asked.organization_id, person.user_id)
+
+
+def _gone() -> PageError:
+    return PageError(
+        "This code is no longer valid",
+        "It was already used, or it has expired. Start again from the app that showed it.",
+    )
+
+
+def _confirm_address(user_code: str) -> str:
+    return f"/activate/confirm?{urlencode({'user_code': user_code})}"
+
+
+def _sign_in_address(visit: Visit, asked: Asked) -> str:
+    return sign_in_address(
+        visit.provider,
+        _confirm_address(asked.user_code),
+        program=asked.client_name,
+        organization_id=asked.organization_id,
+    )

@@ -1,9 +1,4 @@
-"""Sign-in: choose one of the known users, or accept an invitation. There are no passwords.
-
-The accounts on the sign-in page, and the content of invitations.
-
-Browser visits: two cookies, and forms that only the same browser can submit.
-"""
+"""Sign-in: choose one of the known users, or accept an invitation. There are no passwords."""
 
 from __future__ import annotations
 
@@ -19,10 +14,12 @@ from aspen.local.auth0.codes import is_member
 from aspen.local.auth0.errors import PageError
 from aspen.local.auth0.pages.render import onward, page
 from aspen.local.auth0.pages.visits import Visit, VisitOf, begin_session, packed, unpacked
-from aspen.local.auth0.settings import audit, new_identifier
+from aspen.local.auth0.settings import audit, new_user_id
 from aspen.local.auth0.store import Provider
 
 _MOST = 24
+
+router = APIRouter()
 
 
 @dataclass(frozen=True)
@@ -67,98 +64,6 @@ class Invitation:
     email: str
     roles: tuple[str, ...]
     role_ids: tuple[str, ...]
-
-
-def accounts(db: sqlite3.Connection, organization_id: str | None) -> tuple[list[Account], int]:
-    """Return the users to choose from; if an organization is given, only its members.
-
-    Returns:
-        The first users, and the number of further ones.
-    """
-    rows = db.execute(
-        "SELECT user_id, name, email FROM users u WHERE NOT blocked AND (:organization IS NULL OR"
-        " EXISTS (SELECT 1 FROM members m WHERE m.user_id = u.user_id"
-        " AND m.organization_id = :organization)) ORDER BY created_at, rowid",
-        {"organization": organization_id},
-    ).fetchall()
-    return [_account(db, row) for row in rows[:_MOST]], max(0, len(rows) - _MOST)
-
-
-def find_user(db: sqlite3.Connection, email: str) -> str:
-    """Return the ID of the user with an e-mail address.
-
-    Raises:
-        PageError: The user does not exist or is blocked.
-    """
-    row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
-    if row is None:
-        raise PageError("Unknown user", f"No user has the e-mail address {email}.")
-    if row["blocked"]:
-        raise PageError("You cannot sign in", f"The account {email} is blocked.", 403)
-    return str(row["user_id"])
-
-
-def organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
-    """Return the display name of an organization; None if there is none."""
-    row = db.execute(
-        "SELECT display_name FROM organizations WHERE id = ?", (organization_id,)
-    ).fetchone()
-    return None if row is None else str(row["display_name"])
-
-
-def find_invitation(
-    db: sqlite3.Connection, ticket: str, organization_id: str | None, now: float
-) -> Invitation:
-    """Return the invitation with a ticket.
-
-    Raises:
-        PageError: The organization has no such invitation, or it has expired.
-    """
-    row = db.execute(
-        "SELECT i.*, o.display_name FROM invitations i"
-        " JOIN organizations o ON o.id = i.organization_id"
-        " WHERE ticket = ? AND expires_at > ? AND organization_id = ?",
-        (ticket, now, organization_id),
-    ).fetchone()
-    if row is None:
-        raise PageError(
-            "This invitation is no longer valid",
-            "It was used or withdrawn, or it has expired. Ask for a new invitation.",
-        )
-    ids = tuple(json.loads(row["roles"]))
-    names = [db.execute("SELECT name FROM roles WHERE id = ?", (i,)).fetchone() for i in ids]
-    return Invitation(
-        id=row["id"],
-        organization_id=row["organization_id"],
-        organization=row["display_name"],
-        inviter=row["inviter_name"],
-        email=row["invitee_email"],
-        roles=tuple(name["name"] for name in names if name),
-        role_ids=tuple(i for i, name in zip(ids, names, strict=True) if name),
-    )
-
-
-def _account(db: sqlite3.Connection, row: sqlite3.Row) -> Account:
-    held = db.execute(
-        "SELECT o.display_name, group_concat(r.name, ', ') AS roles FROM members m"
-        " JOIN organizations o ON o.id = m.organization_id"
-        " LEFT JOIN member_roles mr USING (organization_id, user_id)"
-        " LEFT JOIN roles r ON r.id = mr.role_id WHERE user_id = ?"
-        " GROUP BY o.id ORDER BY o.created_at, o.rowid",
-        (row["user_id"],),
-    )
-    words = row["name"].split() or [row["email"]]
-    return Account(
-        user_id=row["user_id"],
-        name=row["name"],
-        email=row["email"],
-        roles=tuple(f"{at['roles'] or 'no role'}, {at['display_name']}" for at in held),
-        initials="".join(word[0] for word in (words[0], *words[1:][-1:])).upper(),
-        shade=sum(row["user_id"].encode()) % 6,
-    )
-
-
-router = APIRouter()
 
 
 def sign_in_address(
@@ -271,7 +176,7 @@ def _accept(provider: Provider, db: sqlite3.Connection, wanted: dict[str, str]) 
 
 
 def _add_user(db: sqlite3.Connection, offer: Invitation, now: float) -> str:
-    user_id = new_identifier("auth0|", 24).lower()
+    user_id = new_user_id()
     invited = db.execute("SELECT * FROM invitations WHERE id = ?", (offer.id,)).fetchone()
     db.execute(
         "INSERT INTO users (user_id, email, name, email_verified, user_metadata, app_metadata,"
@@ -287,3 +192,92 @@ def _add_user(db: sqlite3.Connection, offer: Invitation, now: float) -> str:
         ),
     )
     return user_id
+
+
+def accounts(db: sqlite3.Connection, organization_id: str | None) -> tuple[list[Account], int]:
+    """Return the users to choose from; if an organization is given, only its members.
+
+    Returns:
+        The first users, and the number of further ones.
+    """
+    rows = db.execute(
+        "SELECT user_id, name, email FROM users u WHERE NOT blocked AND (:organization IS NULL OR"
+        " EXISTS (SELECT 1 FROM members m WHERE m.user_id = u.user_id"
+        " AND m.organization_id = :organization)) ORDER BY created_at, rowid",
+        {"organization": organization_id},
+    ).fetchall()
+    return [_account(db, row) for row in rows[:_MOST]], max(0, len(rows) - _MOST)
+
+
+def find_user(db: sqlite3.Connection, email: str) -> str:
+    """Return the ID of the user with an e-mail address.
+
+    Raises:
+        PageError: The user does not exist or is blocked.
+    """
+    row = db.execute("SELECT user_id, blocked FROM users WHERE email = ?", (email,)).fetchone()
+    if row is None:
+        raise PageError("Unknown user", f"No user has the e-mail address {email}.")
+    if row["blocked"]:
+        raise PageError("You cannot sign in", f"The account {email} is blocked.", 403)
+    return str(row["user_id"])
+
+
+def organization_name(db: sqlite3.Connection, organization_id: str | None) -> str | None:
+    """Return the display name of an organization; None if there is none."""
+    row = db.execute(
+        "SELECT display_name FROM organizations WHERE id = ?", (organization_id,)
+    ).fetchone()
+    return None if row is None else str(row["display_name"])
+
+
+def find_invitation(
+    db: sqlite3.Connection, ticket: str, organization_id: str | None, now: float
+) -> Invitation:
+    """Return the invitation with a ticket.
+
+    Raises:
+        PageError: The organization has no such invitation, or it has expired.
+    """
+    row = db.execute(
+        "SELECT i.*, o.display_name FROM invitations i"
+        " JOIN organizations o ON o.id = i.organization_id"
+        " WHERE ticket = ? AND expires_at > ? AND organization_id = ?",
+        (ticket, now, organization_id),
+    ).fetchone()
+    if row is None:
+        raise PageError(
+            "This invitation is no longer valid",
+            "It was used or withdrawn, or it has expired. Ask for a new invitation.",
+        )
+    ids = tuple(json.loads(row["roles"]))
+    names = [db.execute("SELECT name FROM roles WHERE id = ?", (i,)).fetchone() for i in ids]
+    return Invitation(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        organization=row["display_name"],
+        inviter=row["inviter_name"],
+        email=row["invitee_email"],
+        roles=tuple(name["name"] for name in names if name),
+        role_ids=tuple(i for i, name in zip(ids, names, strict=True) if name),
+    )
+
+
+def _account(db: sqlite3.Connection, row: sqlite3.Row) -> Account:
+    held = db.execute(
+        "SELECT o.display_name, group_concat(r.name, ', ') AS roles FROM members m"
+        " JOIN organizations o ON o.id = m.organization_id"
+        " LEFT JOIN member_roles mr USING (organization_id, user_id)"
+        " LEFT JOIN roles r ON r.id = mr.role_id WHERE user_id = ?"
+        " GROUP BY o.id ORDER BY o.created_at, o.rowid",
+        (row["user_id"],),
+    )
+    words = row["name"].split() or [row["email"]]
+    return Account(
+        user_id=row["user_id"],
+        name=row["name"],
+        email=row["email"],
+        roles=tuple(f"{at['roles'] or 'no role'}, {at['display_name']}" for at in held),
+        initials="".join(word[0] for word in (words[0], *words[1:][-1:])).upper(),
+        shade=sum(row["user_id"].encode()) % 6,
+    )
