@@ -1,10 +1,8 @@
-"""Temporary tables that outlive a transaction, even behind a pooler.
+"""Temporary tables that stage the rows of a run: filled with COPY, and kept between transactions.
 
 A direct connection keeps its temporary tables. Behind a pooler, the next transaction may run in
 another server session, and another client's transaction in this one. So each table is dropped with
 its transaction, its contents are saved in a local file, and the next transaction recreates it.
-
-Streaming rows to and from the server with COPY.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
-from aspen.database.cancel import Readable, cancellable, fed
+from aspen.database.cancel import Readable, cancellable, driver_of, fed
 
 _CHUNK = 1 << 16  # bytes; larger chunks were not faster
 NULL = "\\N"
@@ -41,7 +39,8 @@ def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> int:
     statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
 
     def copy(file: Readable) -> int:
-        with _driver(connection).cursor() as cursor:
+        with driver_of(connection).cursor() as cursor:
+            # copy_from would reject a schema-qualified table.
             cursor.copy_expert(statement, file, _CHUNK)
             return int(cursor.rowcount)
 
@@ -57,7 +56,7 @@ def copy_out(connection: Connection, query: str, file: IO[bytes]) -> None:
     statement = f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')"
 
     def copy() -> None:
-        with _driver(connection).cursor() as cursor:
+        with driver_of(connection).cursor() as cursor:
             cursor.copy_expert(statement, file, _CHUNK)
 
     cancellable(connection, copy)
@@ -77,16 +76,10 @@ def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
         yield "".join(parts).encode()
 
 
-def _driver(connection: Connection) -> Any:
-    # copy_from would reject a schema-qualified table; copy_expert takes any statement.
-    return connection.connection
-
-
 KEPT = "ON COMMIT PRESERVE ROWS"
 """The clause by which our statements keep a temporary table."""
 DROPPED = "ON COMMIT DROP"
 _IN_MEMORY = 1 << 22  # bytes
-_CHUNK = 1 << 16
 _TABLES = """
 SELECT c.relname, string_agg(
            format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
@@ -120,12 +113,8 @@ class Carrier:
     def __init__(self, connection: Connection):
         self._connection = connection
         self._tables: list[_Table] = []
-        self.is_needed = bool(getattr(self._driver, "pooled", False))
+        self.is_needed = bool(getattr(driver_of(connection), "pooled", False))
         """True if a pooler is in between."""
-
-    @property
-    def _driver(self) -> Any:
-        return self._connection.connection.driver_connection
 
     def suited(self, statement: str) -> str:
         """Return a statement; behind a pooler, change it to drop its tables on commit."""
@@ -135,7 +124,7 @@ class Carrier:
         """Recreate the tables in the open transaction."""
         if not self.is_needed:
             return
-        driver = self._driver
+        driver = driver_of(self._connection)
 
         def restore() -> None:
             with driver.cursor() as cursor:
@@ -154,7 +143,7 @@ class Carrier:
         """Save the contents of the tables before the transaction ends."""
         if not self.is_needed:
             return
-        driver = self._driver
+        driver = driver_of(self._connection)
 
         def keep() -> list[_Table]:
             with driver.cursor() as cursor:
