@@ -1,6 +1,6 @@
 """The bytes of an input file, from disk or standard input, decompressed if necessary.
 
-Detect a file's type and encoding from its first bytes.
+A file's type and encoding are detected from its first bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,30 @@ STDIN = "-"
 HEAD = 1 << 16  # bytes to peek at before reading
 _LARGEST_ARCHIVE = 1 << 28  # bytes, compressed
 _FLOOR = compression.TABLE_FLOOR
+_MAGIC = {
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
+    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
+    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
+    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
+    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
+    b"%PDF": ("is a PDF", "Give a CSV file."),
+    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
+}
+# Old workbooks and password-protected new ones are such a container, with named streams inside.
+_CONTAINER = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_MARKUP_SEEN = 4_096  # bytes to search for markup
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+_JUNK_SHARE = 0.05
+_SOME_JUNK = 8  # bytes; fewer are reported with their lines
+_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 
 Observer = Callable[[bytes], object]
 """A callback that receives each chunk of a file, as stored, in reading order."""
@@ -211,32 +235,6 @@ def _open_file(path: str) -> IO[bytes]:
         raise BadInputError(
             f"Cannot read {path}: {reason}", hint="Check its name and permissions."
         ) from error
-
-
-_MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
-    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
-    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
-    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
-    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
-    b"%PDF": ("is a PDF", "Give a CSV file."),
-    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
-}
-# Old workbooks and password-protected new ones are such a container, with named streams inside.
-_CONTAINER = b"\xd0\xcf\x11\xe0"
-_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_MARKUP_SEEN = 4_096  # bytes to search for markup
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
-_JUNK_SHARE = 0.05
-_SOME_JUNK = 8  # bytes; fewer are reported with their lines
-_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 
 
 def is_zip(head: bytes) -> bool:
