@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import Database, ReadSession
+from aspen.database.errors import sqlstate
 from aspencli.admin.schema import SchemaState, visible_schema_state
 from aspencli.text import counted, sql_name
 
@@ -222,7 +223,7 @@ def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int
         with session.begin_nested():
             return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) in _GAVE_UP:
+        if sqlstate(error) in _GAVE_UP:
             return estimate
         raise
 

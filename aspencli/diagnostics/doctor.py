@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import Database, ReadSession
+from aspen.database.errors import sqlstate
 from aspencli.admin.schema import schema_state
 from aspencli.diagnostics.activity import SeenSession, activity
 from aspencli.diagnostics.bloat import BLOATED_BYTES, Bloats, Kind, bloat
@@ -480,7 +481,7 @@ def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Exami
 
 
 def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
-    state = getattr(error.orig, "pgcode", None)
+    state = sqlstate(error)
     said = (str(error.orig).strip().splitlines() or [""])[0]
     reason = _REASONS.get(state or "", "the server rejected the query")
     if state is None:

@@ -35,6 +35,7 @@ from aspen.database.errors import (
     MigrationPermissionError,
     MigrationRefusedError,
     StandbyError,
+    sqlstate,
 )
 
 ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number works that is not used otherwise
@@ -399,7 +400,7 @@ def _take_turn(connection: Connection, limits: MigrationLimits) -> None:
         connection.commit()
     except OperationalError as error:
         connection.rollback()
-        if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
             raise
         raise MigrationLockError(
             f"Another migration of this database{_holder(connection)} was still running after "
@@ -451,7 +452,7 @@ def explained_failures(limits: MigrationLimits, journal: Journal | None = None) 
     except CommandError as error:
         raise MigrationError(str(error)) from error
     except DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
+        code = sqlstate(error)
         if code is None:
             raise
         left = (journal or Journal()).words

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.cancel import GLANCE_S, NotedInterrupts, Worker
-from aspen.database.errors import StandbyError
+from aspen.database.errors import StandbyError, sqlstate
 
 CURRENT = "SELECT txid_current()"
 STATUS = "SELECT txid_status(:transaction)"
@@ -68,7 +68,7 @@ def identify(connection: Connection) -> DatabaseIdentity:
         with connection.begin():
             system = str(connection.execute(sa.text(_SYSTEM)).scalar_one())
     except DBAPIError as error:
-        if _state(error) != _NOT_ALLOWED:
+        if sqlstate(error) != _NOT_ALLOWED:
             raise
         return DatabaseIdentity(oid, None)
     return DatabaseIdentity(oid, system)
@@ -84,14 +84,10 @@ def transaction_status(connection: Connection, transaction: int) -> str | None:
         with connection.begin():
             status = connection.execute(sa.text(STATUS), {"transaction": transaction}).scalar()
     except DBAPIError as error:
-        if _state(error) != _IN_THE_FUTURE:
+        if sqlstate(error) != _IN_THE_FUTURE:
             raise
         return None
     return None if status is None else str(status)
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "pgcode", None)
 
 
 def make_interruptible(engine: Engine) -> None:

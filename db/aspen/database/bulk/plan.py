@@ -19,7 +19,7 @@ from aspen.database.bulk.spec import Plan, Spec, Tally
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.sql_plan import DURABLE, FLEETING_NOW, ONE_MOMENT, READ_WRITE, RESOURCES
 from aspen.database.cancel import cancellable
-from aspen.database.errors import TemporaryTablesDeniedError
+from aspen.database.errors import TemporaryTablesDeniedError, sqlstate
 from aspen.database.staging import Carrier
 
 _FORBIDDEN = "42501"
@@ -74,7 +74,7 @@ def temporary_tables(connection: Connection) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) != _FORBIDDEN:
+        if sqlstate(error) != _FORBIDDEN:
             raise
         url, quote = connection.engine.url, connection.dialect.identifier_preparer.quote
         raise TemporaryTablesDeniedError(

@@ -34,7 +34,7 @@ from aspen.database.bulk.spec import (
 )
 from aspen.database.cancel import driver_of
 from aspen.database.engine import Database
-from aspen.database.errors import OutcomeUnknownError, RowsMovedError
+from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
 from aspen.database.roles import Right, lacking
 from aspen.database.staging import NULL, copy_in, copy_line, copy_out
 from aspen.database.transactions import CURRENT, STATUS, DatabaseIdentity, identify
@@ -237,7 +237,7 @@ class BulkRun:
         except _MovedError:
             raise self._moved(sql_read.moved_since) from None
         except IntegrityError as error:
-            since = _SINCE.get(getattr(error.orig, "pgcode", ""))
+            since = _SINCE.get(sqlstate(error) or "")
             moved = self._moved(since) if since else None
             if moved is None or not moved.rows:
                 raise  # no one else's change: the next ID may already be taken, for example
