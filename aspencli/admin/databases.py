@@ -22,6 +22,7 @@ _SYSTEM = frozenset({"postgres", "template0", "template1", "rdsadmin"})
 _DUPLICATE_DATABASE = "42P04"
 _OBJECT_IN_USE = "55006"
 _GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
+_NO_DATABASE = "3D000"
 _LEAVING_S = 1.0  # a server process takes some milliseconds to exit after its client leaves
 
 
@@ -228,9 +229,6 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
         finally:
             other.dispose()
         return
-
-
-_NO_DATABASE = "3D000"
 
 
 def _quoted(connection: sa.Connection, name: str) -> str:

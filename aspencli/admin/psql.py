@@ -23,8 +23,8 @@ from aspen.database.settings import (
     SessionPolicy,
     clean_address,
     connection_arguments,
-    quoted,
     split_hosts,
+    sql_literal,
     wanted_server,
 )
 from aspencli.errors import BadInputError, RefusedError, UnreachableError
@@ -350,13 +350,13 @@ def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) 
     lines = []
     if standing.keeps_session:
         sets = ", ".join(
-            f"set_config('{name}', {quoted(value)}, false)"
+            f"set_config('{name}', {sql_literal(value)}, false)"
             for name, value in standing.settings.items()
         )
         lines.append(f"SELECT {sets} \\gset aspencli_")
     own = Path(environ.get("PSQLRC") or "~/.psqlrc").expanduser()
     if own.is_file():
-        lines.append(f"\\i {quoted(str(own))}")
+        lines.append(f"\\i {sql_literal(str(own))}")
     return "\n".join([*lines, ""])
 
 

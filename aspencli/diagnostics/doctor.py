@@ -297,7 +297,7 @@ def _level(value: float, levels: Sequence[_Level]) -> Verdict:
     return next((level.verdict for level in levels if value > level.least), Verdict.OK)
 
 
-def connections(session: ReadSession) -> Examined:
+def check_connections(session: ReadSession) -> Examined:
     """Check how many of the server's connections are in use."""
     taken, most = session.execute(
         sa.text(
@@ -314,7 +314,7 @@ def connections(session: ReadSession) -> Examined:
     return Examined("connections", verdict, message, step)
 
 
-def dead_rows(session: ReadSession) -> Examined:
+def check_dead_rows(session: ReadSession) -> Examined:
     """Check that dead rows are being vacuumed."""
     rows = session.execute(
         sa.text(
@@ -340,7 +340,7 @@ def dead_rows(session: ReadSession) -> Examined:
     )
 
 
-def transaction_ids(session: ReadSession) -> Examined:
+def check_transaction_ids(session: ReadSession) -> Examined:
     """Check how close the server's oldest transaction ID is to wraparound."""
     row = session.execute(
         sa.text(
@@ -358,7 +358,7 @@ def transaction_ids(session: ReadSession) -> Examined:
     return Examined("transaction ids", verdict, f"{message[:-1]} in database {row.name}.", step)
 
 
-def sequences(session: ReadSession) -> Examined:
+def check_sequences(session: ReadSession) -> Examined:
     """Check that no sequence is close to the limit of its column's type."""
     rows: Sequence[Any] = session.execute(
         sa.text(_USED_UP.format(ours=OURS) + " ORDER BY share DESC NULLS LAST")
@@ -387,7 +387,7 @@ def sequences(session: ReadSession) -> Examined:
     )
 
 
-def replication(session: ReadSession) -> Examined:
+def check_replication(session: ReadSession) -> Examined:
     """Check for inactive replication slots that make the server retain WAL."""
     standby = session.scalar(sa.text("SELECT pg_is_in_recovery()"))
     now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
@@ -412,7 +412,7 @@ def replication(session: ReadSession) -> Examined:
     )
 
 
-def pooler(session: ReadSession) -> Examined | None:
+def check_pooler(session: ReadSession) -> Examined | None:
     """Return a note if the connection goes through a pooler."""
     driver: Any = session.connection().connection.driver_connection
     if not driver.pooled:
@@ -424,17 +424,17 @@ def pooler(session: ReadSession) -> Examined | None:
 
 _Look = Callable[[ReadSession], Examined]
 _ON_SESSIONS: dict[str, _Look] = {
-    "connections": connections,
+    "connections": check_connections,
     "activity": check_activity,
     "locks": check_locks,
     "outliers": check_outliers,
     "sizes": check_sizes,
     "indexes": check_indexes,
     "bloat": check_bloat,
-    "vacuum": dead_rows,
-    "transaction ids": transaction_ids,
-    "sequences": sequences,
-    "replication": replication,
+    "vacuum": check_dead_rows,
+    "transaction ids": check_transaction_ids,
+    "sequences": check_sequences,
+    "replication": check_replication,
 }
 
 
@@ -448,7 +448,7 @@ def examine(database: Database) -> Iterator[Examined]:
     user = database.url.username
     try:
         with limited.reading() as session:
-            between = pooler(session)
+            between = check_pooler(session)
         if between is not None:
             yield between
         yield _guarded("schema", partial(check_schema, limited), user)

@@ -134,7 +134,7 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
         if packing:
             compression.try_out(name, compression.sample(stream.peek), packing.unpack, _FLOOR)
             stored = stream
-            unpacked = _Unpacked(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
+            unpacked = _CheckedSource(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
             stream = Stream(compression.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
             again = packing_of(stream.peek())
             if again:
@@ -182,13 +182,13 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
             packed = stack.enter_context(archive.open(member))
         except (*ERRORS, EOFError) as error:
             raise unreadable(opened.name, error) from error
-        unpacked = _Unpacked(opened.name, cast("Source", packed), "")
+        unpacked = _CheckedSource(opened.name, cast("Source", packed), "")
         stream = Stream(compression.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
         note = f"read from a zip archive: {member.filename}"
         yield Opened(opened.name, stream, [*opened.notes, note])
 
 
-class _Unpacked:
+class _CheckedSource:
     """A compressed source that raises readable errors if decompression fails.
 
     Args:

@@ -210,7 +210,7 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         backend_pid: The process ID that the server reported when the connection was opened.
     """
     wanted = policy.timeouts()
-    sets = {"search_path": quoted(policy.search_path), READ_ONLY: "'on'"}
+    sets = {"search_path": sql_literal(policy.search_path), READ_ONLY: "'on'"}
     if policy.writable:
         sets[READ_ONLY] = "'off'" if policy.overrides.read_only else "d.read_only"
     for name in TIMEOUTS:
@@ -246,7 +246,7 @@ def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str
         "search_path": policy.search_path,
         **{name: str(value) for name, value in defaults.stricter(policy).items()},
     }
-    sets = [f"set_config('{name}', {quoted(value)}, true)" for name, value in chosen.items()]
+    sets = [f"set_config('{name}', {sql_literal(value)}, true)" for name, value in chosen.items()]
     return f"SELECT {', '.join(sets)}, current_setting('transaction_read_only')"
 
 
@@ -255,7 +255,7 @@ def cut_name(name: str) -> str:
     return name.encode()[:_NAME_LIMIT].decode(errors="ignore")
 
 
-def quoted(value: str) -> str:
+def sql_literal(value: str) -> str:
     """Return a value as an SQL literal."""
     escaped = value.replace("'", "''")
     return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"

@@ -16,9 +16,35 @@ from sqlalchemy import Connection
 
 from aspen.database.cancel import Readable, cancellable, driver_of, fed
 
-_CHUNK = 1 << 16  # bytes; larger chunks were not faster
+KEPT = "ON COMMIT PRESERVE ROWS"
+"""The clause by which our statements keep a temporary table."""
+DROPPED = "ON COMMIT DROP"
 NULL = "\\N"
+
+_CHUNK = 1 << 16  # bytes; larger chunks were not faster
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_IN_MEMORY = 1 << 22  # bytes
+_TABLES = """
+SELECT c.relname, string_agg(
+           format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+                  CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
+                  coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '')),
+           ', ' ORDER BY a.attnum)
+  FROM pg_class c
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+ WHERE c.relnamespace = pg_my_temp_schema() AND c.relkind = 'r' AND c.relname LIKE 'aspencli\\_%'
+ GROUP BY c.relname ORDER BY c.relname
+"""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A temporary table and its contents."""
+
+    name: str
+    columns: str
+    rows: IO[bytes]
 
 
 def copy_line(*values: object) -> str:
@@ -74,33 +100,6 @@ def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
             length = 0
     if parts:
         yield "".join(parts).encode()
-
-
-KEPT = "ON COMMIT PRESERVE ROWS"
-"""The clause by which our statements keep a temporary table."""
-DROPPED = "ON COMMIT DROP"
-_IN_MEMORY = 1 << 22  # bytes
-_TABLES = """
-SELECT c.relname, string_agg(
-           format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
-                  CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
-                  coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '')),
-           ', ' ORDER BY a.attnum)
-  FROM pg_class c
-  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
- WHERE c.relnamespace = pg_my_temp_schema() AND c.relkind = 'r' AND c.relname LIKE 'aspencli\\_%'
- GROUP BY c.relname ORDER BY c.relname
-"""
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A temporary table and its contents."""
-
-    name: str
-    columns: str
-    rows: IO[bytes]
 
 
 class Carrier:
