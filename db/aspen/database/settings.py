@@ -73,6 +73,9 @@ class InvalidDatabaseUrlError(ValueError):
     """A database address that cannot be used; the message never repeats the address."""
 
 
+# Session settings
+
+
 @dataclass(frozen=True)
 class Limits:
     """The time limits of a session, in milliseconds unless noted; 0 means no limit.
@@ -265,6 +268,9 @@ def _shorter(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
+# Addresses
+
+
 def clean_address(address: str) -> str:
     """Return an address with its user and password encoded so that all parsers agree.
 
@@ -353,6 +359,9 @@ def _place(text: str) -> tuple[str, str]:
 def _written(host: str, port: str) -> str:
     name = f"[{host}]" if ":" in host else host
     return f"{name}:{port}" if port else name
+
+
+# Environment variables
 
 
 def forget(names: Iterable[str]) -> None:

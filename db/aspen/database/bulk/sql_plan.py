@@ -290,6 +290,9 @@ SELECT p.line, '{column.name}', CASE
 """
 
 
+# Parts of statements
+
+
 def found(number: int | str) -> str:
     """Return the name of the table of what was found for a column."""
     return f"pg_temp.aspencli_found{number}"
@@ -343,6 +346,9 @@ def shown(column: Column, value: str) -> str:
         return f"{value}::text"
     text = f"SELECT {reference.text} FROM {reference.table} r WHERE r.{reference.id} = {value}"
     return f"coalesce(nullif(({text}), ''), {value}::text)"
+
+
+# Conditions on a row ``p`` of the plan
 
 
 def in_scope(spec: Spec, alias: str) -> str:

@@ -281,6 +281,9 @@ SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(s
 """
 
 
+# Rows of the file
+
+
 def rows(spec: Spec, *, changed_only: bool) -> str:
     """Return a query for the plan, by line."""
     where = changes(spec) if changed_only else is_there(spec)
@@ -369,6 +372,9 @@ def _place(spec: Spec, column: Column) -> str:
         return f"{label(spec)}::text"
     where = f"coalesce(' in ' || {shown(spec.within, 'p.within')}, '')"
     return f"{label(spec)}::text || {where}"
+
+
+# Changes by others since the plan was made
 
 
 def moved_since(spec: Spec) -> str:
