@@ -80,6 +80,12 @@ _TARGET_KEYS = (
 )
 _MOST_BYTES = 1_048_576
 _NO_WORD = re.compile(r"\W")
+# Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
+_LOOKS = str.maketrans(
+    "\u0430\u0441\u0501\u0435\u0261\u0456\u04cf\u043e\u0440\u0433\u0455\u0442\u03bd\u0475"
+    "\u03bf\u03c1\u03b1\u03b9\u03c4\u013101",
+    "acdegiloprstvvopaitiol",
+)
 
 
 class Config:
@@ -353,14 +359,6 @@ class Config:
                 hint="It can only be raised. Give a deployment of your own another name.",
             )
         return safety
-
-
-# Characters that look like letters of the built-in names, most of them Cyrillic or Greek.
-_LOOKS = str.maketrans(
-    "\u0430\u0441\u0501\u0435\u0261\u0456\u04cf\u043e\u0440\u0433\u0455\u0442\u03bd\u0475"
-    "\u03bf\u03c1\u03b1\u03b9\u03c4\u013101",
-    "acdegiloprstvvopaitiol",
-)
 
 
 def _skeleton(name: str) -> str:

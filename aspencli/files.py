@@ -3,10 +3,6 @@
 Every file that the program writes goes through here. A file appears under its name only when it is
 complete; its mode is 0600, and that of a new directory 0700, whatever the umask; and a symbolic
 link that someone else placed under that name is never followed.
-
-Files that only their owner can read.
-
-Explain why a file cannot be written.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ from aspencli.errors import BadInputError, CredentialsError, RefusedError
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _STREAMS = ("/dev/fd/", "/proc/self/fd/")
 _NAMED_STREAMS = frozenset({"/dev/stdin", "/dev/stdout", "/dev/stderr"})
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
@@ -103,6 +100,13 @@ def check_own(path: Path) -> None:
         raise BadInputError(f"{path} is not a regular file.", hint="Give a regular file.")
 
 
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:  # it changed in the meantime
+        return "unknown"
+
+
 def is_stream(path: Path) -> bool:
     """Return True if the path is a pipe, a terminal, or another device rather than a file."""
     text = str(path)
@@ -150,16 +154,6 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically: readers find the old or the new content, even after a crash."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
-
-
-def _target(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:  # it changed in the meantime
-        return "unknown"
-
-
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_private(path: Path, text: str) -> None:

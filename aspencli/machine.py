@@ -1,4 +1,4 @@
-"""The user and machine of a run, and the processes of this machine."""
+"""The user and the processes of this machine."""
 
 from __future__ import annotations
 

@@ -25,11 +25,6 @@ def state_dir() -> Path:
     return _home("state")
 
 
-def cache_dir() -> Path:
-    """Return the directory of files that can be created again."""
-    return _home("cache")
-
-
 def expand(path: str | Path) -> Path:
     """Return a path with ``~`` replaced by the home directory.
 

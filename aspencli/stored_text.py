@@ -1,7 +1,8 @@
 """The rules for all stored text: identifiers, e-mail addresses, and names.
 
 They are the same on every path into the database or the service: files, options, and JSON. They
-follow the Unicode data of the running Python, so messages can name the code point.
+follow the Unicode data of the running Python, so messages can name the code point. A ``..._flaw``
+function says what is wrong with a text; a ``clean_...`` function returns the text to store.
 
 - **Identifiers** (of samples, of accounts at the identity provider, and group prefixes): every
   character must be visible and distinguishable from all others. Rejected are control, format,
@@ -15,8 +16,6 @@ follow the Unicode data of the running Python, so messages can name the code poi
   selectors after the character they modify, and the ideographic space between two ideographs.
 - **E-mail addresses**: one ``@``; before it letters, digits, and ``.!#$%&'*+/=?^_`{|}~-``; after it
   two or more labels of letters, digits, and hyphens; all characters must be valid in identifiers.
-
-Validation of text that operators enter; uses only the standard library.
 """
 
 from __future__ import annotations
@@ -165,6 +164,12 @@ _LOOKS_LIKE = {
 _LOCAL_PART = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+")
 _LABEL = re.compile(r"[^\W_]+(?:-+[^\W_]+)*")
 _NO_EMAIL = "is not a valid e-mail address (example: ada@lab.example.org)"
+_LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, the type of every key in the schema
+_ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is a laboratory's identifier, not a key
+# Control characters, surrogates (bytes that are not UTF-8), line and paragraph separators.
+_FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# These change the writing direction, so that one name can be displayed as another.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Odd(NamedTuple):
@@ -375,14 +380,6 @@ def _contains(odd: list[Odd]) -> str | None:
         return None
     more = len(odd) - 1
     return f"contains {odd[0]}" + (f" (and {more} more)" if more else "")
-
-
-_LARGEST_ID = 2**31 - 1  # PostgreSQL's integer, the type of every key in the schema
-_ID = re.compile(r"0|[1-9][0-9]{0,9}")  # 0017 is a laboratory's identifier, not a key
-# Control characters, surrogates (bytes that are not UTF-8), line and paragraph separators.
-_FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# These change the writing direction, so that one name can be displayed as another.
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def clean_text(text: str, what: str) -> str:

@@ -1,10 +1,9 @@
 """The deployments that can be administered, and the safety level of each.
 
-Resolution of addresses to servers, and the safety level that applies to each.
-
 Several names can refer to one server, so targets are compared by normalized host name, IP
-addresses, port, and database name. When in doubt, two addresses count as the same: the cost is a
-prompt that names the stricter target.
+addresses, port, and database name. A target has the strictest safety level of all targets at its
+addresses. When in doubt, two addresses count as the same: the cost is a prompt that names the
+stricter target.
 """
 
 from __future__ import annotations
@@ -16,6 +15,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+THIS_MACHINE = "this machine"
+_WEB = {"http": 443, "https": 443}  # servers redirect http to https, so both count as one
+_WEB_PORTS = {80: 443}
+_POSTGRES_PORT = 5432
+_STACK = "{stack}"
+_LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
+_INHERITED = ("host", "port", "database", "user")
+_WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
+_LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
 
 
 class Safety(Enum):
@@ -98,8 +107,6 @@ class Target:
 
 STRICTNESS = (Safety.LOCAL, Safety.SHARED, Safety.PRODUCTION)
 """The safety levels, from least to most strict."""
-
-
 BUILT_IN: dict[str, Target] = {
     "local": Target("local", Safety.LOCAL),
     "rdev": Target(
@@ -120,14 +127,6 @@ BUILT_IN: dict[str, Target] = {
     ),
 }
 """The four targets that every installation has, named as in the service's own Makefile."""
-
-
-THIS_MACHINE = "this machine"
-_WEB = {"http": 443, "https": 443}  # servers redirect http to https, so both count as one
-_WEB_PORTS = {80: 443}
-_POSTGRES_PORT = 5432
-_STACK = "{stack}"
-_LOOKUP_S = 1.5  # for all names together; names that do not resolve by then are ignored
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,8 @@ class Known:
 
 def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -> Target:
     """Return the target with the strictest safety level of all targets at its addresses."""
-    stricter = [one for one in known if STRICTNESS.index(one.target.safety) > _rank(target)]
-    stricter.sort(key=lambda one: STRICTNESS.index(one.target.safety), reverse=True)
+    stricter = [one for one in known if _rank(one.target) > _rank(target)]
+    stricter.sort(key=lambda one: _rank(one.target), reverse=True)
     if not (stricter and (target.api_url or target.database_url)):
         return target
     mine = _Addresses(
@@ -195,9 +194,13 @@ def safest(target: Target, known: Iterable[Known], environ: Mapping[str, str]) -
     hosts = mine.hosts.union(*(addresses.hosts for _, addresses in theirs))
     found = _look_up(hosts)
     for other, addresses in theirs:
-        if mine.meets(addresses, found, local=target.safety is STRICTNESS[0]):
+        if mine.meets(addresses, found, local=target.safety is Safety.LOCAL):
             return raised(target, other)
     return target
+
+
+def _rank(target: Target) -> int:
+    return STRICTNESS.index(target.safety)
 
 
 def raised(target: Target, other: Target) -> Target:
@@ -308,10 +311,6 @@ def database_address(address: str, environ: Mapping[str, str] = os.environ) -> D
     return DatabaseAddress(frozenset(servers), frozenset(names))
 
 
-_INHERITED = ("host", "port", "database", "user")
-_WORDS = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S*))")
-
-
 def _hosts(text: str) -> tuple[list[str], list[str]]:
     """Return the hosts and ports in ``one:1,two:2``; an empty port means the default."""
     hosts, ports = [], []
@@ -387,9 +386,6 @@ def _number(host: str) -> str | None:
     return THIS_MACHINE if _is_here(str(found)) else str(found)
 
 
-_LOOSE = re.compile(r"[\dxa-f.]*\d[\dxa-f.]*").fullmatch
-
-
 def _is_here(address: str) -> bool:
     """Return True if an IP address belongs to this machine."""
     import ipaddress
@@ -460,7 +456,3 @@ def _addresses_of(name: str) -> Iterator[str]:
         number = _number(str(answer[4][0]))
         if number:
             yield number
-
-
-def _rank(target: Target) -> int:
-    return STRICTNESS.index(target.safety)

@@ -1,11 +1,4 @@
-"""Escaping of untrusted text for the place where it is shown, and formatting of quantities.
-
-Apostrophes that keep spreadsheets from evaluating text as a formula.
-
-Suggestions for a name that does not exist.
-
-Quote values for messages: on one line, and truncated to a readable length.
-"""
+"""Text for people: escaping of untrusted text, counts and sizes, and suggestions of names."""
 
 from __future__ import annotations
 
@@ -23,10 +16,13 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The apostrophe is added so that `unguard` can tell which ones `guard` added.
+_GUARDED = (*_FORMULA, "'")
 _WHITE = "\t\n\r"
 _TSV = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _encode_ascii = json.JSONEncoder().encode
+_SHOWN = 80  # characters
 
 
 def visible(text: str) -> str:
@@ -36,9 +32,16 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda match: _escape(match[0]), text)
 
 
-def no_formula(text: str) -> str:
-    """Return the text, with an apostrophe before a spreadsheet formula (OWASP)."""
-    return "'" + text if text.startswith(_FORMULA) else text
+def quote(text: str) -> str:
+    """Return a text quoted for use in messages."""
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def sql_name(name: str) -> str:
+    """Return a name as an SQL identifier, quoted if necessary."""
+    plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name)
+    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def tsv_cell(text: str) -> str:
@@ -46,21 +49,6 @@ def tsv_cell(text: str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return visible("".join(_TSV.get(char, char) for char in text))
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a count and its noun, in the plural where needed."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes in a readable unit: ``7.4 MB`` (powers of 1,000)."""
-    amount, unit = float(size), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if amount < 1_000:  # noqa: PLR2004 - the step from unit to unit
-            break
-        amount, unit = amount / 1_000, larger
-    return f"{size} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
 
 
 def csv_cell(text: str) -> str:
@@ -87,8 +75,34 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     )
 
 
-def _escape(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+def no_formula(text: str) -> str:
+    """Return the text, with an apostrophe before a spreadsheet formula (OWASP)."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def guard(text: str) -> str:
+    """Return the text, prefixed with an apostrophe if a spreadsheet would evaluate it."""
+    return f"'{text}" if text.startswith(_GUARDED) else text
+
+
+def unguard(text: str) -> str:
+    """Return the text that was passed to `guard`."""
+    return text[1:] if text.startswith("'") and text.startswith(_GUARDED, 1) else text
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count and its noun, in the plural where needed."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in a readable unit: ``7.4 MB`` (powers of 1,000)."""
+    amount, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1_000:  # noqa: PLR2004 - the step from unit to unit
+            break
+        amount, unit = amount / 1_000, larger
+    return f"{size} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
 
 
 def duration_text(seconds: float) -> str:
@@ -103,20 +117,6 @@ def duration_text(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-# OWASP's list, plus the apostrophe itself so that `unguard` can tell which ones were added.
-_GUARDED = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def guard(text: str) -> str:
-    """Return the text, prefixed with an apostrophe if a spreadsheet would evaluate it."""
-    return f"'{text}" if text.startswith(_GUARDED) else text
-
-
-def unguard(text: str) -> str:
-    """Return the text that was passed to `guard`."""
-    return text[1:] if text.startswith("'") and text.startswith(_GUARDED, 1) else text
 
 
 def not_found(noun: str, key: str, known: Iterable[str]) -> NotFoundError:
@@ -138,16 +138,5 @@ def nearest(key: str, names: Sequence[str]) -> list[str]:
     return [folded[name] for name in near]
 
 
-_SHOWN = 80  # characters
-
-
-def quote(text: str) -> str:
-    """Return a text quoted for use in messages."""
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return json.dumps(shown, ensure_ascii=False)
-
-
-def sql_name(name: str) -> str:
-    """Return a name as an SQL identifier, quoted if necessary."""
-    plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name)
-    return name if plain else '"' + name.replace('"', '""') + '"'
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()

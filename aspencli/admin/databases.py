@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aspen.database.cancel import cancellable
 from aspen.database.engine import Database, refusal_state
+from aspen.database.errors import sqlstate
 from aspencli.errors import BadInputError, ConflictError, RefusedError
 from aspencli.text import counted
 
@@ -21,6 +22,7 @@ _SYSTEM = frozenset({"postgres", "template0", "template1", "rdsadmin"})
 _DUPLICATE_DATABASE = "42P04"
 _OBJECT_IN_USE = "55006"
 _GAVE_UP = frozenset({"55P03", "57014"})  # lock_not_available, query_canceled
+_NO_DATABASE = "3D000"
 _LEAVING_S = 1.0  # a server process takes some milliseconds to exit after its client leaves
 
 
@@ -99,7 +101,7 @@ def create(database: Database) -> bool:
         try:
             cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
-            if _state(error) == _DUPLICATE_DATABASE:  # created by someone else in the meantime
+            if sqlstate(error) == _DUPLICATE_DATABASE:  # created by someone else in the meantime
                 return False
             raise
     return True
@@ -159,7 +161,7 @@ def drop(database: Database, *, force: bool = False) -> bool:
             statement = f"DROP DATABASE {_quoted(connection, name)}{clause}"
             cancellable(connection, lambda: connection.exec_driver_sql(statement))
         except DBAPIError as error:
-            if _state(error) == _OBJECT_IN_USE:  # someone connected in the meantime
+            if sqlstate(error) == _OBJECT_IN_USE:  # someone connected in the meantime
                 require_alone(name, _visitors(connection, name), always=True)
             raise
     return True
@@ -172,7 +174,7 @@ def _samples(database: Database) -> int | None:
                 return None
             return int(session.scalar(sa.text("SELECT count(*) FROM aspen.samples")) or 0)
     except OperationalError as error:
-        if _state(error) in _GAVE_UP:
+        if sqlstate(error) in _GAVE_UP:
             return None
         raise
     finally:
@@ -229,12 +231,5 @@ def _beside(database: Database) -> Iterator[sa.Connection]:
         return
 
 
-_NO_DATABASE = "3D000"
-
-
 def _quoted(connection: sa.Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(name)
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "pgcode", None)

@@ -23,8 +23,8 @@ from aspen.database.settings import (
     SessionPolicy,
     clean_address,
     connection_arguments,
-    quoted,
     split_hosts,
+    sql_literal,
     wanted_server,
 )
 from aspencli.errors import BadInputError, RefusedError, UnreachableError
@@ -43,10 +43,32 @@ _PARAMETERS = frozenset(
         *("target_session_attrs", "load_balance_hosts"),
     }
 )
-
-
 _WHERE_TO_FIX = "Fix database_url in the config file, or the variable that sets it."
 _SPELLING = re.compile(r"postgres(?:ql)?(?:\+\w+)?://")  # SQLAlchemy may name a driver here
+# psql's own options (psql --help); getopt also accepts them abbreviated.
+_SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz?01"
+_LONG = [
+    *("echo-all", "no-align", "echo-errors", "command=", "dbname=", "echo-queries", "echo-hidden"),
+    *("file=", "field-separator=", "field-separator-zero", "host=", "html", "list", "log-file="),
+    *("no-readline", "single-transaction", "output=", "port=", "pset=", "quiet"),
+    *("record-separator=", "record-separator-zero", "single-step", "single-line", "tuples-only"),
+    *("table-attr=", "username=", "set=", "variable=", "version", "no-password", "password"),
+    *("expanded", "no-psqlrc", "help=", "csv"),
+]
+_ELSEWHERE = frozenset({"-d", "--dbname", "-h", "--host", "-p", "--port", "-U", "--username"})
+# SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
+# up with SET ROLE NONE, and a function may run text that is not visible here.
+_LEAVING = re.compile(
+    r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
+        |execute|do|call|transaction_read_only|default_transaction_read_only
+        |query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table
+        |dblink\w*)\b
+      | u&
+      | (?<![:\w]):[\w'"{]                       # a variable of psql's
+      | \\(?!d|l\b|l\+|x\b|q\b|pset\b|timing\b|echo\b|sf\b|sv\b|z\b|copy\b|[.;?h])
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -328,13 +350,13 @@ def startup_script(standing: Standing, environ: Mapping[str, str] = os.environ) 
     lines = []
     if standing.keeps_session:
         sets = ", ".join(
-            f"set_config('{name}', {quoted(value)}, false)"
+            f"set_config('{name}', {sql_literal(value)}, false)"
             for name, value in standing.settings.items()
         )
         lines.append(f"SELECT {sets} \\gset aspencli_")
     own = Path(environ.get("PSQLRC") or "~/.psqlrc").expanduser()
     if own.is_file():
-        lines.append(f"\\i {quoted(str(own))}")
+        lines.append(f"\\i {sql_literal(str(own))}")
     return "\n".join([*lines, ""])
 
 
@@ -363,32 +385,6 @@ def _prompts(address: Address, target: Target) -> list[str]:
         return []
     lead = target.title + (" (read-write)" if address.writable else "")
     return ["-v", f"PROMPT1={lead} %/%R%x%# ", "-v", f"PROMPT2={lead} %/%R%x%# "]
-
-
-# psql's own options (psql --help); getopt also accepts them abbreviated.
-_SHORT = "aAbc:d:eEf:F:h:HlL:no:p:P:qR:sStT:U:v:VwWxXz?01"
-_LONG = [
-    *("echo-all", "no-align", "echo-errors", "command=", "dbname=", "echo-queries", "echo-hidden"),
-    *("file=", "field-separator=", "field-separator-zero", "host=", "html", "list", "log-file="),
-    *("no-readline", "single-transaction", "output=", "port=", "pset=", "quiet"),
-    *("record-separator=", "record-separator-zero", "single-step", "single-line", "tuples-only"),
-    *("table-attr=", "username=", "set=", "variable=", "version", "no-password", "password"),
-    *("expanded", "no-psqlrc", "help=", "csv"),
-]
-_ELSEWHERE = frozenset({"-d", "--dbname", "-h", "--host", "-p", "--port", "-U", "--username"})
-# SQL that could end a session's access mode or role, or hide SQL that does. A role can be given
-# up with SET ROLE NONE, and a function may run text that is not visible here.
-_LEAVING = re.compile(
-    r"""\b(?:role|authorization|session_authorization|set_config|pg_settings|reset|discard
-        |execute|do|call|transaction_read_only|default_transaction_read_only
-        |query_to_xml\w*|cursor_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table
-        |dblink\w*)\b
-      | u&
-      | (?<![:\w]):[\w'"{]                       # a variable of psql's
-      | \\(?!d|l\b|l\+|x\b|q\b|pset\b|timing\b|echo\b|sf\b|sv\b|z\b|copy\b|[.;?h])
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)

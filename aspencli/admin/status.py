@@ -1,7 +1,4 @@
-"""The state of a database at a glance, with the recommended next step.
-
-The activity in a database: connections, lock waits, and replication.
-"""
+"""The state of a database at a glance, with the recommended next step."""
 
 from __future__ import annotations
 
@@ -12,8 +9,20 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import Database, ReadSession
+from aspen.database.errors import sqlstate
 from aspencli.admin.schema import SchemaState, visible_schema_state
 from aspencli.text import counted, sql_name
+
+TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
+"""The tables whose rows are counted."""
+# Counting reads the whole table; below this size it takes less than a tenth of a second.
+_EXACT_BYTES = 64 * 1024 * 1024
+_LONG_TRANSACTION_S = 300.0
+# A table locked by a migration must not block the status command.
+_LOCK_MS = 500
+_STATEMENT_MS = 10_000
+# lock_not_available, query_canceled, insufficient_privilege
+_GAVE_UP = frozenset({"55P03", "57014", "42501"})
 
 
 @dataclass(frozen=True)
@@ -55,59 +64,6 @@ class Replication:
         if self.standby:
             return f"standby, {self.lag_s or 0.0:.0f} s behind"
         return f"primary, {counted(self.followers, 'standby')}"
-
-
-def activity(session: ReadSession) -> Activity:
-    """Return the activity of the other sessions in the session's database."""
-    rows = session.execute(
-        sa.text(
-            "SELECT pid, usename, application_name, state,"
-            " extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age,"
-            " CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by"
-            " FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            " ORDER BY xact_start NULLS LAST"
-        )
-    ).all()
-    oldest = next((row for row in rows if row.age is not None), None)
-    blocked = [row.blocked_by for row in rows if row.blocked_by]
-    return Activity(
-        connections=len(rows),
-        max_connections=int(session.scalar(sa.text("SHOW max_connections")) or 0),
-        longest_s=round(oldest.age, 1) if oldest else None,
-        longest=_who(oldest) if oldest else None,
-        waiting=len(blocked),
-        blockers=tuple(sorted({pid for pids in blocked for pid in pids})),
-    )
-
-
-def _who(row: Any) -> str:
-    name = f", {row.application_name}" if row.application_name else ""
-    return f"PID {row.pid}: {row.usename}{name} ({row.state})"
-
-
-def replication(session: ReadSession) -> Replication:
-    """Return the server's role in replication."""
-    standby = bool(session.scalar(sa.text("SELECT pg_is_in_recovery()")))
-    lag = (
-        "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
-        if standby
-        else "SELECT NULL::float8"
-    )
-    followers = session.scalar(sa.text("SELECT count(*) FROM pg_stat_replication"))
-    return Replication(standby, session.scalar(sa.text(lag)), followers or 0)
-
-
-TABLES = ("samples", "users", "groups", "phylo_runs", "phylo_trees")
-"""The tables whose rows are counted."""
-# Counting reads the whole table; below this size it takes less than a tenth of a second.
-_EXACT_BYTES = 64 * 1024 * 1024
-_LONG_TRANSACTION_S = 300.0
-# A table locked by a migration must not block the status command.
-_LOCK_MS = 500
-_STATEMENT_MS = 10_000
-# lock_not_available, query_canceled, insufficient_privilege
-_GAVE_UP = frozenset({"55P03", "57014", "42501"})
 
 
 @dataclass(frozen=True)
@@ -267,7 +223,7 @@ def _count(session: ReadSession, table: sa.TableClause, tuples: float, size: int
         with session.begin_nested():
             return Count(session.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) in _GAVE_UP:
+        if sqlstate(error) in _GAVE_UP:
             return estimate
         raise
 
@@ -330,3 +286,44 @@ def _ready(status: Status) -> Verdict:
             f"{sql_name(status.user)}",
         )
     return Verdict("ready", "Ready. The schema is up to date.", "aspencli db interact")
+
+
+def activity(session: ReadSession) -> Activity:
+    """Return the activity of the other sessions in the session's database."""
+    rows = session.execute(
+        sa.text(
+            "SELECT pid, usename, application_name, state,"
+            " extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age,"
+            " CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by"
+            " FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            " ORDER BY xact_start NULLS LAST"
+        )
+    ).all()
+    oldest = next((row for row in rows if row.age is not None), None)
+    blocked = [row.blocked_by for row in rows if row.blocked_by]
+    return Activity(
+        connections=len(rows),
+        max_connections=int(session.scalar(sa.text("SHOW max_connections")) or 0),
+        longest_s=round(oldest.age, 1) if oldest else None,
+        longest=_who(oldest) if oldest else None,
+        waiting=len(blocked),
+        blockers=tuple(sorted({pid for pids in blocked for pid in pids})),
+    )
+
+
+def _who(row: Any) -> str:
+    name = f", {row.application_name}" if row.application_name else ""
+    return f"PID {row.pid}: {row.usename}{name} ({row.state})"
+
+
+def replication(session: ReadSession) -> Replication:
+    """Return the server's role in replication."""
+    standby = bool(session.scalar(sa.text("SELECT pg_is_in_recovery()")))
+    lag = (
+        "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8"
+        if standby
+        else "SELECT NULL::float8"
+    )
+    followers = session.scalar(sa.text("SELECT count(*) FROM pg_stat_replication"))
+    return Replication(standby, session.scalar(sa.text(lag)), followers or 0)

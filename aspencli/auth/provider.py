@@ -1,8 +1,7 @@
-"""The identity provider of a target (OpenID Connect, RFC 8628, RFC 7009).
+"""The identity provider of a target: its discovery, and requests to its endpoints.
 
-OpenID Connect Discovery, and requests to the endpoints of an identity provider.
-
-The identity provider of a service, found through the service itself.
+OpenID Connect Discovery, RFC 8628 (device flow), RFC 7009 (revocation). Which provider a target has
+is found through its API, if it is not configured.
 """
 
 from __future__ import annotations
@@ -28,6 +27,13 @@ from aspencli.remote.urls import origin_of
 
 PATIENCE = Patience(connect=10, read=15, total=40)
 _NO_SUCCESS = 300
+_SCOPE = "openid profile email offline_access"
+_DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+_INTERVAL_S, _VALID_S = 5.0, 900.0  # RFC 8628, 3.2, sets the default interval
+_TOO_MANY, _SERVER_ERRORS = 429, 500
+_LOGIN = Request("GET", "/v2/auth/login")
+_AUTHORIZE = "/authorize"
+_LOGIN_PATIENCE = Patience(read=20, total=40)
 
 
 @dataclass(frozen=True)
@@ -61,125 +67,26 @@ class Reply:
         return said if isinstance(said, str) else ""
 
 
-class Discovery:
-    """A provider's discovery document, and requests to the endpoints in it.
+def where_to_sign_in(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
+    """Return the issuer and client that the service sends browsers to, or None if not known.
+
+    This needs no sign-in: the service's login page redirects to its provider.
 
     Args:
-        issuer: The provider's address, without a trailing slash.
-        name: The display name of the provider.
-        log: The log of requests.
-        tell: Called with a message for each noticeable wait.
+        caller: Sends requests to the service.
+        cookie: The Cookie header for a proxy in front of it.
     """
+    request = _LOGIN.having({"cookie": cookie}) if cookie else _LOGIN
 
-    def __init__(self, issuer: str, name: str, log: WireLog, tell: Callable[[str], None]):
-        self._base = issuer
-        self._name = name
-        self._log = log
-        self._tell = tell
-        self._callers: dict[str, Caller] = {}
-        self._exits = ExitStack()
+    def read(answer: Answer) -> tuple[str, str] | None:
+        address = urlsplit(answer.headers.get("location", ""))
+        client = parse_qs(address.query).get("client_id")
+        if not client or not address.netloc or not address.path.endswith(_AUTHORIZE):
+            return None
+        path = address.path.removesuffix(_AUTHORIZE)
+        return f"{address.scheme}://{address.netloc}{path}", client[0]
 
-    def close(self) -> None:
-        """Close every connection."""
-        self._exits.close()
-
-    @cached_property
-    def document(self) -> Mapping[str, Any]:
-        """Return the discovery document, which must name the expected issuer.
-
-        Raises:
-            CredentialsError: It names another issuer.
-            UnreachableError: The provider does not respond, or with something else.
-        """
-        found = self._json(f"{self._base}/.well-known/openid-configuration")
-        issuer = found.get("issuer")
-        if not isinstance(issuer, str) or issuer.rstrip("/") != self._base:
-            raise CredentialsError(
-                f"Wrong issuer: {self._base} identifies itself as {issuer!r}.",
-                hint="Set the target's auth_url to the issuer; see: aspencli config show",
-            )
-        return found
-
-    def keys(self) -> Mapping[str, Any]:
-        """Return the provider's current keys (JWKS)."""
-        return self._json(self._endpoint("jwks_uri"))
-
-    def post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
-        """Send a form, retrying if the provider is busy or its response is lost."""
-        caller, request = self._form(endpoint, form)
-        return caller.call(lambda: request, _read, PATIENCE, safe=True)
-
-    def post_once(self, endpoint: str, form: Mapping[str, str]) -> Reply:
-        """Send a form once.
-
-        Raises:
-            SetbackError: There was no response.
-        """
-        caller, request = self._form(endpoint, form)
-        with caller.http.open(request, Deadline(PATIENCE.total), PATIENCE) as answer:
-            return _read(answer)
-
-    def _endpoint(self, name: str) -> str:
-        address = self.document.get(name)
-        if not isinstance(address, str):
-            raise CredentialsError(
-                f"No {name} in the discovery document of {self._name}.",
-                hint="Check auth_url (aspencli config show), or set ASPEN_TOKEN.",
-            )
-        if not origin_of(address, f"the {name} of {self._name}").is_private:
-            raise CredentialsError(
-                f"Refused to send secrets unencrypted to {address}, the {name} of {self._name}.",
-                hint="Nothing was sent. Contact the provider's administrators.",
-            )
-        return address
-
-    def _json(self, address: str) -> Mapping[str, Any]:
-        caller, path = self._caller(address)
-        request = Request("GET", path)
-        reply = caller.call(lambda: request, _read, PATIENCE)
-        if not reply.body or reply.status >= _NO_SUCCESS:
-            raise UnreachableError(
-                f"Unexpected response from {address} (HTTP {reply.status}); expected JSON from an "
-                "identity provider.",
-                hint="Check auth_url: aspencli config show",
-            )
-        return reply.body
-
-    def _form(self, endpoint: str, form: Mapping[str, str]) -> tuple[Caller, Request]:
-        caller, path = self._caller(self._endpoint(endpoint))
-        kind = {"content-type": "application/x-www-form-urlencoded"}
-        return caller, Request("POST", path, headers=kind, body=urlencode(form).encode())
-
-    def _caller(self, address: str) -> tuple[Caller, str]:
-        """Return the caller for the server of an address, and the path on it."""
-        origin = str(origin_of(address, self._name))
-        if origin not in self._callers:
-            http = Http(origin, self._name, log=self._log)
-            self._exits.callback(http.close)
-            hint = "Check your network and auth_url (aspencli config show)."
-            self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
-        parts = urlsplit(address)
-        path = parts.path or "/"
-        return self._callers[origin], f"{path}?{parts.query}" if parts.query else path
-
-
-def _read(answer: Answer) -> Reply:
-    try:
-        body = json.loads(answer.read())
-    except ValueError:
-        body = {}
-    return Reply(
-        answer.status,
-        body if isinstance(body, dict) else {},
-        retry_after(answer.headers),
-        answer.seconds_ahead,
-    )
-
-
-_SCOPE = "openid profile email offline_access"
-_DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-_INTERVAL_S, _VALID_S = 5.0, 900.0  # RFC 8628, 3.2, sets the default interval
-_TOO_MANY, _SERVER_ERRORS = 429, 500
+    return caller.call(lambda: request, read, _LOGIN_PATIENCE)
 
 
 class Provider:
@@ -355,28 +262,116 @@ def _can_be_opened(link: str) -> bool:
         return False
 
 
-_LOGIN = Request("GET", "/v2/auth/login")
-_AUTHORIZE = "/authorize"
-_PATIENCE = Patience(read=20, total=40)
-
-
-def where_to_sign_in(caller: Caller, cookie: str | None = None) -> tuple[str, str] | None:
-    """Return the issuer and client that the service sends browsers to, or None if not known.
-
-    This needs no sign-in: the service's login page redirects to its provider.
+class Discovery:
+    """A provider's discovery document, and requests to the endpoints in it.
 
     Args:
-        caller: Sends requests to the service.
-        cookie: The Cookie header for a proxy in front of it.
+        issuer: The provider's address, without a trailing slash.
+        name: The display name of the provider.
+        log: The log of requests.
+        tell: Called with a message for each noticeable wait.
     """
-    request = _LOGIN.having({"cookie": cookie}) if cookie else _LOGIN
 
-    def read(answer: Answer) -> tuple[str, str] | None:
-        address = urlsplit(answer.headers.get("location", ""))
-        client = parse_qs(address.query).get("client_id")
-        if not client or not address.netloc or not address.path.endswith(_AUTHORIZE):
-            return None
-        path = address.path.removesuffix(_AUTHORIZE)
-        return f"{address.scheme}://{address.netloc}{path}", client[0]
+    def __init__(self, issuer: str, name: str, log: WireLog, tell: Callable[[str], None]):
+        self._base = issuer
+        self._name = name
+        self._log = log
+        self._tell = tell
+        self._callers: dict[str, Caller] = {}
+        self._exits = ExitStack()
 
-    return caller.call(lambda: request, read, _PATIENCE)
+    def close(self) -> None:
+        """Close every connection."""
+        self._exits.close()
+
+    @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """Return the discovery document, which must name the expected issuer.
+
+        Raises:
+            CredentialsError: It names another issuer.
+            UnreachableError: The provider does not respond, or with something else.
+        """
+        found = self._json(f"{self._base}/.well-known/openid-configuration")
+        issuer = found.get("issuer")
+        if not isinstance(issuer, str) or issuer.rstrip("/") != self._base:
+            raise CredentialsError(
+                f"Wrong issuer: {self._base} identifies itself as {issuer!r}.",
+                hint="Set the target's auth_url to the issuer; see: aspencli config show",
+            )
+        return found
+
+    def keys(self) -> Mapping[str, Any]:
+        """Return the provider's current keys (JWKS)."""
+        return self._json(self._endpoint("jwks_uri"))
+
+    def post(self, endpoint: str, form: Mapping[str, str]) -> Reply:
+        """Send a form, retrying if the provider is busy or its response is lost."""
+        caller, request = self._form(endpoint, form)
+        return caller.call(lambda: request, _read, PATIENCE, safe=True)
+
+    def post_once(self, endpoint: str, form: Mapping[str, str]) -> Reply:
+        """Send a form once.
+
+        Raises:
+            SetbackError: There was no response.
+        """
+        caller, request = self._form(endpoint, form)
+        with caller.http.open(request, Deadline(PATIENCE.total), PATIENCE) as answer:
+            return _read(answer)
+
+    def _endpoint(self, name: str) -> str:
+        address = self.document.get(name)
+        if not isinstance(address, str):
+            raise CredentialsError(
+                f"No {name} in the discovery document of {self._name}.",
+                hint="Check auth_url (aspencli config show), or set ASPEN_TOKEN.",
+            )
+        if not origin_of(address, f"the {name} of {self._name}").is_private:
+            raise CredentialsError(
+                f"Refused to send secrets unencrypted to {address}, the {name} of {self._name}.",
+                hint="Nothing was sent. Contact the provider's administrators.",
+            )
+        return address
+
+    def _json(self, address: str) -> Mapping[str, Any]:
+        caller, path = self._caller(address)
+        request = Request("GET", path)
+        reply = caller.call(lambda: request, _read, PATIENCE)
+        if not reply.body or reply.status >= _NO_SUCCESS:
+            raise UnreachableError(
+                f"Unexpected response from {address} (HTTP {reply.status}); expected JSON from an "
+                "identity provider.",
+                hint="Check auth_url: aspencli config show",
+            )
+        return reply.body
+
+    def _form(self, endpoint: str, form: Mapping[str, str]) -> tuple[Caller, Request]:
+        caller, path = self._caller(self._endpoint(endpoint))
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        return caller, Request("POST", path, headers=kind, body=urlencode(form).encode())
+
+    def _caller(self, address: str) -> tuple[Caller, str]:
+        """Return the caller for the server of an address, and the path on it."""
+        origin = str(origin_of(address, self._name))
+        if origin not in self._callers:
+            http = Http(origin, self._name, log=self._log)
+            self._exits.callback(http.close)
+            hint = "Check your network and auth_url (aspencli config show)."
+            self._callers[origin] = Caller(http, self._name, hint=hint, tell=self._tell)
+        parts = urlsplit(address)
+        path = parts.path or "/"
+        return self._callers[origin], f"{path}?{parts.query}" if parts.query else path
+
+
+def _read(answer: Answer) -> Reply:
+    try:
+        body = json.loads(answer.read())
+    except ValueError:
+        body = {}
+    return Reply(
+        answer.status,
+        body if isinstance(body, dict) else {},
+        retry_after(answer.headers),
+        answer.seconds_ahead,
+    )

@@ -33,6 +33,7 @@ WHERE a.pid <> pg_backend_pid()
     AND (a.datname = current_database() OR a.pid = ANY(:pids))
 ORDER BY a.xact_start NULLS LAST, a.state_change NULLS LAST, a.pid
 """
+_STEP_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,6 @@ def _seen(row: dict[str, Any]) -> SeenSession:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
-
-
-_STEP_S = 0.05
 
 
 class Signal(enum.Enum):

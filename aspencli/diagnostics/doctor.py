@@ -1,10 +1,7 @@
-"""All checks of a database in one run, each with a verdict.
+"""All checks of a database in one run, each with a verdict and a next step.
 
-The result of a check by ``db doctor``.
-
-Checks based on the diagnostic commands, each with a verdict and a next step.
-
-Checks that have no command: connections, vacuum, ID and sequence limits, replication.
+Most checks use a diagnostic that is also a command; those of connections, vacuum, transaction IDs,
+sequences, replication, and poolers have none.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import Database, ReadSession
+from aspen.database.errors import sqlstate
 from aspencli.admin.schema import schema_state
 from aspencli.diagnostics.activity import SeenSession, activity
 from aspencli.diagnostics.bloat import BLOATED_BYTES, Bloats, Kind, bloat
@@ -29,7 +27,42 @@ from aspencli.diagnostics.session import patient
 from aspencli.diagnostics.settings import settings
 from aspencli.diagnostics.tables import OURS, sizes
 from aspencli.errors import AspenError, CredentialsError, NotFoundError
-from aspencli.text import sql_name
+from aspencli.text import counted, sql_name
+
+LONG_WAIT_S = 30.0
+LONG_TRANSACTION_S, FORGOTTEN_S = 300.0, 3_600.0
+SLOW_MS, HEAVY_SHARE = 1_000.0, 0.5
+_NAMED = 5
+_FULL, _NEARLY_FULL = 0.95, 0.8
+# Anti-wraparound autovacuum starts at 200 million; writes are refused at about 2 billion.
+_OLD_XIDS, _VERY_OLD_XIDS = 500_000_000, 1_500_000_000
+_KEPT_WAL = 1 << 30
+_DEAD_ROWS, _DEAD_SHARE = 10_000, 0.2
+_FORBIDDEN = "42501"
+_REASONS = {
+    "55P03": "timed out waiting for a lock",
+    "57014": "timed out",
+    "42501": "permission denied",
+}
+_REPORT = "This is a bug. Please report it to the aspencli maintainers."
+_COMMANDS = frozenset({"activity", "locks", "outliers", "sizes", "indexes", "bloat", "settings"})
+_USED_UP = """
+SELECT format('%I.%I', n.nspname, t.relname) || '.' || quote_ident(a.attname) AS name,
+    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
+        THEN pg_sequence_last_value(s.seqrelid) END::float8 / least(s.seqmax, CASE a.atttypid
+        WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
+        ELSE 9223372036854775807 END) AS share,
+    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') AS visible
+FROM pg_sequence s
+JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+JOIN pg_class t ON t.oid = d.refobjid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+WHERE s.seqincrement > 0 AND NOT s.seqcycle AND {ours}
+    AND s.seqrelid NOT IN (SELECT relation FROM pg_locks
+        WHERE relation IS NOT NULL AND mode = 'AccessExclusiveLock')
+"""
 
 
 class Verdict(enum.Enum):
@@ -66,23 +99,9 @@ class Examined:
     details: tuple[str, ...] = ()
 
 
-def several(count: int, noun: str, one: str = "", many: str | None = None) -> str:
-    """Return a count with its noun and verb: ``1 session waits``, ``2 sessions wait``.
-
-    Args:
-        count: The number.
-        noun: The noun in the singular.
-        one: The verb in the singular.
-        many: The verb in the plural; None if it is the same.
-    """
-    verb = one if count == 1 or many is None else many
-    return f"{count:,} {noun}{'' if count == 1 else 's'} {verb}".rstrip()
-
-
-LONG_WAIT_S = 30.0
-LONG_TRANSACTION_S, FORGOTTEN_S = 300.0, 3_600.0
-SLOW_MS, HEAVY_SHARE = 1_000.0, 0.5
-_NAMED = 5
+def several(count: int, noun: str, one: str, many: str) -> str:
+    """Return a count with its noun and its verb: ``1 session waits``, ``2 sessions wait``."""
+    return f"{counted(count, noun)} {one if count == 1 else many}"
 
 
 def check_schema(database: Database) -> Examined:
@@ -100,7 +119,7 @@ def check_schema(database: Database) -> Examined:
         step = "Use the version of aspencli that migrated it."
         return Examined("schema", Verdict.WARNING, message, step)
     if state.behind:
-        message = f"{several(state.behind, 'revision')} behind."
+        message = f"{counted(state.behind, 'revision')} behind."
         return Examined("schema", Verdict.WARNING, message, "aspencli db upgrade")
     return Examined("schema", Verdict.OK, f"Up to date: {state.revision}")
 
@@ -124,7 +143,7 @@ def _holding(root: Node) -> str:
     if root.pid == 0:
         who = "A prepared transaction"
     state = f"; {root.session.state}" if root.session and root.session.state else ""
-    return f"{who} is blocking {several(root.blocks, 'session')}{state}"
+    return f"{who} is blocking {counted(root.blocks, 'session')}{state}"
 
 
 def check_activity(session: ReadSession) -> Examined:
@@ -141,9 +160,9 @@ def check_activity(session: ReadSession) -> Examined:
         step = f"Have it committed or rolled back, or: aspencli db terminate {old[0].pid}"
         return Examined("activity", verdict, message, step, details)
     if found.hidden:
-        message = f"The activity of {several(found.hidden, 'session')} of other users is hidden."
+        message = f"The activity of {counted(found.hidden, 'session')} of other users is hidden."
         return Examined("activity", Verdict.UNKNOWN, message, found.rights.cure)
-    message = f"{several(len(found.sessions), 'other session')} ({found.resting} idle)."
+    message = f"{counted(len(found.sessions), 'other session')} ({found.resting} idle)."
     if not found.sessions:
         message = "No other sessions."
     return Examined("activity", Verdict.OK, message)
@@ -167,7 +186,7 @@ def check_outliers(session: ReadSession) -> Examined:
         )
         step = "aspencli db outliers --by mean"
         details = tuple(
-            f"{item.mean_ms / 1_000:.1f} s x {several(item.calls, 'call')}: {_short(item.query)}"
+            f"{item.mean_ms / 1_000:.1f} s x {counted(item.calls, 'call')}: {_short(item.query)}"
             for item in slow[:_NAMED]
         )
         return Examined("outliers", Verdict.WARNING, message, step, details)
@@ -176,7 +195,7 @@ def check_outliers(session: ReadSession) -> Examined:
         details = (_short(heavy[0].query),)
         return Examined("outliers", Verdict.NOTE, message, "aspencli db outliers", details)
     return Examined(
-        "outliers", Verdict.OK, f"{several(found.seen, 'statement')} checked; none is slow."
+        "outliers", Verdict.OK, f"{counted(found.seen, 'statement')} checked; none is slow."
     )
 
 
@@ -187,7 +206,7 @@ def _short(query: str | None) -> str:
 def check_sizes(session: ReadSession) -> Examined:
     """Report the size of the database and its largest tables."""
     found = sizes(session)
-    message = f"{found.database / 1e6:,.1f} MB in {several(len(found.tables), 'table')}."
+    message = f"{found.database / 1e6:,.1f} MB in {counted(len(found.tables), 'table')}."
     biggest = tuple(f"{t.table}: {t.total / 1e6:,.1f} MB" for t in found.tables[:3])
     return Examined("sizes", Verdict.OK, message, None, biggest)
 
@@ -223,7 +242,7 @@ def check_bloat(session: ReadSession) -> Examined:
     if bad:
         wasted = sum(item.wasted or 0 for item in bad) / 1e6
         tables = sum(item.kind is Kind.TABLE for item in bad)
-        ofs = [several(tables, "table")] * (tables > 0)
+        ofs = [counted(tables, "table")] * (tables > 0)
         if len(bad) > tables:
             ofs.append("1 index" if len(bad) - tables == 1 else f"{len(bad) - tables} indexes")
         message = f"{wasted:,.1f} MB wasted in {' and '.join(ofs)}."
@@ -268,37 +287,17 @@ def check_settings(database: Database) -> Examined:
     return Examined("settings", verdict, details[0], "aspencli db settings", details)
 
 
-_FULL, _NEARLY_FULL = 0.95, 0.8
-# Anti-wraparound autovacuum starts at 200 million; writes are refused at about 2 billion.
-_OLD_XIDS, _VERY_OLD_XIDS = 500_000_000, 1_500_000_000
-_KEPT_WAL = 1 << 30
-_DEAD_ROWS, _DEAD_SHARE = 10_000, 0.2
-_USED_UP = """
-SELECT format('%I.%I', n.nspname, t.relname) || '.' || quote_ident(a.attname) AS name,
-    CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
-        THEN pg_sequence_last_value(s.seqrelid) END::float8 / least(s.seqmax, CASE a.atttypid
-        WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647
-        ELSE 9223372036854775807 END) AS share,
-    has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') AS visible
-FROM pg_sequence s
-JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
-    AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
-JOIN pg_class t ON t.oid = d.refobjid
-JOIN pg_namespace n ON n.oid = t.relnamespace
-JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
-WHERE s.seqincrement > 0 AND NOT s.seqcycle AND {ours}
-    AND s.seqrelid NOT IN (SELECT relation FROM pg_locks
-        WHERE relation IS NOT NULL AND mode = 'AccessExclusiveLock')
-"""
-
-
 @dataclass(frozen=True)
 class _Level:
     verdict: Verdict
     least: float
 
 
-def connections(session: ReadSession) -> Examined:
+def _level(value: float, levels: Sequence[_Level]) -> Verdict:
+    return next((level.verdict for level in levels if value > level.least), Verdict.OK)
+
+
+def check_connections(session: ReadSession) -> Examined:
     """Check how many of the server's connections are in use."""
     taken, most = session.execute(
         sa.text(
@@ -315,7 +314,7 @@ def connections(session: ReadSession) -> Examined:
     return Examined("connections", verdict, message, step)
 
 
-def dead_rows(session: ReadSession) -> Examined:
+def check_dead_rows(session: ReadSession) -> Examined:
     """Check that dead rows are being vacuumed."""
     rows = session.execute(
         sa.text(
@@ -341,7 +340,7 @@ def dead_rows(session: ReadSession) -> Examined:
     )
 
 
-def transaction_ids(session: ReadSession) -> Examined:
+def check_transaction_ids(session: ReadSession) -> Examined:
     """Check how close the server's oldest transaction ID is to wraparound."""
     row = session.execute(
         sa.text(
@@ -359,7 +358,7 @@ def transaction_ids(session: ReadSession) -> Examined:
     return Examined("transaction ids", verdict, f"{message[:-1]} in database {row.name}.", step)
 
 
-def sequences(session: ReadSession) -> Examined:
+def check_sequences(session: ReadSession) -> Examined:
     """Check that no sequence is close to the limit of its column's type."""
     rows: Sequence[Any] = session.execute(
         sa.text(_USED_UP.format(ours=OURS) + " ORDER BY share DESC NULLS LAST")
@@ -376,7 +375,7 @@ def sequences(session: ReadSession) -> Examined:
             tuple(hidden[:_NAMED]),
         )
     if not near:
-        message = f"{several(len(rows), 'sequence')} checked; none near its limit."
+        message = f"{counted(len(rows), 'sequence')} checked; none near its limit."
         return Examined("sequences", Verdict.OK, message)
     return Examined(
         "sequences",
@@ -388,7 +387,7 @@ def sequences(session: ReadSession) -> Examined:
     )
 
 
-def replication(session: ReadSession) -> Examined:
+def check_replication(session: ReadSession) -> Examined:
     """Check for inactive replication slots that make the server retain WAL."""
     standby = session.scalar(sa.text("SELECT pg_is_in_recovery()"))
     now = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
@@ -413,11 +412,7 @@ def replication(session: ReadSession) -> Examined:
     )
 
 
-def _level(value: float, levels: Sequence[_Level]) -> Verdict:
-    return next((level.verdict for level in levels if value > level.least), Verdict.OK)
-
-
-def pooler(session: ReadSession) -> Examined | None:
+def check_pooler(session: ReadSession) -> Examined | None:
     """Return a note if the connection goes through a pooler."""
     driver: Any = session.connection().connection.driver_connection
     if not driver.pooled:
@@ -429,25 +424,18 @@ def pooler(session: ReadSession) -> Examined | None:
 
 _Look = Callable[[ReadSession], Examined]
 _ON_SESSIONS: dict[str, _Look] = {
-    "connections": connections,
+    "connections": check_connections,
     "activity": check_activity,
     "locks": check_locks,
     "outliers": check_outliers,
     "sizes": check_sizes,
     "indexes": check_indexes,
     "bloat": check_bloat,
-    "vacuum": dead_rows,
-    "transaction ids": transaction_ids,
-    "sequences": sequences,
-    "replication": replication,
+    "vacuum": check_dead_rows,
+    "transaction ids": check_transaction_ids,
+    "sequences": check_sequences,
+    "replication": check_replication,
 }
-_REASONS = {
-    "55P03": "timed out waiting for a lock",
-    "57014": "timed out",
-    "42501": "permission denied",
-}
-_FORBIDDEN = "42501"
-_REPORT = "This is a bug. Please report it to the aspencli maintainers."
 
 
 def examine(database: Database) -> Iterator[Examined]:
@@ -460,7 +448,7 @@ def examine(database: Database) -> Iterator[Examined]:
     user = database.url.username
     try:
         with limited.reading() as session:
-            between = pooler(session)
+            between = check_pooler(session)
         if between is not None:
             yield between
         yield _guarded("schema", partial(check_schema, limited), user)
@@ -493,7 +481,7 @@ def _guarded(name: str, work: Callable[[], Examined], user: str | None) -> Exami
 
 
 def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
-    state = getattr(error.orig, "pgcode", None)
+    state = sqlstate(error)
     said = (str(error.orig).strip().splitlines() or [""])[0]
     reason = _REASONS.get(state or "", "the server rejected the query")
     if state is None:
@@ -510,6 +498,3 @@ def _refused(name: str, error: DBAPIError, user: str | None) -> Examined:
 
 def _unknown(name: str, message: str, step: str | None, details: Sequence[str]) -> Examined:
     return Examined(name, Verdict.UNKNOWN, message, step, tuple(details))
-
-
-_COMMANDS = frozenset({"activity", "locks", "outliers", "sizes", "indexes", "bloat", "settings"})

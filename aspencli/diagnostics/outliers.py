@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.engine import ReadSession
+from aspen.database.errors import sqlstate
 from aspencli.diagnostics.session import Rights, columns_of, masked, rights
 from aspencli.errors import NotFoundError
 from aspencli.text import sql_name
@@ -133,7 +134,7 @@ def outliers(session: ReadSession, *, order: Order = Order.TOTAL, limit: int | N
     try:
         rows = session.execute(sa.text(query), {"limit": limit, "hidden": _HIDDEN}).mappings().all()
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) == _NOT_LOADED:
+        if sqlstate(error) == _NOT_LOADED:
             raise _not_loaded(
                 f"The extension {_NAME} is installed, but the server has not loaded its library."
             ) from error

@@ -1,10 +1,7 @@
 """A client for the API of one target, resource by resource.
 
 `aspencli.remote.types` describes the arguments and results of the methods, `ApiCalls.ask` their
-errors.
-Each resource satisfies the Protocols of services that need only some of its methods.
-
-API requests for samples and for the files generated from them.
+errors. Each resource satisfies the Protocols of services that need only some of its methods.
 """
 
 from __future__ import annotations
@@ -37,6 +34,7 @@ from aspencli.remote.types import (
 )
 
 T = TypeVar("T")
+_NOT_VALID = 422
 
 
 def scoped(org: int, slug: str, rest: str) -> str:
@@ -174,25 +172,6 @@ class Samples:
         return self._calls.ask(
             method, path, under(key, list), body=body, settle=settle, patience=HEAVY
         )
-
-
-_NOT_VALID = 422
-
-
-def _check(calls: ApiCalls, path: str) -> None:
-    """Check a permission by requesting to create something from an empty object.
-
-    The API does not say who is a system administrator, but it checks the permission first. An
-    empty object lacks all required fields, so users who may create get a 422, and others a 403.
-
-    Raises:
-        CredentialsError: The user does not have the permission.
-    """
-    try:
-        calls.ask("POST", path, lambda _found: None, body={}, safe=True)
-    except BadInputError as error:
-        if error.answer is None or error.answer.status != _NOT_VALID:
-            raise
 
 
 class Users:
@@ -410,3 +389,19 @@ class Api:
 
 def _same(item: Any) -> Any:
     return item
+
+
+def _check(calls: ApiCalls, path: str) -> None:
+    """Check a permission by requesting to create something from an empty object.
+
+    The API does not say who is a system administrator, but it checks the permission first. An
+    empty object lacks all required fields, so users who may create get a 422, and others a 403.
+
+    Raises:
+        CredentialsError: The user does not have the permission.
+    """
+    try:
+        calls.ask("POST", path, lambda _found: None, body={}, safe=True)
+    except BadInputError as error:
+        if error.answer is None or error.answer.status != _NOT_VALID:
+            raise

@@ -1,7 +1,4 @@
-"""Explanations of the API's error responses for operators.
-
-Messages about clocks that disagree.
-"""
+"""Explanations of the API's error responses for operators, and of clocks that disagree."""
 
 from __future__ import annotations
 
@@ -22,30 +19,14 @@ from aspencli.errors import (
 from aspencli.remote.http import Answer
 from aspencli.remote.types import Me
 
-_MATTERS_S = 60
-_IN_HOURS_FROM_S = 5_400
-
-
-def skew_words(seconds_ahead: float | None, name: str) -> str | None:
-    """Return a message about a wrong clock, or None if the clocks agree well enough.
-
-    Args:
-        seconds_ahead: How far the server's clock is ahead of this machine's; None if not known.
-        name: The display name of the server.
-    """
-    off = abs(seconds_ahead or 0)
-    if seconds_ahead is None or off < _MATTERS_S:
-        return None
-    span = f"{off / 3600:,.1f} hours" if off >= _IN_HOURS_FROM_S else f"{off / 60:.0f} minutes"
-    way = "behind" if seconds_ahead > 0 else "ahead of"
-    return f"this machine's clock is {span} {way} the clock of {name}"
-
-
 UNAUTHORISED, FORBIDDEN = 401, 403
 _ERRORS, _SERVER_ERRORS = 400, 500  # the lowest statuses of errors, and of server errors
 _GROUP = re.compile(r"GET /v2/groups/\d+/").fullmatch
 _SAMPLES = re.compile(r"(GET|PUT) /v2/orgs/\d+/pathogens/[^/]+/samples/").fullmatch
 _LISTED = 20  # lines of details; the rest is counted
+
+_MATTERS_S = 60
+_IN_HOURS_FROM_S = 5_400
 
 
 class BrokenSamplesError(AspenError):
@@ -144,6 +125,21 @@ def forbidden(path: str, me: Me | None, method: str = "GET") -> tuple[tuple[str,
         "administrator, invite yourself: "
         f"aspencli groups invite --group {group} --role member YOUR-ADDRESS"
     )
+
+
+def skew_words(seconds_ahead: float | None, name: str) -> str | None:
+    """Return a message about a wrong clock, or None if the clocks agree well enough.
+
+    Args:
+        seconds_ahead: How far the server's clock is ahead of this machine's; None if not known.
+        name: The display name of the server.
+    """
+    off = abs(seconds_ahead or 0)
+    if seconds_ahead is None or off < _MATTERS_S:
+        return None
+    span = f"{off / 3600:,.1f} hours" if off >= _IN_HOURS_FROM_S else f"{off / 60:.0f} minutes"
+    way = "behind" if seconds_ahead > 0 else "ahead of"
+    return f"this machine's clock is {span} {way} the clock of {name}"
 
 
 def _roles(me: Me) -> str:

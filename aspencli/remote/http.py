@@ -1,11 +1,8 @@
-"""An HTTP/1.1 client for one server; the only module that uses httpx.
+"""An HTTP/1.1 client for one server, with retries; the only module that uses httpx.
 
-A time limit for waiting that holds even if data keeps trickling in.
-
-Socket timeouts start over with each byte. So the connection is shut down from another thread at the
-deadline, which ends whatever is waiting for it.
-
-Requests with retries, and explanations if they are never answered.
+Socket timeouts start over with each byte. So that a time limit holds even if data keeps trickling
+in, the connection is shut down from another thread at the deadline, which ends whatever is waiting
+for it.
 """
 
 from __future__ import annotations
@@ -41,40 +38,6 @@ from aspencli.remote.retry import (
 from aspencli.remote.urls import Origin, origin_of, proxy_for, without_password
 
 _OPENED = ("connect_tcp.complete", "start_tls.complete")
-
-
-class Watchdog:
-    """A list of a client's sockets, which are shut down at a deadline."""
-
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Record each connection that the HTTP library reports as opened."""
-        if event.endswith(_OPENED):
-            opened = info["return_value"].get_extra_info("socket")
-            # Closed sockets are no longer needed.
-            self._sockets = [each for each in self._sockets if each.fileno() != -1]
-            self._sockets.append(opened)
-
-    @contextmanager
-    def until(self, seconds: float) -> Iterator[None]:
-        """Shut down the connections if the block takes longer than this many seconds."""
-        timer = threading.Timer(max(seconds, 0), self._bite)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _bite(self) -> None:
-        for each in self._sockets:
-            with contextlib.suppress(OSError):  # it was closed in the meantime
-                # Not the method of ssl.SSLSocket, which discards state that its reader is using.
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
-
-
 USER_AGENT = f"aspencli/{__version__} (Python {platform.python_version()}; {platform.system()})"
 _SAME_REQUEST = frozenset({307, 308})  # redirects that keep the method and body
 # With these errors it is certain that the server never saw the request.
@@ -82,6 +45,16 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, http
 # Shorter than servers keep idle connections (uvicorn: 5 s): if the client closes first, no request
 # is lost on a closing connection.
 _IDLE_S = 3.0
+_SAFE = frozenset({"GET", "HEAD"})
+_WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((ConnectionRefusedError,), "connection refused"),
+    ((ConnectionResetError, BrokenPipeError), "connection reset"),
+    ((httpx.ConnectTimeout,), "connection timed out"),
+    ((httpx.TimeoutException,), "timed out waiting for a response"),
+    ((httpx.ProxyError,), "the proxy refused the connection"),
+    ((httpx.RemoteProtocolError,), "connection closed before the response was complete"),
+)
+T = TypeVar("T")
 
 
 class SlashWarning(ResourceWarning):
@@ -280,70 +253,6 @@ class Http:
         return f"{self.origin}{told.path}" + (f"?{asked.query}" if asked.query else "")
 
 
-def _timeout(patience: Patience, deadline: Deadline) -> httpx.Timeout:
-    left = max(deadline.left, 0.001)
-    return httpx.Timeout(
-        min(patience.read, left),
-        connect=min(patience.connect, left),
-        pool=min(patience.connect, left),
-    )
-
-
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    """Turn httpx errors into setbacks."""
-    try:
-        yield
-    except httpx.LocalProtocolError:
-        # Its message repeats what was about to be sent, possibly a token.
-        raise SetbackError(
-            "the request is malformed, and was not sent", perhaps_done=False, hopeless=True
-        ) from None
-    except httpx.TransportError as error:
-        raise _setback(error) from error
-    except httpx.DecodingError as error:
-        raise SetbackError("the response could not be decoded", perhaps_done=True) from error
-
-
-def _setback(error: httpx.TransportError) -> SetbackError:
-    reason, hopeless = _reason(error)
-    return SetbackError(reason, perhaps_done=not isinstance(error, _NEVER_SENT), hopeless=hopeless)
-
-
-def _reason(error: httpx.TransportError) -> tuple[str, bool]:
-    """Return why there is no response, and whether retrying is pointless."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"certificate verification failed: {cause.verify_message}", True
-        if isinstance(cause, socket.gaierror):
-            return f"could not resolve the host name: {cause.strerror}", False
-    for kinds, words in _WORDS:
-        if any(isinstance(cause, kinds) for cause in _causes(error)):
-            return words, False
-    return f"connection failed: {error}", False
-
-
-_WORDS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    ((ConnectionRefusedError,), "connection refused"),
-    ((ConnectionResetError, BrokenPipeError), "connection reset"),
-    ((httpx.ConnectTimeout,), "connection timed out"),
-    ((httpx.TimeoutException,), "timed out waiting for a response"),
-    ((httpx.ProxyError,), "the proxy refused the connection"),
-    ((httpx.RemoteProtocolError,), "connection closed before the response was complete"),
-)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__
-
-
-T = TypeVar("T")
-_SAFE = frozenset({"GET", "HEAD"})
-
-
 class Caller:
     """A client of one server that retries requests if possible.
 
@@ -444,3 +353,85 @@ class Caller:
             hint="Check whether it was made before you try again.",
             details=[f"{request.method} {request.path}"],
         )
+
+
+class Watchdog:
+    """A list of a client's sockets, which are shut down at a deadline."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Record each connection that the HTTP library reports as opened."""
+        if event.endswith(_OPENED):
+            opened = info["return_value"].get_extra_info("socket")
+            # Closed sockets are no longer needed.
+            self._sockets = [each for each in self._sockets if each.fileno() != -1]
+            self._sockets.append(opened)
+
+    @contextmanager
+    def until(self, seconds: float) -> Iterator[None]:
+        """Shut down the connections if the block takes longer than this many seconds."""
+        timer = threading.Timer(max(seconds, 0), self._bite)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _bite(self) -> None:
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # it was closed in the meantime
+                # Not the method of ssl.SSLSocket, which discards state that its reader is using.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+
+def _timeout(patience: Patience, deadline: Deadline) -> httpx.Timeout:
+    left = max(deadline.left, 0.001)
+    return httpx.Timeout(
+        min(patience.read, left),
+        connect=min(patience.connect, left),
+        pool=min(patience.connect, left),
+    )
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Turn httpx errors into setbacks."""
+    try:
+        yield
+    except httpx.LocalProtocolError:
+        # Its message repeats what was about to be sent, possibly a token.
+        raise SetbackError(
+            "the request is malformed, and was not sent", perhaps_done=False, hopeless=True
+        ) from None
+    except httpx.TransportError as error:
+        raise _setback(error) from error
+    except httpx.DecodingError as error:
+        raise SetbackError("the response could not be decoded", perhaps_done=True) from error
+
+
+def _setback(error: httpx.TransportError) -> SetbackError:
+    reason, hopeless = _reason(error)
+    return SetbackError(reason, perhaps_done=not isinstance(error, _NEVER_SENT), hopeless=hopeless)
+
+
+def _reason(error: httpx.TransportError) -> tuple[str, bool]:
+    """Return why there is no response, and whether retrying is pointless."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"certificate verification failed: {cause.verify_message}", True
+        if isinstance(cause, socket.gaierror):
+            return f"could not resolve the host name: {cause.strerror}", False
+    for kinds, words in _WORDS:
+        if any(isinstance(cause, kinds) for cause in _causes(error)):
+            return words, False
+    return f"connection failed: {error}", False
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__

@@ -1,8 +1,7 @@
 """Authenticated requests to the API, with explanations of refusals.
 
-A streaming reader for long JSON lists, which keeps one item in memory at a time.
-
-Extraction of values from responses, with a check of their types.
+Values are extracted from responses with a check of their types. Long JSON lists are read as a
+stream, one item in memory at a time.
 """
 
 from __future__ import annotations
@@ -27,103 +26,6 @@ from aspencli.remote.http import Answer, Caller, Request
 from aspencli.remote.retry import Patience, SetbackError
 from aspencli.remote.types import Me
 
-_SPACE = " \t\n\r"
-
-
-def items(chunks: Iterable[bytes], key: str) -> Iterator[Any]:
-    """Yield the items of the list under the first key of a JSON object.
-
-    Args:
-        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, split anywhere.
-        key: The key.
-
-    Raises:
-        ValueError: The text has another form, or ends too early.
-    """
-    reader = _Reader(chunks)
-    for token in ("{", json.dumps(key), ":", "["):
-        reader.take(token)
-    if reader.follows("]"):
-        return
-    while True:
-        yield reader.value()
-        if reader.follows("]"):
-            return
-        reader.take(",")
-
-
-class _Reader:
-    def __init__(self, chunks: Iterable[bytes]):
-        self._pieces = codecs.iterdecode(chunks, "utf-8")
-        self._decode = json.JSONDecoder().raw_decode
-        self._text = ""
-        self._at = 0
-
-    def take(self, token: str) -> None:
-        """Consume a token, which must come next."""
-        if not self.follows(token):
-            raise ValueError(f"expected {token}")
-
-    def follows(self, token: str) -> bool:
-        """Return True if a token comes next, and consume it then."""
-        self._skip_space()
-        while len(self._text) - self._at < len(token):
-            self._more()
-        if not self._text.startswith(token, self._at):
-            return False
-        self._at += len(token)
-        return True
-
-    def value(self) -> Any:
-        """Return the object or list that comes next."""
-        self._skip_space()
-        while True:
-            try:
-                found, self._at = self._decode(self._text, self._at)
-            except ValueError:
-                self._more()  # usually it is cut off; if it is invalid, the text will end too early
-            else:
-                return found
-
-    def _skip_space(self) -> None:
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._at += 1
-            if self._at < len(self._text):
-                return
-            self._more()
-
-    def _more(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
-            raise ValueError("unexpected end")
-        self._text = self._text[self._at :] + piece
-        self._at = 0
-
-
-def whole(_shape: type[T]) -> Callable[[Any], T]:
-    """Return a function that takes a whole object; it checks only that it is an object."""
-
-    def pick(body: Any) -> T:
-        if not isinstance(body, dict):
-            raise TypeError("expected an object")
-        return cast("T", body)
-
-    return pick
-
-
-def under(key: str, kind: type[T]) -> Callable[[Any], T]:
-    """Return a function that takes the value under a key, which must be of that type."""
-
-    def pick(body: Any) -> T:
-        found = body[key]
-        if not isinstance(found, kind):
-            raise TypeError(f"expected {key} to be a {kind.__name__}")
-        return found
-
-    return pick
-
-
 T = TypeVar("T")
 QUICK = Patience(read=40, total=120)
 """For requests that take about a second."""
@@ -133,6 +35,9 @@ DOWNLOAD = Patience(read=150, total=3_600)
 """For file downloads."""
 ME = "/v2/users/me"
 _ERRORS = 300  # the lowest status that counts as an error, since redirects are not wanted
+_NAMED = 20  # samples listed in an error
+
+_SPACE = " \t\n\r"
 
 
 class TokenSource(Protocol):
@@ -150,9 +55,6 @@ class TokenSource(Protocol):
 
     def advice(self) -> str:
         """Return a hint on what to do when the API refuses the token."""
-
-
-_NAMED = 20  # samples listed in an error
 
 
 @dataclass(frozen=True)
@@ -355,6 +257,100 @@ class ApiCalls:
     def _with_credentials(self, request: Request, token: str) -> Request:
         request = request.having({"authorization": f"Bearer {token}"})
         return request.having({"cookie": self._cookie}) if self._cookie else request
+
+
+def whole(_shape: type[T]) -> Callable[[Any], T]:
+    """Return a function that takes a whole object; it checks only that it is an object."""
+
+    def pick(body: Any) -> T:
+        if not isinstance(body, dict):
+            raise TypeError("expected an object")
+        return cast("T", body)
+
+    return pick
+
+
+def under(key: str, kind: type[T]) -> Callable[[Any], T]:
+    """Return a function that takes the value under a key, which must be of that type."""
+
+    def pick(body: Any) -> T:
+        found = body[key]
+        if not isinstance(found, kind):
+            raise TypeError(f"expected {key} to be a {kind.__name__}")
+        return found
+
+    return pick
+
+
+def items(chunks: Iterable[bytes], key: str) -> Iterator[Any]:
+    """Yield the items of the list under the first key of a JSON object.
+
+    Args:
+        chunks: The text of ``{"key": [item, ...]}``, in UTF-8, split anywhere.
+        key: The key.
+
+    Raises:
+        ValueError: The text has another form, or ends too early.
+    """
+    reader = _Reader(chunks)
+    for token in ("{", json.dumps(key), ":", "["):
+        reader.take(token)
+    if reader.follows("]"):
+        return
+    while True:
+        yield reader.value()
+        if reader.follows("]"):
+            return
+        reader.take(",")
+
+
+class _Reader:
+    def __init__(self, chunks: Iterable[bytes]):
+        self._pieces = codecs.iterdecode(chunks, "utf-8")
+        self._decode = json.JSONDecoder().raw_decode
+        self._text = ""
+        self._at = 0
+
+    def take(self, token: str) -> None:
+        """Consume a token, which must come next."""
+        if not self.follows(token):
+            raise ValueError(f"expected {token}")
+
+    def follows(self, token: str) -> bool:
+        """Return True if a token comes next, and consume it then."""
+        self._skip_space()
+        while len(self._text) - self._at < len(token):
+            self._more()
+        if not self._text.startswith(token, self._at):
+            return False
+        self._at += len(token)
+        return True
+
+    def value(self) -> Any:
+        """Return the object or list that comes next."""
+        self._skip_space()
+        while True:
+            try:
+                found, self._at = self._decode(self._text, self._at)
+            except ValueError:
+                self._more()  # usually it is cut off; if it is invalid, the text will end too early
+            else:
+                return found
+
+    def _skip_space(self) -> None:
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text):
+                return
+            self._more()
+
+    def _more(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise ValueError("unexpected end")
+        self._text = self._text[self._at :] + piece
+        self._at = 0
 
 
 def _request(method: str, path: str, body: Any, query: Mapping[str, str] | None) -> Request:

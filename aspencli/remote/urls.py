@@ -1,10 +1,9 @@
-"""Server addresses, and whether secrets may be sent to them.
+"""Server addresses: whether secrets may be sent to them, and through which proxy.
 
-Selection of the proxy from the environment for a server.
-
-The HTTP library reads the same variables, but fails on an entry of ``NO_PROXY`` that it cannot
-parse, such as an address in brackets or a network. Each client here connects to one server, so its
-proxy is chosen here, by the rules that curl documents (``NO_PROXY``, ``CURLOPT_NOPROXY``).
+The HTTP library reads the same variables for the proxy, but fails on an entry of ``NO_PROXY`` that
+it cannot parse, such as an address in brackets or a network. Each client here connects to one
+server, so its proxy is chosen here, by the rules that curl documents (``NO_PROXY``,
+``CURLOPT_NOPROXY``).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from urllib.request import getproxies
 from aspencli.errors import BadInputError
 
 _PORTS = {"http": 80, "https": 443}
+SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,6 @@ def _split(address: str, what: str) -> tuple[SplitResult, int | None]:
             f"Invalid URL for {what}: {error}", hint="Use the form https://api.example.org"
         ) from error
     return parts, port
-
-
-SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 def proxy_for(origin: Origin) -> str | None:

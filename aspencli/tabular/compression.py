@@ -1,9 +1,7 @@
-"""Compressed inputs: detection by their first bytes, and unpacking.
+"""Compressed inputs: detection by their first bytes, unpacking, and limits on their expansion.
 
-Limits on how far a compressed input may expand, so that a small file cannot stall the program.
-
-gzip can expand one byte to 1,000. Input that exceeds both a floor and 100 times its packed size is
-refused; tables of samples expand about 5 to 30 times.
+gzip can expand one byte to 1,000, so a small file could stall the program. Input that exceeds both
+a floor and 100 times its packed size is refused; tables of samples expand about 5 to 30 times.
 """
 
 from __future__ import annotations
@@ -31,6 +29,15 @@ _SAMPLE = 1 << 20  # packed bytes that are tested before the first row is read
 _PIECE_COUNTED = 1 << 18
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d{1,12})\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
+ZIP = b"PK\x03\x04"
+_PIECE = 1 << 16  # packed bytes per read
+_MOST_MEMORY = 1 << 28  # bytes for unpacking xz; its highest preset needs 65 MB
+_LARGEST_WINDOW = 27  # log2 of the zstd window; the zstd tool accepts this much by default
+_LARGEST_INDEX = 1 << 22  # bytes of a zip archive's central directory
+_END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
+_ENCRYPTED = 0x1  # a flag bit of a zip member
+_SHOWN = 5  # zip members named in a message
+_ASIDE = ("__macosx/", ".ds_store", "thumbs.db", "desktop.ini")
 
 _given: list[int] = []
 
@@ -40,6 +47,50 @@ class Source(Protocol):
 
     def read1(self, size: int, /) -> bytes:
         """Return available bytes without waiting for more; empty at the end."""
+
+
+class Decompressor(Protocol):
+    """A decompressor for one stream of data."""
+
+    @property
+    def eof(self) -> bool:
+        """Return True if the stream has ended."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Return True if it needs more input to produce output."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """Return the data that follows the stream."""
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """Decompress data, returning at most ``max_length`` bytes."""
+
+
+class DamagedError(OSError):
+    """Compressed data that cannot be unpacked."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A compression format.
+
+    Attributes:
+        name: The name of the format.
+        magic: The first bytes of its files.
+        unpack: Opens an unpacking reader.
+        tool: The command that unpacks it.
+    """
+
+    name: str
+    magic: bytes
+    unpack: Callable[[IO[bytes]], Source]
+    tool: str
+
+
+ERRORS = (DamagedError, gzip.BadGzipFile, zlib.error, BadZipFile, NotImplementedError)
+"""The exceptions raised for damaged files, besides EOFError for truncated ones."""
 
 
 def allow(text: str) -> None:
@@ -152,57 +203,6 @@ def _suggested(limit: int) -> str:
     return f"{max(1, -(-limit * 4 // _UNITS['G']))}G"
 
 
-ZIP = b"PK\x03\x04"
-_PIECE = 1 << 16  # packed bytes per read
-_MOST_MEMORY = 1 << 28  # bytes for unpacking xz; its highest preset needs 65 MB
-_LARGEST_WINDOW = 27  # log2 of the zstd window; the zstd tool accepts this much by default
-_LARGEST_INDEX = 1 << 22  # bytes of a zip archive's central directory
-_END, _END_SIZE, _LONGEST_COMMENT = b"PK\x05\x06", 22, 1 << 16
-_ENCRYPTED = 0x1  # a flag bit of a zip member
-_SHOWN = 5  # zip members named in a message
-_ASIDE = ("__macosx/", ".ds_store", "thumbs.db", "desktop.ini")
-
-
-class DamagedError(OSError):
-    """Compressed data that cannot be unpacked."""
-
-
-@dataclass(frozen=True)
-class Packing:
-    """A compression format.
-
-    Attributes:
-        name: The name of the format.
-        magic: The first bytes of its files.
-        unpack: Opens an unpacking reader.
-        tool: The command that unpacks it.
-    """
-
-    name: str
-    magic: bytes
-    unpack: Callable[[IO[bytes]], Source]
-    tool: str
-
-
-class Decompressor(Protocol):
-    """A decompressor for one stream of data."""
-
-    @property
-    def eof(self) -> bool:
-        """Return True if the stream has ended."""
-
-    @property
-    def needs_input(self) -> bool:
-        """Return True if it needs more input to produce output."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """Return the data that follows the stream."""
-
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        """Decompress data, returning at most ``max_length`` bytes."""
-
-
 class Unpacked:
     """A reader that unpacks piece by piece, so that large files do not fill the memory.
 
@@ -295,8 +295,6 @@ PACKINGS = (
     Packing("xz", b"\xfd7zXZ\0", _unpack_xz, "unxz"),
     Packing("zstd", b"\x28\xb5\x2f\xfd", _unpack_zstd, "unzstd"),
 )
-ERRORS = (DamagedError, gzip.BadGzipFile, zlib.error, BadZipFile, NotImplementedError)
-"""The exceptions raised for damaged files, besides EOFError for truncated ones."""
 
 
 def packing_of(head: bytes) -> Packing | None:

@@ -1,6 +1,7 @@
-"""Dates in files: YYYY-MM-DD is read; for other spellings, a likely meaning is suggested.
+"""Dates in files and options.
 
-Parse dates as people type them: exactly if written as year-month-day, else as natural text.
+In files only YYYY-MM-DD is read, or the format that the operator gives; for other spellings, a
+likely meaning is suggested. In options, dates may also be natural text such as ``2 days ago``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,24 @@ _TOKEN = re.compile("y{4}|y{2}|m{1,4}|d{1,2}", re.IGNORECASE)
 _PART_OF = {"Y": "y", "y": "y", "B": "m", "b": "m", "m": "m", "d": "d"}
 _EPOCH = dt.date(1899, 12, 30)  # day 0 in spreadsheets
 _SERIALS = range(18_000, 80_000)  # 1949 to 2119
+
+
+@dataclass(frozen=True)
+class SpokenDay:
+    """A date, along with the text it was parsed from.
+
+    Attributes:
+        said: The text.
+        day: The date that it means.
+    """
+
+    said: str
+    day: dt.date
+
+    @property
+    def is_exact(self) -> bool:
+        """Return True if the text is unambiguous."""
+        return self.said == self.day.isoformat()
 
 
 class DayFormat:
@@ -164,24 +183,6 @@ def _days(
 
 def _century(year: int) -> int:
     return year + 2000 if year < 100 else year  # noqa: PLR2004 - two digits
-
-
-@dataclass(frozen=True)
-class SpokenDay:
-    """A date, along with the text it was parsed from.
-
-    Attributes:
-        said: The text.
-        day: The date that it means.
-    """
-
-    said: str
-    day: dt.date
-
-    @property
-    def is_exact(self) -> bool:
-        """Return True if the text is unambiguous."""
-        return self.said == self.day.isoformat()
 
 
 def understand_day(said: str, now: dt.datetime | None = None) -> SpokenDay:

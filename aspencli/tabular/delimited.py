@@ -1,6 +1,6 @@
-"""Reader for delimited text that recovers after a bad record.
+"""A reader for delimited text that recovers after a bad record.
 
-Decoding of bytes into lines of text; every line that cannot be decoded is reported.
+Every line that cannot be decoded or parsed is reported, and reading continues after it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,21 @@ _KEPT_BYTE = re.compile("[\udc80-\udcff]")
 _LOST = "\udfff"
 _MARK_LOST = "aspencli.lost"
 codecs.register_error(_MARK_LOST, lambda error: (_LOST, cast("UnicodeDecodeError", error).end))
+_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+# Characters; a poxvirus genome fits, and an unclosed quote does not swallow the whole file.
+_LARGEST_CELL = 1 << 20
+# Bytes of a record, whose quoted cells may span any number of lines. All of it is in memory, with
+# the overhead of a Python string for each line.
+_LARGEST_RECORD = 1 << 22
+_STRING = 50
+_LOOKED_AT = 50  # lines to search for the header if it is not the first one
+_MOST_COLUMNS = 16_384  # as in a spreadsheet; each is compared with every known column name
+# The first line in which Excel declares the delimiter of the others.
+_SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
+REJECTED = ("line", "reason")
+"""The first columns of a rejects file, which are not part of the original file."""
+_TOO_LARGE = "field larger"  # from the messages of csv.Error
+_UNCLOSED = "unexpected end of data"
 
 
 @dataclass(frozen=True)
@@ -184,23 +199,6 @@ class _Lines(io.BufferedIOBase):
         return data
 
     read = read1
-
-
-_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-# Characters; a poxvirus genome fits, and an unclosed quote does not swallow the whole file.
-_LARGEST_CELL = 1 << 20
-# Bytes of a record, whose quoted cells may span any number of lines. All of it is in memory, with
-# the overhead of a Python string for each line.
-_LARGEST_RECORD = 1 << 22
-_STRING = 50
-_LOOKED_AT = 50  # lines to search for the header if it is not the first one
-_MOST_COLUMNS = 16_384  # as in a spreadsheet; each is compared with every known column name
-# The first line in which Excel declares the delimiter of the others.
-_SAYS_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[ \t,;|]*(?:\r|\n)', re.IGNORECASE)
-REJECTED = ("line", "reason")
-"""The first columns of a rejects file, which are not part of the original file."""
-_TOO_LARGE = "field larger"  # from the messages of csv.Error
-_UNCLOSED = "unexpected end of data"
 
 
 class Delimited(Reading):

@@ -1,6 +1,6 @@
-"""Parts shared by the readers of all table formats: limits, faults, and the columns to read.
+"""The part of reading that all table formats share: header, columns in use, and known templates.
 
-Known templates: the meaning of their columns, and how they clear values.
+A template says what the columns of a file mean, and how the file clears values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,35 @@ NONE = "none"
 """Read the file as it is."""
 _PREFIX = re.compile(r"^(covv|pox|rsv|arbo|flu)_")  # the prefixes of GISAID's databases
 _ASIDE = re.compile(r"\s*(?:\([^)]*\)|-\s*optional|\*)\s*$", re.IGNORECASE)
+Record = tuple[int, list[str]]
+_SERVICE = {
+    "private id": "private_identifier",
+    "current private id": "private_identifier",
+    "new private id": "new_private_identifier",
+    "public id": "public_identifier",
+    "sample name": "sequence_name",
+    "collection date": "collection_date",
+    "collection location": "location",
+    "sequencing date": "sequencing_date",
+    "sample is private": "private",
+}
+_GISAID_LABELS = {
+    "virus_name": "virus name",
+    "subm_sample_id": "sample id given by the submitting laboratory",
+    "collection_date": "collection date",
+    "location": "location",
+    "host": "host",
+    "authors": "authors",
+}
+_GISAID = {
+    "virus_name": "public_identifier",
+    "subm_sample_id": "private_identifier",
+    "collection_date": "collection_date",
+    "location": "location",
+    "host": "host",
+    "authors": "authors",
+}
+_NEXTSTRAIN_PLACE = ("region", "country", "division", "location")
 
 
 @dataclass(frozen=True)
@@ -71,35 +100,6 @@ def plain(header: str) -> str:
         text = bare
     return _PREFIX.sub("", text)
 
-
-_SERVICE = {
-    "private id": "private_identifier",
-    "current private id": "private_identifier",
-    "new private id": "new_private_identifier",
-    "public id": "public_identifier",
-    "sample name": "sequence_name",
-    "collection date": "collection_date",
-    "collection location": "location",
-    "sequencing date": "sequencing_date",
-    "sample is private": "private",
-}
-_GISAID_LABELS = {
-    "virus_name": "virus name",
-    "subm_sample_id": "sample id given by the submitting laboratory",
-    "collection_date": "collection date",
-    "location": "location",
-    "host": "host",
-    "authors": "authors",
-}
-_GISAID = {
-    "virus_name": "public_identifier",
-    "subm_sample_id": "private_identifier",
-    "collection_date": "collection_date",
-    "location": "location",
-    "host": "host",
-    "authors": "authors",
-}
-_NEXTSTRAIN_PLACE = ("region", "country", "division", "location")
 
 TEMPLATES = (
     Template(
@@ -179,9 +179,6 @@ def choose(name: str, headers: Sequence[str]) -> Template | None:
     return found
 
 
-Record = tuple[int, list[str]]
-
-
 class Reading:
     """A table that is being read.
 
@@ -225,7 +222,7 @@ class Reading:
                 )
 
     def use_template(self, name: str) -> None:
-        """Apply a template; see `aspencli.tabular.reading.choose`."""
+        """Apply a template; see `choose`."""
         self.template = template = choose(name, self.header)
         if template is None:
             return

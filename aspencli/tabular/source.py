@@ -1,6 +1,6 @@
 """The bytes of an input file, from disk or standard input, decompressed if necessary.
 
-Detect a file's type and encoding from its first bytes.
+A file's type and encoding are detected from its first bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,30 @@ STDIN = "-"
 HEAD = 1 << 16  # bytes to peek at before reading
 _LARGEST_ARCHIVE = 1 << 28  # bytes, compressed
 _FLOOR = compression.TABLE_FLOOR
+_MAGIC = {
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
+    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
+    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
+    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
+    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
+    b"%PDF": ("is a PDF", "Give a CSV file."),
+    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
+}
+# Old workbooks and password-protected new ones are such a container, with named streams inside.
+_CONTAINER = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_MARKUP_SEEN = 4_096  # bytes to search for markup
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+_JUNK_SHARE = 0.05
+_SOME_JUNK = 8  # bytes; fewer are reported with their lines
+_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 
 Observer = Callable[[bytes], object]
 """A callback that receives each chunk of a file, as stored, in reading order."""
@@ -110,7 +134,7 @@ def open_bytes(path: str, observe: Observer | None = None) -> Iterator[Opened]:
         if packing:
             compression.try_out(name, compression.sample(stream.peek), packing.unpack, _FLOOR)
             stored = stream
-            unpacked = _Unpacked(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
+            unpacked = _CheckedSource(name, packing.unpack(cast("IO[bytes]", stored)), packing.tool)
             stream = Stream(compression.Bounded(name, unpacked, lambda: stored.taken, _FLOOR))
             again = packing_of(stream.peek())
             if again:
@@ -158,13 +182,13 @@ def open_archive(opened: Opened) -> Iterator[Opened | IO[bytes]]:
             packed = stack.enter_context(archive.open(member))
         except (*ERRORS, EOFError) as error:
             raise unreadable(opened.name, error) from error
-        unpacked = _Unpacked(opened.name, cast("Source", packed), "")
+        unpacked = _CheckedSource(opened.name, cast("Source", packed), "")
         stream = Stream(compression.Bounded(opened.name, unpacked, lambda: size, _FLOOR))
         note = f"read from a zip archive: {member.filename}"
         yield Opened(opened.name, stream, [*opened.notes, note])
 
 
-class _Unpacked:
+class _CheckedSource:
     """A compressed source that raises readable errors if decompression fails.
 
     Args:
@@ -211,32 +235,6 @@ def _open_file(path: str) -> IO[bytes]:
         raise BadInputError(
             f"Cannot read {path}: {reason}", hint="Check its name and permissions."
         ) from error
-
-
-_MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", "Extract it, then give the file in it."),
-    b"Rar!": ("is a RAR archive", "Extract it, then give the file in it."),
-    b"PAR1": ("is a Parquet file", "Save the table as CSV UTF-8."),
-    b"{\\rtf": ("is an RTF document", "Save the table as CSV UTF-8."),
-    b"PK\x05\x06": ("is an empty zip archive", "Give a CSV file."),
-    b"%PDF": ("is a PDF", "Give a CSV file."),
-    b"SQLite format 3": ("is a SQLite database", "Give a CSV file."),
-}
-# Old workbooks and password-protected new ones are such a container, with named streams inside.
-_CONTAINER = b"\xd0\xcf\x11\xe0"
-_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_MARKUP_SEEN = 4_096  # bytes to search for markup
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_JUNK = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
-_JUNK_SHARE = 0.05
-_SOME_JUNK = 8  # bytes; fewer are reported with their lines
-_WIDE_SHARE = 0.4  # the share of zero bytes in ASCII text encoded with two bytes per character
 
 
 def is_zip(head: bytes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,27 +13,19 @@ from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, cast
 
+from aspencli.text import json_text, no_formula, visible
+
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
 
 Cell = str | int | None
 Row = Sequence[Cell]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# Characters that move the cursor, color the screen, or change the writing direction.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]"
-)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # not encodable in any file
 _HEAP = 100  # rows to write at once
 _MOST_ROWS = 1_048_576  # per sheet
 LONGEST_CELL = 32_767  # characters per workbook cell
 _WIDTH = 28  # column width in characters
-
-
-def visible(text: str) -> str:
-    """Return the text with every control character escaped."""
-    return text if text.isprintable() else _CONTROL.sub(_escape, text)
 
 
 def write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -48,11 +39,9 @@ def write_csv(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> N
 
 def write_json(file: IO[bytes], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a list of objects, one per line; control characters are escaped as JSON."""
-    encode = json.JSONEncoder(ensure_ascii=False).encode
     lead = "["
     for row in rows:
-        line = encode(dict(zip(columns, row, strict=True)))
-        line = line if line.isprintable() else _CONTROL.sub(_json_escape, line)
+        line = json_text(dict(zip(columns, row, strict=True)))
         file.write(f"{lead}\n  {line}".encode())
         lead = ","
     file.write(b"[]\n" if lead == "[" else b"\n]\n")
@@ -123,19 +112,4 @@ WRITERS = {".csv": write_csv, ".json": write_json, ".xlsx": write_workbook}
 
 
 def _guarded(row: Row) -> list[Cell]:
-    return [_harmless(cell) if isinstance(cell, str) else cell for cell in row]
-
-
-def _harmless(cell: str) -> str:
-    if cell.isprintable() and not cell.startswith(_FORMULA):
-        return cell
-    safe = visible(cell)
-    return f"'{safe}" if safe.startswith(_FORMULA) else safe
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
-
-
-def _json_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    return [no_formula(visible(cell)) if isinstance(cell, str) else cell for cell in row]

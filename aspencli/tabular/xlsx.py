@@ -1,12 +1,7 @@
-"""Read one sheet of a workbook (.xlsx, .xlsm) as a table, with notes on what is not read.
+"""Workbooks (.xlsx, .xlsm): one sheet is read as a table, row by row and in constant memory.
 
-Read the rows of a worksheet one by one, in constant memory.
-
-SpreadsheetML, ECMA-376 part 1, 18.3 and 18.4.
-
-The sheets of a workbook, and the choice of the one to read.
-
-SpreadsheetML, ECMA-376 part 1, 18.2 (workbook) and 18.8 (styles).
+SpreadsheetML, ECMA-376 part 1: 18.2 (workbook), 18.3 and 18.4 (worksheet), 18.8 (styles). The notes
+name what is not read, such as other sheets.
 """
 
 from __future__ import annotations
@@ -30,6 +25,21 @@ from aspencli.tabular.xlsx_package import KINDS, Attributes, Package, Reader, St
 LARGEST_SHEET = 1 << 32  # bytes of XML
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 _DIGITS = "0123456789"
+_GLANCE = 1 << 18  # bytes of a sheet to search for its first value
+_VALUE = re.compile(rb"<(\w+:)?(v|is)[ />]")
+_TRUE = frozenset({"1", "true"})
+_SHOWN = frozenset({None, "visible"})
+_DAY_ONE = {False: dt.datetime(1899, 12, 30), True: dt.datetime(1904, 1, 1)}  # noqa: DTZ001 - no zone
+_OTHERS = (
+    ("xl/workbook.bin", "is a binary workbook (.xlsb)"),
+    ("content.xml", "is an OpenDocument file (.ods)"),
+    ("index/document.iwa", "is a Numbers document"),
+)
+_UNKNOWN = Unusable(
+    "",
+    "contains a formula without a stored value",
+    "Open the workbook in a spreadsheet program and save it, which stores the values.",
+)
 
 
 @dataclass
@@ -49,150 +59,6 @@ class Row:
     formats: dict[int, CellFormat] = field(default_factory=dict)
 
 
-class Rows(Reader):
-    """The rows stored in a sheet; empty ones may be missing.
-
-    Args:
-        package: The workbook.
-        path: The sheet's part.
-        text_at: Returns the shared string with a given index.
-        format_of: Returns the cell format with a given style index.
-    """
-
-    def __init__(
-        self,
-        package: Package,
-        path: str,
-        text_at: Callable[[int], str],
-        format_of: Callable[[int], CellFormat],
-    ):
-        super().__init__(package, path)
-        self._text_at = text_at
-        self._format_of = format_of
-        self._columns: dict[str, int] = {}
-        self._done: list[Row] = []
-        self._row = Row(0, is_hidden=False)
-        self._column = 0
-        self._cell: Attributes = {}
-        self._value: str | None = None
-        self._has_formula = False
-
-    def __iter__(self) -> Iterator[Row]:
-        for _piece in self._package.parse(self._path, self._parser, LARGEST_SHEET):
-            yield from self._done
-            self._done.clear()
-
-    def _start(self, name: str, attributes: Attributes) -> None:
-        kind = KINDS.get(name)
-        if kind == "c":
-            self._begin_cell(attributes)
-        elif kind == "v" or (kind == "t" and not self._phonetic):
-            self._gather()
-        elif kind == "f":
-            self._has_formula = True
-        elif kind == "row":
-            self._begin_row(attributes)
-        elif kind == "rPh":
-            self._phonetic = True
-
-    def _end(self, name: str) -> None:
-        kind = KINDS.get(name)
-        if kind in {"v", "t"}:
-            self._parser.CharacterDataHandler = None
-        if kind in {"v", "is"}:
-            self._value = self._text()
-        elif kind == "c":
-            self._end_cell()
-        elif kind == "row":
-            self._done.append(self._row)
-        elif kind == "rPh":
-            self._phonetic = False
-
-    def _begin_row(self, attributes: Attributes) -> None:
-        given = attributes.get("r", "")
-        number = int(given) if given.isascii() and given.isdecimal() else self._row.number + 1
-        if not self._row.number < number <= _MOST_ROWS:
-            raise self._package.damaged(f"row {number:,} comes after row {self._row.number:,}")
-        self._row = Row(number, is_hidden=attributes.get("hidden") in _TRUE)
-        self._column = 0
-
-    def _begin_cell(self, attributes: Attributes) -> None:
-        letters = attributes.get("r", "").rstrip(_DIGITS)
-        column = self._columns.get(letters) or self._column_of(letters)
-        cells = self._row.cells
-        if not len(cells) < column <= _MOST_COLUMNS:
-            raise self._package.damaged(f"the cells of row {self._row.number:,} are out of order")
-        if len(cells) < column - 1:
-            cells.extend([""] * (column - 1 - len(cells)))
-        self._column = column
-        self._cell = attributes
-        self._value = None
-        self._has_formula = False
-
-    def _column_of(self, letters: str) -> int:
-        if not letters:
-            return self._column + 1
-        column = 0
-        for letter in letters.upper():
-            column = min(column * 26 + ord(letter) - ord("A") + 1, _MOST_COLUMNS + 1)
-        self._columns[letters] = column
-        return column
-
-    def _end_cell(self) -> None:
-        value, kind = self._value, self._cell.get("t", "n")
-        if not value:
-            text = "" if kind == "str" or not self._has_formula else self._unusable(_UNKNOWN)
-        elif kind == "s":
-            text = self._text_at(int(value) if value.isascii() and value.isdecimal() else -1)
-        elif kind == "n":
-            text = self._number(value)
-        elif kind == "b":
-            text = "TRUE" if value in _TRUE else "FALSE"
-        elif kind == "e":
-            text = self._unusable(Unusable(value, f"contains the error {value}"))
-        else:  # a text, or a date in ISO 8601
-            text = value
-        self._row.cells.append(text)
-
-    def _number(self, value: str) -> str:
-        style = self._cell.get("s", "0")
-        form = self._format_of(int(style) if style.isascii() and style.isdecimal() else 0)
-        self._row.formats[self._column - 1] = form
-        text = form.text(value)
-        return self._unusable(text) if isinstance(text, Unusable) else text
-
-    def _unusable(self, cell: Unusable) -> Unusable:
-        return cell.at(f"{name_of(self._column)}{self._row.number}")
-
-
-_UNKNOWN = Unusable(
-    "",
-    "contains a formula without a stored value",
-    "Open the workbook in a spreadsheet program and save it, which stores the values.",
-)
-
-
-def name_of(column: int) -> str:
-    """Return the letters of a column, given its number from 1."""
-    letters = ""
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
-
-
-_GLANCE = 1 << 18  # bytes of a sheet to search for its first value
-_VALUE = re.compile(rb"<(\w+:)?(v|is)[ />]")
-_TRUE = frozenset({"1", "true"})
-_SHOWN = frozenset({None, "visible"})
-_DAY_ONE = {False: dt.datetime(1899, 12, 30), True: dt.datetime(1904, 1, 1)}  # noqa: DTZ001 - no zone
-_OTHERS = (
-    ("xl/workbook.bin", "is a binary workbook (.xlsb)"),
-    ("content.xml", "is an OpenDocument file (.ods)"),
-    ("index/document.iwa", "is a Numbers document"),
-)
-
-
 @dataclass(frozen=True)
 class Tab:
     """One sheet of a workbook.
@@ -208,6 +74,157 @@ class Tab:
     place: int
     path: str
     is_visible: bool
+
+
+@contextmanager
+def open_workbook(
+    opened: Opened, file: IO[bytes], wanted: str | None = None, skip_lines: int = 0
+) -> Iterator[Sheet]:
+    """Open one sheet of a workbook.
+
+    Args:
+        opened: The file.
+        file: Its bytes; must be seekable.
+        wanted: The name or number of the sheet; None for the one shown first when the workbook
+            is opened.
+        skip_lines: The number of rows before the header.
+
+    Raises:
+        BadInputError: It is not a workbook, or has no such sheet.
+    """
+    with ExitStack() as stack:
+        package = Package(opened.name, file)
+        stack.callback(package.close)
+        book = Book(package)
+        tab = book.choose(wanted)
+        notes = [*opened.notes, f"read as a workbook: {book.describe(tab)}"]
+        if wanted is None:
+            book.refuse_empty(tab)
+        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)), skip_lines)
+
+
+class Sheet(Reading):
+    """A sheet that is being read; its line numbers are row numbers.
+
+    Args:
+        name: The workbook's name in messages.
+        notes: Notes for the operator on how it is read.
+        rows: Its rows.
+        skip_lines: The number of rows to skip before the header.
+
+    Attributes:
+        remedy: What to do about the unusable cells so far; None if there are none.
+        delimiter: The delimiter between column names in messages.
+    """
+
+    delimiter = ", "
+
+    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int = 0):
+        super().__init__()
+        self.name = name
+        self._notes = notes
+        self.remedy: str | None = None
+        self._rows = rows
+        self._hidden = 0
+        self._dates = _Count()
+        self._plain = _Count()
+        self._beyond = _Count()
+        header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
+        if header is None:
+            raise BadInputError(f"{name} is empty.", hint="Give a sheet with a header and rows.")
+        if skip_lines:
+            notes.append(f"rows skipped before the header: {skip_lines:,}")
+        self.name_columns([shown(cell) for cell in header.cells])
+        while not self.header[-1]:
+            self.header.pop()
+        self.header_line = header.number
+
+    @property
+    def notes(self) -> list[str]:
+        """Return notes for the operator on how it was read; complete once all of it is read."""
+        return self._notes
+
+    def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
+        """Yield each row that is not blank, as wide as the header, with its number."""
+        del fault  # Code that uses a cell checks if it is usable.
+        return self.watched(self._records())
+
+    def line_of(self, names: Collection[str]) -> int | None:
+        """Return None, because rows cannot be read twice."""
+        del names
+        return None
+
+    def _records(self) -> Iterator[Record]:
+        width, last = len(self.header) - bool(self._joined), self.header_line
+        for row in self._rows:
+            cells = row.cells
+            if len(cells) > width:
+                self._look_beyond(row, width)
+                del cells[width:]
+            if _is_blank(row):
+                continue
+            if len(cells) < width:
+                cells.extend([""] * (width - len(cells)))
+            self.blank_lines += row.number - last - 1
+            last = row.number
+            self._look_at(row)
+            yield last, cells
+        self._add_notes()
+
+    def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
+        """Return False; this kind of table never reports values as faults."""
+        return False
+
+    def _look_at(self, row: Row) -> None:
+        self._hidden += row.is_hidden
+        for column in self.columns:
+            if column >= len(row.cells):
+                continue  # a column that the template joins from several
+            cell, form = row.cells[column], row.formats.get(column)
+            if isinstance(cell, Unusable):
+                self.remedy = self.remedy or cell.remedy
+            elif form and form.is_date:
+                if column in self.days:
+                    continue  # A date is expected here.
+                self._dates.add(row.number, column)
+            elif form and not form.is_followed:
+                self._plain.add(row.number, column)
+
+    def _look_beyond(self, row: Row, width: int) -> None:
+        for column, cell in enumerate(row.cells[width:], start=width):
+            if cell.strip():
+                self._beyond.add(row.number, column)
+
+    def _add_notes(self) -> None:
+        """Add notes about unexpected kinds of cells and hidden rows."""
+        kinds = (
+            (self._dates, "dates are read in ISO 8601 format"),
+            (self._plain, "numbers are read without their cell format"),
+            (self._beyond, "cells without a column header are ignored"),
+        )
+        self._notes += [f"{what}: {count}" for count, what in kinds if count.number]
+        if self._hidden:
+            self.notes.append(f"hidden rows are also read: {self._hidden:,}")
+
+
+def _is_blank(row: Row) -> bool:
+    return not any(shown(cell).strip() for cell in row.cells)
+
+
+class _Count:
+    """A count of cells of one kind, with the position of the first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._first = ""
+
+    def add(self, row: int, column: int) -> None:
+        """Count a cell."""
+        self.number += 1
+        self._first = self._first or f"{name_of(column + 1)}{row}"
+
+    def __str__(self) -> str:
+        return f"{self.number:,} (the first is {self._first})"
 
 
 class Book:
@@ -369,152 +386,126 @@ def _ordinal(number: int) -> str:
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-class Sheet(Reading):
-    """A sheet that is being read; its line numbers are row numbers.
+class Rows(Reader):
+    """The rows stored in a sheet; empty ones may be missing.
 
     Args:
-        name: The workbook's name in messages.
-        notes: Notes for the operator on how it is read.
-        rows: Its rows.
-        skip_lines: The number of rows to skip before the header.
-
-    Attributes:
-        remedy: What to do about the unusable cells so far; None if there are none.
-        delimiter: The delimiter between column names in messages.
+        package: The workbook.
+        path: The sheet's part.
+        text_at: Returns the shared string with a given index.
+        format_of: Returns the cell format with a given style index.
     """
 
-    delimiter = ", "
+    def __init__(
+        self,
+        package: Package,
+        path: str,
+        text_at: Callable[[int], str],
+        format_of: Callable[[int], CellFormat],
+    ):
+        super().__init__(package, path)
+        self._text_at = text_at
+        self._format_of = format_of
+        self._columns: dict[str, int] = {}
+        self._done: list[Row] = []
+        self._row = Row(0, is_hidden=False)
+        self._column = 0
+        self._cell: Attributes = {}
+        self._value: str | None = None
+        self._has_formula = False
 
-    def __init__(self, name: str, notes: list[str], rows: Iterator[Row], skip_lines: int = 0):
-        super().__init__()
-        self.name = name
-        self._notes = notes
-        self.remedy: str | None = None
-        self._rows = rows
-        self._hidden = 0
-        self._dates = _Count()
-        self._plain = _Count()
-        self._beyond = _Count()
-        header = next((row for row in rows if row.number > skip_lines and not _is_blank(row)), None)
-        if header is None:
-            raise BadInputError(f"{name} is empty.", hint="Give a sheet with a header and rows.")
-        if skip_lines:
-            notes.append(f"rows skipped before the header: {skip_lines:,}")
-        self.name_columns([shown(cell) for cell in header.cells])
-        while not self.header[-1]:
-            self.header.pop()
-        self.header_line = header.number
+    def __iter__(self) -> Iterator[Row]:
+        for _piece in self._package.parse(self._path, self._parser, LARGEST_SHEET):
+            yield from self._done
+            self._done.clear()
 
-    @property
-    def notes(self) -> list[str]:
-        """Return notes for the operator on how it was read; complete once all of it is read."""
-        return self._notes
+    def _start(self, name: str, attributes: Attributes) -> None:
+        kind = KINDS.get(name)
+        if kind == "c":
+            self._begin_cell(attributes)
+        elif kind == "v" or (kind == "t" and not self._phonetic):
+            self._gather()
+        elif kind == "f":
+            self._has_formula = True
+        elif kind == "row":
+            self._begin_row(attributes)
+        elif kind == "rPh":
+            self._phonetic = True
 
-    def records(self, fault: Callable[[Fault], None]) -> Iterator[Record]:
-        """Yield each row that is not blank, as wide as the header, with its number."""
-        del fault  # Code that uses a cell checks if it is usable.
-        return self.watched(self._records())
+    def _end(self, name: str) -> None:
+        kind = KINDS.get(name)
+        if kind in {"v", "t"}:
+            self._parser.CharacterDataHandler = None
+        if kind in {"v", "is"}:
+            self._value = self._text()
+        elif kind == "c":
+            self._end_cell()
+        elif kind == "row":
+            self._done.append(self._row)
+        elif kind == "rPh":
+            self._phonetic = False
 
-    def line_of(self, names: Collection[str]) -> int | None:
-        """Return None, because rows cannot be read twice."""
-        del names
-        return None
+    def _begin_row(self, attributes: Attributes) -> None:
+        given = attributes.get("r", "")
+        number = int(given) if given.isascii() and given.isdecimal() else self._row.number + 1
+        if not self._row.number < number <= _MOST_ROWS:
+            raise self._package.damaged(f"row {number:,} comes after row {self._row.number:,}")
+        self._row = Row(number, is_hidden=attributes.get("hidden") in _TRUE)
+        self._column = 0
 
-    def _records(self) -> Iterator[Record]:
-        width, last = len(self.header) - bool(self._joined), self.header_line
-        for row in self._rows:
-            cells = row.cells
-            if len(cells) > width:
-                self._look_beyond(row, width)
-                del cells[width:]
-            if _is_blank(row):
-                continue
-            if len(cells) < width:
-                cells.extend([""] * (width - len(cells)))
-            self.blank_lines += row.number - last - 1
-            last = row.number
-            self._look_at(row)
-            yield last, cells
-        self._add_notes()
+    def _begin_cell(self, attributes: Attributes) -> None:
+        letters = attributes.get("r", "").rstrip(_DIGITS)
+        column = self._columns.get(letters) or self._column_of(letters)
+        cells = self._row.cells
+        if not len(cells) < column <= _MOST_COLUMNS:
+            raise self._package.damaged(f"the cells of row {self._row.number:,} are out of order")
+        if len(cells) < column - 1:
+            cells.extend([""] * (column - 1 - len(cells)))
+        self._column = column
+        self._cell = attributes
+        self._value = None
+        self._has_formula = False
 
-    def is_told(self, value: str) -> bool:  # noqa: ARG002 - other tables have such values
-        """Return False; this kind of table never reports values as faults."""
-        return False
+    def _column_of(self, letters: str) -> int:
+        if not letters:
+            return self._column + 1
+        column = 0
+        for letter in letters.upper():
+            column = min(column * 26 + ord(letter) - ord("A") + 1, _MOST_COLUMNS + 1)
+        self._columns[letters] = column
+        return column
 
-    def _look_at(self, row: Row) -> None:
-        self._hidden += row.is_hidden
-        for column in self.columns:
-            if column >= len(row.cells):
-                continue  # a column that the template joins from several
-            cell, form = row.cells[column], row.formats.get(column)
-            if isinstance(cell, Unusable):
-                self.remedy = self.remedy or cell.remedy
-            elif form and form.is_date:
-                if column in self.days:
-                    continue  # A date is expected here.
-                self._dates.add(row.number, column)
-            elif form and not form.is_followed:
-                self._plain.add(row.number, column)
+    def _end_cell(self) -> None:
+        value, kind = self._value, self._cell.get("t", "n")
+        if not value:
+            text = "" if kind == "str" or not self._has_formula else self._unusable(_UNKNOWN)
+        elif kind == "s":
+            text = self._text_at(int(value) if value.isascii() and value.isdecimal() else -1)
+        elif kind == "n":
+            text = self._number(value)
+        elif kind == "b":
+            text = "TRUE" if value in _TRUE else "FALSE"
+        elif kind == "e":
+            text = self._unusable(Unusable(value, f"contains the error {value}"))
+        else:  # a text, or a date in ISO 8601
+            text = value
+        self._row.cells.append(text)
 
-    def _look_beyond(self, row: Row, width: int) -> None:
-        for column, cell in enumerate(row.cells[width:], start=width):
-            if cell.strip():
-                self._beyond.add(row.number, column)
+    def _number(self, value: str) -> str:
+        style = self._cell.get("s", "0")
+        form = self._format_of(int(style) if style.isascii() and style.isdecimal() else 0)
+        self._row.formats[self._column - 1] = form
+        text = form.text(value)
+        return self._unusable(text) if isinstance(text, Unusable) else text
 
-    def _add_notes(self) -> None:
-        """Add notes about unexpected kinds of cells and hidden rows."""
-        kinds = (
-            (self._dates, "dates are read in ISO 8601 format"),
-            (self._plain, "numbers are read without their cell format"),
-            (self._beyond, "cells without a column header are ignored"),
-        )
-        self._notes += [f"{what}: {count}" for count, what in kinds if count.number]
-        if self._hidden:
-            self.notes.append(f"hidden rows are also read: {self._hidden:,}")
-
-
-def _is_blank(row: Row) -> bool:
-    return not any(shown(cell).strip() for cell in row.cells)
-
-
-class _Count:
-    """A count of cells of one kind, with the position of the first."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._first = ""
-
-    def add(self, row: int, column: int) -> None:
-        """Count a cell."""
-        self.number += 1
-        self._first = self._first or f"{name_of(column + 1)}{row}"
-
-    def __str__(self) -> str:
-        return f"{self.number:,} (the first is {self._first})"
+    def _unusable(self, cell: Unusable) -> Unusable:
+        return cell.at(f"{name_of(self._column)}{self._row.number}")
 
 
-@contextmanager
-def open_workbook(
-    opened: Opened, file: IO[bytes], wanted: str | None = None, skip_lines: int = 0
-) -> Iterator[Sheet]:
-    """Open one sheet of a workbook.
-
-    Args:
-        opened: The file.
-        file: Its bytes; must be seekable.
-        wanted: The name or number of the sheet; None for the one shown first when the workbook
-            is opened.
-        skip_lines: The number of rows before the header.
-
-    Raises:
-        BadInputError: It is not a workbook, or has no such sheet.
-    """
-    with ExitStack() as stack:
-        package = Package(opened.name, file)
-        stack.callback(package.close)
-        book = Book(package)
-        tab = book.choose(wanted)
-        notes = [*opened.notes, f"read as a workbook: {book.describe(tab)}"]
-        if wanted is None:
-            book.refuse_empty(tab)
-        yield Sheet(opened.name, notes, iter(book.rows(tab, stack)), skip_lines)
+def name_of(column: int) -> str:
+    """Return the letters of a column, given its number from 1."""
+    letters = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters

@@ -2,8 +2,6 @@
 
 Open Packaging Conventions, ECMA-376 part 2. Nothing is unpacked as a whole: data that cannot be
 part of a workbook is rejected before it fills memory or disk.
-
-Collect the texts of a workbook's cells from its XML.
 """
 
 from __future__ import annotations
@@ -29,6 +27,21 @@ _SMALL = 1 << 24  # maximum size in bytes of a part read with `elements`
 _LONGEST_TAG = 1 << 20  # bytes; the parser keeps an unfinished tag in memory
 _ENCRYPTED = 0x1  # bit in a part's flags
 _RELATIONS = "_rels"
+_LARGEST_STRINGS = 1 << 30  # bytes of XML
+_LARGEST_TEXT = 1 << 29  # bytes of text kept on disk
+_LARGEST_CELL = 1 << 20  # characters; a spreadsheet allows 32,767
+# The escapes for characters that XML does not allow: _x000D_ is a carriage return.
+_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
+_SPACES = (
+    "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+    "http://purl.oclc.org/ooxml/spreadsheetml/main",
+)
+KINDS = {
+    f"{space} {name}": name
+    for space in _SPACES
+    for name in ("row", "c", "v", "f", "is", "t", "si", "rPh")
+}
+"""The relevant elements by qualified name, in both namespaces (transitional and strict)."""
 
 Attributes = dict[str, str]
 
@@ -190,23 +203,6 @@ def _resolve(base: str, target: str) -> str:
     return normpath(join("/", dirname(base), target.replace("\\", "/"))).lstrip("/")
 
 
-_SPACES = (
-    "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-    "http://purl.oclc.org/ooxml/spreadsheetml/main",
-)
-KINDS = {
-    f"{space} {name}": name
-    for space in _SPACES
-    for name in ("row", "c", "v", "f", "is", "t", "si", "rPh")
-}
-"""The relevant elements by qualified name, in both namespaces (transitional and strict)."""
-_LARGEST_STRINGS = 1 << 30  # bytes of XML
-_LARGEST_TEXT = 1 << 29  # bytes of text kept on disk
-_LARGEST_CELL = 1 << 20  # characters; a spreadsheet allows 32,767
-# The escapes for characters that XML does not allow: _x000D_ is a carriage return.
-_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
-
-
 class Reader:
     """An XML reader that collects the text of some elements."""
 
@@ -242,6 +238,12 @@ class Reader:
 
     def _end(self, name: str) -> None:
         raise NotImplementedError
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = int(match[1], 16)
+    # Half of a surrogate pair is not valid text.
+    return match[0] if 0xD800 <= code <= 0xDFFF else chr(code)  # noqa: PLR2004 - surrogates
 
 
 class Strings(Reader):
@@ -297,9 +299,3 @@ class Strings(Reader):
             data = self._text().encode(errors="replace")
             self._file.write(data)
             self._ends.append(self._ends[-1] + len(data))
-
-
-def _unescape(match: re.Match[str]) -> str:
-    code = int(match[1], 16)
-    # Half of a surrogate pair is not valid text.
-    return match[0] if 0xD800 <= code <= 0xDFFF else chr(code)  # noqa: PLR2004 - surrogates

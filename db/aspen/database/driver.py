@@ -1,10 +1,7 @@
 """The connection class of `aspen.database.engine.Database`, which enforces the session policy.
 
-Code that uses it through a session, a pool, or the driver can do only what the policy allows.
-
-Detection of statements that would end or change the transaction of a guarded session.
-
-A guarded transaction is read-only from its first query on, and PostgreSQL lets no statement change
+Code that uses it through a session, a pool, or the driver can do only what the policy allows. A
+guarded transaction is read-only from its first query on, and PostgreSQL lets no statement change
 that. But a statement could end the transaction, and the next one in the same string could begin
 another. So statements that end or begin transactions are never sent.
 """
@@ -32,6 +29,10 @@ from aspen.database.settings import (
     transaction_settings,
 )
 
+_SAVEPOINT = "aspencli_rehearsal"
+# The driver renders these as literals; it may render other types as arbitrary SQL.
+_LITERALS = (str, int, float, bool, bytes, type(None))
+
 # PostgreSQL's lexical rules (scan.l), as far as they decide where a statement ends. There are no
 # driver placeholders here, because the input is the text that is sent to the server.
 _TOKEN = re.compile(
@@ -52,88 +53,6 @@ _TOKEN = re.compile(
 _BOUNDARY = re.compile(r"/\*|\*/")
 _SUSPECT = re.compile(r"\b(?:commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
 _SHORT = 8_192  # characters; longer statements are not cached
-
-
-def ends_transaction(statement: str) -> str | None:
-    """Return the command in a string of statements that ends or begins a transaction, if any.
-
-    Args:
-        statement: The text that is sent to the server.
-    """
-    if not _SUSPECT.search(statement):  # the usual case
-        return None
-    return _look_up(statement) if len(statement) <= _SHORT else _look(statement)
-
-
-def is_transaction_mode(statement: str) -> bool:
-    """Return True for ``SET TRANSACTION``, which must come before any query."""
-    return _first_words(statement)[:2] == ["SET", "TRANSACTION"]
-
-
-def may_matter(statement: str) -> bool:
-    """Return False if the statement cannot possibly end a transaction."""
-    return _SUSPECT.search(statement) is not None
-
-
-@lru_cache(maxsize=1_024)
-def _first_words(statement: str) -> list[str]:
-    return next(iter(_openings(statement[:200], 2)), [])
-
-
-def _look(statement: str) -> str | None:
-    for words in _openings(statement, 3):
-        if words and _is_control(words):
-            return " ".join(words[:2] if words[0] == "PREPARE" else words[:1])
-    return None
-
-
-_look_up = lru_cache(maxsize=1_024)(_look)
-
-
-def _is_control(words: list[str]) -> bool:
-    match words:
-        case ["COMMIT" | "END" | "ABORT" | "BEGIN" | "START", *_]:
-            return True
-        case ["ROLLBACK", "TO", *_] | ["ROLLBACK", "WORK" | "TRANSACTION", "TO", *_]:
-            return False
-        case ["ROLLBACK", *_] | ["PREPARE", "TRANSACTION", *_]:
-            return True
-    return False
-
-
-def _openings(text: str, count: int) -> list[list[str]]:
-    """Return the leading words of each statement, up to the first other token."""
-    found: list[list[str]] = [[]]
-    position, open_ = 0, True
-    while match := _TOKEN.match(text, position):
-        position = match.end()
-        kind = match.lastgroup
-        if kind == "comment":
-            position = _end_of_comment(text, position)
-        elif kind == "gap":
-            continue
-        elif match[0] == ";":
-            found.append([])
-            open_ = True
-        elif open_ and kind == "name" and len(found[-1]) < count:
-            found[-1].append(match[0].upper())
-        else:
-            open_ = False
-    return found
-
-
-def _end_of_comment(text: str, position: int) -> int:
-    """Return the end of a comment that began before the position; comments nest."""
-    depth = 1
-    while depth and (mark := _BOUNDARY.search(text, position)):
-        depth += 1 if mark[0] == "/*" else -1
-        position = mark.end()
-    return len(text) if depth else position
-
-
-_SAVEPOINT = "aspencli_rehearsal"
-# The driver renders these as literals; it may render other types as arbitrary SQL.
-_LITERALS = (str, int, float, bool, bytes, type(None))
 
 
 def opener(policy: SessionPolicy) -> Callable[[str], DriverConnection]:
@@ -210,8 +129,12 @@ class DriverConnection(PlainConnection):
         return self.policy.guard is Guard.REHEARSAL
 
     @property
+    def _is_guarded(self) -> bool:
+        return self.policy.guard.guards
+
+    @property
     def _is_watched(self) -> bool:
-        return self.pooled or self.policy.guard is not Guard.NONE
+        return self.pooled or self._is_guarded
 
     def ping(self) -> None:
         """Check that the server answers, in one round trip and outside any transaction."""
@@ -249,14 +172,13 @@ class DriverConnection(PlainConnection):
         Raises:
             NotAllowedError: It would end the transaction, or the transaction is not read-only.
         """
-        policy = self.policy
-        if policy.guard is not Guard.NONE:
+        if self._is_guarded:
             self._refuse_control(statement)
         if self.autocommit:
             return
         if self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
             self._fresh = True
-        if self._fresh and policy.guard is not Guard.REHEARSAL:
+        if self._fresh and not self.rehearsing:
             self._begin(statement)
         elif self._fresh:
             self._fresh = False
@@ -266,12 +188,11 @@ class DriverConnection(PlainConnection):
             self._saved = True
 
     def _begin(self, statement: str) -> None:
-        policy = self.policy
-        if policy.guard is Guard.NONE and is_transaction_mode(statement):
+        if not self._is_guarded and is_transaction_mode(statement):
             return  # our own code sets the mode; the other settings follow it
         in_mode = self.get_transaction_status() == TRANSACTION_STATUS_IDLE
         self._fresh = False
-        if not in_mode or policy.writable:
+        if not in_mode or self.policy.writable:
             self._begin_settings()
         elif self._set_reading() != "on":
             raise _not_read_only()
@@ -343,10 +264,6 @@ class DriverConnection(PlainConnection):
             f"{what} is not allowed in a {kind}. Nothing was written.",
             hint="To write, use the option that allows writes (see --help).",
         )
-
-    @property
-    def _is_guarded(self) -> bool:
-        return self.policy.guard is not Guard.NONE
 
     @property
     def autocommit(self) -> bool:
@@ -489,3 +406,80 @@ def _sent(cursor: Any, query: Any, values: Any) -> str:
             return text  # the driver will report the error, and send nothing
         return sent.decode(errors="replace")
     return text
+
+
+def ends_transaction(statement: str) -> str | None:
+    """Return the command in a string of statements that ends or begins a transaction, if any.
+
+    Args:
+        statement: The text that is sent to the server.
+    """
+    if not may_matter(statement):  # the usual case
+        return None
+    return _look_up(statement) if len(statement) <= _SHORT else _look(statement)
+
+
+def is_transaction_mode(statement: str) -> bool:
+    """Return True for ``SET TRANSACTION``, which must come before any query."""
+    return _first_words(statement)[:2] == ["SET", "TRANSACTION"]
+
+
+def may_matter(statement: str) -> bool:
+    """Return False if the statement cannot possibly end a transaction."""
+    return _SUSPECT.search(statement) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _first_words(statement: str) -> list[str]:
+    return next(iter(_openings(statement[:200], 2)), [])
+
+
+def _look(statement: str) -> str | None:
+    for words in _openings(statement, 3):
+        if words and _is_control(words):
+            return " ".join(words[:2] if words[0] == "PREPARE" else words[:1])
+    return None
+
+
+_look_up = lru_cache(maxsize=1_024)(_look)
+
+
+def _is_control(words: list[str]) -> bool:
+    match words:
+        case ["COMMIT" | "END" | "ABORT" | "BEGIN" | "START", *_]:
+            return True
+        case ["ROLLBACK", "TO", *_] | ["ROLLBACK", "WORK" | "TRANSACTION", "TO", *_]:
+            return False
+        case ["ROLLBACK", *_] | ["PREPARE", "TRANSACTION", *_]:
+            return True
+    return False
+
+
+def _openings(text: str, count: int) -> list[list[str]]:
+    """Return the leading words of each statement, up to the first other token."""
+    found: list[list[str]] = [[]]
+    position, open_ = 0, True
+    while match := _TOKEN.match(text, position):
+        position = match.end()
+        kind = match.lastgroup
+        if kind == "comment":
+            position = _end_of_comment(text, position)
+        elif kind == "gap":
+            continue
+        elif match[0] == ";":
+            found.append([])
+            open_ = True
+        elif open_ and kind == "name" and len(found[-1]) < count:
+            found[-1].append(match[0].upper())
+        else:
+            open_ = False
+    return found
+
+
+def _end_of_comment(text: str, position: int) -> int:
+    """Return the end of a comment that began before the position; comments nest."""
+    depth = 1
+    while depth and (mark := _BOUNDARY.search(text, position)):
+        depth += 1 if mark[0] == "/*" else -1
+        position = mark.end()
+    return len(text) if depth else position

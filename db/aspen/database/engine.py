@@ -1,8 +1,7 @@
 """Engines and sessions: read-only unless writing is requested, and always with a time limit.
 
-The SQLSTATE of a refused connection, whatever language the server's messages are in.
-
-libpq gives a failed connection's SQLSTATE only as text, and by default not at all. So a refused
+A refused connection is reported with its SQLSTATE, whatever language the server's messages are in.
+libpq gives the SQLSTATE of a failed connection only as text, and by default not at all. So the
 connection is tried a second time with libpq's verbosity ``PQERRORS_SQLSTATE``, which reduces the
 message to the code. psycopg2 exposes the pointer that this requires (``pgconn_ptr``).
 """
@@ -35,6 +34,7 @@ from aspen.database.driver import DriverConnection, opener
 from aspen.database.errors import NotAllowedError
 from aspen.database.settings import (
     DRIVER,
+    SCHEMA,
     Guard,
     InvalidDatabaseUrlError,
     Limits,
@@ -48,6 +48,8 @@ from aspen.database.settings import (
     wanted_server,
 )
 from aspen.database.transactions import make_interruptible, report_standby
+
+_BACKENDS = frozenset({"postgres", "postgresql"})
 
 _SQLSTATE_ONLY = 3  # PQERRORS_SQLSTATE of libpq-fe.h
 _CODE = re.compile(r": +([0-9A-Z]{5})$", re.MULTILINE)
@@ -70,83 +72,6 @@ _POOLER_STATES = (
     (re.compile(r"no more connections allowed"), "53300"),
 )
 _ATTRIBUTE = "refusal_state"
-
-
-def report_refusals(engine: Engine) -> None:
-    """Add the SQLSTATE to an engine's connection errors; see `refusal_state`."""
-    event.listen(engine, "do_connect", _connect)
-
-
-def refusal_state(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE with which the server refused a connection; None if it did not."""
-    found = getattr(error, _ATTRIBUTE, None)
-    return found if isinstance(found, str) else None
-
-
-def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
-    try:
-        return dialect.connect(*arguments, **parameters)
-    except psycopg2.OperationalError as error:
-        if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
-            setattr(error, _ATTRIBUTE, _meant_state(find_state(parameters), str(error)))
-        raise
-
-
-def _meant_state(state: str | None, words: str) -> str | None:
-    """Return the code that the server would have given, if a pooler refused the connection."""
-    if state != _PROTOCOL_VIOLATION:
-        return state
-    return next((meant for text, meant in _POOLER_STATES if text.search(words)), state)
-
-
-def find_state(parameters: Mapping[str, Any]) -> str | None:
-    """Connect again, only to get the SQLSTATE of the refusal.
-
-    Args:
-        parameters: The libpq connection parameters.
-    """
-    set_verbosity = _set_verbosity()
-    if set_verbosity is None:
-        return None
-    plain = {key: value for key, value in parameters.items() if "factory" not in key}
-    try:
-        connection = psycopg2.connect(**plain, async_=True)
-    except psycopg2.Error:
-        return None
-    with contextlib.closing(connection):
-        set_verbosity(connection.pgconn_ptr, _SQLSTATE_ONLY)
-        try:
-            _finish(connection, float(plain.get("connect_timeout") or _PATIENCE_S))
-        except psycopg2.Error as error:
-            found = _CODE.findall(str(error))
-            return found[-1] if found else None
-    return None
-
-
-def _finish(connection: Any, seconds: float) -> None:
-    """Wait until the connection is open or the time is up."""
-    deadline = time.monotonic() + seconds
-    while (state := connection.poll()) != POLL_OK:
-        rest = deadline - time.monotonic()
-        reading, writing = ([connection], []) if state == POLL_READ else ([], [connection])
-        if rest <= 0 or not any(select.select(reading, writing, [], rest)):
-            return
-
-
-@cache
-def _set_verbosity() -> Callable[[int, int], int] | None:
-    """Return libpq's function, from the libpq that the driver itself is linked to."""
-    try:
-        function = ctypes.PyDLL(_psycopg.__file__).PQsetErrorVerbosity
-    except (OSError, AttributeError):  # the driver does not expose its libpq
-        return None
-    function.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    function.restype = ctypes.c_int
-    found: Callable[[int, int], int] = function
-    return found
-
-
-_BACKENDS = frozenset({"postgres", "postgresql"})
 # When a connection breaks, the pool also logs a traceback about a cursor that could not be closed;
 # without a handler, that would go to stderr.
 logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
@@ -172,6 +97,14 @@ def normalise_url(address: str | URL) -> URL:
     return url.set(drivername=DRIVER)
 
 
+class ReadSession(Session):
+    """A session in which the server refuses to write."""
+
+
+class WriteSession(ReadSession):
+    """A session that may write; `aspen.database.engine.Database.begin` commits it at the end."""
+
+
 class Database:
     """A target's database, opened on first use.
 
@@ -193,7 +126,7 @@ class Database:
         application_name: str = "aspencli",
         writable: bool = False,
         limits: Limits | None = None,
-        schema: str = "aspen",
+        schema: str = SCHEMA,
         policy: SessionPolicy | None = None,
     ):
         self._url = normalise_url(address)
@@ -273,7 +206,7 @@ class Database:
         A guard is kept: a derived database never allows more than the original.
         """
         guard = self._policy.guard
-        if guard is not Guard.NONE:
+        if guard.guards:
             changes.update(guard=guard, writable=self.writable)
         other = copy(self)
         vars(other).update(_policy=replace(self._policy, **changes), _engines={})
@@ -366,9 +299,75 @@ def _give_back(connection: DriverConnection | None, record: Any) -> None:
         record.invalidate()
 
 
-class ReadSession(Session):
-    """A session in which the server refuses to write."""
+def report_refusals(engine: Engine) -> None:
+    """Add the SQLSTATE to an engine's connection errors; see `refusal_state`."""
+    event.listen(engine, "do_connect", _connect)
 
 
-class WriteSession(ReadSession):
-    """A session that may write; `aspen.database.engine.Database.begin` commits it at the end."""
+def refusal_state(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE with which the server refused a connection; None if it did not."""
+    found = getattr(error, _ATTRIBUTE, None)
+    return found if isinstance(found, str) else None
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except psycopg2.OperationalError as error:
+        if error.pgcode is None and not arguments and not _NOT_REACHED.search(str(error)):
+            setattr(error, _ATTRIBUTE, _meant_state(find_state(parameters), str(error)))
+        raise
+
+
+def _meant_state(state: str | None, words: str) -> str | None:
+    """Return the code that the server would have given, if a pooler refused the connection."""
+    if state != _PROTOCOL_VIOLATION:
+        return state
+    return next((meant for text, meant in _POOLER_STATES if text.search(words)), state)
+
+
+def find_state(parameters: Mapping[str, Any]) -> str | None:
+    """Connect again, only to get the SQLSTATE of the refusal.
+
+    Args:
+        parameters: The libpq connection parameters.
+    """
+    set_verbosity = _set_verbosity()
+    if set_verbosity is None:
+        return None
+    plain = {key: value for key, value in parameters.items() if "factory" not in key}
+    try:
+        connection = psycopg2.connect(**plain, async_=True)
+    except psycopg2.Error:
+        return None
+    with contextlib.closing(connection):
+        set_verbosity(connection.pgconn_ptr, _SQLSTATE_ONLY)
+        try:
+            _finish(connection, float(plain.get("connect_timeout") or _PATIENCE_S))
+        except psycopg2.Error as error:
+            found = _CODE.findall(str(error))
+            return found[-1] if found else None
+    return None
+
+
+def _finish(connection: Any, seconds: float) -> None:
+    """Wait until the connection is open or the time is up."""
+    deadline = time.monotonic() + seconds
+    while (state := connection.poll()) != POLL_OK:
+        rest = deadline - time.monotonic()
+        reading, writing = ([connection], []) if state == POLL_READ else ([], [connection])
+        if rest <= 0 or not any(select.select(reading, writing, [], rest)):
+            return
+
+
+@cache
+def _set_verbosity() -> Callable[[int, int], int] | None:
+    """Return libpq's function, from the libpq that the driver itself is linked to."""
+    try:
+        function = ctypes.PyDLL(_psycopg.__file__).PQsetErrorVerbosity
+    except (OSError, AttributeError):  # the driver does not expose its libpq
+        return None
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    function.restype = ctypes.c_int
+    found: Callable[[int, int], int] = function
+    return found

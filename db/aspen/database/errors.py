@@ -1,9 +1,18 @@
-"""Errors raised by the database layer and by migrations."""
+"""Errors raised by the database layer and by migrations, and the SQLSTATE of others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """Return the SQLSTATE of a database error; None if the server did not give one."""
+    return getattr(error.orig, "pgcode", None)
 
 
 class NotAllowedError(Exception):

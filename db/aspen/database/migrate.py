@@ -1,14 +1,9 @@
-"""The operations on migrations: upgrade, downgrade, inspect, compare, and write revisions.
+"""Migrations of a database: upgrade, downgrade, inspect, compare, and write revisions.
 
 Nothing is printed here. Each function takes an engine; to change something, its sessions must be
-allowed to write. A `directory` holds more revisions, besides the program's own. Failures raise a
-`MigrationError`, failures to connect an error of SQLAlchemy.
-
-A record of what a migration run did.
-
-Translation of errors of Alembic and PostgreSQL into messages for operators.
-
-Safeguards for migrating a database in use: time limits, and one migration at a time.
+allowed to write. A `directory` holds more revisions, besides the program's own. One migration of a
+database runs at a time, with time limits. Failures raise a `MigrationError`, failures to connect an
+error of SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -33,12 +28,14 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from aspen.database import alembic
+from aspen.database.cancel import driver_of
 from aspen.database.errors import (
     MigrationError,
     MigrationLockError,
     MigrationPermissionError,
     MigrationRefusedError,
     StandbyError,
+    sqlstate,
 )
 
 ADVISORY_LOCK = 0x617370656E  # the bytes of "aspen"; any number works that is not used otherwise
@@ -51,6 +48,10 @@ _HOLDER = sa.text(
     " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
     " AND ((classid::bigint << 32) | objid::bigint) = :key)"
 )
+_EXISTS_ALREADY = frozenset({"42P06", "42P07"})  # duplicate_schema, duplicate_table
+_SHOWN = 100  # characters of a statement
+_ALEMBIC = threading.Lock()
+"""Alembic keeps its state in globals, so only one thread at a time may use it."""
 
 
 @dataclass(frozen=True)
@@ -78,98 +79,58 @@ class MigrationLimits:
         }
 
 
-@contextmanager
-def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
-    """Hold the migration lock and apply the limits in the block, then restore the settings.
+_DEFAULT_LIMITS = MigrationLimits()
 
-    If the database or the role sets shorter limits, those apply.
 
-    Raises:
-        MigrationLockError: Another migration did not finish in time.
-        MigrationRefusedError: A pooler may run each transaction in another session.
+@dataclass(frozen=True)
+class UpgradeResult:
+    """The result of an upgrade.
+
+    Attributes:
+        before: The previous revision of the database; None if it was empty.
+        after: The revision that it is at now.
+        applied: The revisions that were applied, in that order; empty if none were missing.
     """
-    if getattr(_driver(connection), "pooled", False):
-        raise MigrationRefusedError(
-            "Migrations cannot run through a connection pooler, because their lock and time limits "
-            "need a single server session. Nothing was changed.",
-            hint="Set the target's database_url to connect directly to the server.",
-        )
-    turn = {**limits.settings(), "lock_timeout": str(limits.turn_ms)}
-    before = _change(connection, _allowed(connection, turn))
-    try:
-        _take_turn(connection, limits)
-        try:
-            _change(connection, _allowed(connection, limits.settings()))
-            yield
-        finally:
-            _end(connection, sa.select(sa.func.pg_advisory_unlock(ADVISORY_LOCK)))
-    finally:
-        _end(connection, _setting(before))
+
+    before: str | None
+    after: str | None
+    applied: tuple[str, ...]
 
 
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
+@dataclass(frozen=True)
+class DowngradeResult:
+    """The result of a downgrade.
+
+    Attributes:
+        before: The previous revision of the database.
+        after: The revision that it is at now; None if nothing is left.
+        reverted: The revisions that were reverted, in that order.
+    """
+
+    before: str | None
+    after: str | None
+    reverted: tuple[str, ...]
 
 
-def _allowed(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings, with none looser than the server's own unless that was requested."""
-    driver = _driver(connection)
-    defaults = getattr(driver, "defaults", None)
-    if defaults is None or driver.policy.overrides.timeouts:
-        return dict(values)
-    strict = {name: defaults.timeouts[name] for name in values.keys() & defaults.timeouts.keys()}
-    return {
-        name: str(min(filter(None, (int(value), strict[name])), default=0))
-        if name in strict
-        else value
-        for name, value in values.items()
-    }
+@dataclass(frozen=True)
+class Revision:
+    """One step in the schema's history.
 
+    Attributes:
+        revision: The ID, which is the time it was created.
+        down_revision: The previous revision; None for the first.
+        message: A one-line description of the change.
+        created: The time it was written (UTC); None if the ID does not say.
+        is_current: True if the database is at this revision.
+        is_head: True if it is the newest.
+    """
 
-def _take_turn(connection: Connection, limits: MigrationLimits) -> None:
-    try:
-        connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
-        connection.commit()
-    except OperationalError as error:
-        connection.rollback()
-        if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
-            raise
-        raise MigrationLockError(
-            f"Another migration of this database{_holder(connection)} was still running after "
-            f"{limits.turn_ms / 1000:g} s.",
-            hint="Try again when it has finished.",
-        ) from error
-
-
-def _holder(connection: Connection) -> str:
-    holder = connection.execute(_HOLDER, {"key": ADVISORY_LOCK}).first()
-    connection.rollback()
-    return f" ({holder.application_name or holder.usename}, PID {holder.pid})" if holder else ""
-
-
-def _setting(values: Mapping[str, str]) -> sa.Select[tuple[str, ...]]:
-    return sa.select(*(sa.func.set_config(name, value, False) for name, value in values.items()))
-
-
-def _change(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
-    """Change the session's settings, and return their previous values."""
-    names = list(values)
-    current = connection.execute(sa.select(*(sa.func.current_setting(name) for name in names)))
-    before = dict(zip(names, current.one(), strict=True))
-    connection.execute(_setting(values))
-    connection.commit()
-    return before
-
-
-def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
-    if connection.invalidated:
-        return  # the session is gone, along with its lock and settings
-    connection.rollback()
-    connection.execute(statement)
-    connection.commit()
-
-
-_SHOWN = 100  # characters of a statement
+    revision: str
+    down_revision: str | None
+    message: str
+    created: datetime | None
+    is_current: bool
+    is_head: bool
 
 
 @dataclass
@@ -247,11 +208,237 @@ class Journal:
         )
 
 
-_EXISTS_ALREADY = frozenset({"42P06", "42P07"})  # duplicate_schema, duplicate_table
+def upgrade(
+    engine: Engine,
+    revision: str = "head",
+    *,
+    directory: Path | None = None,
+    limits: MigrationLimits = _DEFAULT_LIMITS,
+) -> UpgradeResult:
+    """Apply the missing revisions, each in a transaction; the database may be empty.
+
+    Raises:
+        UnknownRevisionError: The program lacks the requested revision, or the database's.
+        MigrationLockError: Another migration, or another session's use of a table, took too long.
+        MigrationPermissionError: The role lacks privileges, or the session is read-only.
+        MigrationError: Anything else; revisions applied before the failing one stay.
+    """
+    journal, after = _migrate(command.upgrade, engine, revision, directory, limits)
+    return UpgradeResult(journal.before, after, tuple(journal.applied))
+
+
+def downgrade(
+    engine: Engine,
+    revision: str,
+    *,
+    directory: Path | None = None,
+    limits: MigrationLimits = _DEFAULT_LIMITS,
+) -> DowngradeResult:
+    """Revert revisions down to the given one, which stays; ``base`` leaves an empty schema.
+
+    Raises:
+        MigrationError: As in `upgrade`.
+    """
+    journal, after = _migrate(command.downgrade, engine, revision, directory, limits)
+    return DowngradeResult(journal.before, after, tuple(journal.applied))
+
+
+def current(engine: Engine) -> str | None:
+    """Return the revision of the database, even if unknown, or None if it records none."""
+    with explained_failures(_DEFAULT_LIMITS), engine.connect() as connection:
+        return alembic.stands_at(connection)
+
+
+def head(directory: Path | None = None) -> str:
+    """Return the newest revision."""
+    return alembic.only_head(alembic.scripts(directory))
+
+
+def has(revision: str) -> bool:
+    """Return True if a revision is one of the program's own."""
+    return revision in {script.revision for script in alembic.scripts().walk_revisions()}
+
+
+def history(engine: Engine | None = None, *, directory: Path | None = None) -> list[Revision]:
+    """Return all revisions, newest first; without an engine, none of them is the current one.
+
+    Raises:
+        UnknownRevisionError: The database is at a revision that the program does not have.
+    """
+    existing = alembic.scripts(directory)
+    at = None if engine is None else current(engine)
+    alembic.require_known(at, existing)
+    return [_listed(script, at) for script in existing.walk_revisions()]
+
+
+def check(engine: Engine) -> list[str]:
+    """Return the differences between database and models, one line each.
+
+    It only reads, and needs no write privileges. Names, types with their lengths, NULLs, defaults,
+    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types, and
+    sequences are compared. Rows, privileges, comments, and storage parameters are not.
+    """
+    with explained_failures(_DEFAULT_LIMITS), alembic.reading(engine) as connection:
+        return alembic.differences(connection)
+
+
+def revision(
+    engine: Engine, message: str, *, autogenerate: bool = True, directory: Path | None = None
+) -> Path:
+    """Write a new revision, and return its file (``YYYYMMDD_HHMMSS_message.py``, in UTC).
+
+    Args:
+        engine: A database at the newest revision, with which the models are compared.
+        message: A one-line description of the change.
+        autogenerate: True to fill it with what the models have and the database lacks.
+        directory: The directory to write to, instead of the program's own.
+
+    Raises:
+        NotAtHeadError: The database is not at the newest revision.
+        MigrationError: The message is empty, or as in `upgrade`.
+    """
+    with _ALEMBIC, explained_failures(_DEFAULT_LIMITS):
+        return alembic.write_revision(
+            engine, message, autogenerate=autogenerate, directory=directory
+        )
+
+
+def upgrade_sql(revision: str = "head", *, directory: Path | None = None) -> str:
+    """Return the SQL of an upgrade of an empty database, or of a range such as ``from:to``."""
+    existing = alembic.scripts(directory)
+    for end in revision.split(":"):
+        alembic.require_revision(end, existing)
+    text = io.StringIO()
+    with _ALEMBIC, explained_failures(_DEFAULT_LIMITS):
+        command.upgrade(alembic.make_config(directory, output=text), revision, sql=True)
+    return text.getvalue()
+
+
+def _migrate(
+    step: Callable[[Config, str], None],
+    engine: Engine,
+    target: str,
+    directory: Path | None,
+    limits: MigrationLimits,
+) -> tuple[Journal, str | None]:
+    existing = alembic.scripts(directory)
+    alembic.require_revision(target, existing)
+    config, journal = alembic.make_config(directory), Journal()
+    with (
+        _ALEMBIC,
+        explained_failures(limits, journal),
+        alembic.migration_engine(engine) as private,
+        private.connect() as connection,
+    ):
+        alembic.require_known(alembic.stands_at(connection), existing)
+        connection.rollback()
+        journal.watch(connection)
+        config.attributes.update(connection=connection, limits=limits, journal=journal)
+        step(config, target)
+        return journal, alembic.stands_at(connection)
+
+
+def _listed(script: Script, at: str | None) -> Revision:
+    down = script.down_revision
+    return Revision(
+        revision=script.revision,
+        down_revision=down if down is None or isinstance(down, str) else ", ".join(down),
+        message=script.doc,
+        created=alembic.created(script.revision),
+        is_current=script.revision == at,
+        is_head=script.is_head,
+    )
 
 
 @contextmanager
-def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> Iterator[None]:
+def guarded(connection: Connection, limits: MigrationLimits) -> Iterator[None]:
+    """Hold the migration lock and apply the limits in the block, then restore the settings.
+
+    If the database or the role sets shorter limits, those apply.
+
+    Raises:
+        MigrationLockError: Another migration did not finish in time.
+        MigrationRefusedError: A pooler may run each transaction in another session.
+    """
+    if getattr(driver_of(connection), "pooled", False):
+        raise MigrationRefusedError(
+            "Migrations cannot run through a connection pooler, because their lock and time limits "
+            "need a single server session. Nothing was changed.",
+            hint="Set the target's database_url to connect directly to the server.",
+        )
+    turn = {**limits.settings(), "lock_timeout": str(limits.turn_ms)}
+    before = _change(connection, _allowed(connection, turn))
+    try:
+        _take_turn(connection, limits)
+        try:
+            _change(connection, _allowed(connection, limits.settings()))
+            yield
+        finally:
+            _end(connection, sa.select(sa.func.pg_advisory_unlock(ADVISORY_LOCK)))
+    finally:
+        _end(connection, _setting(before))
+
+
+def _allowed(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings, with none looser than the server's own unless that was requested."""
+    driver = driver_of(connection)
+    defaults = getattr(driver, "defaults", None)
+    if defaults is None or driver.policy.overrides.timeouts:
+        return dict(values)
+    strict = {name: defaults.timeouts[name] for name in values.keys() & defaults.timeouts.keys()}
+    return {
+        name: str(min(filter(None, (int(value), strict[name])), default=0))
+        if name in strict
+        else value
+        for name, value in values.items()
+    }
+
+
+def _take_turn(connection: Connection, limits: MigrationLimits) -> None:
+    try:
+        connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
+        connection.commit()
+    except OperationalError as error:
+        connection.rollback()
+        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise MigrationLockError(
+            f"Another migration of this database{_holder(connection)} was still running after "
+            f"{limits.turn_ms / 1000:g} s.",
+            hint="Try again when it has finished.",
+        ) from error
+
+
+def _holder(connection: Connection) -> str:
+    holder = connection.execute(_HOLDER, {"key": ADVISORY_LOCK}).first()
+    connection.rollback()
+    return f" ({holder.application_name or holder.usename}, PID {holder.pid})" if holder else ""
+
+
+def _setting(values: Mapping[str, str]) -> sa.Select[tuple[str, ...]]:
+    return sa.select(*(sa.func.set_config(name, value, False) for name, value in values.items()))
+
+
+def _change(connection: Connection, values: Mapping[str, str]) -> dict[str, str]:
+    """Change the session's settings, and return their previous values."""
+    names = list(values)
+    current = connection.execute(sa.select(*(sa.func.current_setting(name) for name in names)))
+    before = dict(zip(names, current.one(), strict=True))
+    connection.execute(_setting(values))
+    connection.commit()
+    return before
+
+
+def _end(connection: Connection, statement: sa.Select[tuple[str, ...]]) -> None:
+    if connection.invalidated:
+        return  # the session is gone, along with its lock and settings
+    connection.rollback()
+    connection.execute(statement)
+    connection.commit()
+
+
+@contextmanager
+def explained_failures(limits: MigrationLimits, journal: Journal | None = None) -> Iterator[None]:
     """Turn the failures of a migration into a `MigrationError`.
 
     Args:
@@ -265,7 +452,7 @@ def told_in_words(limits: MigrationLimits, journal: Journal | None = None) -> It
     except CommandError as error:
         raise MigrationError(str(error)) from error
     except DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
+        code = sqlstate(error)
         if code is None:
             raise
         left = (journal or Journal()).words
@@ -329,201 +516,3 @@ def _translated(code: str, text: str, limits: MigrationLimits, left: str) -> Mig
                 f"The database rejected the migration: {first_line} (SQLSTATE {code})",
                 hint=left,
             )
-
-
-_DEFAULT_LIMITS = MigrationLimits()
-_ALEMBIC = threading.Lock()
-"""Alembic keeps its state in globals, so only one thread at a time may use it."""
-
-
-@dataclass(frozen=True)
-class UpgradeResult:
-    """The result of an upgrade.
-
-    Attributes:
-        before: The previous revision of the database; None if it was empty.
-        after: The revision that it is at now.
-        applied: The revisions that were applied, in that order; empty if none were missing.
-    """
-
-    before: str | None
-    after: str | None
-    applied: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DowngradeResult:
-    """The result of a downgrade.
-
-    Attributes:
-        before: The previous revision of the database.
-        after: The revision that it is at now; None if nothing is left.
-        reverted: The revisions that were reverted, in that order.
-    """
-
-    before: str | None
-    after: str | None
-    reverted: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Revision:
-    """One step in the schema's history.
-
-    Attributes:
-        revision: The ID, which is the time it was created.
-        down_revision: The previous revision; None for the first.
-        message: A one-line description of the change.
-        created: The time it was written (UTC); None if the ID does not say.
-        is_current: True if the database is at this revision.
-        is_head: True if it is the newest.
-    """
-
-    revision: str
-    down_revision: str | None
-    message: str
-    created: datetime | None
-    is_current: bool
-    is_head: bool
-
-
-def upgrade(
-    engine: Engine,
-    revision: str = "head",
-    *,
-    directory: Path | None = None,
-    limits: MigrationLimits = _DEFAULT_LIMITS,
-) -> UpgradeResult:
-    """Apply the missing revisions, each in a transaction; the database may be empty.
-
-    Raises:
-        UnknownRevisionError: The program lacks the requested revision, or the database's.
-        MigrationLockError: Another migration, or another session's use of a table, took too long.
-        MigrationPermissionError: The role lacks privileges, or the session is read-only.
-        MigrationError: Anything else; revisions applied before the failing one stay.
-    """
-    journal, after = _migrate(command.upgrade, engine, revision, directory, limits)
-    return UpgradeResult(journal.before, after, tuple(journal.applied))
-
-
-def downgrade(
-    engine: Engine,
-    revision: str,
-    *,
-    directory: Path | None = None,
-    limits: MigrationLimits = _DEFAULT_LIMITS,
-) -> DowngradeResult:
-    """Revert revisions down to the given one, which stays; ``base`` leaves an empty schema.
-
-    Raises:
-        MigrationError: As in `upgrade`.
-    """
-    journal, after = _migrate(command.downgrade, engine, revision, directory, limits)
-    return DowngradeResult(journal.before, after, tuple(journal.applied))
-
-
-def current(engine: Engine) -> str | None:
-    """Return the revision of the database, even if unknown, or None if it records none."""
-    with told_in_words(_DEFAULT_LIMITS), engine.connect() as connection:
-        return alembic.stands_at(connection)
-
-
-def head(directory: Path | None = None) -> str:
-    """Return the newest revision."""
-    return alembic.only_head(alembic.scripts(directory))
-
-
-def has(revision: str) -> bool:
-    """Return True if a revision is one of the program's own."""
-    return revision in {script.revision for script in alembic.scripts().walk_revisions()}
-
-
-def history(engine: Engine | None = None, *, directory: Path | None = None) -> list[Revision]:
-    """Return all revisions, newest first; without an engine, none of them is the current one.
-
-    Raises:
-        UnknownRevisionError: The database is at a revision that the program does not have.
-    """
-    existing = alembic.scripts(directory)
-    at = None if engine is None else current(engine)
-    alembic.require_known(at, existing)
-    return [_listed(script, at) for script in existing.walk_revisions()]
-
-
-def check(engine: Engine) -> list[str]:
-    """Return the differences between database and models, one line each.
-
-    It only reads, and needs no write privileges. Names, types with their lengths, NULLs, defaults,
-    generated columns, indexes, constraints, triggers, rules, policies, views, functions, types, and
-    sequences are compared. Rows, privileges, comments, and storage parameters are not.
-    """
-    with told_in_words(_DEFAULT_LIMITS), alembic.reading(engine) as connection:
-        return alembic.differences(connection)
-
-
-def revision(
-    engine: Engine, message: str, *, autogenerate: bool = True, directory: Path | None = None
-) -> Path:
-    """Write a new revision, and return its file (``YYYYMMDD_HHMMSS_message.py``, in UTC).
-
-    Args:
-        engine: A database at the newest revision, with which the models are compared.
-        message: A one-line description of the change.
-        autogenerate: True to fill it with what the models have and the database lacks.
-        directory: The directory to write to, instead of the program's own.
-
-    Raises:
-        NotAtHeadError: The database is not at the newest revision.
-        MigrationError: The message is empty, or as in `upgrade`.
-    """
-    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
-        return alembic.write_revision(
-            engine, message, autogenerate=autogenerate, directory=directory
-        )
-
-
-def upgrade_sql(revision: str = "head", *, directory: Path | None = None) -> str:
-    """Return the SQL of an upgrade of an empty database, or of a range such as ``from:to``."""
-    existing = alembic.scripts(directory)
-    for end in revision.split(":"):
-        alembic.require_revision(end, existing)
-    text = io.StringIO()
-    with _ALEMBIC, told_in_words(_DEFAULT_LIMITS):
-        command.upgrade(alembic.make_config(directory, output=text), revision, sql=True)
-    return text.getvalue()
-
-
-def _migrate(
-    step: Callable[[Config, str], None],
-    engine: Engine,
-    target: str,
-    directory: Path | None,
-    limits: MigrationLimits,
-) -> tuple[Journal, str | None]:
-    existing = alembic.scripts(directory)
-    alembic.require_revision(target, existing)
-    config, journal = alembic.make_config(directory), Journal()
-    with (
-        _ALEMBIC,
-        told_in_words(limits, journal),
-        alembic.migration_engine(engine) as private,
-        private.connect() as connection,
-    ):
-        alembic.require_known(alembic.stands_at(connection), existing)
-        connection.rollback()
-        journal.watch(connection)
-        config.attributes.update(connection=connection, limits=limits, journal=journal)
-        step(config, target)
-        return journal, alembic.stands_at(connection)
-
-
-def _listed(script: Script, at: str | None) -> Revision:
-    down = script.down_revision
-    return Revision(
-        revision=script.revision,
-        down_revision=down if down is None or isinstance(down, str) else ", ".join(down),
-        message=script.doc,
-        created=alembic.created(script.revision),
-        is_current=script.revision == at,
-        is_head=script.is_head,
-    )

@@ -1,9 +1,8 @@
-"""Lookup of a role that cannot write, so that not even raw SQL can make a session write.
+"""Privileges of database roles, looked up without using them.
 
-"Can write" includes privileges on any table, column, sequence, or schema that is not the server's
-own, on the database itself, or to create roles and databases.
-
-Checks of a user's privileges in a database, without using them.
+A read-only session switches to a role that cannot write, so that not even raw SQL can write. "Can
+write" includes privileges on any table, column, sequence, or schema that is not the server's own,
+on the database itself, or to create roles and databases.
 """
 
 from __future__ import annotations
@@ -56,6 +55,8 @@ SELECT session_user::text,
          LIMIT 1)
   FROM mine
 """  # noqa: S608 - a constant
+_COLUMN = "SELECT has_column_privilege(:table, :column, :right)"
+_TABLE = "SELECT has_table_privilege(:table, :right)"
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,6 @@ class Rights:
     user: str
     can_write: bool
     reader: str | None
-
-
-def rights(connection: Any, schema: str) -> Rights:
-    """Look up the privileges of a connection's role, in one query.
-
-    Args:
-        connection: A driver connection.
-        schema: The schema to be read.
-    """
-    with PlainCursor(connection) as cursor:
-        cursor.execute(_FIND, {"schema": schema})
-        row: Any = cursor.fetchone()
-    connection.rollback()
-    return Rights(*row)
-
-
-_COLUMN = "SELECT has_column_privilege(:table, :column, :right)"
-_TABLE = "SELECT has_table_privilege(:table, :right)"
 
 
 @dataclass(frozen=True)
@@ -109,6 +92,20 @@ class Right:
     def __str__(self) -> str:
         columns = f" ({', '.join(self.columns)})" if self.columns else ""
         return f"{self.name}{columns} ON {self.table}"
+
+
+def rights(connection: Any, schema: str) -> Rights:
+    """Look up the privileges of a connection's role, in one query.
+
+    Args:
+        connection: A driver connection.
+        schema: The schema to be read.
+    """
+    with PlainCursor(connection) as cursor:
+        cursor.execute(_FIND, {"schema": schema})
+        row: Any = cursor.fetchone()
+    connection.rollback()
+    return Rights(*row)
 
 
 def lacking(connection: Connection, wanted: Iterable[Right]) -> list[Right]:

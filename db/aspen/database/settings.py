@@ -1,15 +1,16 @@
-"""Session settings, applied on connecting. Does not use SQLAlchemy, which is slow to import.
+"""Database connections before they open: session settings, addresses, and environment variables.
 
-Nothing relies on startup ``options``: poolers reject them, or drop them silently. The settings are
-applied and read back in one round trip after connecting. Behind a pooler, the next transaction may
-run in another server session, so settings are applied to one transaction at a time.
+Only the standard library is imported here, so that commands start fast.
 
-libpq's environment variables, and normalization of the addresses that people write.
-
-Addresses with several hosts. Does not use SQLAlchemy, which is slow to import.
-
-libpq writes them as ``u@one:1,two:2/db``, SQLAlchemy as ``u@/db?host=one:1&host=two:2``. Both of
-them accept ``u@/db?host=one,two&port=1,2``, which is what this program uses.
+- **Session settings.** Nothing relies on startup ``options``: poolers reject them, or drop them
+  silently. The settings are applied and read back in one round trip after connecting. Behind a
+  pooler, the next transaction may run in another server session, so settings are applied to one
+  transaction at a time.
+- **Addresses.** libpq writes several hosts as ``u@one:1,two:2/db``, SQLAlchemy as
+  ``u@/db?host=one:1&host=two:2``. Both accept ``u@/db?host=one,two&port=1,2``, which is what this
+  program uses.
+- **Environment variables.** libpq fills in what an address leaves out from variables such as
+  ``PGHOST``, and so could lead to another server than the target's.
 """
 
 from __future__ import annotations
@@ -25,11 +26,54 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 DRIVER = "postgresql+psycopg2"
 SCHEMA = "aspen"
+TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+READ_ONLY = "default_transaction_read_only"
 _NAME_LIMIT = 63  # bytes; PostgreSQL truncates application_name (NAMEDATALEN - 1)
+# Settings of this program in ``options``: "-c name=value" and "--name=value" mean the same.
+_OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
+# Settings from ALTER DATABASE and ALTER ROLE, which a pooler's older server session may not have.
+_CONFIGURED = """
+SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
+       substr(e, strpos(e, '=') + 1) AS value
+  FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) e
+ WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                              WHERE datname = current_database()))
+   AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+ ORDER BY 1, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
+"""
+_MILLISECONDS = """CASE WHEN c.value ~ '^[0-9]+$' THEN c.value::bigint
+    ELSE (extract(epoch FROM c.value::interval) * 1000)::bigint END"""
+_USER = re.compile(
+    r"(?P<scheme>[\w+]+://)(?P<user>[^:/@?]*)(?::(?P<password>[^@]*))?@(?P<rest>.*)", re.S
+)
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# These select another server, database, or kind of session than the address does; a service file
+# can contain all of these. PGCLUSTER is read by Debian's psql wrapper.
+MISLEADING = frozenset(
+    {
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"),
+        *("PGSERVICE", "PGSERVICEFILE", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGCLUSTER"),
+    }
+)
+# These control how a connection is opened, encrypted, and authenticated, and how its session
+# starts (libpq, "Environment Variables"). Operators may need them for servers of their own.
+CONNECTION = frozenset(
+    {
+        *("PGPASSWORD", "PGPASSFILE", "PGCONNECT_TIMEOUT", "PGCLIENTENCODING", "PGREQUIREAUTH"),
+        *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLCOMPRESSION", "PGSSLCERT"),
+        *("PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI"),
+        *("PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION", "PGMINPROTOCOLVERSION"),
+        *("PGMAXPROTOCOLVERSION", "PGGSSENCMODE", "PGGSSDELEGATION", "PGKRBSRVNAME", "PGGSSLIB"),
+        *("PGCHANNELBINDING", "PGREQUIREPEER", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGSYSCONFDIR"),
+    }
+)
 
 
 class InvalidDatabaseUrlError(ValueError):
     """A database address that cannot be used; the message never repeats the address."""
+
+
+# Session settings
 
 
 @dataclass(frozen=True)
@@ -114,19 +158,6 @@ class SessionPolicy:
         }
 
 
-TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-READ_ONLY = "default_transaction_read_only"
-
-
-def cut_name(name: str) -> str:
-    """Return a name as PostgreSQL truncates it."""
-    return name.encode()[:_NAME_LIMIT].decode(errors="ignore")
-
-
-# "-c name=value" and "--name=value", which mean the same to the server.
-_OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
-
-
 def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, Any]:
     """Return the driver's arguments for each new connection, besides the address.
 
@@ -170,24 +201,6 @@ class ServerDefaults:
         return {name: _shorter(self.timeouts[name], wanted[name]) for name in TIMEOUTS}
 
 
-def _shorter(one: int, other: int) -> int:
-    return min(one, other) if one and other else one or other
-
-
-# Settings from ALTER DATABASE and ALTER ROLE, which a pooler's older server session may not have.
-_CONFIGURED = """
-SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
-       substr(e, strpos(e, '=') + 1) AS value
-  FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) e
- WHERE s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
-                              WHERE datname = current_database()))
-   AND s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
- ORDER BY 1, s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
-"""
-_MILLISECONDS = """CASE WHEN c.value ~ '^[0-9]+$' THEN c.value::bigint
-    ELSE (extract(epoch FROM c.value::interval) * 1000)::bigint END"""
-
-
 def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
     """Return the statement that sets up a session and reads back the effective settings.
 
@@ -200,7 +213,7 @@ def opening_statement(policy: SessionPolicy, backend_pid: int) -> str:
         backend_pid: The process ID that the server reported when the connection was opened.
     """
     wanted = policy.timeouts()
-    sets = {"search_path": quoted(policy.search_path), READ_ONLY: "'on'"}
+    sets = {"search_path": sql_literal(policy.search_path), READ_ONLY: "'on'"}
     if policy.writable:
         sets[READ_ONLY] = "'off'" if policy.overrides.read_only else "d.read_only"
     for name in TIMEOUTS:
@@ -236,14 +249,50 @@ def transaction_settings(policy: SessionPolicy, defaults: ServerDefaults) -> str
         "search_path": policy.search_path,
         **{name: str(value) for name, value in defaults.stricter(policy).items()},
     }
-    sets = [f"set_config('{name}', {quoted(value)}, true)" for name, value in chosen.items()]
+    sets = [f"set_config('{name}', {sql_literal(value)}, true)" for name, value in chosen.items()]
     return f"SELECT {', '.join(sets)}, current_setting('transaction_read_only')"
 
 
-def quoted(value: str) -> str:
+def cut_name(name: str) -> str:
+    """Return a name as PostgreSQL truncates it."""
+    return name.encode()[:_NAME_LIMIT].decode(errors="ignore")
+
+
+def sql_literal(value: str) -> str:
     """Return a value as an SQL literal."""
     escaped = value.replace("'", "''")
     return f"E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in value else f"'{escaped}'"
+
+
+def _shorter(one: int, other: int) -> int:
+    return min(one, other) if one and other else one or other
+
+
+# Addresses
+
+
+def clean_address(address: str) -> str:
+    """Return an address with its user and password encoded so that all parsers agree.
+
+    SQLAlchemy reads a password up to the first ``@``; libpq ends it at ``/`` or ``?``, takes the
+    rest for a host or a database, and shows it in messages.
+
+    Raises:
+        InvalidDatabaseUrlError: The address is ambiguous, or contains a NUL character.
+    """
+    if "\0" in address or "%00" in address:
+        raise InvalidDatabaseUrlError("The database URL contains a NUL character.")
+    found = _USER.fullmatch(address.strip())
+    if not found:
+        return address.strip()
+    if "@" in found["rest"].partition("?")[0] or re.search(r"\?[^=]*@", found["rest"]):
+        raise InvalidDatabaseUrlError(
+            "The database URL contains more than one @. "
+            "Write an @ in the user name or password as %40."
+        )
+    user = _encoded(found["user"])
+    password = "" if found["password"] is None else f":{_encoded(found['password'])}"
+    return f"{found['scheme']}{user}{password}@{found['rest']}"
 
 
 def split_hosts(address: str) -> str:
@@ -277,23 +326,6 @@ def joined_hosts(hosts: str, ports: str) -> str:
     return ",".join(_written(name, port) for name, port in zip(names, numbers, strict=False))
 
 
-def _written(host: str, port: str) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return f"{name}:{port}" if port else name
-
-
-def _has_port(value: str) -> bool:
-    return any(port for _, port in map(_place, value.split(",")))
-
-
-def _place(text: str) -> tuple[str, str]:
-    """Return the host and the port of ``host:port``; an IPv6 address loses its brackets."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):
-        host, port = text.removesuffix(":"), ""
-    return unquote(host).removeprefix("[").removesuffix("]"), port
-
-
 def first_text(value: str | Sequence[str] | None) -> str:
     """Return a parameter of an address as one string."""
     return value if isinstance(value, str) else ",".join(value or ())
@@ -308,26 +340,28 @@ def wanted_server(attributes: str) -> str:
     return "primary" if attributes == "read-write" else attributes
 
 
-# These select another server, database, or kind of session than the address does; a service file
-# can contain all of these. PGCLUSTER is read by Debian's psql wrapper.
-MISLEADING = frozenset(
-    {
-        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"),
-        *("PGSERVICE", "PGSERVICEFILE", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGCLUSTER"),
-    }
-)
-# These control how a connection is opened, encrypted, and authenticated, and how its session
-# starts (libpq, "Environment Variables"). Operators may need them for servers of their own.
-CONNECTION = frozenset(
-    {
-        *("PGPASSWORD", "PGPASSFILE", "PGCONNECT_TIMEOUT", "PGCLIENTENCODING", "PGREQUIREAUTH"),
-        *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGSSLCOMPRESSION", "PGSSLCERT"),
-        *("PGSSLKEY", "PGSSLCERTMODE", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLSNI"),
-        *("PGSSLMINPROTOCOLVERSION", "PGSSLMAXPROTOCOLVERSION", "PGMINPROTOCOLVERSION"),
-        *("PGMAXPROTOCOLVERSION", "PGGSSENCMODE", "PGGSSDELEGATION", "PGKRBSRVNAME", "PGGSSLIB"),
-        *("PGCHANNELBINDING", "PGREQUIREPEER", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGSYSCONFDIR"),
-    }
-)
+def _encoded(text: str) -> str:
+    return quote(_BARE_PERCENT.sub("%25", text), safe="%!$&'()*+,;=-._~")
+
+
+def _has_port(value: str) -> bool:
+    return any(port for _, port in map(_place, value.split(",")))
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Return the host and the port of ``host:port``; an IPv6 address loses its brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):
+        host, port = text.removesuffix(":"), ""
+    return unquote(host).removeprefix("[").removesuffix("]"), port
+
+
+def _written(host: str, port: str) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"{name}:{port}" if port else name
+
+
+# Environment variables
 
 
 def forget(names: Iterable[str]) -> None:
@@ -339,37 +373,3 @@ def forget(names: Iterable[str]) -> None:
 def set_variables() -> list[str]:
     """Return the names of the connection variables that are set, in alphabetical order."""
     return sorted(CONNECTION & os.environ.keys())
-
-
-_USER = re.compile(
-    r"(?P<scheme>[\w+]+://)(?P<user>[^:/@?]*)(?::(?P<password>[^@]*))?@(?P<rest>.*)", re.S
-)
-_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-def clean_address(address: str) -> str:
-    """Return an address with its user and password encoded so that all parsers agree.
-
-    SQLAlchemy reads a password up to the first ``@``; libpq ends it at ``/`` or ``?``, takes the
-    rest for a host or a database, and shows it in messages.
-
-    Raises:
-        InvalidDatabaseUrlError: The address is ambiguous, or contains a NUL character.
-    """
-    if "\0" in address or "%00" in address:
-        raise InvalidDatabaseUrlError("The database URL contains a NUL character.")
-    found = _USER.fullmatch(address.strip())
-    if not found:
-        return address.strip()
-    if "@" in found["rest"].partition("?")[0] or re.search(r"\?[^=]*@", found["rest"]):
-        raise InvalidDatabaseUrlError(
-            "The database URL contains more than one @. "
-            "Write an @ in the user name or password as %40."
-        )
-    user = _encoded(found["user"])
-    password = "" if found["password"] is None else f":{_encoded(found['password'])}"
-    return f"{found['scheme']}{user}{password}@{found['rest']}"
-
-
-def _encoded(text: str) -> str:
-    return quote(_BARE_PERCENT.sub("%25", text), safe="%!$&'()*+,;=-._~")

@@ -1,10 +1,8 @@
-"""Temporary tables that outlive a transaction, even behind a pooler.
+"""Temporary tables that stage the rows of a run: filled with COPY, and kept between transactions.
 
 A direct connection keeps its temporary tables. Behind a pooler, the next transaction may run in
 another server session, and another client's transaction in this one. So each table is dropped with
 its transaction, its contents are saved in a local file, and the next transaction recreates it.
-
-Streaming rows to and from the server with COPY.
 """
 
 from __future__ import annotations
@@ -16,77 +14,16 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
-from aspen.database.cancel import Readable, cancellable, fed
-
-_CHUNK = 1 << 16  # bytes; larger chunks were not faster
-NULL = "\\N"
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-def copy_line(*values: object) -> str:
-    """Return a row in COPY's text format."""
-    cells = (NULL if value is None else str(value).translate(_ESCAPES) for value in values)
-    return "\t".join(cells) + "\n"
-
-
-def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> int:
-    """Send lines in COPY's text format to a table, within the connection's transaction.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        KeyboardInterrupt: It was interrupted, perhaps while waiting for a line.
-    """
-    statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
-
-    def copy(file: Readable) -> int:
-        with _driver(connection).cursor() as cursor:
-            cursor.copy_expert(statement, file, _CHUNK)
-            return int(cursor.rowcount)
-
-    return fed(connection, _pieces(lines), copy)
-
-
-def copy_out(connection: Connection, query: str, file: IO[bytes]) -> None:
-    """Write the rows of a query to a file as CSV with a header.
-
-    Raises:
-        KeyboardInterrupt: It was interrupted.
-    """
-    statement = f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')"
-
-    def copy() -> None:
-        with _driver(connection).cursor() as cursor:
-            cursor.copy_expert(statement, file, _CHUNK)
-
-    cancellable(connection, copy)
-
-
-def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
-    parts: list[str] = []
-    length = 0
-    for line in lines:
-        parts.append(line)
-        length += len(line)
-        if length >= _CHUNK:
-            yield "".join(parts).encode()
-            parts.clear()
-            length = 0
-    if parts:
-        yield "".join(parts).encode()
-
-
-def _driver(connection: Connection) -> Any:
-    # copy_from would reject a schema-qualified table; copy_expert takes any statement.
-    return connection.connection
-
+from aspen.database.cancel import Readable, cancellable, driver_of, fed
 
 KEPT = "ON COMMIT PRESERVE ROWS"
 """The clause by which our statements keep a temporary table."""
 DROPPED = "ON COMMIT DROP"
+NULL = "\\N"
+
+_CHUNK = 1 << 16  # bytes; larger chunks were not faster
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _IN_MEMORY = 1 << 22  # bytes
-_CHUNK = 1 << 16
 _TABLES = """
 SELECT c.relname, string_agg(
            format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
@@ -110,6 +47,61 @@ class _Table:
     rows: IO[bytes]
 
 
+def copy_line(*values: object) -> str:
+    """Return a row in COPY's text format."""
+    cells = (NULL if value is None else str(value).translate(_ESCAPES) for value in values)
+    return "\t".join(cells) + "\n"
+
+
+def copy_in(connection: Connection, table: str, lines: Iterable[str]) -> int:
+    """Send lines in COPY's text format to a table, within the connection's transaction.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted, perhaps while waiting for a line.
+    """
+    statement = f"COPY {table} FROM STDIN (ENCODING 'UTF8')"
+
+    def copy(file: Readable) -> int:
+        with driver_of(connection).cursor() as cursor:
+            # copy_from would reject a schema-qualified table.
+            cursor.copy_expert(statement, file, _CHUNK)
+            return int(cursor.rowcount)
+
+    return fed(connection, _pieces(lines), copy)
+
+
+def copy_out(connection: Connection, query: str, file: IO[bytes]) -> None:
+    """Write the rows of a query to a file as CSV with a header.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted.
+    """
+    statement = f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')"
+
+    def copy() -> None:
+        with driver_of(connection).cursor() as cursor:
+            cursor.copy_expert(statement, file, _CHUNK)
+
+    cancellable(connection, copy)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
+    parts: list[str] = []
+    length = 0
+    for line in lines:
+        parts.append(line)
+        length += len(line)
+        if length >= _CHUNK:
+            yield "".join(parts).encode()
+            parts.clear()
+            length = 0
+    if parts:
+        yield "".join(parts).encode()
+
+
 class Carrier:
     """A carrier of a run's temporary tables from one transaction to the next.
 
@@ -120,12 +112,8 @@ class Carrier:
     def __init__(self, connection: Connection):
         self._connection = connection
         self._tables: list[_Table] = []
-        self.is_needed = bool(getattr(self._driver, "pooled", False))
+        self.is_needed = bool(getattr(driver_of(connection), "pooled", False))
         """True if a pooler is in between."""
-
-    @property
-    def _driver(self) -> Any:
-        return self._connection.connection.driver_connection
 
     def suited(self, statement: str) -> str:
         """Return a statement; behind a pooler, change it to drop its tables on commit."""
@@ -135,7 +123,7 @@ class Carrier:
         """Recreate the tables in the open transaction."""
         if not self.is_needed:
             return
-        driver = self._driver
+        driver = driver_of(self._connection)
 
         def restore() -> None:
             with driver.cursor() as cursor:
@@ -154,7 +142,7 @@ class Carrier:
         """Save the contents of the tables before the transaction ends."""
         if not self.is_needed:
             return
-        driver = self._driver
+        driver = driver_of(self._connection)
 
         def keep() -> list[_Table]:
             with driver.cursor() as cursor:

@@ -1,11 +1,10 @@
-"""The identity of a database, and the status of its transactions.
-
-Commits that can be interrupted, and that report what they are waiting for.
+"""Transactions: their outcome, interruptible commits, and writes that reach a standby.
 
 A server with ``synchronous_standby_names`` delays COMMIT until a standby has confirmed it, however
-long that takes. Meanwhile the driver blocks in C, where no Python signal handler runs.
+long that takes. Meanwhile the driver blocks in C, where no Python signal handler runs. So a commit
+runs in a separate thread, and the log says what it is waiting for.
 
-Detection of writes that reach a standby, whatever language the server's messages are in.
+Errors are recognized by SQLSTATE, whatever language the server's messages are in.
 """
 
 from __future__ import annotations
@@ -25,13 +24,26 @@ from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from aspen.database.cancel import GLANCE_S, NotedInterrupts, Worker
-from aspen.database.errors import StandbyError
+from aspen.database.errors import StandbyError, sqlstate
 
 CURRENT = "SELECT txid_current()"
 STATUS = "SELECT txid_status(:transaction)"
 _OID = "SELECT oid FROM pg_database WHERE datname = current_database()"
 _SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 _NOT_ALLOWED, _IN_THE_FUTURE = "42501", "22023"
+_CANCELED = "57014"
+# read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
+# object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
+_REFUSALS = frozenset({"25006", "0A000", "55000"})
+_PATIENCE_S = 3.0
+_WAIT = """
+SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
+ WHERE pid = %(pid)s AND state = 'active'
+"""
+_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
+LOG = logging.getLogger(__name__)
+"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
+LOG.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ def identify(connection: Connection) -> DatabaseIdentity:
         with connection.begin():
             system = str(connection.execute(sa.text(_SYSTEM)).scalar_one())
     except DBAPIError as error:
-        if _state(error) != _NOT_ALLOWED:
+        if sqlstate(error) != _NOT_ALLOWED:
             raise
         return DatabaseIdentity(oid, None)
     return DatabaseIdentity(oid, system)
@@ -72,26 +84,10 @@ def transaction_status(connection: Connection, transaction: int) -> str | None:
         with connection.begin():
             status = connection.execute(sa.text(STATUS), {"transaction": transaction}).scalar()
     except DBAPIError as error:
-        if _state(error) != _IN_THE_FUTURE:
+        if sqlstate(error) != _IN_THE_FUTURE:
             raise
         return None
     return None if status is None else str(status)
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "pgcode", None)
-
-
-LOG = logging.getLogger(__name__)
-"""The logger for slow commits: INFO while one waits, WARNING if its wait was cut short."""
-LOG.setLevel(logging.INFO)
-_PATIENCE_S = 3.0
-_CANCELED = "57014"
-_WAIT = """
-SELECT wait_event, current_setting('synchronous_standby_names') FROM pg_stat_activity
- WHERE pid = %(pid)s AND state = 'active'
-"""
-_STAYS = "Press Ctrl-C to stop waiting; if the server has committed by then, it stays committed."
 
 
 def make_interruptible(engine: Engine) -> None:
@@ -187,11 +183,6 @@ class _Probe:
             if self.found_standby
             else f"Waiting for the server to confirm the commit (wait event: {event})."
         )
-
-
-# read_only_sql_transaction; feature_not_supported (SET TRANSACTION READ WRITE); and
-# object_not_in_prerequisite_state (LOCK TABLE). On a primary, each of them has other causes.
-_REFUSALS = frozenset({"25006", "0A000", "55000"})
 
 
 def report_standby(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from alembic import context, op
 from sqlalchemy.exc import DBAPIError
 
-from aspen.database.errors import MigrationError, MigrationPermissionError
+from aspen.database.errors import MigrationError, MigrationPermissionError, sqlstate
 
 SCHEMA = "aspen"
 EXTENSIONS = ("cube", "earthdistance", "fuzzystrmatch")
@@ -38,7 +38,7 @@ def _create_extension(name: str) -> None:
     try:
         op.execute(f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
     except DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
+        code = sqlstate(error)
         if code == _INSUFFICIENT_PRIVILEGE:
             raise MigrationPermissionError(
                 f"This role may not create the extension {name}.",

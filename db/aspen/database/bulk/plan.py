@@ -1,8 +1,6 @@
-"""Making a plan from the rows of a file: changed and unchanged rows, and problems.
+"""Make a plan from the rows of a file: changed and unchanged rows, and problems.
 
-Running the statements of a bulk run on its single connection.
-
-Planning and writing for rows that are created or deleted, or that have several lines.
+All statements of a run are on one connection, and their results are in temporary tables.
 """
 
 from __future__ import annotations
@@ -21,13 +19,49 @@ from aspen.database.bulk.spec import Plan, Spec, Tally
 from aspen.database.bulk.sql_create import Link
 from aspen.database.bulk.sql_plan import DURABLE, FLEETING_NOW, ONE_MOMENT, READ_WRITE, RESOURCES
 from aspen.database.cancel import cancellable
-from aspen.database.errors import TemporaryTablesDeniedError
+from aspen.database.errors import TemporaryTablesDeniedError, sqlstate
 from aspen.database.staging import Carrier
 
 _FORBIDDEN = "42501"
 _BATCH = 2_000  # rows per fetch
 
 Values = dict[str, object]
+_ASIDE = ("aside", "same", "put", "dropped")
+
+
+class Aside(NamedTuple):
+    """Row counts for a column in another table.
+
+    Attributes:
+        changed: Rows that update it.
+        same: Rows that give its current value.
+        put: Rows that insert a row there.
+        dropped: Rows that delete one there.
+    """
+
+    changed: int
+    same: int
+    put: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plan, and the details that are needed only to write it.
+
+    Attributes:
+        plan: The plan.
+        own: The number of rows that change in the table itself.
+        kept: The number of rows of the table that do not change.
+        aside: The row counts for each column in another table.
+        detours: The number of rows that give up their value first, for each column with any.
+    """
+
+    plan: Plan
+    own: int
+    kept: int
+    aside: Mapping[int, Aside]
+    detours: Mapping[int, int]
 
 
 @contextmanager
@@ -40,7 +74,7 @@ def temporary_tables(connection: Connection) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) != _FORBIDDEN:
+        if sqlstate(error) != _FORBIDDEN:
             raise
         url, quote = connection.engine.url, connection.dialect.identifier_preparer.quote
         raise TemporaryTablesDeniedError(
@@ -115,7 +149,48 @@ class Statements:
         return clause, {name: known[name] for name in clause.compile().params}
 
 
-def gather(run: Statements, spec: Spec) -> bool:
+def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
+    """Compare the rows of the file with the table, within the open transaction.
+
+    Args:
+        run: The statements of the run.
+        spec: The specification of what changes.
+        skip_moved: Leave out the rows that do not hold the expected values, or are gone.
+        force: Plan rows that do not hold the expected values anyway.
+    """
+    for number, reference, _column in spec.looked_up():
+        run.run(sql_plan.create_found(number, reference))
+    run.run(sql_create.create_plan(spec) if spec.creates else sql_plan.create_plan(spec))
+    run.run(sql_plan.analyse_plan(spec))
+    run.run(sql_plan.CREATE_PROBLEM)
+    if skip_moved:
+        run.run(sql_plan.CREATE_LEFT)
+    if spec.creates:
+        is_clean = _gather(run, spec)
+        counts = run.run(sql_plan.count(spec)).one()
+    else:
+        counts = run.run(sql_plan.count_all(spec)).one()
+        if counts.unknown and spec.key_number is not None:
+            run.run(sql_plan.find_renamed(spec, spec.key_number))
+            counts = run.run(sql_plan.count_all(spec)).one()
+        is_clean = _find_repeated_keys(run, spec, counts)
+    # Duplicate values are looked for among changing rows only, because an unchanged row is found as
+    # the holder of its own value. This works only if every row is found, and only once.
+    at_once = not is_clean or counts.unknown or spec.expects or spec.creates
+    if at_once:
+        is_clean &= _find_repeated_values(run, spec, None)
+    tell = sql_read.leave if skip_moved else sql_read.name
+    for found in _problems(run, spec, counts, skip_moved=skip_moved, force=force):
+        is_clean &= not run.run(tell(found)).rowcount
+    is_held = _find_holders(run, spec, skip_taken=skip_moved)
+    if spec.creates and skip_moved and not (is_clean and not is_held):
+        run.run(sql_read.leave(sql_create.forsaken(spec)))
+    if not at_once:
+        is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
+    return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
+
+
+def _gather(run: Statements, spec: Spec) -> bool:
     """Merge the lines that mean the same row of the table; return True if there are no problems."""
     is_clean = True
     if run.run(sql_create.DOUBLED).scalar():
@@ -132,7 +207,29 @@ def gather(run: Statements, spec: Spec) -> bool:
     return is_clean
 
 
-def unusable(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
+def _problems(
+    run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool
+) -> Iterator[str]:
+    """Yield queries for the rows that cannot be applied, whatever the other rows are."""
+    if counts.moved and not force:
+        yield sql_read.moved_values(spec)
+    if counts.unknown:
+        yield sql_read.unknown(spec, any_more=skip_moved)
+    for number, reference, column in spec.looked_up():
+        if run.run(sql_plan.has_unresolved(number)).scalar():
+            if run.run(sql_plan.HAS_DISTANCES).scalar():
+                run.run(sql_plan.find_near(number, reference))
+            yield sql_plan.unresolved(number, reference, column)
+    for number, side, column in spec.aside():
+        if getattr(counts, f"lacking{number}"):
+            yield sql_read.lacking(spec, number, side, column)
+    if spec.creates:
+        yield from _existence_problems(run, spec, counts)
+        if skip_moved:
+            yield sql_create.forsaken(spec)
+
+
+def _existence_problems(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
     """Yield queries for rows that cannot be created or deleted; some may find none."""
     if not spec.expects:
         if counts.created:
@@ -146,117 +243,6 @@ def unusable(run: Statements, spec: Spec, counts: Any) -> Iterator[str]:
         found = links(run, spec)
         if found:
             yield sql_create.in_use(spec, found)
-
-
-def links(run: Statements, spec: Spec) -> list[Link]:
-    """Return the columns that refer to rows of the table, within the open transaction."""
-    return [Link(row.table_name, row.column_name) for row in run.run(sql_create.links(spec))]
-
-
-_ASIDE = ("aside", "same", "put", "dropped")
-
-
-class Aside(NamedTuple):
-    """Row counts for a column in another table.
-
-    Attributes:
-        changed: Rows that update it.
-        same: Rows that give its current value.
-        put: Rows that insert a row there.
-        dropped: Rows that delete one there.
-    """
-
-    changed: int
-    same: int
-    put: int
-    dropped: int
-
-
-@dataclass(frozen=True)
-class Made:
-    """A plan, and the details that are needed only to write it.
-
-    Attributes:
-        plan: The plan.
-        own: The number of rows that change in the table itself.
-        kept: The number of rows of the table that do not change.
-        aside: The row counts for each column in another table.
-        detours: The number of rows that give up their value first, for each column with any.
-    """
-
-    plan: Plan
-    own: int
-    kept: int
-    aside: Mapping[int, Aside]
-    detours: Mapping[int, int]
-
-
-def look_up(run: Statements, spec: Spec) -> None:
-    """Look up what the rows of the file refer to, within the open transaction."""
-    for number, reference, _column in spec.looked_up():
-        run.run(sql_plan.create_found(number, reference, sql_plan.ROWS))
-
-
-def make_plan(run: Statements, spec: Spec, *, skip_moved: bool, force: bool) -> Made:
-    """Compare the rows of the file with the table, within the open transaction.
-
-    Args:
-        run: The statements of the run.
-        spec: The specification of what changes.
-        skip_moved: Leave out the rows that do not hold the expected values, or are gone.
-        force: Plan rows that do not hold the expected values anyway.
-    """
-    look_up(run, spec)
-    run.run(sql_create.create_plan(spec) if spec.creates else sql_plan.create_plan(spec))
-    run.run(sql_plan.analyse_plan(spec))
-    run.run(sql_plan.CREATE_PROBLEM)
-    if skip_moved:
-        run.run(sql_plan.CREATE_LEFT)
-    if spec.creates:
-        is_clean = gather(run, spec)
-        counts = run.run(sql_plan.count(spec)).one()
-    else:
-        counts = run.run(sql_plan.count_all(spec)).one()
-        if counts.unknown and spec.key_number is not None:
-            run.run(sql_plan.find_renamed(spec, spec.key_number))
-            counts = run.run(sql_plan.count_all(spec)).one()
-        is_clean = _find_repeated_keys(run, spec, counts)
-    # Duplicate values are looked for among changing rows only, because an unchanged row is found as
-    # the holder of its own value. This works only if every row is found, and only once.
-    at_once = not is_clean or counts.unknown or spec.expects or spec.creates
-    if at_once:
-        is_clean &= _find_repeated_values(run, spec, None)
-    tell = sql_read.leave if skip_moved else sql_read.name
-    for found in _unusable(run, spec, counts, skip_moved=skip_moved, force=force):
-        is_clean &= not run.run(tell(found)).rowcount
-    is_held = _find_holders(run, spec, skip_taken=skip_moved)
-    if spec.creates and skip_moved and not (is_clean and not is_held):
-        run.run(sql_read.leave(sql_create.forsaken(spec)))
-    if not at_once:
-        is_clean &= _find_repeated_values(run, spec, None if is_held else counts)
-    return _summed(run, spec, counts, is_clean=is_clean, is_held=is_held, force=force)
-
-
-def _unusable(
-    run: Statements, spec: Spec, counts: Any, *, skip_moved: bool, force: bool
-) -> Iterator[str]:
-    """Yield queries for the rows that cannot be applied, whatever the other rows are."""
-    if counts.moved and not force:
-        yield sql_read.moved_values(spec)
-    if counts.unknown:
-        yield sql_read.unknown(spec, any_more=skip_moved)
-    for number, reference, column in spec.looked_up():
-        if run.run(sql_plan.has_unresolved(number)).scalar():
-            if run.run(sql_plan.HAS_DISTANCES).scalar():
-                run.run(sql_plan.find_near(number, reference))
-            yield sql_plan.unresolved(number, reference, column, sql_plan.ROWS, sql_plan.PLAN)
-    for number, side, column in spec.aside():
-        if getattr(counts, f"lacking{number}"):
-            yield sql_read.lacking(spec, number, side, column)
-    if spec.creates:
-        yield from unusable(run, spec, counts)
-        if skip_moved:
-            yield sql_create.forsaken(spec)
 
 
 def _find_repeated_keys(run: Statements, spec: Spec, counts: Any) -> bool:
@@ -331,3 +317,8 @@ def _summed(
         for number, _side, _column in spec.aside()
     }
     return Made(plan, now.own, now.kept, aside, detours)
+
+
+def links(run: Statements, spec: Spec) -> list[Link]:
+    """Return the columns that refer to rows of the table, within the open transaction."""
+    return [Link(row.table_name, row.column_name) for row in run.run(sql_create.links(spec))]

@@ -1,8 +1,6 @@
 """A bulk run on one table: staged, planned in SQL, and applied in one transaction.
 
-Commits whose outcome is known even if the connection breaks at that moment.
-
-Conversion of a file's rows to COPY lines, and of a plan's cells to changes.
+If the connection breaks during the commit, the server is asked for the outcome.
 """
 
 from __future__ import annotations
@@ -36,126 +34,17 @@ from aspen.database.bulk.spec import (
 )
 from aspen.database.cancel import driver_of
 from aspen.database.engine import Database
-from aspen.database.errors import OutcomeUnknownError, RowsMovedError
+from aspen.database.errors import OutcomeUnknownError, RowsMovedError, sqlstate
 from aspen.database.roles import Right, lacking
 from aspen.database.staging import NULL, copy_in, copy_line, copy_out
 from aspen.database.transactions import CURRENT, STATUS, DatabaseIdentity, identify
 
 _ODD = re.compile(r"[\\\t\n\r]").search
-
-
-def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
-    """Return the requests in COPY's text format, for the table of `plan_sql.create_rows`."""
-    if spec.is_plain and not spec.expects:
-        return _plain_lines(requests)
-    return _lines(spec, requests)
-
-
-def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
-    for line, key, (value,), _expected, _within, _label in requests:
-        # Control characters were rejected earlier, so only backslashes need escaping.
-        if value.__class__ is str and "\\" not in key and "\\" not in value:
-            yield f"{line}\t{key}\t{value}\n"
-        else:
-            yield copy_line(line, key, value)
-
-
-def _lines(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
-    partial, expects, labels = spec.partial, spec.expects, spec.tells_label
-    within = spec.within is not None
-    for line, key, values, expected, place, label in requests:
-        cells = [str(line), _cell(key)]
-        if labels:
-            cells.append(_cell(label))
-        if within:
-            cells.append(_cell(place))
-        for number, value in enumerate(values):
-            cells.append(_cell(value))
-            if partial:
-                cells.append("f" if value is KEEP else "t")
-            if expects:
-                cells.append(_cell(expected[number] if expected else None))
-        cells[-1] += "\n"
-        yield "\t".join(cells)
-
-
-def _cell(value: Cell) -> str:
-    if isinstance(value, str):
-        return copy_line(value)[:-1] if _ODD(value) else value
-    return NULL
-
-
-def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
-    """Return a function that converts the cells queried by `sql_read` to changes."""
-    if spec.is_plain:
-        (column,) = spec.columns
-        return lambda cells: (Change(column.name, *cells),)
-    # For each column: whether it is given, the old value, the new value, whether they are the same.
-    parts, start = [], 0
-    for column in spec.columns:
-        first = start + spec.partial
-        end = first + (3 if column.reference else 2)
-        if not column.hidden:
-            parts.append((column.name, start if spec.partial else None, first, end))
-        start = end
-
-    def changes(cells: Sequence[Any]) -> tuple[Change, ...]:
-        return tuple(
-            [
-                Change(name, *cells[first:end])
-                for name, named, first, end in parts
-                if named is None or cells[named]
-            ]
-        )
-
-    return changes
-
-
 _PAUSES = (0.1, 0.5, 1, 2, 5, 10)  # seconds before each attempt to ask
-
-
-def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
-    """Commit; if the connection is lost meanwhile, ask the server for the outcome.
-
-    Args:
-        connection: The connection with the open transaction.
-        database: The database to ask.
-        transaction: The transaction ID.
-
-    Raises:
-        DBAPIError: It was not committed.
-        OutcomeUnknownError: The server could not be reached.
-    """
-    try:
-        connection.commit()
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        if _ask(database, transaction) != "committed":
-            raise
-
-
-def _ask(database: Database, transaction: int) -> str:
-    """Return ``committed`` or ``aborted``."""
-    for pause in _PAUSES:
-        time.sleep(pause)
-        try:
-            with database.reading() as session:
-                status = session.scalar(sa.text(STATUS), {"transaction": transaction})
-        except OperationalError:
-            continue
-        # The server may take a moment to notice that the client is gone.
-        if status in {"committed", "aborted"}:
-            return str(status)
-    raise OutcomeUnknownError(transaction)
-
-
 _SINCE: dict[str, Callable[[Spec], str]] = {
     "23503": sql_read.gone_since,  # foreign_key_violation
     "23505": sql_read.taken_since,  # unique_violation
 }
-
-
 _CREATE = "create"
 _NOTHING_BESIDE = (None, None, None, None)
 
@@ -256,14 +145,16 @@ class BulkRun:
             )
 
     def problems(self) -> Generator[Problem, None, None]:
-        """Yield all problems, by line."""
-        for row in self._statements.stream(sql_read.PROBLEMS):
-            yield Problem(row.line, row.column_name, row.reason)
+        """Return a generator of all problems, by line."""
+        return self._problems(left_out=False)
 
     def left_out(self) -> Generator[Problem, None, None]:
-        """Yield the rows that were left out of the plan, and why, by line."""
-        for row in self._statements.stream(sql_read.LEFT_OUT):
-            yield Problem(row.line, row.column_name, row.reason)
+        """Return a generator of the rows left out of the plan, and why, by line."""
+        return self._problems(left_out=True)
+
+    def _problems(self, *, left_out: bool) -> Generator[Problem, None, None]:
+        for row in self._statements.stream(sql_read.PROBLEMS, left_out=left_out):
+            yield Problem(*row)
 
     def moved(self) -> Generator[MovedRow, None, None]:
         """Yield the unexpected values in rows of the plan, by line."""
@@ -346,7 +237,7 @@ class BulkRun:
         except _MovedError:
             raise self._moved(sql_read.moved_since) from None
         except IntegrityError as error:
-            since = _SINCE.get(getattr(error.orig, "pgcode", ""))
+            since = _SINCE.get(sqlstate(error) or "")
             moved = self._moved(since) if since else None
             if moved is None or not moved.rows:
                 raise  # no one else's change: the next ID may already be taken, for example
@@ -444,3 +335,106 @@ class BulkRun:
         if self._made is None or self._made.plan.problems:
             raise RuntimeError("apply() needs a plan without problems")
         return self._made
+
+
+def lines_of(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+    """Return the requests in COPY's text format, for the table of `sql_plan.create_rows`."""
+    if spec.is_plain and not spec.expects:
+        return _plain_lines(requests)
+    return _lines(spec, requests)
+
+
+def _plain_lines(requests: Iterable[Request]) -> Iterator[str]:
+    for line, key, (value,), _expected, _within, _label in requests:
+        # Control characters were rejected earlier, so only backslashes need escaping.
+        if value.__class__ is str and "\\" not in key and "\\" not in value:
+            yield f"{line}\t{key}\t{value}\n"
+        else:
+            yield copy_line(line, key, value)
+
+
+def _lines(spec: Spec, requests: Iterable[Request]) -> Iterator[str]:
+    partial, expects, labels = spec.partial, spec.expects, spec.tells_label
+    within = spec.within is not None
+    for line, key, values, expected, place, label in requests:
+        cells = [str(line), _cell(key)]
+        if labels:
+            cells.append(_cell(label))
+        if within:
+            cells.append(_cell(place))
+        for number, value in enumerate(values):
+            cells.append(_cell(value))
+            if partial:
+                cells.append("f" if value is KEEP else "t")
+            if expects:
+                cells.append(_cell(expected[number] if expected else None))
+        cells[-1] += "\n"
+        yield "\t".join(cells)
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, str):
+        return copy_line(value)[:-1] if _ODD(value) else value
+    return NULL
+
+
+def changes_of(spec: Spec) -> Callable[[Sequence[Any]], tuple[Change, ...]]:
+    """Return a function that converts the cells queried by `sql_read` to changes."""
+    if spec.is_plain:
+        (column,) = spec.columns
+        return lambda cells: (Change(column.name, *cells),)
+    # For each column: whether it is given, the old value, the new value, whether they are the same.
+    parts, start = [], 0
+    for column in spec.columns:
+        first = start + spec.partial
+        end = first + (3 if column.reference else 2)
+        if not column.hidden:
+            parts.append((column.name, start if spec.partial else None, first, end))
+        start = end
+
+    def changes(cells: Sequence[Any]) -> tuple[Change, ...]:
+        return tuple(
+            [
+                Change(name, *cells[first:end])
+                for name, named, first, end in parts
+                if named is None or cells[named]
+            ]
+        )
+
+    return changes
+
+
+def commit_surely(connection: Connection, database: Database, transaction: int) -> None:
+    """Commit; if the connection is lost meanwhile, ask the server for the outcome.
+
+    Args:
+        connection: The connection with the open transaction.
+        database: The database to ask.
+        transaction: The transaction ID.
+
+    Raises:
+        DBAPIError: It was not committed.
+        OutcomeUnknownError: The server could not be reached.
+    """
+    try:
+        connection.commit()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        if _ask(database, transaction) != "committed":
+            raise
+
+
+def _ask(database: Database, transaction: int) -> str:
+    """Return ``committed`` or ``aborted``."""
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            with database.reading() as session:
+                status = session.scalar(sa.text(STATUS), {"transaction": transaction})
+        except OperationalError:
+            continue
+        # The server may take a moment to notice that the client is gone.
+        if status in {"committed", "aborted"}:
+            return str(status)
+    raise OutcomeUnknownError(transaction)

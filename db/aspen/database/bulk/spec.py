@@ -1,10 +1,8 @@
-"""The specification of a bulk run: its table, its scope, how rows are found, and what changes.
+"""The specification of a bulk run, and its input and output rows.
 
-The statements of `sql_plan`, `sql_checks`, `sql_read` and `sql_write` are built from such a
-specification, whose names are this program's own constants; all values from a file are bound or
-copied.
-
-The input and output rows of a bulk run.
+A specification names the table and its scope, how rows are found, and what changes. The statements
+of `sql_plan`, `sql_read`, `sql_create`, and `sql_write` are built from its names, which are this
+program's own constants; all values from a file are bound or copied.
 """
 
 from __future__ import annotations

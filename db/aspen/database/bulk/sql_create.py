@@ -1,14 +1,11 @@
-"""The statements that check and write rows that are created or deleted.
+"""The statements that plan and write runs that may create or delete rows.
 
-`sql_collect` describes their columns in the plan.
-
-The statements that merge all lines that mean the same row, for runs that may create rows.
-
-The plan then has these columns besides those described in `sql_plan`: ``within`` is what the line
-is within, such as a group. ``who`` is the same for all lines of one row of the table; one of these
-``leads``, and the others only concern other tables (`gather`); ``company`` is their number. If a
-row ``creates`` or ``deletes``, all of its lines do, and they are applied together or not at all.
-``renamed`` means that the row was found by its new name in the file.
+A row of the table may then have several lines, and the plan has these columns besides those
+described in `sql_plan`: ``within`` is what the line is within, such as a group. ``who`` is the same
+for all lines of one row of the table; one of these ``leads``, and the others only concern other
+tables (`gather`); ``company`` is their number. If a row ``creates`` or ``deletes``, all of its
+lines do, and they are applied together or not at all. ``renamed`` means that the row was found by
+its new name in the file.
 """
 
 from __future__ import annotations
@@ -30,6 +27,26 @@ from aspen.database.bulk.sql_plan import (
 )
 from aspen.database.bulk.sql_read import quoted, quoted_cell
 from aspen.database.staging import KEPT
+
+DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
+TAKE_DOUBLED = f"""
+DELETE FROM {PLAN} WHERE line IN (SELECT line FROM {PLAN} GROUP BY line HAVING count(*) > 1)
+"""
+HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
+# Without it, the planner's statistics do not include the rows that just got their ID.
+ANALYSE_NUMBERS = f"ANALYZE {PLAN} (id)"
+
+
+class Link(NamedTuple):
+    """A column of any table that refers to rows of a run's table.
+
+    Attributes:
+        table: The table, including the schema, quoted if necessary.
+        name: The column, quoted if necessary.
+    """
+
+    table: str
+    name: str
 
 
 def create_plan(spec: Spec) -> str:
@@ -142,13 +159,6 @@ def is_named(spec: Spec, alias: str, key: str) -> str:
 # Lines that mean the same row
 
 
-DOUBLED = f"SELECT EXISTS (SELECT FROM {PLAN} GROUP BY line HAVING count(*) > 1)"
-TAKE_DOUBLED = f"""
-DELETE FROM {PLAN} WHERE line IN (SELECT line FROM {PLAN} GROUP BY line HAVING count(*) > 1)
-"""
-HAS_COMPANY = f"SELECT EXISTS (SELECT FROM {PLAN} WHERE company > 1)"
-
-
 def doubled(spec: Spec) -> str:
     """Return a query for the lines that mean several rows of the table, or of another one."""
     sides = "".join(
@@ -220,18 +230,6 @@ UPDATE {PLAN} p SET {", ".join(sets)}
   FROM (SELECT who, {", ".join(gathered)} FROM {PLAN} WHERE company > 1 GROUP BY who) a
  WHERE a.who = p.who
 """
-
-
-class Link(NamedTuple):
-    """A column of any table that refers to rows of a run's table.
-
-    Attributes:
-        table: The table, including the schema, quoted if necessary.
-        name: The column, quoted if necessary.
-    """
-
-    table: str
-    name: str
 
 
 # Problems of rows that are created or deleted
@@ -353,10 +351,6 @@ UPDATE {PLAN} p SET id = a.id
   FROM (SELECT who, {number} AS id FROM {PLAN} p WHERE p.creates AND p.leads) a
  WHERE p.who = a.who
 """
-
-
-# Without it, the planner's statistics do not include the rows that just got their ID.
-ANALYSE_NUMBERS = f"ANALYZE {PLAN} (id)"
 
 
 def insert(spec: Spec) -> str:

@@ -1,6 +1,4 @@
-"""The statements that read a plan: its rows and its problems.
-
-The statements that find the problems of a plan.
+"""The statements that read a plan: its problems, its rows, and changes by others since it was made.
 
 Messages quote values as JSON, so that no value can break out of its quotes or its line.
 """
@@ -31,6 +29,19 @@ from aspen.database.staging import KEPT
 
 _PROBLEM = f"INSERT INTO {PROBLEM} (line, column_name, reason)"
 _LEFT_OUT = f"INSERT INTO {PROBLEM} (line, column_name, reason, left_out)"
+# Checks whether two rows of the file name the same row of the table, which need not exist.
+HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
+ANALYSE_HELD = f"ANALYZE {HELD}"
+# A row that is left out keeps its value, which another row may want, and so on: a chain can be as
+# long as the file. Without the index and the statistics, each step would read everything.
+PREPARE_LEAVE_TAKEN = f"""
+CREATE INDEX ON {HELD} (holder_id);
+ANALYZE {PLAN}, {HELD}
+"""
+PROBLEMS = f"""
+SELECT line, column_name, reason FROM {PROBLEM}
+ WHERE left_out = :left_out ORDER BY line, column_name
+"""
 
 
 def quoted(value: str) -> str:
@@ -106,12 +117,12 @@ SELECT p.line, '{column.name}', {_moved_reason(spec, number, column)}
 
 def _moved_reason(spec: Spec, number: int, column: Column) -> str:
     return (
-        f"format('%s {column.holds} %s, expected %s', {placed(spec, column)}, "
+        f"format('%s {column.holds} %s, expected %s', {_quoted_place(spec, column)}, "
         f"{quoted_cell(column, f'p.o{number}')}, {quoted_cell(column, f'p.e{number}')})"
     )
 
 
-def placed(spec: Spec, column: Column) -> str:
+def _quoted_place(spec: Spec, column: Column) -> str:
     """Return SQL for a row's label, and for where the column belongs if that is ambiguous."""
     if not (spec.within and column.side):
         return quoted(label(spec))
@@ -128,10 +139,6 @@ SELECT p.line, '{column.name}', format('{spec.table.noun} %s {side.lacks}', {quo
 
 
 # Duplicates among the rows of the file
-
-
-# Checks whether two rows of the file name the same row of the table, which need not exist.
-HAS_REPEATED_KEY = f"SELECT EXISTS (SELECT FROM {PLAN} p GROUP BY p.key HAVING count(*) > 1)"
 
 
 def has_repeated_value(spec: Spec, number: int) -> str:
@@ -214,9 +221,6 @@ SELECT {number}::smallint AS number, p.line, p.id, h.{spec.table.id} AS holder_i
     return f"CREATE TEMPORARY TABLE aspencli_held {KEPT} AS {held}"
 
 
-ANALYSE_HELD = f"ANALYZE {HELD}"
-
-
 def _not_freed(spec: Spec) -> str:
     freed = " OR ".join(
         f"(k.number = {number} AND {differs(number, column, 'q')})"
@@ -252,14 +256,6 @@ SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(s
 """
 
 
-# A row that is left out keeps its value, which another row may want, and so on: a chain can be as
-# long as the file. Without the index and the statistics, each step would read everything.
-PREPARE_LEAVE_TAKEN = f"""
-CREATE INDEX ON {HELD} (holder_id);
-ANALYZE {PLAN}, {HELD}
-"""
-
-
 def leave_taken(spec: Spec) -> str:
     """Return a statement that leaves them out of the plan, with all rows that depend on them."""
     return f"""
@@ -285,14 +281,7 @@ SELECT p.line, {_by_number(spec, "'{name}'")}, {_taken_reason(spec, _by_number(s
 """
 
 
-PROBLEMS = f"""
-SELECT line, column_name, reason FROM {PROBLEM}
- WHERE NOT left_out ORDER BY line, column_name
-"""
-LEFT_OUT = f"""
-SELECT line, column_name, reason FROM {PROBLEM}
- WHERE left_out ORDER BY line, column_name
-"""
+# Rows of the file
 
 
 def rows(spec: Spec, *, changed_only: bool) -> str:
@@ -369,7 +358,7 @@ def moved_cells(spec: Spec) -> str:
     """Return a query for the columns that do not hold the expected value, by line."""
     found = " UNION ALL ".join(
         f"""
-SELECT p.line, p.key::text AS key, {_placed(spec, column)} AS label, '{column.name}' AS column_name,
+SELECT p.line, p.key::text AS key, {_place(spec, column)} AS label, '{column.name}' AS column_name,
        {shown(column, f"p.e{number}")} AS expected, {shown(column, f"p.o{number}")} AS found
   FROM {PLAN} p WHERE {moved(spec, number, column)}
 """
@@ -378,11 +367,14 @@ SELECT p.line, p.key::text AS key, {_placed(spec, column)} AS label, '{column.na
     return f"SELECT * FROM ({found}) moved ORDER BY line, column_name"
 
 
-def _placed(spec: Spec, column: Column) -> str:
+def _place(spec: Spec, column: Column) -> str:
     if not (spec.within and column.side):
         return f"{label(spec)}::text"
     where = f"coalesce(' in ' || {shown(spec.within, 'p.within')}, '')"
     return f"{label(spec)}::text || {where}"
+
+
+# Changes by others since the plan was made
 
 
 def moved_since(spec: Spec) -> str:

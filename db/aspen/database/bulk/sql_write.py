@@ -1,4 +1,4 @@
-"""The statements that write a plan, once `sql_checks` has found no problems.
+"""The statements that write a plan without problems.
 
 Each row is locked and compared with the plan by the statement that writes it. Unique constraints
 are checked row by row and cannot be deferred, so rows whose value another row of the plan takes

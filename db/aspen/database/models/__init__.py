@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aspen.database.models.accounts import Group, GroupRole, Role, User, UserRole, random_identifier
-from aspen.database.models.base import SCHEMA, Base
+from aspen.database.models.base import Base
 from aspen.database.models.phylo import PhyloRun, PhyloTree, PhyloTreeSample
 from aspen.database.models.reference import (
     AccessionType,
@@ -57,6 +57,7 @@ from aspen.database.models.samples import (
     UploadedPathogenGenome,
 )
 from aspen.database.models.workflows import Entity, Workflow, WorkflowInput
+from aspen.database.settings import SCHEMA
 
 __all__ = [
     "SCHEMA",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-SCHEMA = "aspen"
+from aspen.database.settings import SCHEMA
 
 NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",

@@ -1,14 +1,7 @@
-"""The lookup tables, with one row for each value that a column elsewhere may hold.
+"""Reference data: lookup values, locations, lineages, and pathogens with their repositories.
 
-Columns that refer to them are loaded as the enums of `aspen.database.models.reference`.
-
-The values of the lookup tables, as enums.
-
-The locations that samples come from.
-
-Known lineages, and the lineages assigned to samples.
-
-Pathogens, and the public repositories that their sequences are published in.
+A lookup table has one row for each value that columns elsewhere may hold. Such columns are loaded
+as enums.
 """
 
 from __future__ import annotations

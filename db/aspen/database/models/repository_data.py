@@ -1,6 +1,6 @@
-"""Public repository dumps, for any pathogen, and the workflows that process them.
+"""Dumps of public repositories, and the workflows that process them.
 
-GISAID dumps, from when SARS-CoV-2 was the only pathogen, and their workflows.
+The GISAID models are from when SARS-CoV-2 was the only pathogen; the others serve any pathogen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from aspen.database.models.workflows import Entity, Workflow
 
 if TYPE_CHECKING:
     from aspen.database.models.reference import Pathogen, PublicRepository
+
+
+_SOURCE: Mapping[str, str] = {"pathogen": "pathogen_id", "repository": "public_repository_id"}
 
 
 class RawGisaidDump(Entity):
@@ -112,9 +115,6 @@ class GisaidMetadata(Base):
     location: Mapped[str | None]
     gisaid_epi_isl: Mapped[str | None]
     country: Mapped[str | None]
-
-
-_SOURCE: Mapping[str, str] = {"pathogen": "pathogen_id", "repository": "public_repository_id"}
 
 
 class RawRepositoryData(Entity):

@@ -1,9 +1,4 @@
-"""Samples, and their accession numbers in public repositories.
-
-Sample sequences: uploaded, aligned, and translated.
-
-Nextclade's results for a sample's sequence: quality and mutations.
-"""
+"""Samples: accession numbers, sequences, and Nextclade's results for the sequences."""
 
 from __future__ import annotations
 

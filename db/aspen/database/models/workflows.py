@@ -1,7 +1,4 @@
-"""Workflows: jobs that produce entities from other entities.
-
-Entities: the inputs and outputs of workflows (genomes, trees, repository dumps).
-"""
+"""Workflows, and the entities that they read and write (genomes, trees, repository dumps)."""
 
 from __future__ import annotations
 

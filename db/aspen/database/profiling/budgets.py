@@ -1,6 +1,6 @@
 """Budgets for database work, such as ``queries<=12,total<=200ms,n+1=0``.
 
-Recordings of several engines together, in total and since a mark.
+A budget applies to one engine, or to all engines of a process, in total and since a mark.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A profile as one self-contained HTML page: a timeline, a sortable table, and plan trees.
-
-The data for a page's timeline: queries, transactions and savepoints.
-"""
+"""A profile as one self-contained HTML page: a timeline, a sortable table, and plan trees."""
 
 from __future__ import annotations
 
@@ -17,6 +14,23 @@ from aspen.database.profiling.transactions import Span
 
 DRAWN = 50_000
 """The maximum number of queries, and of transactions, to draw; more would add only megabytes."""
+
+
+def as_page(profile: Profile, document: Mapping[str, Any]) -> str:
+    """Return the HTML page.
+
+    Args:
+        profile: The profile to draw.
+        document: The same profile, as returned by `aspen.database.profiling.compare.as_document`.
+    """
+    content = {**document, "timeline": as_timeline(profile)}
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    # Escaped so that no statement can close the element that contains the data.
+    safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    head, _, tail = _part("page.html").partition("{{DATA}}")
+    head = head.replace("{{STYLE}}", _part("page.css"))
+    tail = tail.replace("{{SCRIPT}}", _part("page.js") + _part("timeline.js"))
+    return head + safe + tail
 
 
 def as_timeline(profile: Profile) -> dict[str, Any]:
@@ -78,23 +92,6 @@ def _lanes(transactions: list[Span]) -> dict[int, int]:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 3)
-
-
-def as_page(profile: Profile, document: Mapping[str, Any]) -> str:
-    """Return the HTML page.
-
-    Args:
-        profile: The profile to draw.
-        document: The same profile, as returned by `aspen.database.profiling.compare.as_document`.
-    """
-    content = {**document, "timeline": as_timeline(profile)}
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Escaped so that no statement can close the element that contains the data.
-    safe = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    head, _, tail = _part("page.html").partition("{{DATA}}")
-    head = head.replace("{{STYLE}}", _part("page.css"))
-    tail = tail.replace("{{SCRIPT}}", _part("page.js") + _part("timeline.js"))
-    return head + safe + tail
 
 
 def _part(name: str) -> str:

@@ -1,8 +1,4 @@
-"""The log lines on the logger ``sqltime``, and the setup that makes them visible.
-
-Reference counting for the profiling of engines.
-
-Query times on the logger ``sqltime``, for one engine or for all.
+"""Query times on the logger ``sqltime``, for one engine or for all.
 
 ```
 DEBUG:sqltime:Start Query: SELECT …
@@ -11,7 +7,8 @@ DEBUG:sqltime:Total Time: 0.012416
 ```
 
 The times are execution times in seconds: sending the statement and waiting for the server,
-without fetching rows. Parameters are not logged, because they may contain personal data.
+without fetching rows. Parameters are not logged, because they may contain personal data. Profiling
+is counted: it ends, and the logger is restored, with its last user.
 """
 
 from __future__ import annotations
@@ -36,6 +33,10 @@ FORMAT = "%(levelname)s:%(name)s:%(message)s"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 logger = logging.getLogger(LOGGER_NAME)
+
+Profiled: TypeAlias = "Recordable | None"
+"""An engine to profile; None means every engine of the process."""
+__all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
 
 
 class LogSink:
@@ -194,11 +195,6 @@ class Profiler:
             del self._engines[engine]
         return users
 
-
-__all__ = ["disable_profiling", "enable_profiling", "enable_profiling_ctx"]
-
-Profiled: TypeAlias = "Recordable | None"
-"""An engine to profile; None means every engine of the process."""
 
 _PROFILER = Profiler(Hooks(LogSink()), Visibility())
 
