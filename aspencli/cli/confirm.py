@@ -18,6 +18,9 @@ from aspencli.errors import AspenError, RefusedError
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from aspencli.cli.context import AppContext
     from aspencli.remote.scope import Org
 
@@ -107,6 +110,12 @@ class Record:
 
     def __init__(self) -> None:
         self._recording: Recording | None = None
+        self.place = Place()
+
+    @property
+    def run(self) -> str | None:
+        """Return the ID of the run in the history, if a write was recorded."""
+        return self._recording.id if self._recording else None
 
     def begin(self, context: AppContext, group: Org | None, items: int | None) -> None:
         """Record that a write is planned, unless one of this command already is.
@@ -122,10 +131,11 @@ class Record:
         if self._recording is not None:
             return
         via = "db" if context.writes_database or "access" not in vars(context) else "api"
+        self.place = _place(context, via)
         subject = Subject(
             command=_command(),
             target=context.target.label,
-            place=_place(context, via),
+            place=self.place,
             group_id=group.id if group else None,
             group=group.name if group else None,
             file=InputFile(),
@@ -140,6 +150,19 @@ class Record:
         """Note that the write was confirmed and begins now."""
         if self._recording is not None:
             self._recording.changing()
+
+    def sending(self, undo_file: Path, begun: Callable[[], bool]) -> None:
+        """Record the undo file of a write, before its first request is sent.
+
+        Args:
+            undo_file: The undo file.
+            begun: Returns True if a request was sent and may have changed something.
+
+        Raises:
+            AspenError: The history cannot be written; nothing was changed.
+        """
+        if self._recording is not None:
+            self._recording.sending(undo_file, None, begun)
 
     def end(self, error: BaseException | None) -> None:
         """Record the outcome of the write, if there was one, when the command has ended."""
@@ -164,7 +187,7 @@ def _command() -> str:
 def _place(context: AppContext, via: str) -> Place:
     try:
         if via == "api":
-            return Place(api=context.access.at.api_url)
+            return Place(api=context.access.at.api_url, beside=context.database_address)
         from sqlalchemy.engine import make_url  # the API's commands do without SQLAlchemy
 
         url = make_url(context.database_url())

@@ -5,7 +5,12 @@ Changes to samples, as given by command-line options.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,10 +22,12 @@ from aspencli.cli.changes.options import Change, read_records
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
+from aspencli.errors import AspenError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.remote.scope import Scope
+    from aspencli.remote.types import Sample
     from aspencli.samples.edit import Edit
 
 
@@ -90,19 +97,23 @@ def update(
     ] = None,
     missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
+    undo_file: options.UndoFile = None,
     group: params.Group = None,
     pathogen: params.Pathogen = None,
 ) -> None:
     """Update samples. Fields that are not given stay unchanged.
 
-    Each sample is read, changed, and written back as a whole. To make different changes to many
+    Each sample is read, changed, and written back as a whole. An undo file with the old values is
+    saved before anything is sent; `samples undo` restores them. To make different changes to many
     samples, use samples bulk-update.
     """
+    from aspencli.changes.report import new_undo_file
     from aspencli.cli.params import chosen_ids, chosen_scope
     from aspencli.samples.edit import plan_edits, plan_records
     from aspencli.tabular.identifiers import KEYS
 
     context = current(ctx)
+    undo_path = new_undo_file(undo_file)
     change = Change(
         context,
         {"private_identifier": private_identifier, "public_identifier": public_identifier},
@@ -119,7 +130,7 @@ def update(
         edits = plan_records(samples, scope, records, missing_words=missing_words)
     else:
         edits = plan_edits(samples, scope, ids, by, change.values())
-    _write(context, scope, edits, began, dry_run=dry_run)
+    _write(context, scope, edits, began, undo_path, dry_run=dry_run)
 
 
 def delete(
@@ -168,35 +179,118 @@ def delete(
 
 
 def _write(
-    context: AppContext, scope: Scope, edits: list[Edit], began: float, *, dry_run: bool
+    context: AppContext,
+    scope: Scope,
+    edits: list[Edit],
+    began: float,
+    undo_file: Path | None,
+    *,
+    dry_run: bool,
 ) -> None:
     from aspencli.cli.changes.views import item_report
-    from aspencli.samples.edit import apply_edits
+    from aspencli.samples.edit import apply_edits, check_edits
 
     changed = [edit for edit in edits if edit.changed]
     context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
-    if changed and not dry_run:
-        context.authorise(
-            f"update {counted(len(changed), 'sample')} in {scope}",
-            group=scope.org,
-            items=len(changed),
-        )
     done = "update" if dry_run else "updated"
     same = [outcome_row(e.before.sample, "unchanged") for e in edits if not e.changed]
-    with (
-        item_report(context.out, OUTCOME_COLUMNS, len(changed), "samples were updated") as report,
-        context.out.progress("Updating samples", len(changed)) as tick,
-    ):
-        if dry_run:
-            report += [outcome_row(edit.before.sample, done) for edit in changed]
-        else:
-            check = time.monotonic() - began > _FRESH_S
-            for some in apply_edits(context.api().samples, scope, changed, check=check):
+    if dry_run or not changed:
+        planned = [outcome_row(edit.before.sample, done) for edit in changed]
+        context.out.rows(OUTCOME_COLUMNS, [*planned, *same])
+        if not dry_run:
+            context.out.done(f"0 samples updated, {len(same):,} unchanged.")
+        return
+    context.authorise(
+        f"update {counted(len(changed), 'sample')} in {scope}",
+        group=scope.org,
+        items=len(changed),
+        prepares=True,
+    )
+    samples = context.api().samples
+    if time.monotonic() - began > _FRESH_S:
+        check_edits(samples, scope, changed)
+    written: list[Sample] = []
+    with _undo_saved(context, scope, changed, undo_file, written):
+        with (
+            item_report(
+                context.out, OUTCOME_COLUMNS, len(changed), "samples were updated"
+            ) as report,
+            context.out.progress("Updating samples", len(changed)) as tick,
+        ):
+            for some in apply_edits(samples, scope, changed):
+                written += some
                 report += [outcome_row(sample, done) for sample in some]
                 tick(len(report))
-        report.extend(same)
-    if not dry_run:
+            report.extend(same)
         context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
+
+
+@contextmanager
+def _undo_saved(
+    context: AppContext,
+    scope: Scope,
+    edits: list[Edit],
+    undo_file: Path | None,
+    written: Sequence[Sample],
+) -> Iterator[None]:
+    """Save an undo file before the updates in this block, and tell how to use it afterward.
+
+    Args:
+        context: Application context.
+        scope: Group and pathogen.
+        edits: Edits that change something.
+        undo_file: Path of the undo file; None for the default location.
+        written: Samples updated so far, added to by the block.
+
+    Raises:
+        AspenError: The undo file or the history cannot be written; nothing was sent.
+    """
+    record, is_rejected = context.record, False
+    path = _save_undo(context, scope, edits, undo_file)
+    try:
+        record.sending(path, lambda: not is_rejected)
+    except BaseException:
+        path.unlink(missing_ok=True)  # there is nothing to undo
+        raise
+    try:
+        yield
+    except BaseException as error:
+        if not written and isinstance(error, AspenError) and error.is_rejection:
+            is_rejected = True
+            path.unlink(missing_ok=True)  # there is nothing to undo
+        else:
+            _hint_undo(context, path)
+        raise
+    _hint_undo(context, path)
+
+
+def _save_undo(
+    context: AppContext, scope: Scope, edits: list[Edit], undo_file: Path | None
+) -> Path:
+    from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
+    from aspen.database.bulk.spec import Spec
+    from aspencli import paths
+    from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
+    from aspencli.samples.edit import changed_columns, undo_rows
+
+    columns, record = changed_columns(edits), context.record
+    spec = Spec(SAMPLES, PRIVATE, tuple(COLUMNS[name] for name in columns), partial=True)
+    origin = origin_of(
+        spec,
+        context.target.label,
+        scope.org.id,
+        dt.datetime.now(dt.UTC).isoformat(),
+        len(edits),
+        record.run,
+        record.place,
+    )
+    rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
+    return write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+
+
+def _hint_undo(context: AppContext, path: Path) -> None:
+    words = ("samples", "undo", str(path.absolute()))
+    context.out.hint(f"Undo it: {context.command(*words)}")
 
 
 def _changes(edit: Edit) -> list[Row]:
