@@ -177,19 +177,28 @@ class Recording:
         self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
         self._stage = "committing"
 
-    def sending(self, undo_file: Path, renames: Path | None, begun: Callable[[], bool]) -> None:
+    def sending(
+        self,
+        undo_file: Path | None,
+        renames: Path | None,
+        begun: Callable[[], bool],
+        saved_file: Path | None = None,
+    ) -> None:
         """Record that requests are about to be sent, each of which takes effect on its own.
 
         Args:
-            undo_file: The undo file.
+            undo_file: The undo file, if there is one.
             renames: The journal of the requests' progress, if there is one.
             begun: Returns True once a request was sent, or was about to be.
+            saved_file: The file with the data of what is deleted, if there is one.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
         """
-        undo, journal = str(undo_file.absolute()), str(renames) if renames else None
-        self._tell("sending", undo_file=undo, renames=journal)
+        undo = str(undo_file.absolute()) if undo_file else None
+        saved = str(saved_file.absolute()) if saved_file else None
+        journal = str(renames) if renames else None
+        self._tell("sending", undo_file=undo, renames=journal, saved_file=saved)
         self._stage, self._begun = "sending", begun
 
     def changing(self) -> None:

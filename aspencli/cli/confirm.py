@@ -151,18 +151,25 @@ class Record:
         if self._recording is not None:
             self._recording.changing()
 
-    def sending(self, undo_file: Path, begun: Callable[[], bool]) -> None:
-        """Record the undo file of a write, before its first request is sent.
+    def sending(
+        self,
+        begun: Callable[[], bool],
+        *,
+        undo_file: Path | None = None,
+        saved_file: Path | None = None,
+    ) -> None:
+        """Record the file saved for a write, before its first request is sent.
 
         Args:
-            undo_file: The undo file.
             begun: Returns True if a request was sent and may have changed something.
+            undo_file: The undo file, if there is one.
+            saved_file: The file with the data of what is deleted, if there is one.
 
         Raises:
             AspenError: The history cannot be written; nothing was changed.
         """
         if self._recording is not None:
-            self._recording.sending(undo_file, None, begun)
+            self._recording.sending(undo_file, None, begun, saved_file)
 
     def end(self, error: BaseException | None) -> None:
         """Record the outcome of the write, if there was one, when the command has ended."""

@@ -152,8 +152,8 @@ class AppContext:
             recorded: False if the command records the write itself, or changes no target.
             group: The group whose items are changed, for the record.
             items: The number of items to change, for the record.
-            prepares: True if the command saves an undo file before it writes; `Record.sending` then
-                records when the write begins.
+            prepares: True if the command saves the old values before it writes; `Record.sending`
+                then records when the write begins.
 
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.

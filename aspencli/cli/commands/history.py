@@ -77,6 +77,7 @@ SHOW_COLUMNS = (
     Column("basis", "Evidence"),
     Column("via", "Backend"),
     Column("renames", "Resumes from"),
+    Column("saved_file", "Deleted data"),
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
@@ -162,7 +163,7 @@ def prune(
     ] = 180,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Remove old runs, with their undo files, journals, and crash reports.
+    """Remove old runs and their files: undo files, deleted data, journals, and crash reports.
 
     Shows what would be removed, and which runs can no longer be undone afterward, and asks first.
     Runs that are not finished are kept.
@@ -218,6 +219,8 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     runs = _runs(out)
     run = find(runs, run_id)
     out.record(SHOW_COLUMNS, _row(run))
+    if run.saved_file:
+        out.info("The deleted data includes the metadata of the samples, but not their sequences.")
     begun = next((each for each in runs if each.id == run.undo_begun), run)
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -147,6 +147,10 @@ def delete(
 
     If any key does not match a sample in the group, nothing is deleted. Samples are deleted in
     batches of 500. Without keys, nothing is deleted.
+
+    The metadata of the samples is saved to a JSON file first, without their sequences; run
+    `samples download` before to keep those. A deleted sample cannot be restored: `samples create`
+    with its sequence restores it as a new sample, with a new id.
     """
     from aspencli.cli.changes.views import item_report
     from aspencli.cli.params import chosen_ids, chosen_scope
@@ -165,17 +169,63 @@ def delete(
         return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="Nothing to delete.")
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
     context.authorise(
-        f"delete {counted(len(rows), 'sample')} in {scope}", group=scope.org, items=len(rows)
+        f"delete {counted(len(rows), 'sample')} in {scope}",
+        group=scope.org,
+        items=len(rows),
+        prepares=True,
     )
-    with (
-        item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
-        context.out.progress("Deleting samples", len(rows)) as tick,
-    ):
-        for gone in delete_samples(samples, scope, sorted(rows)):
-            report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
-            tick(len(report))
-    context.out.done(f"{counted(len(report), 'sample')} deleted.")
+    deleted: list[int] = []
+    path = _save_deleted(context, scope, [each.sample for each in found])
+    with _kept(context, path, deleted, partial(_tell_deleted, context, path), undoes=False):
+        with (
+            item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
+            context.out.progress("Deleting samples", len(rows)) as tick,
+        ):
+            for gone in delete_samples(samples, scope, sorted(rows)):
+                deleted += gone
+                report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
+                tick(len(report))
+        context.out.done(f"{counted(len(report), 'sample')} deleted.")
     return None
+
+
+def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) -> Path:
+    """Save what the API listed of samples that are about to be deleted, and return the file.
+
+    Raises:
+        AspenError: The file cannot be written; nothing was deleted.
+    """
+    import json
+
+    from aspencli import files, paths
+
+    run = context.record.run
+    path = paths.state_dir() / "deleted" / f"{run}.json"
+    facts = {
+        "run": run,
+        "target": context.target.label,
+        "api": context.record.place.api,
+        "group_id": scope.org.id,
+        "pathogen": scope.slug,
+        "listed": dt.datetime.now(dt.UTC).isoformat(),
+        "samples": samples,
+    }
+    try:
+        files.write_private(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise AspenError(
+            f"Cannot save the metadata of the samples to {path}: {files.why_not(path, error)}; "
+            "nothing was deleted.",
+            hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
+        ) from error
+    return path
+
+
+def _tell_deleted(context: AppContext, path: Path) -> None:
+    context.out.info(f"Metadata of the samples: {path}")
+    context.out.info("It does not include the sequences.")
+    create = context.command("samples", "create")
+    context.out.hint(f"To restore a sample as a new one, from its sequence: {create} --help")
 
 
 def _write(
@@ -210,7 +260,8 @@ def _write(
     if time.monotonic() - began > _FRESH_S:
         check_edits(samples, scope, changed)
     written: list[Sample] = []
-    with _undo_saved(context, scope, changed, undo_file, written):
+    path = _save_undo(context, scope, changed, undo_file)
+    with _kept(context, path, written, partial(_hint_undo, context, path), undoes=True):
         with (
             item_report(
                 context.out, OUTCOME_COLUMNS, len(changed), "samples were updated"
@@ -226,42 +277,40 @@ def _write(
 
 
 @contextmanager
-def _undo_saved(
-    context: AppContext,
-    scope: Scope,
-    edits: list[Edit],
-    undo_file: Path | None,
-    written: Sequence[Sample],
+def _kept(
+    context: AppContext, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool
 ) -> Iterator[None]:
-    """Save an undo file before the updates in this block, and tell how to use it afterward.
+    """Record a file with the old values before the requests in this block.
+
+    If the API rejects the first request, nothing was changed, and the file is removed.
 
     Args:
         context: Application context.
-        scope: Group and pathogen.
-        edits: Edits that change something.
-        undo_file: Path of the undo file; None for the default location.
-        written: Samples updated so far, added to by the block.
+        path: The file.
+        done: Samples changed so far, added to by the block.
+        tell: Tells the operator about the file, once samples may have changed.
+        undoes: Whether it is an undo file, and not only a record.
 
     Raises:
-        AspenError: The undo file or the history cannot be written; nothing was sent.
+        AspenError: The history cannot be written; nothing was sent.
     """
-    record, is_rejected = context.record, False
-    path = _save_undo(context, scope, edits, undo_file)
+    is_rejected = False
+    files = {"undo_file" if undoes else "saved_file": path}
     try:
-        record.sending(path, lambda: not is_rejected)
+        context.record.sending(lambda: not is_rejected, **files)
     except BaseException:
-        path.unlink(missing_ok=True)  # there is nothing to undo
+        path.unlink(missing_ok=True)
         raise
     try:
         yield
     except BaseException as error:
-        if not written and isinstance(error, AspenError) and error.is_rejection:
+        if not done and isinstance(error, AspenError) and error.is_rejection:
             is_rejected = True
-            path.unlink(missing_ok=True)  # there is nothing to undo
+            path.unlink(missing_ok=True)
         else:
-            _hint_undo(context, path)
+            tell()
         raise
-    _hint_undo(context, path)
+    tell()
 
 
 def _save_undo(

@@ -69,7 +69,7 @@ def test_write_that_fails_in_the_middle_is_unfinished(
     relay = Relay(api_lab.service.url, "", ())
 
     def refuse(seen: Seen) -> Reply:
-        return reply_json({"detail": "no"}, 422) if seen.method == "DELETE" else relay(seen)
+        return reply_json({"detail": "no"}, 500) if seen.method == "DELETE" else relay(seen)
 
     command = ("samples", "delete", "7", "--yes")
     ended = api_lab(*command, env={"ASPEN_API": serving(route=refuse).url})

@@ -1,4 +1,4 @@
-"""Undo files of ``samples update``, and undo of several columns through both backends."""
+"""Undo files of ``samples update``, undo of several columns, and records of deleted samples."""
 
 from __future__ import annotations
 
@@ -342,3 +342,42 @@ def test_undo_through_the_api_names_what_it_cannot_restore(
     ended = _undo(shared_lab, file, "--dry-run")
     assert ended.code in {2, 7}, ended.err
     assert reason in ended.err
+
+
+def test_delete_saves_the_metadata(api_lab: ApiLab, aspen_home: Path) -> None:
+    before = _state(api_lab)
+    folder = aspen_home / "state" / "deleted"
+    assert api_lab("samples", "delete", "7", "8", "--dry-run").code == 0
+    assert not folder.exists()
+    ended = api_lab("samples", "delete", "7", "8", "--yes")
+    assert ended.code == 0, ended.err
+    (file,) = folder.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    run = _last_run(api_lab)
+    assert (run["saved_file"], run["undo_file"], file.stem) == (str(file), None, run["run"])
+    kept = json.loads(file.read_text())
+    assert (kept["run"], kept["group_id"]) == (run["run"], 1)
+    assert {each["id"]: each["private_identifier"] for each in kept["samples"]} == {
+        id_: before[id_]["private_identifier"] for id_ in (7, 8)
+    }
+    assert kept["samples"][0]["collection_location"] == before[7]["collection_location"]
+    said = " ".join(ended.err.split())
+    assert f"Metadata of the samples: {file}" in said
+    assert "It does not include the sequences." in said
+    assert "samples create --help" in said
+    shown = api_lab("history", "show", run["run"])
+    assert "but not their sequences" in shown.err
+    assert str(file) in "".join(shown.out.split())
+    pruned = api_lab("history", "prune", "--older-than", "0", "--yes")
+    assert (pruned.code, list(folder.iterdir())) == (0, []), pruned.err
+
+
+def test_delete_without_a_record_deletes_nothing(api_lab: ApiLab, aspen_home: Path) -> None:
+    before = _state(api_lab)
+    (aspen_home / "state").mkdir(parents=True, exist_ok=True)
+    (aspen_home / "state" / "deleted").write_text("a file in the way")
+    ended = api_lab("samples", "delete", "7", "--yes")
+    assert ended.code == 1
+    assert "nothing was deleted" in ended.err
+    assert _state(api_lab) == before
+    assert _last_run(api_lab)["outcome"] == "rolled back"
