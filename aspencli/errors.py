@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+_SERVER_ERRORS = 500  # the lowest HTTP status after which a change may have been made
+
 
 @dataclass(frozen=True)
 class ServiceAnswer:
@@ -50,6 +52,11 @@ class AspenError(Exception):
         self.hint = hint
         self.details = tuple(details)
         self.answer = answer
+
+    @property
+    def is_rejection(self) -> bool:
+        """Return True if the API rejected a request, and so did not carry it out."""
+        return self.answer is not None and self.answer.status < _SERVER_ERRORS
 
 
 class BadInputError(AspenError):

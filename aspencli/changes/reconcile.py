@@ -59,14 +59,11 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
             hint="Wait for it to finish, then check again.",
         )
     if run.single:
-        raise ConflictError(
-            f"nothing recorded whether run {run.id} ({run.command}) took effect",
-            hint=f"Check on the target whether it took effect: aspencli {run.noun} --help",
-        )
-    if run.via == "api":  # Its journal would show the first request, had it been sent.
-        return Verdict(Outcome.ROLLED_BACK, "it ended before it sent any request")
-    if run.transaction is None:
-        return Verdict(Outcome.ROLLED_BACK, "it ended before it wrote anything")
+        return _judge_single(run, open_database)
+    if run.via == "api" or run.transaction is None:
+        # The journal of a run through the API would show the first request, had it been sent.
+        deed = "sent any request" if run.via == "api" else "wrote anything"
+        return Verdict(Outcome.ROLLED_BACK, f"it ended before it {deed}")
     database = open_database()
     status = _status(run, run.transaction, database)
     if status == "in progress":
@@ -84,7 +81,9 @@ def judge(run: Run, label: str, open_database: Callable[[], Database]) -> Verdic
     if status == "committed":
         rows = _compare(run, database) if _has_undo_file(run) else None
         return Verdict(Outcome.WRITTEN, f"transaction {number} was committed", rows)
-    return _by_rows(run, database)
+    return _by_rows(
+        run, database, f"The database no longer has the outcome of transaction {run.transaction}"
+    )
 
 
 def keep(journal: Journal, run: Run, verdict: Verdict) -> None:
@@ -107,15 +106,34 @@ def _status(run: Run, transaction: int, database: Database) -> str | None:
         return transaction_status(connection, transaction)
 
 
+def _judge_single(run: Run, open_database: Callable[[], Database]) -> Verdict:
+    """Determine the outcome of a run that has no record of its own progress; see `judge`."""
+    if run.undo_file is None:
+        raise ConflictError(
+            f"nothing recorded whether run {run.id} ({run.command}) took effect",
+            hint=f"Check on the target whether it took effect: aspencli {run.noun} --help",
+        )
+    database = open_database()
+    with database.engine.connect() as connection:
+        is_same_place(run.place, place_of(database.url, identify(connection)), f"run {run.id}")
+    return _by_rows(run, database, f"Nothing recorded whether run {run.id} took effect")
+
+
 def _has_undo_file(run: Run) -> bool:
     return run.undo_file is not None and run.undo_file.is_file()
 
 
-def _by_rows(run: Run, database: Database) -> Verdict:
+def _by_rows(run: Run, database: Database, unknown: str) -> Verdict:
+    """Determine the outcome from the rows.
+
+    Args:
+        run: The run.
+        database: Its database.
+        unknown: What is not known, as the beginning of a sentence.
+    """
     if not _has_undo_file(run):
         raise AspenError(
-            f"The database no longer has the outcome of transaction {run.transaction}, and the "
-            f"undo file of run {run.id} is missing: {run.undo_file}",
+            f"{unknown}, and the undo file of run {run.id} is missing: {run.undo_file}",
             hint=f"Check some of its {run.noun}: aspencli {run.noun} list",
         )
     rows = _compare(run, database)
@@ -126,8 +144,7 @@ def _by_rows(run: Run, database: Database) -> Verdict:
     if rows.before == total:
         return Verdict(Outcome.ROLLED_BACK, f"every {row} has its previous value", rows)
     raise ConflictError(
-        f"The database no longer has the outcome of transaction {run.transaction}, and the "
-        f"{run.noun} of run {run.id} do not show it.",
+        f"{unknown}, and the {run.noun} of run {run.id} do not show it.",
         hint=f"Review each: {run.command_line(run.noun, 'undo', str(run.undo_file))} --dry-run",
         details=[
             f"with the value that it wrote: {rows.written:,}",

@@ -42,7 +42,7 @@ class Subject:
         undo_of: The run that it undoes, if any.
         via: The backend: ``db`` or ``api``.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if it changes items without a file, so that only the history records it.
+        single: True if it has no journal of its own, so that only the history records it.
     """
 
     command: str
@@ -177,18 +177,28 @@ class Recording:
         self._tell("committing", transaction=self._transaction, counts=counts, undo_file=undo)
         self._stage = "committing"
 
-    def sending(self, undo_file: Path, renames: Path, begun: Callable[[], bool]) -> None:
+    def sending(
+        self,
+        undo_file: Path | None,
+        renames: Path | None,
+        begun: Callable[[], bool],
+        saved_file: Path | None = None,
+    ) -> None:
         """Record that requests are about to be sent, each of which takes effect on its own.
 
         Args:
-            undo_file: The undo file.
-            renames: The journal of the requests' progress.
+            undo_file: The undo file, if there is one.
+            renames: The journal of the requests' progress, if there is one.
             begun: Returns True once a request was sent, or was about to be.
+            saved_file: The file with the data of what is deleted, if there is one.
 
         Raises:
             AspenError: The journal cannot be written; nothing was changed.
         """
-        self._tell("sending", undo_file=str(undo_file.absolute()), renames=str(renames))
+        undo = str(undo_file.absolute()) if undo_file else None
+        saved = str(saved_file.absolute()) if saved_file else None
+        journal = str(renames) if renames else None
+        self._tell("sending", undo_file=undo, renames=journal, saved_file=saved)
         self._stage, self._begun = "sending", begun
 
     def changing(self) -> None:

@@ -426,17 +426,12 @@ class JobFiles:
         self._form = form
         self.from_stdin = source == STDIN
         self.fingerprint = Fingerprint(source)
-        self.undo = paths.expand(undo) if undo else None
+        self.undo = new_undo_file(undo)
         self._check(None if self.from_stdin else Path(source), report, rejects)
         self.report = stack.enter_context(ReportFile(report, form)) if report else None
         self.rejects = stack.enter_context(RejectsFile(rejects)) if rejects else None
 
     def _check(self, source: Path | None, report: Path | None, rejects: Path | None) -> None:
-        if self.undo and (self.undo.exists() or self.undo.is_symlink()):
-            raise BadInputError(
-                f"The undo file {self.undo} already exists.",
-                hint="Give a file that does not exist.",
-            )
         taken = [paths.expand(path).resolve() for path in (source, self.undo) if path]
         for kind, path in (("report", report), ("rejects file", rejects)):
             place = paths.expand(path).resolve() if path else None
@@ -450,6 +445,20 @@ class JobFiles:
     def overflow(self) -> ReportFile:
         """Open a report for a list that is too long for the screen."""
         return self._stack.enter_context(ReportFile(spare_path(), self._form))
+
+
+def new_undo_file(given: Path | None) -> Path | None:
+    """Return the path given for an undo file, or None for the default one.
+
+    Raises:
+        BadInputError: The file already exists.
+    """
+    path = paths.expand(given) if given else None
+    if path and (path.exists() or path.is_symlink()):
+        raise BadInputError(
+            f"The undo file {path} already exists.", hint="Give a file that does not exist."
+        )
+    return path
 
 
 def spare_path() -> Path:

@@ -67,6 +67,7 @@ def stored() -> list[Files]:
         _files("history", state.glob("history/journal.jsonl")),
         _files("undo files", state.glob("undo/*")),
         _files("journals of renames through the API", request_journal.folder().glob("*")),
+        _files("records of deleted samples", state.glob("deleted/*")),
         _files("crash reports", state.glob("crashes/*")),
     ]
 
@@ -145,7 +146,7 @@ def _files(kind: str, found: Iterable[Path]) -> Files:
 
 
 def _files_of(run: Run) -> list[Path]:
-    found = [run.undo_file] if run.undo_file else []
+    found = [path for path in (run.undo_file, run.saved_file) if path]
     journal = request_journal.path_of(run.id)
     return [*found, journal, *([run.renames] if run.renames else [])]
 

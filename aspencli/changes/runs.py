@@ -181,7 +181,8 @@ class Run:
         via: The backend: ``db`` or ``api``; None if the journal has no value.
         renames: The journal from which it can be resumed, if any.
         api: The address given with ``--api`` or ``ASPEN_API``, if any.
-        single: True if it changed items without a file, so that only the history records it.
+        single: True if it has no journal of its own, so that only the history records it.
+        saved_file: The file with the data of what it deleted, if it saved one.
     """
 
     id: str
@@ -212,6 +213,7 @@ class Run:
     renames: Path | None = None
     api: str | None = None
     single: bool = False
+    saved_file: Path | None = None
 
     def command_line(self, *words: str) -> str:
         """Return an aspencli command line for the target and the API of this run."""
@@ -401,8 +403,12 @@ def _committing(run: Run, event: Event) -> Run:
 
 def _sending(run: Run, event: Event) -> Run:
     undo, renames = _text(event, "undo_file"), _text(event, "renames")
+    saved = _text(event, "saved_file")
     return replace(
-        run, undo_file=Path(undo) if undo else None, renames=Path(renames) if renames else None
+        run,
+        undo_file=Path(undo) if undo else None,
+        renames=Path(renames) if renames else None,
+        saved_file=Path(saved) if saved else None,
     )
 
 

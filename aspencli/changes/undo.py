@@ -1,20 +1,22 @@
-"""Undo files: the values that a bulk run wrote, and the values they replaced."""
+"""Undo files: the values that a run wrote, and the values they replaced."""
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from aspen.database.bulk.accounts import GROUP_COLUMNS, GROUPS, IN_GROUP, USER_COLUMNS, USERS
 from aspen.database.bulk.samples import COLUMNS, RENAME, SAMPLES
-from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec
+from aspen.database.bulk.spec import KEEP, Cell, Column, Request, Spec, Value
 from aspen.database.bulk.spec import Table as Stored
 from aspencli import files, paths
 from aspencli.changes.journal import sync_folder
@@ -25,7 +27,7 @@ from aspencli.tabular.delimited import Fault
 from aspencli.tabular.headers import locate
 from aspencli.tabular.source import Observer
 from aspencli.tabular.table import Table, open_table
-from aspencli.text import unguard
+from aspencli.text import guard, unguard
 
 _MARK = "# aspencli undo "
 _LONGEST_MARK = 10_000  # bytes
@@ -140,6 +142,45 @@ def origin_of(
     of = next(name for name, kind in KINDS.items() if kind.table == spec.table)
     columns = tuple(column.name for column in spec.columns)
     return Origin(target, group_id, made, rows, of, columns, run, place)
+
+
+class UndoRow(NamedTuple):
+    """One row of an undo file with several columns.
+
+    Attributes:
+        id: The ID of the row of the table.
+        label: Its label once the run has written it.
+        values: The new and the old value of each column; None for a column that does not change.
+    """
+
+    id: int
+    label: str
+    values: Sequence[tuple[Value, Value] | None]
+
+
+def write_undo_rows(spec: Spec, rows: Iterable[UndoRow], file: IO[bytes]) -> None:
+    """Write the header and the rows of an undo file, as `aspen.database.bulk.sql_write.undo` does.
+
+    Args:
+        spec: The specification of the run.
+        rows: The rows that change.
+        file: The file to write to.
+    """
+    text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    sides = [f"{side}_{column.name}" for column in spec.columns for side in ("new", "old")]
+    writer.writerow((spec.table.id, spec.table.label, *sides))
+    for row in rows:
+        cells = [guard(_cell(value)) for pair in row.values for value in pair or (KEEP, KEEP)]
+        writer.writerow((row.id, guard(row.label), *cells))
+    text.detach()  # Leave the file open.
+
+
+def _cell(value: Cell) -> str:
+    """Encode a value as `_value` decodes it."""
+    if not isinstance(value, str):
+        return "" if value is KEEP else "\\N"
+    return f"\\{value}" if not value or value.startswith("\\") else value
 
 
 def write_undo(
@@ -357,7 +398,7 @@ def _free_name(folder: Path, origin: Origin) -> Path:
 def _foreign(path: str) -> BadInputError:
     return BadInputError(
         f"{path} is not an aspencli undo file.",
-        hint="Give the undo file that the bulk update printed.",
+        hint="Give the undo file that the update printed.",
     )
 
 

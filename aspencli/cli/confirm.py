@@ -19,6 +19,9 @@ from aspencli.errors import AspenError, RefusedError
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from aspencli.cli.context import AppContext
     from aspencli.remote.scope import Org
 
@@ -108,6 +111,12 @@ class Record:
 
     def __init__(self) -> None:
         self._recording: Recording | None = None
+        self.place = Place()
+
+    @property
+    def run(self) -> str | None:
+        """Return the ID of the run in the history, if a write was recorded."""
+        return self._recording.id if self._recording else None
 
     def begin(self, context: AppContext, group: Org | None, items: int | None) -> None:
         """Record that a write is planned, unless one of this command already is.
@@ -123,10 +132,11 @@ class Record:
         if self._recording is not None:
             return
         via = "db" if context.writes_database or "access" not in vars(context) else "api"
+        self.place = _place(context, via)
         subject = Subject(
             command=_command(),
             target=context.target.label,
-            place=_place(context, via),
+            place=self.place,
             group_id=group.id if group else None,
             group=group.name if group else None,
             file=InputFile(),
@@ -141,6 +151,26 @@ class Record:
         """Note that the write was confirmed and begins now."""
         if self._recording is not None:
             self._recording.changing()
+
+    def sending(
+        self,
+        begun: Callable[[], bool],
+        *,
+        undo_file: Path | None = None,
+        saved_file: Path | None = None,
+    ) -> None:
+        """Record the file saved for a write, before its first request is sent.
+
+        Args:
+            begun: Returns True if a request was sent and may have changed something.
+            undo_file: The undo file, if there is one.
+            saved_file: The file with the data of what is deleted, if there is one.
+
+        Raises:
+            AspenError: The history cannot be written; nothing was changed.
+        """
+        if self._recording is not None:
+            self._recording.sending(undo_file, None, begun, saved_file)
 
     def end(self, error: BaseException | None) -> None:
         """Record the outcome of the write, if there was one, when the command has ended."""
@@ -165,7 +195,7 @@ def _command() -> str:
 def _place(context: AppContext, via: str) -> Place:
     try:
         if via == "api":
-            return Place(api=context.access.at.api_url)
+            return Place(api=context.access.at.api_url, beside=context.database_address)
         from sqlalchemy.engine import make_url  # the API's commands do without SQLAlchemy
 
         url = make_url(context.database_url())

@@ -137,6 +137,7 @@ class AppContext:
         recorded: bool = True,
         group: Org | None = None,
         items: int | None = None,
+        prepares: bool = False,
     ) -> None:
         """Get the confirmation that the target's safety level requires for a write.
 
@@ -151,6 +152,8 @@ class AppContext:
             recorded: False if the command records the write itself, or changes no target.
             group: The group whose items are changed, for the record.
             items: The number of items to change, for the record.
+            prepares: True if the command saves the old values before it writes; `Record.sending`
+                then records when the write begins.
 
         Raises:
             RefusedError: The write was declined, or there is no terminal to confirm it on.
@@ -164,7 +167,7 @@ class AppContext:
             yes=bool(self.options["yes"]) or default_yes, name=self.options["confirm"]
         )
         authorise(target or self.target, consent, self.out, what, by_name=by_name, dry_run=dry_run)
-        if recorded:
+        if recorded and not prepares:
             self.record.confirmed()
         self.out.finish_anyway()
 

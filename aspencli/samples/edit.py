@@ -6,12 +6,14 @@ record change, so that nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from aspen.database.bulk.samples import COLUMNS
 from aspencli.changes.cells import identifier
+from aspencli.changes.undo import UndoRow
 from aspencli.errors import BadInputError, ConflictError
 from aspencli.remote.scope import Scope
 from aspencli.remote.types import Sample, SampleRecord
@@ -161,6 +163,45 @@ class Edit:
         return record[name]
 
 
+STORED = {name: name for name in COLUMNS} | {"location": "collection_location"}
+"""The field of the API for each column of `aspen.database.bulk.samples.COLUMNS`."""
+
+
+def cell_of(record: SampleRecord, column: str) -> str | None:
+    """Return the value of a column as text, as undo files have it; None for a missing value."""
+    fields: Mapping[str, Any] = record
+    value = fields[STORED[column]]
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value) if value else None  # 0 stands for a missing location
+    return None if value is None else str(value)
+
+
+def value_of(column: str, cell: str | None) -> Any:
+    """Return the value that the API takes for a cell of an undo file."""
+    if cell is None:
+        return None
+    kind = _TYPES.get(STORED[column], str)
+    return cell == "true" if kind is bool else kind(cell)
+
+
+def changed_columns(edits: Iterable[Edit]) -> list[str]:
+    """Return the columns that any of the edits changes, in the order of undo files."""
+    changed = {name for edit in edits for name in edit.changed}
+    return [column for column, name in STORED.items() if name in changed]
+
+
+def undo_rows(edits: Iterable[Edit], columns: Sequence[str]) -> Iterator[UndoRow]:
+    """Yield the row of an undo file for each edit, with its new and old values."""
+    for edit in edits:
+        pairs = [
+            (cell_of(edit.after, column), cell_of(edit.before.record, column)) for column in columns
+        ]
+        values = [None if new == old else (new, old) for new, old in pairs]
+        yield UndoRow(edit.after["id"], edit.after["private_identifier"], values)
+
+
 def plan_edits(
     samples: ReplacesSamples,
     scope: Scope,
@@ -217,8 +258,20 @@ def plan_records(
     return [_edit(each, by_id[str(each.record["id"])]) for each in found]
 
 
+def check_edits(samples: ListsSamples, scope: Scope, edits: Sequence[Edit]) -> None:
+    """Check that no sample changed since the edits were planned.
+
+    Raises:
+        ConflictError: A sample changed since the plan.
+    """
+    now = read_again(samples, scope, [edit.after["id"] for edit in edits])
+    moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
+    if moved:
+        raise _moved(moved, "nothing was changed")
+
+
 def apply_edits(
-    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit], *, check: bool
+    samples: ReplacesSamples, scope: Scope, edits: Sequence[Edit]
 ) -> Iterator[list[Sample]]:
     """Apply the edits in batches, each all or nothing, yielding each batch's updated samples.
 
@@ -226,17 +279,11 @@ def apply_edits(
         samples: The API.
         scope: The group and the pathogen.
         edits: The edits that change something.
-        check: True to check first that nothing changed since the plan.
 
     Raises:
         ConflictError: A sample changed since the plan.
         AspenError: A batch was rejected; the batches yielded before are done.
     """
-    if check:
-        now = read_again(samples, scope, [edit.after["id"] for edit in edits])
-        moved = [edit for edit in edits if not _is(now.get(edit.after["id"]), edit.before.record)]
-        if moved:
-            raise _moved(moved, "nothing was changed")
     for start in range(0, len(edits), EDIT_CHUNK):
         some = edits[start : start + EDIT_CHUNK]
         yield samples.replace(

@@ -182,6 +182,15 @@ def open_job(
 ) -> Job[Any]:
     """Return the job for a backend; see `aspencli.cli.changes.runner.Job`."""
     params.announce(context, road)
+    if (
+        road is Road.API
+        and group_id is not None
+        and purpose.spec.expects
+        and not purpose.spec.is_plain
+    ):
+        from aspencli.cli.changes.remote_undo import RestoreJob
+
+        return RestoreJob(context, stack, group_id, files, purpose)
     if road is Road.API and group_id is not None:
         from aspencli.cli.changes.remote import ApiJob
 

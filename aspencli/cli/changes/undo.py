@@ -82,7 +82,9 @@ def _refuse_half_done(run: Run | None) -> None:
     Raises:
         ConflictError: If the run is an interrupted API run.
     """
-    if run is not None and run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
+    if run is None or run.single:  # only renames use temporary identifiers
+        return
+    if run.via == Road.API.value and run.outcome is Outcome.UNFINISHED:
         undo = run.command_line(run.noun, "undo", run.id)
         raise ConflictError(
             f"Run {run.id} through the API was interrupted: samples may have temporary "
@@ -95,6 +97,8 @@ def _road(context: AppContext, origin: Origin, via: Road | None, run: Run | None
     """Return the requested backend, else the one that the run used, else the default."""
     if via is not None:
         return via
-    if origin.columns:  # the API does not support these
+    if origin.of != "samples":  # the API does not support these
         return Road.DB
+    if run is None and origin.columns and origin.place:  # it is no longer in the history
+        return Road.API if origin.place.api else Road.DB
     return Road(run.via or "db") if run else params.chosen_road(context, None)

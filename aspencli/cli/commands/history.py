@@ -77,6 +77,7 @@ SHOW_COLUMNS = (
     Column("basis", "Evidence"),
     Column("via", "Backend"),
     Column("renames", "Resumes from"),
+    Column("saved_file", "Deleted data"),
 )
 PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
@@ -162,7 +163,7 @@ def prune(
     ] = 180,
     dry_run: params.DryRunOption = False,
 ) -> None:
-    """Remove old runs, with their undo files, journals, and crash reports.
+    """Remove old runs and their files: undo files, deleted data, journals, and crash reports.
 
     Shows what would be removed, and which runs can no longer be undone afterward, and asks first.
     Runs that are not finished are kept.
@@ -215,14 +216,20 @@ def show(ctx: typer.Context, run_id: RunArgument) -> None:
     from aspencli.changes.runs import Outcome, find
 
     out = current(ctx).out
-    run = find(_runs(out), run_id)
+    runs = _runs(out)
+    run = find(runs, run_id)
     out.record(SHOW_COLUMNS, _row(run))
+    if run.saved_file:
+        out.info("The deleted data includes the metadata of the samples, but not their sequences.")
+    begun = next((each for each in runs if each.id == run.undo_begun), run)
     if run.outcome is Outcome.UNKNOWN:
         check = run.command_line("history", "check", run.id)
         out.hint(f"Determine its outcome: {check}")
-    elif run.undo_begun or (run.outcome is Outcome.UNFINISHED and not run.single):
+    elif begun.outcome is Outcome.UNFINISHED and not begun.single:
         _hint_resume(out, run)
-    elif run.outcome is Outcome.WRITTEN and run.undo_file and not run.undone_by:
+    elif (
+        run.outcome in {Outcome.WRITTEN, Outcome.UNFINISHED} and run.undo_file and not run.undone_by
+    ):
         _hint_undo(out, run)
 
 
@@ -278,7 +285,8 @@ def _tell(out: Output, run: Run, verdict: Verdict) -> None:
 def _hint_resume(out: Output, run: Run) -> None:
     """Show the command that resumes what was interrupted: the run, or its undo."""
     if run.renames is None and not run.undo_begun:  # the journal of the run is missing
-        _hint_undo(out, run)
+        if run.undo_file:
+            _hint_undo(out, run)
         return
     resume = run.command_line("samples", "resume", run.undo_begun or run.id)
     out.hint(f"Resume it: {resume}")

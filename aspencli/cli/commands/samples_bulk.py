@@ -216,11 +216,14 @@ def undo(
     undo_file: options.UndoFile = None,
     via: params.ViaOption = None,
 ) -> None:
-    """Undo a bulk update.
+    """Undo an update or a bulk update of samples.
 
     Samples changed since the update are listed and skipped, unless --force is given. Samples whose
     old identifier is now used by another sample are skipped too. All others are reverted, or none.
     If any were skipped, the exit code is 7. The undo can itself be undone.
+
+    Without --via, the backend of the update is used. The API cannot clear a location, or move
+    identifiers in a cycle; it skips such samples, and --via db restores them.
     """
     from aspencli.cli.changes.undo import take_back
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,11 +20,12 @@ from aspencli.cli.changes import options
 from aspencli.cli.changes.views import OUTCOME_COLUMNS, item_report, outcome_row
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.formats import Column, Row
-from aspencli.errors import BadInputError
+from aspencli.errors import AspenError, BadInputError
 from aspencli.text import counted
 
 if TYPE_CHECKING:
     from aspencli.remote.scope import Scope
+    from aspencli.remote.types import Sample
     from aspencli.samples.edit import Edit
 
 
@@ -92,18 +97,22 @@ def update(
     ] = None,
     missing_words: options.MissingWords = False,
     dry_run: params.DryRunOption = False,
+    undo_file: options.UndoFile = None,
     group: params.Group = None,
     pathogen: params.Pathogen = None,
 ) -> None:
     """Update samples. Fields that are not given stay unchanged.
 
-    Each sample is read, changed, and written back as a whole. To make different changes to many
+    Each sample is read, changed, and written back as a whole. An undo file with the old values is
+    saved before anything is sent; `samples undo` restores them. To make different changes to many
     samples, use samples bulk-update.
     """
+    from aspencli.changes.report import new_undo_file
     from aspencli.samples.edit import plan_edits, plan_records
     from aspencli.tabular.identifiers import KEYS
 
     context = current(ctx)
+    undo_path = new_undo_file(undo_file)
     change = _Change(
         context,
         {"private_identifier": private_identifier, "public_identifier": public_identifier},
@@ -120,7 +129,7 @@ def update(
         edits = plan_records(samples, scope, records, missing_words=missing_words)
     else:
         edits = plan_edits(samples, scope, ids, by, change.values())
-    _write(context, scope, edits, began, dry_run=dry_run)
+    _write(context, scope, edits, began, undo_path, dry_run=dry_run)
 
 
 def delete(
@@ -137,6 +146,10 @@ def delete(
 
     If any key does not match a sample in the group, nothing is deleted. Samples are deleted in
     batches of 500. Without keys, nothing is deleted.
+
+    The metadata of the samples is saved to a JSON file first, without their sequences; run
+    `samples download` before to keep those. A deleted sample cannot be restored: `samples create`
+    with its sequence restores it as a new sample, with a new id.
     """
     from aspencli.samples.edit import delete_samples, find_samples
     from aspencli.tabular.identifiers import KEYS
@@ -153,16 +166,23 @@ def delete(
         return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="Nothing to delete.")
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
     context.authorise(
-        f"delete {counted(len(rows), 'sample')} in {scope}", group=scope.org, items=len(rows)
+        f"delete {counted(len(rows), 'sample')} in {scope}",
+        group=scope.org,
+        items=len(rows),
+        prepares=True,
     )
-    with (
-        item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
-        context.out.progress("Deleting samples", len(rows)) as tick,
-    ):
-        for gone in delete_samples(samples, scope, sorted(rows)):
-            report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
-            tick(len(report))
-    context.out.done(f"{counted(len(report), 'sample')} deleted.")
+    deleted: list[int] = []
+    path = _save_deleted(context, scope, [each.sample for each in found])
+    with _kept(context, path, deleted, partial(_tell_deleted, context, path), undoes=False):
+        with (
+            item_report(context.out, OUTCOME_COLUMNS, len(rows), "samples were deleted") as report,
+            context.out.progress("Deleting samples", len(rows)) as tick,
+        ):
+            for gone in delete_samples(samples, scope, sorted(rows)):
+                deleted += gone
+                report += [{**rows[id_], "outcome": "deleted"} for id_ in gone]
+                tick(len(report))
+        context.out.done(f"{counted(len(report), 'sample')} deleted.")
     return None
 
 
@@ -266,35 +286,154 @@ def _read_records(
     return samples
 
 
+def _save_deleted(context: AppContext, scope: Scope, samples: Sequence[Sample]) -> Path:
+    """Save what the API listed of samples that are about to be deleted, and return the file.
+
+    Raises:
+        AspenError: The file cannot be written; nothing was deleted.
+    """
+    from aspencli import files, paths
+
+    run = context.record.run
+    path = paths.state_dir() / "deleted" / f"{run}.json"
+    facts = {
+        "run": run,
+        "target": context.target.label,
+        "api": context.record.place.api,
+        "group_id": scope.org.id,
+        "pathogen": scope.slug,
+        "listed": dt.datetime.now(dt.UTC).isoformat(),
+        "samples": samples,
+    }
+    try:
+        files.write_private(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise AspenError(
+            f"Cannot save the metadata of the samples to {path}: {files.why_not(path, error)}; "
+            "nothing was deleted.",
+            hint="Free disk space or fix the permissions, or set ASPEN_HOME to another directory.",
+        ) from error
+    return path
+
+
+def _tell_deleted(context: AppContext, path: Path) -> None:
+    context.out.info(f"Metadata of the samples: {path}")
+    context.out.info("It does not include the sequences.")
+    create = context.command("samples", "create")
+    context.out.hint(f"To restore a sample as a new one, from its sequence: {create} --help")
+
+
 def _write(
-    context: AppContext, scope: Scope, edits: list[Edit], began: float, *, dry_run: bool
+    context: AppContext,
+    scope: Scope,
+    edits: list[Edit],
+    began: float,
+    undo_file: Path | None,
+    *,
+    dry_run: bool,
 ) -> None:
-    from aspencli.samples.edit import apply_edits
+    from aspencli.samples.edit import apply_edits, check_edits
 
     changed = [edit for edit in edits if edit.changed]
     context.out.preview(CHANGE_COLUMNS, [row for edit in changed for row in _changes(edit)])
-    if changed and not dry_run:
-        context.authorise(
-            f"update {counted(len(changed), 'sample')} in {scope}",
-            group=scope.org,
-            items=len(changed),
-        )
     done = "update" if dry_run else "updated"
     same = [outcome_row(e.before.sample, "unchanged") for e in edits if not e.changed]
-    with (
-        item_report(context.out, OUTCOME_COLUMNS, len(changed), "samples were updated") as report,
-        context.out.progress("Updating samples", len(changed)) as tick,
-    ):
-        if dry_run:
-            report += [outcome_row(edit.before.sample, done) for edit in changed]
-        else:
-            check = time.monotonic() - began > _FRESH_S
-            for some in apply_edits(context.api().samples, scope, changed, check=check):
+    if dry_run or not changed:
+        planned = [outcome_row(edit.before.sample, done) for edit in changed]
+        context.out.rows(OUTCOME_COLUMNS, [*planned, *same])
+        if not dry_run:
+            context.out.done(f"0 samples updated, {len(same):,} unchanged.")
+        return
+    context.authorise(
+        f"update {counted(len(changed), 'sample')} in {scope}",
+        group=scope.org,
+        items=len(changed),
+        prepares=True,
+    )
+    samples = context.api().samples
+    if time.monotonic() - began > _FRESH_S:
+        check_edits(samples, scope, changed)
+    written: list[Sample] = []
+    path = _save_undo(context, scope, changed, undo_file)
+    with _kept(context, path, written, partial(_hint_undo, context, path), undoes=True):
+        with (
+            item_report(
+                context.out, OUTCOME_COLUMNS, len(changed), "samples were updated"
+            ) as report,
+            context.out.progress("Updating samples", len(changed)) as tick,
+        ):
+            for some in apply_edits(samples, scope, changed):
+                written += some
                 report += [outcome_row(sample, done) for sample in some]
                 tick(len(report))
-        report.extend(same)
-    if not dry_run:
+            report.extend(same)
         context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
+
+
+@contextmanager
+def _kept(
+    context: AppContext, path: Path, done: Sized, tell: Callable[[], None], *, undoes: bool
+) -> Iterator[None]:
+    """Record a file with the old values before the requests in this block.
+
+    If the API rejects the first request, nothing was changed, and the file is removed.
+
+    Args:
+        context: Application context.
+        path: The file.
+        done: Samples changed so far, added to by the block.
+        tell: Tells the operator about the file, once samples may have changed.
+        undoes: Whether it is an undo file, and not only a record.
+
+    Raises:
+        AspenError: The history cannot be written; nothing was sent.
+    """
+    is_rejected = False
+    files = {"undo_file" if undoes else "saved_file": path}
+    try:
+        context.record.sending(lambda: not is_rejected, **files)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    try:
+        yield
+    except BaseException as error:
+        if not done and isinstance(error, AspenError) and error.is_rejection:
+            is_rejected = True
+            path.unlink(missing_ok=True)
+        else:
+            tell()
+        raise
+    tell()
+
+
+def _save_undo(
+    context: AppContext, scope: Scope, edits: list[Edit], undo_file: Path | None
+) -> Path:
+    from aspen.database.bulk.samples import COLUMNS, PRIVATE, SAMPLES
+    from aspen.database.bulk.spec import Spec
+    from aspencli import paths
+    from aspencli.changes.undo import origin_of, write_undo, write_undo_rows
+    from aspencli.samples.edit import changed_columns, undo_rows
+
+    columns, record = changed_columns(edits), context.record
+    spec = Spec(SAMPLES, PRIVATE, tuple(COLUMNS[name] for name in columns), partial=True)
+    origin = origin_of(
+        spec,
+        context.target.label,
+        scope.org.id,
+        dt.datetime.now(dt.UTC).isoformat(),
+        len(edits),
+        record.run,
+        record.place,
+    )
+    rows = partial(write_undo_rows, spec, undo_rows(edits, columns))
+    return write_undo(paths.state_dir() / "undo", origin, rows, undo_file)
+
+
+def _hint_undo(context: AppContext, path: Path) -> None:
+    words = ("samples", "undo", str(path.absolute()))
+    context.out.hint(f"Undo it: {context.command(*words)}")
 
 
 def _changes(edit: Edit) -> list[Row]:

@@ -749,7 +749,7 @@ def test_one_run_is_shown_with_the_columns_that_were_promised(three: Desk) -> No
             *("pid", "version", "command", "target", "database", "group_id", "group", "file"),
             *("path", "size", "sha256", "rows", "to_change", "already", "left_out", "problems"),
             *("changed", "transaction", "undo_file", "undo_of", "undone_by", "checked_at", "basis"),
-            *("via", "renames"),
+            *("via", "renames", "saved_file"),
         ]
     )
     told = three.check(shown["run"])

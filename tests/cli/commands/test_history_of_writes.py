@@ -69,11 +69,12 @@ def test_write_that_fails_in_the_middle_is_unfinished(
     relay = Relay(api_lab.service.url, "", ())
 
     def refuse(seen: Seen) -> Reply:
-        return reply_json({"detail": "no"}, 422) if seen.method == "PUT" else relay(seen)
+        return reply_json({"detail": "no"}, 500) if seen.method == "DELETE" else relay(seen)
 
-    ended = api_lab(*_SAMPLE, "--yes", env={"ASPEN_API": serving(route=refuse).url})
+    command = ("samples", "delete", "7", "--yes")
+    ended = api_lab(*command, env={"ASPEN_API": serving(route=refuse).url})
     assert ended.code not in {0, 3}
-    assert short(aspen_home) == [("samples update", "api", 1, "ended", "unfinished")]
+    assert short(aspen_home) == [("samples delete", "api", 1, "ended", "unfinished")]
     (run,) = runs(aspen_home)
     shown = api_lab("history", "show", run["run"])
     assert shown.code == 0

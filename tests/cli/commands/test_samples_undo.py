@@ -321,4 +321,4 @@ def test_mapping_is_no_undo_file(lab: Lab, group: int, file: Path) -> None:
     ended = lab.watch(group, ["samples", "undo", str(mapping), "--yes"])
     assert (ended.code, ended.written) == (2, {})
     assert "not an aspencli undo file" in ended.err
-    assert "that the bulk update printed" in ended.err
+    assert "that the update printed" in ended.err

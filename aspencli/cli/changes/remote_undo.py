@@ -1,0 +1,160 @@
+"""The undo of several columns of samples through the API."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspencli import paths
+from aspencli.changes import request_journal
+from aspencli.changes.recording import Recording, Subject
+from aspencli.changes.report import JobFiles
+from aspencli.changes.runs import Outcome, Place
+from aspencli.changes.undo import write_undo, write_undo_rows
+from aspencli.cli.changes.remote import Grounds, open_grounds
+from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing
+from aspencli.cli.changes.views import Findings
+from aspencli.cli.context import AppContext
+from aspencli.errors import AspenError, ConflictError
+from aspencli.remote.scope import Org
+from aspencli.remote.scope import Scope as Access
+from aspencli.samples.edit import apply_edits, check_edits
+from aspencli.samples.restore import RestorePlan
+from aspencli.text import counted
+
+if TYPE_CHECKING:
+    from aspen.database.bulk.spec import Plan
+    from aspencli.changes.apply import Assessment
+
+
+class RestoreJob(Job[RestorePlan]):
+    """An undo of several columns of samples through the API.
+
+    Raises:
+        CredentialsError: If the user may not change the samples.
+        NotFoundError: If the group does not exist.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        stack: ExitStack,
+        group_id: int,
+        files: JobFiles,
+        purpose: Purpose,
+    ):
+        self._grounds = open_grounds(context, group_id)
+        store = RestorePlan(purpose.spec, self._grounds.place, context.api().locations)
+        ground = Ground(store, self._grounds.group, lambda: self._grounds.stored, via="api")
+        super().__init__(context, stack, group_id, files, purpose, ground)
+
+    def go(self, assessment: Assessment, name: str, remedy: str | None = None) -> None:
+        """Run as `Job.go` does, unless samples of the group may have temporary identifiers.
+
+        Raises:
+            ConflictError: If a rename in this group was interrupted, and must be ended first.
+        """
+        place = self._grounds.place
+        found = request_journal.unfinished(
+            self._scope.target, place.group_id, api=self._grounds.stored.api
+        )
+        if found is not None and not self._purpose.dry_run:
+            resume = self._context.command("samples", "resume", found.head.run)
+            raise ConflictError(
+                f"Run {found.head.run} ({found.head.file}) in this group was interrupted and is "
+                "not finished; nothing was changed.",
+                hint=f"Resume it: {resume}",
+            )
+        super().go(assessment, name, remedy)
+
+    def _subject(self, assessment: Assessment, place: Place) -> Subject:
+        # Only renames have a journal of their requests, from which they can be resumed.
+        return replace(super()._subject(assessment, place), single=True)
+
+    def _writing(self, recording: Recording) -> RestoreWriting:
+        return RestoreWriting(
+            self._context,
+            self._store,
+            self._files,
+            self._findings,
+            self._purpose,
+            self._scope,
+            recording,
+            self._grounds,
+        )
+
+
+class RestoreWriting(Writing[RestorePlan]):
+    """A writer that sends the edits of an undo; see `Writing` for the other arguments.
+
+    Args:
+        grounds: Access to the samples of the group.
+    """
+
+    def __init__(
+        self,
+        context: AppContext,
+        store: RestorePlan,
+        files: JobFiles,
+        findings: Findings,
+        purpose: Purpose,
+        scope: Scope,
+        recording: Recording,
+        grounds: Grounds,
+    ):
+        super().__init__(context, store, files, findings, purpose, scope, recording)
+        self._grounds = grounds
+
+    def apply(self, plan: Plan) -> None:
+        """Write the plan, and report the result.
+
+        Raises:
+            ConflictError: If samples were changed in the meantime.
+            AspenError: If the API refused a request; the error says how many samples are restored.
+        """
+        self._findings.prepare_report("updated")
+        batches, samples = self._store.batches(), self._grounds.place.samples
+        for slug, edits in batches:
+            check_edits(samples, self._access(slug), edits)
+        rows = partial(write_undo_rows, self._purpose.spec, self._store.undo_rows())
+        undo = write_undo(paths.state_dir() / "undo", self._origin(plan), rows, self._files.undo)
+        done, is_rejected = 0, False
+        try:
+            self._recording.sending(undo, None, lambda: not is_rejected)
+        except BaseException:
+            undo.unlink(missing_ok=True)  # there is nothing to undo
+            raise
+        try:
+            with self._out.progress("Updating samples", plan.to_change) as tick:
+                for slug, edits in batches:
+                    for some in apply_edits(samples, self._access(slug), edits):
+                        done += len(some)
+                        tick(done)
+        except BaseException as error:
+            if not done and isinstance(error, AspenError) and error.is_rejection:
+                is_rejected = True
+                undo.unlink(missing_ok=True)  # there is nothing to undo
+            else:
+                self._say_partial(done, plan, undo)
+            raise
+        self._recording.ended(Outcome.WRITTEN)
+        try:
+            self._findings.publish_report()
+        finally:  # the change is written, so the operator must learn how to undo it
+            self._out.done(f"{self._view.result(plan)}.")
+            self._show_result(plan, undo)
+
+    def _access(self, slug: str) -> Access:
+        return Access(Org(self._grounds.place.group_id, self._grounds.group), slug)
+
+    def _say_partial(self, done: int, plan: Plan, undo: Path) -> None:
+        total = counted(plan.to_change, "sample")
+        self._out.warn(
+            f"{done:,} of {total} updated before the error, and perhaps those of the last request. "
+            "To update the others, run the command again."
+        )
+        words = (*self._view.undo, str(undo.absolute()))
+        self._out.hint(f"Undo it: {self._context.command(*words)}")
