@@ -607,6 +607,23 @@ def _load_supervisor() -> None:
     )
 
 
+def _use_huge_pages() -> None:
+    """Put the heap on huge pages, where Linux has them, so that a fork copies fewer page tables.
+
+    With 150 MB loaded, this takes 5 ms off each command's 60 ms.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, _offset, _device, _inode, *name = line.split()
+        if rights == "rw-p" and name in ([], ["[heap]"]):
+            first, last = (int(each, 16) // _HUGE for each in addresses.split("-"))
+            for number in range(first + 1, last):
+                advise(number * _HUGE, _HUGE, _COLLAPSE)  # a kernel without it refuses
+
+
+_HUGE = 2 << 20
+_COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _ARGUMENTS_BEGIN = 45  # index in /proc/self/stat, after the process name
 # IPython inspects the standard streams when its terminal is imported.
 _NOT_LOADED = (
@@ -620,6 +637,10 @@ _ALSO = (
     *("IPython.core.completer", "IPython.core.application", "IPython.core.shellapp"),
     *("IPython.core.interactiveshell", "prompt_toolkit.patch_stdout", "prompt_toolkit.shortcuts"),
     *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
+    # Libraries that load half of their modules on first use, and the local deployment.
+    *("httpcore", "keyring.core", "keyring.backends.fail", "filelock", "typer._click.decorators"),
+    *("encodings.ascii", "encodings.cp1252", "_strptime"),
+    *("aspen.local.client", "aspen.local.deployment", "aspen.local.state"),
 )
 _UVICORN = (
     *("uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
@@ -637,7 +658,10 @@ _POPEN = subprocess.Popen
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
     sys.path[0] = ""  # instead of tests/, whose folders would hide packages
+    gc.disable()  # whatever is loaded stays
     _KINDS[sys.argv[1]]()
+    gc.enable()
     gc.collect()
     gc.freeze()
+    _use_huge_pages()
     _run_program(*_serve(socket.socket(fileno=0)))
