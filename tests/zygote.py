@@ -383,8 +383,7 @@ def _is_new(module: str, arguments: Sequence[str]) -> bool:
     """Return True for the first run of a command by any process of the test run."""
     if not _run_folder:
         return False
-    words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
-    command = words[:2] if module == PROGRAM else [module]
+    command = _command_of(arguments) if module == PROGRAM else [module]
     noted = _run_folder[0] / "commands"
     noted.mkdir(exist_ok=True)
     try:
@@ -392,6 +391,16 @@ def _is_new(module: str, arguments: Sequence[str]) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _command_of(arguments: Sequence[str]) -> list[str]:
+    """Return the names of a command and its group, without options of the whole program."""
+    from aspencli.cli.main import ENTRIES  # the zygote's path lacks our packages yet
+
+    groups = {name for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+    words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
+    first = next((place for place, word in enumerate(words) if word in groups), 0)
+    return words[first : first + 2]
 
 
 def _zygote(kind: str) -> socket.socket:
@@ -571,7 +580,8 @@ def _show_command(*words: str) -> None:
     ctypes.memmove(begin, shown, len(shown))
 
 
-def _load_program() -> None:
+def load_program() -> None:
+    """Load everything that commands load, except what looks at the streams."""
     for name in ("aspencli", "aspen.database", "aspen.migrations"):
         package = importlib.import_module(name)
         for found in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -647,7 +657,7 @@ _UVICORN = (
     *("uvicorn.protocols.websockets.auto", "anyio._backends._asyncio"),
 )
 _KINDS: dict[str, Callable[[], None]] = {
-    PROGRAM: _load_program,
+    PROGRAM: load_program,
     "aspen.api": partial(_load_server, "aspen.api.main", *_UVICORN),
     "aspen.local.auth0": partial(_load_server, "aspen.local.auth0.app", *_UVICORN),
     "aspen.local.aws": _load_aws,
