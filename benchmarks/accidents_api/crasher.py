@@ -7,10 +7,9 @@ line, as JSON, and answers each with the result of the command.
 
 from __future__ import annotations
 
-import importlib
+import gc
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tests import zygote
 from tests.cli.commands.ending import Ended
-
-_PACKAGES = ("aspencli.cli.commands", "aspencli.cli.changes", "aspencli.samples")
-
 
 Side = Literal["before", "after"]
 
@@ -79,11 +76,9 @@ class Crasher:
 
 
 def _serve() -> None:
-    for package in _PACKAGES:
-        for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            importlib.import_module(f"{package}.{found.name}")
-    for name in ("aspencli.remote.api", "rich.table", "aspen.database.bulk.run"):
-        importlib.import_module(name)
+    zygote.load_program()
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_obey(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -43,6 +43,7 @@ from aspen.local.aws.content import (
     parameter,
 )
 from aspen.local.aws.gate import HEALTH
+from aspen.local.seed import seed_samples
 from tests import zygote
 from tests.conftest import Server
 from tests.local.auth0.fixtures import identity, identity_process
@@ -411,6 +412,28 @@ def make_api(provider: Provider) -> Iterator[ApiFactory]:
     """Yield a factory of services; ``make_api(seeded, S3_db_bucket="...")`` changes settings."""
     with starting(provider) as make:
         yield make
+
+
+@pytest.fixture(scope="session")
+def _crowded_template(postgres: Server, _seeded_template: str) -> str:
+    def fill(address: str) -> None:
+        database = Database(address, application_name="tests")
+        seed_samples(database, 12_000, group=1)
+        database.dispose()
+
+    return postgres.template("crowded", fill, base=_seeded_template)
+
+
+@pytest.fixture
+def crowded(
+    postgres: Server, reached: Callable[[str], str], _crowded_template: str
+) -> Iterator[Database]:
+    """Yield a seeded database with 12,060 samples of group 1."""
+    name = postgres.create(template=_crowded_template)
+    database = Database(reached(name), application_name="tests")
+    yield database
+    database.dispose()
+    postgres.drop(name)
 
 
 @pytest.fixture

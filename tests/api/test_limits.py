@@ -28,7 +28,6 @@ from aspen.api.limits import MAX_NAMES, MAX_SAMPLES, ConnectionLimits, Limits
 from aspen.api.protocol import LimitedProtocol
 from aspen.api.runtime import Turns
 from aspen.database.engine import Database
-from aspen.local.seed import seed_samples
 from tests.api.conftest import Api, ApiFactory, Provider, starting
 from tests.conftest import Server
 
@@ -234,9 +233,10 @@ def in_use(api: Api) -> int:
         return int(session.scalar(query) or 0)
 
 
-def test_readers_who_do_not_read_hold_no_connection(make_api: ApiFactory, seeded: Database) -> None:
-    seed_samples(seeded, 12_000, group=1)
-    api = make_api(seeded, connections=ConnectionLimits(read_seconds=600))
+def test_readers_who_do_not_read_hold_no_connection(
+    make_api: ApiFactory, crowded: Database
+) -> None:
+    api = make_api(crowded, connections=ConnectionLimits(read_seconds=600))
     expected = api("GET", SAMPLES, "member").content
     with ExitStack() as stack:
         answers = unread(api, stack, SAMPLES, 25)  # more than the service has database connections
@@ -376,11 +376,10 @@ HASTY = ConnectionLimits(
 
 
 @pytest.fixture(scope="module")
-def impatient(postgres: Server, _seeded_template: str, provider: Provider) -> Iterator[Api]:
+def impatient(postgres: Server, _crowded_template: str, provider: Provider) -> Iterator[Api]:
     """Yield a service that closes slow connections early."""
-    name = postgres.create(template=_seeded_template)
+    name = postgres.create(template=_crowded_template)
     database = Database(postgres.url(name), application_name="tests")
-    seed_samples(database, 12_000, group=1)
     with starting(provider) as make:
         yield make(database, connections=HASTY)
     database.dispose()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import GIVEN_SERVER, Server
+
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "add-an-endpoint.md"
 _FILE = re.compile(
@@ -84,18 +86,21 @@ def test_new_module(api: Api) -> None:
 
 def _copy_service(folder: Path) -> None:
     for package in ("api", "tests"):
-        shutil.copytree(
-            ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        # With the compiled modules, which are valid for unchanged ones; others are being written.
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc.*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 
-def _test_copy(folder: Path, *tests: str) -> None:
+def _test_copy(folder: Path, server: Server, *tests: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=folder,
         # The service comes from the copy; everything else is this checkout's.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "api"), str(folder)])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(folder / "api"), str(folder)]),
+            GIVEN_SERVER: server.url("postgres"),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +110,7 @@ def _test_copy(folder: Path, *tests: str) -> None:
     assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1])
 
 
-def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path) -> None:
+def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path, postgres: Server) -> None:
     _copy_service(tmp_path)
     service = tmp_path / "api" / "aspen" / "api"
     (service / "schemas" / "new_module.py").write_text(_RUNBOOK_SCHEMAS)
@@ -125,10 +130,12 @@ def test_runbooks_own_recipe_makes_an_endpoint(tmp_path: Path) -> None:
         )
     )
     assert len(main.read_text()) == len(before) + len(imported) + len(_RUNBOOK_ROUTE)
-    _test_copy(tmp_path, "tests/api/test_new_module.py")
+    _test_copy(tmp_path, postgres, "tests/api/test_new_module.py")
 
 
-def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path: Path) -> None:
+def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(
+    tmp_path: Path, postgres: Server
+) -> None:
     _copy_service(tmp_path)
     text = GUIDE.read_text()
     written = {name: code for name, code in _FILE.findall(text) if name != "api/aspen/api/main.py"}
@@ -150,7 +157,7 @@ def test_who_follows_the_recipe_gets_an_endpoint_that_passes_its_tests(tmp_path:
         )
     )
     assert len(main.read_text()) == len(before) + len(imported) + len(included) + 1
-    _test_copy(tmp_path, "tests/api/test_repositories.py", "tests/api/test_frame.py")
+    _test_copy(tmp_path, postgres, "tests/api/test_repositories.py", "tests/api/test_frame.py")
 
 
 def _route(text: str) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pexpect
 import pytest
 from typer.main import get_group
 
@@ -19,6 +18,7 @@ from aspencli import __version__, errors
 from aspencli.cli.commands import config
 from aspencli.cli.context import AppContext
 from aspencli.cli.main import ENTRIES, run
+from tests import zygote
 
 if TYPE_CHECKING:
     from tests.conftest import CliRunner
@@ -327,9 +327,8 @@ def test_who_wants_no_colours_gets_none(cli_env: CliEnvironment, wish: dict[str,
 def _on_a_terminal(env: dict[str, str], *arguments: str) -> str:
     env = {"TERM": "xterm-256color", **env}
     env["TERM"] = env["TERM"] if env["TERM"] == "dumb" else "xterm-256color"
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "aspencli", *arguments],
+    child = zygote.at_terminal(
+        arguments,
         env=env,
         encoding="utf-8",
         timeout=60,

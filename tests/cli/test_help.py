@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
 import io
+import os
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -65,6 +67,14 @@ def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def _page(words: Words) -> str:
+    return _rendered(words, int(os.environ["COLUMNS"]))
+
+
+@functools.cache
+def _rendered(words: Words, width: int) -> str:
+    """Return a page; five tests read the same one, and each takes 10 ms to render."""
+    assert int(os.environ["COLUMNS"]) == width
+    assert "NO_COLOR" in os.environ
     found, context = COMMANDS[words]
     return help_page(found, context, Terminal())
 

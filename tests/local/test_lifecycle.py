@@ -152,7 +152,8 @@ def test_a_frozen_server_is_stopped_all_the_same(cluster: Cluster) -> None:
     assert process.family(cluster.data) == []
 
 
-def test_stopping_what_does_not_run_is_nothing(cluster: Cluster) -> None:
+def test_stopping_what_does_not_run_is_nothing(home: Path) -> None:
+    cluster = Cluster(home, settings=FAST)
     assert not cluster.down().was_running
     cluster.up()
     cluster.down()

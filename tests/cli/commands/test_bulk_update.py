@@ -17,6 +17,7 @@ import openpyxl
 import pytest
 
 from aspencli.cli.main import run
+from tests import zygote
 from tests.cli.commands.bulk_lab import Bench, State
 from tests.cli.commands.mapping_lab import Lab
 from tests.cli.commands.test_history import finish, lock_on
@@ -605,8 +606,8 @@ EVERYTHING = (
 
 def begin(bench: Bench, content: str, name: str = "changes.csv") -> subprocess.Popen[str]:
     words = ["samples", "bulk-update", "--group-id", str(bench.group), "--yes"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "aspencli", *words, "--from", str(bench.file(content, name))],
+    return zygote.start(
+        [*words, "--from", str(bench.file(content, name))],
         env=bench.lab.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

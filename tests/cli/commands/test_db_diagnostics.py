@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pexpect
@@ -297,12 +298,11 @@ def counted(site: TroubledSite) -> TroubledSite:
 
 
 @pytest.fixture(scope="module")
-def plain_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def plain_server(server_folder: Path) -> Iterator[str]:
     """Yield the address of a server that preloads no library."""
-    folder = tmp_path_factory.mktemp("plain")
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o711)  # the server's account needs to pass through
-    cluster = Cluster(folder, settings={"shared_preload_libraries": "", "fsync": "off"})
+    cluster = Cluster(
+        server_folder / "plain", settings={"shared_preload_libraries": "", "fsync": "off"}
+    )
     cluster.up()
     yield cluster.url("postgres", SUPERUSER)
     cluster.reset()

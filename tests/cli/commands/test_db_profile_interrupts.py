@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from aspen.database.engine import Database
+from tests import zygote
 from tests.cli.commands.profile_lab import Profiling, plug_in
 from tests.conftest import cli_environment
 
@@ -94,8 +94,8 @@ def test_it_ends_at_once_tells_what_ran_and_leaves_nothing(
     code: int,
 ) -> None:
     seeded.dispose()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aspencli", "-o", "json", "db", "profile", *ASKED[asked]],
+    process = zygote.start(
+        ["-o", "json", "db", "profile", *ASKED[asked]],
         env={**os.environ, **cli_environment(seeded), **plug_in(tmp_path, ENDPOINT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
