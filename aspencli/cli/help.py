@@ -183,12 +183,14 @@ def _console(stream: TextIO) -> Console:
 def _parts(command: Any, ctx: Any, console: Console) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from aspencli.cli.output.console import rich_style
+
     yield _usage(command, ctx)
     for paragraph in paragraphs(command.help):
         yield Text()
         yield _highlighted(paragraph)
     if command.deprecated:
-        yield Text("\nThis command is deprecated.", "red")
+        yield Text("\nThis command is deprecated.", rich_style("error"))
     yield Text()
     params = [param for param in command.get_params(ctx) if not param.hidden]
     arguments = [param for param in params if param.param_type_name == "argument"]
@@ -250,8 +252,8 @@ def _table(title: str, rows: list[tuple[str, str, str]], console: Console) -> Re
     for names, text, more in rows:
         about = _highlighted(" ".join(text.split()))
         if more:
-            about.append(f"{' ' if text else ''}[{more}]", "dim")
-        table.add_row(Text(names, "bold cyan"), about)
+            about.append(f"{' ' if text else ''}[{more}]")
+        table.add_row(Text(names, "bold"), about)
     return Panel(table, title=Text(title), title_align="left", border_style="dim", box=box.ROUNDED)
 
 
@@ -287,7 +289,9 @@ def _epilog(epilog: str | None) -> Iterator[RenderableType]:
 def _highlighted(text: str) -> Text:
     from rich.text import Text
 
+    from aspencli.cli.output.console import rich_style
+
     found = Text(text)
     for match in _OPTION.finditer(text):
-        found.stylize("cyan", *match.span())
+        found.stylize(rich_style("hint"), *match.span())
     return found

@@ -229,9 +229,10 @@ def write(workspace: Workspace, request: ConsoleRequest, line: str) -> None:
 
 
 COLOURS = {
-    Safety.LOCAL: "ansigreen",
-    Safety.SHARED: "ansiyellow",
-    Safety.PRODUCTION: "ansired",
+    # In the color cube, for the reasons given at `SHADES` of messages.
+    Safety.LOCAL: "#008700",
+    Safety.SHARED: "#af8700",
+    Safety.PRODUCTION: "#ff0000",
 }
 TARGET = Token.Prompt.Target
 WRITING = Token.Prompt.Writing
