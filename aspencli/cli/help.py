@@ -247,14 +247,23 @@ def _table(title: str, rows: list[tuple[str, str, str]], console: Console) -> Re
 
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     longest = max(len(names) for names, _help, _details in rows)
-    table.add_column(width=min(longest, (console.width - 4) * 2 // 5), overflow="fold")
+    width = min(longest, (console.width - 4) * 9 // 20)
+    table.add_column(width=width, overflow="fold")
     table.add_column(ratio=1, overflow="fold")
     for names, text, more in rows:
         about = _highlighted(" ".join(text.split()))
         if more:
             about.append(f"{' ' if text else ''}[{more}]")
-        table.add_row(Text(names, "bold"), about)
+        table.add_row(Text(_folded(names, width), "bold"), about)
     return Panel(table, title=Text(title), title_align="left", border_style="dim", box=box.ROUNDED)
+
+
+def _folded(names: str, width: int) -> str:
+    """Return the names of an option with its value on a line of its own if that is needed."""
+    before, space, value = names.rpartition(" ")
+    if len(names) <= width or not space:
+        return names
+    return f"{before}\n{' ' * 8}{value}"
 
 
 def _commands(group: Any, ctx: Any, console: Console) -> Iterator[RenderableType]:

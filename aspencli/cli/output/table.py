@@ -7,6 +7,7 @@ records, as psql does with ``\x auto``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -139,7 +140,9 @@ def record_lines(
             text = shorten_sql(text, _SQL_LINES * max(width - margin, _LEAST_SQL))
         lines = text.split("\n")
         if not column.whole:
-            lines = [part for line in lines for part in _wrapped(line, width - margin)]
+            is_nested = isinstance(row[column.key], (dict, list, tuple))
+            wrapped = _wrapped_at_commas if is_nested else _wrapped
+            lines = [part for line in lines for part in wrapped(line, width - margin)]
         for number, line in enumerate(lines):
             yield ((" " * margin if number else lead) + line).rstrip()
 
@@ -154,6 +157,17 @@ def _wrapped(text: str, width: int) -> list[str]:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
+    return lines
+
+
+def _wrapped_at_commas(text: str, width: int) -> list[str]:
+    """Return the lines of a list of fields; a field that fits in a line is not broken."""
+    lines: list[str] = []
+    for part in re.split(r"(?<=,) ", text):
+        if lines and cell_len(f"{lines[-1]} {part}") <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines += _wrapped(part, width)
     return lines
 
 

@@ -560,3 +560,19 @@ def test_places_lose_their_beginning(
     each = Captured("table", terminal=True)
     each.output.rows(PLACES, [{"id": 1, "place": place}])
     assert _plain(each.out).splitlines() == ["Id  Place with a long t…", shown]
+
+
+def test_fields_of_an_object_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    each = Captured("table", terminal=True)
+    member = {"id": 10, "name": "Mo Multi", "email": "multi@example.org", "note": "x y " * 10}
+    columns = (Column("members", "Members"), Column("about", "About"))
+    each.output.record(columns, {"members": [member], "about": "one, two " * 4})
+    assert _plain(each.out).splitlines() == [
+        "Members  id: 10, name: Mo Multi,",
+        "         email: multi@example.org,",
+        "         note: x y x y x y x y x y x y x",
+        "         y x y x y x y",
+        "About    one, two one, two one, two one,",
+        "         two",
+    ]
