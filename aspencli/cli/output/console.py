@@ -253,7 +253,7 @@ class Output:
         if shown and self.err.isatty():
             layout = self._layout(columns, self.err)
             self._write(self.err, layout.part(shown))
-            self._note_left_out(layout)
+            self._note_left_out(layout, self.err)
         elif shown:
             write_rows(self.err, "tsv", columns, [with_blanks(columns, row) for row in shown])
 
@@ -343,7 +343,7 @@ class Output:
         while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
             self._write(self.out, layout.part(part))
         self.out.flush()  # before the note, which is on another stream
-        self._note_left_out(layout)
+        self._note_left_out(layout, self.out)
 
     def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
         from aspencli.cli.output.table import Layout  # imports Rich
@@ -351,13 +351,13 @@ class Output:
         ellipsis = "…" if _encodes(stream, "…") else "..."
         return Layout(columns, width_of(stream), partial(self._bold, stream), ellipsis)
 
-    def _note_left_out(self, layout: Layout) -> None:
+    def _note_left_out(self, layout: Layout, stream: TextIO) -> None:
         titles = tuple(column.title for column in layout.left_out)
         if titles and titles not in self._noted:  # once, where a command shows several tables
             self._noted.add(titles)
+            way_out = "Use a wider terminal, or -o json." if stream.isatty() else "Use -o json."
             self.info(
-                f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. "
-                "Use a wider terminal, or -o json."
+                f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. {way_out}"
             )
 
     def _bold(self, stream: TextIO, text: str) -> str:

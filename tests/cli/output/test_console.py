@@ -121,6 +121,13 @@ def test_columns_that_fit_are_shown_on_a_narrow_terminal(monkeypatch: pytest.Mon
     assert each.err == ""
 
 
+def test_the_note_about_a_file_does_not_advise_a_wider_terminal() -> None:
+    each = Captured("table")
+    each.output.rows((*WHOLE, *SECONDARY[1:]), [LONG | {"id": 1, "name": "x" * 90, "aside": "y"}])
+    assert each.err.startswith("Columns hidden to fit 120 characters: ")
+    assert each.err.endswith(". Use -o json.\n")
+
+
 def test_the_note_about_hidden_columns_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     each = Captured(terminal=True)
