@@ -103,7 +103,8 @@ def test_the_runbooks_profiled_session(
     seeded: Database, cli_env: Callable[[Database], dict[str, str]], lead: list[str]
 ) -> None:
     command = ["-m", "aspencli", *lead, "interact", "--profile"]
-    with Terminal(address(seeded), env=cli_env(seeded), command=command) as console:
+    env = {**cli_env(seeded), "TERM": "xterm-256color"}
+    with Terminal(address(seeded), env=env, command=command) as console:
         assert "Aspen console on local (local): read-only" in console.banner
         assert "DEBUG" not in console.run("session = engine.make_session()")
         said = console.run("results = session.query(Sample).all()")
