@@ -381,6 +381,18 @@ def test_an_address_without_a_password_is_shown_whole(
     assert address in capsys.readouterr().out
 
 
+def test_a_setting_is_shown_whole_with_its_source(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"postgresql://me@{'db' * 60}.example.org:5433/aspen_db?sslmode=require"
+    monkeypatch.setenv("ASPEN_DATABASE_URL_LOCAL", address)
+    assert run(["config", "show", "-o", "table", "--org", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"database_url    {address} (target)" in lines
+    assert "org             3 (flag --org)" in lines
+    assert "stack           not set (default)" in lines
+
+
 def test_a_target_keeps_its_address_out_of_its_repr(configured: Configured) -> None:
     environ = {"ASPEN_DATABASE_URL_LOCAL": "postgresql://me:hunter2@db/aspen_db"}
     config = configured(environ=environ)

@@ -285,7 +285,9 @@ def _ready(status: Status) -> Verdict:
             "Ask an administrator to run: GRANT SELECT ON public.alembic_version TO "
             f"{sql_name(status.user)}",
         )
-    return Verdict("ready", "Ready. The schema is up to date.", "aspencli db interact")
+    return Verdict(
+        "ready", "Ready. The schema is up to date.", "Open a console: aspencli db interact"
+    )
 
 
 def activity(session: ReadSession) -> Activity:

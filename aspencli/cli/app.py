@@ -53,7 +53,7 @@ class GlobalOption(NamedTuple):
 GLOBAL_OPTIONS = (
     GlobalOption(
         ("--env",),
-        "The target: local, rdev, staging, prod, or one of your config file. (env: ASPEN_ENV)",
+        "The target: local, rdev, staging, prod, or one from your config file. (env: ASPEN_ENV)",
         "NAME",
         completions=("local", "rdev", "staging", "prod"),
     ),

@@ -183,12 +183,14 @@ def _console(stream: TextIO) -> Console:
 def _parts(command: Any, ctx: Any, console: Console) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from aspencli.cli.output.console import rich_style
+
     yield _usage(command, ctx)
     for paragraph in paragraphs(command.help):
         yield Text()
         yield _highlighted(paragraph)
     if command.deprecated:
-        yield Text("\nThis command is deprecated.", "red")
+        yield Text("\nThis command is deprecated.", rich_style("error"))
     yield Text()
     params = [param for param in command.get_params(ctx) if not param.hidden]
     arguments = [param for param in params if param.param_type_name == "argument"]
@@ -245,14 +247,23 @@ def _table(title: str, rows: list[tuple[str, str, str]], console: Console) -> Re
 
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     longest = max(len(names) for names, _help, _details in rows)
-    table.add_column(width=min(longest, (console.width - 4) * 2 // 5), overflow="fold")
+    width = min(longest, (console.width - 4) * 9 // 20)
+    table.add_column(width=width, overflow="fold")
     table.add_column(ratio=1, overflow="fold")
     for names, text, more in rows:
         about = _highlighted(" ".join(text.split()))
         if more:
-            about.append(f"{' ' if text else ''}[{more}]", "dim")
-        table.add_row(Text(names, "bold cyan"), about)
+            about.append(f"{' ' if text else ''}[{more}]")
+        table.add_row(Text(_folded(names, width), "bold"), about)
     return Panel(table, title=Text(title), title_align="left", border_style="dim", box=box.ROUNDED)
+
+
+def _folded(names: str, width: int) -> str:
+    """Return the names of an option with its value on a line of its own if that is needed."""
+    before, space, value = names.rpartition(" ")
+    if len(names) <= width or not space:
+        return names
+    return f"{before}\n{' ' * 8}{value}"
 
 
 def _commands(group: Any, ctx: Any, console: Console) -> Iterator[RenderableType]:
@@ -287,7 +298,9 @@ def _epilog(epilog: str | None) -> Iterator[RenderableType]:
 def _highlighted(text: str) -> Text:
     from rich.text import Text
 
+    from aspencli.cli.output.console import rich_style
+
     found = Text(text)
     for match in _OPTION.finditer(text):
-        found.stylize("cyan", *match.span())
+        found.stylize(rich_style("hint"), *match.span())
     return found

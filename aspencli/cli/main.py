@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer._click.exceptions import (
+    ClickException,
+    NoArgsIsHelpError,
+    NoSuchOption,
+    UsageError,
+)
 from typer.core import TyperGroup
 from typer.exceptions import Abort
 from typer.main import get_command
@@ -39,6 +44,7 @@ from aspencli.signals import interrupt_code, obey_sigterm
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # Lines in which PostgreSQL repeats the statement with its values, or a row.
 _VALUES = re.compile(r"^(LINE \d+:|DETAIL:).*$", re.MULTILINE)
+_EXTRA_ARGUMENTS = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
 _UNPRINTABLE = _NO_ROOM | {errno.EBADF}
 ISSUES = "Please report it, with that file, to the maintainers of aspencli."
 ENTRIES = (
@@ -313,7 +319,18 @@ def _of_database(error: Exception) -> Failure | None:
 def _usage(error: ClickException) -> Failure:
     ctx = error.ctx if isinstance(error, UsageError) else None
     hint = f"See: {ctx.command_path} --help" if ctx else "See: aspencli --help"
-    return Failure(error.exit_code, error.format_message(), hint)
+    return Failure(error.exit_code, _usage_message(error), hint)
+
+
+def _usage_message(error: ClickException) -> str:
+    """Return Click's message, with its suggestions worded as those of commands are."""
+    if isinstance(error, NoSuchOption) and error.possibilities:
+        similar = sorted(error.possibilities)
+        choice = similar[0] if len(similar) == 1 else f"one of {', '.join(similar)}"
+        return f"{error.message}. Did you mean {choice}?"
+    if extra := _EXTRA_ARGUMENTS.fullmatch(error.message):
+        return f"Unexpected argument{'s' if ' ' in extra[1] else ''}: {extra[1]}"
+    return error.format_message()
 
 
 def _bug(error: Exception) -> Failure:

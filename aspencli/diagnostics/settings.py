@@ -187,7 +187,7 @@ _CHECKS: dict[str, _Check] = {
     ),
     "idle_in_transaction_session_timeout": (
         lambda r: r.value == "0",
-        "Sessions left idle in a transaction keep their locks; no timeout is set",
+        "Sessions left idle in a transaction keep their locks; no timeout is set.",
         False,
     ),
     "password_encryption": (

@@ -312,14 +312,14 @@ def test_a_locale_that_cannot_spell_a_name_gets_it_escaped(
 
 def test_a_terminal_gets_a_table_and_colours(cli_env: CliEnvironment) -> None:
     shown = _on_a_terminal(cli_env(None), "config", "show")
-    assert "Setting" in shown
+    assert "pathogen_slug" in shown
     assert "\x1b[" in shown
 
 
 @pytest.mark.parametrize("wish", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_who_wants_no_colours_gets_none(cli_env: CliEnvironment, wish: dict[str, str]) -> None:
     shown = _on_a_terminal(cli_env(None) | wish, "config", "show")
-    assert "Setting" in shown
+    assert "pathogen_slug" in shown
     assert "\x1b" not in shown
     assert "\x1b" not in _on_a_terminal(cli_env(None) | wish, "--env", "nope", "config", "show")
 

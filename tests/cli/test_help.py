@@ -304,3 +304,40 @@ def test_missing_commands_are_answered_on_stderr(capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Usage: aspencli samples")
+
+
+def test_only_the_borders_of_help_are_dim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    page = _page(("samples", "update-public-ids"))
+    styled = re.findall(r"\x1b\[([\d;]+)m([^\x1b]*)\x1b\[0m", page)
+    assert {codes for codes, _text in styled} == {"1", "2", "38;5;31"}
+    dim = [re.sub("[│╭╮╰╯─ ]", "", text) for codes, text in styled if codes == "2"]
+    assert set(dim) == {"", "Options"}
+
+
+@pytest.mark.parametrize(("width", "first"), [(80, 1), (100, 0), (140, 0)], indirect=["width"])
+def test_an_option_is_not_separated_from_its_short_name(width: int, first: int) -> None:
+    lines = _page(("samples", "update-public-ids")).splitlines()
+    at = next(n for n, line in enumerate(lines) if "-f, --private-to-public-id-mapping" in line)
+    assert "FILE" in lines[at + first].partition("  Mapping")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("samples", "list", "--limti", "5"), "No such option: --limti. Did you mean --limit?"),
+        (
+            ("db", "doctor", "--st"),
+            "No such option: --st. Did you mean one of --stack, --strict, --yes?",
+        ),
+        (("samples", "list", "(a)"), "Unexpected argument: (a)"),
+        (("pathogens", "list", "a", "b"), "Unexpected arguments: a b"),
+    ],
+)
+def test_usage_errors_suggest_what_was_meant(
+    arguments: Words, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(list(arguments)) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"Error: {says}"

@@ -96,8 +96,8 @@ TemplateName = Annotated[
     typer.Option(
         "--template",
         metavar="NAME",
-        help="Template of the file: czgenepi-edit, czgenepi-upload, gisaid, nextstrain, or none. "
-        "Default: detected from the header.",
+        help="Template of the file: czgenepi-edit, czgenepi-upload, gisaid, nextstrain, none, or "
+        "auto (detected from the header).",
     ),
 ]
 DateFormat = Annotated[

@@ -60,7 +60,7 @@ OUTCOME_COLUMNS = (
     Column("public_identifier", "Public identifier", whole=True),
     Column("collection_date", "Collected", whole=True),
     Column("sequencing_date", "Sequenced", whole=True),
-    Column("location", "Location", secondary=True),
+    Column("location", "Location", secondary=True, tail=True),
     Column("private", "Private"),
     Column("outcome", "Outcome", whole=True),
 )

@@ -29,9 +29,20 @@ _HARMLESS = frozenset(
 def show(ctx: typer.Context) -> None:
     """Show every setting, its value, and its source; secrets are masked."""
     context = current(ctx)
-    context.out.rows(COLUMNS, _rows(context.config, context.target))
+    rows = list(_rows(context.config, context.target))
+    if context.out.chosen_form == "table":
+        # A record, because addresses and paths are too long for a column and must not be cut.
+        columns = [Column(row["name"], row["name"], whole=True) for row in rows]
+        context.out.record(columns, {row["name"]: _setting_text(row) for row in rows})
+    else:
+        context.out.rows(COLUMNS, rows)
     if context.target.warning:
         context.out.warn(context.target.warning)
+
+
+def _setting_text(row: Row) -> str:
+    value = "not set" if row["value"] in {None, ""} else row["value"]
+    return f"{value} ({row['source']})"
 
 
 def _rows(config: Config, target: Target) -> Iterator[Row]:

@@ -159,7 +159,7 @@ def indexes(
         since = f"since {_moment(found.since)}" if found.since else "since the server was created"
         context.out.info(f"Index use is counted {since}, on this server only (not on standbys).")
     if small := len(asked) - len(shown):
-        context.out.info(f"{small} missing on small tables not shown (--all shows them)")
+        context.out.info(f"{small} missing on small tables not shown; use --all")
     tell_left_out(context.out, found.left_out, "skipped")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STEP_COLUMNS = (
     Column("revision", "Revision", whole=True),
-    Column("created", "Created (UTC)", secondary=True),
+    Column("created", "Created (UTC)", secondary=True, whole=True),
     Column("message", "Message"),
 )
 HISTORY_COLUMNS = (

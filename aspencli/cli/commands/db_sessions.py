@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
-from aspencli.cli.output.diagnostics import query_text, seconds_text, tell_hidden
+from aspencli.cli.output.diagnostics import for_people, query_text, seconds_text, tell_hidden
 from aspencli.cli.output.formats import Column
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import AspenError
@@ -30,7 +30,7 @@ ACTIVITY_COLUMNS = (
     Column("client", "Client", secondary=True),
     Column("kind", "Kind", secondary=True),
     Column("state", "State"),
-    Column("state_s", "In state", right=True),
+    Column("state_s", "In state", right=True, secondary=True),
     Column("transaction_s", "Transaction", right=True),
     Column("wait", "Waiting for", secondary=True),
     Column("blocked_by", "Blocked by"),
@@ -40,11 +40,11 @@ LOCK_COLUMNS = (
     Column("pid", "PID", whole=True),
     Column("depth", "Depth", right=True, secondary=True),
     Column("blocked_by", "Blocked by", secondary=True),
-    Column("blocks", "Blocking", right=True),
+    Column("blocks", "Blocking", right=True, secondary=True),
     Column("user", "User", secondary=True),
     Column("application", "Application", secondary=True),
     Column("state", "State"),
-    Column("transaction_s", "Transaction", right=True),
+    Column("transaction_s", "Transaction", right=True, secondary=True),
     Column("waited_s", "Wait", right=True),
     Column("lock", "Lock", secondary=True),
     Column("relation", "Relation"),
@@ -76,21 +76,24 @@ def activity(
         else "No other sessions.",
     )
     if shown and not everything and found.resting:
-        context.out.info(f"{counted(found.resting, 'idle session')} not shown (--all shows them)")
+        context.out.info(f"{counted(found.resting, 'idle session')} not shown; use --all")
     tell_hidden(context.out, found.rights, found.hidden, "session", "the activity of")
 
 
 def _activity_row(context: AppContext, seen: SeenSession) -> dict[str, Any]:
     people = context.out.chosen_form == "table"
-    blockers = ", ".join(map(str, seen.blocked_by)) if people else list(seen.blocked_by)
     return {
         **vars(seen),
         "state": "(hidden)" if people and seen.hidden else seen.state,
         "state_s": seconds_text(context.out, seen.state_s),
         "transaction_s": seconds_text(context.out, seen.transaction_s),
-        "blocked_by": blockers,
+        "blocked_by": _blockers(seen.blocked_by, people=people),
         "query": query_text(context.out, seen.query),
     }
+
+
+def _blockers(pids: Sequence[int], *, people: bool) -> str | list[int]:
+    return ", ".join(map(str, pids)) if people else list(pids)
 
 
 def locks(ctx: typer.Context) -> None:
@@ -107,7 +110,7 @@ def locks(ctx: typer.Context) -> None:
     with looking(context.database()) as session:
         found = ask(session)
     context.out.rows(
-        LOCK_COLUMNS,
+        for_people(context.out, LOCK_COLUMNS, {"depth"}),  # the tree shows it
         [_lock_row(context, node) for node in found.nodes],
         empty="No sessions are waiting for locks.",
     )
@@ -126,7 +129,7 @@ def _lock_row(context: AppContext, node: Node) -> dict[str, Any]:
         if people
         else node.pid,
         "depth": node.depth,
-        "blocked_by": list(wait.blocked_by) if wait else [],
+        "blocked_by": _blockers(wait.blocked_by if wait else (), people=people),
         "blocks": node.blocks,
         "user": seen.user if seen else None,
         "application": seen.application if seen else None,

@@ -28,9 +28,9 @@ app = command_group("List, show, create, and import groups, and invite people to
 
 LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
-    Column("name", "Name"),
+    Column("name", "Name", whole=True),
     Column("prefix", "Prefix"),
-    Column("default_tree_location", "Default tree location", secondary=True),
+    Column("default_tree_location", "Default tree location", secondary=True, tail=True),
     Column("users", "Users", right=True),
     Column("samples", "Samples", right=True),
 )
@@ -57,7 +57,7 @@ CREATE_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("prefix", "Prefix"),
-    Column("default_tree_location", "Default tree location"),
+    Column("default_tree_location", "Default tree location", tail=True),
     Column("address", "Address", secondary=True),
     Column("division", "Division", secondary=True),
     Column("location", "Location", secondary=True),

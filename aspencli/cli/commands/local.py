@@ -35,15 +35,15 @@ UP_COLUMNS = (
     Column("part", "Part"),
     Column("state", "State"),
     Column("port", "Port"),
-    Column("url", "URL"),
+    Column("url", "URL", whole=True),
 )
 _HEALTH = (
     *UP_COLUMNS,
-    Column("pid", "PID"),
-    Column("uptime_s", "Uptime (s)", right=True),
-    Column("restarts", "Restarts", right=True),
+    Column("pid", "PID", secondary=True),
+    Column("uptime_s", "Uptime (s)", right=True, secondary=True),
+    Column("restarts", "Restarts", right=True, secondary=True),
 )
-_SIZE = Column("size", "Size", right=True)
+_SIZE = Column("size", "Size", right=True, secondary=True)
 STATUS_COLUMNS = (
     *_HEALTH,
     Column("last_restart", "Last restart"),

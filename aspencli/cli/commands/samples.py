@@ -39,7 +39,7 @@ LIST_COLUMNS = (
     Column("group", "Group"),
     Column("pathogen", "Pathogen", secondary=True),
     Column("collection_date", "Collected", whole=True),
-    Column("location", "Location", secondary=True),
+    Column("location", "Location", secondary=True, tail=True),
     Column("private", "Private"),
     Column("uploaded_by", "Uploaded by", secondary=True),
 )

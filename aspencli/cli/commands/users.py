@@ -33,7 +33,7 @@ LIST_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("email", "E-mail", whole=True),
-    Column("auth0_user_id", "Auth0 id", secondary=True),
+    Column("auth0_user_id", "Auth0 id", secondary=True, whole=True),
     Column("system_admin", "System admin", secondary=True),
     Column("groups", "Groups and roles"),
 )

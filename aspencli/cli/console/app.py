@@ -51,9 +51,10 @@ _DANGER = {
     Safety.PRODUCTION: "PRODUCTION",
 }
 COLOURS = {
-    Safety.LOCAL: "ansigreen",
-    Safety.SHARED: "ansiyellow",
-    Safety.PRODUCTION: "ansired",
+    # In the color cube, for the reasons given at `SHADES` of messages.
+    Safety.LOCAL: "#008700",
+    Safety.SHARED: "#af8700",
+    Safety.PRODUCTION: "#ff0000",
 }
 TARGET = Token.Prompt.Target
 WRITING = Token.Prompt.Writing

@@ -8,16 +8,18 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pygments import highlight
-from pygments.formatters import TerminalFormatter
+from pygments.formatters import Terminal256Formatter
 from pygments.lexers import PostgresLexer
+from pygments.style import Style
+from pygments.token import Comment, Keyword, Number, String
 from sqlalchemy.engine import Connection
 
 from aspen.database.profiling import sqltime
 from aspen.database.profiling.sqltime import FORMAT, disable_profiling, enable_profiling
-from aspencli.cli.output.console import Output
+from aspencli.cli.output.console import Output, escape, has_shades
 from aspencli.text import visible
 
 if TYPE_CHECKING:
@@ -28,7 +30,21 @@ if TYPE_CHECKING:
 _CELL = re.compile(r"<ipython-input-(\d+)-\w+>")
 _START = "Start Query: "
 _LONGEST = 20_000  # characters; a longer statement is mostly data
-_DIM, _BOLD, _RED, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+
+class _Colors(Style):  # type: ignore[misc] # Pygments ships no types
+    """Colors of statements that can be read on light and dark backgrounds.
+
+    They are in the color cube of terminals, so that none of them is rounded to another.
+    """
+
+    styles: ClassVar[dict[Any, str]] = {
+        Keyword: "#0087af",
+        String: "#af8700",
+        Number: "#af5faf",
+        Comment: "italic",
+    }
 
 
 class ConsoleProfiling:
@@ -155,16 +171,16 @@ class HighlightingFormatter(logging.Formatter):
         lead = f"{record.levelname}:{record.name}:"
         message = text.removeprefix(lead)
         if message.startswith(_START):
-            return f"{_DIM}{lead}{_START}{_PLAIN}{coloured(message.removeprefix(_START))}"
+            return f"{lead}{_START}{coloured(message.removeprefix(_START))}"
         what, colon, rest = message.partition(": ")
-        style = _RED if what == "Query Failed" else _BOLD
-        return f"{_DIM}{lead}{what}{colon}{_PLAIN}" + (f"{style}{rest}{_PLAIN}" if rest else "")
+        style = escape("error") if what == "Query Failed" else _BOLD
+        return f"{lead}{what}{colon}" + (f"{style}{rest}{_PLAIN}" if rest else "")
 
 
 @lru_cache(maxsize=64)
 def coloured(statement: str) -> str:
     """Return a statement with colors and otherwise unchanged."""
-    if len(statement) > _LONGEST:
+    if len(statement) > _LONGEST or not has_shades():
         return statement
     lexer = PostgresLexer(stripnl=False, ensurenl=False)
-    return str(highlight(statement, lexer, TerminalFormatter()))
+    return str(highlight(statement, lexer, Terminal256Formatter(style=_Colors)))

@@ -29,11 +29,46 @@ _PART = 1_000  # rows of a table that are laid out at a time
 _HEIGHT = 24  # lines; no table depends on it
 _PIPED = 120  # columns of a table that is not written to a terminal
 _STANDARD = 80  # columns of a terminal that does not report its size
+# Rich shows them in yellow, green, and cyan, which cannot be read on white.
+_PROGRESS_TEXTS = (
+    "progress.data.speed",
+    "progress.download",
+    "progress.elapsed",
+    "progress.filesize",
+    "progress.percentage",
+    "progress.remaining",
+    "progress.spinner",
+)
 _TRIES = 3  # attempts at one question
 _SETTLE_S = 0.1  # quiet time before a question; no one reads and answers one faster
 _PASTE_GAP_S = 0.05  # between the lines of a paste; pexpect and people leave longer gaps
 _PIECES = 100  # of a paste; a key that is held down must not block a question forever
-_STYLES = {"error": "31;1", "warn": "33", "done": "32", "hint": "36", "dim": "2", "strong": "1"}
+# Entries of the color cube, which terminals do not redefine. Each has a contrast of at least 3
+# on white, on black, and on the backgrounds of GNOME Terminal and Solarized. Of the 16 basic
+# colors, yellow has 1.7 on white in xterm; dim text has 2.2 in Solarized.
+SHADES = {"error": 196, "warn": 136, "done": 28, "hint": 31}
+_BOLD = frozenset({"error", "strong"})
+_EXTENDED = ("256color", "kitty")  # in TERM; the same as Rich looks for
+
+
+def has_shades() -> bool:
+    """Return True if the terminal has 256 colors, as far as its variables show."""
+    term = os.environ.get("TERM", "")
+    return bool(os.environ.get("COLORTERM")) or any(name in term for name in _EXTENDED)
+
+
+def escape(style: str) -> str:
+    """Return the escape sequence that starts a style; bold alone on a terminal of 16 colors."""
+    if style in SHADES and has_shades():
+        return f"\x1b[{'1;' * (style in _BOLD)}38;5;{SHADES[style]}m"
+    return "\x1b[1m"
+
+
+def rich_style(style: str) -> str:
+    """Return the name by which Rich knows a style."""
+    if style in SHADES and has_shades():
+        return f"{'bold ' * (style in _BOLD)}color({SHADES[style]})"
+    return "bold"
 
 
 class Tick(Protocol):
@@ -182,7 +217,7 @@ class Output:
 
     def styled(self, style: str, text: str) -> str:
         """Return trusted text for stdout, in color where supported."""
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colour(self.out) else text
+        return f"{escape(style)}{text}\x1b[0m" if self.colour(self.out) else text
 
     # Messages
 
@@ -216,7 +251,7 @@ class Output:
         if shown and self.err.isatty():
             layout = self._layout(columns, self.err)
             self._write(self.err, layout.part(shown))
-            self._note_left_out(layout)
+            self._note_left_out(layout, self.err)
         elif shown:
             write_rows(self.err, "tsv", columns, [with_blanks(columns, row) for row in shown])
 
@@ -291,7 +326,7 @@ class Output:
 
     def _styled(self, style: str, text: str, otherwise: str | None = None) -> str:
         if self.colour(self.err):
-            return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+            return f"{escape(style)}{text}\x1b[0m"
         return text if otherwise is None or _encodes(self.err, text) else otherwise
 
     def _say(self, lead: str, message: str) -> None:
@@ -306,7 +341,7 @@ class Output:
         while part := list(islice(rows, _PART)):  # there may be more rows than fit in memory
             self._write(self.out, layout.part(part))
         self.out.flush()  # before the note, which is on another stream
-        self._note_left_out(layout)
+        self._note_left_out(layout, self.out)
 
     def _layout(self, columns: Sequence[Column], stream: TextIO) -> Layout:
         from aspencli.cli.output.table import Layout  # imports Rich
@@ -314,13 +349,13 @@ class Output:
         ellipsis = "…" if _encodes(stream, "…") else "..."
         return Layout(columns, width_of(stream), partial(self._bold, stream), ellipsis)
 
-    def _note_left_out(self, layout: Layout) -> None:
+    def _note_left_out(self, layout: Layout, stream: TextIO) -> None:
         titles = tuple(column.title for column in layout.left_out)
         if titles and titles not in self._noted:  # once, where a command shows several tables
             self._noted.add(titles)
+            way_out = "Use a wider terminal, or -o json." if stream.isatty() else "Use -o json."
             self.info(
-                f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. "
-                "Use a wider terminal, or -o json."
+                f"Columns hidden to fit {layout.width} characters: {', '.join(titles)}. {way_out}"
             )
 
     def _bold(self, stream: TextIO, text: str) -> str:
@@ -333,6 +368,7 @@ class Output:
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console
+        from rich.theme import Theme
 
         return Console(
             file=stream,
@@ -343,6 +379,7 @@ class Output:
             highlight=False,
             markup=False,
             emoji=False,
+            theme=Theme(dict.fromkeys(_PROGRESS_TEXTS, "none")),
         )
 
 

@@ -40,9 +40,9 @@ SIZE_COLUMNS = (
 )
 INDEX_COLUMNS = (
     Column("finding", "Finding"),
-    Column("table", "Table"),
-    Column("index", "Index or key"),
-    Column("columns", "Columns"),
+    Column("table", "Table", whole=True),
+    Column("index", "Index or key", whole=True),
+    Column("columns", "Columns", secondary=True),
     Column("rows", "Rows", right=True, secondary=True),
     Column("size", "Size", right=True),
     Column("scans", "Scans", right=True, secondary=True),
@@ -50,15 +50,15 @@ INDEX_COLUMNS = (
     Column("step", "Statement", secondary=True),
 )
 BLOAT_COLUMNS = (
-    Column("kind", "Kind"),
+    Column("kind", "Kind", secondary=True),
     Column("name", "Name", whole=True),
     Column("table", "Table", secondary=True),
     Column("size", "Size", right=True),
     Column("wasted", "Wasted", right=True),
     Column("share", "Share", right=True),
     Column("dead_rows", "Dead rows", right=True, secondary=True),
-    Column("vacuumed", "Vacuumed", secondary=True),
-    Column("analysed", "Analyzed", secondary=True),
+    Column("vacuumed", "Vacuumed", secondary=True, whole=True),
+    Column("analysed", "Analyzed", secondary=True, whole=True),
     Column("step", "Statement", secondary=True),
 )
 SETTING_COLUMNS = (

@@ -22,6 +22,8 @@ class Column:
         secondary: Whether tables shorten or drop it first on a narrow terminal.
         whole: Whether tables never cut or wrap it, as for identifiers.
         sql: Whether it holds statements, which tables shorten inside their lists.
+        tail: Whether tables cut its beginning instead of its end, as for places whose county is at
+            the end.
         blank: Returns what people read instead of a missing value, such as ``(cleared)``.
     """
 
@@ -31,6 +33,7 @@ class Column:
     secondary: bool = False
     whole: bool = False
     sql: bool = False
+    tail: bool = False
     blank: Callable[[Row], str] | None = None
 
 

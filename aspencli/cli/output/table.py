@@ -7,7 +7,9 @@ records, as psql does with ``\x auto``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len, set_cell_size
 
@@ -19,6 +21,7 @@ _LEAST = 8  # the minimum width of a column that is shortened
 _LEAST_SQL = 16
 _SQL_LINES = 4  # of a statement in a record
 _READABLE = 14  # the width of secondary columns, below which they are left out
+_READABLE_TAIL = 21  # enough for "…San Francisco County"
 _COMFORTABLE = 24  # the width that other columns get before secondary ones are shown
 _COMFORTABLE_SQL = 40
 
@@ -95,15 +98,18 @@ class Layout:
         widths = _widths(self._columns, self._natural, self.width)
         if is_first:
             titles = {column.key: column.title for column in self._columns}
-            yield self._bold(self._line(titles, widths))
+            yield self._bold(self._line(titles, widths, is_heading=True))
         for number in range(count):
             yield self._line({c.key: cells[c.key][number] for c in self._columns}, widths)
 
-    def _line(self, texts: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    def _line(
+        self, texts: Mapping[str, str], widths: Mapping[str, int], *, is_heading: bool = False
+    ) -> str:
         shown = []
         for column in self._columns:
             width = widths[column.key]
-            text = _shortened(texts[column.key], column, width, self._ellipsis)
+            kind = replace(column, tail=False) if is_heading else column
+            text = _shortened(texts[column.key], kind, width, self._ellipsis)
             space = " " * (width - cell_len(text))
             shown.append(space + text if column.right else text + space)
         return (" " * _GAP).join(shown).rstrip()
@@ -134,7 +140,9 @@ def record_lines(
             text = shorten_sql(text, _SQL_LINES * max(width - margin, _LEAST_SQL))
         lines = text.split("\n")
         if not column.whole:
-            lines = [part for line in lines for part in _wrapped(line, width - margin)]
+            is_nested = isinstance(row[column.key], (dict, list, tuple))
+            wrapped = _wrapped_at_commas if is_nested else _wrapped
+            lines = [part for line in lines for part in wrapped(line, width - margin)]
         for number, line in enumerate(lines):
             yield ((" " * margin if number else lead) + line).rstrip()
 
@@ -152,6 +160,17 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
+def _wrapped_at_commas(text: str, width: int) -> list[str]:
+    """Return the lines of a list of fields; a field that fits in a line is not broken."""
+    lines: list[str] = []
+    for part in re.split(r"(?<=,) ", text):
+        if lines and cell_len(f"{lines[-1]} {part}") <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines += _wrapped(part, width)
+    return lines
+
+
 def _cell(column: Column, row: Row) -> str:
     return blank(column, row) or table_cell(row[column.key])
 
@@ -165,7 +184,8 @@ def _wanted(column: Column, natural: int) -> int:
     if _is_rigid(column):
         return natural
     comfortable = _COMFORTABLE_SQL if column.sql else _COMFORTABLE
-    return min(natural, _READABLE if column.secondary else comfortable)
+    readable = _READABLE_TAIL if column.tail else _READABLE
+    return min(natural, readable if column.secondary else comfortable)
 
 
 def _least(column: Column, natural: int) -> int:
@@ -211,4 +231,16 @@ def _shortened(text: str, column: Column, width: int, ellipsis: str) -> str:
         text = shorten_sql(text, width)
         if cell_len(text) <= width:
             return text
-    return set_cell_size(text, max(width - len(ellipsis), 0)).rstrip() + ellipsis
+    room = max(width - len(ellipsis), 0)
+    if column.tail:
+        end = _last_cells(text, room)
+        return ellipsis + (end.partition(" / ")[2] or end).lstrip(" /")
+    return set_cell_size(text, room).rstrip() + ellipsis
+
+
+def _last_cells(text: str, room: int) -> str:
+    """Return as much of the end of a text as fits."""
+    start = max(len(text) - room, 0)  # a character takes at least one cell, but for combining ones
+    while cell_len(text[start:]) > room:
+        start += 1
+    return text[start:]

@@ -103,7 +103,8 @@ def test_the_runbooks_profiled_session(
     seeded: Database, cli_env: Callable[[Database], dict[str, str]], lead: list[str]
 ) -> None:
     command = ["-m", "aspencli", *lead, "interact", "--profile"]
-    with Terminal(address(seeded), env=cli_env(seeded), command=command) as console:
+    env = {**cli_env(seeded), "TERM": "xterm-256color"}
+    with Terminal(address(seeded), env=env, command=command) as console:
         assert "Aspen console on local (local): read-only" in console.banner
         assert "DEBUG" not in console.run("session = engine.make_session()")
         said = console.run("results = session.query(Sample).all()")
@@ -118,7 +119,7 @@ def test_the_runbooks_profiled_session(
         assert re.search(r"Python \d+\.\d ms", said)
         # A cell without queries gets no summary.
         assert console.run("len(results)").partition("Out[3]: 60\n")[2].strip() == "local In [4]:"
-        assert "\x1b[34mSELECT\x1b" in console.seen
+        assert "\x1b[38;5;31mSELECT\x1b" in console.seen
         code, last = console.leave()
     assert code == 0
     assert "DEBUG" not in last
@@ -148,7 +149,7 @@ def test_a_narrow_terminal_without_colours_shows_the_same(seeded: Database) -> N
         table = report.partition("\n")[2].partition("\nlocal In")[0]
         assert "?" in table
         assert max(map(len, table.splitlines())) <= 40
-        assert "\x1b[34mSELECT" not in console.seen
+        assert "\x1b[38;5;31mSELECT" not in console.seen
 
 
 def test_a_statement_that_fails_is_shown_with_its_time(seeded: Database) -> None:

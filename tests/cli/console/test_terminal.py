@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tests.cli.console.terminal import Terminal
 
-GREEN, YELLOW, RED = "\x1b[0;32;1m", "\x1b[0;33;1m", "\x1b[0;31;1m"
+GREEN, YELLOW, RED = (f"\x1b[0;38;5;{shade};1m" for shade in (28, 136, 196))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from aspencli.cli.output.console import Output
+from aspencli.cli.output.console import SHADES, Output
 from aspencli.cli.output.formats import Column
 from aspencli.errors import RefusedError
 
@@ -119,6 +119,13 @@ def test_columns_that_fit_are_shown_on_a_narrow_terminal(monkeypatch: pytest.Mon
     each.output.rows(COLUMNS, ROWS)
     assert "Aside" in each.out
     assert each.err == ""
+
+
+def test_the_note_about_a_file_does_not_advise_a_wider_terminal() -> None:
+    each = Captured("table")
+    each.output.rows((*WHOLE, *SECONDARY[1:]), [LONG | {"id": 1, "name": "x" * 90, "aside": "y"}])
+    assert each.err.startswith("Columns hidden to fit 120 characters: ")
+    assert each.err.endswith(". Use -o json.\n")
 
 
 def test_the_note_about_hidden_columns_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +378,7 @@ def test_no_input_refuses_on_a_terminal_too() -> None:
 _TWO_QUESTIONS = """
 import sys
 from aspencli.errors import RefusedError
-from aspencli.cli.output.console import Output
+from aspencli.cli.output.console import SHADES, Output
 sys.stderr.write("working\\n")
 sys.stdin.readline() if sys.argv[1:] == ["read"] else None
 import time; time.sleep(0.3)
@@ -490,3 +497,89 @@ def test_a_download_is_silent_off_a_terminal() -> None:
     with each.output.transfer("Loading") as tick:
         tick(1, 2)
     assert each.out + each.err == ""
+
+
+BACKGROUNDS = {"white": "ffffff", "black": "000000", "GNOME": "171421", "Solarized": "002b36"}
+
+
+def _shade(number: int) -> str:
+    """Return an entry of the 6 x 6 x 6 color cube in hexadecimal."""
+    steps = (0, 95, 135, 175, 215, 255)
+    red, green, blue = (number - 16) // 36, (number - 16) // 6 % 6, (number - 16) % 6
+    return f"{steps[red]:02x}{steps[green]:02x}{steps[blue]:02x}"
+
+
+def _luminance(color: str) -> float:
+    """Return the relative luminance as WCAG 2 defines it."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS.values(), ids=BACKGROUNDS)
+@pytest.mark.parametrize("style", SHADES)
+def test_every_color_can_be_read_on_light_and_dark(style: str, background: str) -> None:
+    low, high = sorted((_luminance(_shade(SHADES[style])), _luminance(background)))
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+@pytest.mark.parametrize(
+    ("term", "codes"),
+    [
+        ("xterm-256color", ["38;5;28", "0", "38;5;136", "0", "38;5;31", "0", "1;38;5;196", "0"]),
+        ("xterm", ["1", "0"] * 4),
+        ("dumb", []),
+    ],
+)
+def test_messages_use_colors_where_the_terminal_has_them(
+    term: str, codes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    each = Captured(terminal=True)
+    for say in (each.output.done, each.output.warn, each.output.hint, each.output.error):
+        say("x")
+    assert re.findall(r"\x1b\[([\d;]*)m", each.err) == codes
+
+
+PLACES = (Column("id", "Id", whole=True), Column("place", "Place with a long title", tail=True))
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("North America / USA / California / San Mateo County", "1   …San Mateo County"),
+        (
+            "North America / USA / California / A county with a long name",
+            "1   …ty with a long name",
+        ),
+        ("Asia / Japan", "1   Asia / Japan"),
+        ("Asia / 日本 / 東京都千代田区一番町", "1   …京都千代田区一番町"),
+    ],
+)
+def test_places_lose_their_beginning(
+    place: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    each = Captured("table", terminal=True)
+    each.output.rows(PLACES, [{"id": 1, "place": place}])
+    assert _plain(each.out).splitlines() == ["Id  Place with a long t…", shown]
+
+
+def test_fields_of_an_object_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    each = Captured("table", terminal=True)
+    member = {"id": 10, "name": "Mo Multi", "email": "multi@example.org", "note": "x y " * 10}
+    columns = (Column("members", "Members"), Column("about", "About"))
+    each.output.record(columns, {"members": [member], "about": "one, two " * 4})
+    assert _plain(each.out).splitlines() == [
+        "Members  id: 10, name: Mo Multi,",
+        "         email: multi@example.org,",
+        "         note: x y x y x y x y x y x y x",
+        "         y x y x y x y",
+        "About    one, two one, two one, two one,",
+        "         two",
+    ]
