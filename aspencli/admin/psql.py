@@ -21,6 +21,7 @@ from aspen.database.settings import (
     READ_ONLY,
     InvalidDatabaseUrlError,
     SessionPolicy,
+    check_address,
     clean_address,
     connection_arguments,
     split_hosts,
@@ -93,6 +94,7 @@ class Address:
     def libpq(self) -> dict[str, Any]:
         """Return the libpq parameters of each connection, without access mode or limits."""
         options = self.parameters.get("options", "")
+        check_address(self.policy, options)
         return {
             **connection_arguments(self.policy, options),
             "hostaddr": "",

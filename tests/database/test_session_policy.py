@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import psycopg2
@@ -97,6 +98,32 @@ def test_guard_stays_on_what_is_derived(seeded: Database) -> None:
 )
 def test_address_does_not_loosen_a_session(given: str, kept: str) -> None:
     assert connection_arguments(SessionPolicy(limits=Limits()), given)["options"] == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ("-c default_transaction_read_only=on", True),
+        ("-cDefault_Transaction_Read_Only=TRUE -c geqo=off", True),
+        ("--default_transaction_read_only=off --default_transaction_read_only=1", True),
+        ("-c default_transaction_read_only=on -c default_transaction_read_only=off", False),
+        ("-c default_transaction_read_only=off", False),
+        ("-c x.default_transaction_read_only=on", False),
+        ("", False),
+    ],
+)
+def test_read_only_address_refuses_writes_but_not_reads(
+    seeded: Database, options: str, refused: bool
+) -> None:
+    url = seeded.url.update_query_dict({"options": options}, append=False)
+    with Database(url).reading() as session:
+        assert session.scalar(sa.text("SELECT 1")) == 1
+    writing = Database(url, writable=True)
+    with pytest.raises(ServerReadOnlyError) if refused else nullcontext(), writing.begin():
+        pass
+    overrides = replace(writing.policy, overrides=Overrides(read_only=True))
+    with Database(url, policy=overrides).begin() as session:
+        session.execute(sa.text("CREATE TEMPORARY TABLE allowed ()"))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from aspen.database.settings import (
     InvalidDatabaseUrlError,
     Limits,
     SessionPolicy,
+    check_address,
     clean_address,
     connection_arguments,
     cut_name,
@@ -268,6 +269,7 @@ class Database:
         if writable:
             self._require_writing()
         policy = replace(self._policy, writable=writable)
+        check_address(policy, first_text(self._url.query.get("options")))
         engine = sa.create_engine(
             self._url,
             connect_args={**self.arguments(), "connection_factory": opener(policy)},

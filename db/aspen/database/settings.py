@@ -23,6 +23,8 @@ from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from aspen.database.errors import ServerReadOnlyError
+
 # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed here.
 DRIVER = "postgresql+psycopg2"
 SCHEMA = "aspen"
@@ -31,6 +33,10 @@ READ_ONLY = "default_transaction_read_only"
 _NAME_LIMIT = 63  # bytes; PostgreSQL truncates application_name (NAMEDATALEN - 1)
 # Settings of this program in ``options``: "-c name=value" and "--name=value" mean the same.
 _OURS = re.compile(rf"(?:^|\s)(?:-c\s*|--)(?:{'|'.join((READ_ONLY, *TIMEOUTS))})=(?:\\.|\S)*", re.I)
+_READ_ONLY_OPTION = re.compile(rf"(?:^|\s)(?:-c\s*|--){READ_ONLY}=((?:\\.|\S)*)", re.I)
+_TRUE = frozenset(
+    {"on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"}
+)  # parse_bool of PostgreSQL
 # Settings from ALTER DATABASE and ALTER ROLE, which a pooler's older server session may not have.
 _CONFIGURED = """
 SELECT DISTINCT ON (split_part(e, '=', 1)) split_part(e, '=', 1) AS name,
@@ -156,6 +162,30 @@ class SessionPolicy:
             "lock_timeout": self.limits.lock_ms,
             "idle_in_transaction_session_timeout": self.limits.idle_ms,
         }
+
+
+def check_address(policy: SessionPolicy, options: str) -> None:
+    """Check that a session that may write is not one that its address makes read-only.
+
+    Args:
+        policy: The policy of the session.
+        options: The ``options`` of the address.
+
+    Raises:
+        ServerReadOnlyError: The last value of ``default_transaction_read_only`` in them is on.
+    """
+    values = _READ_ONLY_OPTION.findall(options)
+    if (
+        policy.writable
+        and values
+        and values[-1].strip("'\"").lower() in _TRUE
+        and not policy.overrides.read_only
+    ):
+        raise ServerReadOnlyError(
+            f"The address of this database sets {READ_ONLY}=on in its options. "
+            "Nothing was written.",
+            hint="Remove it from the address, or pass --override-read-only for this run.",
+        )
 
 
 def connection_arguments(policy: SessionPolicy, options: str = "") -> dict[str, Any]:
