@@ -37,7 +37,7 @@ from aspencli.changes.runs import (
 )
 from aspencli.changes.undo import write_undo
 from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing, agree
-from aspencli.cli.changes.views import RESULT_COLUMNS, Findings, problem_line
+from aspencli.cli.changes.views import RESULT_COLUMNS, Findings, outcome_of, problem_line
 from aspencli.cli.context import AppContext
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.remote.scope import Org, find_slugs, require_writer
@@ -230,6 +230,7 @@ def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
         "left_out": len(left.aside),
         "undo_file": Path(head.undo_file),
         "run": head.run,
+        "outcome": outcome_of(left.done, len(left.aside)),
     }
 
 
@@ -470,7 +471,7 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
                 + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
             )
         if journal.ended is not None:
-            context.out.done(f"Nothing to resume: run {head.run} has ended ({journal.ended}).")
+            context.out.nothing(f"run {head.run} has ended ({journal.ended})")
             return
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None

@@ -30,7 +30,6 @@ CHANGE_COLUMNS = (
     Column("before", "Before", whole=True),
     Column("after", "After", whole=True),
 )
-_NOTHING_NAMED = "Nothing was deleted: no samples were given."
 _FRESH_S = 10.0
 """Maximum age, in seconds, of data that is overwritten without reading it again."""
 
@@ -144,14 +143,18 @@ def delete(
 
     context = current(ctx)
     if not keys and file is None:  # as in older versions; stdin is read only for -
-        return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
+        context.out.rows(OUTCOME_COLUMNS, ())
+        return context.out.nothing("no samples were given")
     ids = chosen_ids(context, keys, file, KEYS)
     scope = chosen_scope(context, group, pathogen, writing=True)
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
     if dry_run or not rows:
-        return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="Nothing to delete.")
+        context.out.rows(OUTCOME_COLUMNS, rows.values())
+        if not rows:
+            context.out.nothing()
+        return context.out.dry_run() if dry_run else None
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
     context.authorise(
         f"delete {counted(len(rows), 'sample')} in {scope}", group=scope.org, items=len(rows)
@@ -195,8 +198,12 @@ def _write(
                 report += [outcome_row(sample, done) for sample in some]
                 tick(len(report))
         report.extend(same)
-    if not dry_run:
+    if not changed:
+        context.out.nothing()
+    elif not dry_run:
         context.out.done(f"{counted(len(changed), 'sample')} updated, {len(same):,} unchanged.")
+    if dry_run:
+        context.out.dry_run()
 
 
 def _changes(edit: Edit) -> list[Row]:

@@ -23,6 +23,7 @@ class Column:
         whole: Whether tables never cut or wrap it, as for identifiers.
         sql: Whether it holds statements, which tables shorten inside their lists.
         blank: Returns what people read instead of a missing value, such as ``(cleared)``.
+        retired: Whether only scripts get it, because people read the same in another column.
     """
 
     key: str
@@ -32,9 +33,16 @@ class Column:
     whole: bool = False
     sql: bool = False
     blank: Callable[[Row], str] | None = None
+    retired: bool = False
 
 
 Row = Mapping[str, Any]
+PLANNED = ("create", "update", "delete", "unchanged", "skip")
+"""The outcomes of an item in the plan of a write."""
+DONE = ("created", "updated", "deleted", "unchanged", "skipped", "failed")
+"""The outcomes of an item in the result of a write."""
+OUTCOME = Column("outcome", "Outcome", whole=True)
+"""The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
 _PLAIN = frozenset({str, int, float, bool})
 _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
 

@@ -20,7 +20,7 @@ from tests.remote.naughty import Naughty, Reply, Seen, stall
 
 CREATE_KEYS = [
     *("status", "id", "name", "prefix", "default_tree_location"),
-    *("address", "division", "location", "submitting_lab"),
+    *("address", "division", "location", "submitting_lab", "outcome"),
 ]
 MEMBER_KEYS = [
     *("id", "name", "email", "role", "agreed_to_tos", "acknowledged_policy_version"),
