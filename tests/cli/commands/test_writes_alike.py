@@ -58,7 +58,7 @@ OTHERS = {
     "db interact": "runs any code, so it has no plan",
     "db psql": "runs any statement, so it has no plan",
     "db profile": "runs any code, so it has no plan",
-    "samples resume": "finishes a run that was confirmed and recorded before",
+    "samples resume": "finishes a run that is recorded already; see test_renames_accidents",
     "phylo-runs rename": "the older name of phylo-runs update",
     "local up": "starts processes on this machine",
     "local init": "starts processes on this machine",
