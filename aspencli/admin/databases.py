@@ -127,7 +127,7 @@ def require_alone(name: str, visitors: Sequence[Visitor], *, always: bool = Fals
     if visitors or always:
         users = counted(len(visitors), "other session") if visitors else "other sessions"
         raise ConflictError(
-            f"Database {name} is in use by {users}. It was not dropped.",
+            f"Database {name} is in use by {users}; nothing was written.",
             hint="Ask their owners to disconnect, or pass --force to terminate the sessions.",
             details=[str(visitor) for visitor in visitors[:10]],
         )

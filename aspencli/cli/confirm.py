@@ -15,7 +15,7 @@ from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject, place_of
 from aspencli.changes.runs import Counts, InputFile, Outcome, Place
 from aspencli.cli.output.console import Output
-from aspencli.errors import AspenError, RefusedError
+from aspencli.errors import AspenError, ConflictError, RefusedError
 from aspencli.targets import Target
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class Record:
 
     def __init__(self) -> None:
         self._recording: Recording | None = None
+        self._out: Output
+        self._is_single = False
         self.place = Place()
 
     @property
@@ -145,6 +147,7 @@ class Record:
             api=context.given_api if via == "api" else None,
             single=True,
         )
+        self._out, self._is_single = context.out, items == 1
         self._recording = Recording(open_journal(), subject, context.out.warn).__enter__()
 
     def confirmed(self) -> None:
@@ -178,8 +181,20 @@ class Record:
             return
         if error is None:
             self._recording.ended(Outcome.WRITTEN)
+        elif isinstance(error, KeyboardInterrupt) and self._out.is_asking:
+            self._recording.ended(Outcome.DECLINED, "interrupted")
+        elif isinstance(error, ConflictError) and self._is_single:
+            # A single item is written whole or not at all, and this one was rejected.
+            error.message = _unwritten(error.message)
+            self._recording.ended(Outcome.ROLLED_BACK, error.message)
         else:
             self._recording.__exit__(type(error), error, error.__traceback__)
+
+
+def _unwritten(message: str) -> str:
+    if "nothing was" in message:
+        return message
+    return f"{message.rstrip('.')}; nothing was written."
 
 
 def _command() -> str:

@@ -192,12 +192,15 @@ def run(args: Sequence[str] | None = None) -> int:
 
     def invoke() -> Any:
         with context.recording():
-            return command().main(
+            code = command().main(
                 args=list(sys.argv[1:] if args is None else args),
                 prog_name="aspencli",
                 standalone_mode=False,
                 obj=context,
             )
+            if code == INTERRUPTED:  # Typer returns it instead of raising the interrupt
+                raise KeyboardInterrupt
+            return code
 
     with context:
         return finish(context, invoke)

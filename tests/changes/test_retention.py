@@ -180,7 +180,7 @@ def test_history_prune_shows_asks_and_removes(
 
     code, out, err = cli("history", "prune", "--dry-run", "--output", "json")
     assert (code, journal.path.read_bytes()) == (0, before)
-    assert {"kind": "runs", "number": 1, "bytes": None} in json.loads(out)
+    assert {"kind": "runs", "number": 1, "bytes": None, "outcome": "delete"} in json.loads(out)
     assert f"1 run can no longer be undone: {old}" in err
     code, _, err = cli("history", "prune", "--no-input")
     assert (code, journal.path.read_bytes()) == (3, before)
@@ -190,7 +190,7 @@ def test_history_prune_shows_asks_and_removes(
     assert [run.id for run in fold(journal.read().events)] == [recent]
     code, out, err = cli("history", "prune", "--yes")
     assert code == 0
-    assert "Nothing to remove." in err
+    assert "Nothing to change." in err
 
 
 def test_history_counts_the_runs_of_the_target_only(

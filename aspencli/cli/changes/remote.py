@@ -21,6 +21,7 @@ from aspencli.changes.journal import open_journal
 from aspencli.changes.recording import Recording, Subject
 from aspencli.changes.report import RENAMES, JobFiles, ReportFile
 from aspencli.changes.request_journal import Head, RunJournal, Standing
+from aspencli.changes.request_journal import Row as RenameRow
 from aspencli.changes.runs import (
     NO_ID_HINT,
     Counts,
@@ -36,12 +37,26 @@ from aspencli.changes.runs import (
 )
 from aspencli.changes.undo import write_undo
 from aspencli.cli.changes.runner import Ground, Job, Purpose, Scope, Writing, agree
-from aspencli.cli.changes.views import RESULT_COLUMNS, SHOWN, Findings, problem_line
+from aspencli.cli.changes.views import (
+    RENAMING,
+    RESULT_COLUMNS,
+    SHOWN,
+    Findings,
+    outcome_of,
+    problem_line,
+)
 from aspencli.cli.context import AppContext
+from aspencli.cli.output.formats import Row
 from aspencli.errors import AspenError, BadInputError, ConflictError
 from aspencli.remote.scope import Org, find_slugs, require_writer
 from aspencli.samples.rename_plan import GroupSamples, ListPlan, Snapshot
-from aspencli.samples.rename_run import Running, Stopped, temporary_name, write_rows
+from aspencli.samples.rename_run import (
+    Running,
+    Stopped,
+    temporary_name,
+    what_remains,
+    write_rows,
+)
 from aspencli.signals import Brake
 from aspencli.text import counted
 
@@ -281,13 +296,14 @@ def _interrupted(head: Head, hint: str) -> ConflictError:
     )
 
 
-def take_up(context: AppContext, what: str, report: Path | None) -> None:
+def take_up(context: AppContext, what: str, report: Path | None, *, dry_run: bool) -> None:
     """Resume a run, and report its outcome.
 
     Args:
         context: Application context.
         what: ID of the run, or its journal.
         report: Path of the report; None for no report.
+        dry_run: Whether to only show what is left to do.
 
     Raises:
         BadInputError: If there is nothing to resume on this target.
@@ -304,8 +320,8 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
                 + command_for(head.target, "samples", "resume", head.run, api=_given_api(head.run)),
             )
         if journal.ended is not None:
-            context.out.done(f"Nothing to resume: run {head.run} has ended ({journal.ended}).")
-            return
+            context.out.nothing(f"run {head.run} has ended ({journal.ended})")
+            return context.out.dry_run() if dry_run else None
         _refuse_beside_other(journal)
         draft = stack.enter_context(ReportFile(report, RENAMES)) if report else None
         grounds = open_grounds(context, head.group_id)
@@ -316,15 +332,14 @@ def take_up(context: AppContext, what: str, report: Path | None) -> None:
                 f"Cannot tell whether run {head.run} was made on {grounds.stored}. "
                 "Check before you confirm."
             )
-        context.authorise(
-            f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})",
-            dry_run=False,
-            by_name=not certain,
-            recorded=False,
-        )
+        deed = f"resume run {head.run} ({head.file}) in group {head.group_id} ({head.group})"
+        if not dry_run:
+            context.authorise(deed, by_name=not certain, recorded=False)
         with context.out.progress("Reading"):
             snapshot = grounds.place.read()
-        go_on(context, grounds.place, journal, snapshot, grounds.stored, draft)
+        if dry_run:
+            return _show_rest(context, journal, snapshot, deed)
+        return go_on(context, grounds.place, journal, snapshot, grounds.stored, draft)
 
 
 def _refuse_beside_other(journal: RunJournal) -> None:
@@ -411,12 +426,47 @@ def go_on(
     out.record(RESULT_COLUMNS, _result(journal, left))
     undo = context.command("samples", "undo", head.undo_file)
     out.hint(f"Undo it: {undo}")
+    _end_with_skipped(journal, left)
+
+
+def _end_with_skipped(journal: RunJournal, left: Remaining) -> None:
+    """End the command with the exit code for skipped samples, if there are any.
+
+    Raises:
+        ConflictError: If there are.
+    """
     if left.aside:
         raise ConflictError(
             f"{len(left.aside):,} of {counted(len(journal.rows), 'sample')} skipped (listed "
             "above).",
             hint="Check each one: aspencli samples show PRIVATE_IDENTIFIER",
         )
+
+
+def _show_rest(context: AppContext, journal: RunJournal, snapshot: Snapshot, what: str) -> None:
+    """Show what is left of a run, without changing anything."""
+    out = context.out
+    left = what_remains(journal.head.run, journal.rows, snapshot)
+    for problem in left.aside[:SHOWN]:
+        out.warn(f"Skipped {problem_line(problem)}")
+    aside = {problem.line for problem in left.aside}
+    out.rows(RENAMING.plan_columns, (_rest(row, snapshot, aside) for row in journal.rows))
+    out.dry_run(what)
+    _end_with_skipped(journal, left)
+
+
+def _rest(row: RenameRow, snapshot: Snapshot, aside: set[int]) -> Row:
+    held = snapshot.samples.get(row.id)
+    is_done = row.before == row.after or (held and held.public_identifier == row.after)
+    outcome = "skip" if row.line in aside else "unchanged" if is_done else "update"
+    return {
+        "line": row.line,
+        "private_identifier": row.key,
+        "public_identifier_before": row.before,
+        "public_identifier_after": row.after,
+        "action": outcome,
+        "outcome": outcome,
+    }
 
 
 def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
@@ -430,6 +480,7 @@ def _result(journal: RunJournal, left: Remaining) -> dict[str, object]:
         "left_out": len(left.aside),
         "undo_file": Path(head.undo_file),
         "run": head.run,
+        "outcome": outcome_of(left.done, len(left.aside)),
     }
 
 

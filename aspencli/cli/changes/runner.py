@@ -21,7 +21,14 @@ from aspencli.changes.report import JobFiles
 from aspencli.changes.runs import Outcome, Place, Run, fold, is_same_place
 from aspencli.changes.undo import Origin, origin_of, write_undo
 from aspencli.cli.changes.options import say_notes
-from aspencli.cli.changes.views import RESULT_COLUMNS, TALLY_COLUMNS, Findings, View, nothing_to_do
+from aspencli.cli.changes.views import (
+    RESULT_COLUMNS,
+    TALLY_COLUMNS,
+    Findings,
+    View,
+    nothing_to_do,
+    outcome_of,
+)
 from aspencli.cli.context import AppContext
 from aspencli.cli.output.console import Tick
 from aspencli.errors import ConflictError, RefusedError
@@ -195,9 +202,11 @@ class Job(ABC, Generic[StoreT]):
         rows = merge(self._store.rows(), skipped, key=lambda row: row.line)
         self.out.rows(self._view.plan_columns, self._view.shown(rows))
         self._findings.report("update")
-        self.out.hint("Dry run: nothing was written.")
         if assessment.plan.to_change:
             self._check_rights()
+        elif not assessment.plan.left_out:
+            self.out.nothing(nothing_to_do(assessment.plan))
+        self.out.dry_run()
 
     def _check_rights(self) -> None:
         """Check that the user may write what a dry run has shown.
@@ -416,7 +425,7 @@ class Writing(ABC, Generic[StoreT]):
     def leave(self, plan: Plan, before: Run) -> None:
         """Write nothing, because the same file was written before."""
         self._recording.ended(Outcome.NOTHING)
-        self._out.done(f"Nothing to change: run {before.id} already wrote this file.")
+        self._out.nothing(f"run {before.id} already wrote this file")
         undo = before.command_line(*self._view.undo, before.id)
         self._out.hint(f"To write it again, undo that run first: {undo}")
         self._findings.report("unchanged")
@@ -426,7 +435,7 @@ class Writing(ABC, Generic[StoreT]):
     def nothing(self, plan: Plan) -> None:
         """Write nothing, because there are no changes."""
         self._recording.ended(Outcome.NOTHING)
-        self._out.done(nothing_to_do(plan))
+        self._out.nothing(nothing_to_do(plan))
         self._findings.report("updated")
         self._show_result(plan, None)
 
@@ -478,6 +487,7 @@ class Writing(ABC, Generic[StoreT]):
             "left_out": plan.left_out,
             "undo_file": undo_file,
             "run": self._recording.id,
+            "outcome": outcome_of(plan.to_change, plan.left_out, plan.tally),
         }
         if plan.tally:
             self._out.record(TALLY_COLUMNS, {**result, **vars(plan.tally)})

@@ -26,7 +26,7 @@ from aspencli.changes.report import (
     spare_path,
 )
 from aspencli.cli.output.console import Output
-from aspencli.cli.output.formats import Column, Row, write_rows
+from aspencli.cli.output.formats import OUTCOME, Column, Row, write_rows
 from aspencli.errors import UncertainError
 from aspencli.text import counted, visible
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # rows shown on the screen
 _LOOK_AT_SAMPLE = "aspencli samples show PRIVATE_IDENTIFIER"
+_ACTION = Column("action", "Action", retired=True)  # the outcome, under its older name
 RESULT_COLUMNS = (
     Column("group_id", "Group id"),
     Column("group", "Group"),
@@ -46,13 +47,14 @@ RESULT_COLUMNS = (
     Column("left_out", "Skipped", right=True),
     Column("undo_file", "Undo file", whole=True),
     Column("run", "Run"),
+    OUTCOME,
 )
 TALLY_COLUMNS = (
     Column("rows", "Rows", right=True),
     Column("created", "Created", right=True),
     Column("changed", "Updated", right=True),
     Column("deleted", "Deleted", right=True),
-    *RESULT_COLUMNS[-4:],
+    *RESULT_COLUMNS[4:],
 )
 OUTCOME_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
@@ -62,7 +64,7 @@ OUTCOME_COLUMNS = (
     Column("sequencing_date", "Sequenced", whole=True),
     Column("location", "Location", secondary=True, tail=True),
     Column("private", "Private"),
-    Column("outcome", "Outcome", whole=True),
+    OUTCOME,
 )
 
 
@@ -132,6 +134,16 @@ def _deeds(tally: Tally) -> tuple[tuple[str, str, int], ...]:
     )
 
 
+def outcome_of(changed: int, left_out: int, tally: Tally | None = None) -> str:
+    """Return the outcome of a whole run: of its rows if they are all alike, else ``updated``."""
+    if not changed:
+        return "skipped" if left_out else "unchanged"
+    if tally is None:
+        return "updated"
+    (only, *others) = [done for _, done, number in _deeds(tally) if number] or ["updated"]
+    return "updated" if others else only
+
+
 def cleared(row: Row) -> str:
     """Return what people read in place of a new value that is missing."""
     if row.get("action") == "delete":
@@ -148,6 +160,7 @@ def _renaming(row: PlannedRow) -> Iterable[Row]:
             "public_identifier_before": change.before,
             "public_identifier_after": change.after,
             "action": row.action,
+            "outcome": row.action,
         },
     )
 
@@ -168,7 +181,8 @@ RENAMING = View(
         Column("private_identifier", "Private identifier", whole=True),
         Column("public_identifier_before", "Before", whole=True),
         Column("public_identifier_after", "After", whole=True, blank=cleared),
-        Column("action", "Action"),
+        _ACTION,
+        OUTCOME,
     ),
     plan_rows=_renaming,
     moved_columns=(
@@ -184,18 +198,22 @@ RENAMING = View(
 
 
 def _changing(row: PlannedRow) -> Iterable[Row]:
-    return [
-        {
-            "line": row.line,
-            "key": row.key,
-            "group": row.within,
-            "column": change.column,
-            "before": change.before,
-            "after": change.after,
-            "action": row.becomes or ("unchanged" if change.is_same else "update"),
-        }
-        for change in row.changes
-    ]
+    found = []
+    for change in row.changes:
+        outcome = row.becomes or ("unchanged" if change.is_same else "update")
+        found.append(
+            {
+                "line": row.line,
+                "key": row.key,
+                "group": row.within,
+                "column": change.column,
+                "before": change.before,
+                "after": change.after,
+                "action": outcome,
+                "outcome": outcome,
+            }
+        )
+    return found
 
 
 def _changed_since(row: MovedRow) -> Row:
@@ -212,7 +230,8 @@ _BESIDE = (
     Column("column", "Column"),
     Column("before", "Before", whole=True),
     Column("after", "After", whole=True, blank=cleared),
-    Column("action", "Action"),
+    _ACTION,
+    OUTCOME,
 )
 
 
@@ -272,12 +291,10 @@ def problem_line(problem: Problem) -> str:
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Return a message that says why nothing was changed."""
+    """Return the reason why there is nothing to change; empty if every row is unchanged."""
     if not plan.rows:
-        return "Nothing to change: the file has no rows."
-    if plan.left_out:
-        return "Nothing was changed."
-    return "Nothing to change."
+        return "the file has no rows"
+    return f"{counted(plan.left_out, 'row')} skipped" if plan.left_out else ""
 
 
 class Findings:

@@ -18,9 +18,9 @@ import typer
 
 from aspencli.cli.app import examples, group
 from aspencli.cli.commands import db_diagnostics, db_profile, db_schema, db_sessions
-from aspencli.cli.commands.db_schema import STEP_COLUMNS, needs_consent
+from aspencli.cli.commands.db_schema import STEP_COLUMNS, needs_consent, show_plan
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column
+from aspencli.cli.output.formats import OUTCOME, Column
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import BadInputError, RefusedError
 from aspencli.targets import Safety
@@ -38,9 +38,10 @@ SETUP_COLUMNS = (
     Column("before", "Revision before"),
     Column("after", "Revision after"),
     Column("applied", "Applied"),
+    OUTCOME,
 )
-CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"))
-DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"))
+CREATE_COLUMNS = (Column("database", "Database"), Column("created", "Created"), OUTCOME)
+DROP_COLUMNS = (Column("database", "Database"), Column("dropped", "Dropped"), OUTCOME)
 # The first five counts are those of aspencli.admin.status.TABLES.
 STATUS_COLUMNS = (
     Column("target", "Target"),
@@ -354,18 +355,26 @@ def setup(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     plan = schema.plan_setup(database)
     if plan.create:
         context.out.info(f"Database {plan.database} does not exist and will be created.")
-    steps = [vars(step) for step in plan.steps]
+    changes = plan.create or bool(plan.steps)
     if dry_run:
-        return context.out.rows(STEP_COLUMNS, steps, empty="Nothing to change.")
-    if plan.create or plan.steps:
-        context.out.preview(STEP_COLUMNS, steps, limit=50)
+        return show_plan(context, plan.steps, f"set up {plan.database}" if changes else "")
+    if changes:
+        context.out.preview(STEP_COLUMNS, [vars(step) for step in plan.steps], limit=50)
         context.authorise(f"set up {plan.database}", default_yes=not needs_consent(context))
     with context.out.progress("Setting up"):
         result = schema.setup(database, plan)
         if context.is_on_laptop:
             context.laptop.prepare()
-    row = {"database": plan.database, "created": result.created, **vars(result.migrated)}
+    outcome = "updated" if result.migrated.applied else "unchanged"
+    row = {
+        "database": plan.database,
+        "created": result.created,
+        **vars(result.migrated),
+        "outcome": "created" if result.created else outcome,
+    }
     context.out.record(SETUP_COLUMNS, row)
+    if not changes:
+        context.out.nothing()
     return context.out.done(f"{plan.database} is at revision {result.migrated.after}")
 
 
@@ -377,13 +386,18 @@ def create(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     database = context.database(writable=True, admin=True)
     name = databases.name_of(database)
     if databases.exists(database):
-        context.out.info(f"Database {name} already exists; nothing to do.")
-        return context.out.record(CREATE_COLUMNS, {"database": name, "created": False})
+        row = {"database": name, "created": False, "outcome": "unchanged"}
+        context.out.record(CREATE_COLUMNS, row)
+        context.out.nothing(f"database {name} already exists")
+        return context.out.dry_run() if dry_run else None
     if dry_run:
-        return context.out.info(f"Would create database {name}; nothing was written.")
+        row = {"database": name, "created": False, "outcome": "create"}
+        context.out.record(CREATE_COLUMNS, row)
+        return context.out.dry_run(f"create the database {name}")
     context.authorise(f"create the database {name}", default_yes=not needs_consent(context))
     created = databases.create(database)
-    context.out.record(CREATE_COLUMNS, {"database": name, "created": created})
+    outcome = "created" if created else "unchanged"
+    context.out.record(CREATE_COLUMNS, {"database": name, "created": created, "outcome": outcome})
     context.out.done(f"Created database {name}")
     return context.out.hint("Next, create its schema: aspencli db setup")
 
@@ -408,18 +422,23 @@ def drop(
     name = databases.name_of(database)
     found = databases.holdings(database)
     if found is None:
-        context.out.info(f"Database {name} does not exist; nothing to do.")
-        return context.out.record(DROP_COLUMNS, {"database": name, "dropped": False})
+        row = {"database": name, "dropped": False, "outcome": "unchanged"}
+        context.out.record(DROP_COLUMNS, row)
+        context.out.nothing(f"database {name} does not exist")
+        return context.out.dry_run() if dry_run else None
     if context.target.name == "local":
         context.require_laptop(database, f"drop {name}")
     context.out.info(f"{name} on {context.target.label}: {_described(found)}")
     if dry_run:
-        return context.out.info("Nothing was dropped.")
+        row = {"database": name, "dropped": False, "outcome": "delete"}
+        context.out.record(DROP_COLUMNS, row)
+        return context.out.dry_run(f"drop {name} ({_described(found)})")
     if not force:
         databases.require_alone(name, found.visitors)
     _authorise_drop(context, found)
     dropped = databases.drop(database, force=force)
-    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped})
+    outcome = "deleted" if dropped else "unchanged"
+    context.out.record(DROP_COLUMNS, {"database": name, "dropped": dropped, "outcome": outcome})
     context.out.done(f"Dropped database {name}")
     return context.out.hint("Create it again: aspencli db setup")
 

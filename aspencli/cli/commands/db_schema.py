@@ -10,7 +10,7 @@ import typer
 
 from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import DryRunOption
 from aspencli.targets import Safety
 from aspencli.text import counted
@@ -23,6 +23,7 @@ STEP_COLUMNS = (
     Column("created", "Created (UTC)", secondary=True, whole=True),
     Column("message", "Message"),
 )
+PLAN_COLUMNS = (*STEP_COLUMNS, OUTCOME)
 HISTORY_COLUMNS = (
     *STEP_COLUMNS,
     Column("down_revision", "Previous revision", secondary=True),
@@ -39,11 +40,13 @@ UPGRADE_COLUMNS = (
     Column("before", "Before"),
     Column("after", "After"),
     Column("applied", "Applied"),
+    OUTCOME,
 )
 DOWNGRADE_COLUMNS = (
     Column("before", "Before"),
     Column("after", "After"),
     Column("reverted", "Reverted"),
+    OUTCOME,
 )
 REVISION_COLUMNS = (Column("path", "File"),)
 DIFFERENCE_COLUMNS = (Column("difference", "Difference"),)
@@ -85,18 +88,20 @@ def upgrade(
     if sql and steps:
         return context.out.text(schema.upgrade_sql(steps, directory=directory))
     if sql:
-        return context.out.info("Nothing to do.")
+        return context.out.nothing()
     if dry_run:
-        return context.out.rows(STEP_COLUMNS, _rows(steps), empty="Nothing to do.")
+        return show_plan(context, steps, f"apply {_count(steps)}" if steps else "")
     if steps:
         _consent(context, f"apply {_count(steps)}", steps, asked=needs_consent(context))
     with context.out.progress("Migrating"):
         result = schema.upgrade(database, steps, directory=directory)
         if context.is_on_laptop and result.applied and steps[-1].is_head:
             context.laptop.prepare()  # gives its roles ownership of, or access to, the new objects
-    context.out.record(UPGRADE_COLUMNS, vars(result))
-    message = f"Upgraded to {result.after}" if result.applied else "Nothing to do."
-    return context.out.done(message)
+    outcome = "updated" if result.applied else "unchanged"
+    context.out.record(UPGRADE_COLUMNS, {**vars(result), "outcome": outcome})
+    if not result.applied:
+        return context.out.nothing()
+    return context.out.done(f"Upgraded to {result.after}")
 
 
 def downgrade(
@@ -114,15 +119,18 @@ def downgrade(
     context = current(ctx)
     database = context.database(writable=not dry_run, admin=True)
     steps = schema.undone(database, revision, directory=directory)
+    what = f"revert {_count(steps)} and delete their data"
     if dry_run:
-        return context.out.rows(STEP_COLUMNS, _rows(steps), empty="Nothing to do.")
+        return show_plan(context, steps, what if steps else "")
     if steps:
-        _consent(context, f"revert {_count(steps)} and delete their data", steps, asked=True)
+        _consent(context, what, steps, asked=True)
     with context.out.progress("Migrating"):
         result = schema.downgrade(database, steps, directory=directory)
-    context.out.record(DOWNGRADE_COLUMNS, vars(result))
-    message = f"Downgraded to {result.after or 'base'}" if result.reverted else "Nothing to do."
-    return context.out.done(message)
+    outcome = "updated" if result.reverted else "unchanged"
+    context.out.record(DOWNGRADE_COLUMNS, {**vars(result), "outcome": outcome})
+    if not result.reverted:
+        return context.out.nothing()
+    return context.out.done(f"Downgraded to {result.after or 'base'}")
 
 
 def show_current(ctx: typer.Context) -> None:
@@ -188,6 +196,14 @@ def revision(
     path = schema.write_revision(context.database(), message, empty=empty, directory=directory)
     context.out.record(REVISION_COLUMNS, {"path": path})
     context.out.hint("Review it, then apply it: aspencli db upgrade")
+
+
+def show_plan(context: AppContext, steps: Sequence[Revision], what: str) -> None:
+    """Show what a migration would do, as a dry run; ``what`` is empty if it is nothing."""
+    context.out.rows(PLAN_COLUMNS, ({**row, "outcome": "update"} for row in _rows(steps)))
+    if not what:
+        context.out.nothing()
+    context.out.dry_run(what)
 
 
 def _consent(context: AppContext, what: str, steps: Sequence[Revision], *, asked: bool) -> None:

@@ -12,7 +12,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import Output
 from aspencli.cli.output.diagnostics import for_people, query_text, seconds_text, tell_hidden
-from aspencli.cli.output.formats import Column
+from aspencli.cli.output.formats import OUTCOME, Column
 from aspencli.cli.params import DryRunOption
 from aspencli.errors import AspenError
 from aspencli.text import counted, duration_text, visible
@@ -198,8 +198,10 @@ RESULT_COLUMNS = (
     Column("pid", "PID", right=True, whole=True),
     Column("user", "User"),
     Column("application", "Application"),
-    Column("outcome", "Outcome"),
+    OUTCOME,
+    Column("status", "Status"),
 )
+_OUTCOMES = {"gone": "unchanged", "idle": "skipped", "pending": "failed"}
 Pids = Annotated[
     list[int],
     typer.Argument(metavar="PID...", min=1, help="Server process IDs, as shown by `db activity`."),
@@ -210,7 +212,7 @@ def cancel(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> Non
     """Cancel the statement that a session is running; the session stays connected.
 
     Asks for confirmation; on production, --confirm is required. A session that is not running a
-    statement is skipped. Outcomes: done, gone (it had already ended), idle (nothing to cancel),
+    statement is skipped. Statuses: done, gone (it had already ended), idle (nothing to cancel),
     pending (not canceled yet; exit code 1).
     """
     from aspencli.diagnostics.activity import Signal
@@ -222,7 +224,7 @@ def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> 
     """Terminate a session: roll back its open transaction, and close its connection.
 
     Asks for confirmation; on production, --confirm is required. Only sessions of the target's
-    database can be terminated. Outcomes: done, gone (it had already ended), pending (not terminated
+    database can be terminated. Statuses: done, gone (it had already ended), pending (not terminated
     yet; exit code 1).
     """
     from aspencli.diagnostics.activity import Signal
@@ -231,28 +233,42 @@ def terminate(ctx: typer.Context, pids: Pids, dry_run: DryRunOption = False) -> 
 
 
 def _send(context: AppContext, pids: list[int], signal: Signal, *, dry_run: bool) -> None:
-    from aspencli.diagnostics.activity import find_sessions
+    from aspencli.diagnostics.activity import Signal, find_sessions
     from aspencli.diagnostics.session import looking
 
     database = context.database()
     with looking(database) as session:
         found = find_sessions(session, pids)
     context.out.preview(SESSION_COLUMNS, [_row(context, seen) for seen in found], limit=50)
+    plan, done = ("update", "updated") if signal is Signal.CANCEL else ("delete", "deleted")
     if dry_run:
-        return context.out.info(f"Would {_words(signal, found)}; nothing was done.")
+        context.out.rows(RESULT_COLUMNS, [_planned(seen, signal, plan) for seen in found])
+        return context.out.dry_run(_words(signal, found))
     context.authorise(_words(signal, found), items=len(found))
-    outcomes = _send_all(context, found, signal)
-    context.out.rows(
-        RESULT_COLUMNS,
-        [{**vars(seen), "outcome": word} for seen, word in zip(found, outcomes, strict=True)],
-    )
-    pending = [str(s.pid) for s, word in zip(found, outcomes, strict=True) if word == "pending"]
+    statuses = _send_all(context, found, signal)
+    rows = [
+        {**vars(seen), "outcome": _OUTCOMES.get(word, done), "status": word}
+        for seen, word in zip(found, statuses, strict=True)
+    ]
+    context.out.rows(RESULT_COLUMNS, rows)
+    pending = [str(row["pid"]) for row in rows if row["status"] == "pending"]
     if pending:
         raise AspenError(
             f"The signal was sent, but PID {', '.join(pending)} has not stopped yet",
             hint="Check again in a moment: aspencli db activity",
         )
     return None
+
+
+def _planned(seen: SeenSession, signal: Signal, plan: str) -> dict[str, object]:
+    from aspencli.diagnostics.activity import Signal
+
+    skips = signal is Signal.CANCEL and not seen.may_run
+    return {
+        **vars(seen),
+        "outcome": "skip" if skips else plan,
+        "status": "idle" if skips else None,
+    }
 
 
 def _send_all(context: AppContext, found: list[SeenSession], signal: Signal) -> list[str]:

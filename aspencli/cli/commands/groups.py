@@ -16,7 +16,7 @@ from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.accounts_bulk import register_groups
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Road
 from aspencli.errors import AspenError
 
@@ -53,7 +53,7 @@ MEMBER_COLUMNS = (
     Column("acknowledged_policy_version", "Policy acknowledged", secondary=True),
 )
 CREATE_COLUMNS = (
-    Column("status", "Status"),
+    Column("status", "Status", retired=True),
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
     Column("prefix", "Prefix"),
@@ -62,11 +62,13 @@ CREATE_COLUMNS = (
     Column("division", "Division", secondary=True),
     Column("location", "Location", secondary=True),
     Column("submitting_lab", "Submitting lab", secondary=True),
+    OUTCOME,
 )
 INVITE_COLUMNS = (
     Column("email", "E-mail", whole=True),
     Column("status", "Status", whole=True),
     Column("error", "Reason"),
+    OUTCOME,
 )
 INVITATION_COLUMNS = (
     Column("id", "Id", whole=True, secondary=True),
@@ -208,19 +210,18 @@ def create(
     )
     row = {column.key: wanted.get(column.key) for column in CREATE_COLUMNS}
     row["default_tree_location"] = name_of(place)
+    what = (
+        f"create group {wanted['name']} (prefix {wanted['prefix']}, default tree location "
+        f"{name_of(place)}) and its organization at the identity provider"
+    )
     if dry_run:
         context.api().groups.check_create()
-        context.out.records(CREATE_COLUMNS, [{**row, "status": "create"}])
-        return context.out.info(
-            f"Dry run: group {wanted['name']} would be created; nothing was written."
-        )
-    context.authorise(
-        f"create group {wanted['name']} (prefix {wanted['prefix']}, default tree location "
-        f"{name_of(place)}) and its organization at the identity provider",
-        items=1,
-    )
+        context.out.records(CREATE_COLUMNS, [{**row, "status": "create", "outcome": "create"}])
+        return context.out.dry_run(what)
+    context.authorise(what, items=1)
     made = make_group(context.api().groups, wanted)
-    context.out.records(CREATE_COLUMNS, [{**row, "status": "created", "id": made["id"]}])
+    done = {**row, "status": "created", "id": made["id"], "outcome": "created"}
+    context.out.records(CREATE_COLUMNS, [done])
     return context.out.done(f"Created group {made['name']} (id {made['id']}).")
 
 
@@ -297,22 +298,23 @@ def invite(
         context.out.warn(
             "You do not have permission to see members and invitations, so everyone is invited."
         )
+    people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
+    what = f"invite {people} to {plan.org} as {plan.role}"
     if dry_run:
         if plan.emails:
             check_invite(api, plan.org)
-        rows: list[Row] = [{"email": e, "status": s, "error": None} for e, s in plan.spared.items()]
-        rows += [{"email": each, "status": "create", "error": None} for each in plan.emails]
+        found = [(*each, "skip") for each in plan.spared.items()]
+        found += [(each, "create", "create") for each in plan.emails]
+        rows: list[Row] = [
+            {"email": email, "status": status, "error": None, "outcome": outcome}
+            for email, status, outcome in found
+        ]
         context.out.rows(INVITE_COLUMNS, rows)
-        return context.out.info(
-            f"Dry run: {len(plan.emails):,} would be invited; nothing was sent."
-        )
+        if not plan.emails:
+            context.out.nothing()
+        return context.out.dry_run(what if plan.emails else "")
     if plan.emails:
-        people = plan.emails[0] if len(plan.emails) == 1 else f"{len(plan.emails):,} people"
-        context.authorise(
-            f"invite {people} to {plan.org} as {plan.role}",
-            group=plan.org,
-            items=len(plan.emails),
-        )
+        context.authorise(what, group=plan.org, items=len(plan.emails))
     return _send(context, plan)
 
 
@@ -334,7 +336,8 @@ def _send(context: AppContext, plan: InvitePlan) -> None:
         context.out.progress("Inviting", total) as tick,
     ):
         for result in send_invites(context.api().groups, plan):
-            rows.append(vars(result))
+            outcome = {"invited": "created", "failed": "failed"}.get(result.status, "skipped")
+            rows.append({**vars(result), "outcome": outcome})
             tick(len(rows))
     failed = sum(row["status"] == "failed" for row in rows)
     if failed:
@@ -343,7 +346,10 @@ def _send(context: AppContext, plan: InvitePlan) -> None:
             hint="Check the service's log for the reason, then run the command again: people "
             "already invited are skipped.",
         )
-    context.out.done(f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.")
+    if plan.emails:
+        context.out.done(f"{len(plan.emails):,} invited to {plan.org} as {plan.role}.")
+    else:
+        context.out.nothing()
 
 
 register_groups(app)

@@ -11,7 +11,7 @@ import typer
 from aspencli.cli import params
 from aspencli.cli.app import AspenGroup, AspenTyper, examples
 from aspencli.cli.context import current
-from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.errors import AspenError
 from aspencli.targets import BUILT_IN
 from aspencli.text import counted, size_text
@@ -83,6 +83,7 @@ PRUNE_COLUMNS = (
     Column("kind", "To remove", whole=True),
     Column("number", "Number", right=True),
     Column("bytes", "Bytes", right=True),
+    OUTCOME,
 )
 CHECK_COLUMNS = (
     Column("run", "Run"),
@@ -176,11 +177,16 @@ def prune(
     out = context.out
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=older_than)
     plan = plan_pruning(_runs(out), before)
-    kinds = [{"kind": "runs", "number": len(plan.runs), "bytes": None}]
+    kinds: list[dict[str, Any]] = [{"kind": "runs", "number": len(plan.runs), "bytes": None}]
     kinds += [
         {"kind": kind.kind, "number": len(kind.paths), "bytes": kind.size} for kind in plan.files
     ]
-    out.rows(PRUNE_COLUMNS, [] if plan.is_empty else kinds, empty="Nothing to remove.")
+    for kind in kinds:
+        kind["outcome"] = "delete" if kind["number"] else "unchanged"
+    if plan.is_empty or dry_run:
+        out.rows(PRUNE_COLUMNS, [] if plan.is_empty else kinds)
+    else:
+        out.preview(PRUNE_COLUMNS, kinds)
     if plan.kept:
         out.info(f"Kept because they are not finished: {counted(len(plan.kept), 'run')}")
     if plan.undoable:
@@ -188,9 +194,10 @@ def prune(
         more = f", and {len(plan.undoable) - _NAMED:,} more" if len(plan.undoable) > _NAMED else ""
         out.warn(f"{counted(len(plan.undoable), 'run')} can no longer be undone: {named}{more}")
     if plan.is_empty:
-        return
+        out.nothing()
     if dry_run:
-        out.info("Dry run: nothing was removed.")
+        out.dry_run()
+    if plan.is_empty or dry_run:
         return
     context.authorise(
         f"remove {counted(len(plan.runs), 'run')} and {size_text(plan.size)} of files",
@@ -205,6 +212,9 @@ def prune(
             f"The history {journal.path} cannot be rewritten: {error.strerror}",
             hint="Nothing was removed. Free space or fix permissions there, then try again.",
         ) from error
+    for kind in kinds:
+        kind["outcome"] = "deleted" if kind["number"] else "unchanged"
+    out.rows(PRUNE_COLUMNS, kinds)
     for path in left:
         out.warn(f"{path} could not be removed.")
     out.done(f"Removed {counted(len(plan.runs), 'run')}, {size_text(plan.size)}")

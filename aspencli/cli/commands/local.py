@@ -14,7 +14,7 @@ import typer
 from aspen.local.services import PARTS, SUPERVISOR
 from aspencli.cli.app import examples, group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column
+from aspencli.cli.output.formats import OUTCOME, Column
 from aspencli.cli.params import DryRunOption, all_among
 from aspencli.errors import BadInputError, UnreachableError
 from aspencli.targets import BUILT_IN
@@ -59,7 +59,7 @@ DOWN_COLUMNS = (
     Column("how", "Method"),
     Column("seconds", "Seconds"),
 )
-RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"))
+RESET_COLUMNS = (Column("part", "Part"), Column("deleted", "Deleted"), OUTCOME)
 SEED_COLUMNS = (
     Column("groups", "Groups", right=True),
     Column("users", "Users", right=True),
@@ -71,6 +71,7 @@ SEED_COLUMNS = (
     Column("already", "Unchanged", right=True),
     Column("rejected", "Rejected", right=True),
     Column("seconds", "Seconds", right=True),
+    OUTCOME,
 )
 
 
@@ -188,19 +189,24 @@ def reset(ctx: typer.Context, dry_run: DryRunOption = False) -> None:
     found = [part for part in laptop.status() if part.data.exists()]
     for part in found:
         context.out.info(f"{part.name}: {size_text(part.size)} in {part.data}")
+    what = "delete all data and passwords of the local deployment"
     if dry_run:
-        return context.out.info("Nothing was deleted.")
+        rows = [{"part": part.name, "deleted": False, "outcome": "delete"} for part in found]
+        context.out.rows(RESET_COLUMNS, rows)
+        if not found:
+            context.out.nothing()
+        return context.out.dry_run(what if found else "")
     if found:
         # The local deployment is deleted even if the chosen target has another address.
-        context.authorise(
-            "delete all data and passwords of the local deployment", target=BUILT_IN["local"]
-        )
+        context.authorise(what, target=BUILT_IN["local"])
     context.out.finish_anyway()
     deleted = laptop.reset()
-    context.out.rows(
-        RESET_COLUMNS, [{"part": name, "deleted": done} for name, done in deleted.items()]
-    )
-    return context.out.done("Deleted" if any(deleted.values()) else "Nothing to delete.")
+    rows = [
+        {"part": name, "deleted": done, "outcome": "deleted" if done else "unchanged"}
+        for name, done in deleted.items()
+    ]
+    context.out.rows(RESET_COLUMNS, rows)
+    return context.out.done("Deleted") if any(deleted.values()) else context.out.nothing()
 
 
 @app.command(
@@ -389,7 +395,9 @@ def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
         column = f", column {row.column}" if row.column else ""
         out.warn(f"Line {row.line}{column}: {row.reason}; skipped")
     counts = {**vars(done), "rejected": len(done.rejected), "seconds": round(done.seconds, 1)}
-    out.record(SEED_COLUMNS, counts)
+    added = (done.groups, done.users, done.locations, done.samples, done.runs, done.genomes)
+    outcome = "created" if any(added) else "skipped" if done.rejected else "unchanged"
+    out.record(SEED_COLUMNS, {**counts, "outcome": outcome})
     if done.rejected and not (done.samples or done.already):
         raise BadInputError(
             f"No valid lines in {request.metadata}",
@@ -400,12 +408,10 @@ def _show(context: AppContext, request: SeedRequest, done: Seeded) -> None:
     if done.samples:
         out.done(f"Added {counted(done.samples, 'sample')}")
         out.hint("List them: aspencli samples list")
+    elif done.users:
+        out.done(f"Added {done.groups} groups and {done.users} users")
     else:
-        out.done(
-            f"Added {done.groups} groups and {done.users} users"
-            if done.users
-            else "Nothing to change."
-        )
+        out.nothing()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from aspencli.cli import params
 from aspencli.cli.app import examples
 from aspencli.cli.app import group as command_group
 from aspencli.cli.context import AppContext, current
-from aspencli.cli.output.formats import Column
+from aspencli.cli.output.formats import OUTCOME, Column
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError
 from aspencli.text import counted
@@ -49,7 +49,7 @@ CHANGE_COLUMNS = (
     Column("group", "Group", secondary=True),
     Column("start_datetime", "Started", whole=True),
     Column("phylo_tree", "Tree", right=True, whole=True),
-    Column("outcome", "Outcome", whole=True),
+    OUTCOME,
 )
 _OBJECT = 'Write an object: --template-args \'{"filter_start_date": "2023-01-01"}\'.'
 _CREATE_EXAMPLES = examples(
@@ -191,8 +191,8 @@ def create(
     wanted["samples"] = params.known_ids(context, scope, samples, skip_missing=skip_missing)
     count = counted(len(wanted["samples"]), "sample")
     if dry_run:
-        context.out.info(f"Dry run: would start run {name!r} with {count} in {scope}.")
-        return context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
+        context.out.record(CHANGE_COLUMNS, _wanted_row(wanted, scope))
+        return context.out.dry_run(f"start run {name!r} with {count} in {scope}")
     context.authorise(f"start run {name!r} with {count} in {scope}", group=scope.org, items=1)
     run = start_run(context.api().phylo_runs, scope, wanted)
     context.out.record(CHANGE_COLUMNS, run_outcome(run, "created"))
@@ -218,12 +218,14 @@ def update(
     runs = context.api().phylo_runs
     (before,) = find_runs(runs, scope, [run])
     if before["name"] == name:
-        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "unchanged"))
+        context.out.record(CHANGE_COLUMNS, run_outcome(before, "unchanged"))
+        context.out.nothing()
+        return context.out.dry_run() if dry_run else None
+    what = f"rename run {run} in {scope} from {before['name']!r} to {name!r}"
     if dry_run:
-        return context.out.record(CHANGE_COLUMNS, run_outcome(before, "update"))
-    context.authorise(
-        f"rename run {run} in {scope} from {before['name']!r} to {name!r}", group=scope.org, items=1
-    )
+        context.out.record(CHANGE_COLUMNS, run_outcome(before, "update"))
+        return context.out.dry_run(what)
+    context.authorise(what, group=scope.org, items=1)
     renamed = runs.rename(*scope.key, run, name)
     context.out.record(CHANGE_COLUMNS, run_outcome(renamed, "updated"))
     return context.out.done(f"Renamed run {run} to {renamed['name']!r}.")
@@ -252,7 +254,8 @@ def delete(
     found = find_runs(service, scope, ids)
     rows = {run["id"]: run_outcome(run, "delete") for run in found}
     if dry_run:
-        return context.out.rows(CHANGE_COLUMNS, rows.values())
+        context.out.rows(CHANGE_COLUMNS, rows.values())
+        return context.out.dry_run()
     context.out.preview(CHANGE_COLUMNS[:-1], rows.values())
     context.authorise(
         f"delete {counted(len(rows), 'run')} in {scope} and their trees",

@@ -239,6 +239,7 @@ def resume(
         ),
     ],
     report: options.Report = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Resume an interrupted update of public identifiers through the API.
 
@@ -247,4 +248,4 @@ def resume(
     """
     from aspencli.cli.changes.remote import take_up
 
-    take_up(current(ctx), what, report)
+    take_up(current(ctx), what, report, dry_run=dry_run)

@@ -360,7 +360,10 @@ class Batch:
         same = [self._row(one, "skip" if dry_run else "skipped") for one in existing]
         if dry_run or not new:
             rows = [self._row(one, "create") for one in new]
-            return out.rows(OUTCOME_COLUMNS, rows + same, empty="Nothing to create.")
+            out.rows(OUTCOME_COLUMNS, rows + same)
+            if not new:
+                out.nothing()
+            return out.dry_run() if dry_run else None
         out.preview(_PREVIEW, [{"line": one.line or None, **self._row(one, "")} for one in new])
         self.context.authorise(
             f"create {counted(len(new), 'sample')} in {self.scope}",
@@ -422,7 +425,7 @@ def _taken(existing: Sequence[Wanted], clashing: Sequence[Wanted]) -> ConflictEr
     details = [f"line {line}: {words}" if line else words for line, words in sorted(problems)]
     return ConflictError(
         f"Cannot create {counted(len(problems), 'sample')}: the identifiers are already used in "
-        "this group; nothing was created.",
+        "this group; nothing was written.",
         details=details[:SHOWN],
         hint="Use other public identifiers, or leave them out to have the service generate them."
         if clashing
@@ -440,7 +443,7 @@ def _refuse(context: AppContext, faults: list[Fault], foreign: list[str]) -> Non
         context.out.info(f"... and {len(problems) - SHOWN:,} more")
     if problems:
         raise BadInputError(
-            f"{counted(len(problems), 'problem')} found; nothing was created.",
+            f"{counted(len(problems), 'problem')} found; nothing was written.",
             hint="Fix the problems listed above, then run the command again.",
         )
 

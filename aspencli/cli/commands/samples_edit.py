@@ -37,7 +37,7 @@ CHANGE_COLUMNS = (
 )
 _CLEAR_WORD = "none"
 """The word that clears a date."""
-_NOTHING_NAMED = "Nothing was deleted: no samples were given."
+
 _FRESH_S = 10.0
 """Maximum age, in seconds, of data that is overwritten without reading it again."""
 
@@ -156,14 +156,18 @@ def delete(
 
     context = current(ctx)
     if not keys and file is None:  # as in older versions; stdin is read only for -
-        return context.out.rows(OUTCOME_COLUMNS, (), empty=_NOTHING_NAMED)
+        context.out.rows(OUTCOME_COLUMNS, ())
+        return context.out.nothing("no samples were given")
     ids = params.chosen_ids(context, keys, file, KEYS)
     scope = params.chosen_scope(context, group, pathogen, writing=True)
     samples = context.api().samples
     found = find_samples(samples, scope, ids, by, skip_missing=skip_missing)
     rows = {each.record["id"]: outcome_row(each.sample, "delete") for each in found}
     if dry_run or not rows:
-        return context.out.rows(OUTCOME_COLUMNS, rows.values(), empty="Nothing to delete.")
+        context.out.rows(OUTCOME_COLUMNS, rows.values())
+        if not rows:
+            context.out.nothing()
+        return context.out.dry_run() if dry_run else None
     context.out.preview(OUTCOME_COLUMNS[:-1], rows.values())
     context.authorise(
         f"delete {counted(len(rows), 'sample')} in {scope}",
@@ -341,8 +345,10 @@ def _write(
     if dry_run or not changed:
         planned = [outcome_row(edit.before.sample, done) for edit in changed]
         context.out.rows(OUTCOME_COLUMNS, [*planned, *same])
-        if not dry_run:
-            context.out.done(f"0 samples updated, {len(same):,} unchanged.")
+        if not changed:
+            context.out.nothing()
+        if dry_run:
+            context.out.dry_run()
         return
     context.authorise(
         f"update {counted(len(changed), 'sample')} in {scope}",

@@ -6,6 +6,7 @@ Users are created in the database or through the API; one's own account exists o
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from aspencli.cli.app import group as command_group
 from aspencli.cli.commands.accounts_bulk import register_users
 from aspencli.cli.context import AppContext, current
 from aspencli.cli.output.console import show_page
-from aspencli.cli.output.formats import Column, Row
+from aspencli.cli.output.formats import OUTCOME, Column, Row
 from aspencli.cli.params import Road
 from aspencli.errors import BadInputError
 from aspencli.remote.types import MeChange
@@ -45,7 +46,7 @@ SHOW_COLUMNS = (
     Column("created_at", "Created"),
     Column("samples", "Samples uploaded"),
 )
-CREATE_COLUMNS = (Column("status", "Status"), *LIST_COLUMNS)
+CREATE_COLUMNS = (Column("status", "Status", retired=True), *LIST_COLUMNS, OUTCOME)
 ME_COLUMNS = (
     Column("id", "Id", right=True, whole=True),
     Column("name", "Name"),
@@ -54,15 +55,11 @@ ME_COLUMNS = (
     Column("acknowledged_policy_version", "Policy acknowledged"),
     Column("gisaid_submitter_id", "GISAID submitter id"),
 )
+UPDATE_ME_COLUMNS = (*ME_COLUMNS, OUTCOME)
 _CREATE_EXAMPLES = examples(
     "aspencli --env staging users create --name 'Ada Love' --email ada@lab.example.org "
     "--auth0-user-id 'auth0|5f7c8ec7' --group CZI --system-admin"
 )
-_MESSAGES = {
-    "created": "Created user {email}.",
-    "unchanged": "User {email} already exists and matches; nothing was written.",
-    "create": "Dry run: user {email} would be created; nothing was written.",
-}
 
 
 @app.command("list", epilog=examples("aspencli users list --group CZI --role admin"))
@@ -218,11 +215,13 @@ def _in_database(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
         plan = plan_user(session, wanted)
         lacks = lacking(session.connection(), RIGHTS) if dry_run else []
     if plan.existing is not None:
-        return _answer(context, "unchanged", vars(plan.existing))
+        _answer(context, "unchanged", vars(plan.existing))
+        return context.out.dry_run() if dry_run else None
     planned = _planned(plan.wanted, plan.group_id, plan.wanted.group)
     if dry_run:
         require_rights(lacks)
-        return _answer(context, "create", planned)
+        _answer(context, "create", planned)
+        return context.out.dry_run(_deed(planned))
     _ask(context, planned)
     done = create_user(context.database(writable=True), wanted)
     return _answer(context, "created" if done.created else "unchanged", vars(done.user))
@@ -236,7 +235,8 @@ def _through_api(context: AppContext, wanted: NewUser, *, dry_run: bool) -> None
     planned = _planned(replace(wanted, role=API_ROLE), org.id, org.name or str(org.id))
     if dry_run:
         api.users.check_create()
-        return _answer(context, "create", planned)
+        _answer(context, "create", planned)
+        return context.out.dry_run(_deed(planned))
     _ask(context, planned)
     return _answer(context, "created", create_asked(api, wanted, org))
 
@@ -248,18 +248,21 @@ def _planned(wanted: NewUser, group_id: int, group: str) -> Row:
 
 def _ask(context: AppContext, planned: Row) -> None:
     context.out.preview(LIST_COLUMNS[1:], [for_reading(planned)])
+    context.authorise(_deed(planned), items=1)
+
+
+def _deed(planned: Row) -> str:
     right = " (system administrator)" if planned["system_admin"] else ""
     (group,) = planned["groups"]
-    context.authorise(
-        f"create user {planned['email']}{right} in group {group['name']} as {group['roles'][0]}",
-        items=1,
-    )
+    return f"create user {planned['email']}{right} in group {group['name']} as {group['roles'][0]}"
 
 
-def _answer(context: AppContext, status: str, user: Row) -> None:
-    context.out.records(CREATE_COLUMNS, [{"status": status, **user}])
-    say = context.out.done if status == "created" else context.out.info
-    say(_MESSAGES[status].format(email=user["email"]))
+def _answer(context: AppContext, outcome: str, user: Row) -> None:
+    context.out.records(CREATE_COLUMNS, [{"status": outcome, **user, "outcome": outcome}])
+    if outcome == "created":
+        context.out.done(f"Created user {user['email']}.")
+    elif outcome == "unchanged":
+        context.out.nothing(f"user {user['email']} already exists and matches")
 
 
 @app.command(epilog=examples("aspencli --env staging users me"))
@@ -267,7 +270,7 @@ def me(ctx: typer.Context) -> None:
     """Show your own account in the API, with your groups and roles."""
     context = current(ctx)
     params.announce(context, Road.API)
-    _show(context, {**context.api().users.me()})
+    _show(context, ME_COLUMNS, {**context.api().users.me()})
 
 
 @app.command("update-me", epilog=examples("aspencli users update-me --name 'Ada Love'"))
@@ -318,20 +321,22 @@ def _change(context: AppContext, wanted: MeChange, *, dry_run: bool) -> None:
     before: Row = {**users.me()}
     changes = {key: value for key, value in wanted.items() if before[key] != value}
     words = "; ".join(f"{key} from {before[key]} to {value}" for key, value in changes.items())
+    what = f"update your own account ({words})"
     if not changes:
-        _show(context, before)
-        return context.out.info("Nothing to change.")
+        _show(context, UPDATE_ME_COLUMNS, {**before, "outcome": "unchanged"})
+        context.out.nothing()
+        return context.out.dry_run() if dry_run else None
     if dry_run:
-        _show(context, {**before, **changes})
-        return context.out.info(f"Dry run: would change {words}; nothing was sent.")
-    context.authorise(f"update your own account ({words})", items=1)
-    _show(context, {**users.update_me(wanted)})
+        _show(context, UPDATE_ME_COLUMNS, {**before, **changes, "outcome": "update"})
+        return context.out.dry_run(what)
+    context.authorise(what, items=1)
+    _show(context, UPDATE_ME_COLUMNS, {**users.update_me(wanted), "outcome": "updated"})
     return context.out.done(f"Updated {words}.")
 
 
-def _show(context: AppContext, found: Row) -> None:
+def _show(context: AppContext, columns: Sequence[Column], found: Row) -> None:
     table = context.out.chosen_form == "table"
-    context.out.records(ME_COLUMNS, [for_reading(found) if table else found])
+    context.out.records(columns, [for_reading(found) if table else found])
 
 
 def for_reading(user: Row) -> Row:

@@ -202,7 +202,7 @@ class Output:
         from aspencli.cli.output.table import record_lines  # imports Rich
 
         bold = partial(self._bold, self.out)
-        self._write(self.out, record_lines(columns, row, self.width, bold))
+        self._write(self.out, record_lines(_current(columns), row, self.width, bold))
         return self.out.flush()
 
     def text(self, text: str) -> None:
@@ -220,6 +220,20 @@ class Output:
         return f"{escape(style)}{text}\x1b[0m" if self.colour(self.out) else text
 
     # Messages
+
+    def dry_run(self, plan: str = "") -> None:
+        """End a dry run: it wrote nothing.
+
+        Args:
+            plan: What the command would do, as a verb phrase; empty if the rows say all of it.
+        """
+        if plan:
+            self.info(f"Would {plan}.")
+        self.info("Dry run: nothing was written.")
+
+    def nothing(self, why: str = "") -> None:
+        """Report success without a write, because there is nothing to change."""
+        self.done(f"Nothing to change: {why}." if why else "Nothing to change.")
 
     def info(self, message: str) -> None:
         """Report progress or other information."""
@@ -253,7 +267,8 @@ class Output:
             self._write(self.err, layout.part(shown))
             self._note_left_out(layout, self.err)
         elif shown:
-            write_rows(self.err, "tsv", columns, [with_blanks(columns, row) for row in shown])
+            filled = [with_blanks(columns, row) for row in shown]
+            write_rows(self.err, "tsv", _current(columns), filled)
 
     # Questions
 
@@ -347,7 +362,7 @@ class Output:
         from aspencli.cli.output.table import Layout  # imports Rich
 
         ellipsis = "…" if _encodes(stream, "…") else "..."
-        return Layout(columns, width_of(stream), partial(self._bold, stream), ellipsis)
+        return Layout(_current(columns), width_of(stream), partial(self._bold, stream), ellipsis)
 
     def _note_left_out(self, layout: Layout, stream: TextIO) -> None:
         titles = tuple(column.title for column in layout.left_out)
@@ -381,6 +396,11 @@ class Output:
             emoji=False,
             theme=Theme(dict.fromkeys(_PROGRESS_TEXTS, "none")),
         )
+
+
+def _current(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns that people read."""
+    return [column for column in columns if not column.retired]
 
 
 def discard_typed(descriptor: int, quiet_s: float = _SETTLE_S) -> bool:

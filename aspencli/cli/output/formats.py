@@ -25,6 +25,7 @@ class Column:
         tail: Whether tables cut its beginning instead of its end, as for places whose county is at
             the end.
         blank: Returns what people read instead of a missing value, such as ``(cleared)``.
+        retired: Whether only scripts get it, because people read the same in another column.
     """
 
     key: str
@@ -35,9 +36,16 @@ class Column:
     sql: bool = False
     tail: bool = False
     blank: Callable[[Row], str] | None = None
+    retired: bool = False
 
 
 Row = Mapping[str, Any]
+PLANNED = ("create", "update", "delete", "unchanged", "skip")
+"""The outcomes of an item in the plan of a write."""
+DONE = ("created", "updated", "deleted", "unchanged", "skipped", "failed")
+"""The outcomes of an item in the result of a write."""
+OUTCOME = Column("outcome", "Outcome", whole=True)
+"""The column of every plan and result of a write; its values are in `PLANNED` or `DONE`."""
 _PLAIN = frozenset({str, int, float, bool})
 _Writer = Callable[[TextIO, Sequence[Column], Iterable[Row]], None]
 

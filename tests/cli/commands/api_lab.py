@@ -126,7 +126,7 @@ class ApiLab:
         )
         seen = ""
         for answer in answers:
-            child.expect([r"\[y/N\]", "Type .*:"])
+            child.expect([r"\[y/N\]", r"Type \S+ to .*:"])
             seen += child.before + child.after
             child.sendline(answer)
         child.expect(pexpect.EOF)

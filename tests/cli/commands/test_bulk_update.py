@@ -423,9 +423,9 @@ PLAN = [
 def test_plan_has_a_row_for_each_value(bench: Bench) -> None:
     ended = bench.update(CHANGES, "--dry-run", "--output", "jsonl")
     assert (ended.code, ended.changed) == (0, {})
-    keys = ("line", "key", "column", "before", "after", "action")
+    keys = ("line", "key", "column", "before", "after", "action", "outcome")
     found = [json.loads(line) for line in ended.out.splitlines()]
-    assert found == [dict(zip(keys, row, strict=True)) for row in PLAN]
+    assert found == [dict(zip(keys, (*row, row[-1]), strict=True)) for row in PLAN]
     assert "2 to update, 1 unchanged, 2 identifiers move between samples in this file" in ended.err
 
 

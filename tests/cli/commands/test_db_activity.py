@@ -176,7 +176,7 @@ def test_a_statement_is_cancelled_and_its_session_stays(site: TroubledSite) -> N
     site.start(slow, "SELECT pg_sleep(60)")
     ended = site("cancel", str(slow.pid), "--yes", "-o", "json")
     assert ended.code == 0, ended.err
-    assert (ended.json[0]["pid"], ended.json[0]["outcome"]) == (slow.pid, "done")
+    assert (ended.json[0]["pid"], ended.json[0]["status"]) == (slow.pid, "done")
     site.wait_for(lambda: slow.error)
     assert isinstance(slow.error, pg.QueryCanceled)
     slow.run("ROLLBACK")
@@ -188,7 +188,7 @@ def test_a_session_is_ended_and_those_behind_it_go_on(
 ) -> None:
     first, second = chain[:2]
     ended = site("terminate", str(first.pid), "--yes", "-o", "json")
-    assert (ended.code, ended.json[0]["outcome"]) == (0, "done")
+    assert (ended.code, ended.json[0]["status"]) == (0, "done")
     with pytest.raises(psycopg2.OperationalError):
         first.run("SELECT 1")
     site.wait_for(lambda: site("locks", "-o", "json").json[0]["pid"] == second.pid)
@@ -200,7 +200,7 @@ def test_a_session_is_ended_and_those_behind_it_go_on(
 def test_a_session_that_runs_nothing_has_nothing_to_cancel(site: TroubledSite) -> None:
     idle = site.session("idle", UPDATE)
     ended = site("cancel", str(idle.pid), "--yes", "-o", "json")
-    assert (ended.code, ended.json[0]["outcome"]) == (0, "idle")
+    assert (ended.code, ended.json[0]["status"]) == (0, "idle")
     assert f"aspencli db terminate {idle.pid}" in ended.err
     idle.run("COMMIT")
 

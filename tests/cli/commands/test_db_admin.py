@@ -103,7 +103,7 @@ def test_from_nothing_to_ready_and_back(run_cli: CliRunner, absent: URL, postgre
     assert run_cli("db", "check", database=absent).code == 0
     drop = run_cli("db", "drop", "--yes", "-o", "json", database=absent)
     assert drop.code == 0, drop.err
-    assert only(drop) == {"database": absent.database, "dropped": True}
+    assert only(drop) == {"database": absent.database, "dropped": True, "outcome": "deleted"}
     assert absent.database not in databases(postgres)
     nothing = run_cli("db", "drop", "--yes", "-o", "json", database=absent)
     assert (nothing.code, only(nothing)["dropped"]) == (0, False)

@@ -79,10 +79,11 @@ def test_an_upgrade_brings_an_empty_database_to_the_newest_revision(
 ) -> None:
     result = run_cli("db", "upgrade", "-o", "json", database=empty_db)
     assert result.code == 0, result.err
-    assert only(result) == {"before": None, "after": HEAD, "applied": [HEAD]}
+    assert only(result) == {"before": None, "after": HEAD, "applied": [HEAD], "outcome": "updated"}
     assert run_cli("db", "check", database=empty_db).code == 0
     again = run_cli("db", "upgrade", "-o", "json", database=empty_db)
-    assert only(again) == {"before": HEAD, "after": HEAD, "applied": []}
+    same = {"before": HEAD, "after": HEAD}
+    assert only(again) == {**same, "applied": [], "outcome": "unchanged"}
 
 
 def test_a_dry_run_lists_what_is_missing_and_writes_nothing(
@@ -116,7 +117,8 @@ def test_going_back_is_asked_for(run_cli: CliRunner, migrated_db: str) -> None:
 
 def test_going_back_to_base_leaves_no_table(run_cli: CliRunner, migrated_db: str) -> None:
     result = run_cli("db", "downgrade", "base", "--yes", "-o", "json", database=migrated_db)
-    assert only(result) == {"before": HEAD, "after": None, "reverted": [HEAD]}
+    done = {"before": HEAD, "after": None, "reverted": [HEAD], "outcome": "updated"}
+    assert only(result) == done
     with connection(migrated_db) as opened:
         assert sa.inspect(opened).get_table_names(schema="aspen") == []
 

@@ -121,7 +121,7 @@ def test_cancelling_who_comes_first_lets_the_whole_chain_go_on(
 ) -> None:
     first, second, third = make_chain(site)
     ended = process("cancel", str(first.pid), "--yes", "-o", "json")
-    assert (ended.code, ended.json[0]["outcome"]) == (0, "done")
+    assert (ended.code, ended.json[0]["status"]) == (0, "done")
     assert "SELECT pg_sleep(60)" in ended.err  # the canceled statement and its owner
     assert f"Canceled the statement of PID {first.pid} ({site.url.username}, first" in ended.err
     site.wait_for(lambda: process("locks", "-o", "json").json == [])

@@ -20,7 +20,7 @@ from tests.remote.naughty import Naughty, Reply, Seen, stall
 
 CREATE_KEYS = [
     *("status", "id", "name", "prefix", "default_tree_location"),
-    *("address", "division", "location", "submitting_lab"),
+    *("address", "division", "location", "submitting_lab", "outcome"),
 ]
 MEMBER_KEYS = [
     *("id", "name", "email", "role", "agreed_to_tos", "acknowledged_policy_version"),
@@ -263,6 +263,7 @@ def test_ctrl_c_tells_who_was_invited_and_a_second_run_goes_on(
     assert process.returncode == 130
     assert _told(Ended(130, out, err)) == [(one, "invited")]
     assert "1 of 2 addresses were processed before the error" in err
+    assert people_lab("history", "list", "-o", "json").json[0]["outcome"] == "unfinished"
     assert dict(_told(_invite(people_lab, "1", one, two))) == {one: "pending", two: "invited"}
 
 

@@ -192,6 +192,7 @@ def test_a_dry_run_and_a_refusal_off_a_terminal(accounts: Accounts, mixed: str, 
         "before": "1 Example Way, Redwood, CA",
         "after": None,
         "action": "update",
+        "outcome": "update",
     }
     ended = accounts.groups(mixed, "--no-input")
     assert ended.code == 3

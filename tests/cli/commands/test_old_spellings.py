@@ -58,4 +58,4 @@ def test_link_to_ucsc_has_the_size_and_the_address(shared_lab: ApiLab) -> None:
 def test_delete_without_a_key_does_nothing_and_says_so(shared_lab: ApiLab) -> None:
     ended = shared_lab("--org", "1", "samples", "delete")
     assert ended.code == 0, ended.err
-    assert "Nothing was deleted: no samples were given." in ended.err
+    assert "Nothing to change: no samples were given." in ended.err

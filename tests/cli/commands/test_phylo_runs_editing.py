@@ -59,7 +59,7 @@ def test_a_dry_run_starts_nothing_and_no_yes_is_a_no(lab: ApiLab) -> None:
     ended = lab("phylo-runs", "create", *FIRST, *TARGETED, "--dry-run", "-o", "json")
     assert (ended.code, ended.json[0]["outcome"]) == (0, "create")
     assert (ended.json[0]["id"], ended.json[0]["name"]) == (None, "Cannery")
-    assert "Dry run: would start run 'Cannery' with 2 samples in group 1" in ended.err
+    assert "Would start run 'Cannery' with 2 samples in group 1" in ended.err
     assert runs(lab) == before
 
 

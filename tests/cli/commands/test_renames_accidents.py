@@ -111,7 +111,14 @@ def test_a_command_that_is_killed_goes_on_where_it_was(renaming: Try) -> None:
         other = write_mapping(renaming.home / "other.csv", {"a": "b"})
         refused = site.run(gate.url, renaming.home, *RENAME, str(other))
         assert refused.code in (2, 7)
-        done = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")
+        changes: list[int] = []
+        gate.on_change = changes.append
+        resume = ("samples", "resume", run["run"])
+        rest = site.run(gate.url, renaming.home, *resume, "--dry-run", "-o", "json")
+        assert (rest.code, {row["outcome"] for row in rest.json} - {"unchanged"}) == (0, {"update"})
+        assert rest.err.splitlines()[-1].strip() == "Dry run: nothing was written."
+        assert changes == []
+        done = site.run(gate.url, renaming.home, *resume, "--yes")
         assert done.code == 0, done.err
         renaming.is_done()
         again = site.run(gate.url, renaming.home, "samples", "resume", run["run"], "--yes")

@@ -173,6 +173,7 @@ def test_dry_run_shows_the_whole_plan_and_writes_nothing(lab: Lab, update: Updat
             "public_identifier_before": SAMPLES[lab_id],
             "public_identifier_after": after,
             "action": action,
+            "outcome": action,
         }
         for line, lab_id, after, action in [
             (2, "L-1", "P-2", "update"),
@@ -193,7 +194,8 @@ def test_result_tells_counts_and_undo_file(lab: Lab, group: int, update: Update)
     assert undo == str(undo_files(lab)[-1])
     assert result.pop("group").startswith("Laboratory ")
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", result.pop("run"))
-    assert result == {"group_id": group, "rows": 4, "changed": 3, "already": 1, "left_out": 0}
+    counts = {"group_id": group, "rows": 4, "changed": 3, "already": 1, "left_out": 0}
+    assert result == {**counts, "outcome": "updated"}
     assert f"aspencli --env local samples undo {undo}" in ended.err
     assert (Path(undo).stat().st_mode & 0o777, Path(undo).parent.stat().st_mode & 0o777) == (
         0o600,

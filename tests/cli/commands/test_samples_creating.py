@@ -165,7 +165,7 @@ def test_every_mistake_is_named_before_anything_is_sent(
         'line 11: has no sequence "B-5" in ',
         "line 12: has too many cells",
         "sequence 'who' does not match any sample",
-        "10 problems found; nothing was created.",
+        "10 problems found; nothing was written.",
     ):
         assert words in ended.err, ended.err
     assert there(lab) == before

@@ -300,7 +300,7 @@ def test_samples_are_deleted_by_any_name(lab: ApiLab) -> None:
     assert [row["id"] for row in skipped.json] == [10]
     nothing = lab("samples", "delete", *keys, "--yes", "--skip-missing")
     assert nothing.code == 0
-    assert "Nothing to delete" in nothing.err
+    assert "Nothing to change." in nothing.err
 
 
 def test_an_empty_list_is_refused(lab: ApiLab) -> None:

@@ -144,7 +144,7 @@ def test_nothing_left_to_put_back(lab: Lab, group: int, undo: Undo) -> None:
         lab.rename(group, lab_id, f"since {lab_id}")
     ended = undo("--yes")
     assert (ended.code, ended.written) == (7, {})
-    assert "Nothing was changed." in ended.err
+    assert "Nothing to change: 4 rows skipped." in ended.err
 
 
 def test_what_waits_for_one_that_is_left_is_left_too(lab: Lab, group: int, tmp_path: Path) -> None:

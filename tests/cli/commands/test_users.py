@@ -132,7 +132,7 @@ def test_a_user_comes_in_with_a_role(cli: Cli, seeded: Database) -> None:
     ended = _create(cli, "--yes", "-o", "json")
     assert ended.code == 0
     row = ended.json[0]
-    assert list(row) == ["status", *LIST_KEYS]
+    assert list(row) == ["status", *LIST_KEYS, "outcome"]
     assert row == {
         "status": "created",
         "id": 12,
@@ -143,6 +143,7 @@ def test_a_user_comes_in_with_a_role(cli: Cli, seeded: Database) -> None:
         "groups": [
             {"id": 1, "name": "Redwood County Public Health Laboratory", "roles": ["member"]}
         ],
+        "outcome": "created",
     }
     with seeded.reading() as session:
         user = session.get_one(User, 12)
@@ -166,7 +167,7 @@ def test_again_changes_nothing(cli: Cli, seeded: Database) -> None:
     assert ended.code == 0
     assert ended.json[0]["status"] == "unchanged"
     assert ended.json[0]["email"] == "ada@lab.example.org"
-    assert "nothing was written" in ended.err
+    assert "Nothing to change: user ada@lab.example.org already exists" in ended.err
     assert _users(seeded) == before
 
 

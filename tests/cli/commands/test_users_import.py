@@ -386,7 +386,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(accounts: Accounts) -> None
     assert ended.code == 0
     assert accounts.tables == before
     plan = ended.json
-    assert list(plan[0]) == ["line", "key", "group", "column", "before", "after", "action"]
+    keys = ["line", "key", "group", "column", "before", "after", "action", "outcome"]
+    assert list(plan[0]) == keys
     ada = [(row["column"], row["after"], row["action"]) for row in plan if row["line"] == 2]
     assert ada == [
         ("email", "ada@lab.example.org", "create"),

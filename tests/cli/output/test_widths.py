@@ -129,7 +129,7 @@ def test_a_terminal_of_unknown_size_has_80_columns() -> None:
 @pytest.mark.parametrize(
     ("width", "shown"),
     [
-        (80, r"Line +Key .*Action\n +2 +member@example.org .*Morgan M\. .*update\n"),
+        (80, r"Line +Key .*Outcome\n +2 +member@example.org .*Morgan M\. .*update\n"),
         (50, r"Line +2\nKey +member@example.org\n"),  # no room for a table
     ],
 )
